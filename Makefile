@@ -1,0 +1,72 @@
+# Two commands for a stranger: `make demo` and `make test`. Each sets up everything it needs in .venv.
+#
+#   make demo     set up, and boot the first guest
+#   make test     set up, and run all tests (guests from Debian packages included)
+#   make lint     ruff, mypy and the import rules alone
+#   make stress   the long forms of the tests: fuzzing, determinism under load, thousands of preemptions
+#   make bench    measure beside QEMU and write the table to docs/
+#   make clean    remove what these made
+#
+# PYTHON names the interpreter to build .venv from (3.11 or newer).
+
+PYTHON ?= python3
+BIN := .venv/bin
+SET_UP := .venv/.set-up
+# An edit of any of these calls for a new install: dependencies, the build step, the guests' sources.
+INSTALL_INPUTS := pyproject.toml $(wildcard hatch_build.py) $(shell find guests -type f -not -path '*/__pycache__/*')
+
+# Commands that the tests use, as COMMAND:DEBIAN-PACKAGE.
+SYSTEM_COMMANDS := qemu-system-x86_64:qemu-system-x86 nasm:nasm cpio:cpio busybox:busybox-static dpkg-deb:dpkg
+
+.PHONY: demo test lint stress bench clean set-up system-deps
+
+demo: set-up
+	$(BIN)/hypervisor run hello
+
+test: system-deps set-up
+	$(BIN)/python -m pytest
+
+lint: set-up
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+stress: system-deps set-up
+	$(BIN)/python -m pytest -m stress
+
+bench: system-deps set-up
+	$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache hypervisor/guests/*.bin
+
+set-up: $(SET_UP)
+
+$(SET_UP): $(INSTALL_INPUTS)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "$(PYTHON) is older than Python 3.11: install a newer one and run 'make PYTHON=python3.11 ...'." >&2; exit 1; }
+	@test -x $(BIN)/python -a -x $(BIN)/pip || $(MAKE) --no-print-directory .venv/bin/pip
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test]'
+	@touch $@
+
+# Debian splits venv and ensurepip off its Python; root gets them installed, everybody else a sentence.
+.venv/bin/pip:
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || test "$$(id -u)" != 0 || ! command -v apt-get >/dev/null || \
+	  { echo "installing: python3-venv"; apt-get -qq update; \
+	    DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends python3-venv >/dev/null; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || \
+	  { echo "$(PYTHON) cannot make virtual environments: its 'venv' or 'ensurepip' module is missing." \
+	         "On Debian and Ubuntu, run 'sudo apt-get install python3-venv' and try again." >&2; exit 1; }
+	$(PYTHON) -m venv --clear .venv
+
+# As root: install what is missing. Otherwise: say what is missing, and go on.
+system-deps:
+	@missing=; for pair in $(SYSTEM_COMMANDS); do \
+	  command -v $${pair%%:*} >/dev/null 2>&1 || missing="$$missing $${pair#*:}"; done; \
+	if [ -z "$$missing" ]; then :; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  echo "installing:$$missing"; apt-get -qq update; \
+	  DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends $$missing >/dev/null; \
+	else \
+	  echo "Some tests use programs that are not installed here; to have them: sudo apt-get install$$missing"; \
+	fi
