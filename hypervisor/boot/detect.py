@@ -1,0 +1,46 @@
+"""What kind of image is this? By looking at it, in a fixed order; a flat binary is never guessed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from hypervisor.boot.bootsector import is_bootsector
+from hypervisor.boot.elf_file import is_elf
+from hypervisor.boot.image import Image
+from hypervisor.boot.linux import is_linux
+from hypervisor.boot.multiboot1 import is_multiboot1
+from hypervisor.boot.multiboot2 import is_multiboot2
+
+ORDER: list[tuple[str, Callable[[Image], bool]]] = [
+    ("linux", is_linux),
+    ("multiboot2", is_multiboot2),
+    ("multiboot1", is_multiboot1),
+    ("elf", is_elf),
+    ("bootsector", is_bootsector),
+]
+"""A bzImage is also a boot sector and a multiboot kernel also an ELF file: the more specific format comes first."""
+
+HINTS = [
+    (0, b"\x1f\x8b", "It is gzip-compressed: decompress it first."),
+    (0, b"\xfd7zXZ", "It is xz-compressed: decompress it first."),
+    (0, b"\x28\xb5\x2f\xfd", "It is zstd-compressed: decompress it first."),
+    (0, b"MZ", "It is an EFI or DOS program, which needs that firmware."),
+    (0, b"QFI\xfb", "It is a qcow2 disk: convert it to raw with qemu-img first."),
+    (0x8001, b"CD001", "It is a CD image without a boot sector for disks; extract the kernel from it."),
+]
+"""Offset, bytes, and what to do about a file of that kind."""
+
+
+def detect(image: Image) -> str:
+    """The format's name; raises `ImageError` if it is none that we know."""
+    for name, matches in ORDER:
+        if matches(image):
+            return name
+    for offset, magic, hint in HINTS:
+        if image.data[offset : offset + len(magic)] == magic:
+            raise image.error(f"this is not a bootable image. {hint}")
+    found = image.data[:8].hex(" ") if len(image) else "nothing: the file is empty"
+    raise image.error(
+        f"this is no image of a known format (bzImage, multiboot 2 or 1, ELF, boot sector); it begins with {found}. "
+        "For a raw binary use --format flat with --at, --entry and --mode."
+    )

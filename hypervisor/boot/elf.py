@@ -1,0 +1,37 @@
+"""Plain ELF executables, by their physical addresses: nothing is promised to them but the mode they are entered in.
+
+- With a PVH note (`hypervisor.boot.pvh`): 32-bit protected mode with a start-info block, whatever the class.
+- ELF32: 32-bit protected mode, flat segments, paging off.
+- ELF64: 64-bit mode, the first 4 GiB mapped one to one. A kernel linked to high virtual addresses is entered at its
+  entry point's *physical* address and maps itself.
+
+RSP points at a stack of 16 KiB; the other general registers are zero, interrupts are off and there is no IDT.
+"""
+
+from __future__ import annotations
+
+from hypervisor.boot import elf_file, pvh
+from hypervisor.boot.cpu_state import long_mode, protected_mode, stack_top
+from hypervisor.boot.entry import BootSpec, Entry, GuestMemory
+from hypervisor.boot.image import Image
+from hypervisor.boot.memory_map import Placement, memory_map_of
+from hypervisor.boot.options import refuse_payload
+from hypervisor.boot.symbols import ElfSymbols
+
+
+def load(image: Image, spec: BootSpec, memory: GuestMemory) -> Entry:
+    """Place the segments.
+
+    Raises `ImageError` for a bad file, and `ConfigError` for a command line that it cannot receive.
+    """
+    elf = elf_file.parse(image)
+    placement = Placement(image.name, memory_map_of(spec, memory))
+    elf_file.place(elf, memory, placement)
+    symbols = ElfSymbols(elf)
+    start = pvh.entry_of(elf)
+    if start is not None:
+        return pvh.enter(start, image, spec, memory, placement, symbols)
+    refuse_payload(image, spec, "a plain ELF file")
+    enter = long_mode if elf.bits == 64 else protected_mode
+    regs = {"rsp": stack_top(placement)}
+    return enter(f"elf{elf.bits}", elf.physical_entry(), regs, memory, placement, symbols=symbols)

@@ -1,0 +1,95 @@
+"""What a loader is given and what it returns: plain values, so that a loader can be tested without a CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+MemoryRange = tuple[int, int, int]
+"""One entry of the memory map: base and size in bytes, and the E820 type (ACPI 6.5, section 15, table 15.4)."""
+
+
+class GuestMemory(Protocol):
+    """Guest-physical memory, as far as a loader needs it."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of memory that the guest has."""
+        ...
+
+    def read(self, gpa: int, size: int) -> bytes:
+        """``size`` bytes at guest-physical ``gpa``."""
+        ...
+
+    def write(self, gpa: int, data: bytes) -> None:
+        """Store ``data`` at guest-physical ``gpa``."""
+        ...
+
+
+class Segment(NamedTuple):
+    """A segment register with its hidden part.
+
+    ``attributes`` are the 12 bits of the VMCB: descriptor bits 55:52 above bits 47:40 (AMD APM volume 2, section
+    15.5.1). ``limit`` is in bytes, the granularity bit already applied.
+    """
+
+    selector: int
+    base: int
+    limit: int
+    attributes: int
+
+
+class Table(NamedTuple):
+    """GDTR or IDTR: base address and limit (size less one), both in bytes."""
+
+    base: int
+    limit: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class BootSpec:
+    """How to boot an image.
+
+    ``name`` is the image's name as the user gave it (it begins a multiboot command line and every error).
+    ``memory_size`` is in bytes and 0 means the size of the memory object. ``memory_map`` is what the board tells its
+    guests; empty means `hypervisor.boot.memory_map.default_memory_map`. ``modules`` are (name, arguments, contents).
+    ``format`` overrides the detection (one of `hypervisor.boot.FORMATS`); ``at`` and ``entry`` are guest-physical
+    addresses, for flat binaries only; ``mode`` is 16, 32 or 64: the mode of a flat binary, or 32 to take a Linux
+    kernel's 32-bit entry.
+    """
+
+    name: str = "image"
+    memory_size: int = 0
+    memory_map: Sequence[MemoryRange] = ()
+    append: str = ""
+    initrd: bytes | None = None
+    modules: Sequence[tuple[str, str, bytes]] = ()
+    format: str | None = None
+    at: int | None = None
+    entry: int | None = None
+    mode: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """The state of the first vCPU at the image's first instruction.
+
+    ``mode`` is the width of that code in bits (16, 32 or 64). ``regs`` has rax to r15, rip, rsp (among them) and
+    rflags; ``segments`` has cs, ds, es, ss, fs, gs, tr and ldtr. ``kind`` names the protocol that was used: linux32,
+    linux64, multiboot1, multiboot2, pvh, elf32, elf64, bootsector or flat. ``disk`` is what BIOS drive 80h shows
+    (boot sectors only). ``symbols`` are virtual addresses by name, read from the image when first looked at.
+    """
+
+    mode: int
+    kind: str
+    regs: Mapping[str, int]
+    segments: Mapping[str, Segment]
+    gdtr: Table
+    idtr: Table
+    cr0: int
+    cr3: int = 0
+    cr4: int = 0
+    efer: int = 0
+    symbols: Mapping[str, int] = field(default_factory=dict)
+    disk: bytes | None = None

@@ -1,0 +1,18 @@
+"""Options that a format cannot honour are refused: a command line that is silently dropped costs an afternoon."""
+
+from __future__ import annotations
+
+from hypervisor.boot.entry import BootSpec
+from hypervisor.boot.image import Image
+from hypervisor.errors import ConfigError
+
+
+def refuse_payload(image: Image, spec: BootSpec, what: str) -> None:
+    """Raise `ConfigError` if ``spec`` has a command line, an initrd or modules, which ``what`` cannot receive."""
+    given = [
+        option
+        for option, value in (("--append", spec.append), ("--initrd", spec.initrd), ("--module", spec.modules))
+        if value
+    ]
+    if given:
+        raise ConfigError(f"{image.name}: {what} cannot be given {' or '.join(given)}; leave that out.")

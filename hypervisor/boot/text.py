@@ -1,0 +1,17 @@
+"""Command lines, as bytes that end in NUL."""
+
+from __future__ import annotations
+
+from hypervisor.errors import ConfigError
+
+
+def c_string(text: str, what: str) -> bytes:
+    """``text`` with a final NUL; raises `ConfigError` if it has a NUL of its own, which would cut it short silently."""
+    if "\0" in text:
+        raise ConfigError(f"{what} has a NUL character in it at position {text.index(chr(0))}; remove it.")
+    return text.encode() + b"\0"
+
+
+def command_line(name: str, arguments: str) -> str:
+    """The image's (or module's) name followed by its arguments: multiboot command lines, as QEMU and GRUB pass them."""
+    return f"{name} {arguments}" if arguments else name
