@@ -1,0 +1,137 @@
+"""The commands and options, declared for typer. This module only parses; the work is in the modules beside it."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from hypervisor.cli.status import ExitStatus
+from hypervisor.errors import HypervisorError, InternalError
+
+# Neither rich help nor rich tracebacks: importing rich would take longer than booting a small guest.
+app = typer.Typer(name="hypervisor", rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)
+
+# typer exports only this leaf of the tree of usage errors; the root is what every one of them derives from.
+_UsageError = typer.BadParameter.__mro__[2]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Parse ``arguments`` (None: those of the process), run the command, and return the exit status."""
+    command = typer.main.get_command(app)
+    try:
+        status = command.main(args=arguments, prog_name="hypervisor", standalone_mode=False)
+        return int(status or 0)
+    except InternalError:
+        traceback.print_exc()
+    except HypervisorError as error:
+        print(f"hypervisor: {error}", file=sys.stderr)
+    except OSError as error:
+        print(f"hypervisor: {error.filename or 'input or output'}: {error.strerror or error}.", file=sys.stderr)
+    except typer.Abort:
+        return 130
+    except Exception as error:
+        if isinstance(error, _UsageError):
+            error.show()  # type: ignore[attr-defined]  # usage, a pointer to --help, and the sentence
+        else:
+            traceback.print_exc()
+            print("hypervisor: this is a bug in rootmode; please report it with the lines above.", file=sys.stderr)
+    return ExitStatus.ERROR
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from hypervisor.cli.checks import DISTRIBUTION, installed_version
+
+        typer.echo(f"{DISTRIBUTION} {installed_version(DISTRIBUTION) or '(not installed)'}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Boot unmodified x86 guests under a hypervisor whose root mode is Python."""
+
+
+@app.command()
+def run(
+    image: Annotated[str, typer.Argument(metavar="IMAGE", help="A file, or the name of a shipped guest.")],
+    memory: Annotated[str, typer.Option(help="Guest memory, for example 64M.", metavar="SIZE")] = "64M",
+    append: Annotated[str, typer.Option(help="Kernel command line.", metavar="TEXT")] = "",
+    initrd: Annotated[str | None, typer.Option(help="Initial ramdisk of a Linux kernel.", metavar="FILE")] = None,
+    module: Annotated[
+        list[str] | None, typer.Option(help="Multiboot module; may be repeated.", metavar="FILE[=ARGS]")
+    ] = None,
+    timeout: Annotated[float | None, typer.Option(help="End after host SECONDS.", metavar="SECONDS")] = None,
+    virtual_timeout: Annotated[float | None, typer.Option(help="End after guest SECONDS.", metavar="SECONDS")] = None,
+    clock: Annotated[
+        str | None, typer.Option(help="Default: wall on a terminal, virtual otherwise.", metavar="virtual|wall")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of everything random in the guest.", metavar="N")] = 0,
+    stats: Annotated[str | None, typer.Option(help="Write figures about the run as JSON.", metavar="FILE")] = None,
+    plugin: Annotated[
+        list[str] | None,
+        typer.Option(help="Attach a plugin (or MODULE:NAME); may be repeated.", metavar="NAME[,key=value]"),
+    ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first access that nothing answers.")] = False,
+    reboot: Annotated[bool, typer.Option("--reboot", help="Start again when the guest asks for a reset.")] = False,
+    halt_ok: Annotated[bool, typer.Option("--halt-ok", help="A guest that halts for good has succeeded.")] = False,
+    format: Annotated[
+        str | None, typer.Option(help="Load as this format instead of looking at the file.", metavar="NAME")
+    ] = None,
+    at: Annotated[str | None, typer.Option(help="Where a flat image goes.", metavar="ADDR")] = None,
+    entry: Annotated[str | None, typer.Option(help="Where a flat image starts.", metavar="ADDR")] = None,
+    mode: Annotated[int | None, typer.Option(help="CPU mode of a flat image.", metavar="16|32|64")] = None,
+) -> int:
+    """Boot IMAGE with its console on this terminal, and end with its status.
+
+    Exit status: the guest's debug-exit status; 0 after power-off; 121 stopped by a handler or by Ctrl-A x; 122 reset;
+    123 halted or idle; 124 timeout; 125 our own error or bad usage; 126 the guest crashed.
+    """
+    from hypervisor.cli.options import RunOptions, parse_module, parse_number, parse_plugin
+    from hypervisor.cli.run import run as run_guest
+
+    return run_guest(
+        RunOptions(
+            image=image,
+            memory=memory,
+            append=append,
+            initrd=initrd,
+            modules=tuple(parse_module(text) for text in module or ()),
+            timeout=timeout,
+            virtual_timeout=virtual_timeout,
+            clock=clock,
+            seed=seed,
+            stats=stats,
+            plugins=tuple(parse_plugin(text) for text in plugin or ()),
+            strict=strict,
+            reboot=reboot,
+            halt_ok=halt_ok,
+            format=format,
+            at=parse_number("--at", at),
+            entry=parse_number("--entry", entry),
+            mode=mode,
+        )
+    )
+
+
+@app.command()
+def guests() -> int:
+    """List the guests that come with the package; `hypervisor run NAME` boots one."""
+    from hypervisor.cli.guests import list_guests
+
+    return list_guests()
+
+
+@app.command()
+def doctor() -> int:
+    """Check this installation, and say in a sentence what is wrong with it (exit status 1 then)."""
+    from hypervisor.cli.doctor import report
+
+    return report()

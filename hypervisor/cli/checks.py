@@ -1,0 +1,143 @@
+"""What ``hypervisor doctor`` looks at, in the order in which things depend on each other."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import importlib.util
+import shutil
+import sys
+import sysconfig
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import hypervisor
+from hypervisor.cli.doctor import Check, Finding, State
+
+DISTRIBUTION = "rootmode"
+LOWEST_PYTHON = (3, 11)
+
+
+def python() -> Finding:
+    """The interpreter's version."""
+    found = ".".join(map(str, sys.version_info[:3]))
+    if sys.version_info[:2] < LOWEST_PYTHON:
+        return Finding("Python", State.BROKEN, f"{found} is too old; install Python 3.11 or newer.")
+    return Finding("Python", State.OK, found)
+
+
+def platform() -> Finding:
+    """Whether guests can run on this operating system and processor."""
+    from hypervisor.engine import layout
+
+    here = layout.this_platform()
+    if problem := layout.platform_problem():
+        return Finding("platform", State.BROKEN, problem)
+    return Finding("platform", State.OK, f"{here.system} {here.machine}")
+
+
+def unicorn() -> Finding:
+    """The CPU emulator's version."""
+    from hypervisor.engine import layout
+
+    known = ", ".join(layout.UNICORN_VERSIONS)
+    found = installed_version("unicorn")
+    if found is None:
+        return Finding("unicorn", State.BROKEN, f"is not installed; run: pip install unicorn=={known}")
+    if found not in layout.UNICORN_VERSIONS:
+        text = f"{found} is not a version whose state layout is known; run: pip install unicorn=={known}"
+        return Finding("unicorn", State.BROKEN, text)
+    return Finding("unicorn", State.OK, found)
+
+
+def numba() -> Finding:
+    """The compiler of the engine's kernels."""
+    found = installed_version("numba")
+    if found is None:
+        return Finding("numba", State.BROKEN, "is not installed; run: pip install numba")
+    importlib.import_module("numpy")
+    return Finding("numba", State.OK, f"{found}, with numpy {installed_version('numpy')}")
+
+
+def engine() -> Finding:
+    """The engine's own proof that it knows the loaded emulator's state layout."""
+    from hypervisor.engine import selftest
+
+    selftest.check()
+    return Finding("engine", State.OK, "the self-test passed on the loaded library")
+
+
+def kernel_cache() -> Finding:
+    """Where compiled kernels are kept, and whether they are there."""
+    from hypervisor.engine import cache
+
+    place = cache.directory()
+    if cache.is_warm():
+        return Finding("kernel cache", State.OK, f"warm, in {place}")
+    return Finding("kernel cache", State.NOTE, f"cold: the next run compiles for up to 30 s, into {place}")
+
+
+def keystone() -> Finding:
+    """The assembler, which only `run_asm` and building the guests need."""
+    found = installed_version("keystone-engine")
+    if found is None:
+        text = "is not installed, which run_asm() needs; guests run without it. To have it: pip install keystone-engine"
+        return Finding("keystone", State.NOTE, text)
+    return Finding("keystone", State.OK, found)
+
+
+def package() -> Finding:
+    """That ``import hypervisor`` means this package: an unrelated distribution has the same import name."""
+    names = importlib.metadata.packages_distributions()
+    others = [*foreign_distributions(names), *foreign_directories(sys.path, _own_directory())]
+    if others:
+        text = (
+            f"another package named hypervisor is installed ({', '.join(others)}) and one hides the other; "
+            "uninstall it, or give each its own environment."
+        )
+        return Finding("package", State.BROKEN, text)
+    version = installed_version(DISTRIBUTION) or "(not installed)"
+    return Finding("package", State.OK, f"{DISTRIBUTION} {version}, in {_own_directory()}")
+
+
+def command() -> Finding:
+    """That typing ``hypervisor`` starts this package's command."""
+    ours = Path(sysconfig.get_path("scripts")) / "hypervisor"
+    found = shutil.which("hypervisor")
+    if found is None:
+        return Finding("command", State.NOTE, f"hypervisor is not on PATH; this environment's is {ours}")
+    if Path(found).resolve() != ours.resolve():
+        return Finding("command", State.NOTE, f"typing hypervisor starts {found}, not this environment's {ours}")
+    return Finding("command", State.OK, found)
+
+
+CHECKS: tuple[Check, ...] = (python, platform, unicorn, numba, engine, kernel_cache, keystone, package, command)
+
+
+def foreign_distributions(names: Mapping[str, Sequence[str]]) -> list[str]:
+    """Installed distributions other than ours that provide ``hypervisor``, from `packages_distributions`'s mapping."""
+    return sorted({name for name in names.get("hypervisor", ()) if name.lower() != DISTRIBUTION})
+
+
+def foreign_directories(path: Iterable[str], own: Path) -> list[str]:
+    """Packages or modules named ``hypervisor`` on the import path that are not a copy of this package."""
+    found = []
+    for entry in path:
+        for candidate in (Path(entry) / "hypervisor" / "__init__.py", Path(entry) / "hypervisor.py"):
+            if not candidate.is_file() or candidate.parent.resolve() == own.resolve():
+                continue
+            if not (candidate.parent / "engine" / "layout.py").is_file():
+                found.append(str(candidate))
+    return found
+
+
+def _own_directory() -> Path:
+    return Path(hypervisor.__path__[0])
+
+
+def installed_version(distribution: str) -> str | None:
+    """The version of an installed distribution, or None."""
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None

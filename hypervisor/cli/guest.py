@@ -1,0 +1,110 @@
+"""What the command line needs of a VM, and nothing more: this is also what its tests fake."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from hypervisor.cli.status import Outcome
+
+
+class Console(Protocol):
+    """The VM's console: the serial port and BIOS teletype."""
+
+    def listen(self, listener: Callable[[bytes], object]) -> object:
+        """Call ``listener`` with each piece of output as it is produced, on the thread that runs the VM."""
+        ...
+
+    def open_input(self) -> None:
+        """Say that input may come at any time: a guest that waits is not idle then."""
+        ...
+
+    def close_input(self) -> None:
+        """Say that no more input will come."""
+        ...
+
+    def send(self, data: bytes) -> None:
+        """Queue input. May be called from any thread."""
+        ...
+
+    @property
+    def pending(self) -> int:
+        """Bytes of input that the guest has not taken yet."""
+        ...
+
+
+class Vcpu(Protocol):
+    """The first virtual CPU."""
+
+    @property
+    def rip(self) -> int:
+        """Where it stands."""
+        ...
+
+
+class Symbols(Protocol):
+    """The guest's symbol table."""
+
+    def lookup(self, address: int) -> tuple[str, int] | None:
+        """The symbol at or before ``address`` and the distance in bytes."""
+        ...
+
+
+class Result(Outcome, Protocol):
+    """A ``RunResult``."""
+
+    @property
+    def wall_s(self) -> float:
+        """Host seconds from start to end."""
+        ...
+
+    @property
+    def virtual_s(self) -> float:
+        """Guest seconds from start to end."""
+        ...
+
+    @property
+    def exits(self) -> Mapping[str, int]:
+        """Exits by kind."""
+        ...
+
+    @property
+    def host_events(self) -> Mapping[str, int]:
+        """What the host caused (TLB fills, kicks), by kind: it need not repeat from run to run."""
+        ...
+
+
+class Guest(Protocol):
+    """A VM."""
+
+    @property
+    def console(self) -> Console:
+        """Its console."""
+        ...
+
+    @property
+    def vcpu(self) -> Vcpu:
+        """Its first virtual CPU."""
+        ...
+
+    @property
+    def symbols(self) -> Symbols:
+        """Its symbols."""
+        ...
+
+    @property
+    def host_memory_bytes(self) -> int:
+        """Host memory that the VM's frames take now, in bytes."""
+        ...
+
+    def run(self, *, timeout: float | None, virtual_timeout: float | None) -> Result:
+        """Run until something ends it; times in seconds."""
+        ...
+
+    def request_stop(self, text: str) -> None:
+        """End the run soon, with reason ``stopped``. May be called from any thread."""
+        ...
+
+    def close(self) -> None:
+        """Give everything back."""
+        ...

@@ -1,0 +1,103 @@
+"""Values of ``hypervisor run``'s options, from text to what `hypervisor.boot` takes."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass
+from typing import Any
+
+from hypervisor.errors import ConfigError
+
+CLOCKS = ("virtual", "wall")
+MODES = (16, 32, 64)
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """A checked ``hypervisor run`` command line. Times are in seconds; None means not given."""
+
+    image: str
+    memory: str = "64M"
+    append: str = ""
+    initrd: str | None = None
+    modules: tuple[tuple[str, str], ...] = ()
+    timeout: float | None = None
+    virtual_timeout: float | None = None
+    clock: str | None = None
+    seed: int = 0
+    stats: str | None = None
+    plugins: tuple[tuple[str, dict[str, str]], ...] = ()
+    strict: bool = False
+    reboot: bool = False
+    halt_ok: bool = False
+    format: str | None = None
+    at: int | None = None
+    entry: int | None = None
+    mode: int | None = None
+
+    def __post_init__(self) -> None:
+        for option, value in (("--timeout", self.timeout), ("--virtual-timeout", self.virtual_timeout)):
+            if value is not None and not (math.isfinite(value) and value > 0):
+                raise ConfigError(f"{option} is {value:g}; give a number of seconds greater than zero.")
+        if self.clock is not None and self.clock not in CLOCKS:
+            raise ConfigError(f"--clock is {self.clock!r}; it must be one of: {', '.join(CLOCKS)}.")
+        if self.mode is not None and self.mode not in MODES:
+            raise ConfigError(f"--mode is {self.mode}; it must be one of: 16, 32, 64.")
+
+    def boot_arguments(self, *, interactive: bool) -> dict[str, Any]:
+        """Keyword arguments for `hypervisor.boot`; without ``--clock``, a person gets the wall clock."""
+        return {
+            "memory": self.memory,
+            "append": self.append,
+            "initrd": self.initrd,
+            "modules": self.modules,
+            "clock": self.clock or ("wall" if interactive else "virtual"),
+            "seed": self.seed,
+            "plugins": self.plugins,
+            "strict": self.strict,
+            "reboot": self.reboot,
+            "format": self.format,
+            "at": self.at,
+            "entry": self.entry,
+            "mode": self.mode,
+        }
+
+
+def parse_number(option: str, text: str | None) -> int | None:
+    """An address from ``text``, in decimal or with 0x. Raises `ConfigError` naming ``option``."""
+    if text is None:
+        return None
+    try:
+        number = int(text, 0)
+    except ValueError:
+        number = -1
+    if number < 0:
+        raise ConfigError(f"{option} is {text!r}; give an address such as 0x100000.")
+    return number
+
+
+def parse_module(text: str) -> tuple[str, str]:
+    """``FILE[=ARGS]`` as the file and its argument text. A file whose name has an equals sign is found, too."""
+    if os.path.exists(text):
+        return text, ""
+    path, _, arguments = text.partition("=")
+    if not path:
+        raise ConfigError(f"--module is {text!r}; give FILE or FILE=ARGUMENTS.")
+    return path, arguments
+
+
+def parse_plugin(text: str) -> tuple[str, dict[str, str]]:
+    """``NAME[,key=value]...`` (NAME of an entry point, or MODULE:NAME) as the name and its options, still text."""
+    name, *pairs = text.split(",")
+    if not name:
+        raise ConfigError(f"--plugin is {text!r}; give NAME or NAME,key=value.")
+    options: dict[str, str] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not key or not equals:
+            raise ConfigError(f"--plugin {name}: {pair!r} is not an option; write key=value.")
+        if key in options:
+            raise ConfigError(f"--plugin {name}: the option {key!r} is given twice; keep one.")
+        options[key] = value
+    return name, options

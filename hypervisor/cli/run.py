@@ -1,0 +1,85 @@
+"""``hypervisor run``: boot an image, connect it to this terminal, and end as it ended."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TextIO
+
+from hypervisor.cli import stats
+from hypervisor.cli.guest import Guest, Result
+from hypervisor.cli.options import RunOptions
+from hypervisor.cli.session import Session
+from hypervisor.cli.status import ExitStatus, exit_status, sentence
+from hypervisor.cli.terminal import HELP, Terminal, is_interactive
+
+
+def run(options: RunOptions) -> int:
+    """Boot and run one guest; returns the exit status. Raises `HypervisorError` if it cannot be booted."""
+    stats_file = stats.open_stats(options.stats) if options.stats else None
+    terminal = Terminal() if is_interactive() else None
+    try:
+        vm = _boot(options, interactive=terminal is not None)
+        try:
+            return _run_booted(vm, options, terminal, stats_file)
+        finally:
+            vm.close()
+    except Exception as error:
+        if stats_file and not stats_file.closed:
+            stats.write(stats_file, stats.of_error(error))
+        raise
+    finally:
+        if terminal:
+            terminal.restore()
+
+
+def _boot(options: RunOptions, *, interactive: bool) -> Guest:
+    import hypervisor
+
+    vm: Guest = hypervisor.boot(options.image, **options.boot_arguments(interactive=interactive))
+    return vm
+
+
+def _run_booted(vm: Guest, options: RunOptions, terminal: Terminal | None, stats_file: TextIO | None) -> int:
+    if terminal:
+        say(HELP)
+    with Session(vm, stdin=_input(terminal), stdout=1, terminal=terminal) as session:
+        result = vm.run(timeout=options.timeout, virtual_timeout=options.virtual_timeout)
+    status = exit_status(result, halt_ok=options.halt_ok)
+    if result.reason.value == "stopped":
+        if session.received is not None:
+            status = 128 + session.received
+        elif session.output_lost:
+            status = ExitStatus.ERROR
+    if not session.at_line_start and os.isatty(1):
+        os.write(2, b"\n")
+    if text := _sentence(result, vm, options):
+        say(text)
+    if stats_file:
+        stats.write(stats_file, stats.of_result(result, vm, status))
+    return status
+
+
+def _sentence(result: Result, vm: Guest, options: RunOptions) -> str | None:
+    if options.halt_ok and result.reason.value in ("halted", "idle"):
+        return None
+    return sentence(result, place(vm))
+
+
+def place(vm: Guest) -> str:
+    """Where the guest stands, with the symbol if one is known."""
+    rip = vm.vcpu.rip
+    symbol = vm.symbols.lookup(rip)
+    return f"RIP {rip:#x}" + (f" ({symbol[0]}+{symbol[1]:#x})" if symbol else "")
+
+
+def say(text: str) -> None:
+    """A message of ours, on stderr: stdout is the guest's."""
+    print(f"hypervisor: {text}", file=sys.stderr, flush=True)
+
+
+def _input(terminal: Terminal | None) -> int | None:
+    """The descriptor to read the guest's input from: the terminal if it is ours, or anything that is not a terminal."""
+    if sys.stdin is None or (terminal is None and os.isatty(0)):
+        return None
+    return 0

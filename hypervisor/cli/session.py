@@ -1,0 +1,128 @@
+"""While a guest runs: its output to stdout, stdin to it, and a way for signals and the escape to end it.
+
+The main thread runs the guest and may sit in compiled code for long, where Python's signal handlers do not run. So a
+thread of our own waits for input and for signals (through the wake-up descriptor, which C code writes at once).
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import threading
+from types import FrameType, TracebackType
+
+from hypervisor.cli.guest import Guest
+from hypervisor.cli.terminal import EscapeFilter, Terminal
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+INPUT_BACKLOG = 32 * 1024  # bytes waiting for the guest before we stop reading: a pipe may be endless
+END = 0  # written to the wake-up pipe to end the thread; no signal has this number
+
+
+class Session:
+    """Context manager around ``vm.run``. ``received`` is the signal that ended the run, if one did."""
+
+    def __init__(self, vm: Guest, *, stdin: int | None, stdout: int, terminal: Terminal | None) -> None:
+        self.received: int | None = None
+        self.output_lost = False
+        self.at_line_start = True
+        self._vm = vm
+        self._stdin = stdin
+        self._stdout = stdout
+        self._terminal = terminal
+        self._escape = EscapeFilter() if terminal else None
+        self._handlers: dict[int, object] = {}
+        self._thread = threading.Thread(target=self._watch, name="console-input", daemon=True)
+
+    def __enter__(self) -> Session:
+        self._vm.console.listen(self._write)
+        if self._stdin is not None:
+            self._vm.console.open_input()
+        self._wake_read, self._wake_write = os.pipe()
+        os.set_blocking(self._wake_write, False)  # asked for by set_wakeup_fd
+        self._old_wakeup = signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
+        for number in SIGNALS:
+            if signal.getsignal(number) is not signal.SIG_IGN:  # nohup, and jobs in the background, stay deaf
+                self._handlers[number] = signal.signal(number, _leave_to_watcher)
+        if self._terminal:
+            self._terminal.make_raw()
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._terminal:
+            self._terminal.restore()
+        os.write(self._wake_write, bytes([END]))
+        self._thread.join()
+        signal.set_wakeup_fd(self._old_wakeup)
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]  # what signal.signal itself returned
+        os.close(self._wake_read)
+        os.close(self._wake_write)
+
+    def _write(self, data: bytes) -> None:
+        """Guest output, on the VM's thread. A slow reader slows the guest; a vanished one ends it."""
+        if self.output_lost or not data:
+            return
+        self.at_line_start = data.endswith(b"\n")
+        try:
+            while data:
+                try:
+                    data = data[os.write(self._stdout, data) :]
+                except BlockingIOError:  # somebody made our stdout non-blocking
+                    select.select([], [self._stdout], [])
+        except OSError as error:
+            self.output_lost = True
+            self._vm.request_stop(f"standard output failed: {error.strerror}")
+
+    def _watch(self) -> None:
+        stdin = self._stdin
+        while True:
+            full = self._vm.console.pending >= INPUT_BACKLOG
+            wanted = [self._wake_read] if stdin is None or full else [self._wake_read, stdin]
+            ready = select.select(wanted, [], [], 0.02 if full else None)[0]
+            if self._wake_read in ready and not self._take_signals(os.read(self._wake_read, 64)):
+                return
+            if stdin is not None and stdin in ready and not self._take_input(stdin):
+                self._vm.console.close_input()
+                stdin = None
+
+    def _take_signals(self, numbers: bytes) -> bool:
+        """Act on signals; False when the session is over."""
+        for number in numbers:
+            if number == END:
+                return False
+            if number not in self._handlers:
+                continue
+            if self.received is not None:
+                # Asked twice: the guest, or a handler, did not let go the first time.
+                if self._terminal:
+                    self._terminal.restore()
+                os._exit(128 + number)
+            self.received = number
+            self._vm.request_stop(f"{signal.Signals(number).name} was received")
+        return True
+
+    def _take_input(self, stdin: int) -> bool:
+        """Pass on what there is to read; False when no more will come."""
+        try:
+            data = os.read(stdin, 4096)
+        except OSError:  # a hung-up terminal reads as EIO: the end of input, like any other
+            data = b""
+        if not data:
+            return False
+        if self._escape:
+            data, ended = self._escape.feed(data)
+            if ended:
+                self._vm.request_stop("ended by the user with Ctrl-A x")
+                return False
+        if data:
+            self._vm.console.send(data)
+        return True
+
+
+def _leave_to_watcher(number: int, frame: FrameType | None) -> None:
+    """The wake-up descriptor has told the watching thread; nothing is left to do here."""

@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from hypervisor.cli import checks, main
+from hypervisor.cli.doctor import Check, Finding, State, examine, exit_status
+
+
+def whole() -> Finding:
+    return Finding("whole", State.OK, "fine")
+
+
+def noteworthy() -> Finding:
+    return Finding("noteworthy", State.NOTE, "cold")
+
+
+def broken() -> Finding:
+    return Finding("broken", State.BROKEN, "missing; install it")
+
+
+def raising() -> Finding:
+    raise ImportError("libunicorn.so.2: no such file")
+
+
+def test_only_what_is_broken_fails() -> None:
+    assert exit_status(examine([whole, noteworthy])) == 0
+    assert exit_status(examine([whole, broken, noteworthy])) == 1
+
+
+def test_a_check_that_cannot_run_is_a_finding_and_the_others_go_on() -> None:
+    findings = examine([raising, whole])
+    assert findings[0].state is State.BROKEN
+    assert "libunicorn.so.2: no such file" in findings[0].text
+    assert findings[1] == whole()
+
+
+@pytest.mark.parametrize(("check", "status"), [(noteworthy, 0), (broken, 1)])
+def test_the_command_prints_findings(
+    check: Check, status: int, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(checks, "CHECKS", (whole, check))
+    assert main(["doctor"]) == status
+    out = capfd.readouterr().out
+    assert "fine" in out
+    assert check().text in out
+
+
+def test_a_foreign_distribution_is_named() -> None:
+    assert checks.foreign_distributions({"hypervisor": ["rootmode"]}) == []
+    assert checks.foreign_distributions({"hypervisor": ["rootmode", "hypervisor"]}) == ["hypervisor"]
+    assert checks.foreign_distributions({}) == []
+
+
+def test_a_foreign_directory_on_the_path_is_named(tmp_path: Path) -> None:
+    own = tmp_path / "ours" / "hypervisor"
+    foreign = tmp_path / "theirs" / "hypervisor"
+    copy = tmp_path / "copy" / "hypervisor"
+    for place in (own, foreign, copy):
+        place.mkdir(parents=True)
+        (place / "__init__.py").touch()
+    (copy / "engine").mkdir()
+    (copy / "engine" / "layout.py").touch()
+    path = [str(place.parent) for place in (own, foreign, copy)]
+    assert checks.foreign_directories([*path, str(tmp_path / "missing")], own) == [str(foreign / "__init__.py")]
+
+
+def test_a_missing_assembler_does_not_keep_guests_from_running(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checks, "installed_version", lambda name: None)
+    assert checks.keystone().state is State.NOTE
+    assert checks.unicorn().state is State.BROKEN
+    assert checks.numba().state is State.BROKEN
+
+
+def test_an_unknown_unicorn_names_the_known_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checks, "installed_version", lambda name: "2.2.0")
+    finding = checks.unicorn()
+    assert finding.state is State.BROKEN
+    assert "2.2.0 is not a version" in finding.text
+    assert "pip install unicorn==" in finding.text
+
+
+def test_an_old_python_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "version_info", (3, 10, 4))
+    assert checks.python() == Finding("Python", State.BROKEN, "3.10.4 is too old; install Python 3.11 or newer.")
+
+
+def test_an_unsupported_platform_is_told_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    from hypervisor.engine import layout
+
+    monkeypatch.setattr(layout, "platform_problem", lambda: "Guests cannot run on amigaos m68k.")
+    assert checks.platform() == Finding("platform", State.BROKEN, "Guests cannot run on amigaos m68k.")

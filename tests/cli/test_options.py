@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hypervisor.cli.options import RunOptions, parse_module, parse_number, parse_plugin
+from hypervisor.errors import ConfigError
+
+
+def test_addresses_are_decimal_or_prefixed() -> None:
+    assert parse_number("--at", "0x100000") == 0x100000
+    assert parse_number("--at", "4096") == 4096
+    assert parse_number("--at", None) is None
+
+
+@pytest.mark.parametrize("text", ["", "here", "-1", "0x", "1M"])
+def test_a_bad_address_names_the_option(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"--entry is .*; give an address such as 0x100000"):
+        parse_number("--entry", text)
+
+
+def test_a_module_is_a_file_and_its_arguments() -> None:
+    assert parse_module("initrd.img") == ("initrd.img", "")
+    assert parse_module("drv.o=irq=5 debug") == ("drv.o", "irq=5 debug")
+
+
+def test_a_module_whose_name_has_an_equals_sign(tmp_path: Path) -> None:
+    file = tmp_path / "a=b"
+    file.touch()
+    assert parse_module(str(file)) == (str(file), "")
+
+
+def test_a_module_needs_a_file() -> None:
+    with pytest.raises(ConfigError, match="give FILE or FILE=ARGUMENTS"):
+        parse_module("=x")
+
+
+def test_a_plugin_is_a_name_and_its_options() -> None:
+    assert parse_plugin("dice") == ("dice", {})
+    assert parse_plugin("pkg.dice:Dice,sides=6,note=a=b") == ("pkg.dice:Dice", {"sides": "6", "note": "a=b"})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (",sides=6", "give NAME or NAME,key=value"),
+        ("dice,sides", "'sides' is not an option; write key=value"),
+        ("dice,=6", "'=6' is not an option"),
+        ("dice,a=1,a=2", "the option 'a' is given twice"),
+    ],
+)
+def test_a_bad_plugin_says_what_to_write(text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        parse_plugin(text)
+
+
+@pytest.mark.parametrize("seconds", [0.0, -1.0, float("nan"), float("inf")])
+@pytest.mark.parametrize("option", ["timeout", "virtual_timeout"])
+def test_times_are_positive(option: str, seconds: float) -> None:
+    with pytest.raises(ConfigError, match="greater than zero"):
+        RunOptions("hello", **{option: seconds})  # type: ignore[arg-type]  # two of many keys
+
+
+def test_the_clock_is_wall_for_a_person_only() -> None:
+    options = RunOptions(image="hello")
+    assert options.boot_arguments(interactive=True)["clock"] == "wall"
+    assert options.boot_arguments(interactive=False)["clock"] == "virtual"
+    assert RunOptions(image="hello", clock="virtual").boot_arguments(interactive=True)["clock"] == "virtual"

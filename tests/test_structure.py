@@ -1,0 +1,62 @@
+"""The rules of the house, held by tools: style, types, who may import whom, and what an import may cost."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+HEAVY = {"capstone", "keystone", "llvmlite", "numba", "numpy", "rich", "typer", "unicorn"}
+
+
+def run(*command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("command", [["ruff", "check", "."], ["mypy"], ["lint-imports"]], ids=lambda tool: tool[0])
+def test_lint(command: list[str]) -> None:
+    tool = shutil.which(command[0], path=sysconfig.get_path("scripts"))
+    assert tool, f"{command[0]} is missing from this environment; run: pip install -e '.[test]'"
+    result = run(tool, *command[1:])
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+@pytest.mark.parametrize("module", ["hypervisor", "hypervisor.cli"])
+def test_an_import_brings_in_nothing_heavy(module: str) -> None:
+    code = f"import sys, {module}; print(*sorted({{name.partition('.')[0] for name in sys.modules}}))"
+    result = run(sys.executable, "-c", code)
+    assert result.returncode == 0, result.stderr
+    assert HEAVY.isdisjoint(result.stdout.split())
+
+
+def test_running_a_guest_does_not_import_rich() -> None:
+    code = (
+        "import sys, hypervisor.cli; status = hypervisor.cli.main(['run', '--help']);"
+        "assert status == 0; print(*sorted(sys.modules), file=sys.stderr)"
+    )
+    result = run(sys.executable, "-c", code)
+    assert result.returncode == 0, result.stderr
+    assert HEAVY - {"typer"} <= HEAVY - {name.partition(".")[0] for name in result.stderr.split()}
+
+
+def test_every_room_is_covered_by_the_import_rules() -> None:
+    """The layers contract is exhaustive, but the others list rooms by name: a new room must be added to them."""
+    import tomllib
+
+    rooms = {path.stem for path in (ROOT / "hypervisor").iterdir() if _is_room(path)}
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    for contract in contracts:
+        if contract["id"].endswith(("-only", "-in-debug", "-in-assembler")):
+            named = {name.removeprefix("hypervisor.") for name in contract["source_modules"]}
+            assert len(rooms - named) == 1, f"{contract['id']} does not name {sorted(rooms - named)}"
+
+
+def _is_room(path: Path) -> bool:
+    if path.is_dir():
+        return path.name != "guests" and any(path.glob("*.py"))
+    return path.suffix == ".py" and not path.name.startswith("_")
