@@ -1,0 +1,178 @@
+"""Symbols of a guest: a name gives an address, an address gives the name it lies under.
+
+A table collects sources (the loaded image, files given by the user) and reads none of them before somebody asks.
+"""
+
+from __future__ import annotations
+
+import json
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Mapping
+from difflib import get_close_matches
+from pathlib import Path
+
+from hypervisor.errors import ConfigError
+
+MAX_OFFSET = 1 << 20
+"""Bytes behind a symbol beyond which an address no longer belongs to it: most files record no sizes."""
+
+Source = Callable[[], Mapping[str, int]]
+
+
+class SymbolTable(Mapping[str, int]):
+    """Names to guest-virtual addresses. Where sources share a name, the one that was added last wins."""
+
+    def __init__(self, symbols: Mapping[str, int] | None = None) -> None:
+        self._sources: list[Source] = []
+        self._by_name: dict[str, int] | None = None
+        self._by_address: tuple[list[int], list[str]] | None = None
+        if symbols is not None:
+            self.add(symbols)
+
+    def add(self, symbols: Mapping[str, int], base: int = 0) -> None:
+        """Use ``symbols`` too, with ``base`` added to each address. They are read when somebody first looks."""
+        self._add(lambda: {name: address + base for name, address in symbols.items()})
+
+    def load(self, path: str | Path, base: int = 0) -> None:
+        """Use the symbols of a file too, with ``base`` added to each address.
+
+        The file is an ELF image, a JSON object of names and addresses, or text as ``nm`` and System.map have it
+        (``ffffffff81000000 T _text``). Raises `ConfigError` at once if it cannot be opened, and at the first look if
+        it is none of these.
+        """
+        file = Path(path)
+        try:
+            file.open("rb").close()
+        except OSError as error:
+            raise ConfigError(f"Symbol file {file} cannot be read: {error.strerror}.") from error
+        self._add(lambda: {name: address + base for name, address in read_symbols(file).items()})
+
+    def address(self, symbol: str | int) -> int:
+        """The address of a symbol; an address is returned as it is. Raises `ConfigError` with similar names."""
+        if isinstance(symbol, int):
+            return symbol
+        names = self._names()
+        if symbol in names:
+            return names[symbol]
+        if not names:
+            raise ConfigError(
+                f"There is no symbol {symbol!r}: no symbols are loaded. Add them with vm.symbols.load(FILE)."
+            )
+        similar = get_close_matches(symbol, names, n=3)
+        hint = f" Did you mean {', '.join(similar)}?" if similar else ""
+        raise ConfigError(f"There is no symbol {symbol!r} among the {len(names)} loaded.{hint}")
+
+    def lookup(self, address: int) -> tuple[str, int] | None:
+        """The symbol at or before ``address`` and the offset from it in bytes, or None if none is near
+        (`MAX_OFFSET`)."""
+        addresses, names = self._addresses()
+        index = bisect_right(addresses, address) - 1
+        if index < 0 or address - addresses[index] >= MAX_OFFSET:
+            return None
+        return names[index], address - addresses[index]
+
+    def describe(self, address: int) -> str:
+        """``name+0x12`` for reports, ``name`` at its very start, or an empty string."""
+        found = self.lookup(address)
+        if found is None:
+            return ""
+        return f"{found[0]}+{found[1]:#x}" if found[1] else found[0]
+
+    def __getitem__(self, name: str) -> int:
+        return self._names()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names())
+
+    def __len__(self) -> int:
+        return len(self._names())
+
+    def _add(self, source: Source) -> None:
+        self._sources.append(source)
+        self._by_name = self._by_address = None
+
+    def _names(self) -> dict[str, int]:
+        if self._by_name is None:
+            merged: dict[str, int] = {}
+            for source in self._sources:
+                merged.update(source())
+            self._by_name = merged
+        return self._by_name
+
+    def _addresses(self) -> tuple[list[int], list[str]]:
+        """Sorted addresses with one name each; of several names for an address the shortest is the least mangled."""
+        if self._by_address is None:
+            best: dict[int, str] = {}
+            for name, address in self._names().items():
+                other = best.get(address)
+                if other is None or (len(name), name) < (len(other), other):
+                    best[address] = name
+            addresses = sorted(best)
+            self._by_address = addresses, [best[address] for address in addresses]
+        return self._by_address
+
+
+def read_symbols(path: Path) -> dict[str, int]:
+    """The symbols of one file, told by its first bytes. Raises `ConfigError` naming the file and the line."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(4)
+        if head == b"\x7fELF":
+            return _read_elf(path)
+        text = path.read_text(errors="replace")
+    except OSError as error:
+        raise ConfigError(f"Symbol file {path} cannot be read: {error.strerror}.") from error
+    return _read_json(path, text) if text.lstrip().startswith("{") else _read_text(path, text)
+
+
+def _read_elf(path: Path) -> dict[str, int]:
+    from elftools.common.exceptions import ELFError
+    from elftools.elf.elffile import ELFFile
+
+    symbols: dict[str, int] = {}
+    try:
+        with path.open("rb") as file:
+            elf = ELFFile(file)
+            table = elf.get_section_by_name(".symtab") or elf.get_section_by_name(".dynsym")
+            for symbol in table.iter_symbols() if table is not None else ():
+                if symbol["st_shndx"] != "SHN_UNDEF" and symbol["st_info"]["type"] in _ELF_TYPES and symbol.name:
+                    symbols[symbol.name] = symbol["st_value"]
+    except (ELFError, ValueError, OverflowError) as error:
+        raise ConfigError(f"Symbol file {path} is a damaged ELF file: {error}") from error
+    return symbols
+
+
+_ELF_TYPES = frozenset({"STT_NOTYPE", "STT_OBJECT", "STT_FUNC", "STT_LOOS"})  # STT_LOOS: GNU indirect functions
+
+
+def _read_json(path: Path, text: str) -> dict[str, int]:
+    try:
+        content = json.loads(text)
+    except ValueError as error:
+        raise ConfigError(f"Symbol file {path} begins like JSON but is not: {error}.") from error
+    symbols: dict[str, int] = {}
+    for name, value in content.items():
+        try:
+            symbols[name] = int(value, 0) if isinstance(value, str) else int(value)
+        except (TypeError, ValueError):
+            raise ConfigError(
+                f'Symbol file {path}: {name!r} has {value!r}; an address is a number or text such as "0x1000".'
+            ) from None
+    return symbols
+
+
+def _read_text(path: Path, text: str) -> dict[str, int]:
+    symbols: dict[str, int] = {}
+    for number, line in enumerate(text.splitlines(), 1):
+        fields = line.split()
+        if not fields or fields[0].startswith("#") or len(fields[0]) == 1:  # "         U name": undefined, no address
+            continue
+        try:
+            address, kind, name = int(fields[0], 16), *fields[1:3]
+        except ValueError:
+            raise ConfigError(
+                f"Symbol file {path}, line {number}: {line.strip()!r} is not 'ADDRESS TYPE NAME' as nm writes it."
+            ) from None
+        if kind not in "aA":  # absolute: numbers, not places
+            symbols[name] = address
+    return symbols

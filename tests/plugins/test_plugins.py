@@ -1,0 +1,188 @@
+"""Plugins: names, options, order, and errors that say which plugin and which option."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from hypervisor.core import plugins
+from hypervisor.core.plugins import PluginSet
+from hypervisor.errors import PluginError, TrapError
+
+
+class Recorder:
+    """A plugin with one option of each type."""
+
+    def __init__(
+        self, port: int = 0x300, loud: bool = False, label: str = "x", rate: float = 1.0, log: Path | None = None
+    ) -> None:
+        self.options = (port, loud, label, rate, log)
+
+    def attach(self, vm: list[str]) -> None:
+        vm.append(f"attach {plugins.current()}")
+        self.vm = vm
+
+    def reset(self) -> None:
+        self.vm.append("reset")
+
+    def detach(self) -> None:
+        self.vm.append("detach")
+
+
+class OnlyReset:
+    def reset(self) -> None: ...
+
+
+class Useless:
+    pass
+
+
+class BadAttach:
+    def attach(self) -> None: ...
+
+
+class Refuses:
+    def attach(self, vm: object) -> None:
+        raise TrapError("cpuid leaf 0x1 is taken by other.handler")
+
+
+class Explodes:
+    def __init__(self, fuse: int) -> None:
+        raise ZeroDivisionError(f"fuse {fuse}")
+
+    def attach(self, vm: object) -> None: ...
+
+
+class OddTypes:
+    def __init__(self, ports: range = range(3)) -> None: ...
+
+    def attach(self, vm: object) -> None: ...
+
+
+@dataclass
+class AsDataclass:
+    sides: int = 6
+
+    def attach(self, vm: object) -> None: ...
+
+
+HERE = __name__
+
+
+def options(text: str) -> object:
+    _, plugin = plugins.make(f"{HERE}:Recorder{text}")
+    assert isinstance(plugin, Recorder)
+    return plugin.options
+
+
+def test_text_becomes_the_annotated_types() -> None:
+    assert options("") == (0x300, False, "x", 1.0, None)
+    assert options(",port=0x310,loud=on,label=a=b,rate=2.5,log=/tmp/l") == (0x310, True, "a=b", 2.5, Path("/tmp/l"))
+    assert options(",label=one,,two,log=none") == (0x300, False, "one,two", 1.0, None)
+
+
+def test_a_plugin_may_be_text_a_pair_a_class_or_an_instance() -> None:
+    instance = AsDataclass(20)
+    given = PluginSet([f"{HERE}:AsDataclass,sides=8", (f"{HERE}:AsDataclass", {"sides": "9"}), AsDataclass, instance])
+    assert [plugin for _, plugin in given] == [AsDataclass(8), AsDataclass(9), AsDataclass(6), instance]
+    assert [name for name, _ in given] == [f"{HERE}:AsDataclass"] * 2 + ["AsDataclass"] * 2
+    assert len(given) == 4
+
+
+def test_life_is_attach_in_order_reset_in_order_detach_in_reverse() -> None:
+    log: list[str] = []
+    several = PluginSet([Recorder, f"{HERE}:Recorder", OnlyReset])
+    several.attach(log)
+    several.reset()
+    several.detach()
+    several.detach()  # once is enough
+    assert log == ["attach Recorder", f"attach {HERE}:Recorder", "reset", "reset", "detach", "detach"]
+    assert plugins.current() is None
+
+
+def test_a_failing_attach_detaches_what_was_attached_and_keeps_the_cause() -> None:
+    log: list[str] = []
+    with pytest.raises(PluginError, match=r"Plugin Refuses: attach failed: cpuid leaf 0x1 is taken by") as caught:
+        PluginSet([Recorder, Refuses, Recorder]).attach(log)
+    assert log == ["attach Recorder", "detach"]
+    assert isinstance(caught.value.__cause__, TrapError)
+
+
+def test_every_detach_runs_and_the_first_error_is_raised() -> None:
+    class Clumsy:
+        def attach(self, vm: list[str]) -> None: ...
+
+        def detach(self) -> None:
+            raise OSError("disk full")
+
+    log: list[str] = []
+    several = PluginSet([Recorder, Clumsy])
+    several.attach(log)
+    with pytest.raises(PluginError, match="Plugin Clumsy: detach failed: OSError: disk full"):
+        several.detach()
+    assert log[-1] == "detach"
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        (":Recorder,prt=1", r"has no option 'prt'\. Did you mean port\?"),
+        (":Recorder,zzz=1", r"has no option 'zzz'\. Its options are: port, loud, label, rate, log\."),
+        (":Recorder,port=many", r"the option 'port' is 'many'; it must be a whole number such as 10 or 0x300\."),
+        (":Recorder,loud=maybe", r"the option 'loud' is 'maybe'; it must be on or off\."),
+        (":Recorder,rate=fast", r"the option 'rate' is 'fast'; it must be a number such as 0\.5\."),
+        (":Recorder,loud", r"'loud' is not an option; write key=value"),
+        (":Recorder,port=1,port=2", r"the option 'port' is given twice; keep one\."),
+        (":OddTypes,ports=3", r"the option 'ports' has the type range, which cannot be written as text"),
+        (":Explodes", r"needs the option 'fuse'; write .*:Explodes,fuse=VALUE\."),
+        (":Explodes,fuse=3", r"could not be constructed: ZeroDivisionError: fuse 3"),
+        (":Useless", r"has none of attach\(vm\), reset\(\) and detach\(\)"),
+        (":BadAttach", r"its method attach must be callable as attach\(self, vm\)\."),
+        (":Nothing", r"has no class 'Nothing'\."),
+        (":HERE", r"has no class 'HERE'\."),
+    ],
+)
+def test_errors_name_the_plugin_and_say_what_to_write(text: str, sentence: str) -> None:
+    with pytest.raises(PluginError, match=sentence) as caught:
+        plugins.make(HERE + text)
+    assert f"Plugin {HERE}:" in str(caught.value)
+
+
+def test_modules_that_are_missing_broken_or_miss_others_are_told_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "plugin_broken.py").write_text("1 / 0\n")
+    (tmp_path / "plugin_needy.py").write_text("import no_such_module_at_all\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for text, sentence in (
+        ("plugin_absent:X", r"there is no module plugin_absent\. Install it, or put its directory on PYTHONPATH\."),
+        ("plugin_broken:X", r"importing plugin_broken failed: ZeroDivisionError"),
+        ("plugin_needy:X", r"plugin_needy needs the module no_such_module_at_all"),
+    ):
+        with pytest.raises(PluginError, match=sentence):
+            plugins.make(text)
+
+
+def install(directory: Path, package: str, entries: str) -> None:
+    info = directory / f"{package}-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1\n")
+    (info / "entry_points.txt").write_text(f"[{plugins.GROUP}]\n{entries}\n")
+
+
+def test_installed_plugins_are_found_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(tmp_path, "dicebox", f"test-dice = {HERE}:AsDataclass\ntwice = a:B")
+    install(tmp_path, "rival", "twice = c:D")
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    assert plugins.make("test-dice,sides=4") == ("test-dice", AsDataclass(4))
+    with pytest.raises(PluginError, match=r"There is no plugin test-dise\. Did you mean test-dice\?"):
+        plugins.make("test-dise")
+    with pytest.raises(PluginError, match=r"There is no plugin qqqq\. Installed: .*test-dice.*given as MODULE:CLASS"):
+        plugins.make("qqqq")
+    with pytest.raises(PluginError, match=r"twice is announced by several packages: a:B \(dicebox\), c:D \(rival\)"):
+        plugins.make("twice")
+    with pytest.raises(PluginError, match="names no plugin"):
+        plugins.make(",sides=4")
