@@ -12,8 +12,6 @@
 PYTHON ?= python3
 BIN := .venv/bin
 SET_UP := .venv/.set-up
-# An edit of any of these calls for a new install: dependencies, the build step, the guests' sources.
-INSTALL_INPUTS := pyproject.toml $(wildcard hatch_build.py) $(shell find guests -type f -not -path '*/__pycache__/*')
 
 # Commands that the tests use, as COMMAND:DEBIAN-PACKAGE.
 SYSTEM_COMMANDS := qemu-system-x86_64:qemu-system-x86 nasm:nasm cpio:cpio busybox:busybox-static dpkg-deb:dpkg
@@ -35,14 +33,15 @@ stress: system-deps set-up
 	$(BIN)/python -m pytest -m stress
 
 bench: system-deps set-up
-	$(BIN)/python -m benchmarks
+	$(BIN)/python -m bench
 
 clean:
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache hypervisor/guests/*.bin
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache hypervisor/guests/*.bin hypervisor/guests/*.sym
 
 set-up: $(SET_UP)
 
-$(SET_UP): $(INSTALL_INPUTS)
+# The guests are assembled by this install, and again when one is asked for after an edit.
+$(SET_UP): pyproject.toml hatch_build.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "$(PYTHON) is older than Python 3.11: install a newer one and run 'make PYTHON=python3.11 ...'." >&2; exit 1; }
 	@test -x $(BIN)/python -a -x $(BIN)/pip || $(MAKE) --no-print-directory .venv/bin/pip

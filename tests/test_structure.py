@@ -58,5 +58,5 @@ def test_every_room_is_covered_by_the_import_rules() -> None:
 
 def _is_room(path: Path) -> bool:
     if path.is_dir():
-        return path.name != "guests" and any(path.glob("*.py"))
+        return any(path.glob("*.py"))
     return path.suffix == ".py" and not path.name.startswith("_")

@@ -94,7 +94,7 @@ def run(
     Exit status: the guest's debug-exit status; 0 after power-off; 121 stopped by a handler or by Ctrl-A x; 122 reset;
     123 halted or idle; 124 timeout; 125 our own error or bad usage; 126 the guest crashed.
     """
-    from hypervisor.cli.options import RunOptions, parse_module, parse_number, parse_plugin
+    from hypervisor.cli.options import RunOptions, parse_module, parse_number
     from hypervisor.cli.run import run as run_guest
 
     return run_guest(
@@ -109,7 +109,7 @@ def run(
             clock=clock,
             seed=seed,
             stats=stats,
-            plugins=tuple(parse_plugin(text) for text in plugin or ()),
+            plugins=tuple(plugin or ()),
             strict=strict,
             reboot=reboot,
             halt_ok=halt_ok,

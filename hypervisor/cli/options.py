@@ -27,7 +27,7 @@ class RunOptions:
     clock: str | None = None
     seed: int = 0
     stats: str | None = None
-    plugins: tuple[tuple[str, dict[str, str]], ...] = ()
+    plugins: tuple[str, ...] = ()
     strict: bool = False
     reboot: bool = False
     halt_ok: bool = False
@@ -85,19 +85,3 @@ def parse_module(text: str) -> tuple[str, str]:
     if not path:
         raise ConfigError(f"--module is {text!r}; give FILE or FILE=ARGUMENTS.")
     return path, arguments
-
-
-def parse_plugin(text: str) -> tuple[str, dict[str, str]]:
-    """``NAME[,key=value]...`` (NAME of an entry point, or MODULE:NAME) as the name and its options, still text."""
-    name, *pairs = text.split(",")
-    if not name:
-        raise ConfigError(f"--plugin is {text!r}; give NAME or NAME,key=value.")
-    options: dict[str, str] = {}
-    for pair in pairs:
-        key, equals, value = pair.partition("=")
-        if not key or not equals:
-            raise ConfigError(f"--plugin {name}: {pair!r} is not an option; write key=value.")
-        if key in options:
-            raise ConfigError(f"--plugin {name}: the option {key!r} is given twice; keep one.")
-        options[key] = value
-    return name, options

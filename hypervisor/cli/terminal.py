@@ -45,8 +45,8 @@ class EscapeFilter:
 class Terminal:
     """A terminal that can be made raw, and that comes back to its settings whatever happens to this process.
 
-    `restore` may be called any number of times, and runs at interpreter exit. Against a death that runs no Python at all
-    (SIGKILL, a crash in native code) a small child process waits for our end of a pipe to close. Create the object
+    `restore` may be called any number of times, and runs at interpreter exit. Against a death that runs no Python at
+    all (SIGKILL, a crash in native code) a small child process waits for our end of a pipe to close. Create the object
     before starting threads, because it forks.
     """
 

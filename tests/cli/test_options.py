@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from hypervisor.cli.options import RunOptions, parse_module, parse_number, parse_plugin
+from hypervisor.cli.options import RunOptions, parse_module, parse_number
 from hypervisor.errors import ConfigError
 
 
@@ -34,25 +34,6 @@ def test_a_module_whose_name_has_an_equals_sign(tmp_path: Path) -> None:
 def test_a_module_needs_a_file() -> None:
     with pytest.raises(ConfigError, match="give FILE or FILE=ARGUMENTS"):
         parse_module("=x")
-
-
-def test_a_plugin_is_a_name_and_its_options() -> None:
-    assert parse_plugin("dice") == ("dice", {})
-    assert parse_plugin("pkg.dice:Dice,sides=6,note=a=b") == ("pkg.dice:Dice", {"sides": "6", "note": "a=b"})
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        (",sides=6", "give NAME or NAME,key=value"),
-        ("dice,sides", "'sides' is not an option; write key=value"),
-        ("dice,=6", "'=6' is not an option"),
-        ("dice,a=1,a=2", "the option 'a' is given twice"),
-    ],
-)
-def test_a_bad_plugin_says_what_to_write(text: str, message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
-        parse_plugin(text)
 
 
 @pytest.mark.parametrize("seconds", [0.0, -1.0, float("nan"), float("inf")])
