@@ -1,0 +1,1 @@
+"""Device models of a PC: each answers by offset, and its whole world is its constructor's arguments."""

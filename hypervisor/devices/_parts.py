@@ -1,0 +1,96 @@
+"""What the models share: register tables, byte-wide dispatch, and one deadline on the clock."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from hypervisor.bus import Clock, Timer
+
+
+class Register(NamedTuple):
+    """One row of a device's register table: where it is, what it is called, how it is reached and what it means."""
+
+    offset: int
+    """In bytes from the start of the device's window; index registers count from their index."""
+    name: str
+    access: str
+    """``"r"``, ``"w"``, ``"rw"``, or ``"rc"`` where reading clears."""
+    meaning: str
+
+
+class ByteDevice:
+    """An 8-bit device: wider accesses are split into bytes at consecutive offsets, as the ISA bus does.
+
+    A subclass fills ``_readers`` and ``_writers``, one entry for each offset of its window. Bytes of a wide access that
+    fall behind the window read as 0xff and are dropped when written.
+    """
+
+    _readers: list[Callable[[], int]]
+    _writers: list[Callable[[int], None]]
+
+    def read(self, offset: int, size: int) -> int:
+        """See `hypervisor.bus.Device.read`."""
+        if size == 1:
+            return self._readers[offset]()
+        value = 0
+        for index in range(size):
+            readers = self._readers  # fetched anew each time: a byte may switch the table (the UART's DLAB)
+            at = offset + index
+            value |= (readers[at]() if at < len(readers) else 0xFF) << (8 * index)
+        return value
+
+    def write(self, offset: int, size: int, value: int) -> None:
+        """See `hypervisor.bus.Device.write`."""
+        if size == 1:
+            self._writers[offset](value)
+            return
+        for at in range(offset, offset + size):
+            if at < len(self._writers):
+                self._writers[at](value & 0xFF)
+            value >>= 8
+
+
+class Alarm:
+    """One deadline of a device. Moving it later costs no new timer: the old one fires early and is armed again."""
+
+    __slots__ = ("_armed_ns", "_callback", "_clock", "_due_ns", "_timer")
+
+    def __init__(self, clock: Clock, callback: Callable[[], None]) -> None:
+        self._clock = clock
+        self._callback = callback
+        self._timer: Timer | None = None
+        self._armed_ns = 0
+        self._due_ns = 0
+
+    def set(self, deadline_ns: int) -> None:
+        """Call back once at ``deadline_ns`` of the clock, instead of at any earlier wish."""
+        self._due_ns = deadline_ns
+        if self._timer is not None:
+            if self._armed_ns <= deadline_ns:
+                return
+            self._timer.cancel()
+        self._armed_ns = deadline_ns
+        self._timer = self._clock.call_at(deadline_ns, self._fire)
+
+    def clear(self) -> None:
+        """Forget the deadline."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _fire(self) -> None:
+        self._timer = None
+        if self._due_ns > self._armed_ns:
+            self.set(self._due_ns)
+        else:
+            self._callback()
+
+
+def nothing(value: int) -> None:
+    """A write that no register listens to."""
+
+
+def all_ones() -> int:
+    """A read that no register answers."""
+    return 0xFF

@@ -1,0 +1,152 @@
+"""Ports that end or restart the machine: power-off (604h, b004h, 4004h), port 92h, reset control (cf9h).
+
+Sources: ACPI specification 6.5, 4.8.3.2.1 "PM1 control registers" (SLP_TYP bits 12:10, SLP_EN bit 13); Intel 82371SB
+(PIIX3) data sheet 2.5.5 (CF9h); IBM PS/2 Technical Reference, "System control port A" (92h). The three power-off
+ports are where QEMU (new and old) and VirtualBox put PM1a_CNT, and toy kernels write the values of those machines.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from hypervisor.devices._parts import ByteDevice, Register
+from hypervisor.devices._state import adopt, number
+from hypervisor.devices.debug_ports import NoState
+
+POWER_OFF_SIZE = 2
+"""Bytes of the register window of each power-off port."""
+PORT92_SIZE = 1
+"""Bytes of the register window (port 92h)."""
+RESET_SIZE = 1
+"""Bytes of the register window (port cf9h)."""
+
+REGISTERS = (
+    Register(0, "PM1a_CNT", "rw", "a word with SLP_EN and the machine's SLP_TYP for S5 turns the power off"),
+    Register(0, "PORT92", "rw", "bit 0: fast reset on a rising bit; bit 1: A20 gate"),
+    Register(0, "RST_CNT", "rw", "cf9h: bit 1 system reset type, bit 2 resets on a rising bit"),
+)
+
+SLP_EN, SLP_MASK = 0x2000, 0x3C00
+POWER_OFF_PORTS = {0x604: 0x2000, 0xB004: 0x2000, 0x4004: 0x3400}
+"""Port -> the word that turns the power off there."""
+
+FAST_RESET, A20_GATE = 0x01, 0x02
+RST_CPU, SRST = 0x04, 0x02
+
+
+class PowerOffPort:
+    """One power-off port: writing a word whose bits 13:10 are those of ``word`` calls ``power_off()``."""
+
+    def __init__(self, power_off: Callable[[], object], word: int = 0x2000, name: str = "poweroff") -> None:
+        self.name = name
+        self._power_off = power_off
+        self._want = word & SLP_MASK | SLP_EN
+
+    def read(self, offset: int, size: int) -> int:
+        """Zero: nothing is asleep."""
+        return 0
+
+    def write(self, offset: int, size: int, value: int) -> None:
+        """Turn the power off, if the value says so. Bytes are too narrow to say it."""
+        if offset == 0 and size >= 2 and value & SLP_MASK == self._want:
+            self._power_off()
+
+    def reset(self) -> None:
+        """Nothing to do."""
+
+    def state(self) -> NoState:
+        """An empty state."""
+        return NoState()
+
+    def restore(self, state: NoState) -> None:
+        """Raises `DeviceError` if ``state`` is not one of this device."""
+        adopt(self.name, NoState, state)
+
+
+@dataclass(slots=True)
+class Port92State:
+    """The two bits that can be written."""
+
+    value: int = number(0, 3)
+
+
+class Port92(ByteDevice):
+    """System control port A: ``set_a20(enabled)`` called as bit 1 changes, ``reset_machine()`` as bit 0 rises."""
+
+    def __init__(
+        self, set_a20: Callable[[bool], object], reset_machine: Callable[[], object], name: str = "port92"
+    ) -> None:
+        self.name = name
+        self._set_a20 = set_a20
+        self._reset_machine = reset_machine
+        self._s = Port92State()
+        self._readers = [self._read]
+        self._writers = [self._write]
+
+    def reset(self) -> None:
+        """Both bits clear."""
+        self._take(Port92State())
+
+    def state(self) -> Port92State:
+        """A copy of all mutable state."""
+        return copy.copy(self._s)
+
+    def restore(self, state: Port92State) -> None:
+        """Take over ``state``; raises `DeviceError` if it is not one of this device."""
+        self._take(adopt(self.name, Port92State, state))
+
+    def _take(self, state: Port92State) -> None:
+        changed = (self._s.value ^ state.value) & A20_GATE
+        self._s = state
+        if changed:
+            self._set_a20(bool(state.value & A20_GATE))
+
+    def _read(self) -> int:
+        return self._s.value
+
+    def _write(self, value: int) -> None:
+        reset = value & FAST_RESET and not self._s.value & FAST_RESET
+        self._take(Port92State(value & 3))
+        if reset:
+            self._reset_machine()
+
+
+@dataclass(slots=True)
+class ResetControlState:
+    """The bits that can be read back."""
+
+    value: int = number(0, 0xFF)
+
+
+class ResetControl(ByteDevice):
+    """Reset control, cf9h: a write that raises bit 2 calls ``reset_machine()``. Bits 1 and 2 read back."""
+
+    def __init__(self, reset_machine: Callable[[], object], name: str = "cf9") -> None:
+        self.name = name
+        self._reset_machine = reset_machine
+        self._s = ResetControlState()
+        self._readers = [self._read]
+        self._writers = [self._write]
+
+    def reset(self) -> None:
+        """All bits clear."""
+        self._s = ResetControlState()
+
+    def state(self) -> ResetControlState:
+        """A copy of all mutable state."""
+        return copy.copy(self._s)
+
+    def restore(self, state: ResetControlState) -> None:
+        """Take over ``state``; raises `DeviceError` if it is not one of this device."""
+        self._s = adopt(self.name, ResetControlState, state)
+
+    def _read(self) -> int:
+        return self._s.value
+
+    def _write(self, value: int) -> None:
+        rising = value & RST_CPU and not self._s.value & RST_CPU
+        self._s.value = value & (RST_CPU | SRST)
+        if rising:
+            self._reset_machine()

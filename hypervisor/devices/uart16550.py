@@ -1,0 +1,401 @@
+"""The serial port: National Semiconductor PC16550D.
+
+Source: PC16550D data sheet (TL/C/8652, June 1995), section 8 "Registers" and section 8.6 "FIFO interrupt mode
+operation".
+
+Two decisions of the model:
+
+* *Transmit takes no time.* A byte written to THR goes to the sink at once, THRE and TEMT always read as set, and the
+  THRE interrupt follows at once, so that no guest ever waits for a slow line. The transmit FIFO is therefore always
+  empty.
+* *Receive takes the line's time.* Host input waits in a bounded backlog and enters the receiver one character per
+  character time (from divisor and LCR) of the VM's clock. When the receiver is full the far end holds, as with
+  hardware flow control; with ``hold_when_full=False`` it does not, and characters are lost with an overrun as on a
+  bare line.
+
+``line`` is the chip's INTRPT pin. The PC's gate of that pin by OUT2 is not modelled (guests that forget OUT2 work, as
+they do on QEMU). Parity and framing errors do not happen: the host's bytes arrive intact.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from hypervisor.bus import Clock, Line
+from hypervisor.devices._parts import Alarm, ByteDevice, Register, nothing
+from hypervisor.devices._state import adopt, data, flag, number, numbers, time_ns, u8
+from hypervisor.units import NS_PER_S
+
+SIZE = 8
+"""Bytes of the register window."""
+
+REGISTERS = (
+    Register(0, "RBR", "rc", "receiver buffer, the oldest character (DLAB=0)"),
+    Register(0, "THR", "w", "transmitter holding register (DLAB=0)"),
+    Register(0, "DLL", "rw", "divisor latch, low byte (DLAB=1)"),
+    Register(1, "IER", "rw", "interrupt enable (DLAB=0)"),
+    Register(1, "DLM", "rw", "divisor latch, high byte (DLAB=1)"),
+    Register(2, "IIR", "rc", "interrupt identification; reading it clears a THRE interrupt"),
+    Register(2, "FCR", "w", "FIFO control"),
+    Register(3, "LCR", "rw", "line control: word length, stop bits, parity, break, DLAB"),
+    Register(4, "MCR", "rw", "modem control: DTR, RTS, OUT1, OUT2, loop"),
+    Register(5, "LSR", "rc", "line status; reading it clears the error bits"),
+    Register(6, "MSR", "rc", "modem status; reading it clears the delta bits"),
+    Register(7, "SCR", "rw", "scratch"),
+)
+
+XTAL_HZ = 1_843_200
+"""The PC's UART crystal: baud = XTAL / (16 * divisor)."""
+FIFO_SIZE = 16
+BACKLOG_LIMIT = 65_536
+"""Bytes of host input that may wait for the line."""
+
+IER_RDA, IER_THRE, IER_LINE, IER_MODEM = 0x01, 0x02, 0x04, 0x08
+IIR_NONE, IIR_LINE, IIR_RDA, IIR_TIMEOUT, IIR_THRE, IIR_MODEM = 0x01, 0x06, 0x04, 0x0C, 0x02, 0x00
+IIR_FIFO = 0xC0
+FCR_ENABLE, FCR_CLEAR_RX = 0x01, 0x02
+FCR_TRIGGERS = (1, 4, 8, 14)
+LCR_STOP2, LCR_PARITY, LCR_DLAB = 0x04, 0x08, 0x80
+MCR_DTR, MCR_RTS, MCR_OUT1, MCR_OUT2, MCR_LOOP = 0x01, 0x02, 0x04, 0x08, 0x10
+LSR_DR, LSR_OE, LSR_PE, LSR_FE, LSR_BI = 0x01, 0x02, 0x04, 0x08, 0x10
+LSR_THRE, LSR_TEMT, LSR_FIFO_ERROR = 0x20, 0x40, 0x80
+LSR_ERRORS = LSR_OE | LSR_PE | LSR_FE | LSR_BI
+LSR_IDLE = LSR_THRE | LSR_TEMT
+MSR_TERI = 0x04
+MSR_CTS, MSR_DSR, MSR_RI, MSR_DCD = 0x10, 0x20, 0x40, 0x80
+MSR_CONNECTED = MSR_CTS | MSR_DSR | MSR_DCD
+
+_BYTES = [bytes((value,)) for value in range(256)]
+
+
+@dataclass(slots=True)
+class Uart16550State:
+    """All that a 16550 remembers. A character in ``fifo`` carries its LSR error bits in bits 15:8."""
+
+    divisor: int = number(0, 0xFFFF, 12)
+    ier: int = number(0, 0x0F)
+    fcr: int = number(0, 0xC1)
+    lcr: int = u8()
+    mcr: int = number(0, 0x1F)
+    lsr: int = u8(LSR_IDLE)
+    msr: int = u8(MSR_CONNECTED)
+    scr: int = u8()
+    rbr: int = u8()
+    thre_pending: bool = flag()
+    timeout_pending: bool = flag()
+    timeout_at: int = time_ns()
+    arrives_at: int = time_ns()
+    receiving: bool = flag()
+    fifo: list[int] = field(default_factory=list, metadata=numbers(FIFO_SIZE, 0, 0xFFFF))
+    backlog: bytearray = field(default_factory=bytearray, metadata=data(BACKLOG_LIMIT))
+
+
+class Uart16550(ByteDevice):
+    """A 16550A at 8 consecutive ports (COM1: 3f8h, IRQ 4).
+
+    ``line`` is its interrupt output; ``sink`` takes each transmitted byte at once.
+    """
+
+    def __init__(
+        self,
+        line: Line,
+        clock: Clock,
+        sink: Callable[[bytes], object],
+        name: str = "uart0",
+        *,
+        hold_when_full: bool = True,
+    ) -> None:
+        self.name = name
+        self.line = line
+        self.clock = clock
+        self._sink = sink
+        self._hold = hold_when_full
+        self._arrival = Alarm(clock, self._arrive)
+        self._timeout = Alarm(clock, self._time_out)
+        self._s = Uart16550State()
+        high_readers = [self._read_lcr, self._read_mcr, self._read_lsr, self._read_msr, self._read_scr]
+        high_writers = [self._write_lcr, self._write_mcr, nothing, nothing, self._write_scr]
+        self._tables: tuple[tuple[list[Callable[[], int]], list[Callable[[int], None]]], ...] = (
+            (
+                [self._read_rbr, self._read_ier, self._read_iir, *high_readers],
+                [self._write_thr, self._write_ier, self._write_fcr, *high_writers],
+            ),
+            (
+                [self._read_dll, self._read_dlm, self._read_iir, *high_readers],
+                [self._write_dll, self._write_dlm, self._write_fcr, *high_writers],
+            ),
+        )
+        self._readers, self._writers = self._tables[0]
+
+    # ---- host side
+
+    def receive(self, data: bytes) -> int:
+        """Queue host input for the line; returns how many bytes were taken (the backlog holds `BACKLOG_LIMIT`)."""
+        s = self._s
+        taken = data[: BACKLOG_LIMIT - len(s.backlog)]
+        s.backlog += taken
+        self._resume()
+        return len(taken)
+
+    def receive_break(self) -> None:
+        """A break condition on the line: one zero character with BI and FE, at once."""
+        self._push(0, LSR_BI | LSR_FE)
+        self._update()
+
+    @property
+    def character_ns(self) -> int:
+        """Time of one character on the line, in nanoseconds, with start, parity and stop bits (1.5 count as 2)."""
+        s = self._s
+        bits = 7 + (s.lcr & 3) + bool(s.lcr & LCR_STOP2) + bool(s.lcr & LCR_PARITY)
+        return bits * 16 * (s.divisor or 0x10000) * NS_PER_S // XTAL_HZ
+
+    # ---- device contract
+
+    def reset(self) -> None:
+        """Master reset; host input that still waits is dropped."""
+        self._take(Uart16550State())
+
+    def state(self) -> Uart16550State:
+        """A copy of all mutable state."""
+        return copy.deepcopy(self._s)
+
+    def restore(self, state: Uart16550State) -> None:
+        """Take over ``state``; raises `DeviceError` if it is not one of this device."""
+        self._take(adopt(self.name, Uart16550State, state))
+
+    def _take(self, state: Uart16550State) -> None:
+        self._s = state
+        self._readers, self._writers = self._tables[bool(state.lcr & LCR_DLAB)]
+        self._arrival.clear()
+        self._timeout.clear()
+        if state.receiving:
+            self._arrival.set(state.arrives_at)
+        if state.timeout_at:
+            self._timeout.set(state.timeout_at)
+        self._update()
+
+    # ---- receiver
+
+    def _resume(self) -> None:
+        """Put the next character on the line, if there is one and the line is free."""
+        s = self._s
+        if s.receiving or not s.backlog or s.mcr & MCR_LOOP or (self._hold and self._full()):
+            return
+        s.receiving = True
+        s.arrives_at = self.clock.now_ns + self.character_ns
+        self._arrival.set(s.arrives_at)
+
+    def _full(self) -> bool:
+        return len(self._s.fifo) >= (FIFO_SIZE if self._s.fcr & FCR_ENABLE else 1)
+
+    def _arrive(self) -> None:
+        """The character on the line is complete; follow with the next at the line's own pace."""
+        s = self._s
+        while s.receiving and s.arrives_at <= self.clock.now_ns:
+            s.receiving = False
+            if not s.backlog or s.mcr & MCR_LOOP or (self._hold and self._full()):
+                break
+            byte = s.backlog[0]
+            del s.backlog[:1]
+            self._push(byte, 0)
+            if s.backlog and not (self._hold and self._full()):
+                s.receiving = True
+                s.arrives_at += self.character_ns
+        if s.receiving:
+            self._arrival.set(s.arrives_at)
+        self._update()
+
+    def _push(self, byte: int, errors: int) -> None:
+        """A character reaches the receiver (data sheet 8.4: overrun; with FIFOs the shift register is overwritten)."""
+        s = self._s
+        if self._full():
+            s.lsr |= LSR_OE
+            if not s.fcr & FCR_ENABLE:  # the buffer register itself is overwritten
+                s.fifo[0] = byte | errors << 8
+                s.lsr |= errors
+            return
+        s.fifo.append(byte | errors << 8)
+        if len(s.fifo) == 1:
+            s.lsr |= LSR_DR | errors
+        if s.fcr & FCR_ENABLE:
+            if errors:
+                s.lsr |= LSR_FIFO_ERROR
+            self._restart_timeout()
+
+    def _restart_timeout(self) -> None:
+        """Four character times without a new character or a read raise the timeout (data sheet 8.6)."""
+        s = self._s
+        s.timeout_at = self.clock.now_ns + 4 * self.character_ns
+        self._timeout.set(s.timeout_at)
+
+    def _stop_timeout(self) -> None:
+        self._s.timeout_pending = False
+        self._s.timeout_at = 0
+        self._timeout.clear()
+
+    def _time_out(self) -> None:
+        s = self._s
+        s.timeout_at = 0
+        s.timeout_pending = bool(s.fifo)
+        self._update()
+
+    def _clear_receiver(self) -> None:
+        s = self._s
+        s.fifo.clear()
+        s.lsr &= ~(LSR_DR | LSR_FIFO_ERROR)
+        self._stop_timeout()
+
+    # ---- interrupts
+
+    def _cause(self) -> int:
+        """The IIR's low four bits: the highest of the enabled causes (data sheet table V)."""
+        s = self._s
+        ier = s.ier
+        if ier & IER_LINE and s.lsr & LSR_ERRORS:
+            return IIR_LINE
+        if ier & IER_RDA:
+            if s.fifo and (not s.fcr & FCR_ENABLE or len(s.fifo) >= FCR_TRIGGERS[s.fcr >> 6]):
+                return IIR_RDA
+            if s.timeout_pending:
+                return IIR_TIMEOUT
+        if ier & IER_THRE and s.thre_pending:
+            return IIR_THRE
+        if ier & IER_MODEM and s.msr & 0x0F:
+            return IIR_MODEM
+        return IIR_NONE
+
+    def _update(self) -> None:
+        self.line.set(self._s.ier != 0 and self._cause() != IIR_NONE)
+
+    # ---- registers
+
+    def _read_rbr(self) -> int:
+        s = self._s
+        if s.receiving:
+            self._arrive()
+        if not s.fifo:
+            return 0 if s.fcr & FCR_ENABLE else s.rbr
+        s.rbr = s.fifo.pop(0) & 0xFF
+        s.timeout_pending = False
+        if s.fifo:
+            s.lsr |= s.fifo[0] >> 8
+            self._restart_timeout()
+        else:
+            s.lsr &= ~LSR_DR
+            self._stop_timeout()
+        if s.lsr & LSR_FIFO_ERROR and not any(character >> 8 for character in s.fifo):
+            s.lsr &= ~LSR_FIFO_ERROR
+        if s.backlog:
+            self._resume()
+        self._update()
+        return s.rbr
+
+    def _write_thr(self, value: int) -> None:
+        s = self._s
+        if s.mcr & MCR_LOOP:
+            self._push(value & (0xFF >> (3 - (s.lcr & 3))), 0)
+            self._update()
+        else:
+            self._sink(_BYTES[value])
+        if s.ier & IER_THRE:
+            # The byte fills the register and leaves it at once: the cause goes and returns, a new edge.
+            s.thre_pending = False
+            self._update()
+            s.thre_pending = True
+            self._update()
+
+    def _read_ier(self) -> int:
+        return self._s.ier
+
+    def _write_ier(self, value: int) -> None:
+        s = self._s
+        if value & IER_THRE and not s.ier & IER_THRE:
+            s.thre_pending = True  # THRE is set and newly enabled: interrupts at once
+        s.ier = value & 0x0F
+        self._update()
+
+    def _read_iir(self) -> int:
+        s = self._s
+        if s.receiving:
+            self._arrive()
+        cause = self._cause()
+        if cause == IIR_THRE:
+            s.thre_pending = False
+            self._update()
+        return cause | (IIR_FIFO if s.fcr & FCR_ENABLE else 0)
+
+    def _write_fcr(self, value: int) -> None:
+        s = self._s
+        if (value ^ s.fcr) & FCR_ENABLE or (value & FCR_ENABLE and value & FCR_CLEAR_RX):
+            self._clear_receiver()  # a change of mode clears the FIFOs too
+        s.fcr = value & 0xC1 if value & FCR_ENABLE else 0  # the other bits take effect only together with bit 0
+        self._resume()
+        self._update()
+
+    def _read_lcr(self) -> int:
+        return self._s.lcr
+
+    def _write_lcr(self, value: int) -> None:
+        self._s.lcr = value
+        self._readers, self._writers = self._tables[value >> 7]
+
+    def _read_mcr(self) -> int:
+        return self._s.mcr
+
+    def _write_mcr(self, value: int) -> None:
+        s = self._s
+        s.mcr = value & 0x1F
+        if value & MCR_LOOP:
+            levels = (
+                (MSR_CTS if value & MCR_RTS else 0)
+                | (MSR_DSR if value & MCR_DTR else 0)
+                | (MSR_RI if value & MCR_OUT1 else 0)
+                | (MSR_DCD if value & MCR_OUT2 else 0)
+            )
+        else:
+            levels = MSR_CONNECTED
+        changed = (levels ^ s.msr) & 0xF0
+        deltas = changed >> 4 & ~MSR_TERI
+        if changed & MSR_RI and not levels & MSR_RI:
+            deltas |= MSR_TERI
+        s.msr = levels | s.msr & 0x0F | deltas
+        self._resume()
+        self._update()
+
+    def _read_lsr(self) -> int:
+        s = self._s
+        if s.receiving:
+            self._arrive()
+        value = s.lsr
+        if value & LSR_ERRORS:
+            s.lsr = value & ~LSR_ERRORS
+            self._update()
+        return value
+
+    def _read_msr(self) -> int:
+        s = self._s
+        value = s.msr
+        if value & 0x0F:
+            s.msr = value & 0xF0
+            self._update()
+        return value
+
+    def _read_scr(self) -> int:
+        return self._s.scr
+
+    def _write_scr(self, value: int) -> None:
+        self._s.scr = value
+
+    def _read_dll(self) -> int:
+        return self._s.divisor & 0xFF
+
+    def _read_dlm(self) -> int:
+        return self._s.divisor >> 8
+
+    def _write_dll(self, value: int) -> None:
+        self._s.divisor = self._s.divisor & 0xFF00 | value
+
+    def _write_dlm(self, value: int) -> None:
+        self._s.divisor = self._s.divisor & 0x00FF | value << 8

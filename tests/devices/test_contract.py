@@ -1,0 +1,82 @@
+"""Every device of the board passes the suite that users' devices pass; the long form has a million operations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from hypervisor.bus import Device, Line
+from hypervisor.bus.clock import ManualClock
+from hypervisor.devices import debug_ports, i8254, i8259, port61, power_ports, uart16550
+from hypervisor.errors import DeviceError
+from hypervisor.testing.contract import check_device
+
+Maker = Callable[[ManualClock], Device]
+
+
+def ignore(*_: object) -> None:
+    pass
+
+
+def uart(clock: ManualClock) -> Device:
+    return uart16550.Uart16550(Line(), clock, ignore)
+
+
+def busy_uart(clock: ManualClock) -> Device:
+    """A line with host input waiting, which the walk reads while time passes."""
+    device = uart16550.Uart16550(Line(), clock, ignore)
+    device.receive(bytes(range(256)) * 8)
+    reset = device.reset
+
+    def reset_and_refill() -> None:
+        reset()
+        device.receive(bytes(range(256)) * 8)
+
+    device.reset = reset_and_refill  # type: ignore[method-assign]
+    return device
+
+
+DEVICES: dict[str, tuple[Maker, int]] = {
+    "uart": (uart, uart16550.SIZE),
+    "busy-uart": (busy_uart, uart16550.SIZE),
+    "pic": (lambda clock: i8259.I8259Pair(Line()), i8259.SIZE),
+    "pit": (lambda clock: i8254.I8254(Line(), clock), i8254.SIZE),
+    "port61": (lambda clock: port61.Port61(i8254.I8254(Line(), clock), clock), port61.SIZE),
+    "post": (lambda clock: debug_ports.PostPort(), debug_ports.POST_SIZE),
+    "debugcon": (lambda clock: debug_ports.DebugConsole(ignore), debug_ports.CONSOLE_SIZE),
+    "debugexit": (lambda clock: debug_ports.DebugExit(ignore), debug_ports.EXIT_SIZE),
+    "poweroff": (lambda clock: power_ports.PowerOffPort(ignore), power_ports.POWER_OFF_SIZE),
+    "port92": (lambda clock: power_ports.Port92(ignore, ignore), power_ports.PORT92_SIZE),
+    "cf9": (lambda clock: power_ports.ResetControl(ignore), power_ports.RESET_SIZE),
+}
+
+
+def run(maker: Maker, size: int, seed: int, operations: int) -> None:
+    clock = ManualClock()
+    check_device(lambda: maker(clock), size, seed, operations, advance=clock.advance)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("name", DEVICES)
+def test_device_keeps_the_contract(name: str, seed: int) -> None:
+    run(*DEVICES[name], seed, 3_000)
+
+
+@pytest.mark.stress
+@pytest.mark.parametrize("name", DEVICES)
+def test_device_keeps_the_contract_for_a_million_operations(name: str) -> None:
+    run(*DEVICES[name], 20_000, 1_000_000)
+
+
+@pytest.mark.parametrize("name", DEVICES)
+def test_states_with_wrong_fields_are_refused(name: str) -> None:
+    device = DEVICES[name][0](ManualClock())
+    before = device.state()
+    for field in getattr(type(before), "__slots__", ()):
+        for wrong in (None, "x", -(1 << 70), 1 << 70, [object()], bytearray(1 << 20)):
+            state = device.state()
+            setattr(state, field, wrong)
+            with pytest.raises(DeviceError, match=f"{device.name}: .*{field}.*state\\(\\)"):
+                device.restore(state)
+    assert device.state() == before
