@@ -5,6 +5,7 @@
 # The way into long mode, the IDT and the console are in long.inc: read it next.
 
 .include "long.inc"
+.include "text.inc"
 
 .equ TICKS, 10
 .equ STAR, 0xc0000081
@@ -13,11 +14,6 @@
 .equ CALL_PRINT, 1              # our system calls: number in RAX, argument in RDI
 .equ CALL_ADD, 2
 .equ CALL_EXIT, 3
-
-.macro say text
-    call print_inline
-    .asciz \text
-.endm
 
 main:
     say "long mode: on\n"
@@ -130,22 +126,6 @@ on_syscall:
     mov rsp, [user_stack]
     sysretq
 
-# Print the text that follows the CALL and return to behind it. Keeps every register.
-print_inline:
-    xchg rsi, [rsp]
-.next:
-    push rax
-    lodsb
-    test al, al
-    jz .done
-    call print_char
-    pop rax
-    jmp .next
-.done:
-    pop rax
-    xchg rsi, [rsp]
-    ret
-
     .align 8
 ticks:
     .qword 0
@@ -160,3 +140,4 @@ user_stack:
 user_stack_top:
 
 .include "long_bss.inc"
+memory_end:

@@ -12,7 +12,7 @@ Source format: Intel syntax; one statement a line, or several with ``;`` between
 ``.skip N[, V]``, ``.align N[, V]``        N bytes, or up to the next multiple of N (of value V, else 0)
 ``.bss``                                   from here on addresses only: memory beyond the image's end
 ``.include "FILE"``                        another source
-``.macro NAME a, b`` ... ``.endm``         ``\\a`` is the argument, ``\\@`` a number of each use
+``.macro NAME a, b`` ... ``.endm``         ``\\a`` is the argument (``{a, b}`` is one argument), ``\\@`` a number of each use
 ``.rept N`` ... ``.endr``                  N copies; ``\\+`` is the copy's number from 0
 =========================================  =====================================================================
 

@@ -98,7 +98,7 @@ Operand = Reg | Imm | Far | Mem
 
 
 def split(text: str, separator: str = ",") -> list[str]:
-    """``text`` cut at each ``separator`` outside quotes, brackets and parentheses; parts stripped; no parts for nothing."""
+    """``text`` cut at each ``separator`` outside quotes, brackets, braces and parentheses; parts are stripped."""
     parts, depth, quote, start, position = [], 0, "", 0, 0
     while position < len(text):
         letter = text[position]
@@ -109,9 +109,9 @@ def split(text: str, separator: str = ",") -> list[str]:
                 quote = ""
         elif letter in "\"'":
             quote = letter
-        elif letter in "([":
+        elif letter in "([{":
             depth += 1
-        elif letter in ")]":
+        elif letter in ")]}":
             depth -= 1
         elif letter == separator and depth == 0:
             parts.append(text[start:position].strip())

@@ -116,13 +116,16 @@ class Reader:
         if len(arguments) != len(macro.parameters):
             raise here.fail(f"This macro takes {len(macro.parameters)} arguments, not {len(arguments)}.")
         self._expansions += 1
-        values = dict(zip(macro.parameters, arguments, strict=True)) | {"@": str(self._expansions)}
+        plain = [text[1:-1] if text.startswith("{") and text.endswith("}") else text for text in arguments]
+        values = dict(zip(macro.parameters, plain, strict=True)) | {"@": str(self._expansions)}
+        scope = self._scope
 
         def value(match: re.Match[str]) -> str:
             return values.get(match[1], match[0])
 
         body = [(number, re.sub(r"\\(\w+|@)", value, line)) for number, line in macro.body]
         self._lines(iter(body), macro.file, depth + 1)
+        self._scope = scope  # a macro's labels do not cut the local labels around its use
 
     def _add(self, kind: str, text: str, here: Statement) -> None:
         self.statements.append(Statement(kind, text, here.file, here.line))
