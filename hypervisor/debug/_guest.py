@@ -1,0 +1,54 @@
+"""The parts of a VM and a vCPU that this room uses, as types."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+
+class Segment(Protocol):
+    """A segment register with its hidden part; attributes in the VMCB's 12-bit form (APM volume 2, 15.5.1)."""
+
+    selector: int
+    base: int
+    limit: int
+    attributes: int
+
+
+class Table(Protocol):
+    """GDTR or IDTR."""
+
+    base: int
+    limit: int
+
+
+class Vcpu(Protocol):
+    """A virtual CPU: registers by name, memory by guest-virtual address."""
+
+    def read(self, gva: Any, size: int) -> bytes:
+        """Guest memory through the guest's page tables; raises `GuestFault`."""
+        ...
+
+    def __getattr__(self, name: str) -> Any: ...
+
+
+class Symbols(Protocol):
+    """What reports need of `hypervisor.core.symbols.SymbolTable`."""
+
+    def lookup(self, address: int) -> tuple[str, int] | None:
+        """Name and offset, or None."""
+        ...
+
+
+class Vm(Protocol):
+    """A guest."""
+
+    @property
+    def vcpus(self) -> Sequence[Any]:
+        """Its virtual CPUs."""
+        ...
+
+    @property
+    def symbols(self) -> Any:
+        """Its symbol table."""
+        ...

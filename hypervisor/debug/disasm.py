@@ -1,0 +1,131 @@
+"""Disassembly of guest code, by capstone, in the mode that the vCPU runs in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from hypervisor.debug._guest import Vcpu
+from hypervisor.errors import GuestFault
+from hypervisor.units import PAGE_SIZE
+
+LONGEST = 15
+"""Bytes of the longest x86 instruction (APM volume 3, section 1.1)."""
+
+ATTRIBUTE_LONG = 1 << 9  # L
+ATTRIBUTE_32BIT = 1 << 10  # D
+EFER_LMA = 1 << 10
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One instruction: its address (linear when read from a vCPU), its bytes, and its text in Intel's syntax."""
+
+    address: int
+    data: bytes
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.address:#x}: {self.data.hex(' '):<24} {self.text}"
+
+
+def code_bits(vcpu: Vcpu) -> int:
+    """16, 32 or 64: the size that the vCPU's code segment gives to instructions (APM volume 2, section 4.8)."""
+    attributes = vcpu.cs.attributes
+    if vcpu.efer & EFER_LMA and attributes & ATTRIBUTE_LONG:
+        return 64
+    return 32 if attributes & ATTRIBUTE_32BIT else 16
+
+
+def linear_rip(vcpu: Vcpu) -> int:
+    """The guest-virtual address of the next instruction: CS has no base in 64-bit mode."""
+    rip: int = vcpu.rip
+    return rip if code_bits(vcpu) == 64 else (vcpu.cs.base + rip) & 0xFFFF_FFFF
+
+
+def disassemble(data: bytes, address: int, bits: int, count: int | None = None) -> list[Line]:
+    """The instructions in ``data``, which lies at ``address``; ``bits`` is 16, 32 or 64.
+
+    A byte that begins no instruction is a line of its own, ``(bad)``. An instruction that ``data`` cuts off ends the
+    list unless nothing else was found.
+    """
+    machine = _capstone(bits)
+    lines: list[Line] = []
+    at = 0
+    while at < len(data) and (count is None or len(lines) < count):
+        decoded = next(machine.disasm_lite(data[at : at + LONGEST], address + at, 1), None)
+        if decoded is None:
+            if len(data) - at < LONGEST and lines:
+                break
+            lines.append(Line(address + at, data[at : at + 1], "(bad)"))
+            at += 1
+        else:
+            where, size, mnemonic, operands = decoded
+            lines.append(Line(where, data[at : at + size], f"{mnemonic} {operands}".rstrip()))
+            at += size
+    return lines
+
+
+def at(vcpu: Vcpu, address: int | None = None, count: int = 8) -> list[Line]:
+    """``count`` instructions from a guest-virtual address (RIP if None), as the guest's page tables map them now.
+
+    Shorter where memory ends. Raises `GuestFault` if not even the first byte can be read.
+    """
+    start = linear_rip(vcpu) if address is None else address
+    return disassemble(_read_forward(vcpu, start, count * LONGEST), start, code_bits(vcpu), count)
+
+
+def around(vcpu: Vcpu, before: int = 5, after: int = 5) -> list[Line]:
+    """The instruction at RIP with up to ``before`` earlier and ``after`` later ones.
+
+    x86 cannot be read backwards: the earlier ones are the decoding, from as far back as possible, that meets RIP.
+    Raises `GuestFault` if the byte at RIP cannot be read.
+    """
+    rip, bits = linear_rip(vcpu), code_bits(vcpu)
+    later = at(vcpu, rip, 1 + after)
+    data = _read_backward(vcpu, rip, before * LONGEST)
+    for start in range(len(data)):
+        earlier = disassemble(data[start:], rip - len(data) + start, bits)
+        whole = sum(len(line.data) for line in earlier) == len(data) - start
+        if whole and not any(line.text == "(bad)" for line in earlier):
+            return (earlier[-before:] if before else []) + later
+    return later
+
+
+def _read_forward(vcpu: Vcpu, address: int, size: int) -> bytes:
+    """Up to ``size`` bytes, ending early at a page that is not there; the first page must be."""
+    data = b""
+    while len(data) < size:
+        here = address + len(data)
+        try:
+            data += vcpu.read(here, min(size - len(data), PAGE_SIZE - here % PAGE_SIZE))
+        except GuestFault:
+            if not data:
+                raise
+            break
+    return data
+
+
+def _read_backward(vcpu: Vcpu, end: int, size: int) -> bytes:
+    """Up to ``size`` bytes that end at ``end``, fewer where a page is not there."""
+    data = b""
+    while len(data) < min(size, end):
+        stop = end - len(data)
+        start = max(end - size, 0, (stop - 1) & ~(PAGE_SIZE - 1))
+        try:
+            data = vcpu.read(start, stop - start) + data
+        except GuestFault:
+            break
+    return data
+
+
+_machines: dict[int, Any] = {}
+
+
+def _capstone(bits: int) -> Any:
+    if bits not in _machines:
+        import capstone
+
+        mode = {16: capstone.CS_MODE_16, 32: capstone.CS_MODE_32, 64: capstone.CS_MODE_64}[bits]
+        _machines[bits] = capstone.Cs(capstone.CS_ARCH_X86, mode)
+    return _machines[bits]
