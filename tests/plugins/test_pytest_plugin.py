@@ -1,0 +1,84 @@
+"""The pytest plugin, run by pytest itself on a package that stands in for the hypervisor."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+FAKE = """
+import sys, types
+import hypervisor
+
+class Console:
+    text = "\\n".join(f"line {n}" for n in range(50))
+
+class Reason:
+    value = "halted"
+
+class Result:
+    reason, message, crash = Reason, "HLT with interrupts off", None
+
+class Vm:
+    def __init__(self, image, crash=None, **options):
+        self.console, self.result = Console(), Result()
+        self.result.crash = crash
+        self.vcpus, self.symbols = [], {}
+    def close(self):
+        print("closed", file=sys.stderr)
+
+hypervisor.boot = Vm
+"""
+
+TESTS = """
+def test_fails(vm):
+    vm("hello", memory="16M")
+    vm("other", crash="the crash report")
+    assert False
+
+def test_passes(vm):
+    assert vm("hello").console.text
+"""
+
+
+def pytest_run(directory: Path) -> str:
+    (directory / "conftest.py").write_text(FAKE)
+    (directory / "test_it.py").write_text(TESTS)
+    code = (
+        "import importlib.metadata as m, pytest, sys; "
+        "known = any(e.value == 'hypervisor.testing.plugin' for e in m.entry_points(group='pytest11')); "
+        "extra = [] if known else ['-p', 'hypervisor.testing.plugin']; "
+        "sys.exit(pytest.main(['-q', '-s', '-p', 'no:cacheprovider', *extra, *sys.argv[1:]]))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code, str(directory)],
+        cwd=directory,
+        env={"PYTHONPATH": str(ROOT), "PATH": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 1, result.stdout + result.stderr
+    return result.stdout + result.stderr
+
+
+def test_a_failure_shows_every_console_and_state_and_guests_are_closed(tmp_path: Path) -> None:
+    text = pytest_run(tmp_path)
+    assert "1 failed, 1 passed" in text
+    assert "guest 1 (hello): console" in text and "... 10 lines left out\nline 10\n" in text and "line 49" in text
+    assert "line 9\n" not in text
+    assert "guest 1 (hello): state" in text and "last run: halted, HLT with interrupts off" in text
+    assert "guest 2 (other): state" in text and "the crash report" in text
+    assert text.count("closed") == 3
+
+
+def test_starting_pytest_imports_nothing_heavy() -> None:
+    code = (
+        "import sys, hypervisor.testing.plugin; "
+        "print(*sorted({name.partition('.')[0] for name in sys.modules} "
+        "& {'numpy', 'numba', 'unicorn', 'capstone', 'keystone', 'typer'}))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == ""
