@@ -13,8 +13,11 @@ PYTHON ?= python3
 BIN := .venv/bin
 SET_UP := .venv/.set-up
 
-# Commands that the tests use, as COMMAND:DEBIAN-PACKAGE.
-SYSTEM_COMMANDS := qemu-system-x86_64:qemu-system-x86 nasm:nasm cpio:cpio busybox:busybox-static dpkg-deb:dpkg
+# Programs that are used beside Python, as COMMAND:DEBIAN-PACKAGE. Guests for the tests come as files of packages that are
+# only unpacked (tests/debian.py), never installed.
+TEST_PROGRAMS := dpkg-deb:dpkg
+BENCH_PROGRAMS := $(TEST_PROGRAMS) qemu-system-x86_64:qemu-system-x86
+PROGRAMS := $(TEST_PROGRAMS)
 
 .PHONY: demo test lint stress bench clean set-up system-deps
 
@@ -32,6 +35,7 @@ lint: set-up
 stress: system-deps set-up
 	$(BIN)/python -m pytest -m stress
 
+bench: PROGRAMS := $(BENCH_PROGRAMS)
 bench: system-deps set-up
 	$(BIN)/python -m bench
 
@@ -45,7 +49,8 @@ $(SET_UP): pyproject.toml hatch_build.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "$(PYTHON) is older than Python 3.11: install a newer one and run 'make PYTHON=python3.11 ...'." >&2; exit 1; }
 	@test -x $(BIN)/python -a -x $(BIN)/pip || $(MAKE) --no-print-directory .venv/bin/pip
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test]'
+	@echo "installing into .venv (the first time takes a minute)"
+	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test]'
 	@touch $@
 
 # Debian splits venv and ensurepip off its Python; root gets them installed, everybody else a sentence.
@@ -56,16 +61,16 @@ $(SET_UP): pyproject.toml hatch_build.py
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || \
 	  { echo "$(PYTHON) cannot make virtual environments: its 'venv' or 'ensurepip' module is missing." \
 	         "On Debian and Ubuntu, run 'sudo apt-get install python3-venv' and try again." >&2; exit 1; }
-	$(PYTHON) -m venv --clear .venv
+	@$(PYTHON) -m venv --clear .venv
 
 # As root: install what is missing. Otherwise: say what is missing, and go on.
 system-deps:
-	@missing=; for pair in $(SYSTEM_COMMANDS); do \
+	@missing=; for pair in $(PROGRAMS); do \
 	  command -v $${pair%%:*} >/dev/null 2>&1 || missing="$$missing $${pair#*:}"; done; \
 	if [ -z "$$missing" ]; then :; \
 	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	  echo "installing:$$missing"; apt-get -qq update; \
 	  DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends $$missing >/dev/null; \
 	else \
-	  echo "Some tests use programs that are not installed here; to have them: sudo apt-get install$$missing"; \
+	  echo "Programs that this uses are not installed; to have them: sudo apt-get install$$missing"; \
 	fi
