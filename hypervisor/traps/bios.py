@@ -1,0 +1,178 @@
+"""A PC BIOS in trap handlers: enough for boot sectors.
+
+`install` writes the interrupt vectors, the ROM's stubs (`bios_rom`) and the BIOS data area (`bios_bda`) and registers
+one hypercall handler. Each stub is a hypercall whose *address* names the interrupt, so the handler needs no register
+of the caller; hypercalls from elsewhere are passed on.
+
+Blocking calls (INT 16h AH=00h, INT 15h AH=86h) never block the host: the handler sets the live CF, the stub then does
+STI and HLT and calls again after the next interrupt. Hardware interrupts (timer, keyboard, RTC) are machine code in
+the ROM.
+
+Served: INT 10h (text), 11h, 12h, 13h, 15h (24h, 53h, 86h, 87h, 88h, C1h, E801h, E820h), 16h, 18h, 19h, 1Ah.
+Everything else returns CF = 1 and AH = 86h ("function not supported", as INT 15h says it) and is logged once.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from hypervisor.bus import Dma
+from hypervisor.errors import GuestFault
+from hypervisor.traps.bios_bda import Bda
+from hypervisor.traps.bios_call import CF, UNSERVED, WAIT, Call, Outcome, Ports, Stop, Vm
+from hypervisor.traps.bios_disk import Disk
+from hypervisor.traps.bios_disk_image import DiskImage
+from hypervisor.traps.bios_keyboard import Keyboard
+from hypervisor.traps.bios_keys import KeyQueue
+from hypervisor.traps.bios_rom import BASE, KEYBOARD_CALL, PORT_WRITES, install_rom, vector_of
+from hypervisor.traps.bios_system import System
+from hypervisor.traps.bios_time import Time
+from hypervisor.traps.bios_video import Video
+
+_warn = logging.getLogger("hypervisor.bios").warning
+
+NOT_SUPPORTED = 0x86
+CR0_PE = 1 << 0
+RFLAGS_VM = 1 << 17
+FATAL = {0x00: "a divide error", 0x06: "an invalid opcode", 0x07: "a missing coprocessor"}
+"""Exceptions that return to the instruction that caused them: an IRET from the BIOS would repeat them for ever."""
+
+QUIET = range(0x00, 0x08)
+"""Exceptions that a BIOS ignores (single step, breakpoint, overflow, NMI, print screen)."""
+
+
+class Bios:
+    """The services of one VM, and the handler that finds the right one.
+
+    The state is in guest memory, except for what is written to the disk and the wait in progress.
+    """
+
+    def __init__(
+        self,
+        vm: Vm,
+        disk: DiskImage | None,
+        keys: KeyQueue,
+        tty: Callable[[bytes], None],
+        memory_map: Sequence[tuple[int, int, int]],
+        ports: Ports | None,
+        text: Dma,
+        log: Callable[[str], None],
+    ) -> None:
+        self.vm = vm
+        self.area = Bda(vm.memory)
+        self.video = Video(self.area, text, tty, ports)
+        self.disk = Disk(self.area, disk)
+        self.system = System(vm, self.area, memory_map, ports)
+        self.keyboard = Keyboard(self.area, keys, vm.request_reset)
+        self.time = Time(self.area, ports)
+        self._log = log
+        self._named: set[tuple[int, int]] = set()
+        self._services: dict[int, Callable[[Call], Outcome]] = {
+            0x10: self._video,
+            0x11: self.system.equipment,
+            0x12: self.system.conventional_memory,
+            0x13: self.disk.serve,
+            0x15: self.system.serve,
+            0x16: self.keyboard.serve,
+            0x18: lambda call: Stop("INT 18h: the boot sector says that there is nothing to boot"),
+            0x19: self._bootstrap,
+            0x1A: self.time.serve,
+        }
+
+    def power_on(self, memory_map: Sequence[tuple[int, int, int]], ports: Ports | None) -> None:
+        """Write vectors, ROM and data area and set the devices up, as after a reset.
+
+        ``ports`` None leaves the devices alone.
+        """
+        install_rom(self.vm.memory)
+        self.area.power_on(memory_map, 1 if self.disk.image is not None else 0)
+        if ports is not None:
+            for port, value in PORT_WRITES:
+                ports.write(port, 1, value)
+        self.video.power_on()
+        self.time.power_on()
+
+    def handle(self, vcpu: Any, exit: Any) -> Any:
+        """The hypercall handler."""
+        import hypervisor as hv
+
+        if vcpu.cr0 & CR0_PE and not vcpu.rflags & RFLAGS_VM:
+            return hv.PASS
+        address = vcpu.cs.base + (vcpu.rip & 0xFFFF)
+        if address == BASE + KEYBOARD_CALL:
+            self.keyboard.scan_code(vcpu.al)
+            return hv.HANDLED
+        vector = vector_of(address)
+        if vector is None:
+            return hv.PASS
+        outcome = self.serve(Call(vcpu, vector))
+        if isinstance(outcome, Stop):
+            return hv.stop(outcome.text)
+        # The live CF is the stub's: IRET gives the caller its own back.
+        vcpu.rflags = vcpu.rflags & ~CF | (CF if outcome is WAIT else 0)
+        return hv.HANDLED
+
+    def serve(self, call: Call) -> Outcome:
+        """Do what interrupt ``call.vector`` asks for."""
+        try:
+            service = self._services.get(call.vector)
+            outcome = self._default(call) if service is None else service(call)
+            if outcome is UNSERVED:
+                self._log_once(call, "is not served; it returns CF=1, AH=86h")
+                outcome = call.fail(NOT_SUPPORTED)
+        except GuestFault as fault:
+            # The caller's stack or buffer is not memory: the call fails, and only the call.
+            self._log_once(call, f"was given an address without memory ({fault})")
+            call.regs.ah = NOT_SUPPORTED
+            outcome = UNSERVED
+        return outcome
+
+    def _default(self, call: Call) -> Outcome:
+        if call.vector in FATAL:
+            return Stop(f"{FATAL[call.vector]} at {call.caller()} in real mode, and the guest has no handler for it")
+        return call.ok() if call.vector in QUIET else UNSERVED
+
+    def _video(self, call: Call) -> Outcome:
+        function = self.video.functions.get(call.regs.ah)
+        return UNSERVED if function is None else function(call)
+
+    def _bootstrap(self, call: Call) -> Outcome:
+        self.vm.request_reset()
+        return call.ok()
+
+    def _log_once(self, call: Call, problem: str) -> None:
+        """Once for each function, so that a guest cannot fill the host's log."""
+        key = (call.vector, call.regs.ah)
+        if key not in self._named:
+            self._named.add(key)
+            self._log(f"BIOS: INT {call.vector:02x}h with AX={call.regs.ax:04x} {problem}.")
+
+
+def install(
+    vm: Vm,
+    disk: bytes | None,
+    keys: KeyQueue,
+    tty: Callable[[bytes], None],
+    *,
+    memory_map: Sequence[tuple[int, int, int]],
+    ports: Ports | None = None,
+    text: Dma | None = None,
+    log: Callable[[str], None] = _warn,
+) -> Bios:
+    """Give ``vm`` a BIOS: call it after the board is wired and before the first run.
+
+    ``disk`` is the image behind drive 80h; ``keys`` what INT 16h reads besides the keyboard; ``tty`` receives the
+    bytes that teletype and write-string put out; ``memory_map`` is what E820 tells, (base, size, type) each;
+    ``ports`` reaches the board's devices (without it the BIOS sets up no PIC, PIT or 8042: write
+    `bios_rom.PORT_WRITES` yourself, and has no RTC, A20 gate or hardware cursor); ``text`` is where B8000h to BFFFFh
+    lives when that is not ``vm.memory``; ``log`` is told once of each call that is not served.
+
+    Preconditions: 0 to 9FFFFh and F0000h to FFFFFh are memory.
+    """
+    image = None if disk is None else DiskImage(disk)
+    bios = Bios(vm, image, keys, tty, memory_map, ports, vm.memory if text is None else text, log)
+    bios.power_on(memory_map, ports)
+    vm.traps.hypercall(name="bios")(bios.handle)
+    return bios

@@ -1,0 +1,104 @@
+"""The BIOS data area at 0040:0000: the fields that the services keep, and their state at power-on.
+
+It is the only state that most services have, so that a guest that reads or patches it sees and changes what the BIOS
+does. Source: IBM PS/2 and PC BIOS Interface Technical Reference (April 1987), section 3, "BIOS data area".
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+
+from hypervisor.bus import Dma
+
+COM_PORTS = 0x400
+EBDA_SEGMENT = 0x40E
+EQUIPMENT = 0x410
+MEMORY_KIB = 0x413
+SHIFT_FLAGS = 0x417
+KEY_HEAD = 0x41A
+KEY_TAIL = 0x41C
+KEY_BUFFER = 0x41E
+VIDEO_MODE = 0x449
+COLUMNS = 0x44A
+PAGE_SIZE = 0x44C
+PAGE_START = 0x44E
+CURSORS = 0x450
+CURSOR_SHAPE = 0x460
+ACTIVE_PAGE = 0x462
+CRTC_PORT = 0x463
+TICKS = 0x46C
+MIDNIGHT = 0x470
+DISK_STATUS = 0x474
+DISK_COUNT = 0x475
+KEY_BUFFER_START = 0x480
+KEY_BUFFER_END = 0x482
+LAST_ROW = 0x484
+CHARACTER_HEIGHT = 0x485
+KEYBOARD_FLAGS = 0x496
+
+END = 0x500
+USABLE = 1
+
+
+class Bda:
+    """Fields by guest-physical address, in bytes, words and double words."""
+
+    def __init__(self, memory: Dma) -> None:
+        self.memory = memory
+
+    def byte(self, address: int) -> int:
+        """The byte at ``address``."""
+        return self.memory.read(address, 1)[0]
+
+    def word(self, address: int) -> int:
+        """The 16-bit word at ``address``."""
+        return int.from_bytes(self.memory.read(address, 2), "little")
+
+    def dword(self, address: int) -> int:
+        """The 32-bit word at ``address``."""
+        return int.from_bytes(self.memory.read(address, 4), "little")
+
+    def set_byte(self, address: int, value: int) -> None:
+        """Store the low 8 bits of ``value``."""
+        self.memory.write(address, bytes([value & 0xFF]))
+
+    def set_word(self, address: int, value: int) -> None:
+        """Store the low 16 bits of ``value``."""
+        self.memory.write(address, struct.pack("<H", value & 0xFFFF))
+
+    def set_dword(self, address: int, value: int) -> None:
+        """Store the low 32 bits of ``value``."""
+        self.memory.write(address, struct.pack("<I", value & 0xFFFFFFFF))
+
+    def power_on(self, memory_map: Sequence[tuple[int, int, int]], disks: int) -> None:
+        """One serial port, an 80 by 25 colour screen, a 101-key keyboard, and ``disks`` hard disks."""
+        self.memory.write(COM_PORTS, bytes(END - COM_PORTS))
+        self.set_word(COM_PORTS, 0x3F8)
+        conventional = conventional_kib(memory_map)
+        self.set_word(EBDA_SEGMENT, conventional * 64 if conventional < 640 else 0)
+        self.set_word(EQUIPMENT, 1 << 1 | 2 << 4 | 1 << 9)  # FPU; 80 by 25 colour; one serial port
+        self.set_word(MEMORY_KIB, conventional)
+        for address in (KEY_HEAD, KEY_TAIL, KEY_BUFFER_START):
+            self.set_word(address, KEY_BUFFER - 0x400)
+        self.set_word(KEY_BUFFER_END, KEY_BUFFER - 0x400 + 32)
+        self.set_byte(DISK_COUNT, disks)
+        self.set_byte(KEYBOARD_FLAGS, 0x10)
+        self.set_word(CRTC_PORT, 0x3D4)
+
+
+def conventional_kib(memory_map: Sequence[tuple[int, int, int]]) -> int:
+    """KiB of usable memory from address 0, at most 640."""
+    return min(_reach(memory_map, 0), 0xA0000) >> 10
+
+
+def extended_bytes(memory_map: Sequence[tuple[int, int, int]]) -> int:
+    """Bytes of usable memory from 1 MiB up to the first hole."""
+    return _reach(memory_map, 1 << 20) - (1 << 20)
+
+
+def _reach(memory_map: Sequence[tuple[int, int, int]], start: int) -> int:
+    for base, size, kind in sorted(memory_map):
+        if kind == USABLE and base <= start < base + size:
+            start = base + size
+    return start

@@ -1,0 +1,126 @@
+"""One BIOS call in flight: the caller's registers, and its flags, which lie on its stack until the stub's IRET."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Any, Protocol
+
+from hypervisor.bus import Clock, Dma
+
+CF = 1 << 0
+ZF = 1 << 6
+MEMORY_WRAP = 0xFFFF
+
+
+class Result(Enum):
+    """What a service did with a call."""
+
+    DONE = auto()
+    WAIT = auto()
+    """Nothing changed yet: let the guest halt until an interrupt, then call again."""
+    UNSERVED = auto()
+    """No such function here."""
+
+
+@dataclass(frozen=True)
+class Stop:
+    """The call ends the run; ``text`` says why, for the user."""
+
+    text: str
+
+
+Outcome = Result | Stop
+DONE, WAIT, UNSERVED = Result.DONE, Result.WAIT, Result.UNSERVED
+
+
+class Ports(Protocol):
+    """The board's I/O ports, as a service of the BIOS reaches them.
+
+    The same devices that the guest's IN and OUT reach.
+    """
+
+    def read(self, port: int, size: int) -> int:
+        """What IN from ``port`` gives (``size`` in bytes)."""
+        ...
+
+    def write(self, port: int, size: int, value: int) -> None:
+        """OUT of ``value`` to ``port``."""
+        ...
+
+
+class Vm(Protocol):
+    """What the BIOS needs from its VM: a part of the public API."""
+
+    @property
+    def memory(self) -> Dma:
+        """Guest-physical memory."""
+        ...
+
+    @property
+    def clock(self) -> Clock:
+        """The VM's time."""
+        ...
+
+    @property
+    def traps(self) -> Any:
+        """Where handlers are registered."""
+        ...
+
+    def request_reset(self) -> None:
+        """Reset the VM at the instruction's end."""
+        ...
+
+    def power_off(self) -> None:
+        """Switch the VM off at the instruction's end."""
+        ...
+
+
+class Call:
+    """A vCPU that is at a stub of the BIOS ROM, in real or virtual-8086 mode.
+
+    ``regs`` is the vCPU: services read and write its registers by name. Preconditions: the stack holds IP, CS and
+    FLAGS, as INT pushed them.
+    """
+
+    __slots__ = ("_flags_at", "regs", "vector")
+
+    def __init__(self, vcpu: Any, vector: int) -> None:
+        self.regs = vcpu
+        self.vector = vector
+        self._flags_at = self.linear(vcpu.ss, (vcpu.rsp & 0xFFFF) + 4)
+
+    @staticmethod
+    def linear(segment: Any, offset: int) -> int:
+        """The linear address of a 16-bit offset in a segment; offsets wrap at 64 KiB."""
+        return int(segment.base) + (offset & MEMORY_WRAP)
+
+    def read(self, segment: Any, offset: int, size: int) -> bytes:
+        """``size`` bytes at segment:offset of the guest. Raises `GuestFault` where the guest has no memory."""
+        return bytes(self.regs.read(self.linear(segment, offset), size))
+
+    def write(self, segment: Any, offset: int, data: bytes) -> None:
+        """Store ``data`` at segment:offset of the guest. Raises `GuestFault` where the guest has no memory."""
+        self.regs.write(self.linear(segment, offset), data)
+
+    def set_flag(self, flag: int, on: bool) -> None:
+        """Set or clear ``flag`` in the flags that the caller gets back."""
+        flags = int.from_bytes(self.regs.read(self._flags_at, 2), "little")
+        flags = flags | flag if on else flags & ~flag
+        self.regs.write(self._flags_at, flags.to_bytes(2, "little"))
+
+    def ok(self) -> Outcome:
+        """The call succeeded: CF = 0."""
+        self.set_flag(CF, False)
+        return DONE
+
+    def fail(self, code: int) -> Outcome:
+        """The call failed: CF = 1, AH = ``code``."""
+        self.regs.ah = code
+        self.set_flag(CF, True)
+        return DONE
+
+    def caller(self) -> str:
+        """CS:IP that the call returns to, for messages."""
+        frame = self.regs.read(self._flags_at - 4, 4)
+        return f"{int.from_bytes(frame[2:], 'little'):04x}:{int.from_bytes(frame[:2], 'little'):04x}"

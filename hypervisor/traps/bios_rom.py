@@ -1,0 +1,121 @@
+"""The ROM at F000:0000: what the interrupt vectors point at.
+
+Each of the 256 vectors has a stub of 16 bytes at `STUBS` + 16 * vector that makes a hypercall, so that the
+hypercall's address says which interrupt was called::
+
+    again: vmmcall        ; the trap handler serves the call
+           jc   wait      ; it sets CF when the call has to wait for something
+           iret
+    wait:  sti
+           hlt            ; an ordinary HLT: time passes, interrupts come, the host's processor sleeps
+           jmp  again
+
+Hardware interrupts are machine code from end to end, as on a real PC: they work without a handler, at their own speed.
+"""
+
+from __future__ import annotations
+
+import struct
+
+from hypervisor.bus import Dma
+
+SEGMENT = 0xF000
+BASE = 0xF0000
+STUBS = 0xD000
+STUB_SIZE = 16
+TIMER = 0xE100
+KEYBOARD = 0xE140
+MASTER_DUMMY = 0xE180
+SLAVE_DUMMY = 0xE190
+RTC = 0xE1A0
+IRET = 0xE1C0
+DISKETTE_TABLE = 0xEFC7
+RESET = 0xFFF0
+
+STUB = bytes.fromhex("0f01d9 7201 cf fb f4 ebf6")
+
+# Count the dword at 0040:006c with its wrap at midnight (1800b0h ticks, flag at 0070h), int 1ch, EOI.
+TIMER_CODE = bytes.fromhex(
+    "50 1e"  # push ax; push ds
+    "b84000 8ed8"  # mov ax, 40h; mov ds, ax
+    "ff066c00 7504 ff066e00"  # inc word [6ch]; jnz +4; inc word [6eh]
+    "833e6e0018 7215"  # cmp word [6eh], 18h; jb done
+    "813e6c00b000 720d"  # cmp word [6ch], 0b0h; jb done
+    "31c0 a36c00 a36e00 c606700001"  # xor ax, ax; mov [6ch], ax; mov [6eh], ax; mov byte [70h], 1
+    "cd1c"  # done: int 1ch
+    "b020 e620"  # mov al, 20h; out 20h, al
+    "1f 58 cf"  # pop ds; pop ax; iret
+)
+
+# in al, 60h; vmmcall with the scan code in AL; EOI.
+KEYBOARD_CODE = bytes.fromhex("50 e460 0f01d9 b020 e620 58 cf")
+KEYBOARD_CALL = KEYBOARD + 3
+
+MASTER_DUMMY_CODE = bytes.fromhex("50 b020 e620 58 cf")
+SLAVE_DUMMY_CODE = bytes.fromhex("50 b020 e6a0 e620 58 cf")
+
+# Reading RTC register C lets it interrupt again (MC146818A data sheet, "Register C").
+RTC_CODE = bytes.fromhex("50 b00c e670 e471 b020 e6a0 e620 58 cf")
+
+RESET_CODE = struct.pack("<BHH", 0xEA, STUBS + STUB_SIZE * 0x19, SEGMENT)
+"""jmp F000:(the stub of INT 19h), at the CPU's reset vector, then the BIOS date and the AT model byte."""
+
+DISKETTE_PARAMETERS = bytes.fromhex("df 02 25 02 12 1b ff 6c f6 0f 08")
+"""1.44 MB drive, where INT 1Eh's vector points (IBM technical reference, "Diskette parameter table")."""
+
+PORT_WRITES: tuple[tuple[int, int], ...] = (
+    # 8259 pair: vectors 08h and 70h, slave on line 2, timer, keyboard and RTC unmasked (Intel 8259A data sheet, ICW1 to
+    # OCW1).
+    (0x20, 0x11),
+    (0x21, 0x08),
+    (0x21, 0x04),
+    (0x21, 0x01),
+    (0xA0, 0x11),
+    (0xA1, 0x70),
+    (0xA1, 0x02),
+    (0xA1, 0x01),
+    (0x21, 0xF8),
+    (0xA1, 0xFE),
+    # 8254 channel 0: mode 3, count 65536, which is 18.2 Hz.
+    (0x43, 0x36),
+    (0x40, 0x00),
+    (0x40, 0x00),
+    # 8042: command byte with the keyboard's interrupt and translation on, the mouse off.
+    (0x64, 0x60),
+    (0x60, 0x65),
+)
+"""(port, byte) in the order in which a BIOS writes them at power-on."""
+
+
+def install_rom(memory: Dma) -> None:
+    """Write the ROM and the interrupt vectors; F0000h to FFFFFh must be backed by memory."""
+    memory.write(BASE + STUBS, STUB.ljust(STUB_SIZE, b"\x90") * 256)
+    for offset, code in (
+        (TIMER, TIMER_CODE),
+        (KEYBOARD, KEYBOARD_CODE),
+        (MASTER_DUMMY, MASTER_DUMMY_CODE),
+        (SLAVE_DUMMY, SLAVE_DUMMY_CODE),
+        (RTC, RTC_CODE),
+        (IRET, b"\xcf"),
+        (DISKETTE_TABLE, DISKETTE_PARAMETERS),
+        (RESET, RESET_CODE + b"01/01/24\0\xfc\0"),
+    ):
+        memory.write(BASE + offset, code)
+    memory.write(0, b"".join(struct.pack("<HH", _offset(vector), SEGMENT) for vector in range(256)))
+
+
+def vector_of(address: int) -> int | None:
+    """The interrupt whose stub makes its hypercall at linear ``address``, or None."""
+    offset = address - BASE - STUBS
+    return offset // STUB_SIZE if 0 <= offset < 256 * STUB_SIZE and offset % STUB_SIZE == 0 else None
+
+
+def _offset(vector: int) -> int:
+    special = {0x08: TIMER, 0x09: KEYBOARD, 0x1B: IRET, 0x1C: IRET, 0x1E: DISKETTE_TABLE, 0x4A: IRET, 0x70: RTC}
+    if vector in special:
+        return special[vector]
+    if vector in range(0x0A, 0x10):
+        return MASTER_DUMMY
+    if vector in range(0x71, 0x78):
+        return SLAVE_DUMMY
+    return STUBS + STUB_SIZE * vector

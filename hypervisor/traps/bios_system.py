@@ -1,0 +1,137 @@
+"""INT 15h, 11h and 12h: memory map, A20, waiting, block moves, and the little of APM that switches off.
+
+Sources: ACPI 6.5, section 15.1 ("INT 15H, E820H"); IBM PS/2 and PC BIOS Interface Technical Reference, section 2,
+"Interrupt 15h"; APM BIOS Interface Specification 1.2, section 4.6.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Sequence
+
+from hypervisor.traps import bios_bda as bda
+from hypervisor.traps.bios_call import DONE, UNSERVED, WAIT, Call, Outcome, Ports, Vm
+
+SMAP = 0x534D4150
+A20_PORT = 0x92
+A20_BIT = 1 << 1
+MAX_MOVE_WORDS = 0x8000
+
+
+class System:
+    """The system services."""
+
+    def __init__(self, vm: Vm, area: bda.Bda, memory_map: Sequence[tuple[int, int, int]], ports: Ports | None) -> None:
+        self.vm = vm
+        self.area = area
+        self.memory_map = list(memory_map)
+        self.ports = ports
+        self._wait: tuple[int, int] | None = None
+        self.functions: dict[int, Callable[[Call], Outcome]] = {
+            0x24: self._a20,
+            0x53: self._apm,
+            0x86: self._sleep,
+            0x87: self._move_block,
+            0x88: self._extended_memory,
+            0xC1: self._ebda,
+            0xE8: self._memory_map,
+        }
+
+    def serve(self, call: Call) -> Outcome:
+        """Any function of INT 15h."""
+        function = self.functions.get(call.regs.ah)
+        return UNSERVED if function is None else function(call)
+
+    def equipment(self, call: Call) -> Outcome:
+        """INT 11h."""
+        call.regs.ax = self.area.word(bda.EQUIPMENT)
+        return DONE
+
+    def conventional_memory(self, call: Call) -> Outcome:
+        """INT 12h: KiB from address 0."""
+        call.regs.ax = self.area.word(bda.MEMORY_KIB)
+        return DONE
+
+    def _a20(self, call: Call) -> Outcome:
+        regs, ports = call.regs, self.ports
+        if regs.al == 3:
+            regs.bx = 1 << 1  # port 92h
+        elif ports is None or regs.al > 3:
+            return UNSERVED
+        else:
+            value = ports.read(A20_PORT, 1)
+            if regs.al == 2:
+                regs.al = value >> 1 & 1
+            else:
+                # Bit 0 would reset the machine.
+                ports.write(A20_PORT, 1, (value & ~A20_BIT | (A20_BIT if regs.al else 0)) & ~1)
+        regs.ah = 0
+        return call.ok()
+
+    def _apm(self, call: Call) -> Outcome:
+        regs = call.regs
+        if regs.al == 0x00:  # installation check: version 1.2, no protected-mode interface
+            regs.ax, regs.bx, regs.cx = 0x0102, 0x504D, 0
+        elif regs.al == 0x0E:  # driver version
+            regs.ax = 0x0102
+        elif regs.al == 0x07 and regs.bx == 1 and regs.cx == 3:  # all devices: off
+            self.vm.power_off()
+        elif regs.al not in (0x01, 0x04, 0x08, 0x0F):  # connect, disconnect, enable, engage
+            return UNSERVED
+        return call.ok()
+
+    def _sleep(self, call: Call) -> Outcome:
+        """CX:DX microseconds, rounded up to the next interrupt (the timer's, at most 55 ms)."""
+        frame = Call.linear(call.regs.ss, call.regs.rsp)
+        now = self.vm.clock.now_ns
+        if self._wait is None or self._wait[0] != frame:
+            self._wait = (frame, now + 1000 * (call.regs.cx << 16 | call.regs.dx))
+        if now < self._wait[1]:
+            return WAIT
+        self._wait = None
+        return call.ok()
+
+    def _move_block(self, call: Call) -> Outcome:
+        """CX words between two descriptors' bases. Limits are not checked, as on most BIOSes."""
+        regs = call.regs
+        if regs.cx > MAX_MOVE_WORDS:
+            return call.fail(0x02)
+        table = call.read(regs.es, regs.si, 48)
+        data = self.vm.memory.read(_base(table, 0x10), 2 * regs.cx)
+        self.vm.memory.write(_base(table, 0x18), data)
+        regs.ah = 0
+        return call.ok()
+
+    def _extended_memory(self, call: Call) -> Outcome:
+        call.regs.ax = min(bda.extended_bytes(self.memory_map) >> 10, 0xFFFF)
+        return call.ok()
+
+    def _ebda(self, call: Call) -> Outcome:
+        segment = self.area.word(bda.EBDA_SEGMENT)
+        if not segment:
+            return UNSERVED
+        call.regs.set("es", segment)
+        return call.ok()
+
+    def _memory_map(self, call: Call) -> Outcome:
+        regs = call.regs
+        if regs.al == 0x01:
+            extended = bda.extended_bytes(self.memory_map)
+            below = min(extended, 15 << 20)
+            regs.ax = regs.cx = below >> 10
+            regs.bx = regs.dx = min((extended - below) >> 16, 0xFFFF)
+            return call.ok()
+        if regs.al != 0x20:
+            return UNSERVED
+        index = regs.ebx
+        if regs.edx != SMAP or regs.ecx < 20 or index >= len(self.memory_map):
+            return call.fail(0x86)
+        call.write(regs.es, regs.di, struct.pack("<QQI", *self.memory_map[index]))
+        regs.eax, regs.ecx = SMAP, 20
+        regs.ebx = index + 1 if index + 1 < len(self.memory_map) else 0
+        return call.ok()
+
+
+def _base(table: bytes, at: int) -> int:
+    """The base address of the descriptor at ``at`` (AMD APM volume 2, section 4.7)."""
+    return int.from_bytes(table[at + 2 : at + 5], "little") | table[at + 7] << 24
