@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from hypervisor.cli.status import ExitStatus
-from hypervisor.errors import HypervisorError, InternalError
+from hypervisor.errors import EngineError, HypervisorError, InternalError
 
 # Neither rich help nor rich tracebacks: importing rich would take longer than booting a small guest.
 app = typer.Typer(name="hypervisor", rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)
@@ -95,6 +95,10 @@ def run(
     123 halted or idle; 124 timeout; 125 our own error or bad usage; 126 the guest crashed.
     """
     from hypervisor.cli.options import RunOptions, parse_module, parse_number
+    from hypervisor.engine.layout import platform_problem
+
+    if problem := platform_problem():
+        raise EngineError(problem)  # before importing what only this platform has
     from hypervisor.cli.run import run as run_guest
 
     return run_guest(

@@ -75,7 +75,10 @@ def place(vm: Guest) -> str:
 
 def say(text: str) -> None:
     """A message of ours, on stderr: stdout is the guest's."""
-    print(f"hypervisor: {text}", file=sys.stderr, flush=True)
+    try:
+        print(f"hypervisor: {text}", file=sys.stderr, flush=True)
+    except BrokenPipeError:  # nobody reads our messages, which must not change how the run ends
+        sys.stderr = None
 
 
 def _input(terminal: Terminal | None) -> int | None:

@@ -113,6 +113,7 @@ def sentence(outcome: Outcome, place: str) -> str | None:
         case "virtual-timeout":
             return f"the guest was still running when --virtual-timeout ran out, at {place}."
         case "crashed" | "host-error":
-            return "\n".join(part for part in (outcome.message, outcome.crash) if part)
+            crash = outcome.crash or ""
+            return "\n".join(part for part in ("" if outcome.message in crash else outcome.message, crash) if part)
         case reason:
             return f"the run ended ({reason}) at {place}: {outcome.message}"

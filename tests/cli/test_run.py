@@ -160,6 +160,21 @@ def test_a_bug_of_ours_comes_with_its_traceback(
     assert "Please report this." in error
 
 
+def test_an_unsupported_platform_is_told_in_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    from hypervisor.engine import layout
+
+    monkeypatch.setattr(layout, "platform_problem", lambda: "Guests cannot run on amigaos m68k.")
+    assert main(["run", "hello"]) == 125
+    assert capfd.readouterr().err == "hypervisor: Guests cannot run on amigaos m68k.\n"
+
+
+def test_only_running_a_guest_needs_a_unix_terminal() -> None:
+    code = "import sys; sys.modules['termios'] = None; from hypervisor.cli import main; sys.exit(main(['guests']))"
+    assert subprocess.run([sys.executable, "-c", code], check=False, capture_output=True).returncode == 0
+
+
 def test_signal_handlers_are_put_back(boots: Any) -> None:
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     boots(ends())

@@ -59,3 +59,9 @@ def test_a_sentence_says_where_the_guest_stood(reason: str) -> None:
 def test_a_crash_is_told_with_its_report() -> None:
     text = sentence(FakeResult("crashed", "Triple fault.", crash="rax=1\nlast exits: ..."), "RIP 0x1")
     assert text == "Triple fault.\nrax=1\nlast exits: ..."
+
+
+def test_a_report_that_begins_with_the_message_is_not_told_twice() -> None:
+    assert sentence(FakeResult("crashed", "Triple fault.", crash="Triple fault.\nrax=1"), "RIP 0x1") == (
+        "Triple fault.\nrax=1"
+    )
