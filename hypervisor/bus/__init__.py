@@ -1,0 +1,12 @@
+"""What a device may know: its offsets, an interrupt line, a clock, and a view of guest memory.
+
+Nothing else. A device never learns where the board put it and never sees a CPU register.
+"""
+
+from hypervisor.bus.clock import Clock, Timer
+from hypervisor.bus.device import Device, InterruptController
+from hypervisor.bus.dma import Dma
+from hypervisor.bus.line import Line
+from hypervisor.bus.space import AddressSpace, Mapping
+
+__all__ = ["AddressSpace", "Clock", "Device", "Dma", "InterruptController", "Line", "Mapping", "Timer"]

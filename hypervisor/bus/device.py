@@ -1,0 +1,55 @@
+"""The device contract.
+
+A device answers by *offset* and does not care where it sits. Its whole world is its constructor's arguments: interrupt
+lines, a clock, a `Dma` view, a backend. All its mutable state is one plain dataclass, handed out by `state` and validated by
+`restore`, so that every device can be saved, restored and tested by the same suite
+(`hypervisor.testing.check_device`).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol, runtime_checkable
+
+
+@runtime_checkable
+class Device(Protocol):
+    """A device model."""
+
+    name: str
+    """Short name for listings, statistics and errors, for example ``"uart0"``."""
+
+    def read(self, offset: int, size: int) -> int:
+        """The value a guest reads.
+
+        ``offset`` is in bytes from the start of the device's range; ``size`` is 1, 2, 4 or 8 bytes. Must not raise for any
+        offset within the range: what is not implemented reads as all ones or as the data sheet says.
+        """
+        ...
+
+    def write(self, offset: int, size: int, value: int) -> None:
+        """The guest writes ``value``, which fits in ``size`` bytes. Must not raise."""
+        ...
+
+    def reset(self) -> None:
+        """Return to the power-on state, with lines lowered and timers cancelled."""
+        ...
+
+    def state(self) -> Any:
+        """A copy of all mutable state: a dataclass of plain values."""
+        ...
+
+    def restore(self, state: Any) -> None:
+        """Take over a state that `state` returned. Raises `DeviceError` if it is not valid for this device."""
+        ...
+
+
+class InterruptController(Protocol):
+    """What a vCPU needs from its interrupt controller (on the first board, the 8259 pair)."""
+
+    def pending(self) -> bool:
+        """Whether the INTR output is high."""
+        ...
+
+    def acknowledge(self) -> int:
+        """The INTA cycle: the vector (0 to 255) of the highest request, which is now in service."""
+        ...

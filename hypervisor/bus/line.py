@@ -1,0 +1,51 @@
+"""Interrupt lines: one wire between a device and whatever listens at its other end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+
+class Line:
+    """A wire with a level. Devices drive it; an interrupt controller (or a test) listens.
+
+    The listener is called at each change of level only, with the new level.
+    """
+
+    __slots__ = ("_level", "_listener", "name")
+
+    def __init__(self, name: str = "", listener: Callable[[bool], None] | None = None) -> None:
+        self.name = name
+        self._level = False
+        self._listener = listener
+
+    @property
+    def level(self) -> bool:
+        """The wire's present level."""
+        return self._level
+
+    def connect(self, listener: Callable[[bool], None]) -> None:
+        """Make ``listener`` the other end; a line has one, and it is told the present level if that is high."""
+        self._listener = listener
+        if self._level:
+            listener(True)
+
+    def set(self, level: bool) -> None:
+        """Drive the wire to ``level``."""
+        if level is not self._level:
+            self._level = level
+            if self._listener is not None:
+                self._listener(level)
+
+    def raise_(self) -> None:
+        """Drive the wire high."""
+        self.set(True)
+
+    def lower(self) -> None:
+        """Drive the wire low."""
+        self.set(False)
+
+    def pulse(self) -> None:
+        """Low, high, low: one edge, for an edge-triggered input."""
+        self.set(False)
+        self.set(True)
+        self.set(False)

@@ -1,0 +1,91 @@
+"""Routing: which device answers at an I/O port or at a guest-physical address."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from hypervisor.bus.device import Device
+from hypervisor.errors import DeviceError
+
+
+@dataclass(frozen=True, slots=True)
+class Mapping:
+    """A device's place: the half-open range ``[start, end)`` answers with offsets from ``base``.
+
+    ``base`` is ``start`` unless a device shows a window of its registers (the RTC's ports 70h and 71h, say).
+    """
+
+    start: int
+    end: int
+    device: Device
+    base: int
+
+    def __str__(self) -> str:
+        return f"{self.device.name} at {self.start:#x}-{self.end - 1:#x}"
+
+
+class AddressSpace:
+    """Half-open ranges, each with its device. An overlap is an error when it is made, not when it is hit."""
+
+    def __init__(self, what: str, limit: int) -> None:
+        self.what = what
+        self.limit = limit
+        self._starts: list[int] = []
+        self._mappings: list[Mapping] = []
+
+    def attach(self, device: Device, where: range, *, base: int | None = None, replace: bool = False) -> Mapping:
+        """Let ``device`` answer at ``where``.
+
+        Raises `DeviceError` for an empty or out-of-bounds range and for an overlap; with ``replace`` the devices in the way
+        lose exactly the overlapping part.
+        """
+        if where.step != 1 or not 0 <= where.start < where.stop <= self.limit:
+            raise DeviceError(
+                f"{device.name}: {where} is not a range of {self.what} "
+                f"(a non-empty range within 0x0-{self.limit - 1:#x} with step 1 is needed)."
+            )
+        new = Mapping(where.start, where.stop, device, where.start if base is None else base)
+        clashes = self.overlapping(where)
+        if clashes and not replace:
+            raise DeviceError(
+                f"{device.name}: {self.what} {where.start:#x}-{where.stop - 1:#x} overlaps "
+                f"{', '.join(map(str, clashes))}. Choose another range, or pass replace=True to take its place."
+            )
+        for old in clashes:
+            self._remove(old)
+            if old.start < new.start:
+                self._insert(Mapping(old.start, new.start, old.device, old.base))
+            if new.end < old.end:
+                self._insert(Mapping(new.end, old.end, old.device, old.base))
+        self._insert(new)
+        return new
+
+    def detach(self, device: Device) -> None:
+        """Remove every range of ``device``."""
+        for mapping in [m for m in self._mappings if m.device is device]:
+            self._remove(mapping)
+
+    def find(self, address: int) -> Mapping | None:
+        """The mapping that answers at ``address``, or None."""
+        index = bisect_right(self._starts, address) - 1
+        if index >= 0 and address < self._mappings[index].end:
+            return self._mappings[index]
+        return None
+
+    def overlapping(self, where: range) -> list[Mapping]:
+        """Every mapping that shares an address with ``where``, lowest first."""
+        return [m for m in self._mappings if m.start < where.stop and where.start < m.end]
+
+    def __iter__(self) -> Iterator[Mapping]:
+        return iter(tuple(self._mappings))
+
+    def _insert(self, mapping: Mapping) -> None:
+        index = bisect_right(self._starts, mapping.start)
+        self._starts.insert(index, mapping.start)
+        self._mappings.insert(index, mapping)
+
+    def _remove(self, mapping: Mapping) -> None:
+        index = self._mappings.index(mapping)
+        del self._starts[index], self._mappings[index]

@@ -1,0 +1,145 @@
+"""The data block: everything that the compiled kernels know, as named 64-bit words.
+
+Compiled code that is kept on disk cannot contain addresses of this process, so each kernel gets the address of one block of words
+and finds the rest through it. Values here are byte offsets into the block. One pCPU has one block; words in the ``vCPU`` group
+are saved and loaded when the pCPU changes vCPU.
+"""
+
+from __future__ import annotations
+
+_names: list[str] = []
+
+
+def _word(name: str, count: int = 1) -> int:
+    offset = 8 * len(_names)
+    _names.extend([name] * count)
+    return offset
+
+
+# --- Unicorn: addresses of structures and functions -------------------------------------------------------------------------
+ENV = _word("env")
+CPU = _word("cpu")
+UC = _word("uc")
+F_EMU_START = _word("uc_emu_start")
+F_EMU_STOP = _word("uc_emu_stop")
+F_REG_READ = _word("uc_reg_read")
+F_TLB_FLUSH = _word("tlb_flush")
+F_TLB_FLUSH_PAGE = _word("tlb_flush_page")
+F_LOOP_EXIT = _word("cpu_loop_exit")
+F_LOOP_EXIT_RESTORE = _word("cpu_loop_exit_restore")
+F_RESTORE_STATE = _word("cpu_restore_state")
+F_TB_INVALIDATE = _word("tb_invalidate_phys_range")
+F_PYTHON = _word("python")  # in-place callback: int64(kind) -> verdict
+F_WALK = _word("f_walk")  # kernels that others call through a pointer, so that each is compiled once
+F_READ = _word("f_read")
+F_WRITE = _word("f_write")
+F_DELIVER = _word("f_deliver")
+F_DECODE = _word("f_decode")
+PLAIN = _word("plain", 8)  # uncompiled hook bodies, by HOOK_*
+SCRATCH = _word("scratch", 4)
+
+# --- memory -----------------------------------------------------------------------------------------------------------------
+MAP = _word("map")  # address of the guest-physical map: one word per page, see MAP_*
+MAP_PAGES = _word("map_pages")
+RAM = _word("ram")  # process address of host-physical 0
+RAM_ADDR = _word("ram_addr")  # Unicorn's own number for host-physical 0
+A20 = _word("a20")  # AND mask of guest-physical addresses
+ONES_PAGE = _word("ones_page")  # host-physical page full of 0xff, fetched where there is no memory
+ALIAS = _word("alias")  # bloom filter address: large pages served since the last flush
+
+# --- time -------------------------------------------------------------------------------------------------------------------
+NOW = _word("now")  # retired bytes plus jumps, in virtual nanoseconds
+DEADLINE = _word("deadline")  # stop before the first block that starts at or after this; 0 = look closer now
+NEXT = _word("next")  # the deadline that DEADLINE returns to
+BLOCK_END = _word("block_end")  # linear end of the block that was counted last
+KICK = _word("kick")  # another thread wants the pCPU: the only word written from outside
+STEP = _word("step")  # 0 free running, 1 armed, 2 one block has started
+SKIP = _word("skip")  # linear address whose execute trap has just been served
+
+# --- events -----------------------------------------------------------------------------------------------------------------
+FAULT = _word("fault")  # fault that the TLB fill found: vector, or -1
+FAULT_ERROR = _word("fault_error")
+FAULT_ADDRESS = _word("fault_address")
+INTR = _word("intr")  # level of the interrupt controller's output
+ARMED = _word("armed")  # an interrupt request was raised while a block ran
+EVENT_RIP = _word("event_rip")
+
+# --- what the last exit was -------------------------------------------------------------------------------------------------
+X_KIND = _word("x_kind")  # ExitCode, 0 = none
+X_INFO = _word("x_info", 6)
+
+# --- what listens -----------------------------------------------------------------------------------------------------------
+LISTEN = _word("listen", 2)  # bit per exit kind: Python wants it
+LISTEN_EXCEPTIONS = _word("listen_exceptions")
+LISTEN_MEMORY = _word("listen_memory")
+PORTS = _word("ports")  # address of 65,536 bytes: 0 Python, n compiled handler n
+COMPILED = _word("compiled")  # address of (function, state) pairs
+WINDOWS = _word("windows")  # address of (first, end, handler) triples: compiled MMIO
+WINDOW_COUNT = _word("window_count")
+CPUID = _word("cpuid")  # address of rows (leaf, subleaf or -1, eax, ebx, ecx, edx)
+CPUID_COUNT = _word("cpuid_count")
+C_CPUID = _word("c_cpuid")  # compiled handlers by kind, 0 = none
+C_RDMSR = _word("c_rdmsr")
+C_HYPERCALL = _word("c_hypercall")
+WALL = _word("wall")  # 1: the clock follows the host
+F_CLOCK = _word("f_clock")  # clock_gettime
+WALL_BASE = _word("wall_base")
+
+# --- per vCPU: saved and loaded with the CPU state ----------------------------------------------------------------------------
+VCPU = _word("vcpu_first", 0)
+GUEST_DR7 = _word("guest_dr7")
+NMI_BLOCKED = _word("nmi_blocked")
+TSC_OFFSET = _word("tsc_offset")
+VCPU_END = 8 * len(_names)
+
+# --- walk results -----------------------------------------------------------------------------------------------------------
+W_VECTOR = _word("w_vector")  # -1 none
+W_ERROR = _word("w_error")
+W_PERM = _word("w_perm")
+W_SHIFT = _word("w_shift")
+W_LEVEL = _word("w_level")
+D_LENGTH = _word("d_length")  # decoded instruction: bytes, 0 = could not be decoded
+D_OPCODE = _word("d_opcode")  # 0x0Fxx for two-byte opcodes
+D_MODRM = _word("d_modrm")  # -1 none
+D_REG = _word("d_reg")  # ModRM.reg with REX.R
+D_RM = _word("d_rm")  # ModRM.rm with REX.B
+D_SIZE = _word("d_size")  # operand size in bytes
+D_ADDRESS_SIZE = _word("d_address_size")
+D_REPEAT = _word("d_repeat")  # F2, F3 or 0
+D_EA = _word("d_ea")  # linear address of the memory operand
+D_IMMEDIATE = _word("d_immediate")
+N_VECTOR = _word("n_vector")  # fault while an event was delivered, -1 none
+N_ERROR = _word("n_error")
+N_ADDRESS = _word("n_address")
+N_COUNT = _word("n_count")
+CHAIN = _word("chain", 3 * 8)  # the faults of the last failed delivery: (vector, error, address) x 8
+
+# --- statistics -------------------------------------------------------------------------------------------------------------
+C_FILLS = _word("c_fills")
+C_FLIPS = _word("c_flips")
+C_STOPS = _word("c_stops")
+COUNTS = _word("counts", 128)  # exits by ExitCode
+RING_AT = _word("ring_at")
+RING = _word("ring", 4 * 64)  # the last exits and events: (code, rip, info, now)
+
+SIZE = 8 * len(_names)
+
+# --- the guest-physical map's words: host page address | bits ---------------------------------------------------------------
+MAP_RAM = 1
+MAP_WRITE = 2
+MAP_CODE = 4  # the frame holds translated code: stores go through a state change
+MAP_TRAP_READ = 8
+MAP_TRAP_WRITE = 16
+MAP_TRAP_EXECUTE = 32
+
+EVENT_COST = 32
+"""Virtual nanoseconds that delivering an event takes, so that endless fault loops take time too."""
+
+MMIO_BASE = 1 << 41
+"""Host-physical address at which guest-physical 0 appears to the device window."""
+MAXPHYADDR = 40
+RING_ENTRIES = 64
+CHAIN_ENTRIES = 8
+BLOOM_BITS = 4096
+
+HOOK_INTR, HOOK_IN, HOOK_OUT, HOOK_SYSCALL, HOOK_SYSENTER, HOOK_MMIO_READ, HOOK_MMIO_WRITE, HOOK_CODE = range(8)

@@ -1,0 +1,101 @@
+"""From kernels to machine code: compile once per install, then load object files without numba.
+
+numba turns the entry points of `hypervisor.engine.hooks` into native objects. They are kept in `cache.directory` and linked into later
+processes by llvmlite alone, because importing numba takes longer than a small guest runs.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import sys
+import tempfile
+from functools import cache as remember
+from pathlib import Path
+from typing import Any
+
+from hypervisor.engine import cache
+from hypervisor.errors import EngineError
+
+_C_TYPES = {"l": ctypes.c_int64, "i": ctypes.c_int32, "u": ctypes.c_uint32, "B": ctypes.c_uint8, "v": None}
+
+
+def c_function(signature: str, address: int) -> Any:
+    """A ctypes function from a signature such as ``"l(ll)"``; calling it releases the interpreter lock."""
+    result, arguments = signature[:-1].split("(")
+    return ctypes.CFUNCTYPE(_C_TYPES[result], *[_C_TYPES[c] for c in arguments])(address)
+
+
+def compile_function(function: Any, signature: str) -> tuple[str, bytes]:
+    """Native code of one function: (symbol, object file)."""
+    from numba import cfunc, types
+
+    kinds = {"l": types.int64, "i": types.int32, "u": types.uint32, "B": types.uint8, "v": types.void}
+    result, arguments = signature[:-1].split("(")
+    compiled = cfunc(kinds[result](*[kinds[c] for c in arguments]))(function)
+    library = compiled._library
+    return compiled._wrapper_name, library.codegen._tm.emit_object(library._final_module)
+
+
+def _compile_all(place: Path) -> None:
+    print("hypervisor: compiling the engine's kernels (once per install, about 20 s) ...", file=sys.stderr, flush=True)
+    try:
+        from hypervisor.engine import hooks
+    except ImportError as error:
+        raise EngineError(f"The engine's compiler cannot be loaded ({error}). Install numba: pip install numba.") from error
+    index = {}
+    for function, signature in hooks.ENTRIES:
+        symbol, code = compile_function(function, signature)
+        name = function.__name__
+        _write(place / f"{name}.o", code)
+        index[name] = {"symbol": symbol, "signature": signature}
+    _write(place / "index.json", json.dumps(index).encode())
+    cache.mark_complete()
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Write a file at once, so that a second process never sees half of it."""
+    handle, name = tempfile.mkstemp(dir=path.parent)
+    with os.fdopen(handle, "wb") as file:
+        file.write(data)
+    os.replace(name, path)
+
+
+class Code:
+    """The loaded machine code: addresses and callables by entry name."""
+
+    def __init__(self) -> None:
+        import llvmlite.binding as llvm
+
+        place = cache.directory()
+        if not cache.is_warm():
+            _compile_all(place)
+        self._llvm = llvm
+        llvm.initialize_native_target()
+        llvm.initialize_native_asmprinter()
+        self._machine = llvm.Target.from_default_triple().create_target_machine(jit=True)
+        self._linkers: list[Any] = []
+        index = json.loads((place / "index.json").read_text())
+        addresses = self._link({name: (row["symbol"], (place / f"{name}.o").read_bytes()) for name, row in index.items()})
+        self.address: dict[str, int] = addresses
+        self.call: dict[str, Any] = {name: c_function(row["signature"], addresses[name]) for name, row in index.items()}
+
+    def _link(self, objects: dict[str, tuple[str, bytes]]) -> dict[str, int]:
+        linker = self._llvm.create_mcjit_compiler(self._llvm.parse_assembly(""), self._machine)
+        for _, code in objects.values():
+            linker.add_object_file(self._llvm.ObjectFileRef.from_data(code))
+        linker.finalize_object()
+        self._linkers.append(linker)
+        return {name: linker.get_function_address(symbol) for name, (symbol, _) in objects.items()}
+
+    def compile_handler(self, function: Any) -> int:
+        """The address of a user's compiled handler: ``handler(state, cpu, first, second, value) -> int``, all 64-bit words."""
+        symbol, code = compile_function(function, "l(lllll)")
+        return self._link({"handler": (symbol, code)})["handler"]
+
+
+@remember
+def code() -> Code:
+    """This process's machine code."""
+    return Code()

@@ -1,0 +1,208 @@
+"""The entry points of the compiled code: the functions that Unicorn calls, the run loop, and the kernels called by pointer.
+
+A hook is a thin step from C into a kernel. Leaving the guest in the middle of an instruction is a longjmp to the top of Unicorn's
+loop, which must not cross Python frames: so hooks are compiled even when the kernels run uncompiled, and then reach the kernel's
+body through a pointer in the block.
+"""
+
+from __future__ import annotations
+
+from hypervisor.engine import block as b_
+from hypervisor.engine import layout as l_
+from hypervisor.engine.jit import COMPILED, call1, call2, kernel, ld64
+from hypervisor.engine.kernels import decode as decode_
+from hypervisor.engine.kernels import access, events, exits, fill, io, paging, supervisor, syscalls
+from hypervisor.engine.kernels import run as run_
+
+_X_KIND, _FAULT, _CPU, _UC = b_.X_KIND, b_.FAULT, b_.CPU, b_.UC
+_F_EMU_STOP, _F_LOOP_EXIT, _F_LOOP_EXIT_RESTORE, _MEM_IO_PC = (
+    b_.F_EMU_STOP, b_.F_LOOP_EXIT, b_.F_LOOP_EXIT_RESTORE, l_.CPU_MEM_IO_PC,
+)  # fmt: skip
+_BODY = {name: b_.PLAIN + 8 * n for n, name in enumerate(
+    ("interrupt", "port_in", "port_out", "syscall", "sysenter", "mmio_read", "mmio_write", "tlb", "block", "code")
+)}  # fmt: skip
+"""Where an uncompiled body's pointer lies in the block."""
+
+_on_exit, _fill, _port_in, _port_out = exits.on_exit, fill.fill, io.port_in, io.port_out
+_mmio_read, _mmio_write, _on_syscall, _on_sysenter = io.mmio_read, io.mmio_write, syscalls.on_syscall, syscalls.on_sysenter
+_on_block, _on_code, _run = run_.on_block, run_.on_code, run_.run
+_walk, _read, _write, _deliver, _decode = (
+    paging.walk, supervisor.read_bytes, supervisor.write_bytes, events.deliver, decode_.decode,
+)  # fmt: skip
+
+_raise_event, _raise_exception, _complete, _clock = exits.raise_event, exits.raise_exception, exits.complete, exits.clock
+_enter_syscall, _enter_sysenter = syscalls.enter_syscall, syscalls.enter_sysenter
+_sync, _flush, _written = access.sync_hflags, access.flush_tlb, access.written
+
+if not COMPILED:
+    raise NotImplementedError("the uncompiled hooks are built by hypervisor.engine.plain")
+
+
+@kernel
+def _leave(b):  # type: ignore[no-untyped-def]
+    call1(ld64(b + _F_EMU_STOP), ld64(b + _UC))
+    call1(ld64(b + _F_LOOP_EXIT), ld64(b + _CPU))
+    return 0
+
+
+@kernel
+def _leave_if_asked(b):  # type: ignore[no-untyped-def]
+    if ld64(b + _X_KIND) or ld64(b + _FAULT) >= 0:
+        _leave(b)
+    return 0
+
+
+@kernel
+def _leave_access_if_asked(b):  # type: ignore[no-untyped-def]
+    if ld64(b + _X_KIND):
+        cpu = ld64(b + _CPU)
+        call1(ld64(b + _F_EMU_STOP), ld64(b + _UC))
+        call2(ld64(b + _F_LOOP_EXIT_RESTORE), cpu, ld64(cpu + _MEM_IO_PC))
+    return 0
+
+
+def interrupt(uc, number, b):  # type: ignore[no-untyped-def]
+    """UC_HOOK_INTR."""
+    _on_exit(b, number)
+
+
+def tlb(uc, va, kind, result, b):  # type: ignore[no-untyped-def]
+    """UC_HOOK_TLB_FILL."""
+    return _fill(b, va, kind, result)
+
+
+def read_port(uc, port, size, b):  # type: ignore[no-untyped-def]
+    """UC_HOOK_INSN, IN."""
+    value = _port_in(b, port, size)
+    _leave_if_asked(b)
+    return value
+
+
+def write_port(uc, port, size, value, b):  # type: ignore[no-untyped-def]
+    """UC_HOOK_INSN, OUT."""
+    _port_out(b, port, size, value)
+    _leave_if_asked(b)
+
+
+def read_mmio(uc, gpa, size, b):  # type: ignore[no-untyped-def]
+    """uc_mmio_map, read."""
+    value = _mmio_read(b, gpa, size)
+    _leave_access_if_asked(b)
+    return value
+
+
+def write_mmio(uc, gpa, size, value, b):  # type: ignore[no-untyped-def]
+    """uc_mmio_map, write."""
+    _mmio_write(b, gpa, size, value)
+    _leave_access_if_asked(b)
+
+
+def syscall(uc, b):  # type: ignore[no-untyped-def]
+    """UC_HOOK_INSN, SYSCALL."""
+    _on_syscall(b)
+    _leave_if_asked(b)
+
+
+def sysenter(uc, b):  # type: ignore[no-untyped-def]
+    """UC_HOOK_INSN, SYSENTER."""
+    _on_sysenter(b)
+    _leave_if_asked(b)
+
+
+def block(uc, address, size, b):  # type: ignore[no-untyped-def]
+    """UC_HOOK_BLOCK."""
+    what = _on_block(b, address, size)
+    if what == 1:
+        _leave(b)
+    elif what:
+        call1(ld64(b + _F_LOOP_EXIT), ld64(b + _CPU))
+
+
+def code(uc, address, size, b):  # type: ignore[no-untyped-def]
+    """UC_HOOK_CODE at one address."""
+    if _on_code(b, address):
+        _leave(b)
+
+
+def run(b):  # type: ignore[no-untyped-def]
+    """The run loop."""
+    return _run(b)
+
+
+def walk(b, va, access, how):  # type: ignore[no-untyped-def]
+    """`paging.walk` by pointer."""
+    return _walk(b, va, access, how)
+
+
+def read_bytes(b, va, size):  # type: ignore[no-untyped-def]
+    """`supervisor.read_bytes` by pointer."""
+    return _read(b, va, size)
+
+
+def write_bytes(b, va, size, value):  # type: ignore[no-untyped-def]
+    """`supervisor.write_bytes` by pointer."""
+    return _write(b, va, size, value)
+
+
+def deliver(b, vector, error, kind, rip, inside):  # type: ignore[no-untyped-def]
+    """`events.deliver` by pointer."""
+    return _deliver(b, vector, error, kind, rip, inside)
+
+
+def decode(b):  # type: ignore[no-untyped-def]
+    """`decode.decode` by pointer."""
+    return _decode(b)
+
+
+def event(b, vector, error, kind, rip):  # type: ignore[no-untyped-def]
+    """`exits.raise_event` outside a hook."""
+    return _raise_event(b, vector, error, kind, rip, 0)
+
+
+def exception(b, vector, error):  # type: ignore[no-untyped-def]
+    """`exits.raise_exception` outside a hook."""
+    return _raise_exception(b, vector, error, 0)
+
+
+def complete(b, length):  # type: ignore[no-untyped-def]
+    """`exits.complete` outside a hook."""
+    return _complete(b, length, 0)
+
+
+def enter_syscall(b, length):  # type: ignore[no-untyped-def]
+    """`syscalls.enter_syscall` outside a hook."""
+    return _enter_syscall(b, length, 0)
+
+
+def enter_sysenter(b, length):  # type: ignore[no-untyped-def]
+    """`syscalls.enter_sysenter` outside a hook."""
+    return _enter_sysenter(b, length, 0)
+
+
+def sync(b):  # type: ignore[no-untyped-def]
+    """`access.sync_hflags`."""
+    return _sync(b)
+
+
+def flush(b):  # type: ignore[no-untyped-def]
+    """`access.flush_tlb`."""
+    return _flush(b)
+
+
+def written(b, gpa):  # type: ignore[no-untyped-def]
+    """`access.written`."""
+    return _written(b, gpa)
+
+
+def clock(b):  # type: ignore[no-untyped-def]
+    """`exits.clock`."""
+    return _clock(b)
+
+
+ENTRIES = (
+    (interrupt, "v(lul)"), (tlb, "B(llill)"), (read_port, "u(luil)"), (write_port, "v(luiul)"), (read_mmio, "l(llul)"),
+    (write_mmio, "v(llull)"), (syscall, "v(ll)"), (sysenter, "v(ll)"), (block, "v(llul)"), (code, "v(llul)"), (run, "l(l)"),
+    (event, "l(lllll)"), (exception, "l(lll)"), (complete, "l(ll)"), (enter_syscall, "l(ll)"), (enter_sysenter, "l(ll)"),
+    (sync, "l(l)"), (flush, "l(l)"), (written, "l(ll)"), (clock, "l(l)"), (walk, "l(llll)"), (read_bytes, "l(lll)"), (write_bytes, "l(llll)"), (deliver, "l(llllll)"), (decode, "l(l)"),
+)  # fmt: skip
+"""Functions and their C types: v void, l int64, i int32, u uint32, B uint8; result(arguments)."""

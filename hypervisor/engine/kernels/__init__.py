@@ -1,0 +1,1 @@
+"""The kernels: what runs at every TLB miss, exit and block, written as plain functions over machine words."""

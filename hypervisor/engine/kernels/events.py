@@ -1,0 +1,427 @@
+"""Event delivery: exceptions, software and external interrupts, in every mode (AMD64 APM volume 2, chapter 8).
+
+`deliver` enters the guest's handler or reports what hardware would do instead: escalate to a double fault, shut down, or go through
+a task gate (which `hypervisor.engine.task_switch` performs, uncompiled, because it is rare).
+"""
+
+from __future__ import annotations
+
+from hypervisor.engine import block as b_
+from hypervisor.engine import layout as l_
+from hypervisor.engine.jit import kernel, ld32, ld64, st32, st64
+from hypervisor.engine.kernels.access import read_flags, sync_hflags, write_flags
+from hypervisor.engine.kernels.far import read_bytes, write_bytes
+from hypervisor.engine.kernels.supervisor import clear, nested
+
+_ENV, _CR, _EIP, _HFLAGS, _EFER, _REGS = b_.ENV, l_.CR, l_.EIP, l_.HFLAGS, l_.EFER, l_.REGS
+_IDT_BASE, _IDT_LIMIT = l_.IDT + l_.SEG_BASE, l_.IDT + l_.SEG_LIMIT
+_GDT_BASE, _GDT_LIMIT = l_.GDT + l_.SEG_BASE, l_.GDT + l_.SEG_LIMIT
+_LDT_BASE, _LDT_LIMIT, _LDT = l_.LDT + l_.SEG_BASE, l_.LDT + l_.SEG_LIMIT, l_.LDT
+_TR_BASE, _TR_LIMIT, _TR_FLAGS, _TR = l_.TR + l_.SEG_BASE, l_.TR + l_.SEG_LIMIT, l_.TR + l_.SEG_FLAGS, l_.TR
+_SEGS, _SEG = l_.SEGS, l_.SEG_SIZE
+_CS, _SS, _DS, _ES, _FS, _GS = (l_.SEGS + l_.SEG_SIZE * n for n in (l_.CS, l_.SS, l_.DS, l_.ES, l_.FS, l_.GS))
+_BASE, _LIMIT, _FLAGS = l_.SEG_BASE, l_.SEG_LIMIT, l_.SEG_FLAGS
+_N_VECTOR, _N_ERROR, _N_ADDRESS, _N_COUNT, _CHAIN = b_.N_VECTOR, b_.N_ERROR, b_.N_ADDRESS, b_.N_COUNT, b_.CHAIN
+_W_VECTOR, _W_ERROR, _W_LEVEL, _CHAIN_ENTRIES = b_.W_VECTOR, b_.W_ERROR, b_.W_LEVEL, b_.CHAIN_ENTRIES
+_RSP = 32
+_EVENT_RIP = b_.EVENT_RIP
+
+EXCEPTION, SOFTWARE, EXTERNAL, PRIVILEGED = 0, 1, 2, 3
+"""Where an event comes from. INT1 is PRIVILEGED: its gate's DPL is not checked. INT3 and INTO are SOFTWARE | 4 (no IOPL check)."""
+OK, SHUTDOWN, TASK_GATE = 0, 1, 2
+"""What became of a delivery."""
+
+_WITH_ERROR = 1 << 8 | 1 << 10 | 1 << 11 | 1 << 12 | 1 << 13 | 1 << 14 | 1 << 17
+_FAULTS = _WITH_ERROR & ~(1 << 8) | 1 << 0 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 16 | 1 << 19
+_CONTRIBUTORY = 1 << 0 | 1 << 10 | 1 << 11 | 1 << 12 | 1 << 13
+
+
+@kernel
+def has_error(vector):  # type: ignore[no-untyped-def]
+    """Whether an exception pushes an error code (APM volume 2, table 8-1)."""
+    return vector < 32 and (_WITH_ERROR >> vector) & 1 == 1
+
+
+@kernel
+def _flags_image(flags, vector, kind):  # type: ignore[no-untyped-def]
+    """The flags that an event pushes: a fault's image has RF set, so that the instruction's breakpoint does not repeat."""
+    if kind == 0 and vector < 32 and (_FAULTS >> vector) & 1:
+        return flags | 0x10000
+    return flags
+
+
+@kernel
+def _set_segment(b, at, selector, base, limit, flags):  # type: ignore[no-untyped-def]
+    env = ld64(b + _ENV)
+    st32(env + at, selector)
+    st64(env + at + _BASE, base)
+    st32(env + at + _LIMIT, limit)
+    st32(env + at + _FLAGS, flags)
+    return 0
+
+
+@kernel
+def descriptor(b, selector):  # type: ignore[no-untyped-def]
+    """The 8-byte descriptor of a selector. Outside its table: 0, with N_VECTOR untouched, and the caller sees no S and no P."""
+    env = ld64(b + _ENV)
+    if selector & 4:
+        base, limit = ld64(env + _LDT_BASE), ld32(env + _LDT_LIMIT)
+    else:
+        base, limit = ld64(env + _GDT_BASE), ld32(env + _GDT_LIMIT)
+    if (selector & 0xFFF8) + 7 > limit:
+        return 0
+    return read_bytes(b, base + (selector & 0xFFF8), 8)
+
+
+@kernel
+def within_table(b, selector):  # type: ignore[no-untyped-def]
+    """Whether a selector's descriptor lies within its table's limit."""
+    env = ld64(b + _ENV)
+    limit = ld32(env + _LDT_LIMIT) if selector & 4 else ld32(env + _GDT_LIMIT)
+    if selector & 4 and ld32(env + _LDT) & 0xFFFC == 0:
+        return False
+    return (selector & 0xFFF8) + 7 <= limit
+
+
+@kernel
+def descriptor_base(d):  # type: ignore[no-untyped-def]
+    """Base of a legacy descriptor."""
+    return ((d >> 16) & 0xFFFFFF) | ((d >> 32) & 0xFF000000)
+
+
+@kernel
+def descriptor_limit(d):  # type: ignore[no-untyped-def]
+    """Limit of a legacy descriptor in bytes, granularity applied."""
+    limit = (d & 0xFFFF) | ((d >> 32) & 0xF0000)
+    if (d >> 55) & 1:
+        limit = (limit << 12) | 0xFFF
+    return limit
+
+
+@kernel
+def mark_accessed(b, selector, d):  # type: ignore[no-untyped-def]
+    """Set the accessed bit of a code or data descriptor in memory, as loading it does."""
+    if (d >> 40) & 1 == 0:
+        env = ld64(b + _ENV)
+        base = ld64(env + _LDT_BASE) if selector & 4 else ld64(env + _GDT_BASE)
+        at = base + (selector & 0xFFF8) + 5
+        write_bytes(b, at, 1, ((d >> 40) & 0xFF) | 1)
+    return 0
+
+
+@kernel
+def _push(b, base, sp, mask, size, value):  # type: ignore[no-untyped-def]
+    """Push one item; the new stack pointer. ``mask`` is the stack's width (-1 for 64 bits)."""
+    sp = (sp - size) & mask if mask != -1 else sp - size
+    write_bytes(b, base + sp, size, value)
+    return sp
+
+
+@kernel
+def _deliver_real(b, vector, inside):  # type: ignore[no-untyped-def]
+    env = ld64(b + _ENV)
+    if vector * 4 + 3 > ld32(env + _IDT_LIMIT):
+        return nested(b, 13, vector * 8 + 2)
+    entry = read_bytes(b, ld64(env + _IDT_BASE) + vector * 4, 4)
+    flags = read_flags(b, inside)
+    base, sp = ld64(env + _SS + _BASE), ld64(env + _RSP)
+    mask = 0xFFFFFFFF if (ld32(env + _SS + _FLAGS) >> 22) & 1 else 0xFFFF
+    top = sp & mask
+    top = _push(b, base, top, mask, 2, flags)
+    top = _push(b, base, top, mask, 2, ld32(env + _CS))
+    top = _push(b, base, top, mask, 2, ld64(b + _EVENT_RIP))
+    if ld64(b + _N_VECTOR) >= 0:
+        return 0
+    st64(env + _RSP, (sp & ~mask) | top)
+    st32(env + _CS, (entry >> 16) & 0xFFFF)
+    st64(env + _CS + _BASE, ((entry >> 16) & 0xFFFF) << 4)
+    st64(env + _EIP, entry & 0xFFFF)
+    write_flags(b, flags & ~0x50300, inside)  # IF, TF, RF, AC
+    sync_hflags(b)
+    return 0
+
+
+@kernel
+def _code_segment(b, selector, cpl, ext, long_mode):  # type: ignore[no-untyped-def]
+    """Check an interrupt gate's code segment; its descriptor, or 0 with a fault recorded."""
+    error = (selector & 0xFFFC) | ext
+    if selector & 0xFFFC == 0:
+        nested(b, 13, ext)
+        return 0
+    if not within_table(b, selector):
+        nested(b, 13, error)
+        return 0
+    d = descriptor(b, selector)
+    if ld64(b + _N_VECTOR) >= 0:
+        return 0
+    if (d >> 43) & 3 != 3 or (d >> 45) & 3 > cpl:
+        nested(b, 13, error)
+        return 0
+    if long_mode and ((d >> 53) & 1 == 0 or (d >> 54) & 1):
+        nested(b, 13, error)
+        return 0
+    if (d >> 47) & 1 == 0:
+        nested(b, 11, error)
+        return 0
+    return d
+
+
+@kernel
+def _canonical(va):  # type: ignore[no-untyped-def]
+    return (va >> 47) == 0 or (va >> 47) == -1
+
+
+@kernel
+def _deliver_long(b, vector, error, kind, inside):  # type: ignore[no-untyped-def]
+    env = ld64(b + _ENV)
+    ext = 0 if kind & 3 == 1 else 1
+    idt_error = vector * 8 + 2 + ext
+    if vector * 16 + 15 > ld32(env + _IDT_LIMIT):
+        return nested(b, 13, idt_error)
+    low = read_bytes(b, ld64(env + _IDT_BASE) + vector * 16, 8)
+    high = read_bytes(b, ld64(env + _IDT_BASE) + vector * 16 + 8, 8)
+    if ld64(b + _N_VECTOR) >= 0:
+        return 0
+    gate = (low >> 40) & 0x1F
+    cpl = ld32(env + _HFLAGS) & 3
+    if gate != 14 and gate != 15:
+        return nested(b, 13, idt_error)
+    if kind & 3 == 1 and (low >> 45) & 3 < cpl:
+        return nested(b, 13, idt_error)
+    if (low >> 47) & 1 == 0:
+        return nested(b, 11, idt_error)
+    selector = (low >> 16) & 0xFFFF
+    d = _code_segment(b, selector, cpl, ext, 1)
+    if d == 0:
+        return 0
+    target = (low & 0xFFFF) | ((low >> 32) & 0xFFFF0000) | (high << 32)
+    dpl = (d >> 45) & 3
+    if (d >> 42) & 1:
+        dpl = cpl
+    ist = (low >> 32) & 7
+    rsp = ld64(env + _RSP)
+    sp = rsp
+    ss = ld32(env + _SS)
+    if ist or dpl < cpl:
+        offset = 0x24 + 8 * (ist - 1) if ist else 4 + 8 * dpl
+        if offset + 7 > ld32(env + _TR_LIMIT):
+            return nested(b, 10, (ld32(env + _TR) & 0xFFFC) | ext)
+        sp = read_bytes(b, ld64(env + _TR_BASE) + offset, 8)
+        if ld64(b + _N_VECTOR) >= 0:
+            return 0
+    if not _canonical(sp):
+        return nested(b, 12, ext)
+    if not _canonical(target):
+        return nested(b, 13, ext)
+    flags = read_flags(b, inside)
+    sp &= ~15
+    sp = _push(b, 0, sp, -1, 8, ss)
+    sp = _push(b, 0, sp, -1, 8, rsp)
+    sp = _push(b, 0, sp, -1, 8, _flags_image(flags, vector, kind))
+    sp = _push(b, 0, sp, -1, 8, ld32(env + _CS))
+    sp = _push(b, 0, sp, -1, 8, ld64(b + _EVENT_RIP))
+    if kind & 3 == 0 and has_error(vector):
+        sp = _push(b, 0, sp, -1, 8, error)
+    mark_accessed(b, selector, d)
+    if ld64(b + _N_VECTOR) >= 0:
+        return 0
+    st64(env + _RSP, sp)
+    if dpl < cpl:
+        _set_segment(b, _SS, dpl, 0, 0, dpl << 13)
+    _set_segment(b, _CS, (selector & ~3) | dpl, descriptor_base(d), descriptor_limit(d), ((d >> 32) & 0xFFFFFFFF) | 0x100)
+    st64(env + _EIP, target)
+    flags &= ~0x34100  # TF, NT, RF, VM
+    if gate == 14:
+        flags &= ~0x200
+    write_flags(b, flags, inside)
+    sync_hflags(b)
+    return 0
+
+
+@kernel
+def _stack_segment(b, ss, dpl, ext):  # type: ignore[no-untyped-def]
+    """Check the stack that a TSS names for an inner privilege; its descriptor, or 0 with a fault recorded."""
+    error = (ss & 0xFFFC) | ext
+    if ss & 0xFFFC == 0:
+        nested(b, 10, ext)
+        return 0
+    if not within_table(b, ss):
+        nested(b, 10, error)
+        return 0
+    d = descriptor(b, ss)
+    if ld64(b + _N_VECTOR) >= 0:
+        return 0
+    if ss & 3 != dpl or (d >> 45) & 3 != dpl or (d >> 43) & 3 != 2 or (d >> 41) & 1 == 0:
+        nested(b, 10, error)
+        return 0
+    if (d >> 47) & 1 == 0:
+        nested(b, 12, error)
+        return 0
+    return d
+
+
+@kernel
+def _deliver_protected(b, vector, error, kind, inside):  # type: ignore[no-untyped-def]
+    env = ld64(b + _ENV)
+    ext = 0 if kind & 3 == 1 else 1
+    idt_error = vector * 8 + 2 + ext
+    flags = read_flags(b, inside)
+    vm = (flags >> 17) & 1
+    if vm and kind == 1 and (flags >> 12) & 3 < 3:
+        return nested(b, 13, 0)
+    if vector * 8 + 7 > ld32(env + _IDT_LIMIT):
+        return nested(b, 13, idt_error)
+    gate = read_bytes(b, ld64(env + _IDT_BASE) + vector * 8, 8)
+    if ld64(b + _N_VECTOR) >= 0:
+        return 0
+    kind_of_gate = (gate >> 40) & 0x1F
+    cpl = ld32(env + _HFLAGS) & 3
+    if kind_of_gate != 5 and kind_of_gate != 6 and kind_of_gate != 7 and kind_of_gate != 14 and kind_of_gate != 15:
+        return nested(b, 13, idt_error)
+    if kind & 3 == 1 and (gate >> 45) & 3 < cpl:
+        return nested(b, 13, idt_error)
+    if (gate >> 47) & 1 == 0:
+        return nested(b, 11, idt_error)
+    if kind_of_gate == 5:
+        return TASK_GATE
+    selector = (gate >> 16) & 0xFFFF
+    d = _code_segment(b, selector, cpl, ext, 0)
+    if d == 0:
+        return 0
+    wide = kind_of_gate & 8
+    target = (gate & 0xFFFF) | ((gate >> 32) & 0xFFFF0000) if wide else gate & 0xFFFF
+    size = 4 if wide else 2
+    dpl = (d >> 45) & 3
+    if (d >> 42) & 1:
+        dpl = cpl
+    if vm and dpl != 0:
+        return nested(b, 13, (selector & 0xFFFC) | ext)
+    esp = ld64(env + _RSP)
+    old_ss = ld32(env + _SS)
+    sd = 0
+    ss = 0
+    if dpl < cpl:
+        tss32 = (ld32(env + _TR_FLAGS) >> 11) & 1
+        if tss32:
+            if 4 + 8 * dpl + 5 > ld32(env + _TR_LIMIT):
+                return nested(b, 10, (ld32(env + _TR) & 0xFFFC) | ext)
+            sp = read_bytes(b, ld64(env + _TR_BASE) + 4 + 8 * dpl, 4)
+            ss = read_bytes(b, ld64(env + _TR_BASE) + 8 + 8 * dpl, 2)
+        else:
+            if 2 + 4 * dpl + 3 > ld32(env + _TR_LIMIT):
+                return nested(b, 10, (ld32(env + _TR) & 0xFFFC) | ext)
+            sp = read_bytes(b, ld64(env + _TR_BASE) + 2 + 4 * dpl, 2)
+            ss = read_bytes(b, ld64(env + _TR_BASE) + 4 + 4 * dpl, 2)
+        if ld64(b + _N_VECTOR) >= 0:
+            return 0
+        sd = _stack_segment(b, ss, dpl, ext)
+        if sd == 0:
+            return 0
+        base = descriptor_base(sd)
+        mask = 0xFFFFFFFF if (sd >> 54) & 1 else 0xFFFF
+    else:
+        sp = esp
+        base = ld64(env + _SS + _BASE)
+        mask = 0xFFFFFFFF if (ld32(env + _SS + _FLAGS) >> 22) & 1 else 0xFFFF
+    if target > descriptor_limit(d):
+        return nested(b, 13, ext)
+    top = sp & mask
+    if vm:
+        top = _push(b, base, top, mask, size, ld32(env + _GS))
+        top = _push(b, base, top, mask, size, ld32(env + _FS))
+        top = _push(b, base, top, mask, size, ld32(env + _DS))
+        top = _push(b, base, top, mask, size, ld32(env + _ES))
+    if dpl < cpl:
+        top = _push(b, base, top, mask, size, old_ss)
+        top = _push(b, base, top, mask, size, esp)
+    top = _push(b, base, top, mask, size, _flags_image(flags, vector, kind))
+    top = _push(b, base, top, mask, size, ld32(env + _CS))
+    top = _push(b, base, top, mask, size, ld64(b + _EVENT_RIP))
+    if kind & 3 == 0 and has_error(vector):
+        top = _push(b, base, top, mask, size, error)
+    mark_accessed(b, selector, d)
+    if dpl < cpl:
+        mark_accessed(b, ss, sd)
+    if ld64(b + _N_VECTOR) >= 0:
+        return 0
+    if vm:
+        _set_segment(b, _ES, 0, 0, 0, 0)
+        _set_segment(b, _DS, 0, 0, 0, 0)
+        _set_segment(b, _FS, 0, 0, 0, 0)
+        _set_segment(b, _GS, 0, 0, 0, 0)
+    if dpl < cpl:
+        _set_segment(b, _SS, (ss & ~3) | dpl, base, descriptor_limit(sd), ((sd >> 32) & 0xFFFFFFFF) | 0x100)
+        st64(env + _RSP, (sp & ~mask) | top)
+    else:
+        st64(env + _RSP, (esp & ~mask) | top)
+    _set_segment(b, _CS, (selector & ~3) | dpl, descriptor_base(d), descriptor_limit(d), ((d >> 32) & 0xFFFFFFFF) | 0x100)
+    st64(env + _EIP, target)
+    flags &= ~0x34100
+    if kind_of_gate & 1 == 0:
+        flags &= ~0x200
+    write_flags(b, flags, inside)
+    sync_hflags(b)
+    return 0
+
+
+@kernel
+def _chain(b, vector, error, address):  # type: ignore[no-untyped-def]
+    count = ld64(b + _N_COUNT)
+    if count < _CHAIN_ENTRIES:
+        at = b + _CHAIN + 24 * count
+        st64(at, vector)
+        st64(at + 8, error)
+        st64(at + 16, address)
+    st64(b + _N_COUNT, count + 1)
+    return 0
+
+
+@kernel
+def deliver(b, vector, error, kind, rip, inside):  # type: ignore[no-untyped-def]
+    """Deliver an event; OK, SHUTDOWN or TASK_GATE (then W_VECTOR, W_ERROR and W_LEVEL hold vector, error and kind).
+
+    ``rip`` is what the event pushes: the next instruction for a software interrupt, else the present one. ``inside`` says whether a hook is running (see `read_flags`). CR2 must be set for a page fault before the call.
+    """
+    env = ld64(b + _ENV)
+    st64(b + _N_COUNT, 0)
+    st64(b + _EVENT_RIP, rip)
+    while True:
+        clear(b)
+        _chain(b, vector, error, ld64(env + _CR + 16) if vector == 14 and kind == 0 else 0)
+        hflags = ld32(env + _HFLAGS)
+        result = 0
+        if ld64(env + _CR) & 1 == 0:
+            _deliver_real(b, vector, inside)
+        elif hflags & (1 << 14):
+            _deliver_long(b, vector, error, kind, inside)
+        else:
+            result = _deliver_protected(b, vector, error, kind, inside)
+        if result == TASK_GATE:
+            st64(b + _W_VECTOR, vector)
+            st64(b + _W_ERROR, error)
+            st64(b + _W_LEVEL, kind)
+            return TASK_GATE
+        second = ld64(b + _N_VECTOR)
+        if second < 0:
+            st32(env + _HFLAGS, ld32(env + _HFLAGS) & ~8)  # the event ends an interrupt shadow
+            return OK
+        if second == 14:
+            st64(env + _CR + 16, ld64(b + _N_ADDRESS))
+        second_error = ld64(b + _N_ERROR)
+        first_contributory = vector < 32 and (_CONTRIBUTORY >> vector) & 1
+        second_contributory = (_CONTRIBUTORY >> second) & 1
+        if kind == 0 and vector == 8:
+            _chain(b, second, second_error, ld64(b + _N_ADDRESS))
+            return SHUTDOWN
+        if kind == 0 and ((first_contributory and second_contributory) or (vector == 14 and (second_contributory or second == 14))):
+            _chain(b, second, second_error, ld64(b + _N_ADDRESS))
+            vector = 8
+            error = 0
+        else:
+            vector = second
+            error = second_error
+        kind = 0
+        st64(b + _EVENT_RIP, ld64(env + _EIP))  # a fault of the delivery points at the instruction
+
+
+__all__ = ["EXCEPTION", "EXTERNAL", "OK", "PRIVILEGED", "SHUTDOWN", "SOFTWARE", "TASK_GATE", "deliver"]

@@ -1,0 +1,71 @@
+"""Kernels that are called through a pointer: each is compiled once instead of into every caller, which keeps the first run short.
+
+Uncompiled, these are direct calls (the pointer words hold nothing).
+"""
+
+from __future__ import annotations
+
+from hypervisor.engine import block as b_
+from hypervisor.engine.jit import COMPILED, call1, call3, call4, call6, kernel, ld64
+
+_F_WALK, _F_READ, _F_WRITE, _F_DELIVER, _F_DECODE = b_.F_WALK, b_.F_READ, b_.F_WRITE, b_.F_DELIVER, b_.F_DECODE
+
+if COMPILED:
+
+    @kernel
+    def walk(b, va, access, how):  # type: ignore[no-untyped-def]
+        """See `paging.walk`."""
+        return call4(ld64(b + _F_WALK), b, va, access, how)
+
+    @kernel
+    def read_bytes(b, va, size):  # type: ignore[no-untyped-def]
+        """See `supervisor.read_bytes`."""
+        return call3(ld64(b + _F_READ), b, va, size)
+
+    @kernel
+    def write_bytes(b, va, size, value):  # type: ignore[no-untyped-def]
+        """See `supervisor.write_bytes`."""
+        return call4(ld64(b + _F_WRITE), b, va, size, value)
+
+    @kernel
+    def deliver(b, vector, error, kind, rip, inside):  # type: ignore[no-untyped-def]
+        """See `events.deliver`."""
+        return call6(ld64(b + _F_DELIVER), b, vector, error, kind, rip, inside)
+
+    @kernel
+    def decode(b):  # type: ignore[no-untyped-def]
+        """See `decode.decode`."""
+        return call1(ld64(b + _F_DECODE), b)
+
+else:
+    from typing import Any
+
+    def walk(b: int, va: int, access: int, how: int) -> Any:
+        """See `paging.walk`."""
+        from hypervisor.engine.kernels import paging
+
+        return paging.walk(b, va, access, how)
+
+    def read_bytes(b: int, va: int, size: int) -> Any:
+        """See `supervisor.read_bytes`."""
+        from hypervisor.engine.kernels import supervisor
+
+        return supervisor.read_bytes(b, va, size)
+
+    def write_bytes(b: int, va: int, size: int, value: int) -> Any:
+        """See `supervisor.write_bytes`."""
+        from hypervisor.engine.kernels import supervisor
+
+        return supervisor.write_bytes(b, va, size, value)
+
+    def deliver(b: int, vector: int, error: int, kind: int, rip: int, inside: int) -> Any:
+        """See `events.deliver`."""
+        from hypervisor.engine.kernels import events
+
+        return events.deliver(b, vector, error, kind, rip, inside)
+
+    def decode(b: int) -> Any:
+        """See `decode.decode`."""
+        from hypervisor.engine.kernels import decode as module
+
+        return module.decode(b)

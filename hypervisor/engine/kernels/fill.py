@@ -1,0 +1,132 @@
+"""The TLB fill: both translation stages, and everything that is a fact about a frame (ARCHITECTURE: the engine, memory).
+
+First the guest's page tables, then the VM's guest-physical map. A data fill never grants execute and a fetch fill never grants
+write: stores to pages that are executable in the TLB would each take a slow path. A frame is in its *code* or in its *writable*
+state; a fill may change the state, and each change flushes the whole TLB, because stale code could otherwise run through an alias.
+"""
+
+from __future__ import annotations
+
+from hypervisor.engine import block as b_
+from hypervisor.engine import layout as l_
+from hypervisor.engine.jit import kernel, ld32, ld64, st32, st64
+from hypervisor.engine.kernels.access import flush_tlb
+from hypervisor.engine.kernels.far import decode
+from hypervisor.engine.kernels.exits import settle
+from hypervisor.engine.kernels.paging import walk
+
+_ENV, _HFLAGS, _EFLAGS = b_.ENV, l_.HFLAGS, l_.EFLAGS
+_FAULT, _FAULT_ERROR, _FAULT_ADDRESS = b_.FAULT, b_.FAULT_ERROR, b_.FAULT_ADDRESS
+_W_VECTOR, _W_ERROR, _W_PERM, _W_SHIFT = b_.W_VECTOR, b_.W_ERROR, b_.W_PERM, b_.W_SHIFT
+_C_FILLS, _C_FLIPS, _ALIAS, _MAP, _MAP_PAGES, _A20 = b_.C_FILLS, b_.C_FLIPS, b_.ALIAS, b_.MAP, b_.MAP_PAGES, b_.A20
+_RAM_BIT, _WRITE_BIT, _CODE_BIT = b_.MAP_RAM, b_.MAP_WRITE, b_.MAP_CODE
+_TRAP_READ, _TRAP_WRITE, _TRAP_EXECUTE = b_.MAP_TRAP_READ, b_.MAP_TRAP_WRITE, b_.MAP_TRAP_EXECUTE
+_MMIO_BASE, _ONES_PAGE = b_.MMIO_BASE, b_.ONES_PAGE
+_D_OPCODE, _D_MODRM, _D_EA = b_.D_OPCODE, b_.D_MODRM, b_.D_EA
+_GDT, _LDT, _TR, _BASE, _LIMIT = l_.GDT, l_.LDT, l_.TR, l_.SEG_BASE, l_.SEG_LIMIT
+_CR2 = l_.CR + 16
+_HF_GUEST = l_.HF_GUEST
+
+
+@kernel
+def _in_table(b, at, va):  # type: ignore[no-untyped-def]
+    base = ld64(ld64(b + _ENV) + at + _BASE)
+    return va + 0xFFF >= base and va <= base + ld32(ld64(b + _ENV) + at + _LIMIT)
+
+
+@kernel
+def _loads_descriptor(b, va):  # type: ignore[no-untyped-def]
+    """Whether the access at CPL 3 to the page ``va`` is the CPU reading a descriptor for the instruction at RIP.
+
+    The fill is not told which privilege it serves. An implicit supervisor access is one into a descriptor table by an instruction
+    that loads a selector, and not that instruction's own memory operand.
+    """
+    if not (_in_table(b, _GDT, va) or _in_table(b, _LDT, va) or _in_table(b, _TR, va)):
+        return False
+    decode(b)
+    opcode = ld64(b + _D_OPCODE)
+    reg = (ld64(b + _D_MODRM) >> 3) & 7
+    loads = (
+        opcode == 0x8E or opcode == 0x07 or opcode == 0x17 or opcode == 0x1F or opcode == 0x0FA1 or opcode == 0x0FA9
+        or opcode == 0xC4 or opcode == 0xC5 or opcode == 0x0FB2 or opcode == 0x0FB4 or opcode == 0x0FB5
+        or opcode == 0xEA or opcode == 0x9A or opcode == 0xCA or opcode == 0xCB or opcode == 0xCF
+        or opcode == 0x0F02 or opcode == 0x0F03 or opcode == 0xFF and (reg == 3 or reg == 5)
+        or opcode == 0x0F00 and (reg == 4 or reg == 5)
+    )  # fmt: skip
+    if not loads:
+        return False
+    operand = ld64(b + _D_EA)
+    return not (operand != 0 and (operand & ~0xFFF) == va)
+
+
+@kernel
+def fill(b, va, kind, result):  # type: ignore[no-untyped-def]
+    """Serve a TLB miss for the page ``va``; 1 with (host-physical page, permissions) at ``result``, or 0 with FAULT set.
+
+    ``kind`` is Unicorn's: 16 read, 17 write, 18 fetch.
+    """
+    env = ld64(b + _ENV)
+    hflags = ld32(env + _HFLAGS)
+    if hflags & _HF_GUEST == 0:
+        st64(result, va)
+        st32(result + 8, 7)
+        return 1
+    st64(b + _C_FILLS, ld64(b + _C_FILLS) + 1)
+    access = kind - 16
+    how = (1 if hflags & 3 == 3 else 0) | (4 if (ld64(env + _EFLAGS) >> 18) & 1 else 0)
+    gpa = walk(b, va, access, how)
+    if ld64(b + _W_VECTOR) >= 0:
+        vector, error = ld64(b + _W_VECTOR), ld64(b + _W_ERROR)
+        if how & 1 and access != 2 and vector == 14 and _loads_descriptor(b, va):
+            gpa = walk(b, va, access, how | 2)
+            vector, error = ld64(b + _W_VECTOR), ld64(b + _W_ERROR)
+        if vector >= 0:
+            if access != 2:
+                settle(b)
+            st64(b + _FAULT, vector)
+            st64(b + _FAULT_ERROR, error)
+            st64(b + _FAULT_ADDRESS, va)
+            return 0
+    perm = ld64(b + _W_PERM)
+    if ld64(b + _W_SHIFT) > 12:
+        index = (va >> 21) & 4095
+        at = ld64(b + _ALIAS) + 8 * (index >> 6)
+        st64(at, ld64(at) | 1 << (index & 63))
+    gpa &= ld64(b + _A20)
+    page = gpa >> 12
+    word = 0
+    if page < ld64(b + _MAP_PAGES):
+        word = ld64(ld64(b + _MAP) + 8 * page)
+    trap = _TRAP_EXECUTE if access == 2 else (_TRAP_WRITE if access == 1 else _TRAP_READ)
+    if word & _RAM_BIT == 0 or word & trap or (access == 1 and word & _WRITE_BIT == 0):
+        if access == 2:
+            if word & trap:
+                st64(b + _FAULT, -2)
+                st64(b + _FAULT_ADDRESS, gpa & ~0xFFF)
+                return 0
+            st64(result, ld64(b + _ONES_PAGE))
+            st32(result + 8, 4)
+            return 1
+        st64(result, _MMIO_BASE + (gpa & ~0xFFF))
+        st32(result + 8, 3 if access == 1 else 1)
+        return 1
+    if access == 2:
+        if word & _CODE_BIT == 0:
+            st64(ld64(b + _MAP) + 8 * page, word | _CODE_BIT)
+            st64(b + _C_FLIPS, ld64(b + _C_FLIPS) + 1)
+            flush_tlb(b)
+        perm &= 5 if word & _TRAP_READ == 0 else 4
+    else:
+        if access == 1 and word & _CODE_BIT:
+            word &= ~_CODE_BIT
+            st64(ld64(b + _MAP) + 8 * page, word)
+            st64(b + _C_FLIPS, ld64(b + _C_FLIPS) + 1)
+            flush_tlb(b)
+        perm &= 3
+        if word & _CODE_BIT or word & _WRITE_BIT == 0 or word & _TRAP_WRITE:
+            perm &= 1
+        if word & _TRAP_READ:
+            perm &= 2
+    st64(result, word & ~0xFFF)
+    st32(result + 8, perm)
+    return 1

@@ -1,0 +1,157 @@
+"""Ports and device memory: privilege checks, compiled handlers, and the call into Python for the rest.
+
+These run inside a helper of the generated code, so the instruction is half done: a handler may finish it (the value goes to the
+guest) or have the guest left, with the instruction not executed.
+"""
+
+from __future__ import annotations
+
+from hypervisor.arch.exits import ExitKind as K
+from hypervisor.engine import block as b_
+from hypervisor.engine import layout as l_
+from hypervisor.engine.jit import call1, call3, call5, kernel, ld8, ld32, ld64, st64
+from hypervisor.engine.kernels.access import linear_rip
+from hypervisor.engine.kernels.exits import count, ring, settle, stop
+from hypervisor.engine.kernels.far import read_bytes
+from hypervisor.engine.kernels.supervisor import clear
+
+_ENV, _CPU, _HFLAGS, _EFLAGS, _CR = b_.ENV, b_.CPU, l_.HFLAGS, l_.EFLAGS, l_.CR
+_TR, _BASE, _LIMIT, _FLAGS = l_.TR, l_.SEG_BASE, l_.SEG_LIMIT, l_.SEG_FLAGS
+_FAULT, _FAULT_ERROR, _FAULT_ADDRESS = b_.FAULT, b_.FAULT_ERROR, b_.FAULT_ADDRESS
+_N_VECTOR, _N_ERROR, _N_ADDRESS = b_.N_VECTOR, b_.N_ERROR, b_.N_ADDRESS
+_PORTS, _COMPILED, _WINDOWS, _WINDOW_COUNT = b_.PORTS, b_.COMPILED, b_.WINDOWS, b_.WINDOW_COUNT
+_X_INFO, _NOW, _BLOCK_END, _F_PYTHON = b_.X_INFO, b_.NOW, b_.BLOCK_END, b_.F_PYTHON
+_F_RESTORE, _MEM_IO_PC = b_.F_RESTORE_STATE, l_.CPU_MEM_IO_PC
+_PORT_IN, _PORT_OUT, _MMIO_READ, _MMIO_WRITE, _VERDICT = (
+    int(K.PORT_IN), int(K.PORT_OUT), int(K.MMIO_READ), int(K.MMIO_WRITE), int(K.VERDICT),
+)  # fmt: skip
+
+
+@kernel
+def _general_protection(b):  # type: ignore[no-untyped-def]
+    settle(b)
+    st64(b + _FAULT, 13)
+    st64(b + _FAULT_ERROR, 0)
+    return False
+
+
+@kernel
+def allowed(b, port, size):  # type: ignore[no-untyped-def]
+    """The I/O privilege check (APM volume 2, 12.2.4): CPL against IOPL, then the TSS's permission bitmap."""
+    env = ld64(b + _ENV)
+    flags = ld64(env + _EFLAGS)
+    if ld64(env + _CR) & 1 == 0:
+        return True
+    vm = (flags >> 17) & 1
+    if vm == 0 and (ld32(env + _HFLAGS) & 3) <= ((flags >> 12) & 3):
+        return True
+    limit = ld32(env + _TR + _LIMIT)
+    if (ld32(env + _TR + _FLAGS) >> 8) & 0xD != 9 or limit < 0x67:
+        return _general_protection(b)
+    clear(b)
+    base = read_bytes(b, ld64(env + _TR + _BASE) + 0x66, 2)
+    at = base + (port >> 3)
+    if at + 1 > limit:
+        return _general_protection(b)
+    bits = read_bytes(b, ld64(env + _TR + _BASE) + at, 2)
+    if ld64(b + _N_VECTOR) >= 0:
+        settle(b)
+        st64(b + _FAULT, ld64(b + _N_VECTOR))
+        st64(b + _FAULT_ERROR, ld64(b + _N_ERROR))
+        st64(b + _FAULT_ADDRESS, ld64(b + _N_ADDRESS))
+        st64(env + _CR + 16, ld64(b + _N_ADDRESS))
+        return False
+    if (bits >> (port & 7)) & ((1 << size) - 1):
+        return _general_protection(b)
+    return True
+
+
+@kernel
+def python(b, kind, address, size, value):  # type: ignore[no-untyped-def]
+    """Call the Python side in place, with the clock exact; the value it left in X_INFO[3]."""
+    st64(b + _X_INFO, address)
+    st64(b + _X_INFO + 8, size)
+    st64(b + _X_INFO + 16, value)
+    st64(b + _X_INFO + 24, -1)
+    ring(b, kind, address)
+    left = ld64(b + _BLOCK_END) - linear_rip(b)
+    if left < 0 or left > 65536:
+        left = 0
+    st64(b + _NOW, ld64(b + _NOW) - left)
+    verdict = call1(ld64(b + _F_PYTHON), kind)
+    st64(b + _NOW, ld64(b + _NOW) + left)
+    if verdict:
+        settle(b)
+        stop(b, _VERDICT, 0)
+    return ld64(b + _X_INFO + 24)
+
+
+@kernel
+def port_in(b, port, size):  # type: ignore[no-untyped-def]
+    """IN and INS: the value read."""
+    if not allowed(b, port, size):
+        return 0
+    count(b, _PORT_IN)
+    handler = ld8(ld64(b + _PORTS) + port)
+    if handler:
+        at = ld64(b + _COMPILED) + 16 * handler
+        return call5(ld64(at), ld64(at + 8), ld64(b + _ENV), port, size, -1)
+    return python(b, _PORT_IN, port, size, 0)
+
+
+@kernel
+def port_out(b, port, size, value):  # type: ignore[no-untyped-def]
+    """OUT and OUTS."""
+    if not allowed(b, port, size):
+        return 0
+    count(b, _PORT_OUT)
+    handler = ld8(ld64(b + _PORTS) + port)
+    if handler:
+        at = ld64(b + _COMPILED) + 16 * handler
+        call5(ld64(at), ld64(at + 8), ld64(b + _ENV), port, size, value & ((1 << (8 * size)) - 1))
+        return 0
+    python(b, _PORT_OUT, port, size, value & ((1 << (8 * size)) - 1))
+    return 0
+
+
+@kernel
+def _window(b, gpa):  # type: ignore[no-untyped-def]
+    row = ld64(b + _WINDOWS)
+    for _ in range(ld64(b + _WINDOW_COUNT)):
+        if gpa >= ld64(row) and gpa < ld64(row + 8):
+            return ld64(row + 16)
+        row += 24
+    return 0
+
+
+@kernel
+def mmio_read(b, gpa, size):  # type: ignore[no-untyped-def]
+    """A load from guest-physical addresses that are no plain memory."""
+    count(b, _MMIO_READ)
+    handler = _window(b, gpa)
+    if handler:
+        at = ld64(b + _COMPILED) + 16 * handler
+        return call5(ld64(at), ld64(at + 8), ld64(b + _ENV), gpa, size, -1)
+    cpu = ld64(b + _CPU)
+    call3(ld64(b + _F_RESTORE), cpu, ld64(cpu + _MEM_IO_PC), 0)
+    return python(b, _MMIO_READ, gpa, size, 0)
+
+
+@kernel
+def mmio_write(b, gpa, size, value):  # type: ignore[no-untyped-def]
+    """A store to guest-physical addresses that are no plain memory."""
+    count(b, _MMIO_WRITE)
+    if size < 8:
+        value &= (1 << (8 * size)) - 1
+    handler = _window(b, gpa)
+    if handler:
+        at = ld64(b + _COMPILED) + 16 * handler
+        call5(ld64(at), ld64(at + 8), ld64(b + _ENV), gpa, size, value)
+        return 0
+    cpu = ld64(b + _CPU)
+    call3(ld64(b + _F_RESTORE), cpu, ld64(cpu + _MEM_IO_PC), 0)
+    python(b, _MMIO_WRITE, gpa, size, value)
+    return 0
+
+
+__all__ = ["mmio_read", "mmio_write", "port_in", "port_out"]

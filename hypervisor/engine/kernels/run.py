@@ -1,0 +1,104 @@
+"""The run loop, and the check at each block's start."""
+
+from __future__ import annotations
+
+from hypervisor.arch.exits import ExitKind as K
+from hypervisor.engine import block as b_
+from hypervisor.engine import layout as l_
+from hypervisor.engine.jit import call5, kernel, ld32, ld64, st32, st64
+from hypervisor.engine.kernels.exits import raise_exception, settle, stop
+
+_ENV, _CPU, _UC, _EIP, _CR2 = b_.ENV, b_.CPU, b_.UC, l_.EIP, l_.CR + 16
+_X_KIND, _X_INFO, _FAULT, _FAULT_ERROR, _FAULT_ADDRESS = b_.X_KIND, b_.X_INFO, b_.FAULT, b_.FAULT_ERROR, b_.FAULT_ADDRESS
+_NOW, _DEADLINE, _NEXT, _BLOCK_END, _KICK, _STEP, _SKIP = (
+    b_.NOW, b_.DEADLINE, b_.NEXT, b_.BLOCK_END, b_.KICK, b_.STEP, b_.SKIP,
+)  # fmt: skip
+_INTR, _ARMED, _F_EMU_START, _C_STOPS = b_.INTR, b_.ARMED, b_.F_EMU_START, b_.C_STOPS
+_REQUEST, _INVALID_ADDR = l_.CPU_INTERRUPT_REQUEST, l_.UC_INVALID_ADDR
+_DEADLINE_KIND, _STEPPED, _FAILED, _EXECUTE, _MEMORY = (
+    int(K.DEADLINE), int(K.STEPPED), int(K.FAILED), int(K.EXECUTE), int(K.MEMORY),
+)  # fmt: skip
+
+CONTINUE, STOP, RESTART = 0, 1, 2
+"""What a block-start check asks for: go on; leave the guest; let the CPU look at its interrupt request, then go on."""
+
+
+@kernel
+def on_block(b, address, size):  # type: ignore[no-untyped-def]
+    """Count a block of ``size`` bytes at linear ``address``, or ask for a stop before it."""
+    now = ld64(b + _NOW)
+    if now < ld64(b + _DEADLINE):
+        st64(b + _NOW, now + size)
+        st64(b + _BLOCK_END, address + size)
+        return CONTINUE
+    st64(b + _DEADLINE, ld64(b + _NEXT))
+    st64(b + _BLOCK_END, address)
+    step = ld64(b + _STEP)
+    if step == 1:  # the one block of this step
+        st64(b + _STEP, 2)
+        st64(b + _DEADLINE, 0)
+        st64(b + _NOW, now + size)
+        st64(b + _BLOCK_END, address + size)
+        return CONTINUE
+    if step == 2:
+        stop(b, _STEPPED, 0)
+        return STOP
+    if ld64(b + _KICK) or now >= ld64(b + _NEXT):
+        stop(b, _DEADLINE_KIND, 0)
+        return STOP
+    if ld64(b + _ARMED):
+        st64(b + _ARMED, 0)
+        if ld64(b + _INTR):
+            cpu = ld64(b + _CPU)
+            st32(cpu + _REQUEST, ld32(cpu + _REQUEST) | 0x100)
+            return RESTART
+    st64(b + _NOW, now + size)
+    st64(b + _BLOCK_END, address + size)
+    return CONTINUE
+
+
+@kernel
+def on_code(b, address):  # type: ignore[no-untyped-def]
+    """An execute trap is about to be hit; 1 to leave the guest before the instruction."""
+    if ld64(b + _SKIP) == address:
+        st64(b + _SKIP, -1)
+        return 0
+    settle(b)
+    st64(b + _X_INFO, address)
+    stop(b, _EXECUTE, 0)
+    return 1
+
+
+@kernel
+def run(b):  # type: ignore[no-untyped-def]
+    """Run the guest until there is something to tell Python; the exit's kind."""
+    env, cpu, uc = ld64(b + _ENV), ld64(b + _CPU), ld64(b + _UC)
+    st64(b + _X_KIND, 0)
+    while True:
+        if ld64(b + _KICK) or ld64(b + _NOW) >= ld64(b + _NEXT):
+            return _DEADLINE_KIND
+        st64(b + _FAULT, -1)
+        st64(b + _ARMED, 0)
+        request = ld32(cpu + _REQUEST) & ~0x100
+        if ld64(b + _INTR) and ld64(b + _STEP) == 0:
+            request |= 0x100
+        st32(cpu + _REQUEST, request)
+        error = call5(ld64(b + _F_EMU_START), uc, ld64(env + _EIP), 0, 0, 0) & 0xFFFFFFFF
+        if ld64(b + _X_KIND):
+            return ld64(b + _X_KIND)
+        vector = ld64(b + _FAULT)
+        if vector >= 0:
+            if vector == 14 and error == 21:
+                st64(env + _CR2, ld64(uc + _INVALID_ADDR))
+            raise_exception(b, vector, ld64(b + _FAULT_ERROR), 0)
+            if ld64(b + _X_KIND):
+                return ld64(b + _X_KIND)
+        elif vector == -2:
+            st64(b + _X_INFO, ld64(b + _FAULT_ADDRESS))
+            st64(b + _X_INFO + 8, 2)
+            return _MEMORY
+        elif error:
+            st64(b + _X_INFO, error)
+            return _FAILED
+        else:
+            st64(b + _C_STOPS, ld64(b + _C_STOPS) + 1)

@@ -1,0 +1,124 @@
+"""Accesses that the CPU makes by itself, at supervisor privilege, through the guest's page tables: descriptors and event stacks.
+
+A fault sets N_VECTOR (and N_ERROR, N_ADDRESS); the caller looks after a group of accesses. After a fault nothing more is read or
+written until `clear`.
+"""
+
+from __future__ import annotations
+
+from hypervisor.engine import block as b_
+from hypervisor.engine import layout as l_
+from hypervisor.engine.jit import kernel, ld8, ld16, ld32, ld64, st8, st16, st32, st64
+from hypervisor.engine.kernels.access import host_address, page_word, written
+from hypervisor.engine.kernels.far import walk
+
+_ENV, _HFLAGS = b_.ENV, l_.HFLAGS
+_W_VECTOR, _W_ERROR = b_.W_VECTOR, b_.W_ERROR
+_N_VECTOR, _N_ERROR, _N_ADDRESS = b_.N_VECTOR, b_.N_ERROR, b_.N_ADDRESS
+_MAP_WRITE, _MAP_CODE = b_.MAP_WRITE, b_.MAP_CODE
+_IMPLICIT = 2
+
+
+@kernel
+def nested(b, vector, error):  # type: ignore[no-untyped-def]
+    """Record a fault met while delivering an event; the first one counts."""
+    if ld64(b + _N_VECTOR) < 0:
+        st64(b + _N_VECTOR, vector)
+        st64(b + _N_ERROR, error)
+        st64(b + _N_ADDRESS, 0)
+    return 0
+
+
+@kernel
+def clear(b):  # type: ignore[no-untyped-def]
+    """Forget the recorded fault."""
+    st64(b + _N_VECTOR, -1)
+    return 0
+
+
+@kernel
+def _resolve(b, va, access):  # type: ignore[no-untyped-def]
+    if ld64(b + _N_VECTOR) >= 0:
+        return -1
+    gpa = walk(b, va, access, _IMPLICIT)
+    if ld64(b + _W_VECTOR) >= 0:
+        st64(b + _N_VECTOR, ld64(b + _W_VECTOR))
+        st64(b + _N_ERROR, ld64(b + _W_ERROR))
+        st64(b + _N_ADDRESS, va)
+        return -1
+    return gpa
+
+
+@kernel
+def _wrap(b, va):  # type: ignore[no-untyped-def]
+    if ld32(ld64(b + _ENV) + _HFLAGS) & (1 << 14):
+        return va
+    return va & 0xFFFFFFFF
+
+
+@kernel
+def read_bytes(b, va, size):  # type: ignore[no-untyped-def]
+    """Read 1 to 8 bytes, little-endian, zero-extended; a value read from where there is no memory is all ones."""
+    va = _wrap(b, va)
+    gpa = _resolve(b, va, 0)
+    if gpa == -1 and ld64(b + _N_VECTOR) >= 0:
+        return 0
+    if (va & 0xFFF) + size <= 4096:
+        where = host_address(b, gpa)
+        if where == 0:
+            return -1 if size == 8 else (1 << (8 * size)) - 1
+        if size == 8:
+            return ld64(where)
+        if size == 4:
+            return ld32(where)
+        if size == 2:
+            return ld16(where)
+        return ld8(where)
+    value = 0
+    for i in range(size):
+        at = _wrap(b, va + i)
+        gpa = _resolve(b, at, 0)
+        if ld64(b + _N_VECTOR) >= 0:
+            return 0
+        where = host_address(b, gpa)
+        value |= (ld8(where) if where else 0xFF) << (8 * i)
+    return value
+
+
+@kernel
+def _store(b, gpa, size, value):  # type: ignore[no-untyped-def]
+    word = page_word(b, gpa)
+    if word & _MAP_WRITE == 0:
+        return 0
+    where = host_address(b, gpa)
+    if where == 0:
+        return 0
+    if size == 8:
+        st64(where, value)
+    elif size == 4:
+        st32(where, value)
+    elif size == 2:
+        st16(where, value)
+    else:
+        st8(where, value)
+    if word & _MAP_CODE:
+        written(b, gpa)
+    return 0
+
+
+@kernel
+def write_bytes(b, va, size, value):  # type: ignore[no-untyped-def]
+    """Write 1, 2, 4 or 8 bytes, little-endian."""
+    va = _wrap(b, va)
+    gpa = _resolve(b, va, 1)
+    if ld64(b + _N_VECTOR) >= 0:
+        return 0
+    if (va & 0xFFF) + size <= 4096:
+        return _store(b, gpa, size, value)
+    _resolve(b, _wrap(b, va + size - 1), 1)
+    if ld64(b + _N_VECTOR) >= 0:
+        return 0
+    for i in range(size):
+        gpa = _resolve(b, _wrap(b, va + i), 1)
+        _store(b, gpa, 1, (value >> (8 * i)) & 0xFF)
+    return 0

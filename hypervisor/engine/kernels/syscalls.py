@@ -1,0 +1,113 @@
+"""SYSCALL and SYSENTER, which do nothing natively (APM volume 3; volume 2, 6.1)."""
+
+from __future__ import annotations
+
+from hypervisor.arch.exits import ExitKind as K
+from hypervisor.engine import block as b_
+from hypervisor.engine import layout as l_
+from hypervisor.engine.jit import kernel, ld32, ld64, st32, st64
+from hypervisor.engine.kernels.access import read_flags, sync_hflags, write_flags
+from hypervisor.engine.kernels.exits import count, length_of, listens, ring, settle, stop
+
+_ENV, _EIP, _HFLAGS, _EFER = b_.ENV, l_.EIP, l_.HFLAGS, l_.EFER
+_STAR, _LSTAR, _CSTAR, _FMASK = l_.STAR, l_.LSTAR, l_.CSTAR, l_.FMASK
+_SYSENTER_CS, _SYSENTER_ESP, _SYSENTER_EIP = l_.SYSENTER_CS, l_.SYSENTER_ESP, l_.SYSENTER_EIP
+_CS, _SS = l_.SEGS + l_.SEG_SIZE * l_.CS, l_.SEGS + l_.SEG_SIZE * l_.SS
+_BASE, _LIMIT, _FLAGS = l_.SEG_BASE, l_.SEG_LIMIT, l_.SEG_FLAGS
+_FAULT, _FAULT_ERROR = b_.FAULT, b_.FAULT_ERROR
+_SYSCALL, _SYSENTER = int(K.SYSCALL), int(K.SYSENTER)
+
+CODE64, CODE32, DATA = 0x00AF9B00, 0x00CF9B00, 0x00CF9300
+
+
+@kernel
+def _flat(b, at, selector, flags):  # type: ignore[no-untyped-def]
+    env = ld64(b + _ENV)
+    st32(env + at, selector)
+    st64(env + at + _BASE, 0)
+    st32(env + at + _LIMIT, -1)
+    st32(env + at + _FLAGS, flags)
+    return 0
+
+
+@kernel
+def _refuse(b, vector):  # type: ignore[no-untyped-def]
+    settle(b)
+    st64(b + _FAULT, vector)
+    st64(b + _FAULT_ERROR, 0)
+    return 0
+
+
+@kernel
+def enter_syscall(b, length, inside):  # type: ignore[no-untyped-def]
+    """Do what SYSCALL does. RIP is left ``length`` short of the target inside the hook, whose caller adds it."""
+    env = ld64(b + _ENV)
+    short = length if inside else 0
+    flags = read_flags(b, inside)
+    star = ld64(env + _STAR)
+    selector = (star >> 32) & 0xFFFC
+    rip = ld64(env + _EIP) + length
+    if ld64(env + _EFER) & 0x400:
+        wide = ld32(env + _HFLAGS) & (1 << 15)
+        st64(env + 8, rip if wide else rip & 0xFFFFFFFF)
+        st64(env + 88, flags & ~0x10000)
+        st64(env + _EIP, (ld64(env + _LSTAR) if wide else ld64(env + _CSTAR)) - short)
+        flags &= ~(ld64(env + _FMASK) | 0x10000)
+        _flat(b, _CS, selector, CODE64)
+    else:
+        st64(env + 8, rip & 0xFFFFFFFF)
+        st64(env + _EIP, (star & 0xFFFFFFFF) - short)
+        flags &= ~0x30200
+        _flat(b, _CS, selector, CODE32)
+    _flat(b, _SS, selector + 8, DATA)
+    write_flags(b, flags, inside)
+    sync_hflags(b)
+    return 0
+
+
+@kernel
+def on_syscall(b):  # type: ignore[no-untyped-def]
+    """The body of the SYSCALL hook."""
+    env = ld64(b + _ENV)
+    if ld64(env + _EFER) & 1 == 0:
+        return _refuse(b, 6)
+    count(b, _SYSCALL)
+    length = length_of(b, 2)
+    if listens(b, _SYSCALL):
+        settle(b)
+        ring(b, _SYSCALL, ld64(env))
+        return stop(b, _SYSCALL, 0)
+    return enter_syscall(b, length, 1)
+
+
+@kernel
+def enter_sysenter(b, length, inside):  # type: ignore[no-untyped-def]
+    """Do what SYSENTER does; see `enter_syscall` for ``length``."""
+    env = ld64(b + _ENV)
+    short = length if inside else 0
+    selector = ld32(env + _SYSENTER_CS) & 0xFFFC
+    flags = read_flags(b, inside) & ~0x30200
+    _flat(b, _CS, selector, CODE32)
+    _flat(b, _SS, selector + 8, DATA)
+    st64(env + 32, ld64(env + _SYSENTER_ESP) & 0xFFFFFFFF)
+    st64(env + _EIP, (ld64(env + _SYSENTER_EIP) & 0xFFFFFFFF) - short)
+    write_flags(b, flags, inside)
+    sync_hflags(b)
+    return 0
+
+
+@kernel
+def on_sysenter(b):  # type: ignore[no-untyped-def]
+    """The body of the SYSENTER hook. AMD processors refuse it in long mode."""
+    env = ld64(b + _ENV)
+    if ld64(env + _EFER) & 0x400:
+        return _refuse(b, 6)
+    if ld32(env + _SYSENTER_CS) & 0xFFFC == 0:
+        return _refuse(b, 13)
+    count(b, _SYSENTER)
+    length = length_of(b, 2)
+    if listens(b, _SYSENTER):
+        settle(b)
+        ring(b, _SYSENTER, 0)
+        return stop(b, _SYSENTER, 0)
+    return enter_sysenter(b, length, 1)

@@ -1,0 +1,153 @@
+"""Where the CPU state lies inside the loaded Unicorn library: one table, proved at start-up by `selftest`.
+
+Unicorn's API does not offer the hidden parts of segments, the current privilege level, the pending exit or the intercepts, so they
+are reached at offsets. Every offset is here, in bytes, with its meaning; nothing outside ``engine/`` knows one. The table is
+keyed by platform and build, so that another platform is a row and not a rewrite.
+
+Field names are QEMU's (``CPUX86State``, ``CPUState``), QEMU 5.0.1 inside Unicorn 2.1.4.
+"""
+
+from __future__ import annotations
+
+import platform
+import sys
+from dataclasses import dataclass
+
+# --- CPUX86State, the architectural state ("env"), LP64 -------------------------------------------------------------------
+REGS = 0  # 16 x 8: RAX RCX RDX RBX RSP RBP RSI RDI R8..R15
+EIP = 128
+EFLAGS = 136  # without the arithmetic flags and DF while code runs; complete outside uc_emu_start
+CC_DST = 144
+CC_SRC = 152
+CC_OP = 168  # how the arithmetic flags are derived; 1 = they are in CC_SRC
+DF = 172  # +1 or -1
+HFLAGS = 176
+HFLAGS2 = 180
+SEGS = 184  # ES CS SS DS FS GS, 24 bytes each
+LDT = 328
+TR = 352
+GDT = 376
+IDT = 400
+CR = 424  # CR0..CR8, 8 bytes each
+EFER = 592
+FPUC = 610
+MXCSR = 816
+XMM = 824  # 32 x 64
+SYSENTER_CS = 4800
+SYSENTER_ESP = 4808
+SYSENTER_EIP = 4816
+STAR = 4824
+VM_HSAVE = 4832
+LSTAR = 4840
+CSTAR = 4848
+FMASK = 4856
+KERNEL_GS_BASE = 4864
+TSC_AUX = 4896
+XCR0 = 4904
+PAT = 5280
+ERROR_CODE = 5384
+DR = 5400  # DR0..DR7
+OLD_EXCEPTION = 5496
+VM_VMCB = 5504
+INTERCEPT = 5520
+INTERCEPT_CR_READ = 5528
+INTERCEPT_CR_WRITE = 5530
+INTERCEPT_DR_READ = 5532
+INTERCEPT_DR_WRITE = 5534
+INTERCEPT_EXCEPTIONS = 5536
+STATE_SIZE = 5568  # end_reset_fields: what a context switch saves
+FEATURES = 5632  # 32-bit words: 1.EDX 1.ECX 7.0.EBX ...
+ENV_UC = 7000
+
+# A segment (SegmentCache): the descriptor's high word is kept in FLAGS as it stands in memory.
+SEG_SELECTOR = 0
+SEG_BASE = 8
+SEG_LIMIT = 16
+SEG_FLAGS = 20
+SEG_SIZE = 24
+ES, CS, SS, DS, FS, GS = range(6)
+
+# --- CPUState ("cpu") -----------------------------------------------------------------------------------------------------
+CPU_EXIT_REQUEST = 21
+CPU_CFLAGS_NEXT_TB = 24  # flags of the next block only; the low 15 bits bound its instructions
+CPU_INTERRUPT_REQUEST = 28
+CPU_ENV = 296
+CPU_MEM_IO_PC = 33144  # where in generated code a device access was made
+CPU_EXCEPTION_INDEX = 33184
+CPU_UC = 33192
+CPU_TO_ENV = 35408
+
+# --- uc_struct ------------------------------------------------------------------------------------------------------------
+UC_CPU = 440
+UC_STOP_REQUEST = 1389
+UC_INVALID_ADDR = 1416
+UC_NO_EXIT_REQUEST = 2034
+
+# --- bits -----------------------------------------------------------------------------------------------------------------
+HF_CPL = 3
+HF_INHIBIT_IRQ = 1 << 3
+HF_CS32 = 1 << 4
+HF_SS32 = 1 << 5
+HF_ADDSEG = 1 << 6
+HF_PE = 1 << 7
+HF_TF = 1 << 8
+HF_MP = 1 << 9
+HF_EM = 1 << 10
+HF_TS = 1 << 11
+HF_LMA = 1 << 14
+HF_CS64 = 1 << 15
+HF_RF = 1 << 16
+HF_GUEST = 1 << 21
+HF_OSFXSR = 1 << 22
+HF_SMAP = 1 << 23
+HF2_NMI = 1 << 2
+HF2_GIF = 1 << 0
+IRQ_VIRTUAL = 0x100  # CPU_INTERRUPT_VIRQ
+CC_OP_EFLAGS = 1
+CC_MASK = 0x8D5  # the arithmetic flags
+EXIT_BASE = 0x100  # EXCP_VMEXIT: hook number = EXIT_BASE + the manual's exit code
+
+UNICORN_VERSIONS = ("2.1.4",)
+"""Releases whose Linux x86-64 wheel has this layout."""
+
+SYMBOLS = (
+    "cpu_loop_exit_x86_64",
+    "cpu_loop_exit_restore_x86_64",
+    "cpu_restore_state_x86_64",
+    "tlb_flush_x86_64",
+    "tlb_flush_page_x86_64",
+    "tb_flush_x86_64",
+    "tb_invalidate_phys_range_x86_64",
+    "qemu_ram_addr_from_host_x86_64",
+)
+"""Internal functions that the wheel exports and the engine calls. They leave by longjmp, so only compiled frames call them."""
+
+
+@dataclass(frozen=True)
+class Platform:
+    """What the layout table is keyed by."""
+
+    system: str
+    machine: str
+
+
+SUPPORTED = (Platform("linux", "x86_64"),)
+"""Platforms that the table above has been proved on."""
+
+
+def this_platform() -> Platform:
+    """The platform that this process runs on."""
+    machine = platform.machine().lower()
+    return Platform(sys.platform, {"amd64": "x86_64", "arm64": "aarch64"}.get(machine, machine))
+
+
+def platform_problem() -> str | None:
+    """A sentence that says why guests cannot run here, or None where they can."""
+    here = this_platform()
+    if here in SUPPORTED:
+        return None
+    known = ", ".join(f"{p.system} {p.machine}" for p in SUPPORTED)
+    return (
+        f"Guests cannot run on {here.system} {here.machine}: the CPU-state layout of its Unicorn build is not in the table "
+        f"(known: {known}). Use a Linux x86-64 machine or container."
+    )

@@ -1,0 +1,416 @@
+"""A physical CPU: one Unicorn instance in SVM guest mode, with its block of data for the kernels.
+
+A pCPU runs whichever vCPU is loaded and reports why it stopped. It is driven by one thread at a time; the only word that another
+thread may write is the kick.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from hypervisor.arch.exits import ExitKind
+from hypervisor.engine import block as b
+from hypervisor.engine import layout
+from hypervisor.engine.compiler import code
+from hypervisor.engine.native import native
+from hypervisor.engine.state import State
+from hypervisor.errors import EngineError, InternalError
+
+_CONTROL = 1 << 40  # host-physical address of the pCPU's own pages, out of every guest's reach
+_STUB, _VMCB, _HSAVE, _MSRPM, _IOPM, _CONTROL_SIZE = 0x0, 0x1000, 0x2000, 0x4000, 0x8000, 0x10000
+_WINDOW_SIZE = 1 << b.MAXPHYADDR
+_FOREVER = 1 << 62
+_ALWAYS_INTERCEPTED = (
+    1 << 0x4  # virtual interrupt window
+    | 1 << 0x12  # CPUID
+    | 1 << 0x15  # INT n
+    | 1 << 0x18  # HLT
+    | 1 << 0x19  # INVLPG
+    | 1 << 0x1A  # INVLPGA
+    | 1 << 0x1C  # MSR
+    | 1 << 0x1F  # shutdown
+    | 0xFF << 0x20  # VMRUN, VMMCALL, VMLOAD, VMSAVE, STGI, CLGI, SKINIT, RDTSCP
+    | 1 << 0x0E  # RDTSC
+)
+_FEATURES_OFF = ((1, 1 << 30 | 1 << 3), (2, 1 << 18))  # (word, bits): RDRAND and MONITOR, RDSEED
+
+InPlace = Callable[[int], int]
+"""Called in the middle of an instruction with an exit kind; returns 0 to go on, 1 to have the guest left."""
+
+
+class VcpuState:
+    """A vCPU that is not on a pCPU: its saved registers."""
+
+    def __init__(self, template: bytes) -> None:
+        self.memory = (ctypes.c_ubyte * layout.STATE_SIZE).from_buffer_copy(template)
+        self.extra = (ctypes.c_int64 * ((b.VCPU_END - b.VCPU) >> 3))()
+        self.registers = State(self.memory, memoryview(self.extra).cast("B").cast("Q"))
+
+
+class PCpu:
+    """One physical CPU over the host's memory.
+
+    ``memory`` is the host's physical memory (host-physical 0 is its first byte) and ``ones_page`` the address of a page of it that
+    holds 0xff bytes, which is what a fetch outside memory reads.
+    """
+
+    def __init__(self, memory: mmap.mmap, ones_page: int, number: int = 0) -> None:
+        self.number = number
+        self._memory = memory
+        self._native = native()
+        self._code = code()
+        self._call = self._code.call
+        self._block = (ctypes.c_int64 * (b.SIZE >> 3))()
+        self._b = ctypes.addressof(self._block)
+        self.words = memoryview(self._block).cast("B").cast("q")
+        self._keep: list[Any] = []
+        self.owner: object | None = None
+        self._execute_hooks: dict[int, int] = {}
+        unicorn = self._native.unicorn
+        self._uc = unicorn.Uc(unicorn.UC_ARCH_X86, unicorn.UC_MODE_64)
+        self._uc.ctl_set_cpu_model(unicorn.x86_const.UC_CPU_X86_EPYC)
+        base = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+        self._uc.mem_map_ptr(0, len(memory), unicorn.UC_PROT_ALL, base)
+        self._control = mmap.mmap(-1, _CONTROL_SIZE)
+        control = ctypes.addressof(ctypes.c_char.from_buffer(self._control))
+        self._uc.mem_map_ptr(_CONTROL, _CONTROL_SIZE, unicorn.UC_PROT_ALL, control)
+        uc = int(self._uc._uch.value)
+        cpu = _peek(uc + layout.UC_CPU)
+        env = _peek(cpu + layout.CPU_ENV)
+        _prove_pointers(uc, cpu, env)
+        self._env = env
+        ctypes.c_uint8.from_address(uc + layout.UC_NO_EXIT_REQUEST).value = 1
+        for word, bits in _FEATURES_OFF:
+            feature = ctypes.c_uint32.from_address(env + layout.FEATURES + 4 * word)
+            feature.value &= ~bits & 0xFFFFFFFF
+        self._fill_block(uc, cpu, env, base, ones_page)
+        self._add_hooks()
+        self._enter_guest_mode()
+        memory_view = (ctypes.c_ubyte * layout.STATE_SIZE).from_address(env)
+        self.template = bytes(memory_view)
+        first = b.VCPU >> 3
+        self._live = (memory_view, self.words[first : b.VCPU_END >> 3].cast("B").cast("Q"))
+        self._loaded: VcpuState | None = None
+
+    # --- construction -------------------------------------------------------------------------------------------------
+
+    def _fill_block(self, uc: int, cpu: int, env: int, base: int, ones_page: int) -> None:
+        words, address = self.words, self._native.address
+
+        def put(offset: int, value: int) -> None:
+            words[offset >> 3] = value
+
+        put(b.ENV, env)
+        put(b.CPU, cpu)
+        put(b.UC, uc)
+        for offset, name in (
+            (b.F_EMU_START, "uc_emu_start"),
+            (b.F_EMU_STOP, "uc_emu_stop"),
+            (b.F_REG_READ, "uc_reg_read"),
+            (b.F_TLB_FLUSH, "tlb_flush_x86_64"),
+            (b.F_TLB_FLUSH_PAGE, "tlb_flush_page_x86_64"),
+            (b.F_LOOP_EXIT, "cpu_loop_exit_x86_64"),
+            (b.F_LOOP_EXIT_RESTORE, "cpu_loop_exit_restore_x86_64"),
+            (b.F_RESTORE_STATE, "cpu_restore_state_x86_64"),
+            (b.F_TB_INVALIDATE, "tb_invalidate_phys_range_x86_64"),
+        ):
+            put(offset, address(name))
+        for offset, name in (
+            (b.F_WALK, "walk"),
+            (b.F_READ, "read_bytes"),
+            (b.F_WRITE, "write_bytes"),
+            (b.F_DELIVER, "deliver"),
+            (b.F_DECODE, "decode"),
+        ):
+            put(offset, self._code.address[name])
+        libc = ctypes.CDLL(None)
+        put(b.F_CLOCK, ctypes.cast(libc.clock_gettime, ctypes.c_void_p).value or 0)
+        put(b.RAM, base)
+        to_ram = ctypes.CFUNCTYPE(ctypes.c_uint64, ctypes.c_uint64, ctypes.c_uint64)(address("qemu_ram_addr_from_host_x86_64"))
+        put(b.RAM_ADDR, to_ram(uc, base))
+        put(b.A20, -1)
+        put(b.ONES_PAGE, ones_page)
+        self._bloom = (ctypes.c_int64 * (b.BLOOM_BITS // 64))()
+        put(b.ALIAS, ctypes.addressof(self._bloom))
+        put(b.FAULT, -1)
+        put(b.SKIP, -1)
+        put(b.NEXT, 1)
+        put(b.DEADLINE, 1)
+
+    def _add_hooks(self) -> None:
+        unicorn, address = self._native.unicorn, self._code.address
+        self._hook(unicorn.UC_HOOK_TLB_FILL, address["tlb"])
+        self._hook(unicorn.UC_HOOK_INTR, address["interrupt"])
+        self._hook(unicorn.UC_HOOK_BLOCK, address["block"])
+        for name, instruction in (
+            ("read_port", unicorn.x86_const.UC_X86_INS_IN),
+            ("write_port", unicorn.x86_const.UC_X86_INS_OUT),
+            ("syscall", unicorn.x86_const.UC_X86_INS_SYSCALL),
+            ("sysenter", unicorn.x86_const.UC_X86_INS_SYSENTER),
+        ):
+            self._hook(unicorn.UC_HOOK_INSN, address[name], ctypes.c_int(instruction))
+        error = self._native.library.uc_mmio_map(
+            self._uc._uch,
+            ctypes.c_uint64(b.MMIO_BASE),
+            ctypes.c_size_t(_WINDOW_SIZE),
+            ctypes.c_void_p(address["read_mmio"]),
+            ctypes.c_void_p(self._b),
+            ctypes.c_void_p(address["write_mmio"]),
+            ctypes.c_void_p(self._b),
+        )
+        if error:
+            raise InternalError(f"Unicorn refused the device window (error {error}). Please report this.")
+        self._uc.ctl_set_tlb_mode(unicorn.UC_TLB_VIRTUAL)
+        self._uc.ctl_exits_enabled(True)
+
+    def _hook(self, kind: int, address: int, *extra: Any, begin: int = 1, end: int = 0) -> int:
+        handle = ctypes.c_size_t()
+        error = self._native.library.uc_hook_add(
+            self._uc._uch,
+            ctypes.byref(handle),
+            kind,
+            ctypes.c_void_p(address),
+            ctypes.c_void_p(self._b),
+            ctypes.c_uint64(begin),
+            ctypes.c_uint64(end),
+            *extra,
+        )
+        if error:
+            raise InternalError(f"Unicorn refused hook kind {kind:#x} (error {error}). Please report this.")
+        return int(handle.value)
+
+    def _enter_guest_mode(self) -> None:
+        """Execute VMRUN once; from then on the CPU stays in guest mode and every vCPU is a saved state."""
+        const = self._native.unicorn.x86_const
+        control = self._control
+        control[_STUB : _STUB + 4] = b"\x0f\x01\xd8\xf4"  # vmrun; hlt
+        for start in (_MSRPM, _IOPM):
+            control[start : start + 0x2000] = b"\xff" * 0x2000
+
+        def put(offset: int, size: int, value: int) -> None:
+            control[_VMCB + offset : _VMCB + offset + size] = value.to_bytes(size, "little")
+
+        put(0x000, 2, 1 << 8)  # CR reads: CR8
+        put(0x002, 2, 1 << 0 | 1 << 4 | 1 << 8)  # CR writes: CR0, CR4, CR8; CR3 stays native
+        put(0x004, 2, 0xFFFF)  # DR reads
+        put(0x006, 2, 0xFFFF)  # DR writes
+        put(0x008, 4, 0xFFFFFFFF)  # every exception
+        put(0x00C, 8, _ALWAYS_INTERCEPTED)
+        put(0x040, 8, _CONTROL + _IOPM)
+        put(0x048, 8, _CONTROL + _MSRPM)
+        put(0x058, 4, 1)  # ASID
+        save = 0x400
+        for n, attributes in enumerate((0x93, 0x9B, 0x93, 0x93, 0x93, 0x93)):
+            put(save + 16 * n + 2, 2, attributes)
+            put(save + 16 * n + 4, 4, 0xFFFF)
+        put(save + 0x0D0, 8, 1 << 12)  # EFER.SVME, or VMRUN would not be left by #VMEXIT as intercepts
+        put(save + 0x160, 8, 0x400)  # DR7
+        put(save + 0x168, 8, 0xFFFF0FF0)  # DR6
+        put(save + 0x158, 8, 0x10)  # CR0
+        put(save + 0x170, 8, 2)
+        uc = self._uc
+        uc.reg_write(const.UC_X86_REG_CR4, uc.reg_read(const.UC_X86_REG_CR4) | 0x30)
+        uc.msr_write(0xC0000080, 0x1D01)
+        uc.msr_write(0xC0010117, _CONTROL + _HSAVE)
+        uc.reg_write(const.UC_X86_REG_RAX, _CONTROL + _VMCB)
+        start = ctypes.CFUNCTYPE(ctypes.c_int, *[ctypes.c_uint64] * 5)(self._native.address("uc_emu_start"))
+        # the stub is the block that starts before the deadline of 1; the guest's first block starts after it
+        error = start(self.words[b.UC >> 3], _CONTROL + _STUB, 0, 0, 0)
+        hflags = ctypes.c_uint32.from_address(self._env + layout.HFLAGS)
+        if error or not hflags.value & layout.HF_GUEST or self.words[b.X_KIND >> 3] != ExitKind.DEADLINE:
+            raise EngineError(
+                f"VMRUN did not enter guest mode (error {error}, hidden flags {hflags.value:#x}): this build of Unicorn is not one "
+                f"that works. Install unicorn=={layout.UNICORN_VERSIONS[-1]} from PyPI."
+            )
+        hflags.value &= ~(1 << 20)  # SVME: the guest's SVM instructions are undefined, and arrive as #UD
+        efer = ctypes.c_uint64.from_address(self._env + layout.EFER)
+        efer.value &= ~(1 << 12)
+        self.words[b.NOW >> 3] = 0
+        self.words[b.NEXT >> 3] = _FOREVER
+
+    # --- vCPUs ----------------------------------------------------------------------------------------------------------
+
+    def new_vcpu(self) -> VcpuState:
+        """A vCPU in guest mode whose registers are still to be set."""
+        return VcpuState(self.template)
+
+    def load(self, vcpu: VcpuState) -> None:
+        """Make this vCPU the one that runs; its registers are then the live ones."""
+        if self._loaded is vcpu:
+            return
+        self.unload()
+        ctypes.memmove(self._env, vcpu.memory, layout.STATE_SIZE)
+        ctypes.memmove(self._b + b.VCPU, vcpu.extra, b.VCPU_END - b.VCPU)
+        vcpu.registers._bind(*self._live)
+        self._loaded = vcpu
+        self._call["flush"](self._b)
+
+    def unload(self) -> None:
+        """Save the loaded vCPU back into its own memory."""
+        vcpu = self._loaded
+        if vcpu is None:
+            return
+        ctypes.memmove(vcpu.memory, self._env, layout.STATE_SIZE)
+        ctypes.memmove(vcpu.extra, self._b + b.VCPU, b.VCPU_END - b.VCPU)
+        vcpu.registers._bind(vcpu.memory, memoryview(vcpu.extra).cast("B").cast("Q"))
+        self._loaded = None
+
+    # --- running --------------------------------------------------------------------------------------------------------
+
+    def run(self) -> int:
+        """Run the loaded vCPU until something is to be told; the `ExitKind`. Releases the interpreter lock."""
+        vcpu = self._loaded
+        if vcpu is not None and vcpu.registers.dirty:
+            self.sync()
+        return int(self._call["run"](self._b))
+
+    def sync(self) -> None:
+        """Derive the hidden flags after registers were written from outside, and flush the TLB."""
+        self._call["sync"](self._b)
+        self._call["flush"](self._b)
+        if self._loaded is not None:
+            self._loaded.registers.dirty = False
+
+    def kick(self) -> None:
+        """Make the guest stop at its next block. The one method that any thread may call."""
+        self.words[b.KICK >> 3] = 1
+        self.words[b.DEADLINE >> 3] = 0
+
+    def step(self) -> int:
+        """Run one instruction (one iteration of a repeated string instruction); `ExitKind.STEPPED` if nothing else came up."""
+        words = self.words
+        words[b.STEP >> 3] = 1
+        words[b.DEADLINE >> 3] = 0
+        ctypes.c_uint32.from_address(words[b.CPU >> 3] + layout.CPU_CFLAGS_NEXT_TB).value = 1
+        try:
+            return self.run()
+        finally:
+            words[b.STEP >> 3] = 0
+            words[b.DEADLINE >> 3] = words[b.NEXT >> 3]
+            ctypes.c_uint32.from_address(words[b.CPU >> 3] + layout.CPU_CFLAGS_NEXT_TB).value = 0xFFFFFFFF
+
+    def _outside(self, name: str, *arguments: int) -> int:
+        """Call a kernel that may itself stop the guest; the exit kind it asks for, 0 for none."""
+        vcpu = self._loaded
+        if vcpu is not None and vcpu.registers.dirty:
+            self.sync()
+        self.words[b.X_KIND >> 3] = 0
+        self._call[name](self._b, *arguments)
+        return self.words[b.X_KIND >> 3]
+
+    def complete(self, length: int) -> int:
+        """The instruction at RIP was carried out by us: go past it. Returns an exit kind if that raised one, else 0."""
+        return self._outside("complete", length)
+
+    def event(self, vector: int, error: int, kind: int, rip: int) -> int:
+        """Deliver an event to the guest (``kind`` as in `kernels.events`); an exit kind if that failed, else 0."""
+        return self._outside("event", vector, error, kind, _signed(rip))
+
+    def exception(self, vector: int, error: int) -> int:
+        """Raise an exception at RIP, past handlers that listen; an exit kind, else 0."""
+        return self._outside("exception", vector, error)
+
+    def enter_syscall(self, length: int) -> int:
+        """Carry out SYSCALL."""
+        return self._outside("enter_syscall", length)
+
+    def enter_sysenter(self, length: int) -> int:
+        """Carry out SYSENTER."""
+        return self._outside("enter_sysenter", length)
+
+    def flush(self) -> None:
+        """Forget every translation."""
+        self._call["flush"](self._b)
+
+    def written(self, gpa: int) -> None:
+        """The host wrote into the page at ``gpa``: code translated from it is stale."""
+        self._call["written"](self._b, gpa)
+
+    def forget_code(self) -> None:
+        """Forget all translated code, as after frames changed their owner."""
+        self._call["flush"](self._b)
+        flush = ctypes.CFUNCTYPE(None, ctypes.c_uint64)(self._native.address("tb_flush_x86_64"))
+        flush(self.words[b.CPU >> 3])
+
+    def walk(self, gva: int, access: int, how: int) -> tuple[int, int, int]:
+        """Translate through the loaded vCPU's page tables: (guest-physical address, -1, 0) or (-1, vector, error)."""
+        vcpu = self._loaded
+        if vcpu is not None and vcpu.registers.dirty:
+            self.sync()
+        gpa = self._call["walk"](self._b, _signed(gva), access, how)
+        vector = self.words[b.W_VECTOR >> 3]
+        return (gpa, -1, 0) if vector < 0 else (-1, vector, self.words[b.W_ERROR >> 3])
+
+    def decode(self) -> int:
+        """Decode the instruction at RIP into the D words; its length, 0 if unknown."""
+        return int(self._call["decode"](self._b))
+
+    def clock(self) -> int:
+        """The loaded VM's time in nanoseconds."""
+        return int(self._call["clock"](self._b))
+
+    def on_access(self, callback: InPlace) -> None:
+        """Set what is called in place for ports and device memory. It must not raise."""
+        function = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)(callback)
+        self._keep[:] = [function]
+        self.words[b.F_PYTHON >> 3] = ctypes.cast(function, ctypes.c_void_p).value or 0
+
+    # --- what is trapped --------------------------------------------------------------------------------------------------
+
+    def intercept(self, bit: int, on: bool) -> None:
+        """Switch one bit of the VMCB's intercept words (see `hypervisor.arch.exits.INTERCEPT_BIT`)."""
+        field = ctypes.c_uint64.from_address(self._env + layout.INTERCEPT)
+        mask = 1 << bit
+        field.value = (field.value | mask) if on else field.value & ~mask
+
+    def set_intercepts(self, bits: int, cr_read: int, cr_write: int) -> None:
+        """Replace the intercepts that handlers can add to; what the hypervisor itself needs stays on."""
+        ctypes.c_uint64.from_address(self._env + layout.INTERCEPT).value = bits | _ALWAYS_INTERCEPTED
+        ctypes.c_uint16.from_address(self._env + layout.INTERCEPT_CR_READ).value = cr_read | 1 << 8
+        ctypes.c_uint16.from_address(self._env + layout.INTERCEPT_CR_WRITE).value = cr_write | 1 << 0 | 1 << 4 | 1 << 8
+
+    def trap_execution(self, addresses: frozenset[int]) -> None:
+        """Leave the guest before the instruction at each of these linear addresses."""
+        const = self._native.unicorn
+        changed = False
+        for address in set(self._execute_hooks) - addresses:
+            self._native.library.uc_hook_del(self._uc._uch, ctypes.c_size_t(self._execute_hooks.pop(address)))
+            changed = True
+        for address in addresses - set(self._execute_hooks):
+            self._execute_hooks[address] = self._hook(
+                const.UC_HOOK_CODE, self._code.address["code"], begin=address, end=address
+            )
+            changed = True
+        if changed:
+            self.forget_code()
+
+    def close(self) -> None:
+        """Free the engine. The host's memory must not be closed before."""
+        self.unload()
+        self._uc = None
+
+
+def _peek(address: int) -> int:
+    return ctypes.c_uint64.from_address(address).value
+
+
+def _signed(value: int) -> int:
+    value &= (1 << 64) - 1
+    return value - (1 << 64) if value >> 63 else value
+
+
+def _prove_pointers(uc: int, cpu: int, env: int) -> None:
+    """Pointer identities that hold only if the layout table fits the loaded library."""
+    if env != cpu + layout.CPU_TO_ENV or _peek(cpu + layout.CPU_UC) != uc or _peek(env + layout.ENV_UC) != uc:
+        raise EngineError(
+            "The CPU state of this Unicorn build does not lie where the layout table says. Install a known build: "
+            f"pip install --force-reinstall unicorn=={layout.UNICORN_VERSIONS[-1]}."
+        )
+
+
+LOCK = threading.Lock()
+"""Creating engines is serialised: Unicorn's start-up is not re-entrant."""

@@ -1,0 +1,183 @@
+"""A vCPU's state by name: one view that serves the live state inside the engine and a saved copy alike."""
+
+from __future__ import annotations
+
+import ctypes
+from typing import NamedTuple
+
+from hypervisor.engine import block, layout
+
+_MASK64 = (1 << 64) - 1
+
+
+class Segment(NamedTuple):
+    """A segment register with its hidden part.
+
+    ``attributes`` has the VMCB's 12-bit form (AMD64 APM volume 2, 15.5.1): the descriptor's bits 55:52 and 47:40 side by side.
+    """
+
+    selector: int
+    base: int
+    limit: int
+    attributes: int
+
+
+class Table(NamedTuple):
+    """GDTR or IDTR."""
+
+    base: int
+    limit: int
+
+
+GPR = ("rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", *(f"r{n}" for n in range(8, 16)))
+"""General-purpose registers in the order of their encoding."""
+
+SEGMENTS = {name: layout.SEGS + layout.SEG_SIZE * n for n, name in enumerate(("es", "cs", "ss", "ds", "fs", "gs"))}
+SEGMENTS |= {"ldtr": layout.LDT, "tr": layout.TR}
+"""Segment registers and where they lie."""
+
+_WORDS = {name: 8 * n for n, name in enumerate(GPR)} | {
+    "rip": layout.EIP, "cr0": layout.CR, "cr2": layout.CR + 16, "cr3": layout.CR + 24, "cr4": layout.CR + 32,
+    "cr8": layout.CR + 64, "efer": layout.EFER, "star": layout.STAR, "lstar": layout.LSTAR, "cstar": layout.CSTAR,
+    "fmask": layout.FMASK, "kernel_gs_base": layout.KERNEL_GS_BASE, "sysenter_esp": layout.SYSENTER_ESP,
+    "sysenter_eip": layout.SYSENTER_EIP, "tsc_aux": layout.TSC_AUX, "pat": layout.PAT, "xcr0": layout.XCR0,
+    "dr0": layout.DR, "dr1": layout.DR + 8, "dr2": layout.DR + 16, "dr3": layout.DR + 24, "dr6": layout.DR + 48,
+}  # fmt: skip
+_DERIVED = frozenset(("cr0", "cr3", "cr4", "efer"))
+
+
+class State:
+    """One vCPU's registers, over ``STATE_SIZE`` bytes of memory and the block's vCPU words.
+
+    `dirty` says that hidden flags must be derived again and the TLB flushed before the guest goes on. Only valid outside the
+    engine's loop, where EFLAGS are complete.
+    """
+
+    __slots__ = ("_dwords", "_extra", "_memory", "_words", "dirty")
+
+    def __init__(self, memory: ctypes.Array[ctypes.c_ubyte], extra: memoryview) -> None:
+        self._bind(memory, extra)
+        self.dirty = True
+
+    def _bind(self, memory: ctypes.Array[ctypes.c_ubyte], extra: memoryview) -> None:
+        self._memory = memory
+        view = memoryview(memory).cast("B")
+        self._words = view[: layout.STATE_SIZE & ~7].cast("Q")
+        self._dwords = view[: layout.STATE_SIZE & ~3].cast("I")
+        self._extra = extra
+
+    def get(self, name: str) -> int:
+        """A 64-bit register by its full name."""
+        if name == "rflags":
+            return self._words[layout.EFLAGS >> 3] | 2
+        if name == "dr7":
+            return self._extra[0] | 0x400
+        if name == "sysenter_cs":
+            return self._dwords[layout.SYSENTER_CS >> 2]
+        return self._words[_WORDS[name] >> 3]
+
+    def set(self, name: str, value: int) -> None:
+        """Write a 64-bit register as a whole, without the checks that an instruction would make."""
+        value &= _MASK64
+        if name == "rflags":
+            if (self._words[layout.EFLAGS >> 3] ^ value) & (1 << 17):
+                self.dirty = True
+            self._words[layout.EFLAGS >> 3] = value | 2
+        elif name == "dr7":
+            self._extra[0] = value
+        elif name == "sysenter_cs":
+            self._dwords[layout.SYSENTER_CS >> 2] = value & 0xFFFF
+        else:
+            if name in _DERIVED:
+                self.dirty = True
+            self._words[_WORDS[name] >> 3] = value
+
+    @staticmethod
+    def knows(name: str) -> bool:
+        """Whether `get` takes this name."""
+        return name in _WORDS or name in ("rflags", "dr7", "sysenter_cs")
+
+    def segment(self, name: str) -> Segment:
+        """A segment register with its hidden part."""
+        at = SEGMENTS[name]
+        flags = self._dwords[(at + layout.SEG_FLAGS) >> 2]
+        return Segment(
+            self._dwords[at >> 2] & 0xFFFF,
+            self._words[(at + layout.SEG_BASE) >> 3],
+            self._dwords[(at + layout.SEG_LIMIT) >> 2],
+            (flags >> 8 & 0xFF) | (flags >> 12 & 0xF00),
+        )
+
+    def set_segment(self, name: str, segment: Segment) -> None:
+        """Load a segment register with its hidden part, without looking at a descriptor."""
+        at = SEGMENTS[name]
+        self._dwords[at >> 2] = segment.selector & 0xFFFF
+        self._words[(at + layout.SEG_BASE) >> 3] = segment.base & _MASK64
+        self._dwords[(at + layout.SEG_LIMIT) >> 2] = segment.limit & 0xFFFFFFFF
+        attributes = segment.attributes
+        self._dwords[(at + layout.SEG_FLAGS) >> 2] = (attributes & 0xFF) << 8 | (attributes & 0xF00) << 12
+        self.dirty = True
+
+    def table(self, name: str) -> Table:
+        """``gdtr`` or ``idtr``."""
+        at = layout.GDT if name == "gdtr" else layout.IDT
+        return Table(self._words[(at + layout.SEG_BASE) >> 3], self._dwords[(at + layout.SEG_LIMIT) >> 2])
+
+    def set_table(self, name: str, table: Table) -> None:
+        """Load ``gdtr`` or ``idtr``."""
+        at = layout.GDT if name == "gdtr" else layout.IDT
+        self._words[(at + layout.SEG_BASE) >> 3] = table.base & _MASK64
+        self._dwords[(at + layout.SEG_LIMIT) >> 2] = table.limit & 0xFFFF
+
+    @property
+    def cpl(self) -> int:
+        """Current privilege level."""
+        if not self.get("cr0") & 1:
+            return 0
+        if self.get("rflags") & (1 << 17):
+            return 3
+        return self.segment("ss").attributes >> 5 & 3
+
+    @property
+    def mode(self) -> int:
+        """Width of the code that runs: 16, 32 or 64."""
+        attributes = self.segment("cs").attributes
+        if self.get("efer") & 0x400 and attributes & 0x200:
+            return 64
+        if self.get("cr0") & 1 and not self.get("rflags") & (1 << 17) and attributes & 0x400:
+            return 32
+        return 16
+
+    @property
+    def interrupt_shadow(self) -> bool:
+        """Whether the instruction before was STI or MOV SS, so that interrupts wait one instruction."""
+        return bool(self._dwords[layout.HFLAGS >> 2] & layout.HF_INHIBIT_IRQ)
+
+    @property
+    def nmi_blocked(self) -> bool:
+        """Whether an NMI is being handled (until IRET)."""
+        return bool(self._extra[(block.NMI_BLOCKED - block.VCPU) >> 3])
+
+    @nmi_blocked.setter
+    def nmi_blocked(self, blocked: bool) -> None:
+        self._extra[(block.NMI_BLOCKED - block.VCPU) >> 3] = int(blocked)
+
+    @property
+    def tsc_offset(self) -> int:
+        """What the guest's TSC is ahead of the VM's clock, in ticks."""
+        return self._extra[(block.TSC_OFFSET - block.VCPU) >> 3]
+
+    @tsc_offset.setter
+    def tsc_offset(self, ticks: int) -> None:
+        self._extra[(block.TSC_OFFSET - block.VCPU) >> 3] = ticks & _MASK64
+
+    def xmm(self, number: int) -> int:
+        """An SSE register, 128 bits."""
+        at = (layout.XMM + 64 * number) >> 3
+        return self._words[at] | self._words[at + 1] << 64
+
+    def set_xmm(self, number: int, value: int) -> None:
+        """Write an SSE register, 128 bits."""
+        at = (layout.XMM + 64 * number) >> 3
+        self._words[at] = value & _MASK64
+        self._words[at + 1] = value >> 64 & _MASK64

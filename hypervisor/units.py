@@ -1,0 +1,55 @@
+"""Address kinds and sizes.
+
+Three kinds of address meet in a hypervisor and mixing them up is its classic bug, so each is a type of its own for the
+type checker (and a plain ``int`` at run time).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NewType
+
+from hypervisor.errors import ConfigError
+
+Gva = NewType("Gva", int)
+"""Guest-virtual address: what a guest instruction uses (after segmentation, the manual says *linear*)."""
+
+Gpa = NewType("Gpa", int)
+"""Guest-physical address: what the guest's page tables produce and its devices see."""
+
+Hpa = NewType("Hpa", int)
+"""Host-physical address: a byte of the emulated host's memory."""
+
+KIB = 1 << 10
+MIB = 1 << 20
+GIB = 1 << 30
+
+PAGE_SHIFT = 12
+PAGE_SIZE = 1 << PAGE_SHIFT
+PAGE_MASK = PAGE_SIZE - 1
+
+NS_PER_S = 1_000_000_000
+
+_SUFFIX = {"": 1, "K": KIB, "M": MIB, "G": GIB}
+
+
+def parse_size(text: str | int) -> int:
+    """Bytes from ``"64M"``, ``"1G"``, ``"512K"`` or a number (binary suffixes, as QEMU's ``-m`` takes them).
+
+    Raises `ConfigError` when the text is not a positive size.
+    """
+    if isinstance(text, int):
+        size = text
+    else:
+        match = re.fullmatch(r"(\d+)\s*([KMG]?)(?:I?B)?", text.strip().upper())
+        if match is None:
+            raise ConfigError(f"{text!r} is not a size; write a number with K, M or G, for example 64M.")
+        size = int(match[1]) * _SUFFIX[match[2]]
+    if size <= 0:
+        raise ConfigError(f"{text!r} is not a size; it must be greater than zero.")
+    return size
+
+
+def page_up(size: int) -> int:
+    """``size`` rounded up to whole pages, in bytes."""
+    return (size + PAGE_MASK) & ~PAGE_MASK
