@@ -133,17 +133,26 @@ def _read_tags(image: Image, header: Header) -> tuple[AddressFields | None, int 
                 f"its multiboot 2 header requires tag {tag.type}, which does not exist; make it optional."
             )
         if tag.type == TAG_REQUEST and not tag.flags & OPTIONAL:
-            requests = image.unpack(f"<{tag.size // 4}I", tag.offset, "the information request tag")
+            requests = _fields(image, tag, f"<{tag.size // 4}I")
             unknown = [kind for kind in requests if kind not in KNOWN_REQUESTS]
             if unknown:
                 raise image.error(
                     f"its multiboot 2 header requires information of types {unknown}, which do not exist."
                 )
         elif tag.type == TAG_ADDRESS:
-            addresses = AddressFields(*image.unpack("<4I", tag.offset, "the address tag"))
+            addresses = AddressFields(*_fields(image, tag, "<4I"))
         elif tag.type == TAG_ENTRY:
-            (entry,) = image.unpack("<I", tag.offset, "the entry address tag")
+            (entry,) = _fields(image, tag, "<I")
     return addresses, entry
+
+
+def _fields(image: Image, tag: Tag, layout: str) -> tuple[int, ...]:
+    """The first fields of a tag, which must have room for them."""
+    if tag.size < struct.calcsize(layout):
+        raise image.error(
+            f"its multiboot 2 header tag {tag.type} has only {tag.size} bytes of contents; correct its size."
+        )
+    return image.unpack(layout, tag.offset, f"header tag {tag.type}")
 
 
 def _info_block(line: bytes, modules: list[Module], ranges: list[MemoryRange]) -> bytes:

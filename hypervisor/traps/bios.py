@@ -16,12 +16,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from hypervisor.bus import Dma
 from hypervisor.errors import GuestFault
 from hypervisor.traps.bios_bda import Bda
-from hypervisor.traps.bios_call import CF, UNSERVED, WAIT, Call, Outcome, Ports, Stop, Vm
+from hypervisor.traps.bios_call import CF, DONE, UNSERVED, WAIT, Call, Outcome, Ports, Stop, Vm
 from hypervisor.traps.bios_disk import Disk
 from hypervisor.traps.bios_disk_image import DiskImage
 from hypervisor.traps.bios_keyboard import Keyboard
@@ -125,14 +126,16 @@ class Bios:
         except GuestFault as fault:
             # The caller's stack or buffer is not memory: the call fails, and only the call.
             self._log_once(call, f"was given an address without memory ({fault})")
-            call.regs.ah = NOT_SUPPORTED
-            outcome = UNSERVED
+            outcome = DONE
+            # If it is the stack, the flags have no place to go, and IRET will fault in the guest as it should.
+            with suppress(GuestFault):
+                call.fail(NOT_SUPPORTED)
         return outcome
 
     def _default(self, call: Call) -> Outcome:
         if call.vector in FATAL:
             return Stop(f"{FATAL[call.vector]} at {call.caller()} in real mode, and the guest has no handler for it")
-        return call.ok() if call.vector in QUIET else UNSERVED
+        return DONE if call.vector in QUIET else UNSERVED
 
     def _video(self, call: Call) -> Outcome:
         function = self.video.functions.get(call.regs.ah)

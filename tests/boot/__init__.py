@@ -1,0 +1,1 @@
+"""Loaders and BIOS services, tested without a CPU."""
