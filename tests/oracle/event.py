@@ -64,6 +64,10 @@ class Attempt:
         self.linear = Linear(memory, state, event.ext)
         self.unsettled = unsettled
 
+    def doubts(self) -> set[str]:
+        """What the manuals leave open about this attempt and those before it."""
+        return self.unsettled | ({"smap-inner-stack"} if self.linear.smap_and_ac else set())
+
     @property
     def error(self) -> int | None:
         """The error code to push, or None."""

@@ -14,6 +14,7 @@ from .linear import GuestFaultError
 from .long import deliver_long
 from .real import deliver_real
 from .state import Memory, State
+from .tasks import TaskFaultError, switch_task
 
 DOUBLE_FAULT, PAGE_FAULT = 8, 14
 CONTRIBUTORY = frozenset({0, 10, 11, 12, 13})
@@ -54,11 +55,13 @@ def deliver(
     error: int | None,
     kind: Kind,
     length: int = 0,
+    follow_task_gates: bool = False,
 ) -> Delivered | Shutdown | TaskGate:
     """Deliver one event to the end: a handler, a task gate or shutdown. Changes ``memory``, never ``state``.
 
     ``error`` is the code of an exception that has one, else None. ``length`` is the length in bytes of the INT
-    instruction, whose address is ``state.rip``.
+    instruction, whose address is ``state.rip``. A task gate ends the delivery with `TaskGate`, unless
+    ``follow_task_gates`` asks for the task switch.
     """
     state = state.copy()
     event = Event(vector, error, kind, length)
@@ -67,19 +70,27 @@ def deliver(
     while True:
         attempt = Attempt(memory, state, event, unsettled)
         try:
-            return Delivered(_deliver_one(attempt), tuple(chain), frozenset(unsettled))
-        except TaskGateError as gate:
-            return TaskGate(state, gate.selector, tuple(chain), frozenset(unsettled))
-        except GuestFaultError as fault:
+            try:
+                after = _deliver_one(attempt)
+            except TaskGateError as gate:
+                if not follow_task_gates:
+                    return TaskGate(state, gate.selector, tuple(chain), frozenset(unsettled))
+                after = switch_task(attempt, gate.selector)
+            return Delivered(after, tuple(chain), frozenset(attempt.doubts()))
+        except TaskFaultError as lost:
+            state, fault = lost.state, lost.fault
+        except GuestFaultError as early:
+            fault = early
             if attempt.linear.writes:
                 unsettled.add("partial-push")
-            if fault.cr2 is not None:
-                state.cr2 = fault.cr2
-            following = escalate(event, fault)
-            if following is None:
-                return Shutdown(state, tuple(chain), frozenset(unsettled))
-            event = following
-            chain.append(event)
+        unsettled = attempt.doubts()
+        if fault.cr2 is not None:
+            state.cr2 = fault.cr2
+        following = escalate(event, fault)
+        if following is None:
+            return Shutdown(state, tuple(chain), frozenset(unsettled))
+        event = following
+        chain.append(event)
 
 
 def escalate(first: Event, second: GuestFaultError) -> Event | None:

@@ -6,7 +6,7 @@ from .event import Attempt
 from .gates import GENERAL_PROTECTION, INVALID_TSS, STACK, handler_flags, read_code, read_gate
 from .segments import INTERRUPT32, TRAP32, TSS16_AVAILABLE, TSS16_BUSY, Descriptor, mark_accessed, null, read_descriptor
 from .stack import Stack
-from .state import AC, CR4_SMAP, MASK16, MASK32, RSP, Segment, State
+from .state import MASK16, MASK32, RSP, Segment, State
 
 
 def deliver_protected(attempt: Attempt) -> State:
@@ -37,8 +37,6 @@ def deliver_protected(attempt: Attempt) -> State:
     stack.require_room(size, len(frame), no_room)
     if gate.offset > code.limit:
         raise attempt.fault(GENERAL_PROTECTION)
-    if state.cr4 & CR4_SMAP and state.rflags & AC and state.cpl == 3 and cpl < 3:
-        attempt.unsettled.add("smap-inner-stack")
 
     after = state.copy()
     after.regs[RSP] = stack.push(attempt.linear, size, frame)

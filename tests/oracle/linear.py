@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from .paging import GENERAL_PROTECTION, PAGE_4K, STACK_FAULT, Access, Fault, Ok, canonical, commit, translate
-from .state import MASK32, MASK64, Memory, State
+from .state import CR4_SMAP, MASK32, MASK64, Memory, State
 
 
 class GuestFaultError(Exception):
@@ -28,6 +28,7 @@ class Linear:
         self.state = state
         self.ext = ext
         self.writes = 0
+        self.smap_and_ac = False
 
     def read_system(self, va: int, n: int) -> bytes:
         """Read a descriptor table or TSS: implicit, supervisor at any CPL."""
@@ -40,12 +41,19 @@ class Linear:
         self._write(self.state, va, data, implicit=True, stack=False)
 
     def push_at(self, va: int, data: bytes, cpl: int) -> None:
-        """Write to the stack with the rights of ``cpl``."""
+        """Write to the stack with the rights of ``cpl``.
+
+        These pushes count as explicit accesses, so AC lets them onto a user page in spite of SMAP; when a stack
+        switch out of ring 3 depends on that, ``smap_and_ac`` remembers it.
+        """
         self._write(replace(self.state, cpl=cpl), va, data, implicit=False, stack=True)
 
     def _write(self, state: State, va: int, data: bytes, implicit: bool, stack: bool) -> None:
         done = 0
+        inner = state.cpl < 3 and self.state.cpl == 3
         for ok, size in self._translate(state, va, len(data), Access.WRITE, implicit, stack):
+            if inner and ok.user and state.paging and state.cr4 & CR4_SMAP:
+                self.smap_and_ac = True
             self.memory.write(ok.gpa, data[done : done + size])
             done += size
         self.writes += 1

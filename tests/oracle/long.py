@@ -7,7 +7,7 @@ from .gates import GENERAL_PROTECTION, INVALID_TSS, STACK, handler_flags, read_c
 from .linear import GuestFaultError
 from .paging import canonical
 from .segments import mark_accessed
-from .state import AC, CR4_SMAP, MASK64, RSP, Segment, State
+from .state import MASK64, RSP, Segment, State
 
 IST1, RSP0 = 0x24, 0x04
 
@@ -43,8 +43,6 @@ def deliver_long(attempt: Attempt) -> State:
         raise attempt.fault(STACK)
     if not canonical(gate.offset):
         raise attempt.fault(GENERAL_PROTECTION)
-    if state.cr4 & CR4_SMAP and state.rflags & AC and state.cpl == 3 and cpl < 3:
-        attempt.unsettled.add("smap-inner-stack")
 
     after = state.copy()
     for slot, value in zip(slots, frame, strict=True):
