@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from . import build, machine
+from .compare import defined_part
 from .event import Kind
 from .events import Delivered, Shutdown, TaskGate, deliver
 from .machine import (
@@ -514,3 +515,14 @@ def test_ring_3_handler_pushes_with_user_rights() -> None:
     result = deliver(memory, state, 0x21, None, EXT)
     assert chain(result) == [(0x21, None), (14, 7)]
     assert delivered(result).cr2 == STACK3 - 16 - 8
+
+
+def test_defined_part_forgets_only_what_means_nothing() -> None:
+    _, state = machine.long()
+    state.segs.update(ss=Segment(2, 5, 6, 0xCF3), ds=Segment(0, 1, 2, 0xC93), cs=Segment(8, 1, 2, build.CODE64))
+    plain = defined_part(state)
+    assert plain.segs["ss"] == Segment(2, 0, 0, 0x60)
+    assert plain.segs["ds"] == Segment() and plain.segs["cs"] == Segment(8, 0, 0, build.CODE64)
+    _, virtual = machine.v86()
+    virtual.segs["ds"] = Segment(0, 0, 0xFFFF, 0xF3)
+    assert defined_part(virtual) == virtual
