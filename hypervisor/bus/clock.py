@@ -38,18 +38,28 @@ class Clock(Protocol):
         ...
 
 
+_SWEEP_MINIMUM = 64
+"""Timers in a queue below which nobody looks for cancelled ones."""
+
+
 class TimerQueue:
     """Timers in order of deadline; equal deadlines fire in the order they were asked for."""
 
     def __init__(self) -> None:
         self._heap: list[Timer] = []
         self._sequence = 0
+        self._sweep_at = _SWEEP_MINIMUM
 
     def add(self, deadline_ns: int, callback: Callable[[], None]) -> Timer:
         """A new timer, in nanoseconds of the owner's clock."""
         self._sequence += 1
         timer = Timer(deadline_ns, self._sequence, callback)
         heapq.heappush(self._heap, timer)
+        if len(self._heap) > self._sweep_at:
+            # A guest that programs a far deadline again and again leaves cancelled timers behind: sweep them out.
+            self._heap = [one for one in self._heap if one.callback is not None]
+            heapq.heapify(self._heap)
+            self._sweep_at = max(_SWEEP_MINIMUM, 2 * len(self._heap))
         return timer
 
     def next_ns(self) -> int | None:

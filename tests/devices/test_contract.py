@@ -8,7 +8,7 @@ import pytest
 
 from hypervisor.bus import Device, Line
 from hypervisor.bus.clock import ManualClock
-from hypervisor.devices import debug_ports, i8254, i8259, port61, power_ports, uart16550
+from hypervisor.devices import debug_ports, i8042, i8254, i8259, mc146818, port61, power_ports, uart16550, vga_text
 from hypervisor.errors import DeviceError
 from hypervisor.testing.contract import check_device
 
@@ -17,6 +17,16 @@ Maker = Callable[[ManualClock], Device]
 
 def ignore(*_: object) -> None:
     pass
+
+
+class NoMemory:
+    """Guest memory that is not there."""
+
+    def read(self, gpa: int, size: int) -> bytes:
+        return b"\xff" * size
+
+    def write(self, gpa: int, data: bytes) -> None:
+        pass
 
 
 def uart(clock: ManualClock) -> Device:
@@ -43,6 +53,9 @@ DEVICES: dict[str, tuple[Maker, int]] = {
     "pic": (lambda clock: i8259.I8259Pair(Line()), i8259.SIZE),
     "pit": (lambda clock: i8254.I8254(Line(), clock), i8254.SIZE),
     "port61": (lambda clock: port61.Port61(i8254.I8254(Line(), clock), clock), port61.SIZE),
+    "rtc": (lambda clock: mc146818.Mc146818(Line(), clock, 64 << 20), mc146818.SIZE),
+    "i8042": (lambda clock: i8042.I8042(Line(), Line(), ignore, ignore), i8042.SIZE),
+    "vga": (lambda clock: vga_text.VgaText(NoMemory(), clock), vga_text.SIZE),
     "post": (lambda clock: debug_ports.PostPort(), debug_ports.POST_SIZE),
     "debugcon": (lambda clock: debug_ports.DebugConsole(ignore), debug_ports.CONSOLE_SIZE),
     "debugexit": (lambda clock: debug_ports.DebugExit(ignore), debug_ports.EXIT_SIZE),
