@@ -26,7 +26,7 @@ class GuestsHook(BuildHookInterface):  # type: ignore[type-arg]
 
 
 def _build(root: Path) -> list[Path]:
-    """Run `hypervisor.guests.build` without the package's own ``__init__``, whose dependencies are not installed here."""
+    """Run `hypervisor.guests.build` without the package's own ``__init__``: its dependencies are not installed here."""
     package = ModuleType("hypervisor")
     package.__path__ = [str(root / "hypervisor")]
     before = dict(sys.modules)

@@ -12,7 +12,7 @@ Source format: Intel syntax; one statement a line, or several with ``;`` between
 ``.skip N[, V]``, ``.align N[, V]``        N bytes, or up to the next multiple of N (of value V, else 0)
 ``.bss``                                   from here on addresses only: memory beyond the image's end
 ``.include "FILE"``                        another source
-``.macro NAME a, b`` ... ``.endm``         ``\\a`` is the argument (``{a, b}`` is one argument), ``\\@`` a number of each use
+``.macro NAME a, b`` ... ``.endm``         ``\\a`` is the argument (``{x, y}`` is one), ``\\@`` a number of each use
 ``.rept N`` ... ``.endr``                  N copies; ``\\+`` is the copy's number from 0
 =========================================  =====================================================================
 
@@ -50,7 +50,7 @@ def assemble(source: str, *, origin: int = 0, mode: int = 32, file: str = "<asm>
 
 
 def assemble_file(path: Path) -> Image:
-    """Assemble the source file ``path`` (see `assemble`); it starts in 32-bit mode at address 0 unless it says otherwise."""
+    """Assemble the source file ``path`` (see `assemble`); unless it says otherwise it is 32-bit code at address 0."""
     try:
         source = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as problem:

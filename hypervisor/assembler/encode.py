@@ -7,12 +7,13 @@ branch's length; operands are range-checked first, because Keystone cuts a const
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from hypervisor.assembler import fixes
 from hypervisor.assembler.expression import Lookup
-from hypervisor.assembler.operand import REGISTERS, SEGMENTS, Imm, Mem, Operand, Reg, parse_operand, split
+from hypervisor.assembler.operand import REGISTERS, SEGMENTS, Far, Imm, Mem, Operand, Reg, parse_operand, split
 from hypervisor.assembler.problem import AssemblyError
 from hypervisor.assembler.tables import COUNT_OPERAND, NOT_64, ONLY_64, OPERAND_PREFIXES, PREFIXES
 
@@ -23,6 +24,7 @@ _ABSOLUTE = 0x9ABCDEF0
 """A displacement too large to be reached from RIP: makes Keystone take the absolute form, then is patched."""
 _RELATIVE = 0x7ABCDEF0
 _MOFFS = {"al", "ax", "eax", "rax"}
+_ALIASES = {"xlat": "xlatb", "icebp": "int1", "fwait": "wait", "ud2a": "ud2"}
 _TABLE_LOADS = {"lgdt", "lidt", "sgdt", "sidt"}
 
 
@@ -40,10 +42,8 @@ def parse_instruction(text: str, lookup: Lookup) -> tuple[list[str], str, list[O
     if mnemonic in ("ljmp", "lcall"):
         mnemonic = mnemonic[1:]
         if operands and isinstance(operands[0], Mem):
-            from dataclasses import replace
-
             operands[0] = replace(operands[0], far=True)
-    return prefixes, {"xlat": "xlatb", "icebp": "int1", "fwait": "wait", "ud2a": "ud2"}.get(mnemonic, mnemonic), operands
+    return prefixes, _ALIASES.get(mnemonic, mnemonic), operands
 
 
 def encode(text: str, mode: int, address: int, lookup: Lookup, *, short: bool = True) -> bytes:
@@ -59,6 +59,8 @@ def encode(text: str, mode: int, address: int, lookup: Lookup, *, short: bool = 
     for operand in operands:
         if isinstance(operand, Mem):
             _check_memory(operand, mode)
+            if operand.far and mnemonic not in ("jmp", "call"):
+                raise AssemblyError(f"far is for jmp and call, not for {mnemonic}.")
     leading = b"".join(PREFIXES[word] for word in prefixes if word in PREFIXES)
     size = next((OPERAND_PREFIXES[word] for word in prefixes if word in OPERAND_PREFIXES), 0)
     code = fixes.encode(mnemonic, operands, mode, size, address + len(leading), short)
@@ -84,14 +86,11 @@ def _with_keystone(mnemonic: str, operands: list[Operand], mode: int, address: i
                 raise AssemblyError(f"Address {memory.disp:#x} is out of a 64-bit instruction's reach; use a register.")
     rendered = []
     for operand in operands:
-        if operand is memory and isinstance(operand, Mem) and patch is not None:
-            rendered.append(operand.render(patch) if patch == _ABSOLUTE else operand.render().replace(
-                f"[{operand.disp:#x}]" if operand.disp >= 0 else f"[-{-operand.disp:#x}]", f"[rip+{patch:#x}]"))
-        else:
-            assert not isinstance(operand, fixes.Far)
-            rendered.append(operand.render())
-    far = memory is not None and memory.far and mnemonic in ("jmp", "call")
-    name = "l" + mnemonic if far else mnemonic
+        if operand is memory and patch is not None:
+            operand = replace(memory, disp=patch, base="rip" if patch == _RELATIVE else "")
+        assert not isinstance(operand, Far), "far pointers are encoded by fixes"
+        rendered.append(operand.render())
+    name = "l" + mnemonic if memory is not None and memory.far else mnemonic
     code = _assemble(f"{name} {', '.join(rendered)}".strip(), mode)
     if mnemonic in _TABLE_LOADS and code[:1] == b"\x66":
         code = code[1:]  # Keystone's 66 in 32-bit code makes LGDT load 24 bits of the base
@@ -108,7 +107,7 @@ def _check_memory(memory: Mem, mode: int) -> None:
     sizes = {REGISTERS[name] for name in (memory.base, memory.index) if name}
     if len(sizes) > 1 or not sizes <= ({16, 32} if mode != 64 else {32, 64}):
         raise AssemblyError(f"{memory.render()} is not an address of {mode}-bit code.")
-    width = sizes.pop() if sizes else mode
+    width = max(sizes, default=mode)
     if mode == 16 and memory.index and not memory.base:
         raise AssemblyError(f"{memory.render()} needs a base register in 16-bit code.")
     if width != 64 and not -(1 << (width - 1)) <= memory.disp < 1 << width:
@@ -131,7 +130,7 @@ def _check_constants(mnemonic: str, operands: list[Operand]) -> None:
     for operand in operands:
         if not isinstance(operand, Imm):
             continue
-        width = 16 if mnemonic == "enter" else 8 if mnemonic in COUNT_OPERAND or mnemonic in ("in", "out", "int") else size
+        width = 16 if mnemonic == "enter" else 8 if mnemonic in COUNT_OPERAND else size
         value = operand.value
         if width in (8, 16, 32):
             good = -(1 << (width - 1)) <= value < 1 << width

@@ -15,7 +15,8 @@ Lookup = Callable[[str], int]
 """Value of a symbol; raises `AssemblyError` when there is none."""
 
 NAME = r"\.?[A-Za-z_][\w.]*"
-_TOKEN = re.compile(rf"\s*(?:(0[xX][0-9a-fA-F_]+|0[bB][01_]+|\d[\d_]*)|('(?:\\.|[^\\])')|({NAME}|[$.])|(<<|>>|[-+*/%&|^~()]))")
+_NUMBER = r"0[xX][0-9a-fA-F_]+|0[bB][01_]+|\d[\d_]*"
+_TOKEN = re.compile(rf"\s*(?:({_NUMBER})|('(?:\\.|[^\\])')|({NAME}|[$.])|(<<|>>|[-+*/%&|^~()]))")
 _ESCAPES = {"n": 10, "r": 13, "t": 9, "0": 0, "\\": 92, "'": 39, '"': 34}
 _BINARY: tuple[dict[str, Callable[[int, int], int]], ...] = (  # loosest first
     {"|": operator.or_},

@@ -3,9 +3,9 @@
 What Keystone does, each reproduced in ``tests/guests/test_misencodings.py``:
 
 - 16-bit ``ret``, ``retf``, ``call``, ``jmp``, ``jcc``, ``push imm`` and ``push fs`` get a 66 prefix (32-bit forms);
-- ``push word 5`` means 32 bits in 16-bit code and 16 bits in 32-bit code; 64-bit ``push 0xffffffff`` pushes 16 bits;
+- ``push dword 5`` pushes 16 bits in 16- and 32-bit code, 64-bit ``push 0xffffffff`` does so too;
 - 32-bit ``ljmp 8:offset`` gets a 16-bit offset, 16-bit ``ljmp`` has no 32-bit form, 64-bit ``ljmp`` is let through;
-- ``pushf``, ``popf`` and ``iret`` are the 16-bit forms in every mode, ``sysret`` in 64-bit code is the ``sysretq`` form;
+- ``pushf``, ``popf`` and ``iret`` are the 16-bit forms in every mode, 64-bit ``sysret`` is the ``sysretq`` form;
 - ``rep movsd``, ``sysretq``, ``iretw`` are refused; ``mov ds, ax`` gets a needless 66.
 """
 
@@ -67,7 +67,8 @@ def _is_plain(mnemonic: str, operands: list[Operand], mode: int) -> bool:
     accumulator = {16: "eax", 32: "eax", 64: "rax"}[mode]
     implied = [accumulator if name == "a" else name for name in IMPLIED[mnemonic].split(",")]
     if [getattr(operand, "name", None) for operand in operands] != implied:
-        raise AssemblyError(f"{mnemonic} uses {' and '.join(implied)} in {mode}-bit code; write it with these or without any.")
+        names = " and ".join(implied)
+        raise AssemblyError(f"{mnemonic} uses {names} in {mode}-bit code; write it with these or without any.")
     return True
 
 
@@ -82,7 +83,7 @@ def _fixed(mnemonic: str, mode: int, size: int) -> bytes:
 
 def _far(mnemonic: str, target: Far, mode: int, size: int) -> bytes:
     if mode == 64:
-        raise AssemblyError(f"{mnemonic} selector:offset does not exist in 64-bit code; use retfq, iretq or {mnemonic} far [memory].")
+        raise AssemblyError(f"{mnemonic} selector:offset does not exist in 64-bit code; use {mnemonic} far [memory].")
     width = target.size or size or mode
     if width not in (16, 32):
         raise AssemblyError(f"A far {mnemonic} has a 16- or 32-bit offset, not {width} bits.")
@@ -124,7 +125,7 @@ def _branch(mnemonic: str, target: Imm, mode: int, address: int, short: bool) ->
     distance = _distance(target.value, address + len(prefix) + 2, mode)
     if target.hint == "short" or not long_opcode:
         if not -128 <= distance < 128:
-            raise AssemblyError(f"{target.value:#x} is {distance} bytes away, too far for a short {mnemonic} (-128 to 127).")
+            raise AssemblyError(f"{target.value:#x} is {distance} bytes away; a short {mnemonic} reaches -128 to 127.")
     elif not short or target.hint == "near" or not -128 <= distance < 128:
         return _long_branch(long_opcode, target.value, mode, address)
     return prefix + bytes([short_opcode, distance & 0xFF])

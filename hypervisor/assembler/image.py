@@ -164,14 +164,14 @@ class _Cursor:
 
     def put(self, code: bytes, statement: Statement, mode: int) -> None:
         if self.bss:
-            raise AssemblyError("After .bss there are no bytes in the image; only labels, .skip, .align and .org follow.")
+            raise AssemblyError("After .bss the image has no bytes; only labels, .skip, .align and .org may follow.")
         self.listing.append(Line(self.address, code, mode, statement.line, statement.text))
         self.code += code
         self.address += len(code)
 
     def fill(self, size: int, value: int, statement: Statement) -> None:
         if not 0 <= size <= _LIMIT:
-            raise AssemblyError(f"{size} bytes cannot be skipped; the limit is {_LIMIT >> 20} MiB and nothing goes backwards.")
+            raise AssemblyError(f"{size} bytes cannot be skipped; the limit is 0 to {_LIMIT >> 20} MiB.")
         if self.bss:
             self.address += size
         elif size:
@@ -181,7 +181,8 @@ class _Cursor:
         if not self.code and not self.bss:
             self.origin = self.address = address
         elif address < self.address:
-            raise AssemblyError(f"The position is already {self.address:#x}, {self.address - address} bytes beyond {address:#x}.")
+            beyond = self.address - address
+            raise AssemblyError(f"The position is already {self.address:#x}, {beyond} bytes beyond {address:#x}.")
         else:
             self.fill(address - self.address, 0, statement)
 

@@ -163,7 +163,8 @@ def _without_comment(line: str) -> str:
 
 
 def _body(lines: Iterator[tuple[int, str]], start: str, end: str, here: Statement) -> list[tuple[int, str]]:
-    body, depth = [], 1
+    body: list[tuple[int, str]] = []
+    depth = 1
     for number, line in lines:
         word = _without_comment(line).strip().partition(" ")[0]
         depth += (word == start) - (word == end)

@@ -12,8 +12,8 @@ DEFAULT = 0
 CONDITIONS = {
     name: code
     for code, names in enumerate(
-        ("o", "no", "b c nae", "ae nb nc", "e z", "ne nz", "be na", "a nbe", "s", "ns", "p pe", "np po", "l nge", "ge nl",
-         "le ng", "g nle")
+        ("o", "no", "b c nae", "ae nb nc", "e z", "ne nz", "be na", "a nbe", "s", "ns", "p pe", "np po", "l nge",
+         "ge nl", "le ng", "g nle")
     )
     for name in names.split()
 }  # fmt: skip
@@ -49,8 +49,8 @@ def _fixed() -> dict[str, tuple[bytes, int]]:
         table[name] = (bytes([opcode]), DEFAULT)
         table |= {name + letter: (bytes([opcode]), size) for letter, size in (("w", 16), ("d", 32))}
     table |= {"pushfq": (b"\x9c", DEFAULT), "popfq": (b"\x9d", DEFAULT)}  # 64 bits are their default in 64-bit code
-    strings = (("ins", 0x6C), ("outs", 0x6E), ("movs", 0xA4), ("cmps", 0xA6), ("stos", 0xAA), ("lods", 0xAC), ("scas", 0xAE))
-    for name, opcode in strings:
+    strings = {"ins": 0x6C, "outs": 0x6E, "movs": 0xA4, "cmps": 0xA6, "stos": 0xAA, "lods": 0xAC, "scas": 0xAE}
+    for name, opcode in strings.items():
         table[name + "b"] = (bytes([opcode]), DEFAULT)
         sizes = (("w", 16), ("d", 32), ("q", 64)) if opcode >= 0xA4 else (("w", 16), ("d", 32))
         table |= {name + letter: (bytes([opcode + 1]), size) for letter, size in sizes}
@@ -62,13 +62,14 @@ FIXED = _fixed()
 
 ONLY_64 = frozenset({"swapgs", "pushfq", "popfq", "jrcxz"})
 NOT_64 = frozenset({
-    "into", "pushfd", "popfd", "pusha", "pushaw", "pushad", "popa", "popaw", "popad", "jcxz", "les", "lds", "daa", "das",
-    "aaa", "aas", "aam", "aad", "salc", "bound", "arpl",
+    "into", "pushfd", "popfd", "pusha", "pushaw", "pushad", "popa", "popaw", "popad", "jcxz", "les", "lds", "daa",
+    "das", "aaa", "aas", "aam", "aad", "salc", "bound", "arpl",
 })  # fmt: skip
 IMPLIED = {"vmrun": "a", "vmload": "a", "vmsave": "a", "skinit": "eax", "invlpga": "a,ecx"}
 """SVM instructions may name the registers they use anyway; ``a`` is AX of the mode's address size."""
 
 COUNT_OPERAND = frozenset({
     "shl", "shr", "sal", "sar", "rol", "ror", "rcl", "rcr", "shld", "shrd", "bt", "bts", "btr", "btc", "enter",
+    "in", "out", "int",
 })  # fmt: skip
-"""Instructions whose constant is a count, not a value of the operand's size."""
+"""Instructions whose constant is a byte (ENTER: a word), whatever the other operand's size."""

@@ -44,7 +44,8 @@ def shipped(name: str) -> Guest:
         facts = json.loads(table.read_text(encoding="utf-8"))
         return Guest(name, facts["description"], binary.read_bytes(), facts["symbols"])
     except (OSError, ValueError, KeyError) as problem:
-        raise ImageError(f"The files of the shipped guest {name} are damaged ({problem}); install the package again.") from None
+        reason = f"The files of the shipped guest {name} are damaged ({problem}); install the package again."
+        raise ImageError(reason) from None
 
 
 def image_path(name: str) -> Path:

@@ -54,7 +54,7 @@ def _replace(path: Path, content: bytes) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point of the command; returns its exit status."""
-    parser = argparse.ArgumentParser(prog="python -m hypervisor.guests.build", description="Assemble the shipped guests.")
+    parser = argparse.ArgumentParser("python -m hypervisor.guests.build", description="Assemble the shipped guests.")
     parser.add_argument("--sources", type=Path, default=SOURCES, help="folder with the .asm and .inc files")
     parser.add_argument("--output", type=Path, default=IMAGES, help="folder for the images (default: the package)")
     parser.add_argument("names", nargs="*", metavar="NAME", help="guests to assemble (default: all that ship)")
