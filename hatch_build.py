@@ -1,6 +1,6 @@
 """Build step of the wheel and of editable installs: assembles ``guests/*.asm`` into ``hypervisor/guests/``.
 
-Git ignores the images, so they are named to hatchling as artifacts. The sources go into the wheel beside them.
+Git ignores the images, so they are named to hatchling as artifacts. The wheel carries them and runs without Keystone.
 """
 
 from __future__ import annotations
