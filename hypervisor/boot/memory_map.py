@@ -13,6 +13,9 @@ USABLE = 1
 
 RESERVED = 2
 
+MOST = 64 * GIB
+"""Beyond this end an address is taken for a mistake, not for a wish for more memory."""
+
 EBDA = 0x9FC00
 """Where conventional memory ends: the last KiB below 640 KiB is the extended BIOS data area."""
 
@@ -87,7 +90,7 @@ class Placement:
             top = max((high for _, high in self._usable), default=0)
             hint = (
                 f"Memory ends at {top:#x}: give the guest more (--memory {-(-end // MIB)}M)."
-                if end > top
+                if top < end <= MOST
                 else "Link it to addresses that are RAM on a PC (from 0x100000 up)."
             )
             raise ImageError(f"{self.name}: {what} needs {start:#x}-{end - 1:#x}, which is not memory. {hint}")

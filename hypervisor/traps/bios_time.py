@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from hypervisor.traps import bios_bda as bda
-from hypervisor.traps.bios_call import DONE, UNSERVED, Call, Outcome, Ports
+from hypervisor.traps.bios_call import UNSERVED, Call, Outcome, Ports
 
 SECONDS, MINUTES, HOURS, DAY, MONTH, YEAR, REGISTER_B, CENTURY = 0x00, 0x02, 0x04, 0x07, 0x08, 0x09, 0x0B, 0x32
 BINARY, SET, DAYLIGHT = 1 << 2, 1 << 7, 1 << 0
@@ -103,6 +103,3 @@ class Time:
 
 def _number(bcd: int) -> int:
     return (bcd >> 4) * 10 + (bcd & 0xF)
-
-
-__all__ = ["DONE", "Time"]

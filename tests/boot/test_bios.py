@@ -1,0 +1,183 @@
+"""The BIOS as a whole: stubs, dispatch, what is not served."""
+
+from __future__ import annotations
+
+import random
+import struct
+from typing import Any
+
+import pytest
+
+import hypervisor
+from hypervisor.traps import bios_rom
+from tests.boot.bios_fakes import CF, Machine, Segment
+
+
+@pytest.fixture(autouse=True)
+def verdicts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The verdicts as plain values, so that these tests need no engine."""
+    for name in ("HANDLED", "PASS"):
+        monkeypatch.setattr(hypervisor, name, name, raising=False)
+    monkeypatch.setattr(hypervisor, "stop", lambda text: ("stop", text), raising=False)
+
+
+def test_every_vector_points_into_the_rom() -> None:
+    memory = Machine().memory
+    for vector in range(256):
+        offset, segment = memory.unpack("HH", 4 * vector)
+        assert segment == 0xF000
+        if vector in (0x10, 0x13, 0x15, 0x16, 0x1A, 0x21):
+            assert bios_rom.vector_of(0xF0000 + offset) == vector
+            assert memory.read(0xF0000 + offset, 4) == b"\x0f\x01\xd9\x72"
+
+
+def test_the_bios_data_area() -> None:
+    memory = Machine(bytes(512)).memory
+    assert memory.unpack("H", 0x400) == (0x3F8,)
+    assert memory.unpack("H", 0x40E) == (0x9FC0,)
+    assert memory.unpack("H", 0x413) == (639,)
+    assert memory.unpack("BH", 0x449) == (3, 80)
+    assert memory.read(0x475, 1) == b"\x01"
+    assert Machine().memory.read(0x475, 1) == b"\0"
+
+
+def test_the_reset_vector_jumps_to_int_19h() -> None:
+    opcode, offset, segment = Machine().memory.unpack("BHH", 0xFFFF0)
+    assert (opcode, segment) == (0xEA, 0xF000)
+    assert bios_rom.vector_of(0xF0000 + offset) == 0x19
+
+
+def test_the_devices_are_set_up() -> None:
+    writes = Machine().ports.writes
+    assert writes[: len(bios_rom.PORT_WRITES)] == list(bios_rom.PORT_WRITES)
+    assert Machine(ports=False).ports.writes == []
+
+
+def test_hypercalls_from_elsewhere_are_passed_on() -> None:
+    machine = Machine()
+    vcpu: Any = machine.vcpu
+    vcpu.rip = 0x7C00
+    assert machine.traps.handler(vcpu, None) == "PASS"  # type: ignore[attr-defined]
+    vcpu.segments["cs"] = Segment(0xF000, 0xF0000)
+    vcpu.rip = bios_rom.STUBS + 1
+    assert machine.traps.handler(vcpu, None) == "PASS"  # type: ignore[attr-defined]
+    vcpu.rip, vcpu.cr0 = bios_rom.STUBS, 1
+    assert machine.traps.handler(vcpu, None) == "PASS"  # type: ignore[attr-defined]
+
+
+def test_virtual_8086_mode_is_served() -> None:
+    machine = Machine()
+    machine.vcpu.cr0, machine.vcpu.rflags = 1, 1 << 17
+    assert machine.interrupt(0x12) == "HANDLED"
+    assert machine.vcpu.ax == 639
+
+
+def test_an_unserved_call_fails_and_is_named_once() -> None:
+    machine = Machine()
+    for _ in range(3):
+        assert machine.interrupt(0x15, ax=0xC000) == "HANDLED"
+        assert (machine.carry, machine.vcpu.ah) == (True, 0x86)
+    machine.interrupt(0x21, ax=0x0900)
+    assert machine.log == [
+        "BIOS: INT 15h with AX=c000 is not served; it returns CF=1, AH=86h.",
+        "BIOS: INT 21h with AX=0900 is not served; it returns CF=1, AH=86h.",
+    ]
+
+
+@pytest.mark.parametrize("vector", [0x01, 0x03, 0x04])
+def test_ignored_exceptions_leave_the_flags(vector: int) -> None:
+    machine = Machine()
+    assert machine.interrupt(vector, flags=CF) == "HANDLED"
+    assert machine.flags == CF
+    assert machine.log == []
+
+
+@pytest.mark.parametrize(("vector", "text"), [(0, "a divide error"), (6, "an invalid opcode")])
+def test_a_fault_without_a_handler_stops_the_guest(vector: int, text: str) -> None:
+    verdict = Machine().interrupt(vector)
+    assert verdict == ("stop", f"{text} at 1000:1234 in real mode, and the guest has no handler for it")
+
+
+def test_int_18h_stops_and_int_19h_resets() -> None:
+    machine = Machine()
+    assert machine.interrupt(0x18)[0] == "stop"
+    assert machine.interrupt(0x19) == "HANDLED"
+    assert machine.requests == ["reset"]
+
+
+def test_a_buffer_outside_memory_fails_the_call_only() -> None:
+    machine = Machine(bytes(512), size=1 << 20)
+    machine.interrupt(0x13, ax=0x0201, cx=1, dx=0x80, es=0xFFFF, bx=0xFFFF)
+    assert (machine.carry, machine.vcpu.ah) == (True, 0x86)
+    assert "address without memory" in machine.log[0]
+
+
+def test_a_stack_outside_memory_is_survived() -> None:
+    machine = Machine(size=1 << 20)
+    vcpu: Any = machine.vcpu
+    vcpu.segments["ss"] = Segment(0xFFFF, 0xFFFF0)
+    vcpu.segments["cs"] = Segment(0xF000, 0xF0000)
+    vcpu.rip, vcpu.rsp = bios_rom.STUBS + 0x150, 0x8000
+    assert machine.traps.handler(vcpu, None) == "HANDLED"  # type: ignore[attr-defined]
+
+
+def test_random_calls_never_raise() -> None:
+    rng = random.Random(1)
+    machine = Machine(bytes(5000), typed="abc")
+    for _ in range(5000):
+        machine.memory.write(0x400, rng.randbytes(0x100)) if rng.random() < 0.3 else None
+        registers = {
+            name: rng.choice((0, 1, 0x80, 0xFFFF, rng.randrange(65536))) for name in "bx cx dx si di bp es ds".split()
+        }
+        machine.interrupt(rng.choice((0x10, 0x11, 0x12, 0x13, 0x15, 0x16, 0x1A)), ax=rng.randrange(65536), **registers)
+    assert len(machine.log) < 1800
+
+
+def test_the_machine_code_of_the_timer_interrupt() -> None:
+    """Run it on an emulator of its own: counting, carry into the high word, midnight, INT 1Ch, end of interrupt."""
+    for before, after in [(0, 1), (0xFFFF, 0x10000), (0x1800AE, 0x1800AF), (0x1800AF, 0), (0x1700FF, 0x170100)]:
+        ticks, midnight, events = _run_rom(bios_rom.TIMER_CODE, before, al=None)
+        assert (ticks, midnight) == (after, after == 0)
+        assert events == [("int", 0x1C), ("out", 0x20, 0x20)]
+
+
+def test_the_machine_code_of_the_keyboard_interrupt() -> None:
+    _, _, events = _run_rom(bios_rom.KEYBOARD_CODE.replace(b"\x0f\x01\xd9", b"\x90\x90\x90"), 0, al=0x1E)
+    assert events == [("in", 0x60), ("out", 0x20, 0x20)]
+    assert bios_rom.KEYBOARD_CODE[3:6] == b"\x0f\x01\xd9" and bios_rom.KEYBOARD_CALL == bios_rom.KEYBOARD + 3
+
+
+def test_the_machine_code_of_the_rtc_and_dummy_interrupts() -> None:
+    eoi = [("out", 0xA0, 0x20), ("out", 0x20, 0x20)]
+    assert _run_rom(bios_rom.RTC_CODE, 0, al=0)[2] == [("out", 0x70, 0x0C), ("in", 0x71), *eoi]
+    assert _run_rom(bios_rom.SLAVE_DUMMY_CODE, 0, al=0)[2] == eoi
+    assert _run_rom(bios_rom.MASTER_DUMMY_CODE, 0, al=0)[2] == eoi[1:]
+
+
+def _run_rom(code: bytes, ticks: int, al: int | None) -> tuple[int, bool, list[tuple[Any, ...]]]:
+    """Execute an interrupt routine up to its IRET; returns the ticks, the midnight flag and what it did."""
+    unicorn = pytest.importorskip("unicorn")
+    x86 = pytest.importorskip("unicorn.x86_const")
+    uc = unicorn.Uc(unicorn.UC_ARCH_X86, unicorn.UC_MODE_16)
+    uc.mem_map(0, 1 << 20)
+    uc.mem_write(0xFE100, code)
+    uc.mem_write(0x46C, struct.pack("<I", ticks))
+    uc.mem_write(0x7BFA, struct.pack("<HHH", 0x1234, 0, 0x202))
+    events: list[tuple[Any, ...]] = []
+    uc.hook_add(unicorn.UC_HOOK_INTR, lambda _, vector, __: events.append(("int", vector)))
+    port_out = lambda _, port, size, value, __: events.append(("out", port, value))  # noqa: E731 - unicorn wants a callable each
+    uc.hook_add(unicorn.UC_HOOK_INSN, port_out, None, 1, 0, x86.UC_X86_INS_OUT)
+
+    def port_in(_: Any, port: int, size: int, __: Any) -> int:
+        events.append(("in", port))
+        return al or 0
+
+    uc.hook_add(unicorn.UC_HOOK_INSN, port_in, None, 1, 0, x86.UC_X86_INS_IN)
+    uc.reg_write(x86.UC_X86_REG_CS, 0xF000)
+    uc.reg_write(x86.UC_X86_REG_SP, 0x7BFA)
+    uc.reg_write(x86.UC_X86_REG_EAX, 0x5678)
+    uc.emu_start(0xFE100, 0x1234, count=100)
+    assert uc.reg_read(x86.UC_X86_REG_SP) == 0x7C00
+    assert uc.reg_read(x86.UC_X86_REG_EAX) == 0x5678
+    (after,) = struct.unpack("<I", uc.mem_read(0x46C, 4))
+    return after, uc.mem_read(0x470, 1) == b"\x01", events
