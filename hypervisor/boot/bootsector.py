@@ -1,6 +1,6 @@
 """Boot sectors: real mode at 7c00h, with the whole image as BIOS drive 80h behind it.
 
-The state is the one that PC BIOSes leave (BIOS Boot Specification 1.01, section 6.5.1): CS:IP = 0000:7C00, DL =
+The state is the one that PC BIOSes leave (BIOS Boot Specification 1.01): CS:IP = 0000:7C00, DL =
 drive, interrupts on. SS:SP is 0000:7C00 and AX is AA55h, as common BIOSes have it, though the specification promises
 neither. The image need not be padded: sectors beyond its end read as zeros (the BIOS services see to it).
 """

@@ -9,7 +9,7 @@ from hypervisor.errors import ImageError
 from hypervisor.units import GIB, KIB, MIB, PAGE_SIZE
 
 USABLE = 1
-"""E820 type of memory that the guest may use (ACPI 6.5, table 15.4, AddressRangeMemory)."""
+"""E820 type of memory that the guest may use (ACPI 6.5, section 15, AddressRangeMemory)."""
 
 RESERVED = 2
 

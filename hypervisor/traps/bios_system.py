@@ -1,7 +1,7 @@
 """INT 15h, 11h and 12h: memory map, A20, waiting, block moves, and the little of APM that switches off.
 
 Sources: ACPI 6.5, section 15.1 ("INT 15H, E820H"); IBM PS/2 and PC BIOS Interface Technical Reference, section 2,
-"Interrupt 15h"; APM BIOS Interface Specification 1.2, section 4.6.
+"Interrupt 15h"; APM BIOS Interface Specification 1.2.
 """
 
 from __future__ import annotations
