@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 MemoryRange = tuple[int, int, int]
-"""One entry of the memory map: base and size in bytes, and the E820 type (ACPI 6.5, section 15, "Address Range Types")."""
+"""One entry of the memory map: base and size in bytes, and the E820 type (ACPI 6.5, "Address Range Types")."""
 
 
 class GuestMemory(Protocol):
