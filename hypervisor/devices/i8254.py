@@ -74,7 +74,7 @@ class I8254(ByteDevice):
         """Drive the gate of counter ``number`` (0 to 2)."""
         tick, c = self._settled(number)
         if number == 0:
-            self._show(tick)
+            self.line.set(counter.out(c, tick))
         counter.set_gate(c, level, tick)
         if number == 0:
             self._show(tick)
@@ -146,7 +146,7 @@ class I8254(ByteDevice):
         else:
             tick, c = self._settled(number)
             if number == 0:
-                self._show(tick)
+                self.line.set(counter.out(c, tick))
             counter.write_control(c, value & 0x3F, tick)
             if number == 0:
                 self._show(tick)
@@ -178,7 +178,7 @@ class I8254(ByteDevice):
         if number:
             counter.write_byte(c, value, tick)
             return
-        self._show(tick)
+        self.line.set(counter.out(c, tick))  # first what was, then what the write makes of it: the true edges
         counter.write_byte(c, value, tick)
         self._show(tick)
 

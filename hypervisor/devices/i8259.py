@@ -159,13 +159,11 @@ class I8259Pair(ByteDevice):
         return self._lines[irq]
 
     def _drive(self, irq: int, level: bool) -> None:
-        if irq < 8:
-            _input(self._s.master, 1 << irq, level)
-        else:
-            slave = self._s.slave
-            _input(slave, 1 << (irq - 8), level)
-            self._cascade()
-        self._update()
+        chip = self._s.master if irq < 8 else self._s.slave
+        before = chip.irr
+        _input(chip, 1 << (irq & 7), level)
+        if chip.irr != before:
+            self._changed(irq >= 8)
 
     def _cascade(self) -> None:
         """The slave's INT pin drives the master's IR2."""
@@ -220,8 +218,11 @@ class I8259Pair(ByteDevice):
         return copy.deepcopy(self._s)
 
     def restore(self, state: I8259State) -> None:
-        """Take over ``state``; raises `DeviceError` if it is not one of this device."""
+        """Take over ``state``, with the input wires' levels; raises `DeviceError` if it is not one of this device."""
         self._s = adopt(self.name, I8259State, state)
+        for n, wire in enumerate(self._lines):
+            if n != CASCADE:  # no edge is seen: the chip knows these levels already
+                wire.set(bool(self._chip(n >= 8).levels >> (n & 7) & 1))
         self._update()
 
     # ---- registers

@@ -6,7 +6,9 @@ import random
 
 import pytest
 
-from hypervisor.bus import Line
+from hypervisor.bus import Device, Line
+from hypervisor.bus.clock import ManualClock
+from hypervisor.devices.i8254 import I8254
 from hypervisor.devices.i8259 import I8259Pair
 from hypervisor.errors import DeviceError
 
@@ -296,6 +298,30 @@ def test_restore_brings_requests_back(pic: Pic) -> None:
     twin.write(SLAVE, 1, 0x20)
     twin.write(MASTER, 1, 0x20)
     assert not twin.pending()
+
+
+@pytest.mark.parametrize("pic_first", [True, False])
+def test_a_restored_board_gets_every_tick(pic_first: bool) -> None:
+    clock = ManualClock()
+
+    def board() -> tuple[Pic, I8254]:
+        pic = Pic(icw4=0x03)
+        return pic, I8254(pic.line(0), clock)
+
+    pic, pit = board()
+    for port, value in ((3, 0x36), (0, 0x9C), (0, 0x2E)):
+        pit.write(port, 1, value)
+    clock.advance(17_000_000)  # into the low half of the second period
+    while pic.pending():
+        pic.acknowledge()
+    new_pic, new_pit = board()
+    states: list[tuple[Device, object]] = [(new_pic, pic.state()), (new_pit, pit.state())]
+    for device, state in states if pic_first else reversed(states):
+        device.restore(state)
+    for _ in range(5):
+        clock.advance(10_000_000)
+        assert [pic.pending(), new_pic.pending()] == [True, True]
+        assert [pic.acknowledge(), new_pic.acknowledge()] == [0x20, 0x20]
 
 
 def test_reset_keeps_the_levels_of_the_wires(pic: Pic) -> None:
