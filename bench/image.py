@@ -1,0 +1,20 @@
+"""The microbenchmark image, assembled by the package's own assembler."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hypervisor.assembler import assemble_file
+
+SOURCE = Path(__file__).with_name("micro.asm")
+SUCCESS = 0x10 << 1 | 1
+"""Exit status after the image wrote 0x10 to the debug-exit port."""
+HALT = 15
+"""The test that does nothing but halt for good."""
+
+
+def build(directory: Path) -> Path:
+    """Write the image into ``directory``; returns its path."""
+    path = directory / "micro.bin"
+    path.write_bytes(assemble_file(SOURCE).code)
+    return path

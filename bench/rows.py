@@ -1,0 +1,117 @@
+"""What is measured, as data: each row with its work, its limit and its target."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final
+
+WALK_PAGES: Final = 2048
+"""Pages that one round of the TLB tests touches (micro.asm)."""
+SIEVED: Final = 65536
+"""Numbers that one round of the sieve covers (micro.asm)."""
+CALLS: Final = 21891
+"""Calls that one round of the call test takes: those of fib(20)."""
+
+
+@dataclass(frozen=True)
+class Bound:
+    """The most that a figure may be, and what we would like."""
+
+    limit: float
+    target: float | None = None
+
+    def __str__(self) -> str:
+        return f"{self.limit:g}" if self.target is None else f"{self.limit:g} ({self.target:g})"
+
+
+@dataclass(frozen=True)
+class Micro:
+    """A test of micro.asm, beside QEMU. Bounds are on our time divided by QEMU's."""
+
+    name: str
+    test: int
+    rounds: int
+    """N of the image."""
+    operations: int
+    """Operations in one round."""
+    bounds: dict[str, Bound]
+    """By clock."""
+    handler: str = ""
+    """A key of `bench.handlers.ATTACH`, or nothing."""
+    per_second: bool = False
+    """Show operations per second instead of the time of one."""
+    kind: str = field(default="micro", init=False)
+
+
+@dataclass(frozen=True)
+class Exit:
+    """A test of micro.asm that QEMU has no counterpart for. The bound is in microseconds for one exit."""
+
+    name: str
+    test: int
+    rounds: int
+    bound: Bound
+    handler: str
+    operations: int = field(default=1, init=False)
+    kind: str = field(default="exit", init=False)
+
+
+@dataclass(frozen=True)
+class Whole:
+    """Something measured as a whole; ``measure`` names a function of `bench.process`. The bound is in ``unit``."""
+
+    name: str
+    measure: str
+    unit: str
+    bound: Bound
+    kind: str = field(default="whole", init=False)
+
+
+@dataclass(frozen=True)
+class Linux:
+    """Linux from the start of the process to the end of its init, beside QEMU. The bound is a ratio."""
+
+    name: str
+    bounds: dict[str, Bound]
+    kind: str = field(default="linux", init=False)
+
+
+Row = Micro | Exit | Whole | Linux
+CLOCKS: Final = ("virtual", "wall")
+
+
+def _both(limit: float, target: float) -> dict[str, Bound]:
+    return {clock: Bound(limit, target) for clock in CLOCKS}
+
+
+_EVENT = _both(1.6, 1.0)
+_DEVICE = _both(1.5, 1.0)
+_COMPUTE = {"virtual": Bound(3.5, 2.0), "wall": Bound(2.2, 1.7)}
+_IN_ENGINE = Bound(0.15)
+_IN_PYTHON = Bound(5.0)
+
+ROWS: Final[tuple[Row, ...]] = (
+    Micro("syscall + sysret", 1, 4_000_000, 1, _EVENT),
+    Micro("page fault + iret", 2, 2_000_000, 1, _EVENT),
+    Micro("int 0x80 + iret", 3, 2_000_000, 1, _EVENT),
+    Micro("TLB miss", 4, 3_000, WALK_PAGES, _EVENT),
+    Micro("4 stores after a TLB miss", 5, 3_000, WALK_PAGES, _EVENT),
+    Micro("port write, compiled device", 6, 10_000_000, 1, _DEVICE, "port"),
+    Micro("MMIO read, compiled device", 7, 10_000_000, 1, _DEVICE, "mmio"),
+    Micro("timer interrupts, waiting in HLT", 8, 20_000, 1, _DEVICE, per_second=True),
+    Micro("timer interrupts, computing", 16, 20_000, 1, _DEVICE, per_second=True),
+    Micro("integer loop", 9, 100_000_000, 1, _COMPUTE),
+    Micro("sieve, one number", 10, 500, SIEVED, _COMPUTE),
+    Micro("call + return", 11, 2_000, CALLS, _COMPUTE),
+    Linux("Linux to READY", _both(1.3, 0.9)),
+    Exit("CPUID, compiled handler", 12, 5_000_000, _IN_ENGINE, "compiled cpuid"),
+    Exit("RDMSR, compiled handler", 13, 5_000_000, _IN_ENGINE, "compiled rdmsr"),
+    Exit("hypercall, compiled handler", 14, 5_000_000, _IN_ENGINE, "compiled hypercall"),
+    Exit("CPUID, Python handler", 12, 200_000, _IN_PYTHON, "python cpuid"),
+    Exit("RDMSR, Python handler", 13, 200_000, _IN_PYTHON, "python rdmsr"),
+    Exit("hypercall, Python handler", 14, 200_000, _IN_PYTHON, "python hypercall"),
+    Whole("hypervisor run hello, whole process", "run_hello", "s", Bound(1.0)),
+    Whole("import hypervisor", "import_package", "s", Bound(0.15)),
+    Whole("creating a VM in a running process", "create_vm", "ms", Bound(5.0)),
+    Whole("memory of an idle 64 MiB VM", "idle_memory", "MiB", Bound(6.0)),
+)
