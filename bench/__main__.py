@@ -18,7 +18,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m bench", description="Measure beside QEMU and write docs/benchmarks.md."
     )
-    parser.add_argument("--quick", action="store_true", help="a tenth of the work; the documents are left alone")
+    parser.add_argument("--quick", action="store_true", help="a quarter of the work; the documents are left alone")
     parser.add_argument(
         "--only", action="append", metavar="NAME", help="rows whose name has NAME in it; may be repeated"
     )

@@ -73,7 +73,7 @@ def markdown(figures: Sequence[Figures], repeat: int, quick: bool, peer: str) ->
         python=platform.python_version(),
         peer=peer,
         repeat=repeat,
-        quick=", with a tenth of the work (`--quick`)" if quick else "",
+        quick=", with a quarter of the work (`--quick`)" if quick else "",
         beside=_lines(figures, "micro", "linux"),
         exits=_lines(figures, "exit"),
         whole=_lines(figures, "whole"),
