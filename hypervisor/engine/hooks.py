@@ -139,9 +139,9 @@ def read_bytes(b, va, size):  # type: ignore[no-untyped-def]
     return _read(b, va, size)
 
 
-def write_bytes(b, va, size, value):  # type: ignore[no-untyped-def]
+def write_bytes(b, va, size, value, how):  # type: ignore[no-untyped-def]
     """`supervisor.write_bytes` by pointer."""
-    return _write(b, va, size, value)
+    return _write(b, va, size, value, how)
 
 
 def deliver(b, vector, error, kind, rip, inside):  # type: ignore[no-untyped-def]
@@ -203,6 +203,6 @@ ENTRIES = (
     (interrupt, "v(lul)"), (tlb, "B(llill)"), (read_port, "u(luil)"), (write_port, "v(luiul)"), (read_mmio, "l(llul)"),
     (write_mmio, "v(llull)"), (syscall, "v(ll)"), (sysenter, "v(ll)"), (block, "v(llul)"), (code, "v(llul)"), (run, "l(l)"),
     (event, "l(lllll)"), (exception, "l(lll)"), (complete, "l(ll)"), (enter_syscall, "l(ll)"), (enter_sysenter, "l(ll)"),
-    (sync, "l(l)"), (flush, "l(l)"), (written, "l(ll)"), (clock, "l(l)"), (walk, "l(llll)"), (read_bytes, "l(lll)"), (write_bytes, "l(llll)"), (deliver, "l(llllll)"), (decode, "l(l)"),
+    (sync, "l(l)"), (flush, "l(l)"), (written, "l(ll)"), (clock, "l(l)"), (walk, "l(llll)"), (read_bytes, "l(lll)"), (write_bytes, "l(lllll)"), (deliver, "l(llllll)"), (decode, "l(l)"),
 )  # fmt: skip
 """Functions and their C types: v void, l int64, i int32, u uint32, B uint8; result(arguments)."""

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from hypervisor.engine import block as b_
 from hypervisor.engine import layout as l_
-from hypervisor.engine.jit import kernel, ld32, ld64, st32, st64
+from hypervisor.engine.jit import kernel, ld32, ld64, s64, st16, st32, st64
 from hypervisor.engine.kernels.access import read_flags, sync_hflags, write_flags
 from hypervisor.engine.kernels.far import read_bytes, write_bytes
-from hypervisor.engine.kernels.supervisor import clear, nested
+from hypervisor.engine.kernels.supervisor import IMPLICIT, both_pages, clear, direct, nested
 
 _ENV, _CR, _EIP, _HFLAGS, _EFER, _REGS = b_.ENV, l_.CR, l_.EIP, l_.HFLAGS, l_.EFER, l_.REGS
 _IDT_BASE, _IDT_LIMIT = l_.IDT + l_.SEG_BASE, l_.IDT + l_.SEG_LIMIT
@@ -24,7 +24,7 @@ _BASE, _LIMIT, _FLAGS = l_.SEG_BASE, l_.SEG_LIMIT, l_.SEG_FLAGS
 _N_VECTOR, _N_ERROR, _N_ADDRESS, _N_COUNT, _CHAIN = b_.N_VECTOR, b_.N_ERROR, b_.N_ADDRESS, b_.N_COUNT, b_.CHAIN
 _W_VECTOR, _W_ERROR, _W_LEVEL, _CHAIN_ENTRIES = b_.W_VECTOR, b_.W_ERROR, b_.W_LEVEL, b_.CHAIN_ENTRIES
 _RSP = 32
-_EVENT_RIP = b_.EVENT_RIP
+_EVENT_RIP, _EFLAGS = b_.EVENT_RIP, l_.EFLAGS
 
 EXCEPTION, SOFTWARE, EXTERNAL, PRIVILEGED = 0, 1, 2, 3
 """Where an event comes from. INT1 is PRIVILEGED: its gate's DPL is not checked. INT3 and INTO are SOFTWARE | 4 (no IOPL check)."""
@@ -105,31 +105,87 @@ def mark_accessed(b, selector, d):  # type: ignore[no-untyped-def]
         env = ld64(b + _ENV)
         base = ld64(env + _LDT_BASE) if selector & 4 else ld64(env + _GDT_BASE)
         at = base + (selector & 0xFFF8) + 5
-        write_bytes(b, at, 1, ((d >> 40) & 0xFF) | 1)
+        write_bytes(b, at, 1, ((d >> 40) & 0xFF) | 1, IMPLICIT)
     return 0
 
 
 @kernel
-def _push(b, base, sp, mask, size, value):  # type: ignore[no-untyped-def]
-    """Push one item; the new stack pointer. ``mask`` is the stack's width (-1 for 64 bits)."""
-    sp = (sp - size) & mask if mask != -1 else sp - size
-    write_bytes(b, base + sp, size, value)
+def _rights(b, cpl):  # type: ignore[no-untyped-def]
+    """How the handler's stack is accessed: with the rights of the handler, explicitly, so that AC opens user pages under SMAP."""
+    return 1 if cpl == 3 else (4 if (ld64(ld64(b + _ENV) + _EFLAGS) >> 18) & 1 else 0)
+
+
+@kernel
+def _push(b, base, sp, mask, size, value, how, delta):  # type: ignore[no-untyped-def]
+    """Push 2 or 4 bytes on a legacy stack; the new stack pointer. ``mask`` is the stack's width, ``delta`` from `direct`, or 0."""
+    sp = (sp - size) & mask
+    at = (base + sp) & 0xFFFFFFFF
+    if delta == 0:
+        write_bytes(b, at, size, value, how)
+    elif size == 4:
+        st32(at + delta, value)
+    else:
+        st16(at + delta, value)
     return sp
+
+
+@kernel
+def _push64(b, sp, value, how, delta):  # type: ignore[no-untyped-def]
+    """Push 8 bytes in long mode."""
+    sp -= 8
+    if delta == 0:
+        write_bytes(b, sp, 8, value, how)
+    else:
+        st64(sp + delta, value)
+    return sp
+
+
+@kernel
+def _room(flags, limit, pointer, mask, size, count):  # type: ignore[no-untyped-def]
+    """Whether ``count`` pushes of ``size`` bytes from ``pointer`` stay inside a stack segment (APM volume 2, 4.12)."""
+    expand_down = (flags >> 8) & 0xC == 4
+    pointer &= mask
+    if expand_down == 0 and pointer >= size * count and pointer - 1 <= limit:
+        return True
+    last = 0xFFFFFFFF if (flags >> 22) & 1 else 0xFFFF
+    for _ in range(count):
+        pointer = (pointer - size) & mask
+        if expand_down:
+            if pointer <= limit or pointer + size - 1 > last:
+                return False
+        elif pointer + size - 1 > limit:
+            return False
+    return True
+
+
+@kernel
+def _straight(b, base, top, mask, bytes_, how):  # type: ignore[no-untyped-def]
+    """`direct` for the frame below ``top`` on a legacy stack, if it lies in one piece."""
+    top &= mask
+    low = (base + top - bytes_) & 0xFFFFFFFF
+    if top < bytes_ or low + bytes_ > 0xFFFFFFFF:
+        return 0
+    return direct(b, low, bytes_, how)
 
 
 @kernel
 def _deliver_real(b, vector, inside):  # type: ignore[no-untyped-def]
     env = ld64(b + _ENV)
     if vector * 4 + 3 > ld32(env + _IDT_LIMIT):
-        return nested(b, 13, vector * 8 + 2)
+        return nested(b, 13, 0)  # real mode has no error codes
     entry = read_bytes(b, ld64(env + _IDT_BASE) + vector * 4, 4)
+    if ld64(b + _N_VECTOR) >= 0:
+        return 0
     flags = read_flags(b, inside)
     base, sp = ld64(env + _SS + _BASE), ld64(env + _RSP)
     mask = 0xFFFFFFFF if (ld32(env + _SS + _FLAGS) >> 22) & 1 else 0xFFFF
-    top = sp & mask
-    top = _push(b, base, top, mask, 2, flags)
-    top = _push(b, base, top, mask, 2, ld32(env + _CS))
-    top = _push(b, base, top, mask, 2, ld64(b + _EVENT_RIP))
+    if not _room(ld32(env + _SS + _FLAGS), ld32(env + _SS + _LIMIT), sp, mask, 2, 3):
+        return nested(b, 12, 0)
+    if entry & 0xFFFF > ld32(env + _CS + _LIMIT):
+        return nested(b, 13, 0)
+    top = _push(b, base, sp & mask, mask, 2, flags, 0, 0)
+    top = _push(b, base, top, mask, 2, ld32(env + _CS), 0, 0)
+    top = _push(b, base, top, mask, 2, ld64(b + _EVENT_RIP), 0, 0)
     if ld64(b + _N_VECTOR) >= 0:
         return 0
     st64(env + _RSP, (sp & ~mask) | top)
@@ -178,8 +234,11 @@ def _deliver_long(b, vector, error, kind, inside):  # type: ignore[no-untyped-de
     idt_error = vector * 8 + 2 + ext
     if vector * 16 + 15 > ld32(env + _IDT_LIMIT):
         return nested(b, 13, idt_error)
-    low = read_bytes(b, ld64(env + _IDT_BASE) + vector * 16, 8)
-    high = read_bytes(b, ld64(env + _IDT_BASE) + vector * 16 + 8, 8)
+    at = ld64(env + _IDT_BASE) + vector * 16
+    if at & 0xFFF > 4080:
+        both_pages(b, at, 0, IMPLICIT)
+    low = read_bytes(b, at, 8)
+    high = read_bytes(b, at + 8, 8)
     if ld64(b + _N_VECTOR) >= 0:
         return 0
     gate = (low >> 40) & 0x1F
@@ -194,7 +253,7 @@ def _deliver_long(b, vector, error, kind, inside):  # type: ignore[no-untyped-de
     d = _code_segment(b, selector, cpl, ext, 1)
     if d == 0:
         return 0
-    target = (low & 0xFFFF) | ((low >> 32) & 0xFFFF0000) | (high << 32)
+    target = s64((low & 0xFFFF) | ((low >> 32) & 0xFFFF0000) | (high << 32))
     dpl = (d >> 45) & 3
     if (d >> 42) & 1:
         dpl = cpl
@@ -209,19 +268,23 @@ def _deliver_long(b, vector, error, kind, inside):  # type: ignore[no-untyped-de
         sp = read_bytes(b, ld64(env + _TR_BASE) + offset, 8)
         if ld64(b + _N_VECTOR) >= 0:
             return 0
-    if not _canonical(sp):
+    sp &= ~15
+    coded = kind & 3 == 0 and has_error(vector)
+    frame = 48 if coded else 40
+    if not (_canonical(sp - 8) and _canonical(sp - frame)):
         return nested(b, 12, ext)
     if not _canonical(target):
         return nested(b, 13, ext)
     flags = read_flags(b, inside)
-    sp &= ~15
-    sp = _push(b, 0, sp, -1, 8, ss)
-    sp = _push(b, 0, sp, -1, 8, rsp)
-    sp = _push(b, 0, sp, -1, 8, _flags_image(flags, vector, kind))
-    sp = _push(b, 0, sp, -1, 8, ld32(env + _CS))
-    sp = _push(b, 0, sp, -1, 8, ld64(b + _EVENT_RIP))
-    if kind & 3 == 0 and has_error(vector):
-        sp = _push(b, 0, sp, -1, 8, error)
+    how = _rights(b, dpl)
+    delta = direct(b, sp - frame, frame, how)
+    sp = _push64(b, sp, ss, how, delta)
+    sp = _push64(b, sp, rsp, how, delta)
+    sp = _push64(b, sp, _flags_image(flags, vector, kind), how, delta)
+    sp = _push64(b, sp, ld32(env + _CS), how, delta)
+    sp = _push64(b, sp, ld64(b + _EVENT_RIP), how, delta)
+    if coded:
+        sp = _push64(b, sp, error, how, delta)
     mark_accessed(b, selector, d)
     if ld64(b + _N_VECTOR) >= 0:
         return 0
@@ -245,13 +308,13 @@ def _stack_segment(b, ss, dpl, ext):  # type: ignore[no-untyped-def]
     if ss & 0xFFFC == 0:
         nested(b, 10, ext)
         return 0
-    if not within_table(b, ss):
+    if ss & 3 != dpl or not within_table(b, ss):
         nested(b, 10, error)
         return 0
     d = descriptor(b, ss)
     if ld64(b + _N_VECTOR) >= 0:
         return 0
-    if ss & 3 != dpl or (d >> 45) & 3 != dpl or (d >> 43) & 3 != 2 or (d >> 41) & 1 == 0:
+    if (d >> 45) & 3 != dpl or (d >> 43) & 3 != 2 or (d >> 41) & 1 == 0:
         nested(b, 10, error)
         return 0
     if (d >> 47) & 1 == 0:
@@ -305,40 +368,47 @@ def _deliver_protected(b, vector, error, kind, inside):  # type: ignore[no-untyp
         if tss32:
             if 4 + 8 * dpl + 5 > ld32(env + _TR_LIMIT):
                 return nested(b, 10, (ld32(env + _TR) & 0xFFFC) | ext)
-            sp = read_bytes(b, ld64(env + _TR_BASE) + 4 + 8 * dpl, 4)
-            ss = read_bytes(b, ld64(env + _TR_BASE) + 8 + 8 * dpl, 2)
+            pair = read_bytes(b, ld64(env + _TR_BASE) + 4 + 8 * dpl, 6)
+            sp, ss = pair & 0xFFFFFFFF, pair >> 32
         else:
             if 2 + 4 * dpl + 3 > ld32(env + _TR_LIMIT):
                 return nested(b, 10, (ld32(env + _TR) & 0xFFFC) | ext)
-            sp = read_bytes(b, ld64(env + _TR_BASE) + 2 + 4 * dpl, 2)
-            ss = read_bytes(b, ld64(env + _TR_BASE) + 4 + 4 * dpl, 2)
+            pair = read_bytes(b, ld64(env + _TR_BASE) + 2 + 4 * dpl, 4)
+            sp, ss = pair & 0xFFFF, pair >> 16
         if ld64(b + _N_VECTOR) >= 0:
             return 0
         sd = _stack_segment(b, ss, dpl, ext)
         if sd == 0:
             return 0
         base = descriptor_base(sd)
-        mask = 0xFFFFFFFF if (sd >> 54) & 1 else 0xFFFF
+        stack_flags, limit = (sd >> 32) & 0xFFFFFFFF, descriptor_limit(sd)
     else:
         sp = esp
         base = ld64(env + _SS + _BASE)
-        mask = 0xFFFFFFFF if (ld32(env + _SS + _FLAGS) >> 22) & 1 else 0xFFFF
+        stack_flags, limit = ld32(env + _SS + _FLAGS), ld32(env + _SS + _LIMIT)
+    mask = 0xFFFFFFFF if (stack_flags >> 22) & 1 else 0xFFFF
+    coded = kind & 3 == 0 and has_error(vector)
+    items = 3 + (1 if coded else 0) + (2 if dpl < cpl else 0) + (4 if vm else 0)
+    if not _room(stack_flags, limit, sp, mask, size, items):
+        return nested(b, 12, (ss & 0xFFFC) | ext)
     if target > descriptor_limit(d):
         return nested(b, 13, ext)
+    how = _rights(b, dpl)
+    delta = _straight(b, base, sp, mask, size * items, how)
     top = sp & mask
     if vm:
-        top = _push(b, base, top, mask, size, ld32(env + _GS))
-        top = _push(b, base, top, mask, size, ld32(env + _FS))
-        top = _push(b, base, top, mask, size, ld32(env + _DS))
-        top = _push(b, base, top, mask, size, ld32(env + _ES))
+        top = _push(b, base, top, mask, size, ld32(env + _GS), how, delta)
+        top = _push(b, base, top, mask, size, ld32(env + _FS), how, delta)
+        top = _push(b, base, top, mask, size, ld32(env + _DS), how, delta)
+        top = _push(b, base, top, mask, size, ld32(env + _ES), how, delta)
     if dpl < cpl:
-        top = _push(b, base, top, mask, size, old_ss)
-        top = _push(b, base, top, mask, size, esp)
-    top = _push(b, base, top, mask, size, _flags_image(flags, vector, kind))
-    top = _push(b, base, top, mask, size, ld32(env + _CS))
-    top = _push(b, base, top, mask, size, ld64(b + _EVENT_RIP))
-    if kind & 3 == 0 and has_error(vector):
-        top = _push(b, base, top, mask, size, error)
+        top = _push(b, base, top, mask, size, old_ss, how, delta)
+        top = _push(b, base, top, mask, size, esp, how, delta)
+    top = _push(b, base, top, mask, size, _flags_image(flags, vector, kind), how, delta)
+    top = _push(b, base, top, mask, size, ld32(env + _CS), how, delta)
+    top = _push(b, base, top, mask, size, ld64(b + _EVENT_RIP), how, delta)
+    if coded:
+        top = _push(b, base, top, mask, size, error, how, delta)
     mark_accessed(b, selector, d)
     if dpl < cpl:
         mark_accessed(b, ss, sd)

@@ -6,7 +6,7 @@ Uncompiled, these are direct calls (the pointer words hold nothing).
 from __future__ import annotations
 
 from hypervisor.engine import block as b_
-from hypervisor.engine.jit import COMPILED, call1, call3, call4, call6, kernel, ld64
+from hypervisor.engine.jit import COMPILED, call1, call3, call4, call5, call6, kernel, ld64
 
 _F_WALK, _F_READ, _F_WRITE, _F_DELIVER, _F_DECODE = b_.F_WALK, b_.F_READ, b_.F_WRITE, b_.F_DELIVER, b_.F_DECODE
 
@@ -23,9 +23,9 @@ if COMPILED:
         return call3(ld64(b + _F_READ), b, va, size)
 
     @kernel
-    def write_bytes(b, va, size, value):  # type: ignore[no-untyped-def]
+    def write_bytes(b, va, size, value, how):  # type: ignore[no-untyped-def]
         """See `supervisor.write_bytes`."""
-        return call4(ld64(b + _F_WRITE), b, va, size, value)
+        return call5(ld64(b + _F_WRITE), b, va, size, value, how)
 
     @kernel
     def deliver(b, vector, error, kind, rip, inside):  # type: ignore[no-untyped-def]
@@ -52,11 +52,11 @@ else:
 
         return supervisor.read_bytes(b, va, size)
 
-    def write_bytes(b: int, va: int, size: int, value: int) -> Any:
+    def write_bytes(b: int, va: int, size: int, value: int, how: int) -> Any:
         """See `supervisor.write_bytes`."""
         from hypervisor.engine.kernels import supervisor
 
-        return supervisor.write_bytes(b, va, size, value)
+        return supervisor.write_bytes(b, va, size, value, how)
 
     def deliver(b: int, vector: int, error: int, kind: int, rip: int, inside: int) -> Any:
         """See `events.deliver`."""

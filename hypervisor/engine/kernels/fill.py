@@ -21,7 +21,7 @@ _W_VECTOR, _W_ERROR, _W_PERM, _W_SHIFT = b_.W_VECTOR, b_.W_ERROR, b_.W_PERM, b_.
 _C_FILLS, _C_FLIPS, _ALIAS, _MAP, _MAP_PAGES, _A20 = b_.C_FILLS, b_.C_FLIPS, b_.ALIAS, b_.MAP, b_.MAP_PAGES, b_.A20
 _RAM_BIT, _WRITE_BIT, _CODE_BIT = b_.MAP_RAM, b_.MAP_WRITE, b_.MAP_CODE
 _TRAP_READ, _TRAP_WRITE, _TRAP_EXECUTE = b_.MAP_TRAP_READ, b_.MAP_TRAP_WRITE, b_.MAP_TRAP_EXECUTE
-_MMIO_BASE, _ONES_PAGE = b_.MMIO_BASE, b_.ONES_PAGE
+_MMIO_BASE, _ONES_PAGE, _VIRTUAL, _VIRTUAL_COUNT = b_.MMIO_BASE, b_.ONES_PAGE, b_.VIRTUAL, b_.VIRTUAL_COUNT
 _D_OPCODE, _D_MODRM, _D_EA = b_.D_OPCODE, b_.D_MODRM, b_.D_EA
 _GDT, _LDT, _TR, _BASE, _LIMIT = l_.GDT, l_.LDT, l_.TR, l_.SEG_BASE, l_.SEG_LIMIT
 _CR2 = l_.CR + 16
@@ -57,6 +57,19 @@ def _loads_descriptor(b, va):  # type: ignore[no-untyped-def]
         return False
     operand = ld64(b + _D_EA)
     return not (operand != 0 and (operand & ~0xFFF) == va)
+
+
+@kernel
+def _watch(b, va, trap, gpa):  # type: ignore[no-untyped-def]
+    """Whether the page ``va`` is watched for this kind of access; the row remembers where the page lies."""
+    row = ld64(b + _VIRTUAL)
+    for _ in range(ld64(b + _VIRTUAL_COUNT)):
+        if va >= ld64(row) and va < ld64(row + 8) and ld64(row + 16) & trap:
+            st64(row + 24, gpa & ~0xFFF)
+            st64(row + 32, va)
+            return 1
+        row += 40
+    return 0
 
 
 @kernel
@@ -98,9 +111,12 @@ def fill(b, va, kind, result):  # type: ignore[no-untyped-def]
     if page < ld64(b + _MAP_PAGES):
         word = ld64(ld64(b + _MAP) + 8 * page)
     trap = _TRAP_EXECUTE if access == 2 else (_TRAP_WRITE if access == 1 else _TRAP_READ)
-    if word & _RAM_BIT == 0 or word & trap or (access == 1 and word & _WRITE_BIT == 0):
+    watched = 0
+    if ld64(b + _VIRTUAL_COUNT):
+        watched = _watch(b, va, trap, gpa)
+    if word & _RAM_BIT == 0 or word & trap or watched or (access == 1 and word & _WRITE_BIT == 0):
         if access == 2:
-            if word & trap:
+            if word & trap or watched:
                 st64(b + _FAULT, -2)
                 st64(b + _FAULT_ADDRESS, gpa & ~0xFFF)
                 return 0
@@ -115,6 +131,8 @@ def fill(b, va, kind, result):  # type: ignore[no-untyped-def]
             st64(ld64(b + _MAP) + 8 * page, word | _CODE_BIT)
             st64(b + _C_FLIPS, ld64(b + _C_FLIPS) + 1)
             flush_tlb(b)
+        if ld64(b + _VIRTUAL_COUNT) and _watch(b, va, _TRAP_READ, gpa):
+            word |= _TRAP_READ
         perm &= 5 if word & _TRAP_READ == 0 else 4
     else:
         if access == 1 and word & _CODE_BIT:
@@ -123,6 +141,11 @@ def fill(b, va, kind, result):  # type: ignore[no-untyped-def]
             st64(b + _C_FLIPS, ld64(b + _C_FLIPS) + 1)
             flush_tlb(b)
         perm &= 3
+        if ld64(b + _VIRTUAL_COUNT):
+            if _watch(b, va, _TRAP_WRITE, gpa):
+                perm &= 1
+            if _watch(b, va, _TRAP_READ, gpa):
+                perm &= 2
         if word & _CODE_BIT or word & _WRITE_BIT == 0 or word & _TRAP_WRITE:
             perm &= 1
         if word & _TRAP_READ:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypervisor.engine import block as b_
 from hypervisor.engine import layout as l_
 from hypervisor.engine.jit import kernel, ld32, ld64, st32, st64
-from hypervisor.engine.kernels.access import host_address, written
+from hypervisor.engine.kernels.access import host_address, page_word, written
 
 _ENV, _CR, _EFER = b_.ENV, l_.CR, l_.EFER
 _W_VECTOR, _W_ERROR, _W_PERM, _W_SHIFT, _W_LEVEL = b_.W_VECTOR, b_.W_ERROR, b_.W_PERM, b_.W_SHIFT, b_.W_LEVEL
@@ -21,6 +21,8 @@ _RESERVED_HIGH = 0x000FFF0000000000  # bits 51:40, MAXPHYADDR = 40
 _RESERVED_PAE = 0x7FFFFF0000000000  # bits 62:40
 _NX = -(1 << 63)
 _ACCESSED, _DIRTY, _LARGE = 0x20, 0x40, 0x80
+_AMD_BIT8 = 0x100  # must be zero in a PML4 entry, and in a PDP entry that is not a page (APM volume 2, 5.3.3); Intel ignores it
+_MAP_WRITE = b_.MAP_WRITE
 
 
 @kernel
@@ -28,6 +30,16 @@ def _fault(b, vector, error):  # type: ignore[no-untyped-def]
     st64(b + _W_VECTOR, vector)
     st64(b + _W_ERROR, error)
     return -1
+
+
+@kernel
+def _mark(b, gpa, bits):  # type: ignore[no-untyped-def]
+    """Set accessed and dirty bits in the entry at ``gpa``. Tables in read-only memory stay as they are."""
+    if page_word(b, gpa) & _MAP_WRITE:
+        where = host_address(b, gpa)
+        st32(where, ld32(where) | bits)
+        written(b, gpa)
+    return 0
 
 
 @kernel
@@ -74,7 +86,9 @@ def walk(b, va, access, how):  # type: ignore[no-untyped-def]
     size = 8 if pae else 4
     index_mask = 0x1FF if pae else 0x3FF
     step = 9 if pae else 10
-    a0, a1, a2, a3 = 0, 0, 0, 0  # host addresses of the entries used, to set their accessed bits at the end
+    # host and guest-physical addresses of the entries used, to set their accessed bits at the end
+    a1, a2, a3 = 0, 0, 0
+    g1, g2, g3 = 0, 0, 0
     entry = 0
     where = 0
     level = 0
@@ -98,13 +112,15 @@ def walk(b, va, access, how):  # type: ignore[no-untyped-def]
             if nxe == 0:
                 reserved |= _NX
             if shift == 39:
-                reserved |= _LARGE
+                reserved |= _LARGE | _AMD_BIT8
             elif shift == 30:
                 if long_mode == 0:
                     reserved |= 0x1E6 | _NX
                 elif entry & _LARGE:
                     leaf = True
                     reserved |= 0x3FFFE000
+                else:
+                    reserved |= _AMD_BIT8
             elif shift == 21 and entry & _LARGE:
                 leaf = True
                 reserved |= 0x1FE000
@@ -122,9 +138,9 @@ def walk(b, va, access, how):  # type: ignore[no-untyped-def]
         if leaf:
             break
         if not (shift == 30 and long_mode == 0 and pae):
-            a3 = a2
-            a2 = a1
-            a1 = where
+            a3, g3 = a2, g2
+            a2, g2 = a1, g1
+            a1, g1 = where, gpa
         table = entry & _ADDRESS if pae else entry & 0xFFFFF000
         shift -= step
         level += 1
@@ -146,23 +162,21 @@ def walk(b, va, access, how):  # type: ignore[no-untyped-def]
     st64(b + _W_SHIFT, shift)
     if how & 8 == 0:
         if a1 and ld32(a1) & _ACCESSED == 0:
-            st32(a1, ld32(a1) | _ACCESSED)
+            _mark(b, g1, _ACCESSED)
         if a2 and ld32(a2) & _ACCESSED == 0:
-            st32(a2, ld32(a2) | _ACCESSED)
+            _mark(b, g2, _ACCESSED)
         if a3 and ld32(a3) & _ACCESSED == 0:
-            st32(a3, ld32(a3) | _ACCESSED)
+            _mark(b, g3, _ACCESSED)
         bits = _ACCESSED | (_DIRTY if access == 1 else 0)
         if entry & bits != bits:
             entry |= bits
-            if where:
-                st32(where, ld32(where) | bits)
-                written(b, gpa)
+            _mark(b, gpa, bits)
     if entry & _DIRTY == 0:
         perm &= ~2  # the first store must come back here to set the dirty bit
     st64(b + _W_PERM, perm)
-    a0 = (1 << shift) - 1
+    offset = (1 << shift) - 1
     if pae:
-        return (entry & _ADDRESS & ~a0) | (va & a0)
+        return (entry & _ADDRESS & ~offset) | (va & offset)
     if shift == 22:
-        return (entry & 0xFFC00000) | ((entry >> 13) & 0xFF) << 32 | (va & a0)
-    return (entry & 0xFFFFF000) | (va & a0)
+        return (entry & 0xFFC00000) | ((entry >> 13) & 0xFF) << 32 | (va & offset)
+    return (entry & 0xFFFFF000) | (va & offset)

@@ -1,4 +1,4 @@
-"""Accesses that the CPU makes by itself, at supervisor privilege, through the guest's page tables: descriptors and event stacks.
+"""Accesses that the CPU makes by itself through the guest's page tables: descriptors, at supervisor privilege, and event stacks.
 
 A fault sets N_VECTOR (and N_ERROR, N_ADDRESS); the caller looks after a group of accesses. After a fault nothing more is read or
 written until `clear`.
@@ -16,7 +16,9 @@ _ENV, _HFLAGS = b_.ENV, l_.HFLAGS
 _W_VECTOR, _W_ERROR = b_.W_VECTOR, b_.W_ERROR
 _N_VECTOR, _N_ERROR, _N_ADDRESS = b_.N_VECTOR, b_.N_ERROR, b_.N_ADDRESS
 _MAP_WRITE, _MAP_CODE = b_.MAP_WRITE, b_.MAP_CODE
-_IMPLICIT = 2
+IMPLICIT = 2
+"""`paging.walk`'s way of accessing descriptor tables and the TSS."""
+_PEEK = 8
 
 
 @kernel
@@ -37,10 +39,10 @@ def clear(b):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _resolve(b, va, access):  # type: ignore[no-untyped-def]
+def _resolve(b, va, access, how):  # type: ignore[no-untyped-def]
     if ld64(b + _N_VECTOR) >= 0:
         return -1
-    gpa = walk(b, va, access, _IMPLICIT)
+    gpa = walk(b, va, access, how)
     if ld64(b + _W_VECTOR) >= 0:
         st64(b + _N_VECTOR, ld64(b + _W_VECTOR))
         st64(b + _N_ERROR, ld64(b + _W_ERROR))
@@ -57,13 +59,21 @@ def _wrap(b, va):  # type: ignore[no-untyped-def]
 
 
 @kernel
+def both_pages(b, va, access, how):  # type: ignore[no-untyped-def]
+    """Look at both pages of an access that crosses a border, before the first gets its accessed bit."""
+    _resolve(b, va, access, how | _PEEK)
+    _resolve(b, _wrap(b, (va & ~0xFFF) + 4096), access, how | _PEEK)
+    return 0
+
+
+@kernel
 def read_bytes(b, va, size):  # type: ignore[no-untyped-def]
-    """Read 1 to 8 bytes, little-endian, zero-extended; a value read from where there is no memory is all ones."""
+    """Read 1, 2, 4, 6 or 8 bytes, little-endian, zero-extended; a value read from where there is no memory is all ones."""
     va = _wrap(b, va)
-    gpa = _resolve(b, va, 0)
-    if gpa == -1 and ld64(b + _N_VECTOR) >= 0:
-        return 0
     if (va & 0xFFF) + size <= 4096:
+        gpa = _resolve(b, va, 0, IMPLICIT)
+        if ld64(b + _N_VECTOR) >= 0:
+            return 0
         where = host_address(b, gpa)
         if where == 0:
             return -1 if size == 8 else (1 << (8 * size)) - 1
@@ -71,13 +81,15 @@ def read_bytes(b, va, size):  # type: ignore[no-untyped-def]
             return ld64(where)
         if size == 4:
             return ld32(where)
+        if size == 6:
+            return ld32(where) | ld16(where + 4) << 32
         if size == 2:
             return ld16(where)
         return ld8(where)
+    both_pages(b, va, 0, IMPLICIT)
     value = 0
     for i in range(size):
-        at = _wrap(b, va + i)
-        gpa = _resolve(b, at, 0)
+        gpa = _resolve(b, _wrap(b, va + i), 0, IMPLICIT)
         if ld64(b + _N_VECTOR) >= 0:
             return 0
         where = host_address(b, gpa)
@@ -107,18 +119,35 @@ def _store(b, gpa, size, value):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def write_bytes(b, va, size, value):  # type: ignore[no-untyped-def]
-    """Write 1, 2, 4 or 8 bytes, little-endian."""
+def write_bytes(b, va, size, value, how):  # type: ignore[no-untyped-def]
+    """Write 1, 2, 4 or 8 bytes, little-endian, accessing the page as ``how`` says (see `paging.walk`)."""
     va = _wrap(b, va)
-    gpa = _resolve(b, va, 1)
-    if ld64(b + _N_VECTOR) >= 0:
-        return 0
     if (va & 0xFFF) + size <= 4096:
+        gpa = _resolve(b, va, 1, how)
+        if ld64(b + _N_VECTOR) >= 0:
+            return 0
         return _store(b, gpa, size, value)
-    _resolve(b, _wrap(b, va + size - 1), 1)
-    if ld64(b + _N_VECTOR) >= 0:
-        return 0
+    both_pages(b, va, 1, how)
     for i in range(size):
-        gpa = _resolve(b, _wrap(b, va + i), 1)
+        gpa = _resolve(b, _wrap(b, va + i), 1, how)
+        if ld64(b + _N_VECTOR) >= 0:
+            return 0
         _store(b, gpa, 1, (value >> (8 * i)) & 0xFF)
     return 0
+
+
+@kernel
+def direct(b, va, size, how):  # type: ignore[no-untyped-def]
+    """What to add to a linear address to store ``size`` bytes at ``va`` without further checks, or 0 where that cannot be.
+
+    It cannot where the bytes lie in two pages, or not in plain memory without translated code, or where the access would fault.
+    """
+    if (va & 0xFFF) + size > 4096:
+        return 0
+    gpa = walk(b, va, 1, how)
+    if ld64(b + _W_VECTOR) >= 0:
+        return 0
+    word = page_word(b, gpa)
+    if word & (_MAP_WRITE | _MAP_CODE) != _MAP_WRITE:
+        return 0
+    return host_address(b, gpa) - va
