@@ -81,6 +81,8 @@ CPUID_COUNT = _word("cpuid_count")
 C_CPUID = _word("c_cpuid")  # compiled handlers by kind, 0 = none
 C_RDMSR = _word("c_rdmsr")
 C_HYPERCALL = _word("c_hypercall")
+VIRTUAL = _word("virtual")  # address of rows (start, end, MAP_TRAP bits, guest-physical page, linear page): watched addresses
+VIRTUAL_COUNT = _word("virtual_count")
 WALL = _word("wall")  # 1: the clock follows the host
 F_CLOCK = _word("f_clock")  # clock_gettime
 WALL_BASE = _word("wall_base")

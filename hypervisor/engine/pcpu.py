@@ -18,6 +18,7 @@ from hypervisor.engine import layout
 from hypervisor.engine.compiler import code
 from hypervisor.engine.native import native
 from hypervisor.engine.state import State
+from hypervisor.engine.tables import GuestTables
 from hypervisor.errors import EngineError, InternalError
 
 _CONTROL = 1 << 40  # host-physical address of the pCPU's own pages, out of every guest's reach
@@ -136,6 +137,9 @@ class PCpu:
         put(b.ONES_PAGE, ones_page)
         self._bloom = (ctypes.c_int64 * (b.BLOOM_BITS // 64))()
         put(b.ALIAS, ctypes.addressof(self._bloom))
+        self._nothing = GuestTables(0)
+        for offset, value in self._nothing.words().items():
+            put(offset, value)
         put(b.FAULT, -1)
         put(b.SKIP, -1)
         put(b.NEXT, 1)
@@ -237,6 +241,14 @@ class PCpu:
     def new_vcpu(self) -> VcpuState:
         """A vCPU in guest mode whose registers are still to be set."""
         return VcpuState(self.template)
+
+    def bind(self, tables: GuestTables) -> None:
+        """Use a VM's map and trap tables from now on."""
+        for offset, value in tables.words().items():
+            self.words[offset >> 3] = value
+        self.set_intercepts(tables.intercepts, tables.cr_read, tables.cr_write)
+        self.trap_execution(tables.execute)
+        self.flush()
 
     def load(self, vcpu: VcpuState) -> None:
         """Make this vCPU the one that runs; its registers are then the live ones."""

@@ -118,6 +118,10 @@ class State:
         self._dwords[(at + layout.SEG_FLAGS) >> 2] = (attributes & 0xFF) << 8 | (attributes & 0xF00) << 12
         self.dirty = True
 
+    def set_base(self, name: str, base: int) -> None:
+        """Write a segment's hidden base only, as WRMSR of FS_BASE does."""
+        self._words[(SEGMENTS[name] + layout.SEG_BASE) >> 3] = base & _MASK64
+
     def table(self, name: str) -> Table:
         """``gdtr`` or ``idtr``."""
         at = layout.GDT if name == "gdtr" else layout.IDT

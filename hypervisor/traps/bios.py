@@ -20,6 +20,7 @@ from contextlib import suppress
 from typing import Any
 
 from hypervisor.bus import Dma
+from hypervisor.core import HANDLED, PASS, stop
 from hypervisor.errors import GuestFault
 from hypervisor.traps.bios_bda import Bda
 from hypervisor.traps.bios_call import CF, DONE, UNSERVED, WAIT, Call, Outcome, Ports, Stop, Vm
@@ -97,23 +98,21 @@ class Bios:
 
     def handle(self, vcpu: Any, exit: Any) -> Any:
         """The hypercall handler."""
-        import hypervisor as hv
-
         if vcpu.cr0 & CR0_PE and not vcpu.rflags & RFLAGS_VM:
-            return hv.PASS
+            return PASS
         address = vcpu.cs.base + (vcpu.rip & 0xFFFF)
         if address == BASE + KEYBOARD_CALL:
             self.keyboard.scan_code(vcpu.al)
-            return hv.HANDLED
+            return HANDLED
         vector = vector_of(address)
         if vector is None:
-            return hv.PASS
+            return PASS
         outcome = self.serve(Call(vcpu, vector))
         if isinstance(outcome, Stop):
-            return hv.stop(outcome.text)
+            return stop(outcome.text)
         # The live CF is the stub's: IRET gives the caller its own back.
         vcpu.rflags = vcpu.rflags & ~CF | (CF if outcome is WAIT else 0)
-        return hv.HANDLED
+        return HANDLED
 
     def serve(self, call: Call) -> Outcome:
         """Do what interrupt ``call.vector`` asks for."""

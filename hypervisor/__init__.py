@@ -1,0 +1,73 @@
+"""A type-1-style hypervisor as a Python library: unmodified x86 guests under Python trap handlers.
+
+The public face of the package. Names are loaded when they are first used, so that ``import hypervisor`` stays cheap.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hypervisor._face import Host as Host
+    from hypervisor._face import boot as boot
+    from hypervisor._face import run_asm as run_asm
+    from hypervisor.core import HANDLED as HANDLED
+    from hypervisor.core import PASS as PASS
+    from hypervisor.core import RETRY as RETRY
+    from hypervisor.core import VM as VM
+    from hypervisor.core import Exit as Exit
+    from hypervisor.core import Reason as Reason
+    from hypervisor.core import RunResult as RunResult
+    from hypervisor.core import Vcpu as Vcpu
+    from hypervisor.core import Verdict as Verdict
+    from hypervisor.core import after as after
+    from hypervisor.core import inject as inject
+    from hypervisor.core import stop as stop
+    from hypervisor.core.compiled import compiled as compiled
+    from hypervisor.engine.state import Segment as Segment
+    from hypervisor.engine.state import Table as Table
+    from hypervisor.errors import ConfigError as ConfigError
+    from hypervisor.errors import DeviceError as DeviceError
+    from hypervisor.errors import EngineError as EngineError
+    from hypervisor.errors import GuestCrashed as GuestCrashed
+    from hypervisor.errors import GuestFault as GuestFault
+    from hypervisor.errors import HypervisorError as HypervisorError
+    from hypervisor.errors import ImageError as ImageError
+    from hypervisor.errors import PluginError as PluginError
+    from hypervisor.errors import TrapError as TrapError
+    from hypervisor.machine import Board as Board
+    from hypervisor.machine import Part as Part
+    from hypervisor.machine import pc as pc
+
+    Vm = VM
+
+_WHERE = {
+    "hypervisor._face": ("Host", "boot", "run_asm"),
+    "hypervisor.core": (
+        "HANDLED", "PASS", "RETRY", "VM", "Exit", "Reason", "RunResult", "Vcpu", "Verdict", "after", "inject", "stop",
+    ),
+    "hypervisor.core.compiled": ("compiled",),
+    "hypervisor.engine.state": ("Segment", "Table"),
+    "hypervisor.errors": (
+        "ConfigError", "DeviceError", "EngineError", "GuestCrashed", "GuestFault", "HypervisorError", "ImageError", "PluginError",
+        "TrapError",
+    ),
+    "hypervisor.machine": ("Board", "Part", "pc"),
+}  # fmt: skip
+_HOME = {name: module for module, names in _WHERE.items() for name in names}
+
+__all__ = [*sorted(_HOME), "Vm"]  # noqa: PLE0604  # the table above is the list
+
+
+def __getattr__(name: str) -> Any:
+    module = _HOME.get("VM" if name == "Vm" else name)
+    if module is None:
+        raise AttributeError(f"module 'hypervisor' has no attribute {name!r}")
+    value = getattr(import_module(module), "VM" if name == "Vm" else name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

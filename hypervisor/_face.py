@@ -1,0 +1,58 @@
+"""The top of the house: booting with the crash report of `hypervisor.debug`, and unit tests of handlers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import Any
+
+from hypervisor.core import VM, RunResult
+from hypervisor.machine.boot import Host, boot
+
+
+def _report(vm: VM, chain: Any, exits: Any) -> str:
+    from hypervisor.debug.crash import report
+
+    return report(vm, chain, exits)
+
+
+VM.reporter = staticmethod(_report)
+
+CODE, STACK, DATA = 0x10000, 0x90000, 0x80000
+"""Where `run_asm` puts code, where its stack begins, and a page that a test may use."""
+
+
+@cache
+def _bench() -> Host:
+    """The host that `run_asm` runs on: kept, because a handler's unit test should take milliseconds."""
+    return Host("16M", 1)
+
+
+def run_asm(
+    code: str,
+    mode: int = 64,
+    regs: Mapping[str, int] | None = None,
+    setup: Callable[[VM], object] | None = None,
+    timeout: float = 10.0,
+    virtual_timeout: float = 1.0,
+) -> RunResult:
+    """Run a few instructions on a bare machine and return how that ended, with the registers as attributes.
+
+    ``code`` is assembled for ``mode`` (16, 32 or 64 bits, flat segments, interrupts off; 64-bit code has the first 4 GiB mapped one to
+    one), ``regs`` are put in first, and ``setup(vm)`` registers handlers. End the code with ``hlt``. The VM has 1 MiB of memory and no
+    devices.
+    """
+    from hypervisor.assembler import assemble
+    from hypervisor.machine.bare import prepare
+
+    image = assemble(code, origin=CODE, mode=mode).code
+    with VM(_bench(), "1M", name="run_asm") as vm:
+        prepare(vm, image, mode, CODE, STACK)
+        for name, value in (regs or {}).items():
+            vm.vcpu.set(name, value)
+        if setup is not None:
+            setup(vm)
+        return vm.run(timeout=timeout, virtual_timeout=virtual_timeout)
+
+
+__all__ = ["Host", "boot", "run_asm"]

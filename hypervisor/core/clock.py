@@ -1,0 +1,42 @@
+"""A VM's time: virtual (it follows the guest's own progress) or wall (it follows the host)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from hypervisor.bus.clock import Timer, TimerQueue
+
+if TYPE_CHECKING:
+    from hypervisor.core.vm import VM
+
+NS_PER_BYTE = 1
+"""Virtual nanoseconds per byte of guest code that retires; the TSC counts at 1 GHz, so it counts nanoseconds."""
+
+
+class VmClock:
+    """What devices and handlers see as time, in integer nanoseconds since power-on.
+
+    Under the virtual clock a run is reproducible: time advances by `NS_PER_BYTE` for each byte of code that retires, by a fixed cost for
+    each event delivered, and jumps to the next timer when the guest sleeps. Under the wall clock it is the host's monotonic clock.
+    """
+
+    def __init__(self, vm: VM, wall: bool) -> None:
+        self._vm = vm
+        self.wall = wall
+        self.timers = TimerQueue()
+        self.base_ns = time.monotonic_ns()
+
+    @property
+    def now_ns(self) -> int:
+        """Time since power-on, in nanoseconds."""
+        if self.wall:
+            return time.monotonic_ns() - self.base_ns
+        return self._vm.retired_ns
+
+    def call_at(self, deadline_ns: int, callback: Callable[[], None]) -> Timer:
+        """Call ``callback`` once when `now_ns` has reached ``deadline_ns``."""
+        timer = self.timers.add(deadline_ns, callback)
+        self._vm.deadline_changed()
+        return timer

@@ -1,0 +1,92 @@
+"""The host: an emulated machine that the hypervisor owns, with physical CPUs and physical memory to share out."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from hypervisor.errors import ConfigError
+from hypervisor.memory import HostMemory
+from hypervisor.units import parse_size
+
+if TYPE_CHECKING:
+    from hypervisor.core.vm import VM
+    from hypervisor.engine.pcpu import PCpu
+
+MAX_PCPUS = 64
+
+
+class CoreHost:
+    """Physical CPUs and memory. VMs take turns on the pCPUs; two VMs on two pCPUs run in parallel.
+
+    A VM runs in the thread that calls its ``run``; a pCPU is driven by the VM that holds it at the moment.
+    """
+
+    def __init__(self, memory: str | int = "1G", cpus: int = 1) -> None:
+        """``memory`` in bytes or as text; ``cpus`` is the number of physical CPUs. Raises `ConfigError`, `EngineError`."""
+        if not isinstance(cpus, int) or not 1 <= cpus <= MAX_PCPUS:
+            raise ConfigError(f"cpus={cpus!r}: a host has 1 to {MAX_PCPUS} physical CPUs.")
+        from hypervisor.engine.pcpu import PCpu
+
+        self.memory = HostMemory(parse_size(memory))
+        self.pcpus: list[PCpu] = [PCpu(self.memory.map, self.memory.ones_page, n) for n in range(cpus)]
+        self._free = list(self.pcpus)
+        self._condition = threading.Condition()
+        self._waiting = 0
+        self.vms: list[VM] = []
+
+    # --- pCPUs ------------------------------------------------------------------------------------------------------------
+
+    def acquire(self, vm: VM) -> PCpu:
+        """A pCPU for this VM, the one it ran on last if that is free; waits until one is."""
+        with self._condition:
+            self._waiting += 1
+            while not self._free:
+                self._condition.wait()
+            self._waiting -= 1
+            for pcpu in self._free:
+                if pcpu is vm.last_pcpu:
+                    break
+            else:
+                pcpu = next((p for p in self._free if p.owner is None), self._free[0])
+            self._free.remove(pcpu)
+            return pcpu
+
+    def release(self, pcpu: PCpu) -> None:
+        """Give a pCPU back. What runs on it stays loaded until another VM needs the place."""
+        with self._condition:
+            self._free.append(pcpu)
+            self._condition.notify()
+
+    @property
+    def contended(self) -> bool:
+        """Whether a VM waits for a pCPU."""
+        return self._waiting > 0
+
+    @contextmanager
+    def holding(self, vm: VM) -> Iterator[PCpu]:
+        """A pCPU for the time of a ``with`` block."""
+        pcpu = self.acquire(vm)
+        try:
+            yield pcpu
+        finally:
+            self.release(pcpu)
+
+    # --- life -------------------------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Close every VM and give the memory back."""
+        for vm in list(self.vms):
+            vm.close()
+        for pcpu in self.pcpus:
+            pcpu.close()
+        self.pcpus.clear()
+        self._free.clear()
+
+    def __enter__(self) -> CoreHost:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()

@@ -1,0 +1,355 @@
+"""One run of a VM: place it on a pCPU, run the guest, serve its exits, until something ends it.
+
+The loop is: fire due timers, wait if the guest sleeps, let the engine run to the next exit or deadline, serve the exit. What an exit
+means is decided by handlers (`traps`), what their verdict does to the processor by `completion`.
+"""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+from hypervisor.arch.exits import ExitKind as K
+from hypervisor.core import completion
+from hypervisor.core.access import InPlace
+from hypervisor.core.conditions import Condition, condition
+from hypervisor.core.interception import apply
+from hypervisor.core.records import fill
+from hypervisor.core.result import Fault, Reason, RunResult
+from hypervisor.core.verdicts import Stop
+from hypervisor.core.waiting import Alarm, spins_in_place
+from hypervisor.engine import block as b
+from hypervisor.errors import HypervisorError, InternalError
+
+if TYPE_CHECKING:
+    from hypervisor.core.vm import VM
+    from hypervisor.engine.pcpu import PCpu
+
+SLICE_NS = 20_000_000
+"""Virtual time after which Python looks in, whatever the guest does: for timeouts, signals and other VMs."""
+
+_FOREVER = 1 << 62
+_NOW, _NEXT, _DEADLINE, _KICK = b.NOW >> 3, b.NEXT >> 3, b.DEADLINE >> 3, b.KICK >> 3
+_IF = 1 << 9
+
+
+class Runner:
+    """The state of one call of `VM.run`."""
+
+    def __init__(self, vm: VM, until: Any, timeout: float | None, virtual_timeout: float | None) -> None:
+        self.vm = vm
+        self.vcpu = vm.vcpu
+        self._until: Condition | None = condition(vm, until)
+        self._timeout = timeout
+        self._virtual_timeout = virtual_timeout
+        self._verdict: tuple[Reason, str, int | None] | None = None
+        self._outside: tuple[Reason, str] | None = None
+        self._error: BaseException | None = None
+        self._chain: list[Fault] = []
+        self.access = InPlace(self)
+        self._alarm: Alarm | None = None
+        self._reset = False
+        self._handlers: dict[int, Callable[[PCpu], None]] = {
+            K.DEADLINE: self._looked_in,
+            K.INTERRUPT_WINDOW: self._interrupt,
+            K.SHUTDOWN: self._shutdown,
+            K.TASK_GATE: self._task_gate,
+            K.VERDICT: self._in_place_verdict,
+            K.FAILED: self._failed,
+            K.STEPPED: lambda pcpu: None,
+        }
+
+    # --- ending -----------------------------------------------------------------------------------------------------------
+
+    def finish(self, reason: Reason, message: str, status: int | None = None) -> None:
+        """End the run; the first reason counts. Called on the VM's own thread."""
+        if self._verdict is None:
+            self._verdict = (reason, message, status)
+            pcpu = self.vm.on_pcpu
+            if pcpu is not None:
+                pcpu.kick()
+
+    def finish_from_outside(self, reason: Reason, message: str) -> None:
+        """End the run from any thread, at the guest's next block."""
+        self._outside = (reason, message)
+        self.look()
+
+    def look(self) -> None:
+        """Make the run look at what came from outside; from any thread."""
+        pcpu = self.vm.on_pcpu
+        if pcpu is not None:
+            pcpu.kick()
+        if self._alarm is not None:
+            self._alarm.wake()
+
+    def reset_soon(self) -> None:
+        """Reset the VM at the guest's next block, and go on."""
+        self._reset = True
+        pcpu = self.vm.on_pcpu
+        if pcpu is not None:
+            pcpu.kick()
+
+    @property
+    def finished(self) -> bool:
+        """Whether something has ended the run."""
+        return self._verdict is not None
+
+    def fail(self, error: BaseException) -> None:
+        """A handler or a device raised."""
+        if self._error is None:
+            self._error = error
+            text = "".join(traceback.format_exception(error)).rstrip()
+            self.finish(Reason.HOST_ERROR, text if not isinstance(error, HypervisorError) else f"{error}\n{text}")
+
+    def alarm_changed(self) -> None:
+        """A timer of the wall clock was asked for."""
+        if self._alarm is not None:
+            self._alarm.wake()
+
+    # --- running ----------------------------------------------------------------------------------------------------------
+
+    def run(self) -> RunResult:
+        """Run to the end; see `VM.run`."""
+        vm = self.vm
+        started = time.monotonic()
+        began = vm.clock.now_ns
+        end_at = None if self._timeout is None else started + self._timeout
+        limit = _FOREVER if self._virtual_timeout is None else began + int(self._virtual_timeout * 1e9)
+        vm.traps.running(True)
+        try:
+            with ExitStack() as stack:
+                if vm.clock.wall:
+                    self._alarm = stack.enter_context(Alarm(vm))
+                if self._until is not None:
+                    stack.enter_context(self._until)
+                while self._verdict is None:
+                    with vm.host.holding(vm) as pcpu:
+                        vm.place(pcpu)
+                        apply(vm, pcpu)
+                        with vm.running_on(pcpu):
+                            pcpu.on_access(self.access)
+                            self._turn(pcpu, end_at, limit)
+                        vm.collect(pcpu)
+        finally:
+            vm.traps.running(False)
+            self._alarm = None
+        if isinstance(self._error, (KeyboardInterrupt, SystemExit)):
+            raise self._error
+        return self._result(time.monotonic() - started, (vm.clock.now_ns - began) / 1e9)
+
+    def _turn(self, pcpu: PCpu, end_at: float | None, limit: int) -> None:
+        """Run on this pCPU until the run ends or another VM waits for the place."""
+        vm, words, timers = self.vm, pcpu.words, self.vm.clock.timers
+        until, virtual = self._until, not self.vm.clock.wall
+        words[_KICK] = 0
+        while True:
+            now = vm.clock.now_ns
+            try:
+                for poll in vm.inputs:
+                    poll()
+                timers.run_due(now)
+                if until is not None and until.holds():
+                    self.finish(Reason.UNTIL, until.text)
+            except BaseException as error:
+                self.fail(error)
+            if self._outside is not None and self._verdict is None:
+                self._verdict = (*self._outside, None)
+            if now >= limit:
+                self.finish(Reason.VIRTUAL_TIMEOUT, f"{self._virtual_timeout} s of guest time are over")
+            if end_at is not None and time.monotonic() >= end_at:
+                self.finish(Reason.TIMEOUT, f"{self._timeout} s of host time are over")
+            if self._verdict is not None:
+                return
+            if self._reset:
+                self._reset = False
+                vm.reset()
+            if self.vcpu.halted and not self._wake(pcpu, end_at, limit):
+                continue
+            horizon = (words[_NOW] // SLICE_NS + 1) * SLICE_NS
+            if virtual:
+                earliest = timers.next_ns()
+                if earliest is not None and earliest < horizon:
+                    horizon = earliest
+                horizon = min(horizon, limit)
+                if until is not None:
+                    horizon = min(horizon, until.deadline_ns)
+            words[_NEXT] = horizon
+            words[_DEADLINE] = horizon
+            self.serve(pcpu, pcpu.run())
+            if vm.host.contended and words[_NOW] >= horizon:
+                return
+
+    def serve(self, pcpu: PCpu, kind: int) -> None:
+        """Serve an exit, and whatever serving it causes."""
+        while kind:
+            try:
+                handler = self._handlers.get(kind)
+                if handler is not None:
+                    handler(pcpu)
+                    return
+                kind = self._exit(pcpu, K(kind))
+            except BaseException as error:  # whatever a handler raises ends this VM, and only this VM
+                self.fail(error)
+                return
+
+    def _exit(self, pcpu: PCpu, kind: K) -> int:
+        """An exit that handlers may decide; the kind of a further exit, or 0."""
+        exit = fill(self.vcpu, pcpu, kind)
+        verdict = self.vm.traps.decide(self.vcpu, exit)
+        if isinstance(verdict, Stop):
+            self.finish(Reason.STOPPED, verdict.reason)
+            return 0
+        if self._verdict is not None and self._verdict[0] is Reason.HOST_ERROR:
+            return 0
+        self.vm.traps.decided(self.vcpu, exit)
+        if kind is K.MEMORY:
+            return self.access.finish_fetch(pcpu, verdict)
+        return completion.finish(pcpu, self.vcpu, exit, verdict)
+
+    # --- engine exits -----------------------------------------------------------------------------------------------------
+
+    def _looked_in(self, pcpu: PCpu) -> None:
+        words = pcpu.words
+        words[_KICK] = 0
+        if words[_NOW] >= words[_NEXT] and words[_NOW] % SLICE_NS < SLICE_NS // 2 and spins_in_place(self.vcpu):
+            if not self.vcpu.rflags & _IF:
+                self.finish(Reason.HALTED, f"a jump to itself with interrupts off at RIP {self.vcpu.rip:#x}")
+            elif not self._something_comes():
+                self.finish(Reason.IDLE, f"a jump to itself at RIP {self.vcpu.rip:#x}, and nothing is left to interrupt it")
+
+    def _interrupt(self, pcpu: PCpu) -> None:
+        controller = self.vm.interrupt_controller
+        if controller is None:
+            self.vm.intr.lower()
+            return
+        vector = controller.acknowledge()
+        pcpu.words[(b.COUNTS >> 3) + K.INTERRUPT] += 1
+        exit = self.vcpu.exit.begin(K.INTERRUPT, self.vcpu.rip, 0)
+        exit.vector = vector
+        verdict = self.vm.traps.decide(self.vcpu, exit)
+        if isinstance(verdict, Stop):
+            self.finish(Reason.STOPPED, verdict.reason)
+            return
+        self.vm.traps.decided(self.vcpu, exit)
+        self.serve(pcpu, completion.finish(pcpu, self.vcpu, exit, verdict))
+
+    def _shutdown(self, pcpu: PCpu) -> None:
+        words = pcpu.words
+        first = b.CHAIN >> 3
+        for n in range(min(words[b.N_COUNT >> 3], b.CHAIN_ENTRIES)):
+            vector, error, address = words[first + 3 * n : first + 3 * n + 3].tolist()
+            self._chain.append(Fault(vector, error, address & (1 << 64) - 1 if vector == 14 else None, self.vcpu.rip))
+        names = ", ".join(f"exception {fault.vector}" for fault in self._chain)
+        self.finish(Reason.CRASHED, f"triple fault at RIP {self.vcpu.rip:#x} ({names})")
+
+    def _task_gate(self, pcpu: PCpu) -> None:
+        from hypervisor.engine.task_switch import through_gate
+
+        words = pcpu.words
+        further = through_gate(pcpu, words[b.W_VECTOR >> 3], words[b.W_ERROR >> 3], words[b.W_LEVEL >> 3])
+        self.serve(pcpu, further)
+
+    def _in_place_verdict(self, pcpu: PCpu) -> None:
+        self.serve(pcpu, self.access.finish(pcpu))
+
+    def _failed(self, pcpu: PCpu) -> None:
+        code = pcpu.words[b.X_INFO >> 3]
+        raise InternalError(
+            f"the CPU emulator gave up at RIP {self.vcpu.rip:#x} (code {code}). Please report this with the guest's image."
+        )
+
+    # --- sleeping ---------------------------------------------------------------------------------------------------------
+
+    def _something_comes(self) -> bool:
+        vm = self.vm
+        return vm.intr_level or vm.input_open or vm.clock.timers.next_ns() is not None
+
+    def _wake(self, pcpu: PCpu, end_at: float | None, limit: int) -> bool:
+        """Whether the sleeping vCPU goes on now; otherwise time has moved, or the run has ended."""
+        vm, vcpu = self.vm, self.vcpu
+        interrupts_on = bool(vcpu.rflags & _IF)
+        if vm.intr_level and interrupts_on:
+            vcpu.halted = False
+            return True
+        if not interrupts_on:
+            self.finish(Reason.HALTED, f"HLT with interrupts off at RIP {vcpu.rip:#x}")
+            return False
+        earliest = vm.clock.timers.next_ns()
+        if earliest is None and not vm.input_open:
+            self.finish(Reason.IDLE, f"HLT at RIP {vcpu.rip:#x}, and nothing is left to wake the guest")
+            return False
+        if vm.clock.wall:
+            assert self._alarm is not None
+            self._alarm.sleep(earliest, end_at)
+            return False
+        if earliest is None:  # only input can wake it: wait for the host
+            time.sleep(0.01)
+            return False
+        target = min(earliest, limit)
+        if self._until is not None:
+            target = min(target, self._until.deadline_ns)
+        vm.jump_to(target)
+        return False
+
+    # --- results ----------------------------------------------------------------------------------------------------------
+
+    def _result(self, wall_s: float, virtual_s: float) -> RunResult:
+        vm = self.vm
+        reason, message, status = self._verdict or (Reason.STOPPED, "", None)
+        crash = None
+        if reason in (Reason.CRASHED, Reason.HOST_ERROR):
+            crash = self._report()
+        return RunResult(
+            reason=reason,
+            message=message,
+            status=status,
+            wall_s=wall_s,
+            virtual_s=virtual_s,
+            exits=dict(vm.stats),
+            host_events=dict(vm.host_events),
+            crash=crash,
+            error=self._error,
+            registers=self.vcpu.dump(),
+        )
+
+    def _report(self) -> str:
+        from hypervisor.core.history import last_exits
+
+        reporter = type(self.vm).reporter
+        exits = last_exits(self.vm)
+        if reporter is None:
+            return "\n".join(f"{name:>7} {value:#018x}" for name, value in self.vcpu.dump().items())
+        try:
+            return reporter(self.vm, self._chain, exits)
+        except Exception as error:
+            return f"(the crash report failed: {error!r}; please report this)"
+
+    def step(self, count: int) -> int:
+        """See `Vcpu.step`."""
+        vm = self.vm
+        vm.traps.running(True)
+        done = 0
+        try:
+            with vm.host.holding(vm) as pcpu:
+                vm.place(pcpu)
+                apply(vm, pcpu)
+                with vm.running_on(pcpu):
+                    pcpu.on_access(self.access)
+                    pcpu.words[_KICK] = 0
+                    while done < count and self._verdict is None and not self.vcpu.halted:
+                        vm.clock.timers.run_due(vm.clock.now_ns)
+                        pcpu.words[_NEXT] = _FOREVER
+                        self.serve(pcpu, pcpu.step())
+                        done += 1
+                vm.collect(pcpu)
+        finally:
+            vm.traps.running(False)
+        if self._error is not None:
+            raise self._error
+        return done
+
+
+__all__ = ["SLICE_NS", "Runner"]

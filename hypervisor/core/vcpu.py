@@ -1,0 +1,232 @@
+"""A virtual CPU as handlers see it: registers by name, memory through the guest's page tables, and stepping."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hypervisor.core.exits import Exit
+from hypervisor.core.msrs import MsrBank
+from hypervisor.engine.pcpu import VcpuState
+from hypervisor.engine.state import GPR, Segment, State, Table
+from hypervisor.errors import GuestFault
+from hypervisor.units import PAGE_MASK, PAGE_SIZE, Gpa
+
+if TYPE_CHECKING:
+    from hypervisor.core.vm import VM
+
+_MASK64 = (1 << 64) - 1
+_WRITE, _FETCH = 1, 2
+_USER, _IMPLICIT, _PEEK = 1, 2, 8
+
+RESET_SEGMENT = Segment(0, 0, 0xFFFF, 0x93)
+
+
+class _Register:
+    """A whole 64-bit register."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get__(self, vcpu: Vcpu, owner: type) -> int:
+        return vcpu.registers.get(self.name)
+
+    def __set__(self, vcpu: Vcpu, value: int) -> None:
+        vcpu.set(self.name, value)
+
+
+class _Part:
+    """A part of a register: EAX (writes clear the upper half, as instructions do), AX, AL, AH."""
+
+    def __init__(self, name: str, bits: int, shift: int = 0) -> None:
+        self.name, self.bits, self.shift = name, bits, shift
+        self.mask = ((1 << bits) - 1) << shift
+
+    def __get__(self, vcpu: Vcpu, owner: type) -> int:
+        return (vcpu.registers.get(self.name) & self.mask) >> self.shift
+
+    def __set__(self, vcpu: Vcpu, value: int) -> None:
+        old = 0 if self.bits == 32 else vcpu.registers.get(self.name) & ~self.mask
+        vcpu.registers.set(self.name, old | (value << self.shift) & self.mask)
+
+
+class _Segment:
+    """A segment register with its hidden part."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get__(self, vcpu: Vcpu, owner: type) -> Segment:
+        return vcpu.registers.segment(self.name)
+
+    def __set__(self, vcpu: Vcpu, value: Segment) -> None:
+        vcpu.registers.set_segment(self.name, value)
+
+
+class _Table:
+    """GDTR or IDTR."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get__(self, vcpu: Vcpu, owner: type) -> Table:
+        return vcpu.registers.table(self.name)
+
+    def __set__(self, vcpu: Vcpu, value: Table) -> None:
+        vcpu.registers.set_table(self.name, value)
+
+
+class Vcpu:
+    """One virtual CPU.
+
+    Registers are attributes by their usual names (``rax``, ``eax``, ``al``, ``rip``, ``rflags``, ``cr0``, ``efer``, ``dr7``, ...);
+    segment registers have their hidden parts (``vcpu.cs.base``). Writing is unchecked: what an instruction would refuse is stored.
+    """
+
+    def __init__(self, vm: VM, number: int, state: VcpuState) -> None:
+        self.vm = vm
+        self.number = number
+        self.state = state
+        self.registers: State = state.registers
+        self.msr = MsrBank(self)
+        self.exit = Exit(self)
+        self.halted = False
+
+    # --- registers --------------------------------------------------------------------------------------------------------
+
+    def get(self, name: str) -> int:
+        """A register by name, 64 bits or its width."""
+        if State.knows(name):
+            return self.registers.get(name)
+        value = getattr(self, name)
+        return value.selector if isinstance(value, Segment) else int(value)
+
+    def set(self, name: str, value: int) -> None:
+        """Write a register by name. A segment register written in real mode or virtual-8086 mode gets its base too."""
+        if State.knows(name):
+            self.registers.set(name, value)
+        elif name in ("es", "cs", "ss", "ds", "fs", "gs"):
+            old = self.registers.segment(name)
+            real = not self.cr0 & 1 or self.rflags >> 17 & 1
+            self.registers.set_segment(name, old._replace(selector=value, base=value << 4) if real else old._replace(selector=value))
+        elif name in _PARTS:
+            setattr(self, name, value)
+        else:
+            raise AttributeError(f"a vCPU has no register {name!r}.")
+
+    @property
+    def cpl(self) -> int:
+        """Current privilege level, 0 to 3."""
+        return self.registers.cpl
+
+    @property
+    def mode(self) -> int:
+        """Width of the code that runs: 16, 32 or 64."""
+        return self.registers.mode
+
+    @property
+    def linear_rip(self) -> int:
+        """CS:RIP as a linear address."""
+        if self.mode == 64:
+            return self.rip
+        return (self.cs.base + self.rip) & 0xFFFFFFFF
+
+    def dump(self) -> dict[str, int]:
+        """All general registers, RIP and RFLAGS, with the 32-bit names too."""
+        values = {name: self.registers.get(name) for name in (*GPR, "rip", "rflags")}
+        values |= {name: getattr(self, name) for name in _PARTS}
+        return values
+
+    def reset(self) -> None:
+        """The state after INIT or power-on (AMD64 APM volume 2, table 14-1)."""
+        registers = self.registers
+        for name in GPR:
+            registers.set(name, 0)
+        registers.set("rdx", 0x00830F10)
+        for name in ("es", "ss", "ds", "fs", "gs"):
+            registers.set_segment(name, RESET_SEGMENT)
+        registers.set_segment("cs", Segment(0xF000, 0xFFFF0000, 0xFFFF, 0x9B))
+        registers.set_segment("ldtr", Segment(0, 0, 0xFFFF, 0x82))
+        registers.set_segment("tr", Segment(0, 0, 0xFFFF, 0x8B))
+        registers.set_table("gdtr", Table(0, 0xFFFF))
+        registers.set_table("idtr", Table(0, 0xFFFF))
+        for name, value in (
+            ("rip", 0xFFF0), ("rflags", 2), ("cr0", 0x60000010), ("cr2", 0), ("cr3", 0), ("cr4", 0), ("efer", 0), ("dr0", 0),
+            ("dr1", 0), ("dr2", 0), ("dr3", 0), ("dr6", 0xFFFF0FF0), ("dr7", 0x400), ("xcr0", 1), ("star", 0), ("lstar", 0),
+            ("cstar", 0), ("fmask", 0), ("kernel_gs_base", 0), ("sysenter_cs", 0), ("sysenter_esp", 0), ("sysenter_eip", 0),
+            ("tsc_aux", 0), ("pat", 0x0007040600070406),
+        ):  # fmt: skip
+            registers.set(name, value)
+        registers.nmi_blocked = False
+        registers.tsc_offset = 0
+        self.msr.reset()
+        self.halted = False
+
+    # --- memory -----------------------------------------------------------------------------------------------------------
+
+    def translate(self, gva: int) -> Gpa:
+        """The guest-physical address of a linear address, through the guest's page tables and without side effects.
+
+        Raises `GuestFault` where they do not map it.
+        """
+        with self.vm.placed() as pcpu:
+            gpa, vector, _ = pcpu.walk(gva, 0, _PEEK | _IMPLICIT | 4)
+            if vector >= 0:  # SMAP and the like do not bind the host: ask as a fetch, then as the user
+                gpa, vector, error = pcpu.walk(gva, 0, _PEEK | _USER)
+        if vector >= 0:
+            raise GuestFault(f"{gva & _MASK64:#x} is not mapped by the guest's page tables (CR3 {self.cr3:#x}, error {error:#x}).")
+        return Gpa(gpa)
+
+    def read(self, gva: int, size: int) -> bytes:
+        """``size`` bytes at a linear address. Raises `GuestFault` where it is not mapped."""
+        parts = []
+        while size > 0:
+            length = min(size, PAGE_SIZE - (gva & PAGE_MASK))
+            parts.append(self.vm.memory.read(self.translate(gva), length))
+            gva += length
+            size -= length
+        return b"".join(parts)
+
+    def write(self, gva: int, data: bytes) -> None:
+        """Store bytes at a linear address, read-only pages included. Raises `GuestFault` where it is not mapped."""
+        offset = 0
+        while offset < len(data):
+            length = min(len(data) - offset, PAGE_SIZE - (gva + offset & PAGE_MASK))
+            self.vm.memory.write(self.translate(gva + offset), data[offset : offset + length])
+            offset += length
+
+    # --- running ----------------------------------------------------------------------------------------------------------
+
+    def instruction_length(self) -> int:
+        """Length in bytes of the instruction at RIP if it is one that can trap, else 0."""
+        with self.vm.placed() as pcpu:
+            return pcpu.decode()
+
+    def step(self, count: int = 1) -> int:
+        """Run ``count`` instructions outside `VM.run`, with their traps; returns how many ran before something ended it."""
+        return self.vm.step(count)
+
+
+for _name in (*GPR, "rip", "rflags", "cr0", "cr2", "cr3", "cr4", "cr8", "efer", "dr0", "dr1", "dr2", "dr3", "dr6", "dr7"):
+    setattr(Vcpu, _name, _Register(_name))
+_PARTS: dict[str, _Part] = {"eflags": _Part("rflags", 32), "eip": _Part("rip", 32), "ip": _Part("rip", 16)}
+for _letter in "abcd":
+    _PARTS[f"e{_letter}x"] = _Part(f"r{_letter}x", 32)
+    _PARTS[f"{_letter}x"] = _Part(f"r{_letter}x", 16)
+    _PARTS[f"{_letter}l"] = _Part(f"r{_letter}x", 8)
+    _PARTS[f"{_letter}h"] = _Part(f"r{_letter}x", 8, 8)
+for _pair in ("sp", "bp", "si", "di"):
+    _PARTS[f"e{_pair}"] = _Part(f"r{_pair}", 32)
+    _PARTS[_pair] = _Part(f"r{_pair}", 16)
+    _PARTS[f"{_pair}l"] = _Part(f"r{_pair}", 8)
+for _number in range(8, 16):
+    _PARTS[f"r{_number}d"] = _Part(f"r{_number}", 32)
+    _PARTS[f"r{_number}w"] = _Part(f"r{_number}", 16)
+    _PARTS[f"r{_number}b"] = _Part(f"r{_number}", 8)
+for _name, _part in _PARTS.items():
+    setattr(Vcpu, _name, _part)
+for _name in ("es", "cs", "ss", "ds", "fs", "gs", "ldtr", "tr"):
+    setattr(Vcpu, _name, _Segment(_name))
+for _name in ("gdtr", "idtr"):
+    setattr(Vcpu, _name, _Table(_name))
+
+__all__ = ["Vcpu"]

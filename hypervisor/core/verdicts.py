@@ -1,0 +1,53 @@
+"""What a trap handler may answer: a small closed set."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hypervisor.errors import TrapError
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The answer of a ``decide`` handler. Use `HANDLED`, `PASS`, `RETRY`, `inject` or `stop`."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Inject(Verdict):
+    """See `inject`."""
+
+    vector: int = 0
+    error: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Stop(Verdict):
+    """See `stop`."""
+
+    reason: str = ""
+
+
+HANDLED = Verdict("HANDLED")
+"""The exit's fields are the result; the guest goes on after the instruction."""
+
+PASS = Verdict("PASS")
+"""Not mine: the next handler is asked, at last the built-in one."""
+
+RETRY = Verdict("RETRY")
+"""Execute the instruction again from its start."""
+
+
+def inject(vector: int, error: int | None = None) -> Verdict:
+    """The instruction has no effect, and the guest gets this exception (0 to 31) or interrupt (32 to 255) instead."""
+    if not isinstance(vector, int) or not 0 <= vector <= 255:
+        raise TrapError(f"inject({vector!r}): a vector is a number from 0 to 255.")
+    if error is not None and not 0 <= error <= 0xFFFFFFFF:
+        raise TrapError(f"inject({vector}, {error!r}): an error code is a number of 32 bits.")
+    return Inject("inject", vector, error)
+
+
+def stop(reason: str = "stopped by a handler") -> Verdict:
+    """The run ends with reason ``stopped`` and this text."""
+    return Stop("stop", str(reason))

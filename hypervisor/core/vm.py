@@ -1,0 +1,409 @@
+"""A VM: a guest and its resources. How it runs is in `hypervisor.core.runner`."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from hypervisor.arch.exits import ExitKind
+from hypervisor.bus import AddressSpace, Device, InterruptController, Line
+from hypervisor.core.clock import VmClock
+from hypervisor.core.plugins import PluginSet
+from hypervisor.core.result import Reason, RunResult
+from hypervisor.core.symbols import SymbolTable
+from hypervisor.core.traps import TrapRegistry
+from hypervisor.core.vcpu import Vcpu
+from hypervisor.engine import block as b
+from hypervisor.engine.tables import GuestTables
+from hypervisor.errors import ConfigError, DeviceError
+from hypervisor.memory import GuestMemory, Region
+from hypervisor.units import GIB, PAGE_SIZE, page_up, parse_size
+
+if TYPE_CHECKING:
+    from hypervisor.core.host import CoreHost
+    from hypervisor.core.runner import Runner
+    from hypervisor.engine.pcpu import PCpu
+
+PCI_HOLE = 3 * GIB
+"""Memory above this continues at 4 GiB, so that devices have a place below."""
+
+MAX_MEMORY = 64 * GIB
+_COUNT_FIRST = b.COUNTS >> 3
+
+
+class VM:
+    """A virtual machine. Create one with `hypervisor.boot` or ``Host.create_vm``."""
+
+    reporter: Callable[[VM, Any, Any], str] | None = None
+    """Writes the crash report: called with the VM, the chain of faults and the last exits."""
+
+    def __init__(
+        self,
+        host: CoreHost,
+        memory: str | int = "64M",
+        clock: str = "virtual",
+        seed: int = 0,
+        name: str = "vm",
+        strict: bool = False,
+    ) -> None:
+        """See ``Host.create_vm``. Raises `ConfigError` when the host has not enough memory left or an option is unknown."""
+        if clock not in ("virtual", "wall"):
+            raise ConfigError(f"clock={clock!r}: choose 'virtual' or 'wall'.")
+        if not isinstance(seed, int):
+            raise ConfigError(f"seed={seed!r}: a whole number is needed.")
+        size = page_up(parse_size(memory))
+        if size > MAX_MEMORY:
+            raise ConfigError(f"{memory}: a VM has at most {MAX_MEMORY // GIB} GiB of memory.")
+        self.host = host
+        self.name = name
+        self.strict = strict
+        extent = host.memory.allocate(size)
+        low = min(size, PCI_HOLE)
+        regions = [Region(0, low, extent.hpa)]
+        if size > low:
+            regions.append(Region(4 * GIB, size - low, extent.hpa + low))
+        self.memory = GuestMemory(host.memory, extent, regions)
+        top = regions[-1].gpa + regions[-1].size
+        self.tables = GuestTables(top // PAGE_SIZE)
+        for region in regions:
+            self.tables.map_range(region.gpa, region.hpa, region.size, writable=region.writable)
+        self.memory.written = self._memory_written
+        self.clock = VmClock(self, clock == "wall")
+        if self.clock.wall:
+            self.tables.wall_base = self.clock.base_ns
+        self.random = random.Random(seed)
+        self.seed = seed
+        self.ports = AddressSpace("I/O ports", 1 << 16)
+        self.mmio = AddressSpace("guest-physical addresses", 1 << 40)
+        self.symbols = SymbolTable()
+        self.traps = TrapRegistry(self._resolve)
+        self.plugins = PluginSet()
+        self.intr = Line("INTR", self._intr_changed)
+        self.interrupt_controller: InterruptController | None = None
+        self.irq_lines: Callable[[int], Line] | None = None
+        self.console: Any = None
+        self.devices: dict[str, Device] = {}
+        self.stats: Counter[str] = Counter()
+        self.host_events: Counter[str] = Counter()
+        self.unclaimed: Counter[str] = Counter()
+        self.last_pcpu: PCpu | None = None
+        self.runner: Runner | None = None
+        self.inputs: list[Callable[[], None]] = []
+        """Called on the VM's thread whenever Python looks in: where what came from outside enters the guest."""
+        self.input_open = False
+        self.result: RunResult | None = None
+        self.firmware: Any = None
+        self.reload: Callable[[], None] | None = None
+        self.reboot = False
+        self.owns_host = False
+        self.on_reset: list[Callable[[], None]] = []
+        self._now = 0
+        self._intr = 0
+        self._pcpu: PCpu | None = None
+        self.horizon = 1 << 62
+        self.closed = False
+        self.has_run = False
+        self.vcpus = [Vcpu(self, 0, host.pcpus[0].new_vcpu())]
+        self.vcpu.reset()
+        host.vms.append(self)
+
+    # --- parts --------------------------------------------------------------------------------------------------------------
+
+    @property
+    def vcpu(self) -> Vcpu:
+        """The first virtual CPU."""
+        return self.vcpus[0]
+
+    def attach(
+        self,
+        device: Any,
+        ports: range | None = None,
+        mmio: range | None = None,
+        irq: int | None = None,
+        replace: bool = False,
+        base: int | None = None,
+    ) -> Any:
+        """Give the VM a device, before its first run: an instance, or a class or function called with what it asks for.
+
+        ``ports`` and ``mmio`` are half-open ranges where it answers; ``irq`` connects its ``line`` to that input of the interrupt
+        controller. A factory's parameters named ``line``, ``clock``, ``memory`` and ``vm`` are filled in. Overlap with another device
+        is a `DeviceError` unless ``replace`` is given. Returns the device.
+        """
+        from hypervisor.core.attach import build
+
+        if self.has_run:
+            raise DeviceError("Devices are attached before the VM's first run.")
+        line = None if irq is None else self.irq_line(irq)
+        made = build(self, device, line)
+        if ports is None and mmio is None:
+            raise DeviceError(f"{made.name}: say where it answers, with ports=range(...) or mmio=range(...).")
+        if ports is not None:
+            self.ports.attach(made, ports, replace=replace, base=base)
+        if mmio is not None:
+            self.mmio.attach(made, mmio, replace=replace, base=base)
+            if mmio.start < self.memory.size and mmio.start < PCI_HOLE:
+                first = mmio.start & ~(PAGE_SIZE - 1)
+                self.tables.unmap_range(first, page_up(mmio.stop) - first)
+        self.devices[made.name] = made
+        return made
+
+    def irq_line(self, number: int) -> Line:
+        """The board's interrupt line of this number."""
+        if self.irq_lines is None:
+            raise DeviceError(f"irq={number}: this VM's board has no interrupt controller.")
+        try:
+            return self.irq_lines(number)
+        except (ValueError, IndexError, KeyError) as error:
+            raise DeviceError(f"irq={number!r}: the board has no such interrupt line ({error}).") from error
+
+    # --- what devices and handlers call --------------------------------------------------------------------------------------
+
+    def _finish(self, reason: Reason, message: str, status: int | None = None) -> None:
+        if self.runner is not None:
+            self.runner.finish(reason, message, status)
+
+    def power_off(self) -> None:
+        """The guest switched the machine off."""
+        self._finish(Reason.POWERED_OFF, "the guest powered off")
+
+    def request_reset(self) -> None:
+        """The guest asked for a reset."""
+        if self.reboot and self.runner is not None:
+            self.runner.reset_soon()
+            return
+        self._finish(Reason.RESET, "the guest asked for a reset")
+
+    def debug_exit(self, status: int) -> None:
+        """The guest wrote to the debug-exit port."""
+        self._finish(Reason.DEBUG_EXIT, f"the guest left through the debug-exit port with status {status}", status)
+
+    def request_stop(self, text: str = "stopped by the host") -> None:
+        """End the run soon, with reason ``stopped``. May be called from any thread."""
+        runner = self.runner
+        if runner is not None:
+            runner.finish_from_outside(Reason.STOPPED, text)
+
+    def look(self) -> None:
+        """Have the run look at its inputs soon. May be called from any thread."""
+        runner = self.runner
+        if runner is not None:
+            runner.look()
+
+    def set_a20(self, on: bool) -> None:
+        """Let address line 20 through (on) or hold it low."""
+        value = -1 if on else ~(1 << 20)
+        if value != self.tables.a20:
+            self.tables.a20 = value
+            if self._pcpu is not None:
+                self._pcpu.words[b.A20 >> 3] = value
+                self._pcpu.flush()
+
+    def _intr_changed(self, level: bool) -> None:
+        self._intr = int(level)
+        pcpu = self._pcpu
+        if pcpu is not None:
+            pcpu.words[b.INTR >> 3] = int(level)
+            if level:
+                pcpu.words[b.ARMED >> 3] = 1
+                pcpu.words[b.DEADLINE >> 3] = 0
+
+    @property
+    def intr_level(self) -> bool:
+        """Whether an interrupt is requested."""
+        return bool(self._intr)
+
+    # --- time and place -------------------------------------------------------------------------------------------------------
+
+    @property
+    def retired_ns(self) -> int:
+        """The guest's own progress, in virtual nanoseconds."""
+        pcpu = self.last_pcpu
+        if pcpu is not None and pcpu.owner is self:
+            return pcpu.words[b.NOW >> 3]
+        return self._now
+
+    def jump_to(self, now_ns: int) -> None:
+        """Move the virtual clock forward: nothing happens until then."""
+        assert self._pcpu is not None
+        if now_ns > self._pcpu.words[b.NOW >> 3]:
+            self._pcpu.words[b.NOW >> 3] = now_ns
+
+    def deadline_changed(self) -> None:
+        """A timer was asked for: the engine may have to stop earlier."""
+        pcpu = self._pcpu
+        if pcpu is None:
+            return
+        if self.clock.wall:
+            if self.runner is not None:
+                self.runner.alarm_changed()
+            return
+        earliest = self.clock.timers.next_ns()
+        if earliest is not None and earliest < pcpu.words[b.NEXT >> 3]:
+            pcpu.words[b.NEXT >> 3] = earliest
+            if earliest < pcpu.words[b.DEADLINE >> 3]:
+                pcpu.words[b.DEADLINE >> 3] = earliest
+
+    def place(self, pcpu: PCpu) -> None:
+        """Put the VM on a pCPU, which the caller holds."""
+        if pcpu.owner is not self:
+            if pcpu.owner is not None:
+                pcpu.owner.displaced(pcpu)  # type: ignore[attr-defined]  # the engine does not know the VM type
+            pcpu.owner = self
+            if self.last_pcpu is not None and self.last_pcpu is not pcpu and self.last_pcpu.owner is self:
+                self.displaced(self.last_pcpu)
+            if self.last_pcpu is not pcpu:
+                pcpu.forget_code()
+                self.tables.forget_code_states()
+            pcpu.load(self.vcpu.state)
+            words = pcpu.words
+            words[b.NOW >> 3] = self._now
+            words[b.INTR >> 3] = self._intr
+            words[b.BLOCK_END >> 3] = 0
+            words[b.RING_AT >> 3] = 0
+            for index in range(_COUNT_FIRST, _COUNT_FIRST + 128):
+                words[index] = 0
+            for offset in (b.C_FILLS, b.C_FLIPS, b.C_STOPS):
+                words[offset >> 3] = 0
+            self.last_pcpu = pcpu
+            pcpu.bind(self.tables)
+
+    def displaced(self, pcpu: PCpu) -> None:
+        """Save what lies on a pCPU that this VM leaves."""
+        self.collect(pcpu)
+        self._now = pcpu.words[b.NOW >> 3]
+        pcpu.unload()
+        pcpu.owner = None
+
+    def collect(self, pcpu: PCpu) -> None:
+        """Take the pCPU's counters over into the VM's statistics."""
+        words = pcpu.words
+        for kind in ExitKind:
+            count = words[_COUNT_FIRST + kind]
+            if count:
+                self.stats[kind.name.lower()] += count
+                words[_COUNT_FIRST + kind] = 0
+        for offset, name in ((b.C_FILLS, "tlb_fill"), (b.C_FLIPS, "code_state_change"), (b.C_STOPS, "engine_stop")):
+            if words[offset >> 3]:
+                self.host_events[name] += words[offset >> 3]
+                words[offset >> 3] = 0
+
+    @contextmanager
+    def placed(self) -> Iterator[PCpu]:
+        """A pCPU with this VM's vCPU on it: the one that runs it, else any for a moment."""
+        if self._pcpu is not None:
+            yield self._pcpu
+            return
+        with self.host.holding(self) as pcpu:
+            self.place(pcpu)
+            yield pcpu
+
+    @contextmanager
+    def running_on(self, pcpu: PCpu) -> Iterator[None]:
+        """The VM runs on ``pcpu`` during the block."""
+        self._pcpu = pcpu
+        try:
+            yield
+        finally:
+            self._pcpu = None
+
+    @property
+    def on_pcpu(self) -> PCpu | None:
+        """The pCPU that runs the VM at the moment."""
+        return self._pcpu
+
+    def _memory_written(self, gpa: int, size: int) -> None:
+        pages = range(gpa >> 12, min((gpa + size - 1 >> 12) + 1, self.tables.pages))
+        pcpu = self.last_pcpu
+        for page in pages:
+            if self.tables.map[page] & b.MAP_CODE and pcpu is not None:
+                with self.placed() as pcpu:
+                    pcpu.written(page << 12)
+
+    def _resolve(self, place: int | str) -> int:
+        return self.symbols.address(place)
+
+    @property
+    def host_memory_bytes(self) -> int:
+        """Host memory that the VM's frames take now, in bytes."""
+        from hypervisor.core.usage import resident_bytes
+
+        extent = self.memory.extent
+        return resident_bytes(self.host.memory.map, extent.hpa, extent.size)
+
+    # --- running --------------------------------------------------------------------------------------------------------------
+
+    def run(self, until: Any = None, timeout: float | None = None, virtual_timeout: float | None = None) -> RunResult:
+        """Run until something ends it, and say what.
+
+        ``until`` is a text on the console, `hypervisor.after` (seconds of virtual time) or a predicate without arguments, asked whenever
+        the guest has exited; ``timeout`` is in host seconds, ``virtual_timeout`` in guest seconds. Never raises for what a guest does.
+        """
+        from hypervisor.core.runner import Runner
+
+        if self.closed:
+            raise ConfigError(f"{self.name} is closed; boot another VM.")
+        if self.runner is not None:
+            raise ConfigError(f"{self.name} is running already; a VM runs in one thread at a time.")
+        self.runner = Runner(self, until, timeout, virtual_timeout)
+        self.has_run = True
+        try:
+            self.result = self.runner.run()
+        finally:
+            self.runner = None
+        return self.result
+
+    def step(self, count: int) -> int:
+        """See `Vcpu.step`."""
+        from hypervisor.core.runner import Runner
+
+        if self.runner is not None:
+            raise ConfigError("step() is for a VM that is not running; a handler returns a verdict instead.")
+        self.runner = Runner(self, None, None, None)
+        self.has_run = True
+        try:
+            return self.runner.step(count)
+        finally:
+            self.runner = None
+
+    def reset(self) -> None:
+        """Reset every device and the vCPU, as the reset line does; memory keeps its contents."""
+        for device in dict.fromkeys(self.devices.values()):
+            device.reset()
+        self.set_a20(True)
+        with self.placed():
+            self.vcpu.reset()
+            if self.reload is not None:
+                self.reload()
+        for action in self.on_reset:
+            action()
+        self.plugins.reset()
+
+    def close(self) -> None:
+        """Detach plugins and give memory back. Closing twice is harmless."""
+        if self.closed:
+            return
+        if self.runner is not None:
+            raise ConfigError(f"{self.name} is running; stop it before closing it.")
+        self.closed = True
+        try:
+            self.plugins.detach()
+        finally:
+            pcpu = self.last_pcpu
+            if pcpu is not None and pcpu.owner is self:
+                with self.host.holding(self) as held:
+                    if held is pcpu:
+                        self.displaced(pcpu)
+                        pcpu.bind(GuestTables(0))
+            self.memory.close()
+            self.host.vms.remove(self)
+            if self.owns_host:
+                self.host.close()
+
+    def __enter__(self) -> VM:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()

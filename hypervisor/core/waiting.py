@@ -1,0 +1,85 @@
+"""Waiting: the wall clock's alarm, and recognising a guest that spins for ever."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from hypervisor.errors import GuestFault
+
+if TYPE_CHECKING:
+    from hypervisor.core.vcpu import Vcpu
+    from hypervisor.core.vm import VM
+
+LOOK_IN_S = 0.05
+"""Longest sleep in host seconds before the run looks at timeouts and signals."""
+
+
+class Alarm:
+    """A thread that kicks the pCPU when a timer of a wall-clock VM is due."""
+
+    def __init__(self, vm: VM) -> None:
+        self._vm = vm
+        self._condition = threading.Condition()
+        self._ended = False
+        self._woken = False
+        self._thread = threading.Thread(target=self._watch, name=f"{vm.name}-alarm", daemon=True)
+
+    def __enter__(self) -> Alarm:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        with self._condition:
+            self._ended = True
+            self._condition.notify_all()
+        self._thread.join()
+
+    def wake(self) -> None:
+        """Deadlines have changed, or a sleeper should look."""
+        with self._condition:
+            self._woken = True
+            self._condition.notify_all()
+
+    def sleep(self, deadline_ns: int | None, end_at: float | None) -> None:
+        """Sleep until the deadline (of the VM's clock), the end of the run, or `wake`."""
+        seconds = LOOK_IN_S
+        if deadline_ns is not None:
+            seconds = min(seconds, (deadline_ns - self._vm.clock.now_ns) / 1e9)
+        if end_at is not None:
+            seconds = min(seconds, end_at - time.monotonic())
+        if seconds > 0:
+            with self._condition:
+                if not self._woken:
+                    self._condition.wait(seconds)
+                self._woken = False
+
+    def _watch(self) -> None:
+        with self._condition:
+            while not self._ended:
+                deadline = self._vm.clock.timers.next_ns()
+                seconds = LOOK_IN_S if deadline is None else (deadline - self._vm.clock.now_ns) / 1e9
+                if seconds <= 0:
+                    pcpu = self._vm.on_pcpu
+                    if pcpu is not None:
+                        pcpu.kick()
+                    seconds = 0.0005
+                self._condition.wait(min(seconds, LOOK_IN_S))
+
+
+_SPINS = (b"\xeb\xfe", b"\xe9\xfd\xff", b"\xe9\xfb\xff\xff\xff", b"\xf3\x90\xeb\xfc")
+
+
+def spins_in_place(vcpu: Vcpu) -> bool:
+    """Whether the instruction at RIP is a jump to itself (``jmp $``, or ``pause; jmp`` around it)."""
+    try:
+        code = vcpu.read(vcpu.linear_rip, 2)
+        if code == b"\xeb\xfe":
+            return True
+        if code[:1] == b"\xe9":
+            long = vcpu.read(vcpu.linear_rip, 5 if vcpu.mode != 16 else 3)
+            return long in _SPINS
+        return code == b"\xf3\x90" and vcpu.read(vcpu.linear_rip, 4) == b"\xf3\x90\xeb\xfc"
+    except GuestFault:
+        return False

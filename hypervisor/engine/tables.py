@@ -1,0 +1,149 @@
+"""What a VM gives the engine: its guest-physical map and the tables of what is trapped, as plain memory that kernels read."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from hypervisor.engine import block as b
+from hypervisor.engine.compiler import code
+from hypervisor.units import PAGE_SHIFT, PAGE_SIZE
+
+_MAX_HANDLERS = 255
+_MAX_WATCHES = 64
+
+
+def _signed(value: int) -> int:
+    value &= (1 << 64) - 1
+    return value - (1 << 64) if value >> 63 else value
+
+
+class GuestTables:
+    """One VM's tables. A pCPU that runs the VM holds their addresses; the VM keeps them alive."""
+
+    def __init__(self, pages: int) -> None:
+        self.pages = pages
+        self._map = (ctypes.c_int64 * max(pages, 1))()
+        self.map = memoryview(self._map).cast("B").cast("q")
+        self._ports = (ctypes.c_uint8 * 65536)()
+        self._handlers = (ctypes.c_int64 * (2 * (_MAX_HANDLERS + 1)))()
+        self._handler_count = 0
+        self._windows = (ctypes.c_int64 * (3 * _MAX_HANDLERS))()
+        self._window_count = 0
+        self._cpuid = (ctypes.c_int64 * 6)()
+        self._cpuid_count = 0
+        self._single = {b.C_CPUID: 0, b.C_RDMSR: 0, b.C_HYPERCALL: 0}
+        self._keep: list[Any] = []
+        self.a20 = -1
+        self.listen = 0
+        self.listen_exceptions = 0
+        self.intercepts = 0
+        self.cr_read = 0
+        self.cr_write = 0
+        self.execute: frozenset[int] = frozenset()
+        self.wall_base: int | None = None
+        self.revision = -1
+        self.bound_to: object | None = None
+        self.watched: set[int] = set()
+        self._virtual = (ctypes.c_int64 * (5 * _MAX_WATCHES))()
+        self._virtual_count = 0
+
+    # --- memory ---------------------------------------------------------------------------------------------------------
+
+    def map_range(self, gpa: int, hpa: int, size: int, *, writable: bool = True) -> None:
+        """Let ``size`` bytes at guest-physical ``gpa`` be the host's memory at ``hpa`` (all page-aligned)."""
+        word = b.MAP_RAM | (b.MAP_WRITE if writable else 0)
+        first = gpa >> PAGE_SHIFT
+        for n in range(size >> PAGE_SHIFT):
+            self._map[first + n] = (hpa + n * PAGE_SIZE) | word
+
+    def unmap_range(self, gpa: int, size: int) -> None:
+        """Leave nothing there."""
+        for page in range(gpa >> PAGE_SHIFT, (gpa + size) >> PAGE_SHIFT):
+            self._map[page] = 0
+
+    def forget_code_states(self) -> None:
+        """No frame holds translated code any more, as when the VM moves to an engine that has none."""
+        for page in range(self.pages):
+            if self._map[page] & b.MAP_CODE:
+                self._map[page] &= ~b.MAP_CODE
+
+    def trap_page(self, page: int, *, read: bool, write: bool, execute: bool) -> None:
+        """Choose which accesses to a page are trapped."""
+        word = self._map[page] & ~(b.MAP_TRAP_READ | b.MAP_TRAP_WRITE | b.MAP_TRAP_EXECUTE)
+        word |= b.MAP_TRAP_READ * read | b.MAP_TRAP_WRITE * write | b.MAP_TRAP_EXECUTE * execute
+        self._map[page] = word
+
+    def watch_virtual(self, watches: Sequence[tuple[range, str]]) -> None:
+        """Watch ranges of linear addresses (see `virtual_of`)."""
+        bits = {"r": b.MAP_TRAP_READ, "w": b.MAP_TRAP_WRITE, "x": b.MAP_TRAP_EXECUTE}
+        self._virtual_count = min(len(watches), _MAX_WATCHES)
+        for n, (where, access) in enumerate(watches[:_MAX_WATCHES]):
+            mask = sum(bits[letter] for letter in set(access))
+            row = [_signed(where.start & ~0xFFF), _signed((where.stop + 0xFFF) & ~0xFFF), mask, -1, 0]
+            self._virtual[5 * n : 5 * n + 5] = row
+
+    def virtual_of(self, gpa: int) -> int | None:
+        """The linear address through which a virtually watched page was reached last, or None."""
+        for n in range(self._virtual_count):
+            page, va = self._virtual[5 * n + 3], self._virtual[5 * n + 4]
+            if page >= 0 and page >> 12 == gpa >> 12:
+                return (va | gpa & 0xFFF) & (1 << 64) - 1
+        return None
+
+    # --- compiled handlers ------------------------------------------------------------------------------------------------
+
+    def _handler(self, function: Any, state: Any) -> int:
+        self._handler_count += 1
+        index = self._handler_count
+        if index > _MAX_HANDLERS:
+            raise ValueError(f"more than {_MAX_HANDLERS} compiled handlers")
+        self._handlers[2 * index] = code().compile_handler(function)
+        self._handlers[2 * index + 1] = ctypes.addressof(state)
+        self._keep.append(state)
+        return index
+
+    def compiled_ports(self, ports: Iterable[int], function: Any, state: Any) -> None:
+        """Serve ports inside the engine."""
+        index = self._handler(function, state)
+        for port in ports:
+            self._ports[port] = index
+
+    def compiled_window(self, where: range, function: Any, state: Any) -> None:
+        """Serve a range of device memory inside the engine."""
+        at = 3 * self._window_count
+        self._windows[at : at + 3] = [where.start, where.stop, self._handler(function, state)]
+        self._window_count += 1
+
+    def compiled_exit(self, which: int, function: Any, state: Any) -> None:
+        """Serve CPUID, RDMSR or hypercalls (``block.C_*``) inside the engine."""
+        self._single[which] = self._handler(function, state)
+
+    def set_cpuid(self, rows: Sequence[tuple[int, int, int, int, int, int]]) -> None:
+        """The CPUID table: (leaf, subleaf or -1 for any, EAX, EBX, ECX, EDX)."""
+        self._cpuid = (ctypes.c_int64 * (6 * max(len(rows), 1)))(*[word for row in rows for word in row])
+        self._cpuid_count = len(rows)
+
+    # --- for the pCPU -----------------------------------------------------------------------------------------------------
+
+    def words(self) -> dict[int, int]:
+        """Block words by offset."""
+        return {
+            b.MAP: ctypes.addressof(self._map),
+            b.MAP_PAGES: self.pages,
+            b.A20: self.a20,
+            b.LISTEN: self.listen,
+            b.LISTEN_EXCEPTIONS: self.listen_exceptions,
+            b.PORTS: ctypes.addressof(self._ports),
+            b.COMPILED: ctypes.addressof(self._handlers),
+            b.WINDOWS: ctypes.addressof(self._windows),
+            b.WINDOW_COUNT: self._window_count,
+            b.CPUID: ctypes.addressof(self._cpuid),
+            b.CPUID_COUNT: self._cpuid_count,
+            b.VIRTUAL: ctypes.addressof(self._virtual),
+            b.VIRTUAL_COUNT: self._virtual_count,
+            b.WALL: int(self.wall_base is not None),
+            b.WALL_BASE: self.wall_base or 0,
+            **self._single,
+        }

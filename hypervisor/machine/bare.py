@@ -1,0 +1,49 @@
+"""A bare machine: a processor, memory and nothing else. What `hypervisor.run_asm` runs on."""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING
+
+from hypervisor import traps
+from hypervisor.engine.state import Segment, Table
+from hypervisor.machine.boot import install_cpuid
+
+if TYPE_CHECKING:
+    from hypervisor.core import VM
+
+GDT, PAGE_TABLES = 0x1000, 0x2000
+_CODE = {16: 0x9B, 32: 0xC9B, 64: 0xA9B}
+_DATA = {16: 0x93, 32: 0xC93, 64: 0xC93}
+
+
+def prepare(vm: VM, code: bytes, mode: int, at: int, stack: int) -> None:
+    """Put ``code`` into the guest and the vCPU at its first byte, in 16-, 32- or 64-bit mode with flat segments."""
+    traps.install(vm)
+    install_cpuid(vm)
+    vm.memory.write(at, code)
+    vm.memory.write(GDT, struct.pack("<QQQ", 0, 0x00AF9B000000FFFF if mode == 64 else 0x00CF9B000000FFFF, 0x00CF93000000FFFF))
+    vcpu = vm.vcpu
+    vcpu.reset()
+    registers = vcpu.registers
+    for name in ("es", "ss", "ds", "fs", "gs"):
+        registers.set_segment(name, Segment(0 if mode == 16 else 0x10, 0, 0xFFFF if mode == 16 else 0xFFFFFFFF, _DATA[mode]))
+    if mode == 16:
+        registers.set_segment("cs", Segment(at >> 4, at, 0xFFFF, _CODE[mode]))
+        registers.set("rip", 0)
+        registers.set("rsp", 0x7C00)
+        registers.set("cr0", 0x10)
+    else:
+        registers.set_segment("cs", Segment(8, 0, 0xFFFFFFFF, _CODE[mode]))
+        registers.set("rip", at)
+        registers.set("rsp", stack)
+        registers.set("cr0", 0x11)
+        registers.set_table("gdtr", Table(GDT, 23))
+        registers.set_table("idtr", Table(0, 0))
+    if mode == 64:
+        vm.memory.write(PAGE_TABLES, struct.pack("<Q", (PAGE_TABLES + 0x1000) | 7))
+        vm.memory.write(PAGE_TABLES + 0x1000, b"".join(struct.pack("<Q", n << 30 | 0x87) for n in range(4)))
+        registers.set("cr3", PAGE_TABLES)
+        registers.set("cr4", 0x20 | 0x600)
+        registers.set("efer", 0xD01)
+        registers.set("cr0", 0x80000011)

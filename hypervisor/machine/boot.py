@@ -1,0 +1,208 @@
+"""Booting: an image, a board and options become a VM that is ready to run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from hypervisor import boot as loaders
+from hypervisor import traps
+from hypervisor.arch import cpuid
+from hypervisor.core import HANDLED, VM, CoreHost
+from hypervisor.core.plugins import PluginSet
+from hypervisor.engine.state import Segment, Table
+from hypervisor.errors import ConfigError, ImageError
+from hypervisor.machine.board import Board
+from hypervisor.machine.pc import PC
+from hypervisor.traps import bios
+from hypervisor.traps.bios_keys import KeyQueue
+from hypervisor.units import MIB, page_up, parse_size
+
+MAX_IMAGE = 4 << 30
+
+
+class Host(CoreHost):
+    """An emulated machine with physical CPUs and memory, on which VMs are created.
+
+    ``hv.Host(memory="1G", cpus=2)``; use it as a context manager or `close` it.
+    """
+
+    def create_vm(
+        self,
+        image: str | os.PathLike[str] | bytes | None = None,
+        *,
+        memory: str | int = "64M",
+        append: str = "",
+        initrd: str | os.PathLike[str] | bytes | None = None,
+        modules: Sequence[Any] = (),
+        clock: str = "virtual",
+        seed: int = 0,
+        plugins: Iterable[object] = (),
+        strict: bool = False,
+        format: str | None = None,
+        at: int | None = None,
+        entry: int | None = None,
+        mode: int | None = None,
+        board: Board | None = None,
+        reboot: bool = False,
+        name: str | None = None,
+    ) -> VM:
+        """A VM with a board and, if ``image`` is given, a guest loaded into it.
+
+        ``image`` is a path, the name of a shipped guest (see ``hypervisor guests``) or the image's bytes; ``memory`` a size such as
+        ``"64M"``; ``append`` the kernel command line; ``modules`` pairs of (path, arguments) for multiboot; ``clock`` ``"virtual"``
+        (reproducible, default) or ``"wall"``; ``seed`` that of the guest's random numbers; ``strict`` stops at the first access that
+        nothing answers; ``format``, ``at``, ``entry``, ``mode`` override the image's detection; ``reboot`` goes on after a reset.
+        Raises `ConfigError`, `ImageError`, `PluginError`.
+        """
+        data, label = (b"", "no image") if image is None else read_image(image)
+        vm = VM(self, memory, clock=clock, seed=seed, name=name or label, strict=strict)
+        try:
+            vm.plugins = PluginSet(plugins)
+            (PC if board is None else board).build(vm)
+            traps.install(vm)
+            install_cpuid(vm)
+            if image is not None:
+                spec = loaders.BootSpec(
+                    name=label,
+                    memory_size=vm.memory.size,
+                    memory_map=loaders.default_memory_map(vm.memory.size),
+                    append=append,
+                    initrd=None if initrd is None else read_image(initrd)[0],
+                    modules=[_module(module) for module in modules],
+                    format=format,
+                    at=at,
+                    entry=entry,
+                    mode=mode,
+                )
+                _load(vm, data, spec)
+                vm.reload = lambda: _load(vm, data, spec)
+            vm.reboot = reboot
+            vm.plugins.attach(vm)
+        except BaseException:
+            vm.close()
+            raise
+        return vm
+
+
+def boot(image: str | os.PathLike[str] | bytes, memory: str | int = "64M", **options: Any) -> VM:
+    """Boot an image on a host of its own; closing the VM closes the host. Options as `Host.create_vm` takes them."""
+    size = page_up(parse_size(memory))
+    host = Host(size, 1)
+    try:
+        vm = host.create_vm(image, memory=size, **options)
+    except BaseException:
+        host.close()
+        raise
+    vm.owns_host = True
+    return vm
+
+
+def read_image(image: str | os.PathLike[str] | bytes) -> tuple[bytes, str]:
+    """An image's bytes and the name to call it by: a file, a shipped guest, or bytes as they are."""
+    if isinstance(image, (bytes, bytearray, memoryview)):
+        return bytes(image), "image"
+    path = Path(image)
+    if not path.exists() and isinstance(image, str) and os.sep not in image:
+        from hypervisor import guests
+
+        if image in guests.names():
+            return guests.shipped(image).image, image
+    try:
+        if path.is_dir():
+            raise ImageError(f"{image} is a directory; an image is a file.")
+        if path.stat().st_size > MAX_IMAGE:
+            raise ImageError(f"{image} is larger than {MAX_IMAGE // MIB} MiB; no guest image is.")
+        return path.read_bytes(), str(image)
+    except FileNotFoundError as error:
+        from hypervisor import guests
+
+        raise ImageError(f"{image}: there is no such file, and no shipped guest of that name ({', '.join(guests.names())}).") from error
+    except OSError as error:
+        raise ImageError(f"{image} cannot be read: {error.strerror or error}.") from error
+
+
+def _module(module: Any) -> tuple[str, str, bytes]:
+    """(name, arguments, contents) of what the caller gave: a path, (path, arguments) or (name, arguments, contents)."""
+    if isinstance(module, (str, os.PathLike)):
+        return str(module), "", read_image(module)[0]
+    if len(module) == 2:
+        return str(module[0]), module[1], read_image(module[0])[0]
+    if len(module) == 3 and isinstance(module[2], bytes):
+        return module[0], module[1], module[2]
+    raise ConfigError(f"{module!r} is not a module: give a path, or (path, arguments).")
+
+
+def _load(vm: VM, data: bytes, spec: loaders.BootSpec) -> None:
+    """Write the image into guest memory and put the first vCPU at its entry."""
+    entry = loaders.load(data, spec, vm.memory)
+    vcpu = vm.vcpu
+    vcpu.reset()
+    registers = vcpu.registers
+    for name, value in entry.regs.items():
+        registers.set(name, value)
+    for name, segment in entry.segments.items():
+        registers.set_segment(name, Segment(*segment))
+    registers.set_table("gdtr", Table(*entry.gdtr))
+    registers.set_table("idtr", Table(*entry.idtr))
+    registers.set("cr3", entry.cr3)
+    registers.set("cr4", entry.cr4)
+    registers.set("efer", entry.efer)
+    registers.set("cr0", entry.cr0)
+    vm.symbols.add(entry.symbols)
+    if entry.disk is not None:
+        _firmware(vm, entry.disk, spec)
+
+
+class _Ports:
+    """The board's ports as the BIOS reaches them."""
+
+    def __init__(self, vm: VM) -> None:
+        self._vm = vm
+
+    def read(self, port: int, size: int) -> int:
+        """IN."""
+        mapping = self._vm.ports.find(port)
+        return (1 << 8 * size) - 1 if mapping is None else mapping.device.read(port - mapping.base, size)
+
+    def write(self, port: int, size: int, value: int) -> None:
+        """OUT."""
+        mapping = self._vm.ports.find(port)
+        if mapping is not None:
+            mapping.device.write(port - mapping.base, size, value)
+
+
+def _firmware(vm: VM, disk: bytes, spec: loaders.BootSpec) -> None:
+    """Give a boot sector its BIOS; after a reset, power it on again."""
+    if vm.firmware is not None:
+        vm.firmware.power_on(spec.memory_map, _Ports(vm))
+        return
+    keys = KeyQueue()
+    if vm.console is not None:
+        vm.console.keys = keys
+    tty = vm.console.write if vm.console is not None else lambda data: None
+    vm.firmware = bios.install(vm, disk, keys, tty, memory_map=spec.memory_map, ports=_Ports(vm))
+
+
+def _cpuid_rows(vcpus: int) -> list[tuple[int, int, int, int, int, int]]:
+    rows = []
+    for (leaf, subleaf), answer in cpuid.leaves(vcpus, apic=False).items():
+        rows.append((leaf, subleaf if leaf in cpuid.SUBLEAVES else -1, answer.eax, answer.ebx, answer.ecx, answer.edx))
+    return rows
+
+
+def install_cpuid(vm: VM) -> None:
+    """The built-in CPUID, for exits that a handler listens to; the engine answers the others from the same table."""
+    vm.tables.set_cpuid(_cpuid_rows(len(vm.vcpus)))
+    table = cpuid.leaves(len(vm.vcpus), apic=False)
+
+    def answer(vcpu: Any, exit: Any) -> Any:
+        found = cpuid.answer(table, exit.leaf, exit.subleaf)
+        exit.eax, exit.ebx, exit.ecx, exit.edx = found.eax, found.ebx, found.ecx, found.edx
+        if exit.leaf == 1:
+            exit.ecx |= (vcpu.cr4 >> 18 & 1) << 27
+        return HANDLED
+
+    vm.traps.cpuid(answer, name="builtin.cpuid", builtin=True)

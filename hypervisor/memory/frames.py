@@ -1,0 +1,70 @@
+"""The host's physical memory: one anonymous mapping, handed out in extents of whole frames.
+
+Frames cost host memory only once they are touched, and are given back to the operating system when a VM returns them.
+"""
+
+from __future__ import annotations
+
+import mmap
+from typing import NamedTuple
+
+from hypervisor.errors import ConfigError, InternalError
+from hypervisor.units import MIB, PAGE_SIZE, page_up
+
+
+class Extent(NamedTuple):
+    """A run of host-physical memory, in bytes, page-aligned."""
+
+    hpa: int
+    size: int
+
+
+class HostMemory:
+    """All frames of a host. The last frame is kept by the host itself and holds FFh bytes."""
+
+    def __init__(self, size: int) -> None:
+        self.size = page_up(size)
+        try:
+            self.map = mmap.mmap(-1, self.size + PAGE_SIZE)
+        except (OSError, OverflowError, ValueError) as error:
+            raise ConfigError(f"{size // MIB} MiB of host memory cannot be had ({error}). Ask for less.") from error
+        self.ones_page = self.size
+        self.map[self.ones_page :] = b"\xff" * PAGE_SIZE
+        self._free = [Extent(0, self.size)]
+
+    @property
+    def free(self) -> int:
+        """Bytes not handed out."""
+        return sum(extent.size for extent in self._free)
+
+    def allocate(self, size: int) -> Extent:
+        """A contiguous, zeroed extent. Raises `ConfigError` when there is none so long."""
+        size = page_up(size)
+        for index, (hpa, length) in enumerate(self._free):
+            if length >= size:
+                self._free[index : index + 1] = [Extent(hpa + size, length - size)] if length > size else []
+                return Extent(hpa, size)
+        raise ConfigError(
+            f"The host has no {size // MIB} MiB of memory left for another VM ({self.free // MIB} MiB of "
+            f"{self.size // MIB} MiB are free). Close a VM, or create the host with more memory."
+        )
+
+    def release(self, extent: Extent) -> None:
+        """Take an extent back; its contents are gone, and read as zero when it is handed out again."""
+        if any(extent.hpa < f.hpa + f.size and f.hpa < extent.hpa + extent.size for f in self._free):
+            raise InternalError(f"Extent {extent} was released twice. Please report this.")
+        if hasattr(mmap, "MADV_DONTNEED"):
+            self.map.madvise(mmap.MADV_DONTNEED, extent.hpa, extent.size)
+        else:
+            self.map[extent.hpa : extent.hpa + extent.size] = bytes(extent.size)
+        merged: list[Extent] = []
+        for free in sorted([*self._free, extent]):
+            if merged and merged[-1].hpa + merged[-1].size == free.hpa:
+                merged[-1] = Extent(merged[-1].hpa, merged[-1].size + free.size)
+            else:
+                merged.append(free)
+        self._free = merged
+
+    def close(self) -> None:
+        """Give everything back."""
+        self.map.close()

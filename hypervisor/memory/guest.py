@@ -1,0 +1,96 @@
+"""A VM's guest-physical memory as bytes: what devices, loaders and handlers read and write."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from hypervisor.errors import GuestFault
+from hypervisor.memory.frames import Extent, HostMemory
+
+
+class Region(NamedTuple):
+    """Guest-physical ``[gpa, gpa + size)`` is host-physical memory at ``hpa``."""
+
+    gpa: int
+    size: int
+    hpa: int
+    writable: bool = True
+
+
+class GuestMemory:
+    """Guest-physical memory. Places without memory read as FFh and swallow writes, as on a PC's bus.
+
+    ``written`` is told of each range that the host side writes, so that translated code there is dropped.
+    """
+
+    def __init__(self, host: HostMemory, extent: Extent, regions: Sequence[Region]) -> None:
+        self.extent = extent
+        self.regions = tuple(sorted(regions))
+        self._starts = [region.gpa for region in self.regions]
+        self._host = host
+        self._view = memoryview(host.map)
+        self.written: Callable[[int, int], None] = lambda gpa, size: None
+
+    @property
+    def size(self) -> int:
+        """Bytes of memory that the VM has."""
+        return self.extent.size
+
+    def _pieces(self, gpa: int, size: int) -> list[tuple[Region | None, int, int]]:
+        """The range as (region or None, guest-physical start, length), in order."""
+        pieces: list[tuple[Region | None, int, int]] = []
+        while size > 0:
+            index = bisect_right(self._starts, gpa) - 1
+            if index >= 0 and gpa < self.regions[index].gpa + self.regions[index].size:
+                region = self.regions[index]
+                length = min(size, region.gpa + region.size - gpa)
+                pieces.append((region, gpa, length))
+            else:
+                following = self._starts[index + 1] - gpa if index + 1 < len(self._starts) else size
+                length = min(size, following)
+                pieces.append((None, gpa, length))
+            gpa += length
+            size -= length
+        return pieces
+
+    def read(self, gpa: int, size: int) -> bytes:
+        """``size`` bytes at guest-physical ``gpa``. Bytes that are not memory read as 0xff."""
+        if gpa < 0 or size < 0:
+            raise GuestFault(f"{size} bytes at {gpa:#x} is not a range of guest-physical memory.")
+        if gpa + size <= 0xA0000:  # the common case: low memory is one region
+            hpa = self.regions[0].hpa + gpa
+            return bytes(self._view[hpa : hpa + size])
+        parts = []
+        for region, start, length in self._pieces(gpa, size):
+            if region is None:
+                parts.append(b"\xff" * length)
+            else:
+                hpa = region.hpa + start - region.gpa
+                parts.append(bytes(self._view[hpa : hpa + length]))
+        return b"".join(parts)
+
+    def write(self, gpa: int, data: bytes) -> None:
+        """Store ``data`` at guest-physical ``gpa``. Bytes that are not writable memory are dropped."""
+        self._store(gpa, data, rom=False)
+
+    def write_rom(self, gpa: int, data: bytes) -> None:
+        """Store ``data``, into read-only memory too: for whoever fills a ROM."""
+        self._store(gpa, data, rom=True)
+
+    def _store(self, gpa: int, data: bytes, rom: bool) -> None:
+        if gpa < 0:
+            raise GuestFault(f"{gpa:#x} is not a guest-physical address.")
+        offset = 0
+        for region, start, length in self._pieces(gpa, len(data)):
+            if region is not None and (region.writable or rom):
+                hpa = region.hpa + start - region.gpa
+                self._view[hpa : hpa + length] = data[offset : offset + length]
+                self.written(start, length)
+            offset += length
+
+    def close(self) -> None:
+        """Return the frames to the host."""
+        self._view.release()
+        self._host.release(self.extent)
