@@ -137,6 +137,12 @@ MAP_TRAP_EXECUTE = 32
 EVENT_COST = 32
 """Virtual nanoseconds that delivering an event takes, so that endless fault loops take time too."""
 
+PORT_COST = 1000
+"""Virtual nanoseconds of a port access: a bus cycle of the ISA bus. Loops that poll a port are as long as on a PC."""
+
+MMIO_COST = 200
+"""Virtual nanoseconds of an access to device memory."""
+
 MMIO_BASE = 1 << 41
 """Host-physical address at which guest-physical 0 appears to the device window."""
 MAXPHYADDR = 40

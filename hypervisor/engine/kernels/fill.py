@@ -3,6 +3,10 @@
 First the guest's page tables, then the VM's guest-physical map. A data fill never grants execute and a fetch fill never grants
 write: stores to pages that are executable in the TLB would each take a slow path. A frame is in its *code* or in its *writable*
 state; a fill may change the state, and each change flushes the whole TLB, because stale code could otherwise run through an alias.
+
+Unicorn looks for translated code under the *first* store through a writable entry only, and then makes the entry fast, unless the entry
+is executable too. So a frame that becomes writable loses all its code at once, and code that stores into its own page keeps a slow
+entry that is both.
 """
 
 from __future__ import annotations
@@ -10,8 +14,9 @@ from __future__ import annotations
 from hypervisor.engine import block as b_
 from hypervisor.engine import layout as l_
 from hypervisor.engine.jit import kernel, ld32, ld64, st32, st64
-from hypervisor.engine.kernels.access import flush_tlb
+from hypervisor.engine.kernels.access import flush_tlb, linear_rip, written
 from hypervisor.engine.kernels.far import decode
+from hypervisor.engine.kernels.far import walk as far_walk
 from hypervisor.engine.kernels.exits import settle
 from hypervisor.engine.kernels.paging import walk
 
@@ -24,7 +29,7 @@ _TRAP_READ, _TRAP_WRITE, _TRAP_EXECUTE = b_.MAP_TRAP_READ, b_.MAP_TRAP_WRITE, b_
 _MMIO_BASE, _ONES_PAGE, _VIRTUAL, _VIRTUAL_COUNT = b_.MMIO_BASE, b_.ONES_PAGE, b_.VIRTUAL, b_.VIRTUAL_COUNT
 _D_OPCODE, _D_MODRM, _D_EA = b_.D_OPCODE, b_.D_MODRM, b_.D_EA
 _GDT, _LDT, _TR, _BASE, _LIMIT = l_.GDT, l_.LDT, l_.TR, l_.SEG_BASE, l_.SEG_LIMIT
-_CR2 = l_.CR + 16
+_BLOCK_END, _ANY_TRAP = b_.BLOCK_END, b_.MAP_TRAP_READ | b_.MAP_TRAP_WRITE | b_.MAP_TRAP_EXECUTE
 _HF_GUEST = l_.HF_GUEST
 
 
@@ -70,6 +75,26 @@ def _watch(b, va, trap, gpa):  # type: ignore[no-untyped-def]
             return 1
         row += 40
     return 0
+
+
+@kernel
+def _frame_page(b, va):  # type: ignore[no-untyped-def]
+    """The guest-physical page that holds the code at linear ``va``, or -1."""
+    user = 1 if ld32(ld64(b + _ENV) + _HFLAGS) & 3 == 3 else 0
+    gpa = far_walk(b, va, 2, 8 | user)
+    if ld64(b + _W_VECTOR) >= 0:
+        return -1
+    return (gpa & ld64(b + _A20)) >> 12
+
+
+@kernel
+def _runs_in(b, page):  # type: ignore[no-untyped-def]
+    """Whether the block that runs has code in this guest-physical page."""
+    rip = linear_rip(b)
+    if _frame_page(b, rip) == page:
+        return True
+    last = ld64(b + _BLOCK_END) - 1
+    return (last >> 12) != (rip >> 12) and _frame_page(b, last) == page
 
 
 @kernel
@@ -136,6 +161,14 @@ def fill(b, va, kind, result):  # type: ignore[no-untyped-def]
         perm &= 5 if word & _TRAP_READ == 0 else 4
     else:
         if access == 1 and word & _CODE_BIT:
+            if perm & 4 and (word & _ANY_TRAP) == 0 and ld64(b + _VIRTUAL_COUNT) == 0 and _runs_in(b, page):
+                # Code that stores into its own page. An executable entry never leaves Unicorn's slow path, which invalidates
+                # exactly what is overwritten, the block that runs included.
+                st64(result, word & ~0xFFF)
+                st32(result + 8, 7)
+                return 1
+            # A store from elsewhere: drop all code of the frame, because only the first store would be looked at.
+            written(b, gpa)
             word &= ~_CODE_BIT
             st64(ld64(b + _MAP) + 8 * page, word)
             st64(b + _C_FLIPS, ld64(b + _C_FLIPS) + 1)

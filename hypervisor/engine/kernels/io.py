@@ -21,6 +21,7 @@ _FAULT, _FAULT_ERROR, _FAULT_ADDRESS = b_.FAULT, b_.FAULT_ERROR, b_.FAULT_ADDRES
 _N_VECTOR, _N_ERROR, _N_ADDRESS = b_.N_VECTOR, b_.N_ERROR, b_.N_ADDRESS
 _PORTS, _COMPILED, _WINDOWS, _WINDOW_COUNT = b_.PORTS, b_.COMPILED, b_.WINDOWS, b_.WINDOW_COUNT
 _X_INFO, _NOW, _BLOCK_END, _F_PYTHON = b_.X_INFO, b_.NOW, b_.BLOCK_END, b_.F_PYTHON
+_PORT_COST, _MMIO_COST = b_.PORT_COST, b_.MMIO_COST
 _F_RESTORE, _MEM_IO_PC = b_.F_RESTORE_STATE, l_.CPU_MEM_IO_PC
 _PORT_IN, _PORT_OUT, _MMIO_READ, _MMIO_WRITE, _VERDICT = (
     int(K.PORT_IN), int(K.PORT_OUT), int(K.MMIO_READ), int(K.MMIO_WRITE), int(K.VERDICT),
@@ -92,6 +93,7 @@ def port_in(b, port, size):  # type: ignore[no-untyped-def]
     if not allowed(b, port, size):
         return 0
     count(b, _PORT_IN)
+    st64(b + _NOW, ld64(b + _NOW) + _PORT_COST)
     handler = ld8(ld64(b + _PORTS) + port)
     if handler:
         at = ld64(b + _COMPILED) + 16 * handler
@@ -105,6 +107,7 @@ def port_out(b, port, size, value):  # type: ignore[no-untyped-def]
     if not allowed(b, port, size):
         return 0
     count(b, _PORT_OUT)
+    st64(b + _NOW, ld64(b + _NOW) + _PORT_COST)
     handler = ld8(ld64(b + _PORTS) + port)
     if handler:
         at = ld64(b + _COMPILED) + 16 * handler
@@ -128,6 +131,7 @@ def _window(b, gpa):  # type: ignore[no-untyped-def]
 def mmio_read(b, gpa, size):  # type: ignore[no-untyped-def]
     """A load from guest-physical addresses that are no plain memory."""
     count(b, _MMIO_READ)
+    st64(b + _NOW, ld64(b + _NOW) + _MMIO_COST)
     handler = _window(b, gpa)
     if handler:
         at = ld64(b + _COMPILED) + 16 * handler
@@ -141,6 +145,7 @@ def mmio_read(b, gpa, size):  # type: ignore[no-untyped-def]
 def mmio_write(b, gpa, size, value):  # type: ignore[no-untyped-def]
     """A store to guest-physical addresses that are no plain memory."""
     count(b, _MMIO_WRITE)
+    st64(b + _NOW, ld64(b + _NOW) + _MMIO_COST)
     if size < 8:
         value &= (1 << (8 * size)) - 1
     handler = _window(b, gpa)
