@@ -233,6 +233,8 @@ class PCpu:
         hflags.value &= ~(1 << 20)  # SVME: the guest's SVM instructions are undefined, and arrive as #UD
         efer = ctypes.c_uint64.from_address(self._env + layout.EFER)
         efer.value &= ~(1 << 12)
+        task = ctypes.c_uint32.from_address(self._env + layout.TR + layout.SEG_FLAGS)
+        task.value = 0x8900  # see State.set_segment: the reset value is a busy TSS
         self.words[b.NOW >> 3] = 0
         self.words[b.NEXT >> 3] = _FOREVER
 

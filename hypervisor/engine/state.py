@@ -43,6 +43,7 @@ _WORDS = {name: 8 * n for n, name in enumerate(GPR)} | {
     "sysenter_eip": layout.SYSENTER_EIP, "tsc_aux": layout.TSC_AUX, "pat": layout.PAT, "xcr0": layout.XCR0,
     "dr0": layout.DR, "dr1": layout.DR + 8, "dr2": layout.DR + 16, "dr3": layout.DR + 24, "dr6": layout.DR + 48,
 }  # fmt: skip
+_TSS_BUSY = 1 << 9
 _DERIVED = frozenset(("cr0", "cr3", "cr4", "efer"))
 
 
@@ -100,7 +101,7 @@ class State:
     def segment(self, name: str) -> Segment:
         """A segment register with its hidden part."""
         at = SEGMENTS[name]
-        flags = self._dwords[(at + layout.SEG_FLAGS) >> 2]
+        flags = self._dwords[(at + layout.SEG_FLAGS) >> 2] | (_TSS_BUSY if name == "tr" else 0)
         return Segment(
             self._dwords[at >> 2] & 0xFFFF,
             self._words[(at + layout.SEG_BASE) >> 3],
@@ -115,6 +116,8 @@ class State:
         self._words[(at + layout.SEG_BASE) >> 3] = segment.base & _MASK64
         self._dwords[(at + layout.SEG_LIMIT) >> 2] = segment.limit & 0xFFFFFFFF
         attributes = segment.attributes
+        if name == "tr":  # Unicorn aborts the process on a call gate unless this is a present TSS, not busy
+            attributes = attributes & 0xF68 | 0x81
         self._dwords[(at + layout.SEG_FLAGS) >> 2] = (attributes & 0xFF) << 8 | (attributes & 0xF00) << 12
         self.dirty = True
 

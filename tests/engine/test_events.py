@@ -14,11 +14,13 @@ from tests.oracle.event import Event, Kind
 from tests.oracle.events import Delivered, Shutdown, TaskGate, deliver
 from tests.oracle.generate import EVENT_MODES, EventCase, random_event
 from tests.oracle.random_tables import MEMORY_SIZE
-from tests.oracle.state import MASK16, MASK32, MASK64, RSP, Memory, State
+from tests.oracle.state import MASK16, MASK32, MASK64, Memory, State
 
 CASES = 20_000 if os.environ.get("HYPERVISOR_STRESS") else 1_500
 KINDS = {Kind.EXCEPTION: 0, Kind.SOFTWARE_INT: 1, Kind.SOFTWARE_EXCEPTION: 1 | 4, Kind.EXTERNAL: 2}
-INCOMPARABLE = {"partial-push", "esp-high-half", "smap-inner-stack", "stack-at-the-canonical-edge", "stack-or-rip-first"}
+INCOMPARABLE = {
+    "partial-push", "esp-high-half", "smap-inner-stack", "stack-at-the-canonical-edge", "stack-or-rip-first",
+}  # fmt: skip
 """What the manuals leave open and the engine may do in another way."""
 
 
@@ -41,7 +43,7 @@ def chain(guest: Machine) -> list[tuple[int, int]]:
 
 
 def tried(events: list[tuple[int, int]], shutdown: bool) -> list[tuple[int, int]]:
-    """The events whose delivery was tried: the engine also notes the fault that made a double fault, and the last one."""
+    """The events whose delivery was tried: the engine also notes faults that made a double fault or shutdown."""
     if shutdown and len(events) < b.CHAIN_ENTRIES:
         events = events[:-1]
     return [e for n, e in enumerate(events) if n == 0 or events[n + 1 : n + 2] != [(8, 0)]]

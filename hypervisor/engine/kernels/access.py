@@ -1,4 +1,4 @@
-"""Host memory behind guest-physical addresses, flags, and the hidden flags that follow from segments and control registers."""
+"""Host memory behind guest-physical addresses, EFLAGS, and the hidden flags that follow from other registers."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ _CC_MASK, _REG_EFLAGS = l_.CC_MASK, 25  # UC_X86_REG_EFLAGS
 _CS, _SS, _DS, _ES = (l_.SEGS + l_.SEG_SIZE * n for n in (l_.CS, l_.SS, l_.DS, l_.ES))
 _BASE, _FLAGS = l_.SEG_BASE, l_.SEG_FLAGS
 _HF_KEEP = ~(
-    l_.HF_CPL | l_.HF_CS32 | l_.HF_SS32 | l_.HF_ADDSEG | l_.HF_PE | l_.HF_MP | l_.HF_EM | l_.HF_TS | l_.HF_LMA | l_.HF_CS64
-    | l_.HF_OSFXSR | l_.HF_SMAP
+    l_.HF_CPL | l_.HF_CS32 | l_.HF_SS32 | l_.HF_ADDSEG | l_.HF_PE | l_.HF_MP | l_.HF_EM | l_.HF_TS | l_.HF_LMA
+    | l_.HF_CS64 | l_.HF_OSFXSR | l_.HF_SMAP
 )  # fmt: skip
 
 
@@ -93,7 +93,7 @@ def write_flags(b, flags, inside):  # type: ignore[no-untyped-def]
 
 @kernel
 def sync_hflags(b):  # type: ignore[no-untyped-def]
-    """Derive the CPU's hidden flags from CR0, CR4, EFER and the segments (QEMU's cpu_x86_load_seg_cache, update_cr0)."""
+    """Derive the CPU's hidden flags from CR0, CR4, EFER and the segments, as the CPU does when it loads those."""
     env = ld64(b + _ENV)
     cr0 = ld64(env + _CR)
     cr4 = ld64(env + _CR + 32)
@@ -132,5 +132,6 @@ def linear_rip(b):  # type: ignore[no-untyped-def]
 
 
 __all__ = [
-    "flush_tlb", "host_address", "ld8", "ld16", "linear_rip", "page_word", "read_flags", "sync_hflags", "write_flags", "written",
+    "flush_tlb", "host_address", "ld8", "ld16", "linear_rip", "page_word", "read_flags", "sync_hflags", "write_flags",
+    "written",
 ]  # fmt: skip

@@ -1,22 +1,23 @@
 """A small decoder for the instructions that trap: length, operands, effective address (APM volume 3, chapter 1).
 
-SVM without decode assists reports which instruction left the guest, not its operands. The decoder knows the encodings of system
-instructions and the prefixes they may carry; it is tested against capstone. It does not know immediates beyond those of INT n,
-IN/OUT and ENTER-free code, which never trap otherwise.
+SVM without decode assists reports which instruction left the guest, not its operands. The decoder knows the encodings
+of system instructions, of those that load a selector, and the prefixes they may carry; it is tested against capstone.
+Of immediates it knows those of INT n, IN/OUT and far transfers.
 """
 
 from __future__ import annotations
 
 from hypervisor.engine import block as b_
 from hypervisor.engine import layout as l_
-from hypervisor.engine.jit import kernel, ld8, ld32, ld64, st64
+from hypervisor.engine.jit import kernel, ld8, ld32, ld64, s64, st64
 from hypervisor.engine.kernels.access import host_address, linear_rip
 from hypervisor.engine.kernels.far import walk
 
 _ENV, _HFLAGS, _SEGS, _SEG, _BASE = b_.ENV, l_.HFLAGS, l_.SEGS, l_.SEG_SIZE, l_.SEG_BASE
 _W_VECTOR = b_.W_VECTOR
 _D_LENGTH, _D_OPCODE, _D_MODRM, _D_REG, _D_RM = b_.D_LENGTH, b_.D_OPCODE, b_.D_MODRM, b_.D_REG, b_.D_RM
-_D_SIZE, _D_ADDRESS_SIZE, _D_REPEAT, _D_EA, _D_IMMEDIATE = b_.D_SIZE, b_.D_ADDRESS_SIZE, b_.D_REPEAT, b_.D_EA, b_.D_IMMEDIATE
+_D_SIZE, _D_ADDRESS_SIZE, _D_REPEAT = b_.D_SIZE, b_.D_ADDRESS_SIZE, b_.D_REPEAT
+_D_EA, _D_IMMEDIATE = b_.D_EA, b_.D_IMMEDIATE
 _FETCH, _PEEK = 2, 8
 _EIP = l_.EIP
 
@@ -27,7 +28,7 @@ def fetch(b, at, position):  # type: ignore[no-untyped-def]
     env = ld64(b + _ENV)
     hflags = ld32(env + _HFLAGS)
     va = at + position
-    if hflags & (1 << 14) == 0:
+    if hflags & (1 << 15) == 0:
         va &= 0xFFFFFFFF
     gpa = walk(b, va, _FETCH, _PEEK | (1 if hflags & 3 == 3 else 0))
     if ld64(b + _W_VECTOR) >= 0:
@@ -42,10 +43,26 @@ def _signed(value, bits):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _little(b, at, position, count):  # type: ignore[no-untyped-def]
+def _straight(b, at):  # type: ignore[no-untyped-def]
+    """The process address of the instruction at linear ``at``, 0 where its bytes must be fetched one by one."""
+    how = _PEEK | (1 if ld32(ld64(b + _ENV) + _HFLAGS) & 3 == 3 else 0)
+    gpa = walk(b, at, _FETCH, how)
+    return 0 if ld64(b + _W_VECTOR) >= 0 else host_address(b, gpa)
+
+
+@kernel
+def _byte(b, host, at, position):  # type: ignore[no-untyped-def]
+    """`fetch`, without a walk while the instruction's page lasts."""
+    if host and (at & 0xFFF) + position < 4096:
+        return ld8(host + position)
+    return fetch(b, at, position)
+
+
+@kernel
+def _little(b, host, at, position, count):  # type: ignore[no-untyped-def]
     value = 0
     for i in range(count):
-        value |= (fetch(b, at, position + i) & 0xFF) << (8 * i)
+        value |= (_byte(b, host, at, position + i) & 0xFF) << (8 * i)
     return value
 
 
@@ -56,54 +73,47 @@ def _register(b, number):  # type: ignore[no-untyped-def]
 
 @kernel
 def decode(b):  # type: ignore[no-untyped-def]
-    """Decode the instruction at CS:RIP into the D_ words; its length in bytes, or 0 if it is not one that we know to read."""
+    """Decode the instruction at CS:RIP into the D_ words; its length in bytes, 0 if it is none that we know to read."""
     env = ld64(b + _ENV)
     hflags = ld32(env + _HFLAGS)
     at = linear_rip(b)
+    host = _straight(b, at)
     code64 = hflags & (1 << 15)
     code32 = hflags & (1 << 4)
     st64(b + _D_LENGTH, 0)
+    st64(b + _D_OPCODE, -1)
     operand, address, segment, repeat, rex = 0, 0, -1, 0, 0
     n = 0
     byte = 0
-    while n < 14:
-        byte = fetch(b, at, n)
-        if byte < 0:
-            return 0
+    while n < 15:
+        byte = _byte(b, host, at, n)
+        if code64 and byte & 0xF0 == 0x40:
+            rex = byte
+            n += 1
+            continue
         if byte == 0x66:
             operand = 1
         elif byte == 0x67:
             address = 1
         elif byte == 0xF2 or byte == 0xF3:
             repeat = byte
-        elif byte == 0x26:
-            segment = 0
-        elif byte == 0x2E:
-            segment = 1
-        elif byte == 0x36:
-            segment = 2
-        elif byte == 0x3E:
-            segment = 3
+        elif byte == 0x26 or byte == 0x2E or byte == 0x36 or byte == 0x3E:
+            if code64 == 0:  # ignored in 64-bit mode, where an FS or GS override before it stays
+                segment = (byte >> 3) & 3
         elif byte == 0x64:
             segment = 4
         elif byte == 0x65:
             segment = 5
-        elif byte == 0xF0:
-            rex = 0
-        elif code64 and byte & 0xF0 == 0x40:
-            rex = byte
-            n += 1
-            byte = fetch(b, at, n)
+        elif byte != 0xF0:
             break
-        else:
-            break
+        rex = 0  # a REX prefix counts only right before the opcode
         n += 1
     if byte < 0:
         return 0
     n += 1
     opcode = byte
     if byte == 0x0F:
-        byte = fetch(b, at, n)
+        byte = _byte(b, host, at, n)
         if byte < 0:
             return 0
         opcode = 0x0F00 | byte
@@ -122,8 +132,11 @@ def decode(b):  # type: ignore[no-untyped-def]
     st64(b + _D_MODRM, -1)
     st64(b + _D_EA, 0)
     st64(b + _D_IMMEDIATE, 0)
-    if opcode == 0xCD or opcode & 0xFC == 0xE4 and opcode < 0x100:  # INT n, IN/OUT with an immediate port
-        st64(b + _D_IMMEDIATE, fetch(b, at, n))
+    if opcode == 0xCD or opcode & 0xFFFC == 0xE4:  # INT n, IN/OUT with an immediate port
+        byte = _byte(b, host, at, n)
+        if byte < 0:
+            return 0
+        st64(b + _D_IMMEDIATE, byte)
         n += 1
         st64(b + _D_LENGTH, n)
         return n
@@ -134,15 +147,20 @@ def decode(b):  # type: ignore[no-untyped-def]
         or opcode == 0x0F0D
     )  # fmt: skip
     if not modrm_follows:
-        if opcode & 0xFFF7 == 0xE2 or opcode == 0xEA or opcode == 0x9A:
-            return 0
+        if opcode == 0xEA or opcode == 0x9A:
+            n += 2 + size
+        elif opcode == 0xCA:
+            n += 2
         st64(b + _D_LENGTH, n)
         return n
-    modrm = fetch(b, at, n)
+    modrm = _byte(b, host, at, n)
     if modrm < 0:
         return 0
     n += 1
     mod, rm = modrm >> 6, modrm & 7
+    if opcode & 0xFFFE == 0xC4 and (code64 or mod == 3):  # no LES or LDS but a VEX prefix
+        st64(b + _D_OPCODE, -1)
+        return 0
     st64(b + _D_MODRM, modrm)
     st64(b + _D_REG, (modrm >> 3 & 7) | (rex & 4) << 1)
     st64(b + _D_RM, rm | (rex & 1) << 3)
@@ -174,37 +192,37 @@ def decode(b):  # type: ignore[no-untyped-def]
         else:
             ea = _register(b, 3)
         if mod == 1:
-            ea += _signed(_little(b, at, n, 1), 8)
+            ea += _signed(_little(b, host, at, n, 1), 8)
             n += 1
-        elif mod == 2 or rm == 6 and mod == 0:
-            ea += _little(b, at, n, 2)
+        elif mod == 2 or (rm == 6 and mod == 0):
+            ea += _little(b, host, at, n, 2)
             n += 2
         ea &= 0xFFFF
     else:
         if rm == 4:
-            sib = fetch(b, at, n)
+            sib = _byte(b, host, at, n) & 0xFF
             n += 1
             base, index = sib & 7, (sib >> 3 & 7) | (rex & 2) << 2
             if index != 4:
                 ea = _register(b, index) << (sib >> 6)
             if base == 5 and mod == 0:
-                ea += _signed(_little(b, at, n, 4), 32)
+                ea += _signed(_little(b, host, at, n, 4), 32)
                 n += 4
             else:
                 ea += _register(b, base | (rex & 1) << 3)
-                stack = base == 4 and rex & 1 == 0 or base == 5 and rex & 1 == 0
+                stack = base == 4 or base == 5  # the segment matters outside 64-bit mode only, where there is no REX
         elif rm == 5 and mod == 0:
-            ea = _signed(_little(b, at, n, 4), 32)
+            ea = _signed(_little(b, host, at, n, 4), 32)
             n += 4
             relative = code64 != 0
         else:
             ea = _register(b, rm | (rex & 1) << 3)
-            stack = rm == 5 and rex & 1 == 0
+            stack = rm == 5
         if mod == 1:
-            ea += _signed(_little(b, at, n, 1), 8)
+            ea += _signed(_little(b, host, at, n, 1), 8)
             n += 1
         elif mod == 2:
-            ea += _signed(_little(b, at, n, 4), 32)
+            ea += _signed(_little(b, host, at, n, 4), 32)
             n += 4
         if relative:
             ea += ld64(env + _EIP) + n
@@ -214,8 +232,8 @@ def decode(b):  # type: ignore[no-untyped-def]
         segment = 2 if stack else 3
     if code64 == 0 or segment >= 4:
         ea += ld64(env + _SEGS + _SEG * segment + _BASE)
-    if hflags & (1 << 14) == 0 or code64 == 0:
+    if code64 == 0:
         ea &= 0xFFFFFFFF
-    st64(b + _D_EA, ea)
+    st64(b + _D_EA, s64(ea))
     st64(b + _D_LENGTH, n)
     return n

@@ -1,7 +1,7 @@
 """Event delivery: exceptions, software and external interrupts, in every mode (AMD64 APM volume 2, chapter 8).
 
-`deliver` enters the guest's handler or reports what hardware would do instead: escalate to a double fault, shut down, or go through
-a task gate (which `hypervisor.engine.task_switch` performs, uncompiled, because it is rare).
+`deliver` enters the guest's handler or reports what hardware would do instead: escalate to a double fault, shut down,
+or go through a task gate (which `hypervisor.engine.task_switch` performs, uncompiled, because it is rare).
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ _RSP = 32
 _EVENT_RIP, _EFLAGS = b_.EVENT_RIP, l_.EFLAGS
 
 EXCEPTION, SOFTWARE, EXTERNAL, PRIVILEGED = 0, 1, 2, 3
-"""Where an event comes from. INT1 is PRIVILEGED: its gate's DPL is not checked. INT3 and INTO are SOFTWARE | 4 (no IOPL check)."""
+"""Where an event comes from. INT1 is PRIVILEGED: its gate's DPL is not checked. INT3 and INTO are SOFTWARE | 4, without
+the check of IOPL in virtual-8086 mode."""
 OK, SHUTDOWN, TASK_GATE = 0, 1, 2
 """What became of a delivery."""
 
@@ -44,7 +45,7 @@ def has_error(vector):  # type: ignore[no-untyped-def]
 
 @kernel
 def _flags_image(flags, vector, kind):  # type: ignore[no-untyped-def]
-    """The flags that an event pushes: a fault's image has RF set, so that the instruction's breakpoint does not repeat."""
+    """The flags that an event pushes: a fault's have RF set, so that the instruction's breakpoint does not repeat."""
     if kind == 0 and vector < 32 and (_FAULTS >> vector) & 1:
         return flags | 0x10000
     return flags
@@ -62,7 +63,7 @@ def _set_segment(b, at, selector, base, limit, flags):  # type: ignore[no-untype
 
 @kernel
 def descriptor(b, selector):  # type: ignore[no-untyped-def]
-    """The 8-byte descriptor of a selector. Outside its table: 0, with N_VECTOR untouched, and the caller sees no S and no P."""
+    """The 8-byte descriptor of a selector; outside its table 0, which has neither S nor P."""
     env = ld64(b + _ENV)
     if selector & 4:
         base, limit = ld64(env + _LDT_BASE), ld32(env + _LDT_LIMIT)
@@ -99,6 +100,13 @@ def descriptor_limit(d):  # type: ignore[no-untyped-def]
 
 
 @kernel
+def _load_code(b, selector, d):  # type: ignore[no-untyped-def]
+    """Load CS from a descriptor."""
+    flags = ((d >> 32) & 0xFFFFFFFF) | 0x100
+    return _set_segment(b, _CS, selector, descriptor_base(d), descriptor_limit(d), flags)
+
+
+@kernel
 def mark_accessed(b, selector, d):  # type: ignore[no-untyped-def]
     """Set the accessed bit of a code or data descriptor in memory, as loading it does."""
     if (d >> 40) & 1 == 0:
@@ -111,13 +119,13 @@ def mark_accessed(b, selector, d):  # type: ignore[no-untyped-def]
 
 @kernel
 def _rights(b, cpl):  # type: ignore[no-untyped-def]
-    """How the handler's stack is accessed: with the rights of the handler, explicitly, so that AC opens user pages under SMAP."""
+    """How the handler's stack is accessed: with the handler's rights, and explicitly, so that AC suspends SMAP."""
     return 1 if cpl == 3 else (4 if (ld64(ld64(b + _ENV) + _EFLAGS) >> 18) & 1 else 0)
 
 
 @kernel
 def _push(b, base, sp, mask, size, value, how, delta):  # type: ignore[no-untyped-def]
-    """Push 2 or 4 bytes on a legacy stack; the new stack pointer. ``mask`` is the stack's width, ``delta`` from `direct`, or 0."""
+    """Push 2 or 4 bytes on a legacy stack of width ``mask``; the new stack pointer. ``delta`` is `direct`'s answer."""
     sp = (sp - size) & mask
     at = (base + sp) & 0xFFFFFFFF
     if delta == 0:
@@ -291,7 +299,7 @@ def _deliver_long(b, vector, error, kind, inside):  # type: ignore[no-untyped-de
     st64(env + _RSP, sp)
     if dpl < cpl:
         _set_segment(b, _SS, dpl, 0, 0, dpl << 13)
-    _set_segment(b, _CS, (selector & ~3) | dpl, descriptor_base(d), descriptor_limit(d), ((d >> 32) & 0xFFFFFFFF) | 0x100)
+    _load_code(b, (selector & ~3) | dpl, d)
     st64(env + _EIP, target)
     flags &= ~0x34100  # TF, NT, RF, VM
     if gate == 14:
@@ -424,7 +432,7 @@ def _deliver_protected(b, vector, error, kind, inside):  # type: ignore[no-untyp
         st64(env + _RSP, (sp & ~mask) | top)
     else:
         st64(env + _RSP, (esp & ~mask) | top)
-    _set_segment(b, _CS, (selector & ~3) | dpl, descriptor_base(d), descriptor_limit(d), ((d >> 32) & 0xFFFFFFFF) | 0x100)
+    _load_code(b, (selector & ~3) | dpl, d)
     st64(env + _EIP, target)
     flags &= ~0x34100
     if kind_of_gate & 1 == 0:
@@ -450,7 +458,8 @@ def _chain(b, vector, error, address):  # type: ignore[no-untyped-def]
 def deliver(b, vector, error, kind, rip, inside):  # type: ignore[no-untyped-def]
     """Deliver an event; OK, SHUTDOWN or TASK_GATE (then W_VECTOR, W_ERROR and W_LEVEL hold vector, error and kind).
 
-    ``rip`` is what the event pushes: the next instruction for a software interrupt, else the present one. ``inside`` says whether a hook is running (see `read_flags`). CR2 must be set for a page fault before the call.
+    ``rip`` is what the event pushes: the next instruction for a software interrupt, else the present one. ``inside``
+    says whether a hook is running (see `read_flags`). CR2 must be set for a page fault before the call.
     """
     env = ld64(b + _ENV)
     st64(b + _N_COUNT, 0)
@@ -483,7 +492,8 @@ def deliver(b, vector, error, kind, rip, inside):  # type: ignore[no-untyped-def
         if kind == 0 and vector == 8:
             _chain(b, second, second_error, ld64(b + _N_ADDRESS))
             return SHUTDOWN
-        if kind == 0 and ((first_contributory and second_contributory) or (vector == 14 and (second_contributory or second == 14))):
+        both = first_contributory and second_contributory
+        if kind == 0 and (both or (vector == 14 and (second_contributory or second == 14))):
             _chain(b, second, second_error, ld64(b + _N_ADDRESS))
             vector = 8
             error = 0

@@ -1,4 +1,5 @@
-"""Kernels that are called through a pointer: each is compiled once instead of into every caller, which keeps the first run short.
+"""Kernels that are called through a pointer: compiled once instead of into every caller, which keeps the first run
+short.
 
 Uncompiled, these are direct calls (the pointer words hold nothing).
 """

@@ -15,9 +15,9 @@ from hypervisor.engine import block as b_
 from hypervisor.engine import layout as l_
 from hypervisor.engine.jit import kernel, ld32, ld64, st32, st64
 from hypervisor.engine.kernels.access import flush_tlb, linear_rip, written
-from hypervisor.engine.kernels.far import decode
 from hypervisor.engine.kernels.far import walk as far_walk
 from hypervisor.engine.kernels.exits import settle
+from hypervisor.engine.kernels.implicit import is_implicit
 from hypervisor.engine.kernels.paging import walk
 
 _ENV, _HFLAGS, _EFLAGS = b_.ENV, l_.HFLAGS, l_.EFLAGS
@@ -27,41 +27,8 @@ _C_FILLS, _C_FLIPS, _ALIAS, _MAP, _MAP_PAGES, _A20 = b_.C_FILLS, b_.C_FLIPS, b_.
 _RAM_BIT, _WRITE_BIT, _CODE_BIT = b_.MAP_RAM, b_.MAP_WRITE, b_.MAP_CODE
 _TRAP_READ, _TRAP_WRITE, _TRAP_EXECUTE = b_.MAP_TRAP_READ, b_.MAP_TRAP_WRITE, b_.MAP_TRAP_EXECUTE
 _MMIO_BASE, _ONES_PAGE, _VIRTUAL, _VIRTUAL_COUNT = b_.MMIO_BASE, b_.ONES_PAGE, b_.VIRTUAL, b_.VIRTUAL_COUNT
-_D_OPCODE, _D_MODRM, _D_EA = b_.D_OPCODE, b_.D_MODRM, b_.D_EA
-_GDT, _LDT, _TR, _BASE, _LIMIT = l_.GDT, l_.LDT, l_.TR, l_.SEG_BASE, l_.SEG_LIMIT
 _BLOCK_END, _ANY_TRAP = b_.BLOCK_END, b_.MAP_TRAP_READ | b_.MAP_TRAP_WRITE | b_.MAP_TRAP_EXECUTE
 _HF_GUEST = l_.HF_GUEST
-
-
-@kernel
-def _in_table(b, at, va):  # type: ignore[no-untyped-def]
-    base = ld64(ld64(b + _ENV) + at + _BASE)
-    return va + 0xFFF >= base and va <= base + ld32(ld64(b + _ENV) + at + _LIMIT)
-
-
-@kernel
-def _loads_descriptor(b, va):  # type: ignore[no-untyped-def]
-    """Whether the access at CPL 3 to the page ``va`` is the CPU reading a descriptor for the instruction at RIP.
-
-    The fill is not told which privilege it serves. An implicit supervisor access is one into a descriptor table by an instruction
-    that loads a selector, and not that instruction's own memory operand.
-    """
-    if not (_in_table(b, _GDT, va) or _in_table(b, _LDT, va) or _in_table(b, _TR, va)):
-        return False
-    decode(b)
-    opcode = ld64(b + _D_OPCODE)
-    reg = (ld64(b + _D_MODRM) >> 3) & 7
-    loads = (
-        opcode == 0x8E or opcode == 0x07 or opcode == 0x17 or opcode == 0x1F or opcode == 0x0FA1 or opcode == 0x0FA9
-        or opcode == 0xC4 or opcode == 0xC5 or opcode == 0x0FB2 or opcode == 0x0FB4 or opcode == 0x0FB5
-        or opcode == 0xEA or opcode == 0x9A or opcode == 0xCA or opcode == 0xCB or opcode == 0xCF
-        or opcode == 0x0F02 or opcode == 0x0F03 or opcode == 0xFF and (reg == 3 or reg == 5)
-        or opcode == 0x0F00 and (reg == 4 or reg == 5)
-    )  # fmt: skip
-    if not loads:
-        return False
-    operand = ld64(b + _D_EA)
-    return not (operand != 0 and (operand & ~0xFFF) == va)
 
 
 @kernel
@@ -115,7 +82,7 @@ def fill(b, va, kind, result):  # type: ignore[no-untyped-def]
     gpa = walk(b, va, access, how)
     if ld64(b + _W_VECTOR) >= 0:
         vector, error = ld64(b + _W_VECTOR), ld64(b + _W_ERROR)
-        if how & 1 and access != 2 and vector == 14 and _loads_descriptor(b, va):
+        if how & 1 and access != 2 and vector == 14 and is_implicit(b, va, error):
             gpa = walk(b, va, access, how | 2)
             vector, error = ld64(b + _W_VECTOR), ld64(b + _W_ERROR)
         if vector >= 0:

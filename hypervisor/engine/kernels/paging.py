@@ -13,15 +13,15 @@ _W_VECTOR, _W_ERROR, _W_PERM, _W_SHIFT, _W_LEVEL = b_.W_VECTOR, b_.W_ERROR, b_.W
 READ, WRITE, FETCH = 0, 1, 2
 """Kinds of access."""
 USER, IMPLICIT, AC, PEEK = 1, 2, 4, 8
-"""How an access is made: from CPL 3; by the CPU itself (descriptor tables, stacks of an event); with RFLAGS.AC set; without setting
-accessed and dirty bits."""
+"""How an access is made: from CPL 3; by the CPU itself (descriptor tables, the TSS); with RFLAGS.AC set; without
+setting accessed and dirty bits."""
 
 _ADDRESS = 0x000FFFFFFFFFF000
 _RESERVED_HIGH = 0x000FFF0000000000  # bits 51:40, MAXPHYADDR = 40
 _RESERVED_PAE = 0x7FFFFF0000000000  # bits 62:40
 _NX = -(1 << 63)
 _ACCESSED, _DIRTY, _LARGE = 0x20, 0x40, 0x80
-_AMD_BIT8 = 0x100  # must be zero in a PML4 entry, and in a PDP entry that is not a page (APM volume 2, 5.3.3); Intel ignores it
+_AMD_BIT8 = 0x100  # must be zero in a PML4 entry and in a PDP entry that is no page (APM volume 2, 5.3.3)
 _MAP_WRITE = b_.MAP_WRITE
 
 
@@ -46,8 +46,9 @@ def _mark(b, gpa, bits):  # type: ignore[no-untyped-def]
 def walk(b, va, access, how):  # type: ignore[no-untyped-def]
     """Translate a linear address: the guest-physical address, or -1 with W_VECTOR and W_ERROR set.
 
-    W_PERM receives what a TLB entry may grant this mode's privilege (1 read, 2 write, 4 execute), W_SHIFT the page's size as a
-    shift. Accessed and dirty bits are set as the manual says: accessed on each level of a walk that succeeds, dirty on a write.
+    W_PERM receives what a TLB entry may grant this mode's privilege (1 read, 2 write, 4 execute), W_SHIFT the page's
+    size as a shift. Accessed and dirty bits are set as the manual says: accessed on each level of a walk that
+    succeeds, dirty on a write.
     """
     env = ld64(b + _ENV)
     cr0 = ld64(env + _CR)

@@ -1,7 +1,7 @@
-"""Accesses that the CPU makes by itself through the guest's page tables: descriptors, at supervisor privilege, and event stacks.
+"""Accesses that the CPU makes by itself through the guest's page tables: to descriptors, the TSS, and event stacks.
 
-A fault sets N_VECTOR (and N_ERROR, N_ADDRESS); the caller looks after a group of accesses. After a fault nothing more is read or
-written until `clear`.
+A fault sets N_VECTOR (and N_ERROR, N_ADDRESS); the caller looks after a group of accesses. After a fault nothing more
+is read or written until `clear`.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def both_pages(b, va, access, how):  # type: ignore[no-untyped-def]
 
 @kernel
 def read_bytes(b, va, size):  # type: ignore[no-untyped-def]
-    """Read 1, 2, 4, 6 or 8 bytes, little-endian, zero-extended; a value read from where there is no memory is all ones."""
+    """Read 1, 2, 4, 6 or 8 bytes, little-endian, zero-extended; all ones from where there is no memory."""
     va = _wrap(b, va)
     if (va & 0xFFF) + size <= 4096:
         gpa = _resolve(b, va, 0, IMPLICIT)
@@ -138,9 +138,10 @@ def write_bytes(b, va, size, value, how):  # type: ignore[no-untyped-def]
 
 @kernel
 def direct(b, va, size, how):  # type: ignore[no-untyped-def]
-    """What to add to a linear address to store ``size`` bytes at ``va`` without further checks, or 0 where that cannot be.
+    """What to add to a linear address to store ``size`` bytes at ``va`` without further checks; 0 where that cannot be.
 
-    It cannot where the bytes lie in two pages, or not in plain memory without translated code, or where the access would fault.
+    It cannot where the bytes lie in two pages, or not in plain memory without translated code, or where the access
+    faults.
     """
     if (va & 0xFFF) + size > 4096:
         return 0

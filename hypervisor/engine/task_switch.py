@@ -1,0 +1,354 @@
+"""Task gates: an event that switches tasks (AMD64 APM volume 2, 12.3; Intel SDM volume 3, 8.3). Rare, so plain Python.
+
+The switch nests: the old task stays busy, the new one gets the old one's selector as its link, and NT. A fault before
+the commit point belongs to the old task, a fault after it (selectors, stack, EIP) to the new one.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from hypervisor.arch.exits import ExitKind
+from hypervisor.engine import block as b
+from hypervisor.engine import layout
+from hypervisor.engine.state import GPR, Segment, State
+
+if TYPE_CHECKING:
+    from hypervisor.engine.pcpu import PCpu
+
+_INVALID_TSS, _NOT_PRESENT, _STACK, _PROTECTION, _PAGE_FAULT, _DOUBLE_FAULT = 10, 11, 12, 13, 14, 8
+_CONTRIBUTORY = frozenset((0, 10, 11, 12, 13))
+_WITH_ERROR = frozenset((8, 10, 11, 12, 13, 14, 17))
+_FAULTS = frozenset((0, 5, 6, 7, 10, 11, 12, 13, 14, 16, 17, 19))
+_TSS16_AVAILABLE, _LDT, _TSS16_BUSY, _TSS32_AVAILABLE = 1, 2, 3, 9
+_RF, _NT, _VM, _AC = 1 << 16, 1 << 14, 1 << 17, 1 << 18
+_FLAGS = 0x3F7FD5  # the flags that exist
+_READ, _WRITE, _USER, _IMPLICIT, _OPEN, _PEEK = 0, 1, 1, 2, 4, 8
+_TASK_SWITCHED = 1 << 3
+_LOCAL_BREAKPOINTS = 0x155
+_TRAP_TAKEN = 1 << 15
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """Where a TSS keeps what; ``saved`` is the last byte that a switch away from it writes."""
+
+    word: int
+    cr3: int | None
+    rip: int
+    flags: int
+    registers: int
+    segments: dict[str, int]
+    ldtr: int
+    trap: int | None
+    limit: int
+    saved: int
+
+
+_TSS32 = _Layout(
+    word=4, cr3=0x1C, rip=0x20, flags=0x24, registers=0x28,
+    segments={"es": 0x48, "cs": 0x4C, "ss": 0x50, "ds": 0x54, "fs": 0x58, "gs": 0x5C},
+    ldtr=0x60, trap=0x64, limit=0x67, saved=0x5F,
+)  # fmt: skip
+_TSS16 = _Layout(
+    word=2, cr3=None, rip=0x0E, flags=0x10, registers=0x12,
+    segments={"es": 0x22, "cs": 0x24, "ss": 0x26, "ds": 0x28},
+    ldtr=0x2A, trap=None, limit=0x2B, saved=0x29,
+)  # fmt: skip
+
+
+class _FaultError(Exception):
+    """The guest's fault that ended the switch."""
+
+    def __init__(self, vector: int, error: int, address: int = 0) -> None:
+        super().__init__(vector, error)
+        self.vector = vector
+        self.error = error
+        self.address = address
+
+
+@dataclass(frozen=True)
+class _Descriptor:
+    """A descriptor and the linear address that it was read from."""
+
+    raw: int
+    address: int
+
+    @property
+    def base(self) -> int:
+        return (self.raw >> 16 & 0xFFFFFF) | (self.raw >> 32 & 0xFF000000)
+
+    @property
+    def limit(self) -> int:
+        limit = (self.raw & 0xFFFF) | (self.raw >> 32 & 0xF0000)
+        return limit << 12 | 0xFFF if self.raw >> 55 & 1 else limit
+
+    @property
+    def attributes(self) -> int:
+        return (self.raw >> 40 & 0xFF) | (self.raw >> 44 & 0xF00)
+
+    @property
+    def type(self) -> int:
+        """Type and S bit: below 16 for system descriptors."""
+        return self.raw >> 40 & 0x1F
+
+    @property
+    def dpl(self) -> int:
+        return self.raw >> 45 & 3
+
+    @property
+    def present(self) -> bool:
+        return bool(self.raw >> 47 & 1)
+
+    @property
+    def conforming(self) -> bool:
+        return self.type & 0x1C == 0x1C
+
+    def loaded(self, selector: int) -> Segment:
+        """The segment register after loading."""
+        return Segment(selector, self.base, self.limit, self.attributes | (self.type >= 16))
+
+
+class _Switch:
+    """One switch, for one event."""
+
+    def __init__(self, pcpu: PCpu, registers: State, vector: int, error: int, kind: int) -> None:
+        self.pcpu = pcpu
+        self.registers = registers
+        self.ext = 0 if kind & 3 == 1 else 1
+        self.rf = _RF if kind == 0 and vector in _FAULTS else 0
+        self.error = error if kind & 3 == 0 and vector in _WITH_ERROR else None
+        self.vector = vector
+
+    def fault(self, vector: int, selector: int = 0) -> _FaultError:
+        """A fault that names a selector."""
+        return _FaultError(vector, selector & 0xFFFC | self.ext)
+
+    # --- the guest's memory -----------------------------------------------------------------------------------------
+
+    def read(self, va: int, size: int) -> bytes:
+        """Read a descriptor table or TSS. Every page is looked at before the first is touched."""
+        for page in {va: None} | {at: None for at in range((va | 0xFFF) + 1, va + size, 4096)}:
+            _, vector, error = self.pcpu.walk(page & 0xFFFFFFFF, _READ, _IMPLICIT | _PEEK)
+            if vector >= 0:
+                raise _FaultError(vector, error, page & 0xFFFFFFFF)
+        data = b""
+        while len(data) < size:
+            step = max(n for n in (1, 2, 4, 8) if n <= size - len(data))
+            value = self._kernel("read_bytes", va + len(data) & 0xFFFFFFFF, step)
+            data += (value & (1 << 8 * step) - 1).to_bytes(step, "little")
+        return data
+
+    def write(self, va: int, size: int, value: int, how: int = _IMPLICIT) -> None:
+        """Write one field."""
+        value &= (1 << 8 * size) - 1
+        self._kernel("write_bytes", va & 0xFFFFFFFF, size, value, how)
+
+    def _kernel(self, name: str, *arguments: int) -> int:
+        words = self.pcpu.words
+        words[b.N_VECTOR >> 3] = -1
+        value = int(self.pcpu._call[name](self.pcpu._b, *arguments))
+        if words[b.N_VECTOR >> 3] >= 0:
+            raise _FaultError(words[b.N_VECTOR >> 3], words[b.N_ERROR >> 3], words[b.N_ADDRESS >> 3])
+        return value
+
+    def descriptor(self, selector: int) -> _Descriptor | None:
+        """A descriptor, None beyond its table's limit."""
+        table = self.registers.table("gdtr")
+        base, limit = table.base, table.limit
+        if selector & 4:
+            _, base, limit, attributes = self.registers.segment("ldtr")
+            if not attributes & 0x80:
+                return None
+        if (selector & 0xFFF8) + 7 > limit:
+            return None
+        address = base + (selector & 0xFFF8)
+        return _Descriptor(int.from_bytes(self.read(address, 8), "little"), address)
+
+    # --- the switch -------------------------------------------------------------------------------------------------
+
+    def leave_old_task(self, selector: int) -> tuple[_Layout, bytes]:
+        """Everything up to the commit point; the new TSS's layout and content."""
+        registers = self.registers
+        if selector & 4 or not selector & 0xFFFC:
+            raise self.fault(_PROTECTION, selector)
+        descriptor = self.descriptor(selector)
+        if descriptor is None or descriptor.type not in (_TSS16_AVAILABLE, _TSS32_AVAILABLE):
+            raise self.fault(_PROTECTION, selector)
+        if not descriptor.present:
+            raise self.fault(_NOT_PRESENT, selector)
+        new = _TSS16 if descriptor.type == _TSS16_AVAILABLE else _TSS32
+        if descriptor.limit < new.limit:
+            raise self.fault(_INVALID_TSS, selector)
+        content = self.read(descriptor.base, new.limit + 1)
+        old = registers.segment("tr")
+        self._save(old)
+        self.write(descriptor.address + 5, 1, descriptor.attributes & 0xFF | 2)
+        self.write(descriptor.base, 2, old.selector)
+        tr = Segment(selector & ~3, descriptor.base, descriptor.limit, descriptor.attributes | 2)
+        registers.set_segment("tr", tr)
+        return new, content
+
+    def _save(self, tr: Segment) -> None:
+        registers = self.registers
+        to = _TSS16 if tr.attributes & 0xF in (_TSS16_AVAILABLE, _TSS16_BUSY) else _TSS32
+        if tr.limit < to.saved:
+            raise self.fault(_INVALID_TSS, tr.selector)
+        self.write(tr.base + to.rip, to.word, self.pcpu.words[b.EVENT_RIP >> 3])
+        self.write(tr.base + to.flags, to.word, registers.get("rflags") | self.rf)
+        for n, name in enumerate(GPR[:8]):
+            self.write(tr.base + to.registers + to.word * n, to.word, registers.get(name))
+        for name, at in to.segments.items():
+            self.write(tr.base + at, 2, registers.segment(name).selector)
+
+    def enter_new_task(self, new: _Layout, content: bytes) -> None:
+        """Load the new task, and push the error code onto its stack."""
+        registers = self.registers
+
+        def field(at: int, size: int = new.word) -> int:
+            return int.from_bytes(content[at : at + size], "little")
+
+        registers.set("cr0", registers.get("cr0") | _TASK_SWITCHED)
+        registers.set("dr7", registers.get("dr7") & ~_LOCAL_BREAKPOINTS)
+        if new.cr3 is not None and registers.get("cr0") >> 31:
+            registers.set("cr3", field(new.cr3))
+        registers.set("rip", field(new.rip))
+        flags = field(new.flags) & _FLAGS | 2 | _NT
+        registers.set("rflags", flags)
+        for n, name in enumerate(GPR[:8]):
+            value = field(new.registers + new.word * n)
+            registers.set(name, value | 0xFFFF0000 if new.word == 2 else value)
+        selectors = {name: field(at, 2) for name, at in new.segments.items()}
+        cpl = 3 if flags & _VM else selectors["cs"] & 3
+        for name in ("es", "cs", "ss", "ds", "fs", "gs"):
+            # until its descriptor is loaded SS carries the privilege level alone
+            registers.set_segment(name, Segment(selectors.get(name, 0), 0, 0, cpl << 5 if name == "ss" else 0))
+        self._load_ldt(field(new.ldtr, 2))
+        if flags & _VM:
+            for name in ("es", "cs", "ss", "ds", "fs", "gs"):
+                selector = selectors.get(name, 0)
+                registers.set_segment(name, Segment(selector, selector << 4, 0xFFFF, 0xF3))
+        else:
+            for name in ("cs", "ss", "ds", "es", "fs", "gs"):
+                self._load_segment(name, selectors.get(name, 0), cpl)
+        if self.error is not None:
+            self._push(new.word, self.error, cpl)
+        if registers.get("rip") > registers.segment("cs").limit:
+            raise self.fault(_PROTECTION)
+
+    def _load_ldt(self, selector: int) -> None:
+        self.registers.set_segment("ldtr", Segment(selector, 0, 0, 0))
+        if selector & 0xFFFC:
+            descriptor = None if selector & 4 else self.descriptor(selector)
+            if descriptor is None or descriptor.type != _LDT or not descriptor.present:
+                raise self.fault(_INVALID_TSS, selector)
+            self.registers.set_segment("ldtr", descriptor.loaded(selector))
+
+    def _load_segment(self, name: str, selector: int, cpl: int) -> None:
+        if not selector & 0xFFFC and name not in ("cs", "ss"):
+            return
+        descriptor = self.descriptor(selector) if selector & 0xFFFC else None
+        if descriptor is None or not _suits(name, descriptor, selector & 3, cpl):
+            raise self.fault(_INVALID_TSS, selector)
+        if not descriptor.present:
+            raise self.fault(_STACK if name == "ss" else _NOT_PRESENT, selector)
+        if not descriptor.type & 1:
+            self.write(descriptor.address + 5, 1, descriptor.attributes & 0xFF | 1)
+        self.registers.set_segment(name, descriptor.loaded(selector))
+
+    def _push(self, size: int, value: int, cpl: int) -> None:
+        registers = self.registers
+        ss, rsp = registers.segment("ss"), registers.get("rsp")
+        mask = 0xFFFFFFFF if ss.attributes & 0x400 else 0xFFFF
+        offset = rsp - size & mask
+        last = offset + size - 1
+        if ss.attributes & 0xC == 4:
+            inside = offset > ss.limit and last <= mask
+        else:
+            inside = last <= ss.limit
+        if not inside:
+            raise self.fault(_STACK)
+        how = _USER if cpl == 3 else _OPEN if registers.get("rflags") & _AC else 0
+        self.write(ss.base + offset, size, value, how)
+        registers.set("rsp", rsp & ~mask | offset)
+
+
+def _suits(name: str, descriptor: _Descriptor, rpl: int, cpl: int) -> bool:
+    """Type and privilege of a segment that a task switch loads (SDM volume 3, table 8-1)."""
+    kind, dpl = descriptor.type, descriptor.dpl
+    if name == "cs":
+        return kind & 0x18 == 0x18 and (dpl <= rpl if descriptor.conforming else dpl == rpl)
+    if name == "ss":
+        return kind & 0x1A == 0x12 and dpl == cpl == rpl
+    readable = kind & 0x18 == 0x10 or kind & 0x1A == 0x1A
+    return readable and (descriptor.conforming or (dpl >= cpl and dpl >= rpl))
+
+
+def _escalate(vector: int, kind: int, fault: _FaultError) -> tuple[int, int] | None:
+    """What a fault while delivering an event becomes (APM volume 2, 8.2.9); None for shutdown."""
+    if kind == 0:
+        if vector == _DOUBLE_FAULT:
+            return None
+        both = vector in _CONTRIBUTORY and fault.vector in _CONTRIBUTORY
+        if both or (vector == _PAGE_FAULT and fault.vector in _CONTRIBUTORY | {_PAGE_FAULT}):
+            return _DOUBLE_FAULT, 0
+    return fault.vector, fault.error
+
+
+def _chain(pcpu: PCpu) -> list[int]:
+    """The words of the chain of faults so far."""
+    count = min(pcpu.words[b.N_COUNT >> 3], b.CHAIN_ENTRIES)
+    return list(pcpu.words[b.CHAIN >> 3 : (b.CHAIN >> 3) + 3 * count])
+
+
+def _set_chain(pcpu: PCpu, chain: list[int]) -> None:
+    pcpu.words[b.N_COUNT >> 3] = len(chain) // 3
+    for n, value in enumerate(chain[: 3 * b.CHAIN_ENTRIES]):
+        pcpu.words[(b.CHAIN >> 3) + n] = value
+
+
+def through_gate(pcpu: PCpu, vector: int, error: int, kind: int) -> int:
+    """Take an event through its task gate, and what follows if that faults; an exit kind if that ends badly, else 0.
+
+    To be called when the run loop or a delivery returned `ExitKind.TASK_GATE`, with the vector, error code and kind
+    that the block's W_VECTOR, W_ERROR and W_LEVEL hold; the vCPU is loaded.
+    """
+    vcpu = pcpu._loaded
+    assert vcpu is not None
+    registers = vcpu.registers
+    while True:
+        switch = _Switch(pcpu, registers, vector, error, kind)
+        trap = False
+        try:
+            gate = int.from_bytes(switch.read(registers.table("idtr").base + 8 * vector, 8), "little")
+            new, content = switch.leave_old_task(gate >> 16 & 0xFFFF)
+            trap = new.trap is not None and bool(content[new.trap] & 1)
+            switch.enter_new_task(new, content)
+        except _FaultError as met:
+            fault = met
+        else:
+            pcpu.sync()
+            hidden = ctypes.c_uint32.from_address(pcpu.words[b.ENV >> 3] + layout.HFLAGS)
+            hidden.value &= ~layout.HF_INHIBIT_IRQ
+            if not trap:
+                return 0
+            registers.set("dr6", registers.get("dr6") | _TRAP_TAKEN)
+            return pcpu.exception(1, 0)
+        pcpu.sync()
+        if fault.vector == _PAGE_FAULT:
+            registers.set("cr2", fault.address)
+        chain = _chain(pcpu)
+        following = _escalate(vector, kind, fault)
+        if following is None or following == (_DOUBLE_FAULT, 0):
+            chain += [fault.vector, fault.error, fault.address]
+        if following is None:
+            _set_chain(pcpu, chain)
+            pcpu.words[(b.COUNTS >> 3) + ExitKind.SHUTDOWN] += 1
+            return ExitKind.SHUTDOWN
+        outcome = pcpu.event(*following, 0, registers.get("rip"))
+        _set_chain(pcpu, chain + _chain(pcpu))
+        if outcome != ExitKind.TASK_GATE:
+            return outcome
+        vector, error, kind = (pcpu.words[at >> 3] for at in (b.W_VECTOR, b.W_ERROR, b.W_LEVEL))
