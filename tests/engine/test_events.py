@@ -16,7 +16,7 @@ from tests.oracle.generate import EVENT_MODES, EventCase, random_event
 from tests.oracle.random_tables import MEMORY_SIZE
 from tests.oracle.state import MASK16, MASK32, MASK64, Memory, State
 
-CASES = 20_000 if os.environ.get("HYPERVISOR_STRESS") else 1_500
+CASES = 20_000 if os.environ.get("HYPERVISOR_STRESS") else 2_000
 KINDS = {Kind.EXCEPTION: 0, Kind.SOFTWARE_INT: 1, Kind.SOFTWARE_EXCEPTION: 1 | 4, Kind.EXTERNAL: 2}
 INCOMPARABLE = {
     "partial-push", "esp-high-half", "smap-inner-stack", "stack-at-the-canonical-edge", "stack-or-rip-first",
