@@ -50,14 +50,14 @@ _WHERE = {
     "hypervisor.core.compiled": ("compiled",),
     "hypervisor.engine.state": ("Segment", "Table"),
     "hypervisor.errors": (
-        "ConfigError", "DeviceError", "EngineError", "GuestCrashed", "GuestFault", "HypervisorError", "ImageError", "PluginError",
-        "TrapError",
+        "ConfigError", "DeviceError", "EngineError", "GuestCrashed", "GuestFault", "HypervisorError", "ImageError",
+        "PluginError", "TrapError",
     ),
     "hypervisor.machine": ("Board", "Part", "pc"),
 }  # fmt: skip
 _HOME = {name: module for module, names in _WHERE.items() for name in names}
 
-__all__ = [*sorted(_HOME), "Vm"]  # noqa: PLE0604  # the table above is the list
+__all__ = [*sorted(_HOME), "Vm"]  # the table above is the list
 
 
 def __getattr__(name: str) -> Any:

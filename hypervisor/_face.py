@@ -38,9 +38,9 @@ def run_asm(
 ) -> RunResult:
     """Run a few instructions on a bare machine and return how that ended, with the registers as attributes.
 
-    ``code`` is assembled for ``mode`` (16, 32 or 64 bits, flat segments, interrupts off; 64-bit code has the first 4 GiB mapped one to
-    one), ``regs`` are put in first, and ``setup(vm)`` registers handlers. End the code with ``hlt``. The VM has 1 MiB of memory and no
-    devices.
+    ``code`` is assembled for ``mode`` (16, 32 or 64 bits, flat segments, interrupts off; 64-bit code has the first 4
+    GiB mapped one to one), ``regs`` are put in first, and ``setup(vm)`` registers handlers. End the code with ``hlt``.
+    The VM has 1 MiB of memory and no devices.
     """
     from hypervisor.assembler import assemble
     from hypervisor.machine.bare import prepare

@@ -1,8 +1,8 @@
 """Exit kinds, normalised to the manual's meaning.
 
-AMD64 Architecture Programmer's Manual volume 2, appendix C lists the #VMEXIT codes of the hardware. Ours name what the guest did, so
-that an instruction has one kind however the CPU reports it. Kinds below `FIRST_ENGINE` are what handlers can be registered for; the
-others are the engine's own reasons to return.
+AMD64 Architecture Programmer's Manual volume 2, appendix C lists the #VMEXIT codes of the hardware. Ours name what the
+guest did, so that an instruction has one kind however the CPU reports it. Kinds below `FIRST_ENGINE` are what handlers
+can be registered for; the others are the engine's own reasons to return.
 """
 
 from __future__ import annotations

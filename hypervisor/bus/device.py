@@ -1,8 +1,8 @@
 """The device contract.
 
 A device answers by *offset* and does not care where it sits. Its whole world is its constructor's arguments: interrupt
-lines, a clock, a `Dma` view, a backend. All its mutable state is one plain dataclass, handed out by `state` and validated by
-`restore`, so that every device can be saved, restored and tested by the same suite
+lines, a clock, a `Dma` view, a backend. All its mutable state is one plain dataclass, handed out by `state` and
+validated by `restore`, so that every device can be saved, restored and tested by the same suite
 (`hypervisor.testing.check_device`).
 """
 
@@ -21,8 +21,8 @@ class Device(Protocol):
     def read(self, offset: int, size: int) -> int:
         """The value a guest reads.
 
-        ``offset`` is in bytes from the start of the device's range; ``size`` is 1, 2, 4 or 8 bytes. Must not raise for any
-        offset within the range: what is not implemented reads as all ones or as the data sheet says.
+        ``offset`` is in bytes from the start of the device's range; ``size`` is 1, 2, 4 or 8 bytes. Must not raise for
+        any offset within the range: what is not implemented reads as all ones or as the data sheet says.
         """
         ...
 

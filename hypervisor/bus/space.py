@@ -38,8 +38,8 @@ class AddressSpace:
     def attach(self, device: Device, where: range, *, base: int | None = None, replace: bool = False) -> Mapping:
         """Let ``device`` answer at ``where``.
 
-        Raises `DeviceError` for an empty or out-of-bounds range and for an overlap; with ``replace`` the devices in the way
-        lose exactly the overlapping part.
+        Raises `DeviceError` for an empty or out-of-bounds range and for an overlap; with ``replace`` the devices in the
+        way lose exactly the overlapping part.
         """
         if where.step != 1 or not 0 <= where.start < where.stop <= self.limit:
             raise DeviceError(

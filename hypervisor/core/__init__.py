@@ -9,6 +9,6 @@ from hypervisor.core.verdicts import HANDLED, PASS, RETRY, Verdict, inject, stop
 from hypervisor.core.vm import VM
 
 __all__ = [
-    "HANDLED", "PASS", "RETRY", "VM", "After", "CoreHost", "Exit", "Fault", "Reason", "RunResult", "TrapRegistry", "Vcpu", "Verdict",
-    "after", "inject", "stop",
+    "HANDLED", "PASS", "RETRY", "VM", "After", "CoreHost", "Exit", "Fault", "Reason", "RunResult", "TrapRegistry",
+    "Vcpu", "Verdict", "after", "inject", "stop",
 ]  # fmt: skip

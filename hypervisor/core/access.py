@@ -1,7 +1,8 @@
 """Ports and device memory: what happens in the middle of an instruction.
 
-The engine calls in place, with the instruction half done. A device or a handler answers and the instruction completes natively; a
-verdict that does not let it complete makes the engine leave the guest before the instruction, and `InPlace.finish` carries it out.
+The engine calls in place, with the instruction half done. A device or a handler answers and the instruction completes
+natively; a verdict that does not let it complete makes the engine leave the guest before the instruction, and
+`InPlace.finish` carries it out.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ class InPlace:
             return 1
         return 0
 
-    # --- devices ----------------------------------------------------------------------------------------------------------
+    # --- devices ------------------------------------------------------------------------------------------------------
 
     def _port_read(self, port: int, size: int) -> int:
         mapping = self._vm.ports.find(port)
@@ -143,7 +144,7 @@ class InPlace:
         self._verdict = verdict
         return False
 
-    # --- handlers ---------------------------------------------------------------------------------------------------------
+    # --- handlers -----------------------------------------------------------------------------------------------------
 
     def _decide(self, pcpu: PCpu, kind: K, address: int, size: int) -> int:
         words = pcpu.words
@@ -168,7 +169,9 @@ class InPlace:
                     exit.value = words[_INFO + 3] & (1 << 8 * size) - 1
             elif reading:
                 if not isinstance(exit.value, int):
-                    raise ConfigError(f"exit.value = {exit.value!r}: a handler of {kind.name.lower()} writes a whole number.")
+                    raise ConfigError(
+                        f"exit.value = {exit.value!r}: a handler of {kind.name.lower()} writes a whole number."
+                    )
                 words[_INFO + 3] = _signed(exit.value & (1 << 8 * size) - 1)
             self._vm.traps.decided(self._vcpu, exit)
             return self._left_after_out() if kind is K.PORT_OUT else 0
@@ -183,7 +186,7 @@ class InPlace:
         else:
             self._memory(pcpu, kind, address, size)
 
-    # --- after the guest was left -----------------------------------------------------------------------------------------
+    # --- after the guest was left -------------------------------------------------------------------------------------
 
     def finish(self, pcpu: PCpu) -> int:
         """The guest was left in the middle of an instruction: do what the verdict says; a further exit's kind, or 0."""

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def build(vm: VM, device: Any, line: Line | None) -> Any:
-    """A device instance: ``device`` itself, or what it makes of the parameters it names (line, irq, clock, memory, vm)."""
+    """A device instance: ``device`` itself, or what it makes of those it names of line, irq, clock, memory, vm."""
     if inspect.isclass(device) or inspect.isfunction(device):
         offered = {"line": line, "irq": line, "clock": vm.clock, "memory": vm.memory, "dma": vm.memory, "vm": vm}
         wanted = inspect.signature(device).parameters
@@ -21,7 +21,9 @@ def build(vm: VM, device: Any, line: Line | None) -> Any:
         try:
             device = device(**arguments)
         except TypeError as error:
-            raise DeviceError(f"{device!r} cannot be made with {', '.join(arguments) or 'no arguments'}: {error}.") from error
+            raise DeviceError(
+                f"{device!r} cannot be made with {', '.join(arguments) or 'no arguments'}: {error}."
+            ) from error
     elif line is not None:
         _connect(device, line)
     if not isinstance(device, Device):
@@ -31,7 +33,9 @@ def build(vm: VM, device: Any, line: Line | None) -> Any:
 
 
 def _connect(device: Any, line: Line) -> None:
-    """Give an instance its interrupt line: a `Line` of its own is joined, an empty attribute ``line`` or ``irq`` is set."""
+    """Give an instance its interrupt line: a `Line` of its own is joined, an empty attribute ``line`` or ``irq`` is
+    set.
+    """
     for name in ("line", "irq"):
         if hasattr(device, name):
             own = getattr(device, name)

@@ -18,8 +18,9 @@ NS_PER_BYTE = 1
 class VmClock:
     """What devices and handlers see as time, in integer nanoseconds since power-on.
 
-    Under the virtual clock a run is reproducible: time advances by `NS_PER_BYTE` for each byte of code that retires, by a fixed cost for
-    each event delivered, and jumps to the next timer when the guest sleeps. Under the wall clock it is the host's monotonic clock.
+    Under the virtual clock a run is reproducible: time advances by `NS_PER_BYTE` for each byte of code that retires, by
+    a fixed cost for each event delivered, and jumps to the next timer when the guest sleeps. Under the wall clock it is
+    the host's monotonic clock.
     """
 
     def __init__(self, vm: VM, wall: bool) -> None:

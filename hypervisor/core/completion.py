@@ -1,7 +1,8 @@
 """Finishing an exit: what the verdict means for the processor.
 
-A handler (or the built-in one) has decided; here its answer reaches registers, and RIP goes past the instruction. An instruction that
-nobody changed and that the engine can execute natively is executed natively, with its intercept switched off for one step.
+A handler (or the built-in one) has decided; here its answer reaches registers, and RIP goes past the instruction. An
+instruction that nobody changed and that the engine can execute natively is executed natively, with its intercept
+switched off for one step.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ EXCEPTION, SOFTWARE, EXTERNAL = 0, 1, 2
 WITH_ERROR = frozenset((8, 10, 11, 12, 13, 14, 17))
 NATIVE = frozenset(
     (
-        K.LGDT, K.LIDT, K.LLDT, K.LTR, K.SGDT, K.SIDT, K.SLDT, K.STR, K.PUSHF, K.POPF, K.IRET, K.PAUSE, K.INVD, K.WBINVD,
+        K.LGDT, K.LIDT, K.LLDT, K.LTR, K.SGDT, K.SIDT, K.SLDT, K.STR, K.PUSHF, K.POPF, K.IRET, K.PAUSE, K.INVD,
+        K.WBINVD,
     )
 )  # fmt: skip
 """Kinds that the engine executes itself when nobody decides otherwise."""

@@ -43,6 +43,7 @@ class OnConsole(Condition):
         self._stop: Callable[[], None] | None = None
 
     def holds(self) -> bool:
+        """Whether the text was printed."""
         console = self._vm.console
         if len(console) == self._looked_to:
             return False
@@ -76,6 +77,7 @@ class AfterTime(Condition):
         self.text = f"{seconds} s of virtual time have passed"
 
     def holds(self) -> bool:
+        """Whether the time has come."""
         return self._clock.now_ns >= self.deadline_ns
 
 
@@ -87,6 +89,7 @@ class Predicate(Condition):
         self.text = f"{getattr(function, '__name__', 'the condition')} holds"
 
     def holds(self) -> bool:
+        """What the function answers."""
         return bool(self._function())
 
 

@@ -20,7 +20,9 @@ OUTPUTS: dict[ExitKind, tuple[str, ...]] = {
     ExitKind.RDRAND: ("value",),
     ExitKind.RDSEED: ("value",),
 }
-"""Fields that are the result of an exit. They are None until a handler writes them; what stays None gets the built-in answer."""
+"""Fields that are the result of an exit. They are None until a handler writes them; what stays None gets the built-in
+answer.
+"""
 
 STORED = frozenset((ExitKind.CR_WRITE, ExitKind.DR_WRITE, ExitKind.LMSW))
 """Kinds whose ``value`` is checked and stored as hardware does, whoever chose it."""
@@ -29,13 +31,34 @@ STORED = frozenset((ExitKind.CR_WRITE, ExitKind.DR_WRITE, ExitKind.LMSW))
 class Exit:
     """Why the guest left, and what it wants.
 
-    Common fields: ``kind``, ``rip`` (of the instruction), ``length`` and ``instruction`` (its bytes). The others depend on the
-    kind, see docs/traps.md; a field that the kind does not have is None. The record is reused: copy what you want to keep.
+    Common fields: ``kind``, ``rip`` (of the instruction), ``length`` and ``instruction`` (its bytes). The others depend
+    on the kind, see docs/traps.md; a field that the kind does not have is None. The record is reused: copy what you
+    want to keep.
     """
 
     __slots__ = (
-        "_vcpu", "access", "address", "ebx", "ecx", "edx", "eax", "error", "gpa", "kind", "leaf", "length", "msr", "name", "number",
-        "port", "rip", "size", "subleaf", "value", "vector", "write",
+        "_vcpu",
+        "access",
+        "address",
+        "eax",
+        "ebx",
+        "ecx",
+        "edx",
+        "error",
+        "gpa",
+        "kind",
+        "leaf",
+        "length",
+        "msr",
+        "name",
+        "number",
+        "port",
+        "rip",
+        "size",
+        "subleaf",
+        "value",
+        "vector",
+        "write",
     )  # fmt: skip
 
     def __init__(self, vcpu: Any) -> None:
@@ -79,5 +102,7 @@ class Exit:
         return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 
     def __repr__(self) -> str:
-        shown = ", ".join(f"{k}={v:#x}" if isinstance(v, int) and k != "kind" else f"{k}={v}" for k, v in self.fields().items())
+        shown = ", ".join(
+            f"{k}={v:#x}" if isinstance(v, int) and k != "kind" else f"{k}={v}" for k, v in self.fields().items()
+        )
         return f"<Exit {shown}>"

@@ -25,7 +25,7 @@ class CoreHost:
     """
 
     def __init__(self, memory: str | int = "1G", cpus: int = 1) -> None:
-        """``memory`` in bytes or as text; ``cpus`` is the number of physical CPUs. Raises `ConfigError`, `EngineError`."""
+        """``memory`` in bytes or as text; ``cpus`` is the number of pCPUs. Raises `ConfigError`, `EngineError`."""
         if not isinstance(cpus, int) or not 1 <= cpus <= MAX_PCPUS:
             raise ConfigError(f"cpus={cpus!r}: a host has 1 to {MAX_PCPUS} physical CPUs.")
         from hypervisor.engine.pcpu import PCpu
@@ -37,7 +37,7 @@ class CoreHost:
         self._waiting = 0
         self.vms: list[VM] = []
 
-    # --- pCPUs ------------------------------------------------------------------------------------------------------------
+    # --- pCPUs --------------------------------------------------------------------------------------------------------
 
     def acquire(self, vm: VM) -> PCpu:
         """A pCPU for this VM, the one it ran on last if that is free; waits until one is."""
@@ -74,7 +74,7 @@ class CoreHost:
         finally:
             self.release(pcpu)
 
-    # --- life -------------------------------------------------------------------------------------------------------------
+    # --- life ---------------------------------------------------------------------------------------------------------
 
     def close(self) -> None:
         """Close every VM and give the memory back."""

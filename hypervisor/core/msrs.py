@@ -28,7 +28,9 @@ _SEGMENT = {m.FS_BASE: "fs", m.GS_BASE: "gs"}
 
 
 class MsrBank(MutableMapping[int, int]):
-    """``vcpu.msr[number]``: the values, without the checks that WRMSR makes. Raises KeyError for a register that does not exist."""
+    """``vcpu.msr[number]``: the values, without the checks that WRMSR makes. Raises KeyError for a register that does
+    not exist.
+    """
 
     def __init__(self, vcpu: Vcpu) -> None:
         self._vcpu = vcpu

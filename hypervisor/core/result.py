@@ -52,8 +52,8 @@ class Fault(NamedTuple):
 
 @dataclass(frozen=True)
 class RunResult:
-    """What `VM.run` returns. Times are in seconds; `exits` counts exits by kind and repeats exactly under the virtual clock, while
-    `host_events` counts what the host caused (TLB fills and the like), which need not.
+    """What `VM.run` returns. Times are in seconds; `exits` counts exits by kind and repeats exactly under the virtual
+    clock, while `host_events` counts what the host caused (TLB fills and the like), which need not.
     """
 
     reason: Reason
@@ -80,7 +80,9 @@ class RunResult:
         registers = self.__dict__.get("registers", {})
         if name in registers:
             return registers[name]
-        raise AttributeError(f"a run's result has no {name!r}: it has the fields of RunResult and the registers by name.")
+        raise AttributeError(
+            f"a run's result has no {name!r}: it has the fields of RunResult and the registers by name."
+        )
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """One run of a VM: place it on a pCPU, run the guest, serve its exits, until something ends it.
 
-The loop is: fire due timers, wait if the guest sleeps, let the engine run to the next exit or deadline, serve the exit. What an exit
-means is decided by handlers (`traps`), what their verdict does to the processor by `completion`.
+The loop is: fire due timers, wait if the guest sleeps, let the engine run to the next exit or deadline, serve the exit.
+What an exit means is decided by handlers (`traps`), what their verdict does to the processor by `completion`.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Runner:
             K.STEPPED: lambda pcpu: None,
         }
 
-    # --- ending -----------------------------------------------------------------------------------------------------------
+    # --- ending -------------------------------------------------------------------------------------------------------
 
     def finish(self, reason: Reason, message: str, status: int | None = None) -> None:
         """End the run; the first reason counts. Called on the VM's own thread."""
@@ -109,7 +109,7 @@ class Runner:
         if self._alarm is not None:
             self._alarm.wake()
 
-    # --- running ----------------------------------------------------------------------------------------------------------
+    # --- running ------------------------------------------------------------------------------------------------------
 
     def run(self) -> RunResult:
         """Run to the end; see `VM.run`."""
@@ -209,7 +209,7 @@ class Runner:
             return self.access.finish_fetch(pcpu, verdict)
         return completion.finish(pcpu, self.vcpu, exit, verdict)
 
-    # --- engine exits -----------------------------------------------------------------------------------------------------
+    # --- engine exits -------------------------------------------------------------------------------------------------
 
     def _looked_in(self, pcpu: PCpu) -> None:
         words = pcpu.words
@@ -218,7 +218,9 @@ class Runner:
             if not self.vcpu.rflags & _IF:
                 self.finish(Reason.HALTED, f"a jump to itself with interrupts off at RIP {self.vcpu.rip:#x}")
             elif not self._something_comes():
-                self.finish(Reason.IDLE, f"a jump to itself at RIP {self.vcpu.rip:#x}, and nothing is left to interrupt it")
+                self.finish(
+                    Reason.IDLE, f"a jump to itself at RIP {self.vcpu.rip:#x}, and nothing is left to interrupt it"
+                )
 
     def _interrupt(self, pcpu: PCpu) -> None:
         controller = self.vm.interrupt_controller
@@ -258,10 +260,11 @@ class Runner:
     def _failed(self, pcpu: PCpu) -> None:
         code = pcpu.words[b.X_INFO >> 3]
         raise InternalError(
-            f"the CPU emulator gave up at RIP {self.vcpu.rip:#x} (code {code}). Please report this with the guest's image."
+            f"the CPU emulator gave up at RIP {self.vcpu.rip:#x} (code {code}). "
+            "Please report this with the guest's image."
         )
 
-    # --- sleeping ---------------------------------------------------------------------------------------------------------
+    # --- sleeping -----------------------------------------------------------------------------------------------------
 
     def _something_comes(self) -> bool:
         vm = self.vm
@@ -294,7 +297,7 @@ class Runner:
         vm.jump_to(target)
         return False
 
-    # --- results ----------------------------------------------------------------------------------------------------------
+    # --- results ------------------------------------------------------------------------------------------------------
 
     def _result(self, wall_s: float, virtual_s: float) -> RunResult:
         vm = self.vm

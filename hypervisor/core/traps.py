@@ -1,7 +1,7 @@
 """Trap handlers: registration, validation, and the sealed tables that exits are dispatched through.
 
-A plugin's handlers, a test's and the built-in ones are registered through the same methods. Before a run the handlers are sealed into
-one tuple per kind; an exit then costs a table index and a comparison per handler.
+A plugin's handlers, a test's and the built-in ones are registered through the same methods. Before a run the handlers
+are sealed into one tuple per kind; an exit then costs a table index and a comparison per handler.
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ _CR_NUMBERS = (0, 2, 3, 4, 8)
 
 @dataclass(slots=True)
 class Handler:
-    """One registered handler. ``key`` narrows it: each pair is an exit's field and the half-open range of values it may have."""
+    """One registered handler. ``key`` narrows it: each pair is an exit's field and the half-open range of values it may
+    have.
+    """
 
     name: str
     kind: K
@@ -99,11 +101,13 @@ class TrapRegistry:
         self._running = False
         self.revision = 0
 
-    # --- the kinds ------------------------------------------------------------------------------------------------------
+    # --- the kinds ----------------------------------------------------------------------------------------------------
 
     def cpuid(self, fn: Any = None, *, leaf: int | None = None, subleaf: int | None = None, **options: Any) -> Any:
         """CPUID, narrowed by leaf (EAX) and subleaf (ECX)."""
-        return self._register(K.CPUID, fn, options, leaf=_number("leaf", leaf, 32), subleaf=_number("subleaf", subleaf, 32))
+        return self._register(
+            K.CPUID, fn, options, leaf=_number("leaf", leaf, 32), subleaf=_number("subleaf", subleaf, 32)
+        )
 
     def rdmsr(self, msr: Any = None, fn: Any = None, **options: Any) -> Any:
         """RDMSR of one register or a range of them."""
@@ -134,7 +138,9 @@ class TrapRegistry:
         return self._numbered(K.CR_READ, number, fn, options, _CR_NUMBERS)
 
     def cr_write(self, number: Any = None, fn: Any = None, **options: Any) -> Any:
-        """MOV to a control register (0, 2, 3, 4 or 8); a handler may change ``exit.value``, which is then checked and stored."""
+        """MOV to a control register (0, 2, 3, 4 or 8); a handler may change ``exit.value``, which is then checked and
+        stored.
+        """
         return self._numbered(K.CR_WRITE, number, fn, options, _CR_NUMBERS)
 
     def dr_read(self, number: Any = None, fn: Any = None, **options: Any) -> Any:
@@ -175,7 +181,9 @@ class TrapRegistry:
         linear = self._resolve(address)
         return self._register(K.EXECUTE, fn, options, address=range(linear, linear + 1))
 
-    def memory(self, where: range, fn: Any = None, *, access: str = "rwx", space: str = "physical", **options: Any) -> Any:
+    def memory(
+        self, where: range, fn: Any = None, *, access: str = "rwx", space: str = "physical", **options: Any
+    ) -> Any:
         """Reads, writes and fetches (``access``) of a range of memory, guest-physical or guest-virtual (``space``)."""
         if not access or set(access) - set("rwx"):
             raise TrapError(f"memory(access={access!r}): write one or more of the letters r, w and x.")
@@ -197,7 +205,7 @@ class TrapRegistry:
 
         return register
 
-    # --- registration ---------------------------------------------------------------------------------------------------
+    # --- registration -------------------------------------------------------------------------------------------------
 
     def _keyed(self, kind: K, field: str, key: Any, fn: Any, options: dict[str, Any], bits: int) -> Any:
         if callable(key) and fn is None:
@@ -215,8 +223,8 @@ class TrapRegistry:
         unknown = set(options) - {"name", "mode", "when", "builtin", "watch"}
         if unknown:
             raise TrapError(
-                f"{kind.name.lower()}({', '.join(sorted(unknown))}=...): no such argument; besides its key a trap takes name=, mode= and "
-                "when=."
+                f"{kind.name.lower()}({', '.join(sorted(unknown))}=...): no such argument; besides its key a trap "
+                "takes name=, mode= and when=."
             )
 
         def register(function: HandlerFunction) -> HandlerFunction:
@@ -277,7 +285,7 @@ class TrapRegistry:
         """The linear addresses that enabled execute traps stop at."""
         return frozenset(h.key[0][1].start for h in self._handlers.values() if h.kind is K.EXECUTE and h.enabled)
 
-    # --- switching ------------------------------------------------------------------------------------------------------
+    # --- switching ----------------------------------------------------------------------------------------------------
 
     def _find(self, name: str) -> Handler:
         if name not in self._handlers:
@@ -312,7 +320,7 @@ class TrapRegistry:
         """Handlers by name, in the order of their registration."""
         return list(self._handlers)
 
-    # --- dispatch -------------------------------------------------------------------------------------------------------
+    # --- dispatch -----------------------------------------------------------------------------------------------------
 
     def seal(self) -> dict[K, Table]:
         """The tables that a run uses."""
@@ -327,7 +335,9 @@ class TrapRegistry:
         self._running = on
 
     def decide(self, vcpu: Vcpu, exit: Exit) -> Verdict:
-        """Ask the handlers of an exit: observers first, then the deciding ones until one does not pass, then the built-in ones."""
+        """Ask the handlers of an exit: observers first, then the deciding ones until one does not pass, then the
+        built-in ones.
+        """
         table = self._tables.get(exit.kind)
         if table is None:
             return PASS
@@ -377,8 +387,9 @@ class TrapRegistry:
 _PLAIN_KINDS = {
     kind.name.lower(): kind
     for kind in (
-        K.CLTS, K.LMSW, K.SMSW, K.LGDT, K.LIDT, K.LLDT, K.LTR, K.SGDT, K.SIDT, K.SLDT, K.STR, K.HLT, K.PAUSE, K.MONITOR, K.MWAIT,
-        K.INVLPG, K.INVD, K.WBINVD, K.RDTSC, K.RDTSCP, K.RDPMC, K.IRET, K.PUSHF, K.POPF, K.SYSCALL, K.SYSENTER, K.RDRAND, K.RDSEED,
+        K.CLTS, K.LMSW, K.SMSW, K.LGDT, K.LIDT, K.LLDT, K.LTR, K.SGDT, K.SIDT, K.SLDT, K.STR, K.HLT, K.PAUSE, K.MONITOR,
+        K.MWAIT, K.INVLPG, K.INVD, K.WBINVD, K.RDTSC, K.RDTSCP, K.RDPMC, K.IRET, K.PUSHF, K.POPF, K.SYSCALL, K.SYSENTER,
+        K.RDRAND, K.RDSEED,
     )
 }  # fmt: skip
 """Kinds without a key, by the name of their method."""
@@ -389,16 +400,17 @@ def _observe(handler: Handler, vcpu: Vcpu, exit: Exit) -> None:
     answer = handler.function(vcpu, exit)
     if answer is not None:
         raise TrapError(
-            f"handler {handler.name!r} observes {handler.kind.name.lower()} and returned {answer!r}: an observer returns nothing. "
-            "Register it with mode='decide' if it should answer."
+            f"handler {handler.name!r} observes {handler.kind.name.lower()} and returned {answer!r}: an observer "
+            "returns nothing. Register it with mode='decide' if it should answer."
         )
     for name, value in saved.items():
         setattr(exit, name, value)
 
 
 def _no_verdict(handler: Handler, answer: object) -> TrapError:
+    owner = f" of plugin {handler.plugin}" if handler.plugin else ""
     return TrapError(
-        f"handler {handler.name!r} for {handler.kind.name.lower()}{' of plugin ' + handler.plugin if handler.plugin else ''} returned "
+        f"handler {handler.name!r} for {handler.kind.name.lower()}{owner} returned "
         f"{answer!r} instead of a verdict. End it with one of: return hv.HANDLED, return hv.PASS, return hv.RETRY, "
         "return hv.inject(vector), return hv.stop('why')."
     )
@@ -446,7 +458,9 @@ def _range(kind: K, field: str, key: Any, bits: int) -> range | None:
     if isinstance(key, int) and not isinstance(key, bool):
         key = range(key, key + 1)
     if not isinstance(key, range) or key.step != 1 or len(key) == 0:
-        raise TrapError(f"{kind.name.lower()}({key!r}): a number or a non-empty range of {field} values with step 1 is needed.")
+        raise TrapError(
+            f"{kind.name.lower()}({key!r}): a number or a non-empty range of {field} values with step 1 is needed."
+        )
     if key.start < 0 or key.stop > 1 << bits:
         raise TrapError(
             f"{kind.name.lower()}: {field} {key.start:#x}-{key.stop - 1:#x} is outside 0x0-{(1 << bits) - 1:#x}."

@@ -78,8 +78,9 @@ class _Table:
 class Vcpu:
     """One virtual CPU.
 
-    Registers are attributes by their usual names (``rax``, ``eax``, ``al``, ``rip``, ``rflags``, ``cr0``, ``efer``, ``dr7``, ...);
-    segment registers have their hidden parts (``vcpu.cs.base``). Writing is unchecked: what an instruction would refuse is stored.
+    Registers are attributes by their usual names (``rax``, ``eax``, ``al``, ``rip``, ``rflags``, ``cr0``, ``efer``,
+    ``dr7``, ...); segment registers have their hidden parts (``vcpu.cs.base``). Writing is unchecked: what an
+    instruction would refuse is stored.
     """
 
     def __init__(self, vm: VM, number: int, state: VcpuState) -> None:
@@ -91,7 +92,7 @@ class Vcpu:
         self.exit = Exit(self)
         self.halted = False
 
-    # --- registers --------------------------------------------------------------------------------------------------------
+    # --- registers ----------------------------------------------------------------------------------------------------
 
     def get(self, name: str) -> int:
         """A register by name, 64 bits or its width."""
@@ -107,7 +108,9 @@ class Vcpu:
         elif name in ("es", "cs", "ss", "ds", "fs", "gs"):
             old = self.registers.segment(name)
             real = not self.cr0 & 1 or self.rflags >> 17 & 1
-            self.registers.set_segment(name, old._replace(selector=value, base=value << 4) if real else old._replace(selector=value))
+            self.registers.set_segment(
+                name, old._replace(selector=value, base=value << 4) if real else old._replace(selector=value)
+            )
         elif name in _PARTS:
             setattr(self, name, value)
         else:
@@ -150,10 +153,10 @@ class Vcpu:
         registers.set_table("gdtr", Table(0, 0xFFFF))
         registers.set_table("idtr", Table(0, 0xFFFF))
         for name, value in (
-            ("rip", 0xFFF0), ("rflags", 2), ("cr0", 0x60000010), ("cr2", 0), ("cr3", 0), ("cr4", 0), ("efer", 0), ("dr0", 0),
-            ("dr1", 0), ("dr2", 0), ("dr3", 0), ("dr6", 0xFFFF0FF0), ("dr7", 0x400), ("xcr0", 1), ("star", 0), ("lstar", 0),
-            ("cstar", 0), ("fmask", 0), ("kernel_gs_base", 0), ("sysenter_cs", 0), ("sysenter_esp", 0), ("sysenter_eip", 0),
-            ("tsc_aux", 0), ("pat", 0x0007040600070406),
+            ("rip", 0xFFF0), ("rflags", 2), ("cr0", 0x60000010), ("cr2", 0), ("cr3", 0), ("cr4", 0), ("efer", 0),
+            ("dr0", 0), ("dr1", 0), ("dr2", 0), ("dr3", 0), ("dr6", 0xFFFF0FF0), ("dr7", 0x400), ("xcr0", 1),
+            ("star", 0), ("lstar", 0), ("cstar", 0), ("fmask", 0), ("kernel_gs_base", 0), ("sysenter_cs", 0),
+            ("sysenter_esp", 0), ("sysenter_eip", 0), ("tsc_aux", 0), ("pat", 0x0007040600070406),
         ):  # fmt: skip
             registers.set(name, value)
         registers.nmi_blocked = False
@@ -161,7 +164,7 @@ class Vcpu:
         self.msr.reset()
         self.halted = False
 
-    # --- memory -----------------------------------------------------------------------------------------------------------
+    # --- memory -------------------------------------------------------------------------------------------------------
 
     def translate(self, gva: int) -> Gpa:
         """The guest-physical address of a linear address, through the guest's page tables and without side effects.
@@ -173,7 +176,9 @@ class Vcpu:
             if vector >= 0:  # SMAP and the like do not bind the host: ask as a fetch, then as the user
                 gpa, vector, error = pcpu.walk(gva, 0, _PEEK | _USER)
         if vector >= 0:
-            raise GuestFault(f"{gva & _MASK64:#x} is not mapped by the guest's page tables (CR3 {self.cr3:#x}, error {error:#x}).")
+            raise GuestFault(
+                f"{gva & _MASK64:#x} is not mapped by the guest's page tables (CR3 {self.cr3:#x}, error {error:#x})."
+            )
         return Gpa(gpa)
 
     def read(self, gva: int, size: int) -> bytes:
@@ -194,7 +199,7 @@ class Vcpu:
             self.vm.memory.write(self.translate(gva + offset), data[offset : offset + length])
             offset += length
 
-    # --- running ----------------------------------------------------------------------------------------------------------
+    # --- running ------------------------------------------------------------------------------------------------------
 
     def instruction_length(self) -> int:
         """Length in bytes of the instruction at RIP if it is one that can trap, else 0."""
@@ -202,11 +207,14 @@ class Vcpu:
             return pcpu.decode()
 
     def step(self, count: int = 1) -> int:
-        """Run ``count`` instructions outside `VM.run`, with their traps; returns how many ran before something ended it."""
+        """Run ``count`` instructions outside `VM.run`, with their traps; returns how many ran before something ended
+        it.
+        """
         return self.vm.step(count)
 
 
-for _name in (*GPR, "rip", "rflags", "cr0", "cr2", "cr3", "cr4", "cr8", "efer", "dr0", "dr1", "dr2", "dr3", "dr6", "dr7"):
+_WHOLE = (*GPR, "rip", "rflags", "efer", *(f"cr{n}" for n in (0, 2, 3, 4, 8)), *(f"dr{n}" for n in (0, 1, 2, 3, 6, 7)))
+for _name in _WHOLE:
     setattr(Vcpu, _name, _Register(_name))
 _PARTS: dict[str, _Part] = {"eflags": _Part("rflags", 32), "eip": _Part("rip", 32), "ip": _Part("rip", 16)}
 for _letter in "abcd":

@@ -49,7 +49,9 @@ class VM:
         name: str = "vm",
         strict: bool = False,
     ) -> None:
-        """See ``Host.create_vm``. Raises `ConfigError` when the host has not enough memory left or an option is unknown."""
+        """See ``Host.create_vm``. Raises `ConfigError` when the host has not enough memory left or an option is
+        unknown.
+        """
         if clock not in ("virtual", "wall"):
             raise ConfigError(f"clock={clock!r}: choose 'virtual' or 'wall'.")
         if not isinstance(seed, int):
@@ -110,7 +112,7 @@ class VM:
         self.vcpu.reset()
         host.vms.append(self)
 
-    # --- parts --------------------------------------------------------------------------------------------------------------
+    # --- parts --------------------------------------------------------------------------------------------------------
 
     @property
     def vcpu(self) -> Vcpu:
@@ -128,9 +130,9 @@ class VM:
     ) -> Any:
         """Give the VM a device, before its first run: an instance, or a class or function called with what it asks for.
 
-        ``ports`` and ``mmio`` are half-open ranges where it answers; ``irq`` connects its ``line`` to that input of the interrupt
-        controller. A factory's parameters named ``line``, ``clock``, ``memory`` and ``vm`` are filled in. Overlap with another device
-        is a `DeviceError` unless ``replace`` is given. Returns the device.
+        ``ports`` and ``mmio`` are half-open ranges where it answers; ``irq`` connects its ``line`` to that input of the
+        interrupt controller. A factory's parameters named ``line``, ``clock``, ``memory`` and ``vm`` are filled in.
+        Overlap with another device is a `DeviceError` unless ``replace`` is given. Returns the device.
         """
         from hypervisor.core.attach import build
 
@@ -159,7 +161,7 @@ class VM:
         except (ValueError, IndexError, KeyError) as error:
             raise DeviceError(f"irq={number!r}: the board has no such interrupt line ({error}).") from error
 
-    # --- what devices and handlers call --------------------------------------------------------------------------------------
+    # --- what devices and handlers call -------------------------------------------------------------------------------
 
     def _finish(self, reason: Reason, message: str, status: int | None = None) -> None:
         if self.runner is not None:
@@ -215,7 +217,7 @@ class VM:
         """Whether an interrupt is requested."""
         return bool(self._intr)
 
-    # --- time and place -------------------------------------------------------------------------------------------------------
+    # --- time and place -----------------------------------------------------------------------------------------------
 
     @property
     def retired_ns(self) -> int:
@@ -333,13 +335,14 @@ class VM:
         extent = self.memory.extent
         return resident_bytes(self.host.memory.map, extent.hpa, extent.size)
 
-    # --- running --------------------------------------------------------------------------------------------------------------
+    # --- running ------------------------------------------------------------------------------------------------------
 
     def run(self, until: Any = None, timeout: float | None = None, virtual_timeout: float | None = None) -> RunResult:
         """Run until something ends it, and say what.
 
-        ``until`` is a text on the console, `hypervisor.after` (seconds of virtual time) or a predicate without arguments, asked whenever
-        the guest has exited; ``timeout`` is in host seconds, ``virtual_timeout`` in guest seconds. Never raises for what a guest does.
+        ``until`` is a text on the console, `hypervisor.after` (seconds of virtual time) or a predicate without
+        arguments, asked whenever the guest has exited; ``timeout`` is in host seconds, ``virtual_timeout`` in guest
+        seconds. Never raises for what a guest does.
         """
         from hypervisor.core.runner import Runner
 

@@ -1,8 +1,8 @@
 """The data block: everything that the compiled kernels know, as named 64-bit words.
 
-Compiled code that is kept on disk cannot contain addresses of this process, so each kernel gets the address of one block of words
-and finds the rest through it. Values here are byte offsets into the block. One pCPU has one block; words in the ``vCPU`` group
-are saved and loaded when the pCPU changes vCPU.
+Compiled code that is kept on disk cannot contain addresses of this process, so each kernel gets the address of one
+block of words and finds the rest through it. Values here are byte offsets into the block. One pCPU has one block; words
+in the ``vCPU`` group are saved and loaded when the pCPU changes vCPU.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ def _word(name: str, count: int = 1) -> int:
     return offset
 
 
-# --- Unicorn: addresses of structures and functions -------------------------------------------------------------------------
+# --- Unicorn: addresses of structures and functions -------------------------------------------------------------------
 ENV = _word("env")
 CPU = _word("cpu")
 UC = _word("uc")
@@ -38,7 +38,7 @@ F_DECODE = _word("f_decode")
 PLAIN = _word("plain", 8)  # uncompiled hook bodies, by HOOK_*
 SCRATCH = _word("scratch", 4)
 
-# --- memory -----------------------------------------------------------------------------------------------------------------
+# --- memory -----------------------------------------------------------------------------------------------------------
 MAP = _word("map")  # address of the guest-physical map: one word per page, see MAP_*
 MAP_PAGES = _word("map_pages")
 RAM = _word("ram")  # process address of host-physical 0
@@ -47,7 +47,7 @@ A20 = _word("a20")  # AND mask of guest-physical addresses
 ONES_PAGE = _word("ones_page")  # host-physical page full of 0xff, fetched where there is no memory
 ALIAS = _word("alias")  # bloom filter address: large pages served since the last flush
 
-# --- time -------------------------------------------------------------------------------------------------------------------
+# --- time -------------------------------------------------------------------------------------------------------------
 NOW = _word("now")  # retired bytes plus jumps, in virtual nanoseconds
 DEADLINE = _word("deadline")  # stop before the first block that starts at or after this; 0 = look closer now
 NEXT = _word("next")  # the deadline that DEADLINE returns to
@@ -56,7 +56,7 @@ KICK = _word("kick")  # another thread wants the pCPU: the only word written fro
 STEP = _word("step")  # 0 free running, 1 armed, 2 one block has started
 SKIP = _word("skip")  # linear address whose execute trap has just been served
 
-# --- events -----------------------------------------------------------------------------------------------------------------
+# --- events -----------------------------------------------------------------------------------------------------------
 FAULT = _word("fault")  # fault that the TLB fill found: vector, or -1
 FAULT_ERROR = _word("fault_error")
 FAULT_ADDRESS = _word("fault_address")
@@ -64,11 +64,11 @@ INTR = _word("intr")  # level of the interrupt controller's output
 ARMED = _word("armed")  # an interrupt request was raised while a block ran
 EVENT_RIP = _word("event_rip")
 
-# --- what the last exit was -------------------------------------------------------------------------------------------------
+# --- what the last exit was -------------------------------------------------------------------------------------------
 X_KIND = _word("x_kind")  # ExitCode, 0 = none
 X_INFO = _word("x_info", 6)
 
-# --- what listens -----------------------------------------------------------------------------------------------------------
+# --- what listens -----------------------------------------------------------------------------------------------------
 LISTEN = _word("listen", 2)  # bit per exit kind: Python wants it
 LISTEN_EXCEPTIONS = _word("listen_exceptions")
 LISTEN_MEMORY = _word("listen_memory")
@@ -81,20 +81,20 @@ CPUID_COUNT = _word("cpuid_count")
 C_CPUID = _word("c_cpuid")  # compiled handlers by kind, 0 = none
 C_RDMSR = _word("c_rdmsr")
 C_HYPERCALL = _word("c_hypercall")
-VIRTUAL = _word("virtual")  # address of rows (start, end, MAP_TRAP bits, guest-physical page, linear page): watched addresses
+VIRTUAL = _word("virtual")  # watched addresses: rows (start, end, MAP_TRAP bits, guest-physical page, linear page)
 VIRTUAL_COUNT = _word("virtual_count")
 WALL = _word("wall")  # 1: the clock follows the host
 F_CLOCK = _word("f_clock")  # clock_gettime
 WALL_BASE = _word("wall_base")
 
-# --- per vCPU: saved and loaded with the CPU state ----------------------------------------------------------------------------
+# --- per vCPU: saved and loaded with the CPU state --------------------------------------------------------------------
 VCPU = _word("vcpu_first", 0)
 GUEST_DR7 = _word("guest_dr7")
 NMI_BLOCKED = _word("nmi_blocked")
 TSC_OFFSET = _word("tsc_offset")
 VCPU_END = 8 * len(_names)
 
-# --- walk results -----------------------------------------------------------------------------------------------------------
+# --- walk results -----------------------------------------------------------------------------------------------------
 W_VECTOR = _word("w_vector")  # -1 none
 W_ERROR = _word("w_error")
 W_PERM = _word("w_perm")
@@ -116,7 +116,7 @@ N_ADDRESS = _word("n_address")
 N_COUNT = _word("n_count")
 CHAIN = _word("chain", 3 * 8)  # the faults of the last failed delivery: (vector, error, address) x 8
 
-# --- statistics -------------------------------------------------------------------------------------------------------------
+# --- statistics -------------------------------------------------------------------------------------------------------
 C_FILLS = _word("c_fills")
 C_FLIPS = _word("c_flips")
 C_STOPS = _word("c_stops")
@@ -126,7 +126,7 @@ RING = _word("ring", 4 * 64)  # the last exits and events: (code, rip, info, now
 
 SIZE = 8 * len(_names)
 
-# --- the guest-physical map's words: host page address | bits ---------------------------------------------------------------
+# --- the guest-physical map's words: host page address | bits ---------------------------------------------------------
 MAP_RAM = 1
 MAP_WRITE = 2
 MAP_CODE = 4  # the frame holds translated code: stores go through a state change

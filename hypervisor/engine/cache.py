@@ -1,8 +1,9 @@
 """Where compiled kernels are kept, so that only the first run after an install compiles.
 
-The place is ``$HYPERVISOR_CACHE``, else ``$XDG_CACHE_HOME/hypervisor``, else ``~/.cache/hypervisor``, else a directory of this user
-under the temporary directory: the package directory itself may be read-only. Its last part is a digest of everything that the
-machine code depends on, because numba looks at a kernel's own file only and would keep a stale copy of a kernel that it calls.
+The place is ``$HYPERVISOR_CACHE``, else ``$XDG_CACHE_HOME/hypervisor``, else ``~/.cache/hypervisor``, else a directory
+of this user under the temporary directory: the package directory itself may be read-only. Its last part is a digest of
+everything that the machine code depends on, because numba looks at a kernel's own file only and would keep a stale copy
+of a kernel that it calls.
 """
 
 from __future__ import annotations

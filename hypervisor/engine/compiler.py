@@ -1,7 +1,7 @@
 """From kernels to machine code: compile once per install, then load object files without numba.
 
-numba turns the entry points of `hypervisor.engine.hooks` into native objects. They are kept in `cache.directory` and linked into later
-processes by llvmlite alone, because importing numba takes longer than a small guest runs.
+numba turns the entry points of `hypervisor.engine.hooks` into native objects. They are kept in `cache.directory` and
+linked into later processes by llvmlite alone, because importing numba takes longer than a small guest runs.
 """
 
 from __future__ import annotations
@@ -43,7 +43,9 @@ def _compile_all(place: Path) -> None:
     try:
         from hypervisor.engine import hooks
     except ImportError as error:
-        raise EngineError(f"The engine's compiler cannot be loaded ({error}). Install numba: pip install numba.") from error
+        raise EngineError(
+            f"The engine's compiler cannot be loaded ({error}). Install numba: pip install numba."
+        ) from error
     index = {}
     for function, signature in hooks.ENTRIES:
         symbol, code = compile_function(function, signature)
@@ -77,7 +79,9 @@ class Code:
         self._machine = llvm.Target.from_default_triple().create_target_machine(jit=True)
         self._linkers: list[Any] = []
         index = json.loads((place / "index.json").read_text())
-        addresses = self._link({name: (row["symbol"], (place / f"{name}.o").read_bytes()) for name, row in index.items()})
+        addresses = self._link(
+            {name: (row["symbol"], (place / f"{name}.o").read_bytes()) for name, row in index.items()}
+        )
         self.address: dict[str, int] = addresses
         self.call: dict[str, Any] = {name: c_function(row["signature"], addresses[name]) for name, row in index.items()}
 
@@ -90,7 +94,9 @@ class Code:
         return {name: linker.get_function_address(symbol) for name, (symbol, _) in objects.items()}
 
     def compile_handler(self, function: Any) -> int:
-        """The address of a user's compiled handler: ``handler(state, cpu, first, second, value) -> int``, all 64-bit words."""
+        """The address of a user's compiled handler: ``handler(state, cpu, first, second, value) -> int``, all 64-bit
+        words.
+        """
         symbol, code = compile_function(function, "l(lllll)")
         return self._link({"handler": (symbol, code)})["handler"]
 

@@ -1,8 +1,9 @@
-"""The entry points of the compiled code: the functions that Unicorn calls, the run loop, and the kernels called by pointer.
+"""The entry points of the compiled code: the functions that Unicorn calls, the run loop, and the kernels called by
+pointer.
 
-A hook is a thin step from C into a kernel. Leaving the guest in the middle of an instruction is a longjmp to the top of Unicorn's
-loop, which must not cross Python frames: so hooks are compiled even when the kernels run uncompiled, and then reach the kernel's
-body through a pointer in the block.
+A hook is a thin step from C into a kernel. Leaving the guest in the middle of an instruction is a longjmp to the top of
+Unicorn's loop, which must not cross Python frames: so hooks are compiled even when the kernels run uncompiled, and then
+reach the kernel's body through a pointer in the block.
 """
 
 from __future__ import annotations
@@ -10,8 +11,8 @@ from __future__ import annotations
 from hypervisor.engine import block as b_
 from hypervisor.engine import layout as l_
 from hypervisor.engine.jit import COMPILED, call1, call2, kernel, ld64
-from hypervisor.engine.kernels import decode as decode_
 from hypervisor.engine.kernels import access, events, exits, fill, io, paging, supervisor, syscalls
+from hypervisor.engine.kernels import decode as decode_
 from hypervisor.engine.kernels import run as run_
 
 _X_KIND, _FAULT, _CPU, _UC = b_.X_KIND, b_.FAULT, b_.CPU, b_.UC
@@ -24,13 +25,15 @@ _BODY = {name: b_.PLAIN + 8 * n for n, name in enumerate(
 """Where an uncompiled body's pointer lies in the block."""
 
 _on_exit, _fill, _port_in, _port_out = exits.on_exit, fill.fill, io.port_in, io.port_out
-_mmio_read, _mmio_write, _on_syscall, _on_sysenter = io.mmio_read, io.mmio_write, syscalls.on_syscall, syscalls.on_sysenter
+_mmio_read, _mmio_write = io.mmio_read, io.mmio_write
+_on_syscall, _on_sysenter = syscalls.on_syscall, syscalls.on_sysenter
 _on_block, _on_code, _run = run_.on_block, run_.on_code, run_.run
 _walk, _read, _write, _deliver, _decode = (
     paging.walk, supervisor.read_bytes, supervisor.write_bytes, events.deliver, decode_.decode,
 )  # fmt: skip
 
-_raise_event, _raise_exception, _complete, _clock = exits.raise_event, exits.raise_exception, exits.complete, exits.clock
+_raise_event, _raise_exception = exits.raise_event, exits.raise_exception
+_complete, _clock = exits.complete, exits.clock
 _enter_syscall, _enter_sysenter = syscalls.enter_syscall, syscalls.enter_sysenter
 _sync, _flush, _written = access.sync_hflags, access.flush_tlb, access.written
 
@@ -201,8 +204,9 @@ def clock(b):  # type: ignore[no-untyped-def]
 
 ENTRIES = (
     (interrupt, "v(lul)"), (tlb, "B(llill)"), (read_port, "u(luil)"), (write_port, "v(luiul)"), (read_mmio, "l(llul)"),
-    (write_mmio, "v(llull)"), (syscall, "v(ll)"), (sysenter, "v(ll)"), (block, "v(llul)"), (code, "v(llul)"), (run, "l(l)"),
-    (event, "l(lllll)"), (exception, "l(lll)"), (complete, "l(ll)"), (enter_syscall, "l(ll)"), (enter_sysenter, "l(ll)"),
-    (sync, "l(l)"), (flush, "l(l)"), (written, "l(ll)"), (clock, "l(l)"), (walk, "l(llll)"), (read_bytes, "l(lll)"), (write_bytes, "l(lllll)"), (deliver, "l(llllll)"), (decode, "l(l)"),
+    (write_mmio, "v(llull)"), (syscall, "v(ll)"), (sysenter, "v(ll)"), (block, "v(llul)"), (code, "v(llul)"), (run,
+    "l(l)"), (event, "l(lllll)"), (exception, "l(lll)"), (complete, "l(ll)"), (enter_syscall, "l(ll)"), (enter_sysenter,
+    "l(ll)"), (sync, "l(l)"), (flush, "l(l)"), (written, "l(ll)"), (clock, "l(l)"), (walk, "l(llll)"), (read_bytes,
+    "l(lll)"), (write_bytes, "l(lllll)"), (deliver, "l(llllll)"), (decode, "l(l)"),
 )  # fmt: skip
 """Functions and their C types: v void, l int64, i int32, u uint32, B uint8; result(arguments)."""

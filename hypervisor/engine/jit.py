@@ -1,11 +1,12 @@
 """Machine words, host memory and calls, in two forms.
 
-The kernels in `hypervisor.engine.kernels` are plain Python functions over 64-bit signed words. Compiled (the normal form) their
-loads, stores and calls become machine instructions; uncompiled (``HYPERVISOR_KERNELS=plain``) they are ctypes accesses with the
-same results, a thousand times slower. The uncompiled form is the specification: a test runs both on the same inputs.
+The kernels in `hypervisor.engine.kernels` are plain Python functions over 64-bit signed words. Compiled (the normal
+form) their loads, stores and calls become machine instructions; uncompiled (``HYPERVISOR_KERNELS=plain``) they are
+ctypes accesses with the same results, a thousand times slower. The uncompiled form is the specification: a test runs
+both on the same inputs.
 
-All words are *signed* 64-bit: mixing signed and unsigned integers makes floating point in numba. ``>>`` is therefore arithmetic,
-and a right shift is followed by a mask. Where a sum can leave 64 bits it goes through `s64`.
+All words are *signed* 64-bit: mixing signed and unsigned integers makes floating point in numba. ``>>`` is therefore
+arithmetic, and a right shift is followed by a mask. Where a sum can leave 64 bits it goes through `s64`.
 """
 
 from __future__ import annotations

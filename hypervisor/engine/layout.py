@@ -1,8 +1,8 @@
 """Where the CPU state lies inside the loaded Unicorn library: one table, proved at start-up by `selftest`.
 
-Unicorn's API does not offer the hidden parts of segments, the current privilege level, the pending exit or the intercepts, so they
-are reached at offsets. Every offset is here, in bytes, with its meaning; nothing outside ``engine/`` knows one. The table is
-keyed by platform and build, so that another platform is a row and not a rewrite.
+Unicorn's API does not offer the hidden parts of segments, the current privilege level, the pending exit or the
+intercepts, so they are reached at offsets. Every offset is here, in bytes, with its meaning; nothing outside
+``engine/`` knows one. The table is keyed by platform and build, so that another platform is a row and not a rewrite.
 
 Field names are QEMU's (``CPUX86State``, ``CPUState``), QEMU 5.0.1 inside Unicorn 2.1.4.
 """
@@ -13,7 +13,7 @@ import platform
 import sys
 from dataclasses import dataclass
 
-# --- CPUX86State, the architectural state ("env"), LP64 -------------------------------------------------------------------
+# --- CPUX86State, the architectural state ("env"), LP64 ---------------------------------------------------------------
 REGS = 0  # 16 x 8: RAX RCX RDX RBX RSP RBP RSI RDI R8..R15
 EIP = 128
 EFLAGS = 136  # without the arithmetic flags and DF while code runs; complete outside uc_emu_start
@@ -67,7 +67,7 @@ SEG_FLAGS = 20
 SEG_SIZE = 24
 ES, CS, SS, DS, FS, GS = range(6)
 
-# --- CPUState ("cpu") -----------------------------------------------------------------------------------------------------
+# --- CPUState ("cpu") -------------------------------------------------------------------------------------------------
 CPU_EXIT_REQUEST = 21
 CPU_CFLAGS_NEXT_TB = 24  # flags of the next block only; the low 15 bits bound its instructions
 CPU_INTERRUPT_REQUEST = 28
@@ -77,13 +77,13 @@ CPU_EXCEPTION_INDEX = 33184
 CPU_UC = 33192
 CPU_TO_ENV = 35408
 
-# --- uc_struct ------------------------------------------------------------------------------------------------------------
+# --- uc_struct --------------------------------------------------------------------------------------------------------
 UC_CPU = 440
 UC_STOP_REQUEST = 1389
 UC_INVALID_ADDR = 1416
 UC_NO_EXIT_REQUEST = 2034
 
-# --- bits -----------------------------------------------------------------------------------------------------------------
+# --- bits -------------------------------------------------------------------------------------------------------------
 HF_CPL = 3
 HF_INHIBIT_IRQ = 1 << 3
 HF_CS32 = 1 << 4
@@ -120,7 +120,9 @@ SYMBOLS = (
     "tb_invalidate_phys_range_x86_64",
     "qemu_ram_addr_from_host_x86_64",
 )
-"""Internal functions that the wheel exports and the engine calls. They leave by longjmp, so only compiled frames call them."""
+"""Internal functions that the wheel exports and the engine calls. They leave by longjmp, so only compiled frames call
+them.
+"""
 
 
 @dataclass(frozen=True)
@@ -148,6 +150,6 @@ def platform_problem() -> str | None:
         return None
     known = ", ".join(f"{p.system} {p.machine}" for p in SUPPORTED)
     return (
-        f"Guests cannot run on {here.system} {here.machine}: the CPU-state layout of its Unicorn build is not in the table "
-        f"(known: {known}). Use a Linux x86-64 machine or container."
+        f"Guests cannot run on {here.system} {here.machine}: the CPU-state layout of its Unicorn build is not in the "
+        f"table (known: {known}). Use a Linux x86-64 machine or container."
     )

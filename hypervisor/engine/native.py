@@ -26,7 +26,8 @@ class Native:
         if version not in layout.UNICORN_VERSIONS:
             raise EngineError(
                 f"Unicorn {version} is not a build whose CPU-state layout is known (known: "
-                f"{', '.join(layout.UNICORN_VERSIONS)}). Install a known one: pip install unicorn=={layout.UNICORN_VERSIONS[-1]}."
+                f"{', '.join(layout.UNICORN_VERSIONS)}). Install a known one: "
+                f"pip install unicorn=={layout.UNICORN_VERSIONS[-1]}."
             )
         self.unicorn = unicorn
         self.library: Any = unicorn_py3.unicorn.uclib

@@ -1,7 +1,7 @@
 """A physical CPU: one Unicorn instance in SVM guest mode, with its block of data for the kernels.
 
-A pCPU runs whichever vCPU is loaded and reports why it stopped. It is driven by one thread at a time; the only word that another
-thread may write is the kick.
+A pCPU runs whichever vCPU is loaded and reports why it stopped. It is driven by one thread at a time; the only word
+that another thread may write is the kick.
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ class VcpuState:
 class PCpu:
     """One physical CPU over the host's memory.
 
-    ``memory`` is the host's physical memory (host-physical 0 is its first byte) and ``ones_page`` the address of a page of it that
-    holds 0xff bytes, which is what a fetch outside memory reads.
+    ``memory`` is the host's physical memory (host-physical 0 is its first byte) and ``ones_page`` the address of a page
+    of it that holds 0xff bytes, which is what a fetch outside memory reads.
     """
 
     def __init__(self, memory: mmap.mmap, ones_page: int, number: int = 0) -> None:
@@ -131,7 +131,9 @@ class PCpu:
         libc = ctypes.CDLL(None)
         put(b.F_CLOCK, ctypes.cast(libc.clock_gettime, ctypes.c_void_p).value or 0)
         put(b.RAM, base)
-        to_ram = ctypes.CFUNCTYPE(ctypes.c_uint64, ctypes.c_uint64, ctypes.c_uint64)(address("qemu_ram_addr_from_host_x86_64"))
+        to_ram = ctypes.CFUNCTYPE(ctypes.c_uint64, ctypes.c_uint64, ctypes.c_uint64)(
+            address("qemu_ram_addr_from_host_x86_64")
+        )
         put(b.RAM_ADDR, to_ram(uc, base))
         put(b.A20, -1)
         put(b.ONES_PAGE, ones_page)
@@ -227,8 +229,8 @@ class PCpu:
         hflags = ctypes.c_uint32.from_address(self._env + layout.HFLAGS)
         if error or not hflags.value & layout.HF_GUEST or self.words[b.X_KIND >> 3] != ExitKind.DEADLINE:
             raise EngineError(
-                f"VMRUN did not enter guest mode (error {error}, hidden flags {hflags.value:#x}): this build of Unicorn is not one "
-                f"that works. Install unicorn=={layout.UNICORN_VERSIONS[-1]} from PyPI."
+                f"VMRUN did not enter guest mode (error {error}, hidden flags {hflags.value:#x}): this build of "
+                f"Unicorn is not one that works. Install unicorn=={layout.UNICORN_VERSIONS[-1]} from PyPI."
             )
         hflags.value &= ~(1 << 20)  # SVME: the guest's SVM instructions are undefined, and arrive as #UD
         efer = ctypes.c_uint64.from_address(self._env + layout.EFER)
@@ -238,7 +240,7 @@ class PCpu:
         self.words[b.NOW >> 3] = 0
         self.words[b.NEXT >> 3] = _FOREVER
 
-    # --- vCPUs ----------------------------------------------------------------------------------------------------------
+    # --- vCPUs --------------------------------------------------------------------------------------------------------
 
     def new_vcpu(self) -> VcpuState:
         """A vCPU in guest mode whose registers are still to be set."""
@@ -273,7 +275,7 @@ class PCpu:
         vcpu.registers._bind(vcpu.memory, memoryview(vcpu.extra).cast("B").cast("Q"))
         self._loaded = None
 
-    # --- running --------------------------------------------------------------------------------------------------------
+    # --- running ------------------------------------------------------------------------------------------------------
 
     def run(self) -> int:
         """Run the loaded vCPU until something is to be told; the `ExitKind`. Releases the interpreter lock."""
@@ -295,7 +297,9 @@ class PCpu:
         self.words[b.DEADLINE >> 3] = 0
 
     def step(self) -> int:
-        """Run one instruction (one iteration of a repeated string instruction); `ExitKind.STEPPED` if nothing else came up."""
+        """Run one instruction (one iteration of a repeated string instruction); `ExitKind.STEPPED` if nothing else came
+        up.
+        """
         words = self.words
         words[b.STEP >> 3] = 1
         words[b.DEADLINE >> 3] = 0
@@ -373,7 +377,7 @@ class PCpu:
         self._keep[:] = [function]
         self.words[b.F_PYTHON >> 3] = ctypes.cast(function, ctypes.c_void_p).value or 0
 
-    # --- what is trapped --------------------------------------------------------------------------------------------------
+    # --- what is trapped ----------------------------------------------------------------------------------------------
 
     def intercept(self, bit: int, on: bool) -> None:
         """Switch one bit of the VMCB's intercept words (see `hypervisor.arch.exits.INTERCEPT_BIT`)."""

@@ -13,7 +13,8 @@ _MASK64 = (1 << 64) - 1
 class Segment(NamedTuple):
     """A segment register with its hidden part.
 
-    ``attributes`` has the VMCB's 12-bit form (AMD64 APM volume 2, 15.5.1): the descriptor's bits 55:52 and 47:40 side by side.
+    ``attributes`` has the VMCB's 12-bit form (AMD64 APM volume 2, 15.5.1): the descriptor's bits 55:52 and 47:40 side
+    by side.
     """
 
     selector: int
@@ -50,8 +51,8 @@ _DERIVED = frozenset(("cr0", "cr3", "cr4", "efer"))
 class State:
     """One vCPU's registers, over ``STATE_SIZE`` bytes of memory and the block's vCPU words.
 
-    `dirty` says that hidden flags must be derived again and the TLB flushed before the guest goes on. Only valid outside the
-    engine's loop, where EFLAGS are complete.
+    `dirty` says that hidden flags must be derived again and the TLB flushed before the guest goes on. Only valid
+    outside the engine's loop, where EFLAGS are complete.
     """
 
     __slots__ = ("_dwords", "_extra", "_memory", "_words", "dirty")

@@ -1,4 +1,6 @@
-"""What a VM gives the engine: its guest-physical map and the tables of what is trapped, as plain memory that kernels read."""
+"""What a VM gives the engine: its guest-physical map and the tables of what is trapped, as plain memory that kernels
+read.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +51,7 @@ class GuestTables:
         self._virtual = (ctypes.c_int64 * (5 * _MAX_WATCHES))()
         self._virtual_count = 0
 
-    # --- memory ---------------------------------------------------------------------------------------------------------
+    # --- memory -------------------------------------------------------------------------------------------------------
 
     def map_range(self, gpa: int, hpa: int, size: int, *, writable: bool = True) -> None:
         """Let ``size`` bytes at guest-physical ``gpa`` be the host's memory at ``hpa`` (all page-aligned)."""
@@ -92,7 +94,7 @@ class GuestTables:
                 return (va | gpa & 0xFFF) & (1 << 64) - 1
         return None
 
-    # --- compiled handlers ------------------------------------------------------------------------------------------------
+    # --- compiled handlers --------------------------------------------------------------------------------------------
 
     def _handler(self, function: Any, state: Any) -> int:
         self._handler_count += 1
@@ -125,7 +127,7 @@ class GuestTables:
         self._cpuid = (ctypes.c_int64 * (6 * max(len(rows), 1)))(*[word for row in rows for word in row])
         self._cpuid_count = len(rows)
 
-    # --- for the pCPU -----------------------------------------------------------------------------------------------------
+    # --- for the pCPU -------------------------------------------------------------------------------------------------
 
     def words(self) -> dict[int, int]:
         """Block words by offset."""

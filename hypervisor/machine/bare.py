@@ -22,12 +22,16 @@ def prepare(vm: VM, code: bytes, mode: int, at: int, stack: int) -> None:
     traps.install(vm)
     install_cpuid(vm)
     vm.memory.write(at, code)
-    vm.memory.write(GDT, struct.pack("<QQQ", 0, 0x00AF9B000000FFFF if mode == 64 else 0x00CF9B000000FFFF, 0x00CF93000000FFFF))
+    vm.memory.write(
+        GDT, struct.pack("<QQQ", 0, 0x00AF9B000000FFFF if mode == 64 else 0x00CF9B000000FFFF, 0x00CF93000000FFFF)
+    )
     vcpu = vm.vcpu
     vcpu.reset()
     registers = vcpu.registers
     for name in ("es", "ss", "ds", "fs", "gs"):
-        registers.set_segment(name, Segment(0 if mode == 16 else 0x10, 0, 0xFFFF if mode == 16 else 0xFFFFFFFF, _DATA[mode]))
+        registers.set_segment(
+            name, Segment(0 if mode == 16 else 0x10, 0, 0xFFFF if mode == 16 else 0xFFFFFFFF, _DATA[mode])
+        )
     if mode == 16:
         registers.set_segment("cs", Segment(at >> 4, at, 0xFFFF, _CODE[mode]))
         registers.set("rip", 0)

@@ -1,4 +1,6 @@
-"""A board as a value: a list of parts, each a device and where it sits. Take one apart, extend it, give it to ``hv.boot(board=...)``."""
+"""A board as a value: a list of parts, each a device and where it sits. Take one apart, extend it, give it to
+``hv.boot(board=...)``.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +18,8 @@ if TYPE_CHECKING:
 class Part:
     """One device of a board.
 
-    ``make`` builds it, given the VM and the parts built before it, by name. ``ports`` are pairs of a range and the address that offset 0
-    stands for (usually the range's start).
+    ``make`` builds it, given the VM and the parts built before it, by name. ``ports`` are pairs of a range and the
+    address that offset 0 stands for (usually the range's start).
     """
 
     name: str

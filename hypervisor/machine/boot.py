@@ -51,11 +51,12 @@ class Host(CoreHost):
     ) -> VM:
         """A VM with a board and, if ``image`` is given, a guest loaded into it.
 
-        ``image`` is a path, the name of a shipped guest (see ``hypervisor guests``) or the image's bytes; ``memory`` a size such as
-        ``"64M"``; ``append`` the kernel command line; ``modules`` pairs of (path, arguments) for multiboot; ``clock`` ``"virtual"``
-        (reproducible, default) or ``"wall"``; ``seed`` that of the guest's random numbers; ``strict`` stops at the first access that
-        nothing answers; ``format``, ``at``, ``entry``, ``mode`` override the image's detection; ``reboot`` goes on after a reset.
-        Raises `ConfigError`, `ImageError`, `PluginError`.
+        ``image`` is a path, the name of a shipped guest (see ``hypervisor guests``) or the image's bytes; ``memory`` a
+        size such as ``"64M"``; ``append`` the kernel command line; ``modules`` pairs of (path, arguments) for
+        multiboot; ``clock`` ``"virtual"`` (reproducible, default) or ``"wall"``; ``seed`` that of the guest's random
+        numbers; ``strict`` stops at the first access that nothing answers; ``format``, ``at``, ``entry``, ``mode``
+        override the image's detection; ``reboot`` goes on after a reset. Raises `ConfigError`, `ImageError`,
+        `PluginError`.
         """
         data, label = (b"", "no image") if image is None else read_image(image)
         vm = VM(self, memory, clock=clock, seed=seed, name=name or label, strict=strict)
@@ -119,7 +120,9 @@ def read_image(image: str | os.PathLike[str] | bytes) -> tuple[bytes, str]:
     except FileNotFoundError as error:
         from hypervisor import guests
 
-        raise ImageError(f"{image}: there is no such file, and no shipped guest of that name ({', '.join(guests.names())}).") from error
+        raise ImageError(
+            f"{image}: there is no such file, and no shipped guest of that name ({', '.join(guests.names())})."
+        ) from error
     except OSError as error:
         raise ImageError(f"{image} cannot be read: {error.strerror or error}.") from error
 

@@ -74,7 +74,11 @@ PC = Board(
         ),
         Part("rtc", lambda vm, p: Mc146818(p["pic"].line(8), vm.clock, vm.memory.size), (_at(0x70, 2),)),
         Part("post", lambda vm, _: PostPort(), (_at(0x80, 1),)),
-        Part("port92", lambda vm, p: Port92(lambda on: _a20(vm, p).drive("port92", on), vm.request_reset), (_at(0x92, 1),)),
+        Part(
+            "port92",
+            lambda vm, p: Port92(lambda on: _a20(vm, p).drive("port92", on), vm.request_reset),
+            (_at(0x92, 1),),
+        ),
         Part("debugcon", lambda vm, _: DebugConsole(_console(vm).write), (_at(0xE9, 1),)),
         Part("debugexit", lambda vm, _: DebugExit(vm.debug_exit), (_at(0xF4, 4),)),
         Part("vga", lambda vm, _: VgaText(vm.memory, vm.clock), (_at(0x3C0, 32),)),

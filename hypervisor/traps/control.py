@@ -23,7 +23,7 @@ def write_cr0(vcpu: Vcpu, value: int) -> bool:
     """Store CR0 as MOV CR0 does; False for #GP(0)."""
     old = vcpu.cr0
     value = value & f.CR0_DEFINED | f.CR0_ET if value >> 32 == 0 else -1
-    if value < 0 or value & f.CR0_PG and not value & f.CR0_PE or value & f.CR0_NW and not value & f.CR0_CD:
+    if value < 0 or (value & f.CR0_PG and not value & f.CR0_PE) or (value & f.CR0_NW and not value & f.CR0_CD):
         return False
     efer = vcpu.efer
     if (old ^ value) & f.CR0_PG and efer & f.EFER_LME:
@@ -41,7 +41,7 @@ def write_cr0(vcpu: Vcpu, value: int) -> bool:
 
 def write_cr4(vcpu: Vcpu, value: int) -> bool:
     """Store CR4 as MOV CR4 does; False for #GP(0)."""
-    if value & ~f.CR4_OFFERED or vcpu.efer & f.EFER_LMA and not value & f.CR4_PAE:
+    if value & ~f.CR4_OFFERED or (vcpu.efer & f.EFER_LMA and not value & f.CR4_PAE):
         return False
     vcpu.set("cr4", value)
     return True

@@ -19,7 +19,8 @@ _LISTEN, _LISTEN_EXCEPTIONS, _COUNTS, _F_EMU_STOP = b_.LISTEN, b_.LISTEN_EXCEPTI
 _D_LENGTH, _D_OPCODE, _D_MODRM, _D_REG, _D_EA = b_.D_LENGTH, b_.D_OPCODE, b_.D_MODRM, b_.D_REG, b_.D_EA
 _CPUID, _CPUID_COUNT, _COMPILED = b_.CPUID, b_.CPUID_COUNT, b_.COMPILED
 _C_CPUID, _C_RDMSR, _C_HYPERCALL = b_.C_CPUID, b_.C_RDMSR, b_.C_HYPERCALL
-_ALIAS, _F_TLB_FLUSH_PAGE, _TSC_OFFSET, _RING, _RING_AT = b_.ALIAS, b_.F_TLB_FLUSH_PAGE, b_.TSC_OFFSET, b_.RING, b_.RING_AT
+_ALIAS, _F_TLB_FLUSH_PAGE, _TSC_OFFSET = b_.ALIAS, b_.F_TLB_FLUSH_PAGE, b_.TSC_OFFSET
+_RING, _RING_AT = b_.RING, b_.RING_AT
 _EVENT_COST, _D_IMMEDIATE = b_.EVENT_COST, b_.D_IMMEDIATE
 _WALL, _F_CLOCK, _WALL_BASE, _SCRATCH = b_.WALL, b_.F_CLOCK, b_.WALL_BASE, b_.SCRATCH
 _REQUEST, _ERROR_CODE, _TSC_AUX = l_.CPU_INTERRUPT_REQUEST, l_.ERROR_CODE, l_.TSC_AUX
@@ -30,7 +31,8 @@ _CPUID_KIND, _RDMSR, _WRMSR, _INT_N, _INVLPG, _RDTSC, _RDTSCP = (
     int(K.CPUID), int(K.RDMSR), int(K.WRMSR), int(K.INT_N), int(K.INVLPG), int(K.RDTSC), int(K.RDTSCP),
 )  # fmt: skip
 _HYPERCALL, _EXCEPTION, _SHUTDOWN, _WINDOW, _TASK_GATE, _FAILED, _SVM = (
-    int(K.HYPERCALL), int(K.EXCEPTION), int(K.SHUTDOWN), int(K.INTERRUPT_WINDOW), int(K.TASK_GATE), int(K.FAILED), int(K.SVM),
+    int(K.HYPERCALL), int(K.EXCEPTION), int(K.SHUTDOWN), int(K.INTERRUPT_WINDOW), int(K.TASK_GATE), int(K.FAILED),
+    int(K.SVM),
 )  # fmt: skip
 _CR_READ, _CR_WRITE, _DR_READ, _DR_WRITE, _CLTS, _LMSW, _SMSW, _HLT = (
     int(K.CR_READ), int(K.CR_WRITE), int(K.DR_READ), int(K.DR_WRITE), int(K.CLTS), int(K.LMSW), int(K.SMSW), int(K.HLT),
@@ -119,7 +121,7 @@ def raise_exception(b, vector, error, inside):  # type: ignore[no-untyped-def]
 
 @kernel
 def complete(b, length, inside):  # type: ignore[no-untyped-def]
-    """The instruction at RIP has been carried out: advance, end RF and the interrupt shadow, trap if single-stepping."""
+    """The instruction at RIP has been carried out: advance, end RF and the interrupt shadow, trap if stepping."""
     env = ld64(b + _ENV)
     hflags = ld32(env + _HFLAGS)
     rip = ld64(env + _EIP) + length

@@ -1,12 +1,14 @@
-"""The TLB fill: both translation stages, and everything that is a fact about a frame (ARCHITECTURE: the engine, memory).
+"""The TLB fill: both translation stages, and everything that is a fact about a frame (ARCHITECTURE: the engine,
+memory).
 
-First the guest's page tables, then the VM's guest-physical map. A data fill never grants execute and a fetch fill never grants
-write: stores to pages that are executable in the TLB would each take a slow path. A frame is in its *code* or in its *writable*
-state; a fill may change the state, and each change flushes the whole TLB, because stale code could otherwise run through an alias.
+First the guest's page tables, then the VM's guest-physical map. A data fill never grants execute and a fetch fill never
+grants write: stores to pages that are executable in the TLB would each take a slow path. A frame is in its *code* or in
+its *writable* state; a fill may change the state, and each change flushes the whole TLB, because stale code could
+otherwise run through an alias.
 
-Unicorn looks for translated code under the *first* store through a writable entry only, and then makes the entry fast, unless the entry
-is executable too. So a frame that becomes writable loses all its code at once, and code that stores into its own page keeps a slow
-entry that is both.
+Unicorn looks for translated code under the *first* store through a writable entry only, and then makes the entry fast,
+unless the entry is executable too. So a frame that becomes writable loses all its code at once, and code that stores
+into its own page keeps a slow entry that is both.
 """
 
 from __future__ import annotations
@@ -15,8 +17,8 @@ from hypervisor.engine import block as b_
 from hypervisor.engine import layout as l_
 from hypervisor.engine.jit import kernel, ld32, ld64, st32, st64
 from hypervisor.engine.kernels.access import flush_tlb, linear_rip, written
-from hypervisor.engine.kernels.far import walk as far_walk
 from hypervisor.engine.kernels.exits import settle
+from hypervisor.engine.kernels.far import walk as far_walk
 from hypervisor.engine.kernels.implicit import is_implicit
 from hypervisor.engine.kernels.paging import walk
 
@@ -66,7 +68,8 @@ def _runs_in(b, page):  # type: ignore[no-untyped-def]
 
 @kernel
 def fill(b, va, kind, result):  # type: ignore[no-untyped-def]
-    """Serve a TLB miss for the page ``va``; 1 with (host-physical page, permissions) at ``result``, or 0 with FAULT set.
+    """Serve a TLB miss for the page ``va``; 1 with (host-physical page, permissions) at ``result``, or 0 with FAULT
+    set.
 
     ``kind`` is Unicorn's: 16 read, 17 write, 18 fetch.
     """
@@ -129,8 +132,8 @@ def fill(b, va, kind, result):  # type: ignore[no-untyped-def]
     else:
         if access == 1 and word & _CODE_BIT:
             if perm & 4 and (word & _ANY_TRAP) == 0 and ld64(b + _VIRTUAL_COUNT) == 0 and _runs_in(b, page):
-                # Code that stores into its own page. An executable entry never leaves Unicorn's slow path, which invalidates
-                # exactly what is overwritten, the block that runs included.
+                # Code that stores into its own page. An executable entry never leaves Unicorn's slow path, which
+                # invalidates exactly what is overwritten, the block that runs included.
                 st64(result, word & ~0xFFF)
                 st32(result + 8, 7)
                 return 1

@@ -1,7 +1,7 @@
 """Ports and device memory: privilege checks, compiled handlers, and the call into Python for the rest.
 
-These run inside a helper of the generated code, so the instruction is half done: a handler may finish it (the value goes to the
-guest) or have the guest left, with the instruction not executed.
+These run inside a helper of the generated code, so the instruction is half done: a handler may finish it (the value
+goes to the guest) or have the guest left, with the instruction not executed.
 """
 
 from __future__ import annotations
