@@ -60,3 +60,11 @@ def _is_room(path: Path) -> bool:
     if path.is_dir():
         return any(path.glob("*.py"))
     return path.suffix == ".py" and not path.name.startswith("_")
+
+
+@pytest.mark.parametrize("first", ["Host", "pc", "Reason", "run_asm"])
+def test_the_face_is_the_same_whatever_is_used_first(first: str) -> None:
+    """Names are loaded lazily, and a room of the same name as a function would take its place."""
+    code = f"import hypervisor as hv; hv.{first}; print(all(callable(getattr(hv, n)) for n in ('boot', 'pc', 'Host')))"
+    result = run(sys.executable, "-c", code)
+    assert result.stdout == "True\n", result.stderr

@@ -2,6 +2,6 @@
 
 from hypervisor.machine.board import Board, Part
 from hypervisor.machine.boot import Host, boot
-from hypervisor.machine.pc import pc
+from hypervisor.machine.isa_pc import pc
 
 __all__ = ["Board", "Host", "Part", "boot", "pc"]

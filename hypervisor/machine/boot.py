@@ -7,15 +7,14 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from hypervisor import boot as loaders
-from hypervisor import traps
+from hypervisor import loaders, traps
 from hypervisor.arch import cpuid
 from hypervisor.core import HANDLED, VM, CoreHost
 from hypervisor.core.plugins import PluginSet
 from hypervisor.engine.state import Segment, Table
 from hypervisor.errors import ConfigError, ImageError
 from hypervisor.machine.board import Board
-from hypervisor.machine.pc import PC
+from hypervisor.machine.isa_pc import PC
 from hypervisor.traps import bios
 from hypervisor.traps.bios_keys import KeyQueue
 from hypervisor.units import MIB, page_up, parse_size

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from hypervisor.boot import detect
-from hypervisor.boot.image import Image
 from hypervisor.errors import ImageError
+from hypervisor.loaders import detect
+from hypervisor.loaders.image import Image
 from tests.boot.images import (
     CODE,
     bootsector,

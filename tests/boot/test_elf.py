@@ -4,8 +4,8 @@ import struct
 
 import pytest
 
-from hypervisor.boot import BootSpec, load
 from hypervisor.errors import ConfigError, ImageError
+from hypervisor.loaders import BootSpec, load
 from tests.boot.fakes import FakeMemory
 from tests.boot.images import CODE, Part, elf
 

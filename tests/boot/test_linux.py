@@ -5,10 +5,10 @@ from itertools import pairwise
 
 import pytest
 
-from hypervisor.boot import BootSpec, load
-from hypervisor.boot.image import Image
-from hypervisor.boot.linux import parse_header
 from hypervisor.errors import ConfigError, ImageError
+from hypervisor.loaders import BootSpec, load
+from hypervisor.loaders.image import Image
+from hypervisor.loaders.linux import parse_header
 from tests.boot.fakes import FakeMemory
 from tests.boot.images import CODE, bzimage
 

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from hypervisor.boot.memory_map import Placement, default_memory_map, lower_kib, upper_kib
 from hypervisor.errors import ImageError
+from hypervisor.loaders.memory_map import Placement, default_memory_map, lower_kib, upper_kib
 from hypervisor.units import GIB, MIB
 
 

@@ -4,8 +4,8 @@ import struct
 
 import pytest
 
-from hypervisor.boot import BootSpec, load
 from hypervisor.errors import ImageError
+from hypervisor.loaders import BootSpec, load
 from tests.boot.fakes import FakeMemory
 from tests.boot.images import CODE, Part, elf, multiboot1_elf, multiboot1_header
 

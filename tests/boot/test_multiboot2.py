@@ -4,9 +4,9 @@ import struct
 
 import pytest
 
-from hypervisor.boot import BootSpec, detect, load
-from hypervisor.boot.image import Image
 from hypervisor.errors import ImageError
+from hypervisor.loaders import BootSpec, detect, load
+from hypervisor.loaders.image import Image
 from tests.boot.fakes import FakeMemory
 from tests.boot.images import CODE, elf, multiboot1_header, multiboot2_elf, multiboot2_header
 

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from hypervisor.boot import BootSpec, load
 from hypervisor.errors import ConfigError, HypervisorError, ImageError
+from hypervisor.loaders import BootSpec, load
 from tests.boot.fakes import FakeMemory
 from tests.boot.images import CODE, bootsector
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from hypervisor.boot import BootSpec, detect, load
-from hypervisor.boot.image import Image
-from hypervisor.boot.linux import parse_header
 from hypervisor.errors import ImageError
+from hypervisor.loaders import BootSpec, detect, load
+from hypervisor.loaders.image import Image
+from hypervisor.loaders.linux import parse_header
 from tests.boot.fakes import FakeMemory
 
 DebianFile = Callable[[str, str], Path]

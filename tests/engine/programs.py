@@ -21,8 +21,12 @@ def program(source: str, *, paging: bool = False, user: bool = False) -> Machine
     memory = guest.memory
     code = assemble(source, origin=CODE, mode=32).code
     memory[CODE : CODE + len(code)] = code
-    for selector, attributes in ((CODE0, build.CODE32), (DATA0, build.DATA32), (CODE3, build.CODE32), (DATA3,
-    build.DATA32)):
+    for selector, attributes in (
+        (CODE0, build.CODE32),
+        (DATA0, build.DATA32),
+        (CODE3, build.CODE32),
+        (DATA3, build.DATA32),
+    ):
         at, dpl = GDT + (selector & ~7), selector & 3
         memory[at : at + 8] = build.descriptor(0, build.FLAT, build.with_dpl(attributes, dpl))
     _map(memory)

@@ -11,13 +11,13 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping
 
-from hypervisor.boot.cpu_state import protected_mode, stack_top
-from hypervisor.boot.elf_file import ElfFile
-from hypervisor.boot.entry import BootSpec, Entry, GuestMemory
-from hypervisor.boot.image import Image
-from hypervisor.boot.memory_map import Placement, memory_map_of
-from hypervisor.boot.multiboot import place_modules
-from hypervisor.boot.text import c_string
+from hypervisor.loaders.cpu_state import protected_mode, stack_top
+from hypervisor.loaders.elf_file import ElfFile
+from hypervisor.loaders.entry import BootSpec, Entry, GuestMemory
+from hypervisor.loaders.image import Image
+from hypervisor.loaders.memory_map import Placement, memory_map_of
+from hypervisor.loaders.multiboot import place_modules
+from hypervisor.loaders.text import c_string
 
 PHYS32_ENTRY = 18
 """XEN_ELFNOTE_PHYS32_ENTRY, in a note whose name is Xen."""

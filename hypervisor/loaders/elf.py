@@ -1,6 +1,6 @@
 """Plain ELF executables, by their physical addresses: nothing is promised to them but the mode they are entered in.
 
-- With a PVH note (`hypervisor.boot.pvh`): 32-bit protected mode with a start-info block, whatever the class.
+- With a PVH note (`hypervisor.loaders.pvh`): 32-bit protected mode with a start-info block, whatever the class.
 - ELF32: 32-bit protected mode, flat segments, paging off.
 - ELF64: 64-bit mode, the first 4 GiB mapped one to one. A kernel linked to high virtual addresses is entered at its
   entry point's *physical* address and maps itself.
@@ -10,13 +10,13 @@ RSP points at a stack of 16 KiB; the other general registers are zero, interrupt
 
 from __future__ import annotations
 
-from hypervisor.boot import elf_file, pvh
-from hypervisor.boot.cpu_state import long_mode, protected_mode, stack_top
-from hypervisor.boot.entry import BootSpec, Entry, GuestMemory
-from hypervisor.boot.image import Image
-from hypervisor.boot.memory_map import Placement, memory_map_of
-from hypervisor.boot.options import refuse_payload
-from hypervisor.boot.symbols import ElfSymbols
+from hypervisor.loaders import elf_file, pvh
+from hypervisor.loaders.cpu_state import long_mode, protected_mode, stack_top
+from hypervisor.loaders.entry import BootSpec, Entry, GuestMemory
+from hypervisor.loaders.image import Image
+from hypervisor.loaders.memory_map import Placement, memory_map_of
+from hypervisor.loaders.options import refuse_payload
+from hypervisor.loaders.symbols import ElfSymbols
 
 
 def load(image: Image, spec: BootSpec, memory: GuestMemory) -> Entry:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from hypervisor.boot.bootsector import is_bootsector
-from hypervisor.boot.elf_file import is_elf
-from hypervisor.boot.image import Image
-from hypervisor.boot.linux import is_linux
-from hypervisor.boot.multiboot1 import is_multiboot1
-from hypervisor.boot.multiboot2 import is_multiboot2
+from hypervisor.loaders.bootsector import is_bootsector
+from hypervisor.loaders.elf_file import is_elf
+from hypervisor.loaders.image import Image
+from hypervisor.loaders.linux import is_linux
+from hypervisor.loaders.multiboot1 import is_multiboot1
+from hypervisor.loaders.multiboot2 import is_multiboot2
 
 ORDER: list[tuple[str, Callable[[Image], bool]]] = [
     ("linux", is_linux),

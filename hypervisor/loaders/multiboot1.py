@@ -15,13 +15,20 @@ from __future__ import annotations
 import struct
 from typing import NamedTuple
 
-from hypervisor.boot import elf_file
-from hypervisor.boot.cpu_state import protected_mode, stack_top
-from hypervisor.boot.entry import BootSpec, Entry, GuestMemory, MemoryRange
-from hypervisor.boot.image import Image
-from hypervisor.boot.memory_map import Placement, lower_kib, memory_map_of, upper_kib
-from hypervisor.boot.multiboot import LOADER_NAME, AddressFields, Module, kernel_line, place_by_address, place_modules
-from hypervisor.boot.symbols import ElfSymbols
+from hypervisor.loaders import elf_file
+from hypervisor.loaders.cpu_state import protected_mode, stack_top
+from hypervisor.loaders.entry import BootSpec, Entry, GuestMemory, MemoryRange
+from hypervisor.loaders.image import Image
+from hypervisor.loaders.memory_map import Placement, lower_kib, memory_map_of, upper_kib
+from hypervisor.loaders.multiboot import (
+    LOADER_NAME,
+    AddressFields,
+    Module,
+    kernel_line,
+    place_by_address,
+    place_modules,
+)
+from hypervisor.loaders.symbols import ElfSymbols
 
 HEADER_MAGIC = 0x1BADB002
 ENTRY_MAGIC = 0x2BADB002

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from hypervisor.boot.entry import BootSpec
-from hypervisor.boot.image import Image
 from hypervisor.errors import ConfigError
+from hypervisor.loaders.entry import BootSpec
+from hypervisor.loaders.image import Image
 
 
 def refuse_payload(image: Image, spec: BootSpec, what: str) -> None:

@@ -1,19 +1,19 @@
 """Loaders: they write an image into guest memory and return the state to enter it in.
 
 They know no CPU and no VM: bytes and a `BootSpec` in, an `Entry` out. Which addresses they use is in
-`hypervisor.boot.memory_map.LOADER_AREA` and in each format's docstring.
+`hypervisor.loaders.memory_map.LOADER_AREA` and in each format's docstring.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from hypervisor.boot import bootsector, elf, flat, linux, multiboot1, multiboot2
-from hypervisor.boot.detect import detect
-from hypervisor.boot.entry import BootSpec, Entry, GuestMemory, Segment, Table
-from hypervisor.boot.image import Image
-from hypervisor.boot.memory_map import default_memory_map
 from hypervisor.errors import ConfigError
+from hypervisor.loaders import bootsector, elf, flat, linux, multiboot1, multiboot2
+from hypervisor.loaders.detect import detect
+from hypervisor.loaders.entry import BootSpec, Entry, GuestMemory, Segment, Table
+from hypervisor.loaders.image import Image
+from hypervisor.loaders.memory_map import default_memory_map
 
 FORMATS: dict[str, Callable[[Image, BootSpec, GuestMemory], Entry]] = {
     "linux": linux.load,

@@ -16,12 +16,12 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
-from hypervisor.boot.cpu_state import long_mode, protected_mode, stack_top
-from hypervisor.boot.entry import BootSpec, Entry, GuestMemory, MemoryRange
-from hypervisor.boot.image import Image
-from hypervisor.boot.memory_map import Placement, memory_map_of, upper_kib
-from hypervisor.boot.text import c_string
 from hypervisor.errors import ConfigError
+from hypervisor.loaders.cpu_state import long_mode, protected_mode, stack_top
+from hypervisor.loaders.entry import BootSpec, Entry, GuestMemory, MemoryRange
+from hypervisor.loaders.image import Image
+from hypervisor.loaders.memory_map import Placement, memory_map_of, upper_kib
+from hypervisor.loaders.text import c_string
 from hypervisor.units import PAGE_SIZE
 
 BOOT_CS = 0x10

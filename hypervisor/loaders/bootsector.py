@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from hypervisor.boot.cpu_state import real_mode
-from hypervisor.boot.entry import BootSpec, Entry, GuestMemory
-from hypervisor.boot.image import Image
-from hypervisor.boot.options import refuse_payload
 from hypervisor.errors import ImageError
+from hypervisor.loaders.cpu_state import real_mode
+from hypervisor.loaders.entry import BootSpec, Entry, GuestMemory
+from hypervisor.loaders.image import Image
+from hypervisor.loaders.options import refuse_payload
 
 LOAD_ADDRESS = 0x7C00
 SECTOR = 512

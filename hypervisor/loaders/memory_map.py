@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hypervisor.boot.entry import BootSpec, GuestMemory, MemoryRange
 from hypervisor.errors import ImageError
+from hypervisor.loaders.entry import BootSpec, GuestMemory, MemoryRange
 from hypervisor.units import GIB, KIB, MIB, PAGE_SIZE
 
 USABLE = 1

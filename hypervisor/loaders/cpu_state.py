@@ -1,7 +1,7 @@
 """The CPU states that boot protocols ask for: real mode, flat protected mode, and long mode with identity paging.
 
 The GDT and the page tables that these states need are written to guest memory, in the loader's area
-(`hypervisor.boot.memory_map.LOADER_AREA`): GDT one page, identity page tables six pages, a stack of 16 KiB where the
+(`hypervisor.loaders.memory_map.LOADER_AREA`): GDT one page, identity page tables six pages, a stack of 16 KiB where the
 protocol promises one.
 """
 
@@ -11,8 +11,8 @@ import struct
 from collections.abc import Mapping
 from dataclasses import replace
 
-from hypervisor.boot.entry import Entry, GuestMemory, Segment, Table
-from hypervisor.boot.memory_map import Placement
+from hypervisor.loaders.entry import Entry, GuestMemory, Segment, Table
+from hypervisor.loaders.memory_map import Placement
 from hypervisor.units import GIB, MIB, PAGE_SIZE
 
 CODE16 = 0x09B

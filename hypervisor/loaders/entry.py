@@ -53,8 +53,8 @@ class BootSpec:
 
     ``name`` is the image's name as the user gave it (it begins a multiboot command line and every error).
     ``memory_size`` is in bytes and 0 means the size of the memory object. ``memory_map`` is what the board tells its
-    guests; empty means `hypervisor.boot.memory_map.default_memory_map`. ``modules`` are (name, arguments, contents).
-    ``format`` overrides the detection (one of `hypervisor.boot.FORMATS`); ``at`` and ``entry`` are guest-physical
+    guests; empty means `hypervisor.loaders.memory_map.default_memory_map`. ``modules`` are (name, arguments, contents).
+    ``format`` overrides the detection (one of `hypervisor.loaders.FORMATS`); ``at`` and ``entry`` are guest-physical
     addresses, for flat binaries only; ``mode`` is 16, 32 or 64: the mode of a flat binary, or 32 to take a Linux
     kernel's 32-bit entry.
     """

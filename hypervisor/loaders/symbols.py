@@ -5,9 +5,9 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator, Mapping
 
-from hypervisor.boot.elf_file import ElfFile
-from hypervisor.boot.image import Image
 from hypervisor.errors import ImageError
+from hypervisor.loaders.elf_file import ElfFile
+from hypervisor.loaders.image import Image
 
 SHT_SYMTAB = 2
 SHN_UNDEF = 0

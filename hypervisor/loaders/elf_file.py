@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from hypervisor.boot.entry import GuestMemory
-from hypervisor.boot.image import Image
-from hypervisor.boot.memory_map import Placement
+from hypervisor.loaders.entry import GuestMemory
+from hypervisor.loaders.image import Image
+from hypervisor.loaders.memory_map import Placement
 
 MAGIC = b"\x7fELF"
 EM_386, EM_X86_64 = 3, 62

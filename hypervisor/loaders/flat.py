@@ -6,12 +6,12 @@ Mode 16: as a boot sector is entered (`cpu_state.real_mode`), SP = 7C00h. Modes 
 
 from __future__ import annotations
 
-from hypervisor.boot.cpu_state import long_mode, protected_mode, real_mode, stack_top
-from hypervisor.boot.entry import BootSpec, Entry, GuestMemory
-from hypervisor.boot.image import Image
-from hypervisor.boot.memory_map import Placement, memory_map_of
-from hypervisor.boot.options import refuse_payload
 from hypervisor.errors import ConfigError
+from hypervisor.loaders.cpu_state import long_mode, protected_mode, real_mode, stack_top
+from hypervisor.loaders.entry import BootSpec, Entry, GuestMemory
+from hypervisor.loaders.image import Image
+from hypervisor.loaders.memory_map import Placement, memory_map_of
+from hypervisor.loaders.options import refuse_payload
 from hypervisor.units import MIB
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from hypervisor.boot.elf_file import zero
-from hypervisor.boot.entry import BootSpec, GuestMemory
-from hypervisor.boot.image import Image
-from hypervisor.boot.memory_map import Placement
-from hypervisor.boot.text import c_string, command_line
+from hypervisor.loaders.elf_file import zero
+from hypervisor.loaders.entry import BootSpec, GuestMemory
+from hypervisor.loaders.image import Image
+from hypervisor.loaders.memory_map import Placement
+from hypervisor.loaders.text import c_string, command_line
 
 LOADER_NAME = b"rootmode\0"
 
