@@ -17,13 +17,17 @@ from functools import cache as remember
 from importlib.metadata import version
 from pathlib import Path
 
+_NEVER_COMPILED = ("__init__", "cache", "native", "pcpu", "plain", "selftest", "state", "tables", "task_switch")
+"""Modules of this room that no kernel depends on."""
+
 
 @remember
 def digest() -> str:
     """A name for this version of the kernels: sources, compiler and processor."""
     hasher = hashlib.sha256()
     here = Path(__file__).parent
-    for source in sorted([*here.glob("*.py"), *here.glob("kernels/*.py")]):
+    sources = sorted(source for source in here.glob("*.py") if source.stem not in _NEVER_COMPILED)
+    for source in [*sources, *sorted(here.glob("kernels/*.py")), here.parent / "arch" / "exits.py"]:
         hasher.update(source.name.encode())
         hasher.update(source.read_bytes())
     for part in (version("numba"), version("llvmlite"), sys.version, platform.machine(), platform.processor()):
