@@ -35,12 +35,16 @@ F_READ = _word("f_read")
 F_WRITE = _word("f_write")
 F_DELIVER = _word("f_deliver")
 F_DECODE = _word("f_decode")
+F_BLOCK = _word("f_block")  # the block hook's slow path
 PLAIN = _word("plain", 8)  # uncompiled hook bodies, by HOOK_*
 SCRATCH = _word("scratch", 4)
 
 # --- memory -----------------------------------------------------------------------------------------------------------
 MAP = _word("map")  # address of the guest-physical map: one word per page, see MAP_*
 MAP_PAGES = _word("map_pages")
+EXEC_AT = _word("exec_at")  # address of a word per page: linear page | epoch under which the TLB may hold it executable
+WRITE_AT = _word("write_at")  # the same for writable
+EPOCH = _word("epoch")  # 1 to 4095, changes with each flush of the whole TLB
 RAM = _word("ram")  # process address of host-physical 0
 RAM_ADDR = _word("ram_addr")  # Unicorn's own number for host-physical 0
 A20 = _word("a20")  # AND mask of guest-physical addresses
@@ -136,6 +140,10 @@ MAP_TRAP_EXECUTE = 32
 
 EVENT_COST = 32
 """Virtual nanoseconds that delivering an event takes, so that endless fault loops take time too."""
+
+EXIT_COST = 500
+"""Virtual nanoseconds of an instruction that leaves the guest (CPUID, RDTSC, RDMSR, ...), about what a world switch takes in hardware.
+Loops that wait for the TSC are as long as on hardware."""
 
 PORT_COST = 1000
 """Virtual nanoseconds of a port access: a bus cycle of the ISA bus. Loops that poll a port are as long as on a PC."""

@@ -15,7 +15,7 @@ from functools import cache as remember
 from pathlib import Path
 from typing import Any
 
-from hypervisor.engine import cache
+from hypervisor.engine import block_entry, cache
 from hypervisor.errors import EngineError
 
 _C_TYPES = {"l": ctypes.c_int64, "i": ctypes.c_int32, "u": ctypes.c_uint32, "B": ctypes.c_uint8, "v": None}
@@ -52,6 +52,9 @@ def _compile_all(place: Path) -> None:
         name = function.__name__
         _write(place / f"{name}.o", code)
         index[name] = {"symbol": symbol, "signature": signature}
+    symbol, code = block_entry.compile_entry()
+    _write(place / "block_entry.o", code)
+    index["block_entry"] = {"symbol": symbol, "signature": block_entry.SIGNATURE}
     _write(place / "index.json", json.dumps(index).encode())
     cache.mark_complete()
 

@@ -56,7 +56,7 @@ INTERCEPT_DR_READ = 5532
 INTERCEPT_DR_WRITE = 5534
 INTERCEPT_EXCEPTIONS = 5536
 STATE_SIZE = 5568  # end_reset_fields: what a context switch saves
-FEATURES = 5632  # 32-bit words: 1.EDX 1.ECX 7.0.EBX ...
+FEATURES = 5632  # 64-bit words: 1.EDX 1.ECX 7.0.EBX ...
 ENV_UC = 7000
 
 # A segment (SegmentCache): the descriptor's high word is kept in FLAGS as it stands in memory.

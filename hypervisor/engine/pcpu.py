@@ -86,8 +86,8 @@ class PCpu:
         self._env = env
         ctypes.c_uint8.from_address(uc + layout.UC_NO_EXIT_REQUEST).value = 1
         for word, bits in _FEATURES_OFF:
-            feature = ctypes.c_uint32.from_address(env + layout.FEATURES + 4 * word)
-            feature.value &= ~bits & 0xFFFFFFFF
+            feature = ctypes.c_uint64.from_address(env + layout.FEATURES + 8 * word)
+            feature.value &= ~bits
         self._fill_block(uc, cpu, env, base, ones_page)
         self._add_hooks()
         self._enter_guest_mode()
@@ -126,6 +126,7 @@ class PCpu:
             (b.F_WRITE, "write_bytes"),
             (b.F_DELIVER, "deliver"),
             (b.F_DECODE, "decode"),
+            (b.F_BLOCK, "block"),
         ):
             put(offset, self._code.address[name])
         libc = ctypes.CDLL(None)
@@ -142,6 +143,7 @@ class PCpu:
         self._nothing = GuestTables(0)
         for offset, value in self._nothing.words().items():
             put(offset, value)
+        put(b.EPOCH, 1)
         put(b.FAULT, -1)
         put(b.SKIP, -1)
         put(b.NEXT, 1)
@@ -151,7 +153,7 @@ class PCpu:
         unicorn, address = self._native.unicorn, self._code.address
         self._hook(unicorn.UC_HOOK_TLB_FILL, address["tlb"])
         self._hook(unicorn.UC_HOOK_INTR, address["interrupt"])
-        self._hook(unicorn.UC_HOOK_BLOCK, address["block"])
+        self._hook(unicorn.UC_HOOK_BLOCK, address["block_entry"])
         for name, instruction in (
             ("read_port", unicorn.x86_const.UC_X86_INS_IN),
             ("write_port", unicorn.x86_const.UC_X86_INS_OUT),

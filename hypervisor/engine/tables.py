@@ -27,6 +27,8 @@ class GuestTables:
     def __init__(self, pages: int) -> None:
         self.pages = pages
         self._map = (ctypes.c_int64 * max(pages, 1))()
+        self._exec_at = (ctypes.c_int64 * max(pages, 1))()
+        self._write_at = (ctypes.c_int64 * max(pages, 1))()
         self.map = memoryview(self._map).cast("B").cast("q")
         self._ports = (ctypes.c_uint8 * 65536)()
         self._handlers = (ctypes.c_int64 * (2 * (_MAX_HANDLERS + 1)))()
@@ -134,6 +136,8 @@ class GuestTables:
         return {
             b.MAP: ctypes.addressof(self._map),
             b.MAP_PAGES: self.pages,
+            b.EXEC_AT: ctypes.addressof(self._exec_at),
+            b.WRITE_AT: ctypes.addressof(self._write_at),
             b.A20: self.a20,
             b.LISTEN: self.listen,
             b.LISTEN_EXCEPTIONS: self.listen_exceptions,

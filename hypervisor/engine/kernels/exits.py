@@ -5,11 +5,10 @@ from __future__ import annotations
 from hypervisor.arch.exits import ExitKind as K
 from hypervisor.engine import block as b_
 from hypervisor.engine import layout as l_
-from hypervisor.engine.jit import call1, call2, call5, kernel, ld32, ld64, st32, st64
-from hypervisor.engine.kernels.access import flush_tlb, linear_rip
-from hypervisor.engine.kernels.decode import fetch
+from hypervisor.engine.jit import call1, call2, call5, kernel, ld16, ld32, ld64, st32, st64
+from hypervisor.engine.kernels.access import flush_tlb, host_address, linear_rip
 from hypervisor.engine.kernels.events import EXCEPTION, PRIVILEGED, SHUTDOWN, SOFTWARE, TASK_GATE
-from hypervisor.engine.kernels.far import decode, deliver
+from hypervisor.engine.kernels.far import decode, deliver, walk
 
 _ENV, _CPU, _UC, _EIP, _HFLAGS, _EFLAGS, _CR, _DR6 = (
     b_.ENV, b_.CPU, b_.UC, l_.EIP, l_.HFLAGS, l_.EFLAGS, l_.CR, l_.DR + 48,
@@ -21,7 +20,7 @@ _CPUID, _CPUID_COUNT, _COMPILED = b_.CPUID, b_.CPUID_COUNT, b_.COMPILED
 _C_CPUID, _C_RDMSR, _C_HYPERCALL = b_.C_CPUID, b_.C_RDMSR, b_.C_HYPERCALL
 _ALIAS, _F_TLB_FLUSH_PAGE, _TSC_OFFSET = b_.ALIAS, b_.F_TLB_FLUSH_PAGE, b_.TSC_OFFSET
 _RING, _RING_AT = b_.RING, b_.RING_AT
-_EVENT_COST, _D_IMMEDIATE = b_.EVENT_COST, b_.D_IMMEDIATE
+_EVENT_COST, _EXIT_COST, _D_IMMEDIATE, _W_VECTOR = b_.EVENT_COST, b_.EXIT_COST, b_.D_IMMEDIATE, b_.W_VECTOR
 _WALL, _F_CLOCK, _WALL_BASE, _SCRATCH = b_.WALL, b_.F_CLOCK, b_.WALL_BASE, b_.SCRATCH
 _REQUEST, _ERROR_CODE, _TSC_AUX = l_.CPU_INTERRUPT_REQUEST, l_.ERROR_CODE, l_.TSC_AUX
 _RING_MASK = b_.RING_ENTRIES - 1
@@ -139,9 +138,23 @@ def complete(b, length, inside):  # type: ignore[no-untyped-def]
 
 
 @kernel
+def opcode_word(b):  # type: ignore[no-untyped-def]
+    """The first two bytes of the instruction at RIP, low first; -1 where they cannot be read at once."""
+    at = linear_rip(b)
+    if at & 0xFFF == 0xFFF:
+        return -1
+    how = 8 | (1 if ld32(ld64(b + _ENV) + _HFLAGS) & 3 == 3 else 0)
+    gpa = walk(b, at, 2, how)
+    if ld64(b + _W_VECTOR) >= 0:
+        return -1
+    where = host_address(b, gpa)
+    return ld16(where) if where else -1
+
+
+@kernel
 def length_of(b, usual):  # type: ignore[no-untyped-def]
     """Length of a two-byte-opcode instruction at RIP: ``usual`` unless it has prefixes."""
-    if fetch(b, linear_rip(b), 0) == 0x0F:
+    if opcode_word(b) & 0xFF == 0x0F:
         st64(b + _D_LENGTH, usual)
         return usual
     return decode(b)
@@ -233,11 +246,11 @@ def _undefined(b):  # type: ignore[no-untyped-def]
 
 @kernel
 def _software_interrupt(b):  # type: ignore[no-untyped-def]
-    at = linear_rip(b)
-    first = fetch(b, at, 0)
+    word = opcode_word(b)
+    first = word & 0xFF if word >= 0 else 0
     vector, length, kind = 0, 1, SOFTWARE | 4
     if first == 0xCD:
-        vector, length, kind = fetch(b, at, 1), 2, SOFTWARE
+        vector, length, kind = word >> 8, 2, SOFTWARE
     elif first == 0xCC:
         vector = 3
     elif first == 0xCE:
@@ -283,6 +296,7 @@ def on_exit(b, number):  # type: ignore[no-untyped-def]
         return raise_exception(b, vector, ld32(env + _ERROR_CODE), 1)
     if code == 0x75:
         return _software_interrupt(b)
+    st64(b + _NOW, ld64(b + _NOW) + _EXIT_COST)
     if code == 0x72:
         length = length_of(b, 2)
         handler = ld64(b + _C_CPUID)
@@ -311,8 +325,11 @@ def on_exit(b, number):  # type: ignore[no-untyped-def]
         count(b, _INVLPG)
         return complete(b, _invlpg(b), 1)
     if code == 0x6E:
-        length = decode(b)
-        kind = _RDTSC if ld64(b + _D_OPCODE) == 0x0F31 else _RDTSCP
+        length, kind = 2, _RDTSC
+        if opcode_word(b) != 0x310F:
+            length = decode(b)
+            kind = _RDTSC if ld64(b + _D_OPCODE) == 0x0F31 else _RDTSCP
+        st64(b + _D_LENGTH, length)
         if listens(b, kind):
             return _report(b, kind, 0, 0)
         count(b, kind)

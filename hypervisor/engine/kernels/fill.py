@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from hypervisor.engine import block as b_
 from hypervisor.engine import layout as l_
-from hypervisor.engine.jit import kernel, ld32, ld64, st32, st64
+from hypervisor.engine.jit import call2, kernel, ld32, ld64, st32, st64
 from hypervisor.engine.kernels.access import flush_tlb, linear_rip, written
 from hypervisor.engine.kernels.exits import settle
 from hypervisor.engine.kernels.far import walk as far_walk
@@ -29,6 +29,8 @@ _C_FILLS, _C_FLIPS, _ALIAS, _MAP, _MAP_PAGES, _A20 = b_.C_FILLS, b_.C_FLIPS, b_.
 _RAM_BIT, _WRITE_BIT, _CODE_BIT = b_.MAP_RAM, b_.MAP_WRITE, b_.MAP_CODE
 _TRAP_READ, _TRAP_WRITE, _TRAP_EXECUTE = b_.MAP_TRAP_READ, b_.MAP_TRAP_WRITE, b_.MAP_TRAP_EXECUTE
 _MMIO_BASE, _ONES_PAGE, _VIRTUAL, _VIRTUAL_COUNT = b_.MMIO_BASE, b_.ONES_PAGE, b_.VIRTUAL, b_.VIRTUAL_COUNT
+_EXEC_AT, _WRITE_AT, _EPOCH, _F_TLB_FLUSH_PAGE, _CPU = b_.EXEC_AT, b_.WRITE_AT, b_.EPOCH, b_.F_TLB_FLUSH_PAGE, b_.CPU
+_MANY = 1 << 60  # no linear page: it is not canonical
 _BLOCK_END, _ANY_TRAP = b_.BLOCK_END, b_.MAP_TRAP_READ | b_.MAP_TRAP_WRITE | b_.MAP_TRAP_EXECUTE
 _HF_GUEST = l_.HF_GUEST
 
@@ -64,6 +66,33 @@ def _runs_in(b, page):  # type: ignore[no-untyped-def]
         return True
     last = ld64(b + _BLOCK_END) - 1
     return (last >> 12) != (rip >> 12) and _frame_page(b, last) == page
+
+
+@kernel
+def _note(b, table, page, va):  # type: ignore[no-untyped-def]
+    """The TLB gets an entry for the frame ``page`` at linear ``va``."""
+    at = ld64(b + table) + 8 * page
+    word = ld64(at)
+    epoch = ld64(b + _EPOCH)
+    if word & 0xFFF != epoch:
+        st64(at, va | epoch)
+    elif word & ~0xFFF != va:
+        st64(at, _MANY | epoch)
+    return 0
+
+
+@kernel
+def _drop(b, table, page):  # type: ignore[no-untyped-def]
+    """Take the frame's entries out of the TLB."""
+    word = ld64(ld64(b + table) + 8 * page)
+    if word & 0xFFF == ld64(b + _EPOCH):
+        va = word & ~0xFFF
+        if va == _MANY:
+            flush_tlb(b)
+        else:
+            call2(ld64(b + _F_TLB_FLUSH_PAGE), ld64(b + _CPU), va)
+            st64(ld64(b + table) + 8 * page, 0)
+    return 0
 
 
 @kernel
@@ -125,15 +154,17 @@ def fill(b, va, kind, result):  # type: ignore[no-untyped-def]
         if word & _CODE_BIT == 0:
             st64(ld64(b + _MAP) + 8 * page, word | _CODE_BIT)
             st64(b + _C_FLIPS, ld64(b + _C_FLIPS) + 1)
-            flush_tlb(b)
+            _drop(b, _WRITE_AT, page)
         if ld64(b + _VIRTUAL_COUNT) and _watch(b, va, _TRAP_READ, gpa):
             word |= _TRAP_READ
         perm &= 5 if word & _TRAP_READ == 0 else 4
+        _note(b, _EXEC_AT, page, va)
     else:
         if access == 1 and word & _CODE_BIT:
             if perm & 4 and (word & _ANY_TRAP) == 0 and ld64(b + _VIRTUAL_COUNT) == 0 and _runs_in(b, page):
                 # Code that stores into its own page. An executable entry never leaves Unicorn's slow path, which
                 # invalidates exactly what is overwritten, the block that runs included.
+                _note(b, _EXEC_AT, page, va)
                 st64(result, word & ~0xFFF)
                 st32(result + 8, 7)
                 return 1
@@ -142,7 +173,7 @@ def fill(b, va, kind, result):  # type: ignore[no-untyped-def]
             word &= ~_CODE_BIT
             st64(ld64(b + _MAP) + 8 * page, word)
             st64(b + _C_FLIPS, ld64(b + _C_FLIPS) + 1)
-            flush_tlb(b)
+            _drop(b, _EXEC_AT, page)
         perm &= 3
         if ld64(b + _VIRTUAL_COUNT):
             if _watch(b, va, _TRAP_WRITE, gpa):
@@ -153,6 +184,8 @@ def fill(b, va, kind, result):  # type: ignore[no-untyped-def]
             perm &= 1
         if word & _TRAP_READ:
             perm &= 2
+        if perm & 2:
+            _note(b, _WRITE_AT, page, va)
     st64(result, word & ~0xFFF)
     st32(result + 8, perm)
     return 1

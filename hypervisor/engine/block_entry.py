@@ -1,0 +1,53 @@
+"""The block hook's fast path, written in LLVM's language.
+
+It runs at every block, so it is worth what a compiler for Python functions cannot do: no frame, no status, a tail call into the slow
+path (`hooks.block`). It means::
+
+    if now < deadline: now += size; block_end = address + size
+    else: hooks.block(uc, address, size, b)
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypervisor.engine import block as b_
+
+SYMBOL = "hypervisor_block_entry"
+SIGNATURE = "v(llul)"
+
+
+def compile_entry() -> tuple[str, bytes]:
+    """Native code of the fast path: (symbol, object file)."""
+    import llvmlite.binding as llvm
+    from llvmlite import ir
+
+    word, narrow = ir.IntType(64), ir.IntType(32)
+    kind = ir.FunctionType(ir.VoidType(), [word, word, narrow, word])
+    module = ir.Module("block_entry")
+    function = ir.Function(module, kind, SYMBOL)
+    uc, address, size, b = function.args
+    builder = ir.IRBuilder(function.append_basic_block("entry"))
+    fast, slow = function.append_basic_block("fast"), function.append_basic_block("slow")
+
+    def at(offset: int) -> Any:
+        return builder.inttoptr(builder.add(b, word(offset)), word.as_pointer())
+
+    now = builder.load(at(b_.NOW))
+    builder.cbranch(builder.icmp_signed("<", now, builder.load(at(b_.DEADLINE))), fast, slow)
+    builder.position_at_end(fast)
+    wide = builder.zext(size, word)
+    builder.store(builder.add(now, wide), at(b_.NOW))
+    builder.store(builder.add(address, wide), at(b_.BLOCK_END))
+    builder.ret_void()
+    builder.position_at_end(slow)
+    target = builder.inttoptr(builder.load(at(b_.F_BLOCK)), kind.as_pointer())
+    builder.call(target, [uc, address, size, b], tail=True)
+    builder.ret_void()
+
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    machine = llvm.Target.from_default_triple().create_target_machine(opt=3, reloc="pic", codemodel="jitdefault", jit=True)
+    parsed = llvm.parse_assembly(str(module))
+    parsed.verify()
+    return SYMBOL, machine.emit_object(parsed)
