@@ -8,17 +8,10 @@ from typing import Any
 
 import pytest
 
-import hypervisor
+from hypervisor.core import HANDLED, PASS, stop
+from hypervisor.core.verdicts import Stop
 from hypervisor.traps import bios_rom
 from tests.boot.bios_fakes import CF, Machine, Segment
-
-
-@pytest.fixture(autouse=True)
-def verdicts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The verdicts as plain values, so that these tests need no engine."""
-    for name in ("HANDLED", "PASS"):
-        monkeypatch.setattr(hypervisor, name, name, raising=False)
-    monkeypatch.setattr(hypervisor, "stop", lambda text: ("stop", text), raising=False)
 
 
 def test_every_vector_points_into_the_rom() -> None:
@@ -57,25 +50,25 @@ def test_hypercalls_from_elsewhere_are_passed_on() -> None:
     machine = Machine()
     vcpu: Any = machine.vcpu
     vcpu.rip = 0x7C00
-    assert machine.traps.handler(vcpu, None) == "PASS"  # type: ignore[attr-defined]
+    assert machine.traps.handler(vcpu, None) is PASS  # type: ignore[attr-defined]
     vcpu.segments["cs"] = Segment(0xF000, 0xF0000)
     vcpu.rip = bios_rom.STUBS + 1
-    assert machine.traps.handler(vcpu, None) == "PASS"  # type: ignore[attr-defined]
+    assert machine.traps.handler(vcpu, None) is PASS  # type: ignore[attr-defined]
     vcpu.rip, vcpu.cr0 = bios_rom.STUBS, 1
-    assert machine.traps.handler(vcpu, None) == "PASS"  # type: ignore[attr-defined]
+    assert machine.traps.handler(vcpu, None) is PASS  # type: ignore[attr-defined]
 
 
 def test_virtual_8086_mode_is_served() -> None:
     machine = Machine()
     machine.vcpu.cr0, machine.vcpu.rflags = 1, 1 << 17
-    assert machine.interrupt(0x12) == "HANDLED"
+    assert machine.interrupt(0x12) is HANDLED
     assert machine.vcpu.ax == 639
 
 
 def test_an_unserved_call_fails_and_is_named_once() -> None:
     machine = Machine()
     for _ in range(3):
-        assert machine.interrupt(0x15, ax=0xC000) == "HANDLED"
+        assert machine.interrupt(0x15, ax=0xC000) is HANDLED
         assert (machine.carry, machine.vcpu.ah) == (True, 0x86)
     machine.interrupt(0x21, ax=0x0900)
     assert machine.log == [
@@ -87,7 +80,7 @@ def test_an_unserved_call_fails_and_is_named_once() -> None:
 @pytest.mark.parametrize("vector", [0x01, 0x03, 0x04])
 def test_ignored_exceptions_leave_the_flags(vector: int) -> None:
     machine = Machine()
-    assert machine.interrupt(vector, flags=CF) == "HANDLED"
+    assert machine.interrupt(vector, flags=CF) is HANDLED
     assert machine.flags == CF
     assert machine.log == []
 
@@ -95,13 +88,13 @@ def test_ignored_exceptions_leave_the_flags(vector: int) -> None:
 @pytest.mark.parametrize(("vector", "text"), [(0, "a divide error"), (6, "an invalid opcode")])
 def test_a_fault_without_a_handler_stops_the_guest(vector: int, text: str) -> None:
     verdict = Machine().interrupt(vector)
-    assert verdict == ("stop", f"{text} at 1000:1234 in real mode, and the guest has no handler for it")
+    assert verdict == stop(f"{text} at 1000:1234 in real mode, and the guest has no handler for it")
 
 
 def test_int_18h_stops_and_int_19h_resets() -> None:
     machine = Machine()
-    assert machine.interrupt(0x18)[0] == "stop"
-    assert machine.interrupt(0x19) == "HANDLED"
+    assert isinstance(machine.interrupt(0x18), Stop)
+    assert machine.interrupt(0x19) is HANDLED
     assert machine.requests == ["reset"]
 
 
@@ -118,7 +111,7 @@ def test_a_stack_outside_memory_is_survived() -> None:
     vcpu.segments["ss"] = Segment(0xFFFF, 0xFFFF0)
     vcpu.segments["cs"] = Segment(0xF000, 0xF0000)
     vcpu.rip, vcpu.rsp = bios_rom.STUBS + 0x150, 0x8000
-    assert machine.traps.handler(vcpu, None) == "HANDLED"  # type: ignore[attr-defined]
+    assert machine.traps.handler(vcpu, None) is HANDLED  # type: ignore[attr-defined]
 
 
 def test_random_calls_never_raise() -> None:

@@ -4,11 +4,10 @@ import struct
 
 import pytest
 
+from hypervisor.core import HANDLED
 from hypervisor.traps.bios_disk_image import DiskImage, Geometry, geometry_of
 from tests.boot.bios_fakes import Machine
-from tests.boot.test_bios import verdicts
 
-__all__ = ["verdicts"]
 SECTORS = b"".join(bytes([number]) * 512 for number in range(64))
 
 
@@ -45,7 +44,7 @@ def test_heads_grow_with_the_disk() -> None:
 
 def test_reading_by_chs() -> None:
     machine = Machine(SECTORS)
-    assert machine.interrupt(0x13, ax=0x0202, cx=0x0003, dx=0x0080, es=0x1000, bx=0x10) == "HANDLED"
+    assert machine.interrupt(0x13, ax=0x0202, cx=0x0003, dx=0x0080, es=0x1000, bx=0x10) is HANDLED
     assert not machine.carry
     assert (machine.vcpu.ah, machine.vcpu.al) == (0, 2)
     assert machine.memory.read(0x10010, 1024) == b"\x02" * 512 + b"\x03" * 512

@@ -4,12 +4,10 @@ from typing import Any
 
 import pytest
 
+from hypervisor.core import HANDLED
 from hypervisor.traps.bios_keys import KeyQueue
 from hypervisor.traps.bios_rom import KEYBOARD_CALL
 from tests.boot.bios_fakes import ZF, Machine, Segment
-from tests.boot.test_bios import verdicts
-
-__all__ = ["verdicts"]
 
 
 def scan(machine: Machine, *codes: int) -> None:
@@ -17,7 +15,7 @@ def scan(machine: Machine, *codes: int) -> None:
     for code in codes:
         vcpu.segments["cs"] = Segment(0xF000, 0xF0000)
         vcpu.rip, vcpu.al = KEYBOARD_CALL, code
-        assert machine.traps.handler(vcpu, None) == "HANDLED"  # type: ignore[attr-defined]
+        assert machine.traps.handler(vcpu, None) is HANDLED  # type: ignore[attr-defined]
 
 
 def read(machine: Machine, function: int = 0x00) -> int | None:
@@ -27,10 +25,10 @@ def read(machine: Machine, function: int = 0x00) -> int | None:
 
 def test_reading_waits_in_the_guest_until_there_is_a_key() -> None:
     machine = Machine()
-    assert machine.interrupt(0x16, ax=0) == "HANDLED"
+    assert machine.interrupt(0x16, ax=0) is HANDLED
     assert machine.waiting and machine.vcpu.ax == 0
     machine.keys.type("a")
-    assert machine.interrupt(0x16, ax=0) == "HANDLED"
+    assert machine.interrupt(0x16, ax=0) is HANDLED
     assert not machine.waiting and machine.vcpu.ax == 0x1E61
 
 

@@ -7,9 +7,6 @@ import struct
 import pytest
 
 from tests.boot.bios_fakes import CF, MEMORY_MAP, Machine
-from tests.boot.test_bios import verdicts
-
-__all__ = ["verdicts"]
 
 
 def test_e820_walks_the_map() -> None:
