@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import sys
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -41,7 +43,9 @@ def test_block_runs(block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.chdir(tmp_path)
     # Padded, so that a traceback shows the document's own line.
     code = compile("\n" * (block.line - 1) + block.code, str(block.document), "exec")
-    exec(code, {"__name__": "example"})
+    module = ModuleType("example")
+    monkeypatch.setitem(sys.modules, "example", module)  # where dataclasses look up their annotations
+    exec(code, vars(module))
 
 
 def test_exemptions_stay_few() -> None:

@@ -78,7 +78,7 @@ def _watch_pages(vm: VM) -> None:
     tables.watch_virtual(virtual)
     for page in tables.watched - wanted.keys():
         tables.trap_page(page, read=False, write=False, execute=False)
-    for page, access in wanted.items():
+    for page, letters in wanted.items():
         if page < tables.pages:
-            tables.trap_page(page, read="r" in access, write="w" in access, execute="x" in access)
+            tables.trap_page(page, read="r" in letters, write="w" in letters, execute="x" in letters)
     tables.watched = set(wanted)

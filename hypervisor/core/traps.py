@@ -245,7 +245,7 @@ class TrapRegistry:
         watch: tuple[range, str, str] | None = None,
     ) -> None:
         plugin = plugins.current()
-        base = name or getattr(function, "__name__", kind.name.lower())
+        base = name or str(getattr(function, "__name__", kind.name.lower()))
         full = f"{plugin}.{base}" if plugin else base
         where = f"{'plugin ' + plugin + ', ' if plugin else ''}handler {full!r} for {kind.name.lower()}"
         if not callable(function):

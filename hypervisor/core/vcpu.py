@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from hypervisor.core._registers import Registers
 from hypervisor.core.exits import Exit
 from hypervisor.core.msrs import MsrBank
 from hypervisor.engine.pcpu import VcpuState
@@ -75,7 +76,7 @@ class _Table:
         vcpu.registers.set_table(self.name, value)
 
 
-class Vcpu:
+class Vcpu(Registers):
     """One virtual CPU.
 
     Registers are attributes by their usual names (``rax``, ``eax``, ``al``, ``rip``, ``rflags``, ``cr0``, ``efer``,

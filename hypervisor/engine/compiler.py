@@ -18,7 +18,8 @@ from typing import Any
 from hypervisor.engine import block_entry, cache
 from hypervisor.errors import EngineError
 
-_C_TYPES = {"l": ctypes.c_int64, "i": ctypes.c_int32, "u": ctypes.c_uint32, "B": ctypes.c_uint8, "v": None}
+_C_TYPES: dict[str, Any] = {"l": ctypes.c_int64, "i": ctypes.c_int32, "u": ctypes.c_uint32, "B": ctypes.c_uint8}
+_C_TYPES["v"] = None
 
 
 def c_function(signature: str, address: int) -> Any:

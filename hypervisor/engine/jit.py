@@ -104,7 +104,7 @@ if COMPILED:
     st8, st16, st32, st64 = _store(8), _store(16), _store(32), _store(64)
     call1, call2, call3, call4, call5, call6 = (_call(n) for n in (1, 2, 3, 4, 5, 6))
 
-    @numba.njit(inline="always")  # type: ignore[untyped-decorator]
+    @numba.njit(inline="always")
     def s64(value):  # type: ignore[no-untyped-def]
         """``value`` as a signed 64-bit word (machine arithmetic has already wrapped it)."""
         return value

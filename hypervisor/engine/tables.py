@@ -85,7 +85,7 @@ class GuestTables:
         self._virtual_count = min(len(watches), _MAX_WATCHES)
         for n, (where, access) in enumerate(watches[:_MAX_WATCHES]):
             mask = sum(bits[letter] for letter in set(access))
-            row = [_signed(where.start & ~0xFFF), _signed((where.stop + 0xFFF) & ~0xFFF), mask, -1, 0]
+            row: list[Any] = [_signed(where.start & ~0xFFF), _signed((where.stop + 0xFFF) & ~0xFFF), mask, -1, 0]
             self._virtual[5 * n : 5 * n + 5] = row
 
     def virtual_of(self, gpa: int) -> int | None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 HALT = "fa f4"  # cli; hlt
+LOOP = "fb 90 eb fd"  # sti; nop; jmp to the nop
 SPIN = "fb eb fe"  # sti; jmp $
 POWER_OFF = "ba 04 06 b8 00 20 ef"  # mov dx, 0x604; mov ax, 0x2000; out dx, ax
 RESET = "b0 fe e6 64"  # mov al, 0xfe; out 0x64, al
@@ -40,8 +41,9 @@ def run(image: Path, *arguments: str, mode: int = 16) -> subprocess.CompletedPro
         pytest.param(HALT, 16, ["--halt-ok"], 0, "halted", "", id="halt-ok"),
         pytest.param("fa eb fe", 16, [], 123, "halted", "RIP 0x8001", id="endless-loop-without-interrupts"),
         pytest.param(IDLE, 16, [], 123, "idle", "RIP 0x", id="idle"),
-        pytest.param(SPIN, 16, ["--timeout", "0.3"], 124, "timeout", "RIP 0x8001", id="timeout"),
-        pytest.param(SPIN, 16, ["--virtual-timeout", "0.01"], 124, "virtual-timeout", "RIP 0x", id="virtual-timeout"),
+        pytest.param(SPIN, 16, [], 123, "idle", "RIP 0x8001", id="endless-loop-that-nothing-interrupts"),
+        pytest.param(LOOP, 16, ["--timeout", "0.3"], 124, "timeout", "RIP 0x800", id="timeout"),
+        pytest.param(LOOP, 16, ["--virtual-timeout", "0.01"], 124, "virtual-timeout", "RIP 0x", id="virtual-timeout"),
         pytest.param(UNDEFINED, 32, [], 126, "crashed", "ud2", id="crash"),
     ],
 )
