@@ -168,8 +168,9 @@ class Runner:
                 vm.reset()
             if self.vcpu.halted and not self._wake(pcpu, end_at, limit):
                 continue
-            horizon = (words[_NOW] // SLICE_NS + 1) * SLICE_NS
+            horizon = _FOREVER
             if virtual:
+                horizon = (words[_NOW] // SLICE_NS + 1) * SLICE_NS
                 earliest = timers.next_ns()
                 if earliest is not None and earliest < horizon:
                     horizon = earliest
@@ -179,7 +180,7 @@ class Runner:
             words[_NEXT] = horizon
             words[_DEADLINE] = horizon
             self.serve(pcpu, pcpu.run())
-            if vm.host.contended and words[_NOW] >= horizon:
+            if vm.host.contended and (not virtual or words[_NOW] >= horizon):
                 return
 
     def serve(self, pcpu: PCpu, kind: int) -> None:
@@ -214,7 +215,7 @@ class Runner:
     def _looked_in(self, pcpu: PCpu) -> None:
         words = pcpu.words
         words[_KICK] = 0
-        if words[_NOW] >= words[_NEXT] and words[_NOW] % SLICE_NS < SLICE_NS // 2 and spins_in_place(self.vcpu):
+        if (self.vm.clock.wall or words[_NOW] >= words[_NEXT]) and spins_in_place(self.vcpu):
             if not self.vcpu.rflags & _IF:
                 self.finish(Reason.HALTED, f"a jump to itself with interrupts off at RIP {self.vcpu.rip:#x}")
             elif not self._something_comes():

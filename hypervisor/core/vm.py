@@ -207,10 +207,7 @@ class VM:
         self._intr = int(level)
         pcpu = self._pcpu
         if pcpu is not None:
-            pcpu.words[b.INTR >> 3] = int(level)
-            if level:
-                pcpu.words[b.ARMED >> 3] = 1
-                pcpu.words[b.DEADLINE >> 3] = 0
+            pcpu.request_interrupt(level)
 
     @property
     def intr_level(self) -> bool:

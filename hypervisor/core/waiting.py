@@ -15,9 +15,12 @@ if TYPE_CHECKING:
 LOOK_IN_S = 0.05
 """Longest sleep in host seconds before the run looks at timeouts and signals."""
 
+AGAIN_S = 0.0003
+"""How soon a kick that has not been answered is repeated, in host seconds."""
+
 
 class Alarm:
-    """A thread that kicks the pCPU when a timer of a wall-clock VM is due."""
+    """A thread that kicks the pCPU when a timer of a wall-clock VM is due, and now and then so that Python looks in."""
 
     def __init__(self, vm: VM) -> None:
         self._vm = vm
@@ -56,16 +59,17 @@ class Alarm:
                 self._woken = False
 
     def _watch(self) -> None:
+        look_at = time.monotonic() + LOOK_IN_S
         with self._condition:
             while not self._ended:
                 deadline = self._vm.clock.timers.next_ns()
                 seconds = LOOK_IN_S if deadline is None else (deadline - self._vm.clock.now_ns) / 1e9
-                if seconds <= 0:
-                    pcpu = self._vm.on_pcpu
-                    if pcpu is not None:
-                        pcpu.kick()
-                    seconds = 0.0005
-                self._condition.wait(min(seconds, LOOK_IN_S))
+                pcpu = self._vm.on_pcpu
+                if pcpu is not None and (seconds <= 0 or pcpu.kicked or time.monotonic() >= look_at):
+                    pcpu.kick()
+                    look_at = time.monotonic() + LOOK_IN_S
+                    seconds = AGAIN_S
+                self._condition.wait(min(max(seconds, AGAIN_S), LOOK_IN_S))
 
 
 _SPINS = (b"\xeb\xfe", b"\xe9\xfd\xff", b"\xe9\xfb\xff\xff\xff", b"\xf3\x90\xeb\xfc")

@@ -56,6 +56,7 @@ NOW = _word("now")  # retired bytes plus jumps, in virtual nanoseconds
 DEADLINE = _word("deadline")  # stop before the first block that starts at or after this; 0 = look closer now
 NEXT = _word("next")  # the deadline that DEADLINE returns to
 BLOCK_END = _word("block_end")  # linear end of the block that was counted last
+COUNTING = _word("counting")  # 1: the block hook is there, and NOW follows the guest
 KICK = _word("kick")  # another thread wants the pCPU: the only word written from outside
 STEP = _word("step")  # 0 free running, 1 armed, 2 one block has started
 SKIP = _word("skip")  # linear address whose execute trap has just been served

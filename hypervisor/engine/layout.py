@@ -72,6 +72,7 @@ CPU_EXIT_REQUEST = 21
 CPU_CFLAGS_NEXT_TB = 24  # flags of the next block only; the low 15 bits bound its instructions
 CPU_INTERRUPT_REQUEST = 28
 CPU_ENV = 296
+CPU_ICOUNT_DECR = 304  # pointer to a 32-bit word whose high half, when negative, ends the chain of blocks
 CPU_MEM_IO_PC = 33144  # where in generated code a device access was made
 CPU_EXCEPTION_INDEX = 33184
 CPU_UC = 33192

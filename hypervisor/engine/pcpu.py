@@ -153,7 +153,8 @@ class PCpu:
         unicorn, address = self._native.unicorn, self._code.address
         self._hook(unicorn.UC_HOOK_TLB_FILL, address["tlb"])
         self._hook(unicorn.UC_HOOK_INTR, address["interrupt"])
-        self._hook(unicorn.UC_HOOK_BLOCK, address["block_entry"])
+        self._block_hook: int | None = None
+        self.count_blocks(True)
         for name, instruction in (
             ("read_port", unicorn.x86_const.UC_X86_INS_IN),
             ("write_port", unicorn.x86_const.UC_X86_INS_OUT),
@@ -190,6 +191,18 @@ class PCpu:
         if error:
             raise InternalError(f"Unicorn refused hook kind {kind:#x} (error {error}). Please report this.")
         return int(handle.value)
+
+    def count_blocks(self, on: bool) -> None:
+        """With the block hook the guest's progress is counted (`NOW`) and it can be stopped at an exact time; without, it runs faster."""
+        if on is (self._block_hook is not None):
+            return
+        if on:
+            self._block_hook = self._hook(self._native.unicorn.UC_HOOK_BLOCK, self._code.address["block_entry"])
+        else:
+            self._native.library.uc_hook_del(self._uc._uch, ctypes.c_size_t(self._block_hook or 0))
+            self._block_hook = None
+        self.words[b.COUNTING >> 3] = int(on)
+        self.forget_code()
 
     def _enter_guest_mode(self) -> None:
         """Execute VMRUN once; from then on the CPU stays in guest mode and every vCPU is a saved state."""
@@ -252,6 +265,7 @@ class PCpu:
         """Use a VM's map and trap tables from now on."""
         for offset, value in tables.words().items():
             self.words[offset >> 3] = value
+        self.count_blocks(tables.wall_base is None)
         self.set_intercepts(tables.intercepts, tables.cr_read, tables.cr_write)
         self.trap_execution(tables.execute)
         self.flush()
@@ -294,14 +308,38 @@ class PCpu:
             self._loaded.registers.dirty = False
 
     def kick(self) -> None:
-        """Make the guest stop at its next block. The one method that any thread may call."""
+        """Make the guest stop at its next block. The one method that any thread may call.
+
+        Without the block hook the stop goes through Unicorn's own request, which a start at the same moment can lose: call again while
+        `kicked`.
+        """
         self.words[b.KICK >> 3] = 1
         self.words[b.DEADLINE >> 3] = 0
+        if self._block_hook is None and self._uc is not None:
+            self._native.library.uc_emu_stop(self._uc._uch)
+
+    @property
+    def kicked(self) -> bool:
+        """Whether a kick has not been answered yet."""
+        return bool(self.words[b.KICK >> 3])
+
+    def request_interrupt(self, level: bool) -> None:
+        """Set the level of the interrupt request; the guest is left when it can take it, the block that runs now included."""
+        words = self.words
+        words[b.INTR >> 3] = int(level)
+        if level and self._block_hook is not None:
+            words[b.ARMED >> 3] = 1
+            words[b.DEADLINE >> 3] = 0
+        elif level:
+            cpu = words[b.CPU >> 3]
+            ctypes.c_uint32.from_address(cpu + layout.CPU_INTERRUPT_REQUEST).value |= layout.IRQ_VIRTUAL
+            ctypes.c_uint16.from_address(_peek(cpu + layout.CPU_ICOUNT_DECR) + 2).value = 0xFFFF
 
     def step(self) -> int:
         """Run one instruction (one iteration of a repeated string instruction); `ExitKind.STEPPED` if nothing else came
         up.
         """
+        self.count_blocks(True)
         words = self.words
         words[b.STEP >> 3] = 1
         words[b.DEADLINE >> 3] = 0
