@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 from hypervisor.arch.exits import ExitKind as K
 from hypervisor.core import plugins
+from hypervisor.core.compiled import Compiled
 from hypervisor.core.exits import OUTPUTS, STORED, Exit
 from hypervisor.core.verdicts import PASS, Verdict
 from hypervisor.errors import TrapError
 
 if TYPE_CHECKING:
     from hypervisor.core.vcpu import Vcpu
+    from hypervisor.core.vm import VM
 
 HandlerFunction = Callable[..., Any]
 _SVM = ("vmrun", "vmmcall", "vmload", "vmsave", "stgi", "clgi", "skinit", "invlpga")
@@ -94,7 +96,8 @@ class Table:
 class TrapRegistry:
     """The handlers of one VM; `VM.traps`."""
 
-    def __init__(self, resolve: Callable[[int | str], int]) -> None:
+    def __init__(self, vm: VM, resolve: Callable[[int | str], int]) -> None:
+        self._vm = vm
         self._handlers: dict[str, Handler] = {}
         self._resolve = resolve
         self._tables: dict[K, Table] = {}
@@ -228,6 +231,10 @@ class TrapRegistry:
             )
 
         def register(function: HandlerFunction) -> HandlerFunction:
+            if isinstance(function, Compiled):
+                function.install(self._vm, kind, {f: r for f, r in key.items() if r is not None})
+                self.revision += 1
+                return function
             self._add(kind, function, tuple((f, r) for f, r in key.items() if r is not None), **options)
             return function
 

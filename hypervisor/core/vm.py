@@ -81,7 +81,7 @@ class VM:
         self.ports = AddressSpace("I/O ports", 1 << 16)
         self.mmio = AddressSpace("guest-physical addresses", 1 << 40)
         self.symbols = SymbolTable()
-        self.traps = TrapRegistry(self._resolve)
+        self.traps = TrapRegistry(self, self._resolve)
         self.plugins = PluginSet()
         self.intr = Line("INTR", self._intr_changed)
         self.interrupt_controller: InterruptController | None = None

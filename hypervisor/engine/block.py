@@ -36,7 +36,10 @@ F_WRITE = _word("f_write")
 F_DELIVER = _word("f_deliver")
 F_DECODE = _word("f_decode")
 F_BLOCK = _word("f_block")  # the block hook's slow path
-PLAIN = _word("plain", 8)  # uncompiled hook bodies, by HOOK_*
+HOOKS = (
+    "interrupt", "port_in", "port_out", "syscall", "sysenter", "mmio_read", "mmio_write", "tlb", "block", "code",
+)  # fmt: skip
+PLAIN = _word("plain", len(HOOKS))  # uncompiled hook bodies, in the order of HOOKS
 SCRATCH = _word("scratch", 4)
 
 # --- memory -----------------------------------------------------------------------------------------------------------
@@ -77,9 +80,9 @@ X_INFO = _word("x_info", 6)
 LISTEN = _word("listen", 2)  # bit per exit kind: Python wants it
 LISTEN_EXCEPTIONS = _word("listen_exceptions")
 LISTEN_MEMORY = _word("listen_memory")
-PORTS = _word("ports")  # address of 65,536 bytes: 0 Python, n compiled handler n
+PORTS = _word("ports")  # address of 65,536 bytes for IN, then as many for OUT: 0 Python, n compiled handler n
 COMPILED = _word("compiled")  # address of (function, state) pairs
-WINDOWS = _word("windows")  # address of (first, end, handler) triples: compiled MMIO
+WINDOWS = _word("windows")  # address of rows (first, end, handler, 1 for writes): compiled device memory
 WINDOW_COUNT = _word("window_count")
 CPUID = _word("cpuid")  # address of rows (leaf, subleaf or -1, eax, ebx, ecx, edx)
 CPUID_COUNT = _word("cpuid_count")
@@ -158,5 +161,3 @@ MAXPHYADDR = 40
 RING_ENTRIES = 64
 CHAIN_ENTRIES = 8
 BLOOM_BITS = 4096
-
-HOOK_INTR, HOOK_IN, HOOK_OUT, HOOK_SYSCALL, HOOK_SYSENTER, HOOK_MMIO_READ, HOOK_MMIO_WRITE, HOOK_CODE = range(8)

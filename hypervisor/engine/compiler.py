@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from hypervisor.engine import block_entry, cache
-from hypervisor.errors import EngineError
+from hypervisor.errors import EngineError, TrapError
 
 _C_TYPES: dict[str, Any] = {"l": ctypes.c_int64, "i": ctypes.c_int32, "u": ctypes.c_uint32, "B": ctypes.c_uint8}
 _C_TYPES["v"] = None
@@ -42,13 +42,13 @@ def compile_function(function: Any, signature: str) -> tuple[str, bytes]:
 def _compile_all(place: Path) -> None:
     print("hypervisor: compiling the engine's kernels (once per install, about 20 s) ...", file=sys.stderr, flush=True)
     try:
-        from hypervisor.engine import hooks
+        from hypervisor.engine import hooks, trampolines
     except ImportError as error:
         raise EngineError(
             f"The engine's compiler cannot be loaded ({error}). Install numba: pip install numba."
         ) from error
     index = {}
-    for function, signature in hooks.ENTRIES:
+    for function, signature in (*hooks.ENTRIES, *trampolines.TRAMPOLINES):
         symbol, code = compile_function(function, signature)
         name = function.__name__
         _write(place / f"{name}.o", code)
@@ -87,6 +87,7 @@ class Code:
             {name: (row["symbol"], (place / f"{name}.o").read_bytes()) for name, row in index.items()}
         )
         self.address: dict[str, int] = addresses
+        self.bodies: dict[int, int] = {}  # block words: uncompiled bodies of hooks
         self.call: dict[str, Any] = {name: c_function(row["signature"], addresses[name]) for name, row in index.items()}
 
     def _link(self, objects: dict[str, tuple[str, bytes]]) -> dict[str, int]:
@@ -108,4 +109,8 @@ class Code:
 @remember
 def code() -> Code:
     """This process's machine code."""
+    if os.environ.get("HYPERVISOR_KERNELS") == "plain":
+        from hypervisor.engine.plain import PlainCode
+
+        return PlainCode()
     return Code()

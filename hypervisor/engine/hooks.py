@@ -19,10 +19,6 @@ _X_KIND, _FAULT, _CPU, _UC = b_.X_KIND, b_.FAULT, b_.CPU, b_.UC
 _F_EMU_STOP, _F_LOOP_EXIT, _F_LOOP_EXIT_RESTORE, _MEM_IO_PC = (
     b_.F_EMU_STOP, b_.F_LOOP_EXIT, b_.F_LOOP_EXIT_RESTORE, l_.CPU_MEM_IO_PC,
 )  # fmt: skip
-_BODY = {name: b_.PLAIN + 8 * n for n, name in enumerate(
-    ("interrupt", "port_in", "port_out", "syscall", "sysenter", "mmio_read", "mmio_write", "tlb", "block", "code")
-)}  # fmt: skip
-"""Where an uncompiled body's pointer lies in the block."""
 
 _on_exit, _fill, _port_in, _port_out = exits.on_exit, fill.fill, io.port_in, io.port_out
 _mmio_read, _mmio_write = io.mmio_read, io.mmio_write

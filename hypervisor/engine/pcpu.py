@@ -144,6 +144,8 @@ class PCpu:
         for offset, value in self._nothing.words().items():
             put(offset, value)
         put(b.EPOCH, 1)
+        for offset, body in self._code.bodies.items():
+            put(offset, body)
         put(b.FAULT, -1)
         put(b.SKIP, -1)
         put(b.NEXT, 1)

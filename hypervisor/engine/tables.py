@@ -5,15 +5,18 @@ read.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
+from hypervisor.arch.exits import ExitKind
 from hypervisor.engine import block as b
 from hypervisor.engine.compiler import code
+from hypervisor.errors import TrapError
 from hypervisor.units import PAGE_SHIFT, PAGE_SIZE
 
 _MAX_HANDLERS = 255
 _MAX_WATCHES = 64
+_SINGLE = {ExitKind.CPUID: b.C_CPUID, ExitKind.RDMSR: b.C_RDMSR, ExitKind.HYPERCALL: b.C_HYPERCALL}
 
 
 def _signed(value: int) -> int:
@@ -30,10 +33,10 @@ class GuestTables:
         self._exec_at = (ctypes.c_int64 * max(pages, 1))()
         self._write_at = (ctypes.c_int64 * max(pages, 1))()
         self.map = memoryview(self._map).cast("B").cast("q")
-        self._ports = (ctypes.c_uint8 * 65536)()
+        self._ports = (ctypes.c_uint8 * (2 * 65536))()
         self._handlers = (ctypes.c_int64 * (2 * (_MAX_HANDLERS + 1)))()
         self._handler_count = 0
-        self._windows = (ctypes.c_int64 * (3 * _MAX_HANDLERS))()
+        self._windows = (ctypes.c_int64 * (4 * _MAX_HANDLERS))()
         self._window_count = 0
         self._cpuid = (ctypes.c_int64 * 6)()
         self._cpuid_count = 0
@@ -102,27 +105,27 @@ class GuestTables:
         self._handler_count += 1
         index = self._handler_count
         if index > _MAX_HANDLERS:
-            raise ValueError(f"more than {_MAX_HANDLERS} compiled handlers")
+            raise TrapError(f"A VM has at most {_MAX_HANDLERS} compiled handlers.")
         self._handlers[2 * index] = code().compile_handler(function)
         self._handlers[2 * index + 1] = ctypes.addressof(state)
         self._keep.append(state)
         return index
 
-    def compiled_ports(self, ports: Iterable[int], function: Any, state: Any) -> None:
-        """Serve ports inside the engine."""
+    def compiled_ports(self, ports: range, write: bool, function: Any, state: Any) -> None:
+        """Serve reads of, or writes to, ports inside the engine."""
         index = self._handler(function, state)
         for port in ports:
-            self._ports[port] = index
+            self._ports[65536 * write + port] = index
 
-    def compiled_window(self, where: range, function: Any, state: Any) -> None:
-        """Serve a range of device memory inside the engine."""
-        at = 3 * self._window_count
-        self._windows[at : at + 3] = [where.start, where.stop, self._handler(function, state)]
+    def compiled_window(self, where: range, write: bool, function: Any, state: Any) -> None:
+        """Serve loads from, or stores to, a range of device memory inside the engine."""
+        at = 4 * self._window_count
+        self._windows[at : at + 4] = [where.start, where.stop, self._handler(function, state), int(write)]
         self._window_count += 1
 
-    def compiled_exit(self, which: int, function: Any, state: Any) -> None:
-        """Serve CPUID, RDMSR or hypercalls (``block.C_*``) inside the engine."""
-        self._single[which] = self._handler(function, state)
+    def compiled_exit(self, kind: ExitKind, function: Any, state: Any) -> None:
+        """Serve CPUID, RDMSR or hypercalls inside the engine."""
+        self._single[_SINGLE[kind]] = self._handler(function, state)
 
     def set_cpuid(self, rows: Sequence[tuple[int, int, int, int, int, int]]) -> None:
         """The CPUID table: (leaf, subleaf or -1 for any, EAX, EBX, ECX, EDX)."""

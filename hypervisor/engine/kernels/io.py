@@ -97,7 +97,7 @@ def port_in(b, port, size):  # type: ignore[no-untyped-def]
     handler = ld8(ld64(b + _PORTS) + port)
     if handler:
         at = ld64(b + _COMPILED) + 16 * handler
-        return call5(ld64(at), ld64(at + 8), ld64(b + _ENV), port, size, -1)
+        return call5(ld64(at), ld64(at + 8), ld64(b + _ENV), port, size, 0)
     return python(b, _PORT_IN, port, size, 0)
 
 
@@ -108,7 +108,7 @@ def port_out(b, port, size, value):  # type: ignore[no-untyped-def]
         return 0
     count(b, _PORT_OUT)
     st64(b + _NOW, ld64(b + _NOW) + _PORT_COST)
-    handler = ld8(ld64(b + _PORTS) + port)
+    handler = ld8(ld64(b + _PORTS) + 65536 + port)
     if handler:
         at = ld64(b + _COMPILED) + 16 * handler
         call5(ld64(at), ld64(at + 8), ld64(b + _ENV), port, size, value & ((1 << (8 * size)) - 1))
@@ -118,12 +118,12 @@ def port_out(b, port, size, value):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _window(b, gpa):  # type: ignore[no-untyped-def]
+def _window(b, gpa, write):  # type: ignore[no-untyped-def]
     row = ld64(b + _WINDOWS)
     for _ in range(ld64(b + _WINDOW_COUNT)):
-        if gpa >= ld64(row) and gpa < ld64(row + 8):
+        if gpa >= ld64(row) and gpa < ld64(row + 8) and ld64(row + 24) == write:
             return ld64(row + 16)
-        row += 24
+        row += 32
     return 0
 
 
@@ -132,10 +132,10 @@ def mmio_read(b, gpa, size):  # type: ignore[no-untyped-def]
     """A load from guest-physical addresses that are no plain memory."""
     count(b, _MMIO_READ)
     st64(b + _NOW, ld64(b + _NOW) + _MMIO_COST)
-    handler = _window(b, gpa)
+    handler = _window(b, gpa, 0)
     if handler:
         at = ld64(b + _COMPILED) + 16 * handler
-        return call5(ld64(at), ld64(at + 8), ld64(b + _ENV), gpa, size, -1)
+        return call5(ld64(at), ld64(at + 8), ld64(b + _ENV), gpa, size, 0)
     cpu = ld64(b + _CPU)
     call3(ld64(b + _F_RESTORE), cpu, ld64(cpu + _MEM_IO_PC), 0)
     return python(b, _MMIO_READ, gpa, size, 0)
@@ -148,7 +148,7 @@ def mmio_write(b, gpa, size, value):  # type: ignore[no-untyped-def]
     st64(b + _NOW, ld64(b + _NOW) + _MMIO_COST)
     if size < 8:
         value &= (1 << (8 * size)) - 1
-    handler = _window(b, gpa)
+    handler = _window(b, gpa, 1)
     if handler:
         at = ld64(b + _COMPILED) + 16 * handler
         call5(ld64(at), ld64(at + 8), ld64(b + _ENV), gpa, size, value)

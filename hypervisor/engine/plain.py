@@ -1,0 +1,120 @@
+"""The kernels uncompiled: ``HYPERVISOR_KERNELS=plain`` runs them as the Python functions that they are.
+
+Much slower, with the same results: the specification that the compiled form is tested against. Only the thin steps from
+C into Python are compiled (see `trampolines`).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from hypervisor.arch.exits import ExitKind
+from hypervisor.engine import block as b
+from hypervisor.engine import cache
+from hypervisor.engine.compiler import Code
+from hypervisor.engine.kernels import access, decode, events, exits, fill, io, paging, run, supervisor, syscalls
+from hypervisor.errors import EngineError
+
+_PREFIX = "plain_"
+_BODIES: dict[str, tuple[Callable[..., Any], int]] = {
+    "interrupt": (exits.on_exit, 2),
+    "port_in": (io.port_in, 3),
+    "port_out": (io.port_out, 4),
+    "syscall": (syscalls.on_syscall, 1),
+    "sysenter": (syscalls.on_sysenter, 1),
+    "mmio_read": (io.mmio_read, 3),
+    "mmio_write": (io.mmio_write, 4),
+    "tlb": (fill.fill, 4),
+    "block": (run.on_block, 3),
+    "code": (run.on_code, 2),
+}
+"""The hooks' bodies and how many words they take."""
+
+_CALLS: dict[str, Callable[..., Any]] = {
+    "run": run.run,
+    "event": lambda p, vector, error, kind, rip: exits.raise_event(p, vector, error, kind, rip, 0),
+    "exception": lambda p, vector, error: exits.raise_exception(p, vector, error, 0),
+    "complete": lambda p, length: exits.complete(p, length, 0),
+    "enter_syscall": lambda p, length: syscalls.enter_syscall(p, length, 0),
+    "enter_sysenter": lambda p, length: syscalls.enter_sysenter(p, length, 0),
+    "sync": access.sync_hflags,
+    "flush": access.flush_tlb,
+    "written": access.written,
+    "clock": exits.clock,
+    "walk": paging.walk,
+    "read_bytes": supervisor.read_bytes,
+    "write_bytes": supervisor.write_bytes,
+    "deliver": events.deliver,
+    "decode": decode.decode,
+}
+"""What the pCPU calls from outside, as `hooks.ENTRIES`."""
+
+
+class PlainCode(Code):
+    """`compiler.Code` without machine code, but for the trampolines."""
+
+    def __init__(self) -> None:
+        if not cache.is_warm():
+            _compile_in_another_process()
+        super().__init__()
+        self._failure: BaseException | None = None
+        self._keep: list[Any] = []
+        self.bodies = {b.PLAIN + 8 * n: self._callback(self._guarded(*_BODIES[name])) for n, name in enumerate(b.HOOKS)}
+        machine_code = self.address
+        self.address = {
+            name: machine_code.get(_PREFIX + name, address)
+            for name, address in machine_code.items()
+            if not name.startswith(_PREFIX)
+        }
+        self.address["block_entry"] = machine_code[_PREFIX + "block"]
+        self.call = {name: self._checked(function) for name, function in _CALLS.items()}
+
+    def compile_handler(self, function: Any) -> int:
+        """The address of a user's handler, which stays a Python function."""
+        return self._callback((function, 5))
+
+    def _callback(self, body: tuple[Callable[..., Any], int]) -> int:
+        function, words = body
+        pointer = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * words)(function)
+        self._keep.append(pointer)
+        return ctypes.cast(pointer, ctypes.c_void_p).value or 0
+
+    def _guarded(self, function: Callable[..., Any], words: int) -> tuple[Callable[..., int], int]:
+        """A body whose exception ends the run instead of vanishing in C."""
+
+        def body(p: int, *arguments: int) -> int:
+            try:
+                return int(function(p, *arguments) or 0)
+            except BaseException as problem:
+                self._failure = problem
+                ctypes.c_int64.from_address(p + b.X_KIND).value = ExitKind.FAILED
+                stop = ctypes.c_uint64.from_address(p + b.F_EMU_STOP).value
+                ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_uint64)(stop)(ctypes.c_uint64.from_address(p + b.UC).value)
+                return 0
+
+        return body, words
+
+    def _checked(self, function: Callable[..., Any]) -> Callable[..., int]:
+        def call(p: int, *arguments: int) -> int:
+            result = int(function(p, *arguments) or 0)
+            if self._failure is not None:
+                failure, self._failure = self._failure, None
+                raise failure
+            return result
+
+        return call
+
+
+def _compile_in_another_process() -> None:
+    """Fill the cache: this process has the uncompiled forms of everything that the compiler reads."""
+    environment = {**os.environ, "HYPERVISOR_KERNELS": "compiled", "HYPERVISOR_CACHE": str(cache.directory().parent)}
+    command = [sys.executable, "-c", "from hypervisor.engine.compiler import code; code()"]
+    done = subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    if done.returncode:
+        last = done.stderr.strip().splitlines()[-1:] or ["no message"]
+        raise EngineError(f"The hooks for uncompiled kernels could not be compiled: {last[0]}.")
