@@ -176,3 +176,68 @@ def test_random_instructions(mode: int) -> None:
             set_mode(guest, mode, rng)
         known += check(guest, disassembler, instruction(rng, mode), mode)
     assert known > CASES * 0.8, known
+
+
+def decode64(guest: Machine, code: str) -> int:
+    """Decode one 64-bit instruction at 0x2000, with RAX = 0x100, RBX = 0x200 and FS at 0x7000."""
+    set_mode(guest, 64, random.Random(0))
+    registers = guest.registers
+    for name, value in (("rax", 0x100), ("rbx", 0x200), ("rip", 0x2000)):
+        registers.set(name, value)
+    registers.set_segment("fs", Segment(0, 0x7000, 0xFFFFFFFF, 0xC93))
+    guest.pcpu.sync()
+    guest.memory[0x2000:0x2020] = bytes.fromhex(code).ljust(32, b"\x90")
+    return guest.pcpu.decode()
+
+
+@pytest.mark.parametrize(
+    ("code", "length", "opcode", "address"),
+    [
+        ("480f0138", 4, 0x0F01, 0x100),  # invlpg [rax]
+        ("642e0f0138", 5, 0x0F01, 0x7100),  # CS is no override in 64-bit mode, FS before it stays
+        ("2e640f0138", 5, 0x0F01, 0x7100),
+        ("41660f0138", 5, 0x0F01, 0x100),  # REX.B before a legacy prefix is ignored
+        ("660f013c1d10000000", 9, 0x0F01, 0x210),  # [rbx + 0x10] by SIB without a base
+        ("0f013d10000000", 7, 0x0F01, 0x2017),  # [rip + 0x10]
+        ("670f013d10000000", 8, 0x0F01, 0x2018),
+        ("f00f20c0", 4, 0x0F20, 0),  # LOCK MOV CR0 is CR8 on AMD
+        ("0f2000", 3, 0x0F20, 0),  # MOV CR ignores mod: still a register, and no displacement
+        ("0f204012", 3, 0x0F20, 0),
+        ("c5f86f00", 0, -1, 0),  # VEX
+        ("c4e27900", 0, -1, 0),
+    ],
+)
+def test_by_hand(code: str, length: int, opcode: int, address: int) -> None:
+    guest = machine(SIZE)
+    assert decode64(guest, code) == length
+    assert guest.word(b.D_OPCODE) == opcode
+    if length:
+        assert guest.word(b.D_EA) == address
+
+
+def test_an_instruction_across_pages_is_read_page_by_page() -> None:
+    """The second page lies elsewhere, or nowhere: then the instruction cannot be decoded."""
+    guest = machine(SIZE)
+    set_mode(guest, 32, random.Random(0))
+    registers = guest.registers
+    registers.set_segment("cs", Segment(0, 0, 0xFFFFFFFF, 0xC9B))
+    tables = 0x10000
+    guest.memory[tables : tables + 4] = (tables + 0x1000 | 3).to_bytes(4, "little")
+    for page, frame in ((2, 0x5000 | 3), (3, 0x9000 | 3)):
+        guest.memory[tables + 0x1000 + 4 * page : tables + 0x1004 + 4 * page] = frame.to_bytes(4, "little")
+    for name, value in (("cr0", 0x80000011), ("cr3", tables), ("rip", 0x2FFE)):
+        registers.set(name, value)
+    guest.pcpu.sync()
+    guest.memory[0x5FFE:0x6000] = b"\x0f\x01"
+    guest.memory[0x9000:0x9005] = b"\x3d\x78\x56\x34\x12"  # invlpg [0x12345678]
+    assert guest.pcpu.decode() == 7
+    guest.memory[tables + 0x1000 + 4 * 3] = 2
+    assert guest.pcpu.decode() == 0
+    registers.set("cr0", 0x11)
+    guest.pcpu.sync()
+
+
+def test_more_than_fifteen_bytes_are_no_instruction() -> None:
+    guest = machine(SIZE)
+    assert decode64(guest, "66" * 13 + "0fa2") == 15
+    assert decode64(guest, "66" * 15 + "0fa2") == 0

@@ -72,6 +72,14 @@ def _register(b, number):  # type: ignore[no-untyped-def]
 
 
 @kernel
+def _done(b, length):  # type: ignore[no-untyped-def]
+    """An instruction has at most 15 bytes."""
+    length = length if length <= 15 else 0
+    st64(b + _D_LENGTH, length)
+    return length
+
+
+@kernel
 def decode(b):  # type: ignore[no-untyped-def]
     """Decode the instruction at CS:RIP into the D_ words; its length in bytes, 0 if it is none that we know to read."""
     env = ld64(b + _ENV)
@@ -138,8 +146,7 @@ def decode(b):  # type: ignore[no-untyped-def]
             return 0
         st64(b + _D_IMMEDIATE, byte)
         n += 1
-        st64(b + _D_LENGTH, n)
-        return n
+        return _done(b, n)
     modrm_follows = (
         opcode == 0x0F00 or opcode == 0x0F01 or opcode & 0xFFFC == 0x0F20 or opcode == 0x0FC7 or opcode == 0x0FAE
         or opcode == 0x63 or opcode == 0x8C or opcode == 0x8E or opcode == 0xC4 or opcode == 0xC5
@@ -151,8 +158,7 @@ def decode(b):  # type: ignore[no-untyped-def]
             n += 2 + size
         elif opcode == 0xCA:
             n += 2
-        st64(b + _D_LENGTH, n)
-        return n
+        return _done(b, n)
     modrm = _byte(b, host, at, n)
     if modrm < 0:
         return 0
@@ -165,8 +171,7 @@ def decode(b):  # type: ignore[no-untyped-def]
     st64(b + _D_REG, (modrm >> 3 & 7) | (rex & 4) << 1)
     st64(b + _D_RM, rm | (rex & 1) << 3)
     if mod == 3 or opcode & 0xFFFC == 0x0F20:  # MOV CR and MOV DR ignore mod
-        st64(b + _D_LENGTH, n)
-        return n
+        return _done(b, n)
     ea = 0
     stack = False
     relative = False
@@ -235,5 +240,4 @@ def decode(b):  # type: ignore[no-untyped-def]
     if code64 == 0:
         ea &= 0xFFFFFFFF
     st64(b + _D_EA, s64(ea))
-    st64(b + _D_LENGTH, n)
-    return n
+    return _done(b, n)
