@@ -18,6 +18,8 @@ class Condition:
     """Holds or not; `deadline_ns` is a virtual time at which it should be asked."""
 
     deadline_ns = _FOREVER
+    after_each_exit = False
+    """Whether it should be asked after every exit, and not only when Python looks in."""
     text = ""
 
     def holds(self) -> bool:
@@ -83,6 +85,8 @@ class AfterTime(Condition):
 
 class Predicate(Condition):
     """A function of the user's."""
+
+    after_each_exit = True
 
     def __init__(self, function: Callable[[], object]) -> None:
         self._function = function

@@ -49,7 +49,7 @@ def _heard(sealed: dict[K, Table], kind: K) -> bool:
 
 def _exceptions(table: Table | None) -> int:
     mask = 0
-    for handler in (*table.before, *table.decide, *table.after) if table else ():
+    for handler in table.listeners if table else ():
         key = dict(handler.key).get("vector", range(32))
         for vector in key:
             mask |= 1 << vector
@@ -58,7 +58,7 @@ def _exceptions(table: Table | None) -> int:
 
 def _numbers(table: Table | None) -> int:
     mask = 0
-    for handler in (*table.before, *table.decide, *table.after) if table else ():
+    for handler in table.listeners if table else ():
         for number in dict(handler.key).get("number", (0, 2, 3, 4, 8)):
             mask |= 1 << number
     return mask

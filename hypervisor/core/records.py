@@ -1,7 +1,8 @@
-"""Filling the exit record from what the engine decoded."""
+"""Filling the exit record from what the engine decoded: one small function per kind, found by index."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from hypervisor.arch.exits import ExitKind as K
@@ -17,65 +18,117 @@ _INFO = b.X_INFO >> 3
 _LENGTH, _REG, _RM, _MODRM, _SIZE, _EA = (
     b.D_LENGTH >> 3, b.D_REG >> 3, b.D_RM >> 3, b.D_MODRM >> 3, b.D_SIZE >> 3, b.D_EA >> 3,
 )  # fmt: skip
+_MASK32 = 0xFFFFFFFF
 _MASK64 = (1 << 64) - 1
 _SVM_FIRST = 0xD8  # ModRM of VMRUN; VMMCALL, VMLOAD, ... follow
+
+_Fill = Callable[[Exit, "Vcpu", "PCpu"], None]
 
 
 def _operand(vcpu: Vcpu, pcpu: PCpu, size: int) -> int:
     """The value of a ModRM register or memory operand, ``size`` bytes."""
     words = pcpu.words
     if words[_MODRM] >= 0xC0:
-        return vcpu.get(GPR[words[_RM]]) & (1 << 8 * size) - 1
+        return vcpu.registers.get(GPR[words[_RM]]) & (1 << 8 * size) - 1
     return int.from_bytes(vcpu.read(words[_EA] & _MASK64, size), "little")
 
 
-def fill(vcpu: Vcpu, pcpu: PCpu, kind: K) -> Exit:
+def _cpuid(exit: Exit, vcpu: Vcpu, pcpu: PCpu) -> None:
+    get = vcpu.registers.get
+    exit.leaf, exit.subleaf = get("rax") & _MASK32, get("rcx") & _MASK32
+
+
+def _rdmsr(exit: Exit, vcpu: Vcpu, pcpu: PCpu) -> None:
+    exit.msr = pcpu.words[_INFO]
+
+
+def _wrmsr(exit: Exit, vcpu: Vcpu, pcpu: PCpu) -> None:
+    get = vcpu.registers.get
+    exit.msr = pcpu.words[_INFO]
+    exit.value = (get("rdx") & _MASK32) << 32 | get("rax") & _MASK32
+
+
+def _number(exit: Exit, vcpu: Vcpu, pcpu: PCpu) -> None:
+    exit.number = pcpu.words[_INFO]
+
+
+def _register_write(exit: Exit, vcpu: Vcpu, pcpu: PCpu) -> None:
+    exit.number = pcpu.words[_INFO]
+    value = vcpu.registers.get(GPR[pcpu.words[_RM]])
+    exit.value = value if vcpu.mode == 64 else value & _MASK32
+
+
+def _exception(exit: Exit, vcpu: Vcpu, pcpu: PCpu) -> None:
+    exit.vector, exit.error, address = pcpu.words[_INFO : _INFO + 3].tolist()
+    exit.length = 0
+    if exit.vector == 14:
+        exit.address = address & _MASK64
+
+
+def _hypercall(exit: Exit, vcpu: Vcpu, pcpu: PCpu) -> None:
+    exit.number = vcpu.registers.get("rax")
+
+
+def _int_n(exit: Exit, vcpu: Vcpu, pcpu: PCpu) -> None:
+    exit.vector = pcpu.words[_INFO]
+
+
+def _svm(exit: Exit, vcpu: Vcpu, pcpu: PCpu) -> None:
+    exit.number = pcpu.words[_INFO] - _SVM_FIRST
+
+
+def _invlpg(exit: Exit, vcpu: Vcpu, pcpu: PCpu) -> None:
+    exit.address = pcpu.words[_EA] & _MASK64
+
+
+def _execute(exit: Exit, vcpu: Vcpu, pcpu: PCpu) -> None:
+    exit.address = pcpu.words[_INFO] & _MASK64
+    exit.length = 0
+
+
+def _fetch(exit: Exit, vcpu: Vcpu, pcpu: PCpu) -> None:
+    exit.gpa = pcpu.words[_INFO]
+    exit.address = exit.number = vcpu.linear_rip
+    exit.size, exit.access = 1, "x"
+
+
+def _selector(exit: Exit, vcpu: Vcpu, pcpu: PCpu) -> None:
+    exit.value = _operand(vcpu, pcpu, 2)
+
+
+def _sldt(exit: Exit, vcpu: Vcpu, pcpu: PCpu) -> None:
+    exit.value = vcpu.ldtr.selector
+
+
+def _str(exit: Exit, vcpu: Vcpu, pcpu: PCpu) -> None:
+    exit.value = vcpu.tr.selector
+
+
+def _rdpmc(exit: Exit, vcpu: Vcpu, pcpu: PCpu) -> None:
+    exit.number = vcpu.registers.get("rcx") & _MASK32
+
+
+def _random(exit: Exit, vcpu: Vcpu, pcpu: PCpu) -> None:
+    exit.size = pcpu.words[_SIZE]
+
+
+_BY_KIND: dict[K, _Fill] = {
+    K.CPUID: _cpuid, K.RDMSR: _rdmsr, K.WRMSR: _wrmsr, K.CR_READ: _number, K.DR_READ: _number, K.CR_WRITE: _register_write,
+    K.DR_WRITE: _register_write, K.EXCEPTION: _exception, K.HYPERCALL: _hypercall, K.INT_N: _int_n, K.SVM: _svm,
+    K.INVLPG: _invlpg, K.EXECUTE: _execute, K.MEMORY: _fetch, K.LMSW: _selector, K.LLDT: _selector, K.LTR: _selector,
+    K.SLDT: _sldt, K.STR: _str, K.RDPMC: _rdpmc, K.RDRAND: _random, K.RDSEED: _random,
+}  # fmt: skip
+_FILL: list[_Fill | None] = [None] * 128
+_KINDS: list[K] = [K.NONE] * 128
+for _kind in K:
+    _KINDS[_kind] = _kind
+    _FILL[_kind] = _BY_KIND.get(_kind)
+
+
+def fill(vcpu: Vcpu, pcpu: PCpu, kind: int) -> Exit:
     """The vCPU's exit record for an exit of this kind."""
-    words = pcpu.words
-    exit = vcpu.exit.begin(kind, vcpu.rip, words[_LENGTH])
-    if kind is K.CPUID:
-        exit.leaf, exit.subleaf = vcpu.get("rax") & 0xFFFFFFFF, vcpu.get("rcx") & 0xFFFFFFFF
-    elif kind is K.RDMSR:
-        exit.msr = words[_INFO]
-    elif kind is K.WRMSR:
-        exit.msr = words[_INFO]
-        exit.value = (vcpu.get("rdx") & 0xFFFFFFFF) << 32 | vcpu.get("rax") & 0xFFFFFFFF
-    elif kind in (K.CR_READ, K.DR_READ):
-        exit.number = words[_INFO]
-    elif kind in (K.CR_WRITE, K.DR_WRITE):
-        exit.number = words[_INFO]
-        value = vcpu.get(GPR[words[_RM]])
-        exit.value = value if vcpu.mode == 64 else value & 0xFFFFFFFF
-    elif kind is K.EXCEPTION:
-        exit.vector, error, address = words[_INFO], words[_INFO + 1], words[_INFO + 2]
-        exit.error = error
-        exit.length = 0
-        if exit.vector == 14:
-            exit.address = address & _MASK64
-    elif kind is K.HYPERCALL:
-        exit.number = vcpu.get("rax")
-    elif kind is K.INT_N:
-        exit.vector = words[_INFO]
-    elif kind is K.SVM:
-        exit.number = words[_INFO] - _SVM_FIRST
-    elif kind is K.INVLPG:
-        exit.address = words[_EA] & _MASK64
-    elif kind is K.EXECUTE:
-        exit.address = words[_INFO] & _MASK64
-        exit.length = 0
-    elif kind is K.MEMORY:
-        exit.gpa = words[_INFO]
-        exit.address = vcpu.linear_rip
-        exit.number = exit.address
-        exit.size, exit.access = 1, "x"
-    elif kind is K.LMSW or kind in (K.LLDT, K.LTR):
-        exit.value = _operand(vcpu, pcpu, 2)
-    elif kind is K.SLDT:
-        exit.value = vcpu.ldtr.selector
-    elif kind is K.STR:
-        exit.value = vcpu.tr.selector
-    elif kind is K.RDPMC:
-        exit.number = vcpu.get("rcx") & 0xFFFFFFFF
-    elif kind in (K.RDRAND, K.RDSEED):
-        exit.size = words[_SIZE]
+    exit = vcpu.exit.begin(_KINDS[kind], vcpu.registers.rip, pcpu.words[_LENGTH])
+    function = _FILL[kind]
+    if function is not None:
+        function(exit, vcpu, pcpu)
     return exit

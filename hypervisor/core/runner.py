@@ -12,6 +12,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
+from hypervisor.arch.exits import FIRST_ENGINE
 from hypervisor.arch.exits import ExitKind as K
 from hypervisor.core import completion
 from hypervisor.core.access import InPlace
@@ -34,6 +35,7 @@ SLICE_NS = 20_000_000
 _FOREVER = 1 << 62
 _NOW, _NEXT, _DEADLINE, _KICK = b.NOW >> 3, b.NEXT >> 3, b.DEADLINE >> 3, b.KICK >> 3
 _IF = 1 << 9
+_MEMORY = int(K.MEMORY)
 
 
 class Runner:
@@ -144,6 +146,7 @@ class Runner:
         """Run on this pCPU until the run ends or another VM waits for the place."""
         vm, words, timers = self.vm, pcpu.words, self.vm.clock.timers
         until, virtual = self._until, not self.vm.clock.wall
+        ask = until is not None and until.after_each_exit
         words[_KICK] = 0
         while True:
             now = vm.clock.now_ns
@@ -179,7 +182,11 @@ class Runner:
                     horizon = min(horizon, until.deadline_ns)
             words[_NEXT] = horizon
             words[_DEADLINE] = horizon
-            self.serve(pcpu, pcpu.run())
+            while True:  # exits that change nothing here go straight back to the guest
+                kind = pcpu.run()
+                self.serve(pcpu, kind)
+                if kind >= FIRST_ENGINE or self._verdict is not None or self.vcpu.halted or self._reset or ask:
+                    break
             if vm.host.contended and (not virtual or words[_NOW] >= horizon):
                 return
 
@@ -191,24 +198,23 @@ class Runner:
                 if handler is not None:
                     handler(pcpu)
                     return
-                kind = self._exit(pcpu, K(kind))
+                kind = self._exit(pcpu, kind)
             except BaseException as error:  # whatever a handler raises ends this VM, and only this VM
                 self.fail(error)
                 return
 
-    def _exit(self, pcpu: PCpu, kind: K) -> int:
+    def _exit(self, pcpu: PCpu, kind: int) -> int:
         """An exit that handlers may decide; the kind of a further exit, or 0."""
-        exit = fill(self.vcpu, pcpu, kind)
-        verdict = self.vm.traps.decide(self.vcpu, exit)
+        vcpu, traps = self.vcpu, self.vm.traps
+        exit = fill(vcpu, pcpu, kind)
+        verdict = traps.decide(vcpu, exit)
         if isinstance(verdict, Stop):
             self.finish(Reason.STOPPED, verdict.reason)
             return 0
-        if self._verdict is not None and self._verdict[0] is Reason.HOST_ERROR:
-            return 0
-        self.vm.traps.decided(self.vcpu, exit)
-        if kind is K.MEMORY:
+        traps.decided(vcpu, exit)
+        if kind == _MEMORY:
             return self.access.finish_fetch(pcpu, verdict)
-        return completion.finish(pcpu, self.vcpu, exit, verdict)
+        return completion.finish(pcpu, vcpu, exit, verdict)
 
     # --- engine exits -------------------------------------------------------------------------------------------------
 

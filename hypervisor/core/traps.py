@@ -9,13 +9,14 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from hypervisor.arch.exits import ExitKind as K
 from hypervisor.core import plugins
 from hypervisor.core.compiled import Compiled
 from hypervisor.core.exits import OUTPUTS, STORED, Exit
-from hypervisor.core.verdicts import PASS, Verdict
+from hypervisor.core.verdicts import HANDLED, PASS, Verdict
 from hypervisor.errors import TrapError
 
 if TYPE_CHECKING:
@@ -74,23 +75,44 @@ class Handler:
         return total if self.key else 1 << 64
 
 
+_Matcher = Callable[[Exit], bool]
+
+
 class Table:
-    """The sealed handlers of one kind."""
+    """The sealed handlers of one kind. Those that decide come with a matcher made for their key."""
 
-    __slots__ = ("after", "before", "builtin", "decide")
+    __slots__ = ("after", "before", "builtin", "decide", "outputs", "stored")
 
-    def __init__(self, handlers: list[Handler]) -> None:
+    def __init__(self, kind: K, handlers: list[Handler]) -> None:
         on = [h for h in handlers if h.enabled]
         self.before = tuple(h for h in on if h.mode == "observe" and h.when == "before")
         self.after = tuple(h for h in on if h.mode == "observe" and h.when == "after")
-        decide = [h for h in on if h.mode == "decide" and not h.builtin]
-        self.decide = tuple(sorted(decide, key=Handler.size))
-        self.builtin = tuple(h for h in on if h.builtin)
+        decide = sorted((h for h in on if h.mode == "decide" and not h.builtin), key=Handler.size)
+        self.decide: tuple[tuple[_Matcher, Handler], ...] = tuple((_matcher(h), h) for h in decide)
+        self.builtin: tuple[tuple[_Matcher, Handler], ...] = tuple((_matcher(h), h) for h in on if h.builtin)
+        self.outputs = OUTPUTS.get(kind, ()) if self.builtin else ()
+        self.stored = kind in STORED and bool(self.builtin)
 
     @property
     def heard(self) -> bool:
         """Whether anyone besides the built-in handlers listens."""
         return bool(self.before or self.after or self.decide)
+
+    @property
+    def listeners(self) -> tuple[Handler, ...]:
+        """All but the built-in handlers."""
+        return (*self.before, *(handler for _, handler in self.decide), *self.after)
+
+
+def _matcher(handler: Handler) -> _Matcher:
+    """A function that says whether an exit is for this handler: the usual keys cost one comparison."""
+    if handler.watch is not None or len(handler.key) > 1:
+        return handler.matches
+    if not handler.key:
+        return lambda exit: True
+    field, values = handler.key[0]
+    get, start, stop = attrgetter(field), values.start, values.stop
+    return lambda exit: start <= get(exit) < stop
 
 
 class TrapRegistry:
@@ -100,7 +122,7 @@ class TrapRegistry:
         self._vm = vm
         self._handlers: dict[str, Handler] = {}
         self._resolve = resolve
-        self._tables: dict[K, Table] = {}
+        self._sealed: list[Table | None] = [None] * 128
         self._running = False
         self.revision = 0
 
@@ -334,8 +356,11 @@ class TrapRegistry:
         by_kind: dict[K, list[Handler]] = {}
         for handler in self._handlers.values():
             by_kind.setdefault(handler.kind, []).append(handler)
-        self._tables = {kind: Table(handlers) for kind, handlers in by_kind.items()}
-        return self._tables
+        tables = {kind: Table(kind, handlers) for kind, handlers in by_kind.items()}
+        self._sealed = [None] * 128
+        for kind, table in tables.items():
+            self._sealed[kind] = table
+        return tables
 
     def running(self, on: bool) -> None:
         """Note that a run has begun or ended."""
@@ -345,26 +370,29 @@ class TrapRegistry:
         """Ask the handlers of an exit: observers first, then the deciding ones until one does not pass, then the
         built-in ones.
         """
-        table = self._tables.get(exit.kind)
+        table = self._sealed[exit.kind]
         if table is None:
             return PASS
         for handler in table.before:
             if handler.matches(exit):
                 _observe(handler, vcpu, exit)
-        for handler in table.decide:
-            if handler.matches(exit):
+        for matches, handler in table.decide:
+            if matches(exit):
                 verdict = handler.function(vcpu, exit)
-                if not isinstance(verdict, Verdict):
-                    raise _no_verdict(handler, verdict)
-                if verdict is not PASS:
-                    if verdict.name == "HANDLED" and table.builtin:
-                        if exit.kind in OUTPUTS:
+                if verdict is HANDLED:
+                    if table.stored:
+                        break  # the handler chose the value; the built-in one checks and stores it
+                    for field in table.outputs:
+                        if getattr(exit, field) is None:
                             self._fill_in(table, vcpu, exit)
-                        elif exit.kind in STORED:
-                            break  # the handler chose the value; the built-in one checks and stores it
+                            break
+                    return HANDLED
+                if verdict is not PASS:
+                    if not isinstance(verdict, Verdict):
+                        raise _no_verdict(handler, verdict)
                     return verdict
-        for handler in table.builtin:
-            if handler.matches(exit):
+        for matches, handler in table.builtin:
+            if matches(exit):
                 verdict = handler.function(vcpu, exit)
                 if verdict is not PASS:
                     return verdict  # type: ignore[no-any-return]
@@ -372,19 +400,16 @@ class TrapRegistry:
 
     def _fill_in(self, table: Table, vcpu: Vcpu, exit: Exit) -> None:
         """A handler said HANDLED and left result fields unwritten: they get the built-in answer."""
-        outputs = OUTPUTS[exit.kind]
-        written = {field: getattr(exit, field) for field in outputs if getattr(exit, field) is not None}
-        if len(written) == len(outputs):
-            return
-        for handler in table.builtin:
-            if handler.matches(exit) and handler.function(vcpu, exit) is not PASS:
+        written = {field: getattr(exit, field) for field in table.outputs if getattr(exit, field) is not None}
+        for matches, handler in table.builtin:
+            if matches(exit) and handler.function(vcpu, exit) is not PASS:
                 break
         for field, value in written.items():
             setattr(exit, field, value)
 
     def decided(self, vcpu: Vcpu, exit: Exit) -> None:
         """Show observers the final values of an exit."""
-        table = self._tables.get(exit.kind)
+        table = self._sealed[exit.kind]
         if table is not None:
             for handler in table.after:
                 if handler.matches(exit):

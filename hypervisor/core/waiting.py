@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 LOOK_IN_S = 0.05
 """Longest sleep in host seconds before the run looks at timeouts and signals."""
 
+SPIN_S = 0.0001
+"""Sleeps shorter than this, in host seconds, are spent spinning."""
+
 AGAIN_S = 0.0003
 """How soon a kick that has not been answered is repeated, in host seconds."""
 
@@ -52,7 +55,11 @@ class Alarm:
             seconds = min(seconds, (deadline_ns - self._vm.clock.now_ns) / 1e9)
         if end_at is not None:
             seconds = min(seconds, end_at - time.monotonic())
-        if seconds > 0:
+        if 0 < seconds < SPIN_S:  # too short for the host's scheduler to wake us in time
+            end = time.monotonic() + seconds
+            while time.monotonic() < end:
+                pass
+        elif seconds > 0:
             with self._condition:
                 if not self._woken:
                     self._condition.wait(seconds)

@@ -47,7 +47,9 @@ def compile_entry() -> tuple[str, bytes]:
 
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
-    machine = llvm.Target.from_default_triple().create_target_machine(opt=3, reloc="pic", codemodel="jitdefault", jit=True)
+    machine = llvm.Target.from_default_triple().create_target_machine(
+        opt=3, reloc="pic", codemodel="jitdefault", jit=True
+    )
     parsed = llvm.parse_assembly(str(module))
     parsed.verify()
     return SYMBOL, machine.emit_object(parsed)

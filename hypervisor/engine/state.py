@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from hypervisor.engine import block, layout
 
+_MASK32 = 0xFFFFFFFF
 _MASK64 = (1 << 64) - 1
 
 
@@ -93,6 +94,21 @@ class State:
             if name in _DERIVED:
                 self.dirty = True
             self._words[_WORDS[name] >> 3] = value
+
+    @property
+    def rip(self) -> int:
+        """RIP."""
+        return self._words[layout.EIP >> 3]
+
+    def answer_cpuid(self, eax: int, ebx: int, ecx: int, edx: int) -> None:
+        """Write the four registers of CPUID's answer, upper halves cleared."""
+        words = self._words
+        words[0], words[1], words[2], words[3] = eax & _MASK32, ecx & _MASK32, edx & _MASK32, ebx & _MASK32
+
+    def answer_edx_eax(self, value: int) -> None:
+        """Write EDX:EAX, upper halves cleared."""
+        self._words[0] = value & _MASK32
+        self._words[2] = value >> 32 & _MASK32
 
     @staticmethod
     def knows(name: str) -> bool:
