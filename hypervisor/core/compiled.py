@@ -9,9 +9,9 @@ A compiled handler is a function over 64-bit words, in the part of Python that n
 
     vm.traps.port_out(0x80, count)
 
-``state`` is an array of ``words`` words that the host reads as ``count.state``; ``regs`` are the sixteen general registers in the order of
-their encoding (`hypervisor.engine.state.GPR`: rax, rcx, rdx, rbx, ...). What the other arguments and the result mean depends on the
-kind:
+``state`` is an array of ``words`` words that the host reads as ``count.state``; ``regs`` are the sixteen general
+registers in the order of their encoding (`hypervisor.engine.state.GPR`: rax, rcx, rdx, rbx, ...). What the other
+arguments and the result mean depends on the kind:
 
 =================================  =====================  ====================================================
 kind                               arguments              result
@@ -23,8 +23,8 @@ kind                               arguments              result
 ``hypercall``                      RAX, 0, 0              1 handled, 0 pass
 =================================  =====================  ====================================================
 
-It cannot inject or stop, sees no exit record, and handlers in Python for the same exits are asked only after it has passed. A port or
-range has one compiled handler; it comes before devices.
+It cannot inject or stop, sees no exit record, and handlers in Python for the same exits are asked only after it has
+passed. A port or range has one compiled handler; it comes before devices.
 """
 
 from __future__ import annotations
@@ -83,7 +83,10 @@ class Compiled:
 
 
 def compiled(function: Callable[..., int] | None = None, *, words: int = 1) -> Any:
-    """Mark a trap handler to be compiled into the engine (see `hypervisor.core.compiled`); ``words`` is the size of its state."""
+    """Mark a trap handler to be compiled into the engine (see `hypervisor.core.compiled`).
+
+    ``words`` is the size of its state in 64-bit words.
+    """
     if function is None:
         return lambda real: Compiled(real, words)
     return Compiled(function, words)

@@ -215,7 +215,8 @@ _PASSED = _by_kind(
     _unserved,
     {
         native_step: (
-            K.LGDT, K.LIDT, K.LLDT, K.LTR, K.SGDT, K.SIDT, K.SLDT, K.STR, K.PUSHF, K.POPF, K.IRET, K.PAUSE, K.INVD, K.WBINVD,
+            K.LGDT, K.LIDT, K.LLDT, K.LTR, K.SGDT, K.SIDT, K.SLDT, K.STR, K.PUSHF, K.POPF, K.IRET, K.PAUSE, K.INVD,
+            K.WBINVD,
         ),
         _exception: (K.EXCEPTION,),
         _interrupt: (K.INTERRUPT,),

@@ -113,10 +113,11 @@ def _random(exit: Exit, vcpu: Vcpu, pcpu: PCpu) -> None:
 
 
 _BY_KIND: dict[K, _Fill] = {
-    K.CPUID: _cpuid, K.RDMSR: _rdmsr, K.WRMSR: _wrmsr, K.CR_READ: _number, K.DR_READ: _number, K.CR_WRITE: _register_write,
-    K.DR_WRITE: _register_write, K.EXCEPTION: _exception, K.HYPERCALL: _hypercall, K.INT_N: _int_n, K.SVM: _svm,
-    K.INVLPG: _invlpg, K.EXECUTE: _execute, K.MEMORY: _fetch, K.LMSW: _selector, K.LLDT: _selector, K.LTR: _selector,
-    K.SLDT: _sldt, K.STR: _str, K.RDPMC: _rdpmc, K.RDRAND: _random, K.RDSEED: _random,
+    K.CPUID: _cpuid, K.RDMSR: _rdmsr, K.WRMSR: _wrmsr, K.CR_READ: _number, K.DR_READ: _number,
+    K.CR_WRITE: _register_write, K.DR_WRITE: _register_write, K.EXCEPTION: _exception, K.HYPERCALL: _hypercall,
+    K.INT_N: _int_n, K.SVM: _svm, K.INVLPG: _invlpg, K.EXECUTE: _execute, K.MEMORY: _fetch, K.LMSW: _selector,
+    K.LLDT: _selector, K.LTR: _selector, K.SLDT: _sldt, K.STR: _str, K.RDPMC: _rdpmc, K.RDRAND: _random,
+    K.RDSEED: _random,
 }  # fmt: skip
 _FILL: list[_Fill | None] = [None] * 128
 _KINDS: list[K] = [K.NONE] * 128

@@ -378,7 +378,7 @@ class TrapRegistry:
                 _observe(handler, vcpu, exit)
         for matches, handler in table.decide:
             if matches(exit):
-                verdict = handler.function(vcpu, exit)
+                verdict: Any = handler.function(vcpu, exit)
                 if verdict is HANDLED:
                     if table.stored:
                         break  # the handler chose the value; the built-in one checks and stores it
@@ -387,15 +387,15 @@ class TrapRegistry:
                             self._fill_in(table, vcpu, exit)
                             break
                     return HANDLED
+                if not isinstance(verdict, Verdict):
+                    raise _no_verdict(handler, verdict)
                 if verdict is not PASS:
-                    if not isinstance(verdict, Verdict):
-                        raise _no_verdict(handler, verdict)
                     return verdict
         for matches, handler in table.builtin:
             if matches(exit):
-                verdict = handler.function(vcpu, exit)
-                if verdict is not PASS:
-                    return verdict  # type: ignore[no-any-return]
+                answer: Verdict = handler.function(vcpu, exit)
+                if answer is not PASS:
+                    return answer
         return PASS
 
     def _fill_in(self, table: Table, vcpu: Vcpu, exit: Exit) -> None:

@@ -146,8 +146,8 @@ EVENT_COST = 32
 """Virtual nanoseconds that delivering an event takes, so that endless fault loops take time too."""
 
 EXIT_COST = 500
-"""Virtual nanoseconds of an instruction that leaves the guest (CPUID, RDTSC, RDMSR, ...), about what a world switch takes in hardware.
-Loops that wait for the TSC are as long as on hardware."""
+"""Virtual nanoseconds of an instruction that leaves the guest (CPUID, RDTSC, RDMSR, ...), about what a world switch
+takes in hardware. Loops that wait for the TSC are as long as on hardware."""
 
 PORT_COST = 1000
 """Virtual nanoseconds of a port access: a bus cycle of the ISA bus. Loops that poll a port are as long as on a PC."""

@@ -1,7 +1,7 @@
 """The block hook's fast path, written in LLVM's language.
 
-It runs at every block, so it is worth what a compiler for Python functions cannot do: no frame, no status, a tail call into the slow
-path (`hooks.block`). It means::
+It runs at every block, so it is worth what a compiler for Python functions cannot do: no frame, no status, a tail call
+into the slow path (`hooks.block`). It means::
 
     if now < deadline: now += size; block_end = address + size
     else: hooks.block(uc, address, size, b)

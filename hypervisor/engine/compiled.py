@@ -9,8 +9,8 @@ from typing import Any
 def wrap(function: Callable[..., int], words: int, keys: tuple[tuple[int, int, int], ...]) -> Any:
     """A function of five 64-bit words that calls ``function(state, regs, first, second, value)``.
 
-    ``state`` and ``regs`` become arrays of ``words`` and 16 words. ``keys`` are (which, start, stop): the call is passed on (result 0)
-    unless argument number ``which`` (0 first, 1 second) lies in the half-open range.
+    ``state`` and ``regs`` become arrays of ``words`` and 16 words. ``keys`` are (which, start, stop): the call is
+    passed on (result 0) unless argument number ``which`` (0 first, 1 second) lies in the half-open range.
     """
     from numba import carray, njit, types
     from numba.extending import intrinsic

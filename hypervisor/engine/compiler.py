@@ -99,10 +99,16 @@ class Code:
         return {name: linker.get_function_address(symbol) for name, (symbol, _) in objects.items()}
 
     def compile_handler(self, function: Any) -> int:
-        """The address of a user's compiled handler: ``handler(state, cpu, first, second, value) -> int``, all 64-bit
-        words.
+        """The address of a user's compiled handler: ``handler(state, cpu, first, second, value) -> int``.
+
+        All are 64-bit words. Raises `TrapError` when numba cannot compile it.
         """
-        symbol, code = compile_function(function, "l(lllll)")
+        from numba.core.errors import NumbaError
+
+        try:
+            symbol, code = compile_function(function, "l(lllll)")
+        except NumbaError as error:
+            raise TrapError(f"This handler cannot be compiled: {error}") from error
         return self._link({"handler": (symbol, code)})["handler"]
 
 

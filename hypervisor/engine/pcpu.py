@@ -195,7 +195,10 @@ class PCpu:
         return int(handle.value)
 
     def count_blocks(self, on: bool) -> None:
-        """With the block hook the guest's progress is counted (`NOW`) and it can be stopped at an exact time; without, it runs faster."""
+        """With the block hook the guest's progress is counted (`NOW`) and it can be stopped at an exact time.
+
+        Without it, it runs faster.
+        """
         if on is (self._block_hook is not None):
             return
         if on:
@@ -240,13 +243,13 @@ class PCpu:
         uc.msr_write(0xC0000080, 0x1D01)
         uc.msr_write(0xC0010117, _CONTROL + _HSAVE)
         uc.reg_write(const.UC_X86_REG_RAX, _CONTROL + _VMCB)
-        start = ctypes.CFUNCTYPE(ctypes.c_int, *[ctypes.c_uint64] * 5)(self._native.address("uc_emu_start"))
+        emu_start = ctypes.CFUNCTYPE(ctypes.c_int, *[ctypes.c_uint64] * 5)(self._native.address("uc_emu_start"))
         # the stub is the block that starts before the deadline of 1; the guest's first block starts after it
-        error = start(self.words[b.UC >> 3], _CONTROL + _STUB, 0, 0, 0)
+        failure = emu_start(self.words[b.UC >> 3], _CONTROL + _STUB, 0, 0, 0)
         hflags = ctypes.c_uint32.from_address(self._env + layout.HFLAGS)
-        if error or not hflags.value & layout.HF_GUEST or self.words[b.X_KIND >> 3] != ExitKind.DEADLINE:
+        if failure or not hflags.value & layout.HF_GUEST or self.words[b.X_KIND >> 3] != ExitKind.DEADLINE:
             raise EngineError(
-                f"VMRUN did not enter guest mode (error {error}, hidden flags {hflags.value:#x}): this build of "
+                f"VMRUN did not enter guest mode (error {failure}, hidden flags {hflags.value:#x}): this build of "
                 f"Unicorn is not one that works. Install unicorn=={layout.UNICORN_VERSIONS[-1]} from PyPI."
             )
         hflags.value &= ~(1 << 20)  # SVME: the guest's SVM instructions are undefined, and arrive as #UD
@@ -312,8 +315,8 @@ class PCpu:
     def kick(self) -> None:
         """Make the guest stop at its next block. The one method that any thread may call.
 
-        Without the block hook the stop goes through Unicorn's own request, which a start at the same moment can lose: call again while
-        `kicked`.
+        Without the block hook the stop goes through Unicorn's own request, which a start at the same moment can lose:
+        call again while `kicked`.
         """
         self.words[b.KICK >> 3] = 1
         self.words[b.DEADLINE >> 3] = 0
@@ -326,7 +329,7 @@ class PCpu:
         return bool(self.words[b.KICK >> 3])
 
     def request_interrupt(self, level: bool) -> None:
-        """Set the level of the interrupt request; the guest is left when it can take it, the block that runs now included."""
+        """Set the level of the interrupt request; the guest is left as soon as it can take it."""
         words = self.words
         words[b.INTR >> 3] = int(level)
         if level and self._block_hook is not None:

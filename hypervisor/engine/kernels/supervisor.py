@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from hypervisor.engine import block as b_
 from hypervisor.engine import layout as l_
-from hypervisor.engine.jit import kernel, ld8, ld16, ld32, ld64, st8, st16, st32, st64
+from hypervisor.engine.jit import kernel, ld8, ld16, ld32, ld64, s64, st8, st16, st32, st64
 from hypervisor.engine.kernels.access import host_address, page_word, written
 from hypervisor.engine.kernels.far import walk
 
@@ -94,7 +94,7 @@ def read_bytes(b, va, size):  # type: ignore[no-untyped-def]
             return 0
         where = host_address(b, gpa)
         value |= (ld8(where) if where else 0xFF) << (8 * i)
-    return value
+    return s64(value)
 
 
 @kernel
