@@ -164,6 +164,6 @@ def _symbols() -> dict[str, int]:
 if __name__ == "__main__":
     scale = int(sys.argv[1])
     walks(40 * scale)
-    events(25 * scale)
+    events(100 * scale)
     decodes(100 * scale)
     guest_program()

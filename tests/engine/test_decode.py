@@ -100,6 +100,7 @@ def set_mode(guest: Machine, mode: int, rng: random.Random) -> None:
     registers.set_segment("cs", Segment(0, base, 0xFFFFFFFF, attributes))
     registers.set("cr0", 0x10 if mode == 16 else 0x11)  # no paging, also not in long mode: the walk does not mind
     registers.set("efer", EFER_LMA if mode == 64 else 0)
+    registers.set("cr4", 0)
     registers.set("rip", rng.randrange(0x1000, 0xFF00))
     guest.pcpu.sync()
 
