@@ -69,17 +69,17 @@ def _skip(pcpu: PCpu, vcpu: Vcpu, exit: Exit) -> int:
     """On to the next instruction, unless the handler went elsewhere itself."""
     if vcpu.registers.rip != exit.rip:
         return 0
-    return pcpu.complete(exit.length)
+    return pcpu.defer_completion(exit.length)
 
 
 def _cpuid(pcpu: PCpu, vcpu: Vcpu, exit: Exit) -> int:
     vcpu.registers.answer_cpuid(exit.eax or 0, exit.ebx or 0, exit.ecx or 0, exit.edx or 0)
-    return pcpu.complete(exit.length)
+    return pcpu.defer_completion(exit.length)
 
 
 def _edx_eax(pcpu: PCpu, vcpu: Vcpu, exit: Exit) -> int:
     vcpu.registers.answer_edx_eax(exit.value or 0)
-    return pcpu.complete(exit.length)
+    return pcpu.defer_completion(exit.length)
 
 
 def _rdtscp(pcpu: PCpu, vcpu: Vcpu, exit: Exit) -> int:
@@ -89,7 +89,7 @@ def _rdtscp(pcpu: PCpu, vcpu: Vcpu, exit: Exit) -> int:
 
 def _register_read(pcpu: PCpu, vcpu: Vcpu, exit: Exit) -> int:
     set_operand(vcpu, pcpu.words[b.D_RM >> 3], exit.value or 0, 8 if vcpu.mode == 64 else 4)
-    return pcpu.complete(exit.length)
+    return pcpu.defer_completion(exit.length)
 
 
 def _smsw(pcpu: PCpu, vcpu: Vcpu, exit: Exit) -> int:
@@ -98,13 +98,13 @@ def _smsw(pcpu: PCpu, vcpu: Vcpu, exit: Exit) -> int:
         set_operand(vcpu, pcpu.words[b.D_RM >> 3], value, pcpu.words[b.D_SIZE >> 3])
     else:
         vcpu.write(pcpu.words[b.D_EA >> 3] & _MASK64, (value & 0xFFFF).to_bytes(2, "little"))
-    return pcpu.complete(exit.length)
+    return pcpu.defer_completion(exit.length)
 
 
 def _random(pcpu: PCpu, vcpu: Vcpu, exit: Exit) -> int:
     set_operand(vcpu, pcpu.words[b.D_RM >> 3], exit.value or 0, exit.size)
     vcpu.set("rflags", vcpu.rflags & ~_ARITHMETIC | 1)  # CF says that the number is valid
-    return pcpu.complete(exit.length)
+    return pcpu.defer_completion(exit.length)
 
 
 def _nothing(pcpu: PCpu, vcpu: Vcpu, exit: Exit) -> int:

@@ -32,8 +32,8 @@ class Exit:
     """Why the guest left, and what it wants.
 
     Common fields: ``kind``, ``rip`` (of the instruction), ``length`` and ``instruction`` (its bytes). The others depend
-    on the kind, see docs/traps.md; a field that the kind does not have is None. The record is reused: copy what you
-    want to keep.
+    on the kind, see docs/traps.md; a field that the kind does not have is None. A vCPU has one record for each kind,
+    which is reused: copy what you want to keep.
     """
 
     __slots__ = (
@@ -61,9 +61,9 @@ class Exit:
         "write",
     )  # fmt: skip
 
-    def __init__(self, vcpu: Any) -> None:
+    def __init__(self, vcpu: Any, kind: ExitKind = ExitKind.NONE) -> None:
         self._vcpu = vcpu
-        self.begin(ExitKind.NONE, 0, 0)
+        self.begin(kind, 0, 0)
 
     def begin(self, kind: ExitKind, rip: int, length: int) -> Exit:
         """Start a new exit: every other field is None."""

@@ -28,8 +28,10 @@ class CoreHost:
         """``memory`` in bytes or as text; ``cpus`` is the number of pCPUs. Raises `ConfigError`, `EngineError`."""
         if not isinstance(cpus, int) or not 1 <= cpus <= MAX_PCPUS:
             raise ConfigError(f"cpus={cpus!r}: a host has 1 to {MAX_PCPUS} physical CPUs.")
+        from hypervisor.engine import selftest
         from hypervisor.engine.pcpu import PCpu
 
+        selftest.quick()
         self.memory = HostMemory(parse_size(memory))
         self.pcpus: list[PCpu] = [PCpu(self.memory.map, self.memory.ones_page, n) for n in range(cpus)]
         self._free = list(self.pcpus)

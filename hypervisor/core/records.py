@@ -36,10 +36,16 @@ def _operand(vcpu: Vcpu, pcpu: PCpu, size: int) -> int:
 def _cpuid(exit: Exit, vcpu: Vcpu, pcpu: PCpu) -> None:
     get = vcpu.registers.get
     exit.leaf, exit.subleaf = get("rax") & _MASK32, get("rcx") & _MASK32
+    exit.eax = exit.ebx = exit.ecx = exit.edx = None
 
 
 def _rdmsr(exit: Exit, vcpu: Vcpu, pcpu: PCpu) -> None:
     exit.msr = pcpu.words[_INFO]
+    exit.value = None
+
+
+def _no_value(exit: Exit, vcpu: Vcpu, pcpu: PCpu) -> None:
+    exit.value = None
 
 
 def _wrmsr(exit: Exit, vcpu: Vcpu, pcpu: PCpu) -> None:
@@ -50,6 +56,7 @@ def _wrmsr(exit: Exit, vcpu: Vcpu, pcpu: PCpu) -> None:
 
 def _number(exit: Exit, vcpu: Vcpu, pcpu: PCpu) -> None:
     exit.number = pcpu.words[_INFO]
+    exit.value = None
 
 
 def _register_write(exit: Exit, vcpu: Vcpu, pcpu: PCpu) -> None:
@@ -106,29 +113,31 @@ def _str(exit: Exit, vcpu: Vcpu, pcpu: PCpu) -> None:
 
 def _rdpmc(exit: Exit, vcpu: Vcpu, pcpu: PCpu) -> None:
     exit.number = vcpu.registers.get("rcx") & _MASK32
+    exit.value = None
 
 
 def _random(exit: Exit, vcpu: Vcpu, pcpu: PCpu) -> None:
     exit.size = pcpu.words[_SIZE]
+    exit.value = None
 
 
 _BY_KIND: dict[K, _Fill] = {
-    K.CPUID: _cpuid, K.RDMSR: _rdmsr, K.WRMSR: _wrmsr, K.CR_READ: _number, K.DR_READ: _number,
-    K.CR_WRITE: _register_write, K.DR_WRITE: _register_write, K.EXCEPTION: _exception, K.HYPERCALL: _hypercall,
-    K.INT_N: _int_n, K.SVM: _svm, K.INVLPG: _invlpg, K.EXECUTE: _execute, K.MEMORY: _fetch, K.LMSW: _selector,
-    K.LLDT: _selector, K.LTR: _selector, K.SLDT: _sldt, K.STR: _str, K.RDPMC: _rdpmc, K.RDRAND: _random,
-    K.RDSEED: _random,
+    K.RDTSC: _no_value, K.RDTSCP: _no_value, K.SMSW: _no_value, K.CPUID: _cpuid, K.RDMSR: _rdmsr, K.WRMSR: _wrmsr,
+    K.CR_READ: _number, K.DR_READ: _number, K.CR_WRITE: _register_write, K.DR_WRITE: _register_write,
+    K.EXCEPTION: _exception, K.HYPERCALL: _hypercall, K.INT_N: _int_n, K.SVM: _svm, K.INVLPG: _invlpg,
+    K.EXECUTE: _execute, K.MEMORY: _fetch, K.LMSW: _selector, K.LLDT: _selector, K.LTR: _selector, K.SLDT: _sldt,
+    K.STR: _str, K.RDPMC: _rdpmc, K.RDRAND: _random, K.RDSEED: _random,
 }  # fmt: skip
 _FILL: list[_Fill | None] = [None] * 128
-_KINDS: list[K] = [K.NONE] * 128
 for _kind in K:
-    _KINDS[_kind] = _kind
     _FILL[_kind] = _BY_KIND.get(_kind)
 
 
 def fill(vcpu: Vcpu, pcpu: PCpu, kind: int) -> Exit:
-    """The vCPU's exit record for an exit of this kind."""
-    exit = vcpu.exit.begin(_KINDS[kind], vcpu.registers.rip, pcpu.words[_LENGTH])
+    """The vCPU's record for exits of this kind, with the fields of this one; results are None."""
+    exit = vcpu.exit = vcpu.exits[kind]
+    exit.rip = vcpu.registers.rip
+    exit.length = pcpu.words[_LENGTH]
     function = _FILL[kind]
     if function is not None:
         function(exit, vcpu, pcpu)

@@ -187,6 +187,7 @@ class Runner:
                 self.serve(pcpu, kind)
                 if kind >= FIRST_ENGINE or self._verdict is not None or self.vcpu.halted or self._reset or ask:
                     break
+            self.serve(pcpu, pcpu.complete_deferred())
             if vm.host.contended and (not virtual or words[_NOW] >= horizon):
                 return
 
@@ -236,7 +237,7 @@ class Runner:
             return
         vector = controller.acknowledge()
         pcpu.words[(b.COUNTS >> 3) + K.INTERRUPT] += 1
-        exit = self.vcpu.exit.begin(K.INTERRUPT, self.vcpu.rip, 0)
+        exit = self.vcpu.exit = self.vcpu.exits[K.INTERRUPT].begin(K.INTERRUPT, self.vcpu.rip, 0)
         exit.vector = vector
         verdict = self.vm.traps.decide(self.vcpu, exit)
         if isinstance(verdict, Stop):
@@ -353,6 +354,7 @@ class Runner:
                         vm.clock.timers.run_due(vm.clock.now_ns)
                         pcpu.words[_NEXT] = _FOREVER
                         self.serve(pcpu, pcpu.step())
+                        self.serve(pcpu, pcpu.complete_deferred())
                         done += 1
                 vm.collect(pcpu)
         finally:

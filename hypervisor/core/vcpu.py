@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from hypervisor.arch.exits import ExitKind
 from hypervisor.core._registers import Registers
 from hypervisor.core.exits import Exit
 from hypervisor.core.msrs import MsrBank
@@ -90,7 +91,10 @@ class Vcpu(Registers):
         self.state = state
         self.registers: State = state.registers
         self.msr = MsrBank(self)
-        self.exit = Exit(self)
+        self.exits = [Exit(self) for _ in range(128)]
+        for kind in ExitKind:
+            self.exits[kind].begin(kind, 0, 0)
+        self.exit = self.exits[0]
         self.halted = False
 
     # --- registers ----------------------------------------------------------------------------------------------------

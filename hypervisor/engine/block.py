@@ -61,6 +61,7 @@ NEXT = _word("next")  # the deadline that DEADLINE returns to
 BLOCK_END = _word("block_end")  # linear end of the block that was counted last
 COUNTING = _word("counting")  # 1: the block hook is there, and NOW follows the guest
 KICK = _word("kick")  # another thread wants the pCPU: the only word written from outside
+COMPLETE = _word("complete")  # length of an instruction that Python carried out: go past it before running on
 STEP = _word("step")  # 0 free running, 1 armed, 2 one block has started
 SKIP = _word("skip")  # linear address whose execute trap has just been served
 

@@ -6,7 +6,7 @@ from hypervisor.arch.exits import ExitKind as K
 from hypervisor.engine import block as b_
 from hypervisor.engine import layout as l_
 from hypervisor.engine.jit import call5, kernel, ld32, ld64, st32, st64
-from hypervisor.engine.kernels.exits import raise_exception, settle, stop
+from hypervisor.engine.kernels.exits import complete, raise_exception, settle, stop
 
 _ENV, _CPU, _UC, _EIP, _CR2 = b_.ENV, b_.CPU, b_.UC, l_.EIP, l_.CR + 16
 _X_KIND, _X_INFO = b_.X_KIND, b_.X_INFO
@@ -16,6 +16,7 @@ _NOW, _DEADLINE, _NEXT, _BLOCK_END, _KICK, _STEP, _SKIP = (
 )  # fmt: skip
 _INTR, _ARMED, _F_EMU_START, _C_STOPS = b_.INTR, b_.ARMED, b_.F_EMU_START, b_.C_STOPS
 _REQUEST, _INVALID_ADDR = l_.CPU_INTERRUPT_REQUEST, l_.UC_INVALID_ADDR
+_COMPLETE = b_.COMPLETE
 _DEADLINE_KIND, _STEPPED, _FAILED, _EXECUTE, _MEMORY = (
     int(K.DEADLINE), int(K.STEPPED), int(K.FAILED), int(K.EXECUTE), int(K.MEMORY),
 )  # fmt: skip
@@ -75,6 +76,12 @@ def run(b):  # type: ignore[no-untyped-def]
     """Run the guest until there is something to tell Python; the exit's kind."""
     env, cpu, uc = ld64(b + _ENV), ld64(b + _CPU), ld64(b + _UC)
     st64(b + _X_KIND, 0)
+    length = ld64(b + _COMPLETE)
+    if length:
+        st64(b + _COMPLETE, 0)
+        complete(b, length, 0)
+        if ld64(b + _X_KIND):
+            return ld64(b + _X_KIND)
     while True:
         if ld64(b + _KICK) or ld64(b + _NOW) >= ld64(b + _NEXT):
             return _DEADLINE_KIND
