@@ -133,6 +133,20 @@ def native_step(pcpu: PCpu, vcpu: Vcpu, exit: Exit) -> int:
     return 0 if further == K.STEPPED else further
 
 
+def _iret(pcpu: PCpu, vcpu: Vcpu, exit: Exit) -> int:
+    """IRET ends the handling of an NMI; it stays trapped only if a handler listens."""
+    bit = INTERCEPT_BIT[K.IRET]
+    pcpu.intercept(bit, False)
+    try:
+        further = pcpu.step()
+    finally:
+        vcpu.registers.nmi_blocked = False
+        pcpu.intercept(bit, bool(vcpu.vm.tables.intercepts >> bit & 1))
+    if vcpu.vm.nmi_pending:
+        pcpu.kick()
+    return 0 if further == K.STEPPED else further
+
+
 def _exception(pcpu: PCpu, vcpu: Vcpu, exit: Exit) -> int:
     return pcpu.event(exit.vector, exit.error or 0, EXCEPTION, vcpu.rip)
 
@@ -215,9 +229,10 @@ _PASSED = _by_kind(
     _unserved,
     {
         native_step: (
-            K.LGDT, K.LIDT, K.LLDT, K.LTR, K.SGDT, K.SIDT, K.SLDT, K.STR, K.PUSHF, K.POPF, K.IRET, K.PAUSE, K.INVD,
+            K.LGDT, K.LIDT, K.LLDT, K.LTR, K.SGDT, K.SIDT, K.SLDT, K.STR, K.PUSHF, K.POPF, K.PAUSE, K.INVD,
             K.WBINVD,
         ),
+        _iret: (K.IRET,),
         _exception: (K.EXCEPTION,),
         _interrupt: (K.INTERRUPT,),
         _execute: (K.EXECUTE,),

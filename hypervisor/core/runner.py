@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
-from hypervisor.arch.exits import FIRST_ENGINE
+from hypervisor.arch.exits import FIRST_ENGINE, INTERCEPT_BIT
 from hypervisor.arch.exits import ExitKind as K
 from hypervisor.core import completion
 from hypervisor.core.access import InPlace
@@ -35,6 +35,7 @@ SLICE_NS = 20_000_000
 _FOREVER = 1 << 62
 _NOW, _NEXT, _DEADLINE, _KICK = b.NOW >> 3, b.NEXT >> 3, b.DEADLINE >> 3, b.KICK >> 3
 _IF = 1 << 9
+NMI = 2
 _MEMORY = int(K.MEMORY)
 
 
@@ -169,6 +170,9 @@ class Runner:
             if self._reset:
                 self._reset = False
                 vm.reset()
+            if vm.nmi_pending and not self.vcpu.registers.nmi_blocked:
+                self._take_nmi(pcpu)
+                continue
             if self.vcpu.halted and not self._wake(pcpu, end_at, limit):
                 continue
             horizon = _FOREVER
@@ -245,6 +249,14 @@ class Runner:
             return
         self.vm.traps.decided(self.vcpu, exit)
         self.serve(pcpu, completion.finish(pcpu, self.vcpu, exit, verdict))
+
+    def _take_nmi(self, pcpu: PCpu) -> None:
+        """Deliver an NMI; further ones wait until IRET, which is trapped for that (APM volume 2, 8.2.3)."""
+        self.vm.nmi_pending = False
+        self.vcpu.halted = False
+        self.vcpu.registers.nmi_blocked = True
+        pcpu.intercept(INTERCEPT_BIT[K.IRET], True)
+        self.serve(pcpu, completion.deliver(pcpu, self.vcpu, NMI, None))
 
     def _shutdown(self, pcpu: PCpu) -> None:
         words = pcpu.words

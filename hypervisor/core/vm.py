@@ -104,6 +104,7 @@ class VM:
         self.on_reset: list[Callable[[], None]] = []
         self._now = 0
         self._intr = 0
+        self.nmi_pending = False
         self._pcpu: PCpu | None = None
         self.horizon = 1 << 62
         self.closed = False
@@ -208,6 +209,13 @@ class VM:
         pcpu = self._pcpu
         if pcpu is not None:
             pcpu.request_interrupt(level)
+
+    def nmi(self) -> None:
+        """Pulse the NMI line: the vCPU takes it at its next block, or after the IRET of the NMI that it handles."""
+        self.nmi_pending = True
+        pcpu = self._pcpu
+        if pcpu is not None:
+            pcpu.kick()
 
     @property
     def intr_level(self) -> bool:

@@ -425,6 +425,9 @@ class PCpu:
 
     def decode(self) -> int:
         """Decode the instruction at RIP into the D words; its length, 0 if unknown."""
+        vcpu = self._loaded
+        if vcpu is not None and vcpu.registers.dirty:
+            self.sync()
         return int(self._call["decode"](self._b))
 
     def clock(self) -> int:

@@ -31,7 +31,7 @@ def test_tests_0_to_9_find_no_errors(debian_file: Callable[[str, str], Path], bu
         # The line with the error count comes behind the line that ended the run.
         if result.reason is hv.Reason.UNTIL:
             seen = len(vm.console.text)
-            result = vm.run(until=lambda vm: "Errors:" in vm.console.text[seen:], timeout=60)
+            result = vm.run(until=lambda: "Errors:" in vm.console.text[seen:], timeout=60)
         screen = Screen().feed(vm.console.text)
     assert result.reason is hv.Reason.UNTIL, f"{result.message}\n{screen.text}"
     assert "Memtest86+ v6.10" in screen.lines[0]
