@@ -41,9 +41,9 @@ def _boot(options: RunOptions, *, interactive: bool) -> Guest:
 
 
 def _run_booted(vm: Guest, options: RunOptions, terminal: Terminal | None, stats_file: TextIO | None) -> int:
-    if terminal:
-        say(HELP)
     with Session(vm, stdin=_input(terminal), stdout=1, terminal=terminal) as session:
+        if terminal:
+            say(HELP)  # the terminal is the guest's from here on
         result = vm.run(timeout=options.timeout, virtual_timeout=options.virtual_timeout)
     status = exit_status(result, halt_ok=options.halt_ok)
     if result.reason.value == "stopped":
@@ -70,7 +70,9 @@ def place(vm: Guest) -> str:
     """Where the guest stands, with the symbol if one is known."""
     rip = vm.vcpu.rip
     symbol = vm.symbols.lookup(rip)
-    return f"RIP {rip:#x}" + (f" ({symbol[0]}+{symbol[1]:#x})" if symbol else "")
+    if symbol is None:
+        return f"RIP {rip:#x}"
+    return f"RIP {rip:#x} ({symbol[0]}+{symbol[1]:#x})" if symbol[1] else f"RIP {rip:#x} ({symbol[0]})"
 
 
 def say(text: str) -> None:

@@ -17,6 +17,7 @@ from hypervisor.cli.terminal import EscapeFilter, Terminal
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 INPUT_BACKLOG = 32 * 1024  # bytes waiting for the guest before we stop reading: a pipe may be endless
+LOOK_AGAIN_S = 0.02
 END = 0  # written to the wake-up pipe to end the thread; no signal has this number
 
 
@@ -32,6 +33,7 @@ class Session:
         self._stdout = stdout
         self._terminal = terminal
         self._escape = EscapeFilter() if terminal else None
+        self._stop = ""
         self._handlers: dict[int, object] = {}
         self._thread = threading.Thread(target=self._watch, name="console-input", daemon=True)
 
@@ -83,7 +85,9 @@ class Session:
         while True:
             full = self._vm.console.pending >= INPUT_BACKLOG
             wanted = [self._wake_read] if stdin is None or full else [self._wake_read, stdin]
-            ready = select.select(wanted, [], [], 0.02 if full else None)[0]
+            ready = select.select(wanted, [], [], LOOK_AGAIN_S if full or self._stop else None)[0]
+            if self._stop:
+                self._vm.request_stop(self._stop)  # again: the guest may not have been running yet
             if self._wake_read in ready and not self._take_signals(os.read(self._wake_read, 64)):
                 return
             if stdin is not None and stdin in ready and not self._take_input(stdin):
@@ -103,8 +107,13 @@ class Session:
                     self._terminal.restore()
                 os._exit(128 + number)
             self.received = number
-            self._vm.request_stop(f"{signal.Signals(number).name} was received")
+            self._end(f"{signal.Signals(number).name} was received")
         return True
+
+    def _end(self, why: str) -> None:
+        """End the run, from the watching thread."""
+        self._stop = self._stop or why
+        self._vm.request_stop(self._stop)
 
     def _take_input(self, stdin: int) -> bool:
         """Pass on what there is to read; False when no more will come."""
@@ -117,8 +126,7 @@ class Session:
         if self._escape:
             data, ended = self._escape.feed(data)
             if ended:
-                self._vm.request_stop("ended by the user with Ctrl-A x")
-                return False
+                self._end("ended by the user with Ctrl-A x")
         if data:
             self._vm.console.send(data)
         return True

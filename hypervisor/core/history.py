@@ -32,5 +32,6 @@ def last_exits(vm: VM, count: int = 32) -> list[str]:
                 name += f", error {info >> 8 & 0xFFFF:#x}"
         else:
             name += f" {info & _MASK64:#x}"
-        lines.append(f"{now:>14} ns  {name} at {vm.symbols.describe(rip & _MASK64)}")
+        symbol = vm.symbols.describe(rip & _MASK64)
+        lines.append(f"{now:>14} ns  {name} at {rip & _MASK64:#x}{f' ({symbol})' if symbol else ''}")
     return lines

@@ -45,7 +45,7 @@ class Fault(NamedTuple):
     """One event of the chain that led to a crash."""
 
     vector: int
-    error: int
+    error: int | None
     address: int | None
     rip: int
 

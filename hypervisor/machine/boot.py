@@ -65,6 +65,7 @@ class Host(CoreHost):
             traps.install(vm)
             install_cpuid(vm)
             if image is not None:
+                vm.symbols.add(_shipped_symbols(image))
                 spec = loaders.BootSpec(
                     name=label,
                     memory_size=vm.memory.size,
@@ -124,6 +125,15 @@ def read_image(image: str | os.PathLike[str] | bytes) -> tuple[bytes, str]:
         ) from error
     except OSError as error:
         raise ImageError(f"{image} cannot be read: {error.strerror or error}.") from error
+
+
+def _shipped_symbols(image: str | os.PathLike[str] | bytes) -> dict[str, int]:
+    """The symbols of a shipped guest: its image is flat, and cannot carry them."""
+    if not isinstance(image, str) or Path(image).exists():
+        return {}
+    from hypervisor import guests
+
+    return guests.shipped(image).symbols
 
 
 def _module(module: Any) -> tuple[str, str, bytes]:

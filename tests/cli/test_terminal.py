@@ -1,21 +1,15 @@
 from __future__ import annotations
 
-import os
-import pty
 import signal
-import subprocess
-import sys
-import termios
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from hypervisor.cli.terminal import HELP, EscapeFilter
+from tests.cli.session import Session
 
 FAKE_MAIN = str(Path(__file__).with_name("fake_main.py"))
-LFLAG = 3
 
 
 @pytest.mark.parametrize(
@@ -37,59 +31,11 @@ def test_escape_filter(typed: list[bytes], passed: bytes, ended: bool) -> None:
     assert any(end for _, end in pieces) is ended
 
 
-class Session:
-    """The command on a terminal of its own, whose other side is ours."""
-
-    def __init__(self, *arguments: str) -> None:
-        self.ours, self.theirs = pty.openpty()
-        self.settings = termios.tcgetattr(self.theirs)
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", _TAKE_TERMINAL, FAKE_MAIN, *arguments],
-            stdin=self.theirs,
-            stdout=self.theirs,
-            stderr=self.theirs,
-            start_new_session=True,
-        )
-        self.seen = b""
-
-    def read_until(self, text: bytes) -> None:
-        while text not in self.seen:
-            self.seen += os.read(self.ours, 4096)
-
-    def write(self, data: bytes) -> None:
-        os.write(self.ours, data)
-
-    def wait_restored(self) -> None:
-        deadline = time.monotonic() + 10
-        while termios.tcgetattr(self.theirs) != self.settings and time.monotonic() < deadline:
-            time.sleep(0.01)
-        assert termios.tcgetattr(self.theirs) == self.settings
-
-
-# Makes the inherited terminal the controlling one, as a login does, then becomes the command.
-_TAKE_TERMINAL = """
-import fcntl, os, sys, termios
-fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
-"""
-
-
-@pytest.fixture
-def sessions() -> Iterator[list[Session]]:
-    started: list[Session] = []
-    yield started
-    for session in started:
-        session.process.kill()
-        session.process.wait()
-        os.close(session.ours)
-        os.close(session.theirs)
-
-
 def start(sessions: list[Session], script: str) -> Session:
-    session = Session(script)
+    session = Session(FAKE_MAIN, script)
     sessions.append(session)
     session.read_until(b"ready")
-    assert not termios.tcgetattr(session.theirs)[LFLAG] & (termios.ICANON | termios.ECHO | termios.ISIG)
+    assert session.is_raw()
     return session
 
 

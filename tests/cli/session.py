@@ -1,0 +1,59 @@
+"""Programs that sit on a terminal, as a person's shell starts them."""
+
+from __future__ import annotations
+
+import os
+import pty
+import select
+import subprocess
+import sys
+import termios
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+PATIENCE_S = 60  # the first run may compile the engine's kernels
+LFLAG = 3
+
+
+class Session:
+    """A Python program on a terminal of its own, whose other side is ours; ``arguments`` are the interpreter's."""
+
+    def __init__(self, *arguments: str) -> None:
+        self.ours, self.theirs = pty.openpty()
+        self.settings = termios.tcgetattr(self.theirs)
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", _TAKE_TERMINAL, *arguments],
+            stdin=self.theirs,
+            stdout=self.theirs,
+            stderr=self.theirs,
+            start_new_session=True,
+            cwd=ROOT,
+        )
+        self.seen = b""
+
+    def read_until(self, text: bytes) -> None:
+        deadline = time.monotonic() + PATIENCE_S
+        while text not in self.seen:
+            assert select.select([self.ours], [], [], max(0, deadline - time.monotonic()))[0], self.seen
+            self.seen += os.read(self.ours, 4096)
+
+    def is_raw(self) -> bool:
+        return not termios.tcgetattr(self.theirs)[LFLAG] & (termios.ICANON | termios.ECHO | termios.ISIG)
+
+    def write(self, data: bytes) -> None:
+        os.write(self.ours, data)
+
+    def wait_restored(self) -> None:
+        deadline = time.monotonic() + 10
+        while termios.tcgetattr(self.theirs) != self.settings and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert termios.tcgetattr(self.theirs) == self.settings
+
+
+# Makes the inherited terminal the controlling one, as a login does, then becomes the command.
+_TAKE_TERMINAL = """
+import fcntl, os, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+"""
