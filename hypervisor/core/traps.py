@@ -378,7 +378,9 @@ class TrapRegistry:
                 _observe(handler, vcpu, exit)
         for matches, handler in table.decide:
             if matches(exit):
-                verdict: Any = handler.function(vcpu, exit)
+                verdict = handler.function(vcpu, exit)
+                if not isinstance(verdict, Verdict):
+                    raise _no_verdict(handler, verdict)
                 if verdict is HANDLED:
                     if table.stored:
                         break  # the handler chose the value; the built-in one checks and stores it
@@ -387,8 +389,6 @@ class TrapRegistry:
                             self._fill_in(table, vcpu, exit)
                             break
                     return HANDLED
-                if not isinstance(verdict, Verdict):
-                    raise _no_verdict(handler, verdict)
                 if verdict is not PASS:
                     return verdict
         for matches, handler in table.builtin:
