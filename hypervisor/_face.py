@@ -16,7 +16,14 @@ def _report(vm: VM, chain: Any, exits: Any) -> str:
     return report(vm, chain, exits)
 
 
+def _instruction_at(vcpu: Any, address: int) -> bytes:
+    from hypervisor.debug import disasm
+
+    return disasm.at(vcpu, address, 1)[0].data
+
+
 VM.reporter = staticmethod(_report)
+VM.instruction_at = staticmethod(_instruction_at)
 
 CODE, STACK, DATA = 0x10000, 0x90000, 0x80000
 """Where `run_asm` puts code, where its stack begins, and a page that a test may use."""

@@ -89,7 +89,7 @@ INTERCEPT_BIT: dict[ExitKind, int] = {
     ExitKind.CPUID: 18,
     ExitKind.IRET: 20,
     ExitKind.INT_N: 21,
-    ExitKind.INVD: 22,
+    ExitKind.INVD: 41,  # the engine reports it as WBINVD; the decoder tells them apart
     ExitKind.PAUSE: 23,
     ExitKind.HLT: 24,
     ExitKind.INVLPG: 25,

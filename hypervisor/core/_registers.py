@@ -106,3 +106,19 @@ class Registers:
     tr: Segment
     gdtr: Table
     idtr: Table
+    xmm0: int
+    xmm1: int
+    xmm2: int
+    xmm3: int
+    xmm4: int
+    xmm5: int
+    xmm6: int
+    xmm7: int
+    xmm8: int
+    xmm9: int
+    xmm10: int
+    xmm11: int
+    xmm12: int
+    xmm13: int
+    xmm14: int
+    xmm15: int

@@ -1,4 +1,4 @@
-"""Ports and device memory: what happens in the middle of an instruction.
+"""Ports, device memory and watched memory: what happens in the middle of an instruction.
 
 The engine calls in place, with the instruction half done. A device or a handler answers and the instruction completes
 natively; a verdict that does not let it complete makes the engine leave the guest before the instruction, and
@@ -7,15 +7,17 @@ natively; a verdict that does not let it complete makes the engine leave the gue
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from hypervisor.arch.exits import ExitKind as K
-from hypervisor.core import completion
+from hypervisor.core import breakpoints, completion
 from hypervisor.core.exits import Exit
 from hypervisor.core.result import Reason
-from hypervisor.core.verdicts import HANDLED, PASS, Inject, Stop, Verdict
+from hypervisor.core.routing import Routing
+from hypervisor.core.verdicts import HANDLED, PASS, Stop, Verdict
 from hypervisor.engine import block as b
-from hypervisor.errors import ConfigError
+from hypervisor.errors import TrapError
 
 if TYPE_CHECKING:
     from hypervisor.core.runner import Runner
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
 
 _INFO = b.X_INFO >> 3
 _OUT_OPCODES = (0xE6, 0xE7, 0xEE, 0xEF)
+_READS = frozenset((K.PORT_IN, K.MMIO_READ))
+_HALF_DONE = "a port or memory access is in the middle of its instruction"
+_GPA_MASK = (1 << 40) - 1
 
 
 class InPlace:
@@ -33,10 +38,11 @@ class InPlace:
         self._vm = runner.vm
         self._vcpu = runner.vcpu
         self._exit = Exit(runner.vcpu)
+        self._routing = Routing(runner.vm)
+        self._heard = {kind for kind, table in runner.vm.traps.seal().items() if table.heard}
         self._verdict: Verdict | None = None
-        self._complete_out = False
-        tables = runner.vm.traps.seal()
-        self._heard = {kind for kind, table in tables.items() if table.heard}
+        self._after: Callable[[PCpu], int] | None = None
+        self._stepping = False
 
     def __call__(self, kind: int) -> int:
         """Serve an access; 0 to let the instruction complete, 1 to have the guest left."""
@@ -46,176 +52,131 @@ class InPlace:
         words = pcpu.words
         address, size = words[_INFO], words[_INFO + 1]
         try:
-            if kind in self._heard:
-                return self._decide(pcpu, K(kind), address, size)
-            if kind == K.PORT_OUT:
-                self._port_write(address, size, words[_INFO + 2] & 0xFFFFFFFF)
-                return self._left_after_out()
-            if kind == K.PORT_IN:
-                words[_INFO + 3] = self._port_read(address, size)
-            elif kind == K.MMIO_READ:
-                return self._memory(pcpu, kind, address, size)
-            else:
-                return self._memory(pcpu, kind, address, size)
+            if kind == K.PORT_IN or kind == K.PORT_OUT:
+                if kind in self._heard:
+                    return self._port(pcpu, K(kind), address, size)
+                if kind == K.PORT_OUT:
+                    self._routing.port_write(address, size, words[_INFO + 2] & 0xFFFFFFFF)
+                    return self._left_after_out()
+                words[_INFO + 3] = self._routing.port_read(address, size)
+                return 0
+            return self._memory(pcpu, K(kind), address & _GPA_MASK, size)
         except BaseException as error:  # must not cross the engine's frames; it ends this VM
             self._runner.fail(error)
             return 1
-        return 0
 
-    # --- devices ------------------------------------------------------------------------------------------------------
+    # --- ports and memory ---------------------------------------------------------------------------------------------
 
-    def _port_read(self, port: int, size: int) -> int:
-        mapping = self._vm.ports.find(port)
-        if mapping is not None:
-            if port + size <= mapping.end:
-                return mapping.device.read(port - mapping.base, size)
-        elif size == 1:
-            return self._unclaimed("port_in", port, size)
-        if size == 1:
-            return 0xFF
-        if mapping is None and all(self._vm.ports.find(port + n) is None for n in range(size)):
-            return self._unclaimed("port_in", port, size)
-        return sum(self._port_read(port + n & 0xFFFF, 1) << 8 * n for n in range(size))
+    def _port(self, pcpu: PCpu, kind: K, port: int, size: int) -> int:
+        exit = self._begin(pcpu, kind, size)
+        exit.port = port
+        read, write = self._routing.port_read, self._routing.port_write
+        left = self._decide(pcpu, exit, lambda: read(port, size), lambda value: write(port, size, value))
+        return left or (self._left_after_out() if kind is K.PORT_OUT else 0)
 
-    def _port_write(self, port: int, size: int, value: int) -> None:
-        mapping = self._vm.ports.find(port)
-        if mapping is not None and port + size <= mapping.end:
-            mapping.device.write(port - mapping.base, size, value)
-        elif mapping is None and all(self._vm.ports.find(port + n) is None for n in range(size)):
-            self._unclaimed("port_out", port, size)
+    def _memory(self, pcpu: PCpu, kind: K, gpa: int, size: int) -> int:
+        gva = self._vm.tables.virtual_of(gpa)
+        hits = self._vm.breakpoints.hits(gva, size, "r" if kind in _READS else "w")
+        if hits:
+            if not self._stepping:
+                self._after = self._step_over
+                return 1
+            self._vcpu.registers.set("dr6", self._vcpu.registers.get("dr6") | hits)
+        read, write = self._routing.memory_read, self._routing.memory_write
+        if kind in self._heard and not self._routing.is_memory(gpa):
+            exit = self._begin(pcpu, kind, size)
+        elif K.MEMORY in self._heard:
+            exit = self._begin(pcpu, kind, size)
+            exit.kind, exit.gva, exit.access = K.MEMORY, gva, "w" if exit.write else "r"
+        elif kind in _READS:
+            _answer(pcpu, read(gpa, size), size)
+            return 0
         else:
-            for n in range(size):
-                self._port_write(port + n & 0xFFFF, 1, value >> 8 * n & 0xFF)
+            write(gpa, size, pcpu.words[_INFO + 2] & (1 << 8 * size) - 1)
+            return 0
+        exit.gpa = gpa
+        return self._decide(pcpu, exit, lambda: read(gpa, size), lambda value: write(gpa, size, value))
 
-    def _unclaimed(self, what: str, address: int, size: int) -> int:
-        vm = self._vm
-        vm.unclaimed[f"{what} {address:#x}"] += 1
-        if len(vm.unclaimed) > 4096:
-            vm.unclaimed.clear()
-        vm.host_events["unclaimed"] += 1
-        if vm.strict:
-            self._runner.finish(
-                Reason.STOPPED, f"{what} at {address:#x} ({size} bytes): nothing answers there, and --strict was given"
-            )
-        return (1 << 8 * size) - 1
+    def _begin(self, pcpu: PCpu, kind: K, size: int) -> Exit:
+        exit = self._exit.begin(kind, self._vcpu.rip, 0)
+        exit.size, exit.write = size, kind not in _READS
+        if exit.write:
+            exit.value = pcpu.words[_INFO + 2] & (1 << 8 * size) - 1
+        return exit
+
+    def _decide(self, pcpu: PCpu, exit: Exit, read: Callable[[], int], write: Callable[[int], None]) -> int:
+        """Ask the handlers, then do what is left to do; 1 to have the guest left before the instruction."""
+        vcpu, traps = self._vcpu, self._vm.traps
+        vcpu.locked, vcpu.registers.flags_inside = _HALF_DONE, pcpu.flags
+        try:
+            verdict = traps.decide(vcpu, exit)
+            if self._runner.finished:
+                return 1
+            if verdict is not PASS and verdict is not HANDLED:
+                self._verdict = verdict
+                return 1
+            if exit.write:
+                if verdict is PASS or exit.kind is K.MEMORY:
+                    write(_whole(exit) & (1 << 8 * exit.size) - 1)
+            else:
+                if verdict is PASS or exit.value is None:
+                    exit.value = read()
+                _answer(pcpu, _whole(exit), exit.size)
+            traps.decided(vcpu, exit)
+        finally:
+            vcpu.locked, vcpu.registers.flags_inside = None, None
+        return 0
 
     def _left_after_out(self) -> int:
         """After an OUT that ended the run (power-off and the like): leave right after it, if it is a simple one."""
         if not self._runner.finished:
             return 0
-        self._complete_out = True
+        self._after = self._complete_out
         return 1
-
-    def _memory(self, pcpu: PCpu, kind: int, gpa: int, size: int) -> int:
-        words = pcpu.words
-        gpa &= (1 << 40) - 1
-        page = gpa >> 12
-        word = self._vm.tables.map[page] if page < self._vm.tables.pages else 0
-        if word & b.MAP_RAM:
-            if kind == K.MMIO_READ:
-                if K.MEMORY in self._heard and not self._watched(gpa, size, "r"):
-                    return 1
-                words[_INFO + 3] = _signed(int.from_bytes(self._vm.memory.read(gpa, size), "little"))
-            else:
-                if K.MEMORY in self._heard and not self._watched(gpa, size, "w"):
-                    return 1
-                self._vm.memory.write(gpa, (words[_INFO + 2] & (1 << 8 * size) - 1).to_bytes(size, "little"))
-            return 0
-        mapping = self._vm.mmio.find(gpa)
-        if mapping is None or gpa + size > mapping.end:
-            self._unclaimed("mmio_read" if kind == K.MMIO_READ else "mmio_write", gpa, size)
-            words[_INFO + 3] = -1
-        elif kind == K.MMIO_READ:
-            words[_INFO + 3] = _signed(mapping.device.read(gpa - mapping.base, size))
-        else:
-            mapping.device.write(gpa - mapping.base, size, words[_INFO + 2] & (1 << 8 * size) - 1)
-        return 0
-
-    def _watched(self, gpa: int, size: int, access: str) -> bool:
-        """Ask memory traps about an access; whether it may go on."""
-        exit = self._exit.begin(K.MEMORY, self._vcpu.rip, 0)
-        exit.gpa = exit.address = gpa
-        exit.size, exit.access = size, access
-        exit.number = self._vm.tables.virtual_of(gpa)
-        verdict = self._vm.traps.decide(self._vcpu, exit)
-        if verdict is PASS or verdict is HANDLED:
-            self._vm.traps.decided(self._vcpu, exit)
-            return True
-        self._verdict = verdict
-        return False
-
-    # --- handlers -----------------------------------------------------------------------------------------------------
-
-    def _decide(self, pcpu: PCpu, kind: K, address: int, size: int) -> int:
-        words = pcpu.words
-        reading = kind in (K.PORT_IN, K.MMIO_READ)
-        exit = self._exit.begin(kind, self._vcpu.rip, 0)
-        exit.size, exit.write = size, not reading
-        if kind in (K.PORT_IN, K.PORT_OUT):
-            exit.port = address
-        else:
-            exit.gpa = address
-        if not reading:
-            exit.value = words[_INFO + 2] & (1 << 8 * size) - 1
-        verdict = self._vm.traps.decide(self._vcpu, exit)
-        if self._runner.finished:
-            return 1
-        if verdict is PASS or verdict is HANDLED:
-            if verdict is PASS or (reading and exit.value is None):
-                if not reading:
-                    words[_INFO + 2] = _signed(exit.value & (1 << 8 * size) - 1)
-                self._device(pcpu, kind, address, size)
-                if reading:
-                    exit.value = words[_INFO + 3] & (1 << 8 * size) - 1
-            elif reading:
-                if not isinstance(exit.value, int):
-                    raise ConfigError(
-                        f"exit.value = {exit.value!r}: a handler of {kind.name.lower()} writes a whole number."
-                    )
-                words[_INFO + 3] = _signed(exit.value & (1 << 8 * size) - 1)
-            self._vm.traps.decided(self._vcpu, exit)
-            return self._left_after_out() if kind is K.PORT_OUT else 0
-        self._verdict = verdict
-        return 1
-
-    def _device(self, pcpu: PCpu, kind: K, address: int, size: int) -> None:
-        if kind is K.PORT_OUT:
-            self._port_write(address, size, pcpu.words[_INFO + 2] & 0xFFFFFFFF)
-        elif kind is K.PORT_IN:
-            pcpu.words[_INFO + 3] = self._port_read(address, size)
-        else:
-            self._memory(pcpu, kind, address, size)
 
     # --- after the guest was left -------------------------------------------------------------------------------------
 
     def finish(self, pcpu: PCpu) -> int:
-        """The guest was left in the middle of an instruction: do what the verdict says; a further exit's kind, or 0."""
-        verdict, self._verdict = self._verdict, None
-        if self._complete_out:
-            self._complete_out = False
-            length = pcpu.decode()
-            if length and pcpu.words[b.D_OPCODE >> 3] in _OUT_OPCODES:
-                return pcpu.complete(length)
-            return 0
+        """The guest was left in the middle of an instruction: do what is to be done; a further exit's kind, or 0."""
+        verdict, after = self._verdict, self._after
+        self._verdict = self._after = None
+        if after is not None:
+            return after(pcpu)
         if isinstance(verdict, Stop):
             self._runner.finish(Reason.STOPPED, verdict.reason)
-        elif isinstance(verdict, Inject):
+        elif verdict is not None:
             return completion.finish(pcpu, self._vcpu, self._exit, verdict)
         return 0
 
+    def _complete_out(self, pcpu: PCpu) -> int:
+        length = pcpu.decode()
+        return pcpu.complete(length) if length and pcpu.words[b.D_OPCODE >> 3] in _OUT_OPCODES else 0
+
+    def _step_over(self, pcpu: PCpu) -> int:
+        self._stepping = True
+        try:
+            return breakpoints.step_over(pcpu, self._vcpu)
+        finally:
+            self._stepping = False
+
     def finish_fetch(self, pcpu: PCpu, verdict: Verdict) -> int:
-        """A watched page is about to be executed, and the handlers have decided."""
+        """An instruction in a watched page is about to be fetched, and the handlers have decided."""
         if not (verdict is PASS or verdict is HANDLED):
             return completion.finish(pcpu, self._vcpu, self._vcpu.exit, verdict)
-        page = self._vcpu.exit.gpa >> 12
-        tables = self._vm.tables
-        saved = tables.map[page] & b.MAP_TRAP_EXECUTE
-        tables.map[page] &= ~b.MAP_TRAP_EXECUTE
-        further = pcpu.step()
-        tables.map[page] |= saved
+        pages = {pcpu.words[b.FAULT_ADDRESS >> 3] >> 12, self._vcpu.exit.gpa >> 12}
+        with self._vm.tables.fetching(pages):
+            pcpu.flush()
+            further = pcpu.step()
         pcpu.flush()
         return 0 if further == K.STEPPED else further
 
 
-def _signed(value: int) -> int:
-    return value - (1 << 64) if value >> 63 else value
+def _whole(exit: Exit) -> int:
+    if not isinstance(exit.value, int):
+        raise TrapError(f"exit.value = {exit.value!r}: a handler of {exit.kind.name.lower()} writes a whole number.")
+    return exit.value
+
+
+def _answer(pcpu: PCpu, value: int, size: int) -> None:
+    value &= (1 << 8 * size) - 1
+    pcpu.words[_INFO + 3] = value - (1 << 64) if value >> 63 else value

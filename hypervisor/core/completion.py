@@ -10,56 +10,68 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from hypervisor.arch.exits import INTERCEPT_BIT, ExitKind
+from hypervisor.arch.exits import INTERCEPT_BIT
 from hypervisor.arch.exits import ExitKind as K
+from hypervisor.core import breakpoints
 from hypervisor.core.exits import Exit
-from hypervisor.core.verdicts import HANDLED, PASS, Inject, Verdict
+from hypervisor.core.operands import set_register, write_word
+from hypervisor.core.verdicts import HANDLED, PASS, RETRY, Inject, Verdict
 from hypervisor.engine import block as b
-from hypervisor.engine.state import GPR
-from hypervisor.errors import InternalError
+from hypervisor.errors import InternalError, TrapError
 
 if TYPE_CHECKING:
     from hypervisor.core.vcpu import Vcpu
     from hypervisor.engine.pcpu import PCpu
 
-EXCEPTION, SOFTWARE, EXTERNAL = 0, 1, 2
-WITH_ERROR = frozenset((8, 10, 11, 12, 13, 14, 17))
-_MASK32 = 0xFFFFFFFF
-_MASK64 = (1 << 64) - 1
+EXCEPTION, EXTERNAL = 0, 2
+NMI, _UD, _PF = 2, 6, 14
+_TF, _DR6_BS = 1 << 8, 1 << 14
+_INFO = b.X_INFO >> 3
+_MASK32, _MASK64 = 0xFFFFFFFF, (1 << 64) - 1
 _ARITHMETIC = 0x8D5  # CF, PF, AF, ZF, SF, OF
-
-
-def deliver(pcpu: PCpu, vcpu: Vcpu, vector: int, error: int | None) -> int:
-    """Give the guest an exception or, from 32 on, an external interrupt; an engine exit kind if that fails, else 0."""
-    kind = EXCEPTION if vector < 32 and vector != 2 else EXTERNAL
-    return pcpu.event(vector, error or 0, kind, vcpu.rip)
-
-
-def set_operand(vcpu: Vcpu, number: int, value: int, size: int) -> None:
-    """Write a general register by encoding number with operand size 2, 4 or 8 bytes."""
-    name = GPR[number]
-    if size == 8:
-        vcpu.set(name, value)
-    elif size == 4:
-        vcpu.set(name, value & _MASK32)
-    else:
-        vcpu.set(name, vcpu.get(name) & ~0xFFFF | value & 0xFFFF)
 
 
 def finish(pcpu: PCpu, vcpu: Vcpu, exit: Exit, verdict: Verdict) -> int:
     """Carry out a verdict for an exit outside the engine's loop; the kind of a further exit that this causes, else 0.
 
-    Stops are the caller's business.
+    Ending the run for a stop is the caller's business.
     """
     if verdict is HANDLED:
         return _HANDLED[exit.kind](pcpu, vcpu, exit)
     if verdict is PASS:
         return _PASSED[exit.kind](pcpu, vcpu, exit)
+    if exit.kind is K.EXCEPTION:
+        _forget(pcpu, vcpu, exit)
     if isinstance(verdict, Inject):
-        if verdict.vector == 14 and exit.address is not None:
-            vcpu.set("cr2", exit.address)
-        return deliver(pcpu, vcpu, verdict.vector, verdict.error)
-    return 0  # RETRY: the instruction runs again from its start
+        return _inject(pcpu, vcpu, exit, verdict)
+    if verdict is RETRY and exit.kind is K.INTERRUPT:
+        raise TrapError(
+            "hv.RETRY is no answer to an interrupt, which has no instruction: hv.PASS delivers it, hv.HANDLED drops it."
+        )
+    return 0
+
+
+def deliver(pcpu: PCpu, vcpu: Vcpu, vector: int, error: int | None) -> int:
+    """Give the guest an exception, an NMI or, from 32 on, an external interrupt; a further exit's kind, or 0."""
+    kind = EXCEPTION if vector < 32 and vector != NMI else EXTERNAL
+    return pcpu.event(vector, error or 0, kind, vcpu.rip)
+
+
+def _inject(pcpu: PCpu, vcpu: Vcpu, exit: Exit, verdict: Inject) -> int:
+    if verdict.vector == _PF and exit.address is not None:
+        vcpu.set("cr2", exit.address)
+    return deliver(pcpu, vcpu, verdict.vector, verdict.error)
+
+
+def _after(vcpu: Vcpu, length: int) -> int:
+    rip = vcpu.rip + length
+    return rip & _MASK64 if vcpu.mode == 64 else rip & _MASK32
+
+
+def _forget(pcpu: PCpu, vcpu: Vcpu, exit: Exit) -> None:
+    """A page fault that is not delivered has not changed CR2."""
+    if exit.vector == _PF:
+        vcpu.set("cr2", pcpu.words[_INFO + 3] & _MASK64)
 
 
 # --- handled: the exit's fields are the result ----------------------------------------------------------------------
@@ -69,17 +81,19 @@ def _skip(pcpu: PCpu, vcpu: Vcpu, exit: Exit) -> int:
     """On to the next instruction, unless the handler went elsewhere itself."""
     if vcpu.registers.rip != exit.rip:
         return 0
+    if not exit.length:
+        raise TrapError(f"hv.HANDLED for {exit!r}: the instruction's end is not known. Set vcpu.rip in the handler.")
     return pcpu.defer_completion(exit.length)
 
 
 def _cpuid(pcpu: PCpu, vcpu: Vcpu, exit: Exit) -> int:
-    vcpu.registers.answer_cpuid(exit.eax or 0, exit.ebx or 0, exit.ecx or 0, exit.edx or 0)
-    return pcpu.defer_completion(exit.length)
+    vcpu.registers.answer_cpuid(exit.eax, exit.ebx, exit.ecx, exit.edx)
+    return _skip(pcpu, vcpu, exit)
 
 
 def _edx_eax(pcpu: PCpu, vcpu: Vcpu, exit: Exit) -> int:
-    vcpu.registers.answer_edx_eax(exit.value or 0)
-    return pcpu.defer_completion(exit.length)
+    vcpu.registers.answer_edx_eax(exit.value)
+    return _skip(pcpu, vcpu, exit)
 
 
 def _rdtscp(pcpu: PCpu, vcpu: Vcpu, exit: Exit) -> int:
@@ -88,123 +102,117 @@ def _rdtscp(pcpu: PCpu, vcpu: Vcpu, exit: Exit) -> int:
 
 
 def _register_read(pcpu: PCpu, vcpu: Vcpu, exit: Exit) -> int:
-    set_operand(vcpu, pcpu.words[b.D_RM >> 3], exit.value or 0, 8 if vcpu.mode == 64 else 4)
-    return pcpu.defer_completion(exit.length)
+    set_register(vcpu, pcpu.words[b.D_RM >> 3], exit.value, 8 if vcpu.mode == 64 else 4)
+    return _skip(pcpu, vcpu, exit)
 
 
-def _smsw(pcpu: PCpu, vcpu: Vcpu, exit: Exit) -> int:
-    value = exit.value or 0
-    if pcpu.words[b.D_MODRM >> 3] >= 0xC0:
-        set_operand(vcpu, pcpu.words[b.D_RM >> 3], value, pcpu.words[b.D_SIZE >> 3])
-    else:
-        vcpu.write(pcpu.words[b.D_EA >> 3] & _MASK64, (value & 0xFFFF).to_bytes(2, "little"))
-    return pcpu.defer_completion(exit.length)
+def _word(pcpu: PCpu, vcpu: Vcpu, exit: Exit) -> int:
+    write_word(pcpu, vcpu, exit.value)
+    return _skip(pcpu, vcpu, exit)
 
 
 def _random(pcpu: PCpu, vcpu: Vcpu, exit: Exit) -> int:
-    set_operand(vcpu, pcpu.words[b.D_RM >> 3], exit.value or 0, exit.size)
+    set_register(vcpu, pcpu.words[b.D_RM >> 3], exit.value, exit.size)
     vcpu.set("rflags", vcpu.rflags & ~_ARITHMETIC | 1)  # CF says that the number is valid
-    return pcpu.defer_completion(exit.length)
+    return _skip(pcpu, vcpu, exit)
 
 
-def _nothing(pcpu: PCpu, vcpu: Vcpu, exit: Exit) -> int:
-    """Swallowed: the guest goes on where it is."""
+def _swallowed(pcpu: PCpu, vcpu: Vcpu, exit: Exit) -> int:
+    """The guest goes on where it is: for a fault at its instruction, for INT1, INT3 and INTO after it."""
+    _forget(pcpu, vcpu, exit)
+    by_instruction = pcpu.words[_INFO + 4] != EXCEPTION and vcpu.rip == exit.rip
+    return pcpu.complete(pcpu.words[b.D_LENGTH >> 3]) if by_instruction else 0
+
+
+def _dropped(pcpu: PCpu, vcpu: Vcpu, exit: Exit) -> int:
     return 0
-
-
-def _skip_executed(pcpu: PCpu, vcpu: Vcpu, exit: Exit) -> int:
-    if exit.rip != vcpu.rip:
-        return 0
-    length = pcpu.decode()
-    return pcpu.complete(length) if length else 0
 
 
 # --- passed: nobody decided, and this is what the bare processor does -----------------------------------------------
 
 
-def native_step(pcpu: PCpu, vcpu: Vcpu, exit: Exit) -> int:
+def _native(pcpu: PCpu, vcpu: Vcpu, exit: Exit) -> int:
     """Execute the trapped instruction natively, with its intercept off for one step."""
     bit = INTERCEPT_BIT[exit.kind]
     pcpu.intercept(bit, False)
     try:
         further = pcpu.step()
     finally:
-        pcpu.intercept(bit, True)
+        pcpu.intercept(bit, bool(vcpu.vm.tables.intercepts >> bit & 1))
     return 0 if further == K.STEPPED else further
 
 
 def _iret(pcpu: PCpu, vcpu: Vcpu, exit: Exit) -> int:
-    """IRET ends the handling of an NMI; it stays trapped only if a handler listens."""
-    bit = INTERCEPT_BIT[K.IRET]
-    pcpu.intercept(bit, False)
-    try:
-        further = pcpu.step()
-    finally:
-        vcpu.registers.nmi_blocked = False
-        pcpu.intercept(bit, bool(vcpu.vm.tables.intercepts >> bit & 1))
+    """IRET ends the handling of an NMI, and loads RF."""
+    further = _native(pcpu, vcpu, exit)
+    vcpu.registers.nmi_blocked = False
     if vcpu.vm.nmi_pending:
         pcpu.kick()
-    return 0 if further == K.STEPPED else further
+    breakpoints.after_iret(pcpu, vcpu)
+    return further
 
 
 def _exception(pcpu: PCpu, vcpu: Vcpu, exit: Exit) -> int:
-    return pcpu.event(exit.vector, exit.error or 0, EXCEPTION, vcpu.rip)
+    """Deliver it with the RIP of its instruction; INT1, INT3 and INTO are delivered after theirs."""
+    source, rip = pcpu.words[_INFO + 4], vcpu.rip
+    if source != EXCEPTION:
+        rip = _after(vcpu, pcpu.words[b.D_LENGTH >> 3])
+    return pcpu.event(exit.vector, exit.error or 0, source, rip)
+
+
+def _undefined(pcpu: PCpu, vcpu: Vcpu, exit: Exit) -> int:
+    return pcpu.event(_UD, 0, EXCEPTION, vcpu.rip)
 
 
 def _interrupt(pcpu: PCpu, vcpu: Vcpu, exit: Exit) -> int:
     return pcpu.event(exit.vector, 0, EXTERNAL, vcpu.rip)
 
 
+def _software_interrupt(pcpu: PCpu, vcpu: Vcpu, exit: Exit) -> int:
+    pcpu.words[b.NOW >> 3] += exit.length
+    return pcpu.event(exit.vector, 0, pcpu.words[_INFO + 2], _after(vcpu, exit.length))
+
+
 def _execute(pcpu: PCpu, vcpu: Vcpu, exit: Exit) -> int:
-    pcpu.words[b.SKIP >> 3] = exit.address if exit.address < 1 << 63 else exit.address - (1 << 64)
-    return 0
-
-
-def _int_n(pcpu: PCpu, vcpu: Vcpu, exit: Exit) -> int:
-    rip = vcpu.rip + exit.length
-    return pcpu.event(exit.vector, 0, pcpu.words[(b.X_INFO >> 3) + 2], rip if vcpu.mode == 64 else rip & _MASK32)
+    return breakpoints.before_instruction(pcpu, vcpu, exit.address) if vcpu.rip == exit.rip else 0
 
 
 def _syscall(pcpu: PCpu, vcpu: Vcpu, exit: Exit) -> int:
-    return pcpu.enter_syscall(exit.length)
+    return pcpu.enter_syscall(exit.length) or _single_step(pcpu, vcpu)
 
 
 def _sysenter(pcpu: PCpu, vcpu: Vcpu, exit: Exit) -> int:
-    return pcpu.enter_sysenter(exit.length)
+    return pcpu.enter_sysenter(exit.length) or _single_step(pcpu, vcpu)
 
 
-def _hlt(pcpu: PCpu, vcpu: Vcpu, exit: Exit) -> int:
+def _single_step(pcpu: PCpu, vcpu: Vcpu) -> int:
+    """SYSCALL and SYSENTER look at TF after they have loaded the flags."""
+    if not vcpu.rflags & _TF:
+        return 0
+    vcpu.set("dr6", vcpu.dr6 | _DR6_BS)
+    return pcpu.exception(breakpoints.DB, 0)
+
+
+def _halt(pcpu: PCpu, vcpu: Vcpu, exit: Exit) -> int:
+    stepped = vcpu.rflags & _TF
     further = pcpu.complete(exit.length)
-    vcpu.halted = not further
+    vcpu.halted = not further and not stepped  # the single-step trap wakes it
     return further
 
 
-def _invlpg(pcpu: PCpu, vcpu: Vcpu, exit: Exit) -> int:
+def _invalidate(pcpu: PCpu, vcpu: Vcpu, exit: Exit) -> int:
     pcpu.flush()
     return pcpu.complete(exit.length)
 
 
-def _undefined(pcpu: PCpu, vcpu: Vcpu, exit: Exit) -> int:
-    return pcpu.event(6, 0, EXCEPTION, vcpu.rip)
-
-
-def _general_protection(pcpu: PCpu, vcpu: Vcpu, exit: Exit) -> int:
-    return pcpu.event(13, 0, EXCEPTION, vcpu.rip)
-
-
-def _tsc(pcpu: PCpu, vcpu: Vcpu, exit: Exit) -> int:
-    exit.value = (vcpu.vm.clock.now_ns + vcpu.registers.tsc_offset) & _MASK64
-    return _HANDLED[exit.kind](pcpu, vcpu, exit)
-
-
 def _unserved(pcpu: PCpu, vcpu: Vcpu, exit: Exit) -> int:
-    raise InternalError(f"nobody served the exit {exit!r}. Please report this.")
+    raise InternalError(f"nobody served {exit!r}. Please report this.")
 
 
 _Step = Callable[["PCpu", "Vcpu", Exit], int]
 
 
-def _by_kind(default: _Step, steps: dict[_Step, tuple[ExitKind, ...]]) -> list[_Step]:
+def _by_kind(default: _Step, steps: dict[_Step, tuple[K, ...]]) -> list[_Step]:
     table = [default] * 128
     for step, kinds in steps.items():
         for kind in kinds:
@@ -219,30 +227,27 @@ _HANDLED = _by_kind(
         _edx_eax: (K.RDMSR, K.RDTSC, K.RDPMC),
         _rdtscp: (K.RDTSCP,),
         _register_read: (K.CR_READ, K.DR_READ),
-        _smsw: (K.SMSW,),
+        _word: (K.SMSW, K.SLDT, K.STR),
         _random: (K.RDRAND, K.RDSEED),
-        _nothing: (K.EXCEPTION, K.INTERRUPT),
-        _skip_executed: (K.EXECUTE,),
+        _swallowed: (K.EXCEPTION,),
+        _dropped: (K.INTERRUPT,),
     },
 )
 _PASSED = _by_kind(
     _unserved,
     {
-        native_step: (
-            K.LGDT, K.LIDT, K.LLDT, K.LTR, K.SGDT, K.SIDT, K.SLDT, K.STR, K.PUSHF, K.POPF, K.PAUSE, K.INVD,
-            K.WBINVD,
+        _native: (
+            K.LGDT, K.LIDT, K.LLDT, K.LTR, K.SGDT, K.SIDT, K.SLDT, K.STR, K.PUSHF, K.POPF, K.PAUSE, K.INVD, K.WBINVD,
         ),
         _iret: (K.IRET,),
         _exception: (K.EXCEPTION,),
         _interrupt: (K.INTERRUPT,),
         _execute: (K.EXECUTE,),
-        _int_n: (K.INT_N,),
+        _software_interrupt: (K.INT_N,),
         _syscall: (K.SYSCALL,),
         _sysenter: (K.SYSENTER,),
-        _hlt: (K.HLT,),
-        _invlpg: (K.INVLPG,),
+        _halt: (K.HLT,),
+        _invalidate: (K.INVLPG,),
         _undefined: (K.HYPERCALL, K.MONITOR, K.MWAIT, K.SVM, K.RDRAND, K.RDSEED),
-        _general_protection: (K.RDMSR, K.WRMSR, K.RDPMC),
-        _tsc: (K.RDTSC, K.RDTSCP),
     },
 )  # fmt: skip

@@ -14,6 +14,8 @@ OUTPUTS: dict[ExitKind, tuple[str, ...]] = {
     ExitKind.CR_READ: ("value",),
     ExitKind.DR_READ: ("value",),
     ExitKind.SMSW: ("value",),
+    ExitKind.SLDT: ("value",),
+    ExitKind.STR: ("value",),
     ExitKind.RDTSC: ("value",),
     ExitKind.RDTSCP: ("value",),
     ExitKind.RDPMC: ("value",),
@@ -28,6 +30,12 @@ STORED = frozenset((ExitKind.CR_WRITE, ExitKind.DR_WRITE, ExitKind.LMSW))
 """Kinds whose ``value`` is checked and stored as hardware does, whoever chose it."""
 
 
+_FIELDS = (
+    "access", "address", "eax", "ebx", "ecx", "edx", "error", "gpa", "gva", "leaf", "msr", "number", "port", "size",
+    "subleaf", "value", "vector", "write",
+)  # fmt: skip
+
+
 class Exit:
     """Why the guest left, and what it wants.
 
@@ -36,73 +44,69 @@ class Exit:
     which is reused: copy what you want to keep.
     """
 
-    __slots__ = (
-        "_vcpu",
-        "access",
-        "address",
-        "eax",
-        "ebx",
-        "ecx",
-        "edx",
-        "error",
-        "gpa",
-        "kind",
-        "leaf",
-        "length",
-        "msr",
-        "name",
-        "number",
-        "port",
-        "rip",
-        "size",
-        "subleaf",
-        "value",
-        "vector",
-        "write",
-    )  # fmt: skip
+    __slots__ = (*_FIELDS, "_vcpu", "kind", "known_length", "rip")
+
+    access: Any
+    address: Any
+    eax: Any
+    ebx: Any
+    ecx: Any
+    edx: Any
+    error: Any
+    gpa: Any
+    gva: Any
+    leaf: Any
+    msr: Any
+    number: Any
+    port: Any
+    size: Any
+    subleaf: Any
+    value: Any
+    vector: Any
+    write: Any
 
     def __init__(self, vcpu: Any, kind: ExitKind = ExitKind.NONE) -> None:
         self._vcpu = vcpu
         self.begin(kind, 0, 0)
 
     def begin(self, kind: ExitKind, rip: int, length: int) -> Exit:
-        """Start a new exit: every other field is None."""
+        """Start a new exit: every other field is None. ``length`` 0 means that it is not known yet."""
         self.kind = kind
         self.rip = rip
-        self.length = length
-        self.leaf: Any = None
-        self.subleaf: Any = None
-        self.eax: Any = None
-        self.ebx: Any = None
-        self.ecx: Any = None
-        self.edx: Any = None
-        self.msr: Any = None
-        self.value: Any = None
-        self.port: Any = None
-        self.size: Any = None
-        self.write: Any = None
-        self.gpa: Any = None
-        self.number: Any = None
-        self.vector: Any = None
-        self.error: Any = None
-        self.address: Any = None
-        self.access: Any = None
-        self.name: Any = None
+        self.known_length = length
+        self.leaf = self.subleaf = self.eax = self.ebx = self.ecx = self.edx = None
+        self.msr = self.number = self.port = self.vector = self.error = None
+        self.value = self.size = self.write = self.access = self.address = self.gpa = self.gva = None
         return self
 
     @property
+    def length(self) -> int:
+        """Length of the instruction in bytes, 0 where it cannot be read."""
+        if not self.known_length:
+            self.known_length = len(self._vcpu.instruction_at(self.rip))
+        return self.known_length
+
+    @property
     def instruction(self) -> bytes:
-        """The instruction's bytes."""
-        length: int = self.length or self._vcpu.instruction_length()
-        return bytes(self._vcpu.read(self._vcpu.linear_rip, length))
+        """The instruction's bytes, empty where they cannot be read."""
+        return bytes(self._vcpu.instruction_at(self.rip, self.known_length))
+
+    def save(self) -> tuple[Any, ...]:
+        """Every field's value, for `restore`."""
+        return tuple([getattr(self, name) for name in _FIELDS])
+
+    def restore(self, saved: tuple[Any, ...]) -> None:
+        """Put every field back."""
+        for name, value in zip(_FIELDS, saved, strict=True):
+            setattr(self, name, value)
 
     def fields(self) -> dict[str, Any]:
         """The fields that this exit has, by name."""
-        names = [name for name in self.__slots__ if not name.startswith("_")]
-        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        values = {"kind": self.kind, "rip": self.rip} | {name: getattr(self, name) for name in _FIELDS}
+        return {name: value for name, value in values.items() if value is not None}
 
     def __repr__(self) -> str:
-        shown = ", ".join(
-            f"{k}={v:#x}" if isinstance(v, int) and k != "kind" else f"{k}={v}" for k, v in self.fields().items()
-        )
-        return f"<Exit {shown}>"
+        shown = [
+            f"{name}={value:#x}" if type(value) is int else f"{name}={value}" for name, value in self.fields().items()
+        ]
+        return f"<Exit {', '.join(shown)}>"

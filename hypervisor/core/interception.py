@@ -2,44 +2,59 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from hypervisor.arch.exits import INTERCEPT_BIT
 from hypervisor.arch.exits import ExitKind as K
+from hypervisor.core.breakpoints import armed
+from hypervisor.engine.tables import MAX_WATCHES
+from hypervisor.errors import TrapError
 
 if TYPE_CHECKING:
-    from hypervisor.core.traps import Table
+    from hypervisor.core.handlers import Table
     from hypervisor.core.vm import VM
     from hypervisor.engine.pcpu import PCpu
 
-_BUILTIN_NEEDED = (K.HYPERCALL, K.RDRAND, K.RDSEED, K.MONITOR, K.MWAIT, K.SVM)
-"""Kinds that the engine reports only if somebody listens, built-in handlers included."""
+_CONTROL = (0, 2, 3, 4, 8)
+_ALWAYS_REPORTED = (K.HYPERCALL, K.RDRAND, K.RDSEED, K.RDPMC, K.MONITOR, K.MWAIT, K.SVM)
+"""Kinds that are reported for their built-in handlers too, if they have any. (The engine always reports CR, DR, MSR
+accesses and HLT.)
+"""
 
 
 def apply(vm: VM, pcpu: PCpu) -> None:
-    """Bring a VM's tables, and the pCPU that holds it, up to date with its handlers."""
+    """Bring a VM's tables, and the pCPU that holds it, up to date with its handlers and with the guest's breakpoints.
+    """
     tables = vm.tables
-    if tables.revision == vm.traps.revision and tables.bound_to is pcpu:
+    breakpoints = armed(vm.vcpu)
+    if tables.revision == vm.traps.revision and tables.bound_to is pcpu and breakpoints == vm.breakpoints:
         return
     sealed = vm.traps.seal()
     listen = 0
     intercepts = 0
     for kind, table in sealed.items():
-        if table.heard or (kind in _BUILTIN_NEEDED and table.builtin):
+        if table.heard or (kind in _ALWAYS_REPORTED and table.builtin):
             listen |= 1 << kind
-            bit = INTERCEPT_BIT.get(kind)
-            if bit is not None and table.heard:
-                intercepts |= 1 << bit
+            intercepts |= _intercept(kind)
+    if breakpoints.execution:
+        intercepts |= _intercept(K.IRET)  # it loads RF, see `breakpoints.after_iret`
     tables.listen = listen
     tables.intercepts = intercepts
-    tables.listen_exceptions = _exceptions(sealed.get(K.EXCEPTION))
-    tables.cr_read = _numbers(sealed.get(K.CR_READ)) | (1 if _heard(sealed, K.SMSW) else 0)
-    tables.cr_write = _numbers(sealed.get(K.CR_WRITE)) | (1 if _heard(sealed, K.CLTS) or _heard(sealed, K.LMSW) else 0)
-    tables.execute = vm.traps.execute_addresses()
+    tables.listen_exceptions = _mask(sealed.get(K.EXCEPTION), "vector", range(32))
+    tables.cr_read = _mask(sealed.get(K.CR_READ), "number", _CONTROL) | int(_heard(sealed, K.SMSW))
+    tables.cr_write = _mask(sealed.get(K.CR_WRITE), "number", _CONTROL)
+    tables.execute = vm.traps.execute_addresses() | breakpoints.execution.keys()
+    vm.breakpoints = breakpoints
     _watch_pages(vm)
     tables.revision = vm.traps.revision
     tables.bound_to = pcpu
     pcpu.bind(tables)
+
+
+def _intercept(kind: K) -> int:
+    bit = INTERCEPT_BIT.get(kind)
+    return 0 if bit is None else 1 << bit
 
 
 def _heard(sealed: dict[K, Table], kind: K) -> bool:
@@ -47,38 +62,31 @@ def _heard(sealed: dict[K, Table], kind: K) -> bool:
     return table is not None and table.heard
 
 
-def _exceptions(table: Table | None) -> int:
+def _mask(table: Table | None, field: str, everything: Iterable[int]) -> int:
+    """A bit for each value of the key that somebody listens to."""
     mask = 0
     for handler in table.listeners if table else ():
-        key = dict(handler.key).get("vector", range(32))
-        for vector in key:
-            mask |= 1 << vector
-    return mask
-
-
-def _numbers(table: Table | None) -> int:
-    mask = 0
-    for handler in table.listeners if table else ():
-        for number in dict(handler.key).get("number", (0, 2, 3, 4, 8)):
-            mask |= 1 << number
+        for value in dict(handler.key).get(field, everything):
+            mask |= 1 << value
     return mask
 
 
 def _watch_pages(vm: VM) -> None:
-    """Mark the pages that memory traps watch."""
+    """Mark the pages that memory traps and data breakpoints watch."""
     tables = vm.tables
-    wanted: dict[int, set[str]] = {}
-    virtual = []
-    for where, access, space in vm.traps.memory_watches():
-        if space == "virtual":
-            virtual.append((where, access))
-            continue
-        for page in range(where.start >> 12, (where.stop - 1 >> 12) + 1):
-            wanted.setdefault(page, set()).update(access)
+    watches = vm.traps.watches()
+    virtual = [(w.where, w.access) for w in watches if w.space == "virtual"]
+    virtual += [(where, access) for where, access, _ in vm.breakpoints.data]
+    if len(virtual) > MAX_WATCHES:
+        raise TrapError(f"{len(virtual)} ranges of virtual addresses are watched; at most {MAX_WATCHES} can be.")
     tables.watch_virtual(virtual)
+    wanted: dict[int, set[str]] = {}
+    for watch in watches:
+        if watch.space == "physical":
+            for page in range(watch.where.start >> 12, min((watch.where.stop - 1 >> 12) + 1, tables.pages)):
+                wanted.setdefault(page, set()).update(watch.access)
     for page in tables.watched - wanted.keys():
         tables.trap_page(page, read=False, write=False, execute=False)
-    for page, letters in wanted.items():
-        if page < tables.pages:
-            tables.trap_page(page, read="r" in letters, write="w" in letters, execute="x" in letters)
+    for page, access in wanted.items():
+        tables.trap_page(page, read="r" in access, write="w" in access, execute="x" in access)
     tables.watched = set(wanted)

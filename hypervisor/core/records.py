@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from hypervisor.arch.exits import ExitKind as K
 from hypervisor.core.exits import Exit
+from hypervisor.core.operands import read_word
 from hypervisor.engine import block as b
 from hypervisor.engine.state import GPR
 
@@ -15,22 +16,12 @@ if TYPE_CHECKING:
     from hypervisor.engine.pcpu import PCpu
 
 _INFO = b.X_INFO >> 3
-_LENGTH, _REG, _RM, _MODRM, _SIZE, _EA = (
-    b.D_LENGTH >> 3, b.D_REG >> 3, b.D_RM >> 3, b.D_MODRM >> 3, b.D_SIZE >> 3, b.D_EA >> 3,
-)  # fmt: skip
+_LENGTH, _RM, _SIZE, _EA = b.D_LENGTH >> 3, b.D_RM >> 3, b.D_SIZE >> 3, b.D_EA >> 3
 _MASK32 = 0xFFFFFFFF
 _MASK64 = (1 << 64) - 1
 _SVM_FIRST = 0xD8  # ModRM of VMRUN; VMMCALL, VMLOAD, ... follow
 
 _Fill = Callable[[Exit, "Vcpu", "PCpu"], None]
-
-
-def _operand(vcpu: Vcpu, pcpu: PCpu, size: int) -> int:
-    """The value of a ModRM register or memory operand, ``size`` bytes."""
-    words = pcpu.words
-    if words[_MODRM] >= 0xC0:
-        return vcpu.registers.get(GPR[words[_RM]]) & (1 << 8 * size) - 1
-    return int.from_bytes(vcpu.read(words[_EA] & _MASK64, size), "little")
 
 
 def _cpuid(exit: Exit, vcpu: Vcpu, pcpu: PCpu) -> None:
@@ -66,10 +57,9 @@ def _register_write(exit: Exit, vcpu: Vcpu, pcpu: PCpu) -> None:
 
 
 def _exception(exit: Exit, vcpu: Vcpu, pcpu: PCpu) -> None:
+    exit.known_length = 0
     exit.vector, exit.error, address = pcpu.words[_INFO : _INFO + 3].tolist()
-    exit.length = 0
-    if exit.vector == 14:
-        exit.address = address & _MASK64
+    exit.address = address & _MASK64 if exit.vector == 14 else None
 
 
 def _hypercall(exit: Exit, vcpu: Vcpu, pcpu: PCpu) -> None:
@@ -84,23 +74,25 @@ def _svm(exit: Exit, vcpu: Vcpu, pcpu: PCpu) -> None:
     exit.number = pcpu.words[_INFO] - _SVM_FIRST
 
 
-def _invlpg(exit: Exit, vcpu: Vcpu, pcpu: PCpu) -> None:
-    exit.address = pcpu.words[_EA] & _MASK64
-
-
 def _execute(exit: Exit, vcpu: Vcpu, pcpu: PCpu) -> None:
+    exit.known_length = 0
     exit.address = pcpu.words[_INFO] & _MASK64
-    exit.length = 0
 
 
 def _fetch(exit: Exit, vcpu: Vcpu, pcpu: PCpu) -> None:
-    exit.gpa = pcpu.words[_INFO]
-    exit.address = exit.number = vcpu.linear_rip
+    """Loads and stores are served in place; only fetches come here."""
+    exit.known_length = 0
+    exit.gva = vcpu.linear_rip
+    exit.gpa = vcpu.translate(exit.gva)
     exit.size, exit.access = 1, "x"
 
 
+def _address(exit: Exit, vcpu: Vcpu, pcpu: PCpu) -> None:
+    exit.address = pcpu.words[_EA] & _MASK64
+
+
 def _selector(exit: Exit, vcpu: Vcpu, pcpu: PCpu) -> None:
-    exit.value = _operand(vcpu, pcpu, 2)
+    exit.value = read_word(pcpu, vcpu)
 
 
 def _sldt(exit: Exit, vcpu: Vcpu, pcpu: PCpu) -> None:
@@ -124,9 +116,10 @@ def _random(exit: Exit, vcpu: Vcpu, pcpu: PCpu) -> None:
 _BY_KIND: dict[K, _Fill] = {
     K.RDTSC: _no_value, K.RDTSCP: _no_value, K.SMSW: _no_value, K.CPUID: _cpuid, K.RDMSR: _rdmsr, K.WRMSR: _wrmsr,
     K.CR_READ: _number, K.DR_READ: _number, K.CR_WRITE: _register_write, K.DR_WRITE: _register_write,
-    K.EXCEPTION: _exception, K.HYPERCALL: _hypercall, K.INT_N: _int_n, K.SVM: _svm, K.INVLPG: _invlpg,
-    K.EXECUTE: _execute, K.MEMORY: _fetch, K.LMSW: _selector, K.LLDT: _selector, K.LTR: _selector, K.SLDT: _sldt,
-    K.STR: _str, K.RDPMC: _rdpmc, K.RDRAND: _random, K.RDSEED: _random,
+    K.EXCEPTION: _exception, K.HYPERCALL: _hypercall, K.INT_N: _int_n, K.SVM: _svm, K.INVLPG: _address,
+    K.LGDT: _address, K.LIDT: _address, K.SGDT: _address, K.SIDT: _address, K.EXECUTE: _execute, K.MEMORY: _fetch,
+    K.LMSW: _selector, K.LLDT: _selector, K.LTR: _selector, K.SLDT: _sldt, K.STR: _str, K.RDPMC: _rdpmc,
+    K.RDRAND: _random, K.RDSEED: _random,
 }  # fmt: skip
 _FILL: list[_Fill | None] = [None] * 128
 for _kind in K:
@@ -137,7 +130,7 @@ def fill(vcpu: Vcpu, pcpu: PCpu, kind: int) -> Exit:
     """The vCPU's record for exits of this kind, with the fields of this one; results are None."""
     exit = vcpu.exit = vcpu.exits[kind]
     exit.rip = vcpu.registers.rip
-    exit.length = pcpu.words[_LENGTH]
+    exit.known_length = pcpu.words[_LENGTH]
     function = _FILL[kind]
     if function is not None:
         function(exit, vcpu, pcpu)

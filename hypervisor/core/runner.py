@@ -18,9 +18,10 @@ from hypervisor.core import completion
 from hypervisor.core.access import InPlace
 from hypervisor.core.conditions import Condition, condition
 from hypervisor.core.interception import apply
+from hypervisor.core.operands import OperandFault
 from hypervisor.core.records import fill
 from hypervisor.core.result import Fault, Reason, RunResult
-from hypervisor.core.verdicts import Stop
+from hypervisor.core.verdicts import PASS, Stop
 from hypervisor.core.waiting import Alarm, spins_in_place
 from hypervisor.engine import block as b
 from hypervisor.errors import HypervisorError, InternalError
@@ -35,8 +36,7 @@ SLICE_NS = 20_000_000
 _FOREVER = 1 << 62
 _NOW, _NEXT, _DEADLINE, _KICK = b.NOW >> 3, b.NEXT >> 3, b.DEADLINE >> 3, b.KICK >> 3
 _IF = 1 << 9
-NMI = 2
-_MEMORY = int(K.MEMORY)
+_MEMORY, _DR_WRITE = int(K.MEMORY), int(K.DR_WRITE)
 
 
 class Runner:
@@ -211,15 +211,22 @@ class Runner:
     def _exit(self, pcpu: PCpu, kind: int) -> int:
         """An exit that handlers may decide; the kind of a further exit, or 0."""
         vcpu, traps = self.vcpu, self.vm.traps
-        exit = fill(vcpu, pcpu, kind)
-        verdict = traps.decide(vcpu, exit)
-        if isinstance(verdict, Stop):
-            self.finish(Reason.STOPPED, verdict.reason)
-            return 0
-        traps.decided(vcpu, exit)
-        if kind == _MEMORY:
-            return self.access.finish_fetch(pcpu, verdict)
-        return completion.finish(pcpu, vcpu, exit, verdict)
+        try:
+            exit = fill(vcpu, pcpu, kind)
+            verdict = traps.decide(vcpu, exit)
+            if isinstance(verdict, Stop):
+                self.finish(Reason.STOPPED, verdict.reason)
+            else:
+                traps.decided(vcpu, exit)
+            if kind == _MEMORY:
+                return self.access.finish_fetch(pcpu, verdict)
+            further = completion.finish(pcpu, vcpu, exit, verdict)
+        except OperandFault as fault:
+            vcpu.set("cr2", fault.address)
+            return pcpu.exception(fault.vector, fault.error)
+        if kind == _DR_WRITE:
+            apply(self.vm, pcpu)  # a breakpoint may have been armed
+        return further
 
     # --- engine exits -------------------------------------------------------------------------------------------------
 
@@ -246,7 +253,7 @@ class Runner:
         verdict = self.vm.traps.decide(self.vcpu, exit)
         if isinstance(verdict, Stop):
             self.finish(Reason.STOPPED, verdict.reason)
-            return
+            verdict = PASS  # it has been acknowledged, so it is delivered before the run ends
         self.vm.traps.decided(self.vcpu, exit)
         self.serve(pcpu, completion.finish(pcpu, self.vcpu, exit, verdict))
 
@@ -256,7 +263,7 @@ class Runner:
         self.vcpu.halted = False
         self.vcpu.registers.nmi_blocked = True
         pcpu.intercept(INTERCEPT_BIT[K.IRET], True)
-        self.serve(pcpu, completion.deliver(pcpu, self.vcpu, NMI, None))
+        self.serve(pcpu, completion.deliver(pcpu, self.vcpu, completion.NMI, None))
 
     def _shutdown(self, pcpu: PCpu) -> None:
         words = pcpu.words
@@ -361,19 +368,28 @@ class Runner:
                 apply(vm, pcpu)
                 with vm.running_on(pcpu):
                     pcpu.on_access(self.access)
-                    pcpu.words[_KICK] = 0
                     while done < count and self._verdict is None and not self.vcpu.halted:
                         vm.clock.timers.run_due(vm.clock.now_ns)
-                        pcpu.words[_NEXT] = _FOREVER
-                        self.serve(pcpu, pcpu.step())
-                        self.serve(pcpu, pcpu.complete_deferred())
-                        done += 1
+                        done += self._step(pcpu)
                 vm.collect(pcpu)
         finally:
             vm.traps.running(False)
+        if self._verdict is not None:
+            vm.result = self._result(0.0, 0.0)
         if self._error is not None:
             raise self._error
         return done
+
+    def _step(self, pcpu: PCpu) -> int:
+        """One instruction, or what comes instead of it; 0 if the engine only looked in."""
+        pcpu.words[_KICK] = 0
+        pcpu.words[_NEXT] = _FOREVER
+        kind = pcpu.step()
+        rip = self.vcpu.rip
+        self.serve(pcpu, kind)
+        self.serve(pcpu, pcpu.complete_deferred())
+        waits = kind == K.EXECUTE and self.vcpu.rip == rip  # its handlers were asked; the instruction comes next
+        return int(kind != K.DEADLINE and not waits)
 
 
 __all__ = ["SLICE_NS", "Runner"]

@@ -6,16 +6,25 @@ are sealed into one tuple per kind; an exit then costs a table index and a compa
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
-from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from hypervisor.arch.exits import ExitKind as K
 from hypervisor.core import plugins
 from hypervisor.core.compiled import Compiled
-from hypervisor.core.exits import OUTPUTS, STORED, Exit
+from hypervisor.core.exits import Exit
+from hypervisor.core.handlers import (
+    Handler,
+    HandlerFunction,
+    Sealed,
+    Table,
+    Watch,
+    check_options,
+    check_signature,
+    number_or_range,
+    one_of,
+)  # fmt: skip
+from hypervisor.core.handlers import number as key_number
 from hypervisor.core.verdicts import HANDLED, PASS, Verdict
 from hypervisor.errors import TrapError
 
@@ -23,96 +32,9 @@ if TYPE_CHECKING:
     from hypervisor.core.vcpu import Vcpu
     from hypervisor.core.vm import VM
 
-HandlerFunction = Callable[..., Any]
 _SVM = ("vmrun", "vmmcall", "vmload", "vmsave", "stgi", "clgi", "skinit", "invlpga")
 _CR_NUMBERS = (0, 2, 3, 4, 8)
-
-
-@dataclass(slots=True)
-class Handler:
-    """One registered handler. ``key`` narrows it: each pair is an exit's field and the half-open range of values it may
-    have.
-    """
-
-    name: str
-    kind: K
-    function: HandlerFunction
-    key: tuple[tuple[str, range], ...]
-    mode: str
-    when: str
-    plugin: str | None
-    builtin: bool
-    enabled: bool = True
-    watch: tuple[range, str, str] | None = None
-    """For memory traps: the range, the access letters and the address space."""
-
-    def matches(self, exit: Exit) -> bool:
-        """Whether this handler is for the exit."""
-        if self.watch is not None:
-            return self._watches(exit)
-        return all(getattr(exit, field) in values for field, values in self.key)
-
-    def _watches(self, exit: Exit) -> bool:
-        where, access, space = self.watch or (range(0), "", "")
-        start = exit.address if space == "physical" else exit.number
-        return exit.access in access and start is not None and start < where.stop and where.start < start + exit.size
-
-    def describe_key(self) -> str:
-        """The key as a sentence needs it."""
-        if not self.key:
-            return "any"
-        parts = []
-        for field, values in self.key:
-            first, last = values.start, values.stop - 1
-            parts.append(f"{field} {first:#x}" if first == last else f"{field} {first:#x}-{last:#x}")
-        return ", ".join(parts)
-
-    def size(self) -> int:
-        """How much the key lets through; a smaller one is narrower."""
-        total = 1
-        for _, values in self.key:
-            total *= len(values)
-        return total if self.key else 1 << 64
-
-
-_Matcher = Callable[[Exit], bool]
-
-
-class Table:
-    """The sealed handlers of one kind. Those that decide come with a matcher made for their key."""
-
-    __slots__ = ("after", "before", "builtin", "decide", "outputs", "stored")
-
-    def __init__(self, kind: K, handlers: list[Handler]) -> None:
-        on = [h for h in handlers if h.enabled]
-        self.before = tuple(h for h in on if h.mode == "observe" and h.when == "before")
-        self.after = tuple(h for h in on if h.mode == "observe" and h.when == "after")
-        decide = sorted((h for h in on if h.mode == "decide" and not h.builtin), key=Handler.size)
-        self.decide: tuple[tuple[_Matcher, Handler], ...] = tuple((_matcher(h), h) for h in decide)
-        self.builtin: tuple[tuple[_Matcher, Handler], ...] = tuple((_matcher(h), h) for h in on if h.builtin)
-        self.outputs = OUTPUTS.get(kind, ()) if self.builtin else ()
-        self.stored = kind in STORED and bool(self.builtin)
-
-    @property
-    def heard(self) -> bool:
-        """Whether anyone besides the built-in handlers listens."""
-        return bool(self.before or self.after or self.decide)
-
-    @property
-    def listeners(self) -> tuple[Handler, ...]:
-        """All but the built-in handlers."""
-        return (*self.before, *(handler for _, handler in self.decide), *self.after)
-
-
-def _matcher(handler: Handler) -> _Matcher:
-    """A function that says whether an exit is for this handler: the usual keys cost one comparison."""
-    if handler.watch is not None or len(handler.key) > 1:
-        return handler.matches
-    if not handler.key:
-        return lambda exit: True
-    field, values = handler.key[0]
-    get, start, stop = attrgetter(field), values.start, values.stop
-    return lambda exit: start <= get(exit) < stop
+_OPTIONS = frozenset(("name", "mode", "when", "rank", "watch"))
 
 
 class TrapRegistry:
@@ -131,7 +53,11 @@ class TrapRegistry:
     def cpuid(self, fn: Any = None, *, leaf: int | None = None, subleaf: int | None = None, **options: Any) -> Any:
         """CPUID, narrowed by leaf (EAX) and subleaf (ECX)."""
         return self._register(
-            K.CPUID, fn, options, leaf=_number("leaf", leaf, 32), subleaf=_number("subleaf", subleaf, 32)
+            K.CPUID,
+            fn,
+            options,
+            leaf=key_number(K.CPUID, "leaf", leaf, 32),
+            subleaf=key_number(K.CPUID, "subleaf", subleaf, 32),
         )
 
     def rdmsr(self, msr: Any = None, fn: Any = None, **options: Any) -> Any:
@@ -190,7 +116,7 @@ class TrapRegistry:
 
     def hypercall(self, fn: Any = None, *, number: int | None = None, **options: Any) -> Any:
         """VMMCALL and VMCALL, narrowed by RAX."""
-        return self._register(K.HYPERCALL, fn, options, number=_number("number", number, 64))
+        return self._register(K.HYPERCALL, fn, options, number=key_number(K.HYPERCALL, "number", number, 64))
 
     def svm(self, fn: Any = None, *, instruction: str | None = None, **options: Any) -> Any:
         """The SVM instructions, which are undefined for a guest unless a handler says otherwise."""
@@ -216,7 +142,7 @@ class TrapRegistry:
             raise TrapError(f"memory(space={space!r}): choose 'physical' or 'virtual'.")
         if not isinstance(where, range) or where.step != 1 or len(where) == 0 or where.start < 0:
             raise TrapError(f"memory({where!r}): a non-empty range of addresses with step 1 is needed.")
-        options["watch"] = (where, access, space)
+        options["watch"] = Watch(where, access, space)
         return self._register(K.MEMORY, fn, options)
 
     def __getattr__(self, name: str) -> Any:
@@ -235,17 +161,15 @@ class TrapRegistry:
     def _keyed(self, kind: K, field: str, key: Any, fn: Any, options: dict[str, Any], bits: int) -> Any:
         if callable(key) and fn is None:
             key, fn = None, key
-        return self._register(kind, fn, options, **{field: _range(kind, field, key, bits)})
+        return self._register(kind, fn, options, **{field: number_or_range(kind, field, key, bits)})
 
     def _numbered(self, kind: K, number: Any, fn: Any, options: dict[str, Any], allowed: tuple[int, ...]) -> Any:
         if callable(number) and fn is None:
             number, fn = None, number
-        if number is not None and number not in allowed:
-            raise TrapError(f"{kind.name.lower()}({number!r}): choose one of {', '.join(map(str, allowed))}.")
-        return self._register(kind, fn, options, number=None if number is None else range(number, number + 1))
+        return self._register(kind, fn, options, number=one_of(kind, number, allowed))
 
     def _register(self, kind: K, fn: Any, options: dict[str, Any], **key: range | None) -> Any:
-        unknown = set(options) - {"name", "mode", "when", "builtin", "watch"}
+        unknown = set(options) - _OPTIONS
         if unknown:
             raise TrapError(
                 f"{kind.name.lower()}({', '.join(sorted(unknown))}=...): no such argument; besides its key a trap "
@@ -268,46 +192,39 @@ class TrapRegistry:
         function: HandlerFunction,
         key: tuple[tuple[str, range], ...],
         name: str | None = None,
-        mode: str = "decide",
-        when: str = "before",
-        builtin: bool = False,
-        watch: tuple[range, str, str] | None = None,
+        **options: Any,
     ) -> None:
         plugin = plugins.current()
         base = name or str(getattr(function, "__name__", kind.name.lower()))
         full = f"{plugin}.{base}" if plugin else base
-        where = f"{'plugin ' + plugin + ', ' if plugin else ''}handler {full!r} for {kind.name.lower()}"
-        if not callable(function):
-            raise TrapError(f"{where}: {function!r} is not a function.")
-        _check_signature(function, where)
-        if mode not in ("decide", "observe"):
-            raise TrapError(f"{where}: mode={mode!r} is unknown; choose 'decide' or 'observe'.")
-        if when not in ("before", "after"):
-            raise TrapError(f"{where}: when={when!r} is unknown; choose 'before' or 'after'.")
-        if mode == "decide" and when == "after":
-            raise TrapError(f"{where}: when='after' is for mode='observe'; a deciding handler always comes before.")
-        if self._running:
-            raise TrapError(f"{where}: handlers are registered before a run, not during one.")
-        new = Handler(full, kind, function, key, mode, when, plugin, builtin, watch=watch)
+        new = Handler(full, kind, function, key, plugin=plugin, **options)
+        check_signature(function, new.describe())
+        check_options(new.describe(), new.mode, new.when)
+        self._between_runs(f"{new.describe()} cannot be registered")
         if full in self._handlers:
-            number = 2
-            while f"{full}-{number}" in self._handlers:
-                number += 1
             if name is not None:
-                raise TrapError(f"{where}: there is a handler of this name already; choose another name=.")
-            new.name = f"{full}-{number}"
-        if mode == "decide" and not builtin:
-            for old in self._handlers.values():
-                if old.kind is kind and old.mode == "decide" and not old.builtin and _clash(old, new):
-                    raise TrapError(
-                        f"{where} ({new.describe_key()}) overlaps handler {old.name!r} ({old.describe_key()})"
-                        f"{' of plugin ' + old.plugin if old.plugin else ''}. Narrow one of them, or disable the other."
-                    )
+                raise TrapError(f"{new.describe()}: there is a handler of this name already; choose another name=.")
+            new.name = next(
+                f"{full}-{n}" for n in range(2, len(self._handlers) + 3) if f"{full}-{n}" not in self._handlers
+            )
+        self._check_overlap(new)
         self._handlers[new.name] = new
         self.revision += 1
 
-    def memory_watches(self) -> list[tuple[range, str, str]]:
-        """The ranges that enabled memory traps watch: (range, access letters, space)."""
+    def _check_overlap(self, new: Handler) -> None:
+        for old in self._handlers.values():
+            if old is not new and new.clashes(old):
+                raise TrapError(
+                    f"{new.describe()} ({new.describe_key()}) overlaps {old.describe()} ({old.describe_key()}). "
+                    "Narrow one of them, or disable the other."
+                )
+
+    def _between_runs(self, what: str) -> None:
+        if self._running:
+            raise TrapError(f"{what} while the VM runs; do it between runs.")
+
+    def watches(self) -> list[Watch]:
+        """What enabled memory traps look at."""
         return [h.watch for h in self._handlers.values() if h.watch is not None and h.enabled]
 
     def execute_addresses(self) -> frozenset[int]:
@@ -318,29 +235,40 @@ class TrapRegistry:
 
     def _find(self, name: str) -> Handler:
         if name not in self._handlers:
-            mine = ", ".join(sorted(h.name for h in self._handlers.values() if not h.builtin)) or "none"
+            mine = ", ".join(sorted(h.name for h in self._handlers.values() if h.rank == "user")) or "none"
             raise TrapError(f"there is no handler {name!r}; there are: {mine}.")
         return self._handlers[name]
 
     def enable(self, name: str) -> None:
-        """Switch a handler on again, from the next run on."""
-        self._find(name).enabled = True
+        """Switch a handler on again. Between runs only, as the following three."""
+        self._between_runs(f"handler {name!r} cannot be enabled")
+        handler = self._find(name)
+        if not handler.enabled:
+            handler.enabled = True
+            try:
+                self._check_overlap(handler)
+            except TrapError:
+                handler.enabled = False
+                raise
         self.revision += 1
 
     def disable(self, name: str) -> None:
-        """Switch a handler off until `enable`, from the next run on."""
+        """Switch a handler off until `enable`."""
+        self._between_runs(f"handler {name!r} cannot be disabled")
         self._find(name).enabled = False
         self.revision += 1
 
     def replace(self, name: str, function: HandlerFunction) -> None:
-        """Give a handler another function; its key and mode stay."""
+        """Give a handler another function; its key, mode and name stay."""
+        self._between_runs(f"handler {name!r} cannot be replaced")
         handler = self._find(name)
-        _check_signature(function, f"handler {name!r}")
+        check_signature(function, handler.describe())
         handler.function = function
         self.revision += 1
 
     def remove(self, name: str) -> None:
         """Forget a handler."""
+        self._between_runs(f"handler {name!r} cannot be removed")
         self._find(name)
         del self._handlers[name]
         self.revision += 1
@@ -373,9 +301,23 @@ class TrapRegistry:
         table = self._sealed[exit.kind]
         if table is None:
             return PASS
+        if table.private and (verdict := _ask(table.private, vcpu, exit)) is not PASS:
+            return verdict
         for handler in table.before:
             if handler.matches(exit):
                 _observe(handler, vcpu, exit)
+<<<<<<< HEAD
+        verdict = _ask(table.decide, vcpu, exit)
+        if verdict is HANDLED:
+            for field in table.outputs:
+                if getattr(exit, field) is None:
+                    return _fill_in(table, vcpu, exit)
+            if not table.stored:
+                return HANDLED
+        elif verdict is not PASS:
+            return verdict
+        return _ask(table.builtin, vcpu, exit)
+=======
         for matches, handler in table.decide:
             if matches(exit):
                 verdict = handler.function(vcpu, exit)
@@ -406,6 +348,7 @@ class TrapRegistry:
                 break
         for field, value in written.items():
             setattr(exit, field, value)
+>>>>>>> origin/main
 
     def decided(self, vcpu: Vcpu, exit: Exit) -> None:
         """Show observers the final values of an exit."""
@@ -428,73 +371,42 @@ _PLAIN_KINDS = {
 
 
 def _observe(handler: Handler, vcpu: Vcpu, exit: Exit) -> None:
-    saved = exit.fields()
-    answer = handler.function(vcpu, exit)
+    saved, lock = exit.save(), vcpu.locked
+    vcpu.locked = lock or f"{handler.describe()} observes"
+    try:
+        answer = handler.function(vcpu, exit)
+    finally:
+        vcpu.locked = lock
+        exit.restore(saved)
     if answer is not None:
         raise TrapError(
-            f"handler {handler.name!r} observes {handler.kind.name.lower()} and returned {answer!r}: an observer "
-            "returns nothing. Register it with mode='decide' if it should answer."
+            f"{handler.describe()} observes and returned {answer!r}: an observer returns nothing. "
+            "Register it with mode='decide' if it should answer."
         )
-    for name, value in saved.items():
-        setattr(exit, name, value)
 
 
-def _no_verdict(handler: Handler, answer: object) -> TrapError:
-    owner = f" of plugin {handler.plugin}" if handler.plugin else ""
-    return TrapError(
-        f"handler {handler.name!r} for {handler.kind.name.lower()}{owner} returned "
-        f"{answer!r} instead of a verdict. End it with one of: return hv.HANDLED, return hv.PASS, return hv.RETRY, "
-        "return hv.inject(vector), return hv.stop('why')."
-    )
+def _fill_in(table: Table, vcpu: Vcpu, exit: Exit) -> Verdict:
+    """A handler said HANDLED: result fields that it left unwritten get the built-in answer, which may be an
+    exception.
+    """
+    written = {field: getattr(exit, field) for field in table.outputs if getattr(exit, field) is not None}
+    verdict = _ask(table.builtin, vcpu, exit)
+    for field, value in written.items():
+        setattr(exit, field, value)
+    return HANDLED if verdict is PASS else verdict
 
 
-def _check_signature(function: HandlerFunction, where: str) -> None:
-    try:
-        signature = inspect.signature(function)
-    except (TypeError, ValueError):
-        return
-    try:
-        signature.bind(None, None)
-    except TypeError:
-        raise TrapError(f"{where}: a handler takes (vcpu, exit), this one takes {signature}.") from None
-
-
-def _clash(one: Handler, other: Handler) -> bool:
-    """Whether two keys overlap and neither is narrower than the other."""
-    if not one.enabled:
-        return False
-    if one.watch is not None:
-        return False  # memory traps may overlap: each sees its own range
-    a, b = dict(one.key), dict(other.key)
-    for field in a.keys() & b.keys():
-        if a[field].start >= b[field].stop or b[field].start >= a[field].stop:
-            return False
-    return not (_within(a, b) or _within(b, a)) or a == b
-
-
-def _within(inner: dict[str, range], outer: dict[str, range]) -> bool:
-    return all(f in inner and inner[f].start >= r.start and inner[f].stop <= r.stop for f, r in outer.items())
-
-
-def _number(field: str, value: Any, bits: int) -> range | None:
-    if value is None:
-        return None
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 1 << bits:
-        raise TrapError(f"{field}={value!r}: a number of {bits} bits is needed.")
-    return range(value, value + 1)
-
-
-def _range(kind: K, field: str, key: Any, bits: int) -> range | None:
-    if key is None:
-        return None
-    if isinstance(key, int) and not isinstance(key, bool):
-        key = range(key, key + 1)
-    if not isinstance(key, range) or key.step != 1 or len(key) == 0:
-        raise TrapError(
-            f"{kind.name.lower()}({key!r}): a number or a non-empty range of {field} values with step 1 is needed."
-        )
-    if key.start < 0 or key.stop > 1 << bits:
-        raise TrapError(
-            f"{kind.name.lower()}: {field} {key.start:#x}-{key.stop - 1:#x} is outside 0x0-{(1 << bits) - 1:#x}."
-        )
-    return key
+def _ask(handlers: Sealed, vcpu: Vcpu, exit: Exit) -> Verdict:
+    """The first answer that is not `PASS`."""
+    for matches, handler in handlers:
+        if matches(exit):
+            verdict = handler.function(vcpu, exit)
+            if verdict is PASS:
+                continue
+            if not isinstance(verdict, Verdict):
+                raise TrapError(
+                    f"{handler.describe()} returned {verdict!r} instead of a verdict. End it with one of: return "
+                    "hv.HANDLED, return hv.PASS, return hv.RETRY, return hv.inject(vector), return hv.stop('why')."
+                )
+            return verdict
+    return PASS

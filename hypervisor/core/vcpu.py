@@ -10,7 +10,7 @@ from hypervisor.core.exits import Exit
 from hypervisor.core.msrs import MsrBank
 from hypervisor.engine.pcpu import VcpuState
 from hypervisor.engine.state import GPR, Segment, State, Table
-from hypervisor.errors import GuestFault
+from hypervisor.errors import GuestFault, TrapError
 from hypervisor.units import PAGE_MASK, PAGE_SIZE, Gpa
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ class _Part:
         return (vcpu.registers.get(self.name) & self.mask) >> self.shift
 
     def __set__(self, vcpu: Vcpu, value: int) -> None:
+        vcpu.check_lock(self.name)
         old = 0 if self.bits == 32 else vcpu.registers.get(self.name) & ~self.mask
         vcpu.registers.set(self.name, old | (value << self.shift) & self.mask)
 
@@ -61,6 +62,7 @@ class _Segment:
         return vcpu.registers.segment(self.name)
 
     def __set__(self, vcpu: Vcpu, value: Segment) -> None:
+        vcpu.check_lock(self.name)
         vcpu.registers.set_segment(self.name, value)
 
 
@@ -74,7 +76,22 @@ class _Table:
         return vcpu.registers.table(self.name)
 
     def __set__(self, vcpu: Vcpu, value: Table) -> None:
+        vcpu.check_lock(self.name)
         vcpu.registers.set_table(self.name, value)
+
+
+class _Xmm:
+    """An SSE register, 128 bits."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __get__(self, vcpu: Vcpu, owner: type) -> int:
+        return vcpu.registers.xmm(self.number)
+
+    def __set__(self, vcpu: Vcpu, value: int) -> None:
+        vcpu.check_lock(f"xmm{self.number}")
+        vcpu.registers.set_xmm(self.number, value)
 
 
 class Vcpu(Registers):
@@ -96,6 +113,8 @@ class Vcpu(Registers):
             self.exits[kind].begin(kind, 0, 0)
         self.exit = self.exits[0]
         self.halted = False
+        self.locked: str | None = None
+        """Why registers cannot be written at the moment, None if they can."""
 
     # --- registers ----------------------------------------------------------------------------------------------------
 
@@ -108,6 +127,7 @@ class Vcpu(Registers):
 
     def set(self, name: str, value: int) -> None:
         """Write a register by name. A segment register written in real mode or virtual-8086 mode gets its base too."""
+        self.check_lock(name)
         if State.knows(name):
             self.registers.set(name, value)
         elif name in ("es", "cs", "ss", "ds", "fs", "gs"):
@@ -120,6 +140,11 @@ class Vcpu(Registers):
             setattr(self, name, value)
         else:
             raise AttributeError(f"a vCPU has no register {name!r}.")
+
+    def check_lock(self, name: str) -> None:
+        """Raise `TrapError` where a register must not be written."""
+        if self.locked is not None:
+            raise TrapError(f"{name} cannot be written now: {self.locked}.")
 
     @property
     def cpl(self) -> int:
@@ -206,14 +231,21 @@ class Vcpu(Registers):
 
     # --- running ------------------------------------------------------------------------------------------------------
 
-    def instruction_length(self) -> int:
-        """Length in bytes of the instruction at RIP if it is one that can trap, else 0."""
-        with self.vm.placed() as pcpu:
-            return pcpu.decode()
+    def instruction_at(self, rip: int, length: int = 0) -> bytes:
+        """The bytes of the instruction at CS:``rip``; ``length`` if it is known. Empty where it cannot be read."""
+        linear = rip if self.mode == 64 else (self.cs.base + rip) & 0xFFFFFFFF
+        try:
+            return self.read(linear, length) if length else type(self.vm).instruction_at(self, linear)
+        except GuestFault:
+            return b""
 
     def step(self, count: int = 1) -> int:
         """Run ``count`` instructions outside `VM.run`, with their traps; returns how many ran before something ended
         it.
+
+        The delivery of a fault counts as one, and so does each element of a repeated string instruction. Timers fire
+        between instructions, but no interrupt is taken. A vCPU that has executed HLT, or a VM that has ended, runs
+        none; ``vm.result`` then says how it ended.
         """
         return self.vm.step(count)
 
@@ -239,6 +271,8 @@ for _name, _part in _PARTS.items():
     setattr(Vcpu, _name, _part)
 for _name in ("es", "cs", "ss", "ds", "fs", "gs", "ldtr", "tr"):
     setattr(Vcpu, _name, _Segment(_name))
+for _number in range(16):
+    setattr(Vcpu, f"xmm{_number}", _Xmm(_number))
 for _name in ("gdtr", "idtr"):
     setattr(Vcpu, _name, _Table(_name))
 

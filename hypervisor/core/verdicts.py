@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from hypervisor.errors import TrapError
 
+WITH_ERROR = frozenset((8, 10, 11, 12, 13, 14, 17))
+"""Exceptions that push an error code (APM volume 2, table 8-1)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
@@ -43,6 +46,8 @@ def inject(vector: int, error: int | None = None) -> Verdict:
     """The instruction has no effect, and the guest gets this exception (0 to 31) or interrupt (32 to 255) instead."""
     if not isinstance(vector, int) or not 0 <= vector <= 255:
         raise TrapError(f"inject({vector!r}): a vector is a number from 0 to 255.")
+    if error is not None and vector not in WITH_ERROR:
+        raise TrapError(f"inject({vector}, {error!r}): exception {vector} has no error code.")
     if error is not None and not 0 <= error <= 0xFFFFFFFF:
         raise TrapError(f"inject({vector}, {error!r}): an error code is a number of 32 bits.")
     return Inject("inject", vector, error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from hypervisor.arch.exits import ExitKind
 from hypervisor.bus import AddressSpace, Device, InterruptController, Line
+from hypervisor.core import breakpoints
 from hypervisor.core.clock import VmClock
 from hypervisor.core.plugins import PluginSet
 from hypervisor.core.result import Reason, RunResult
@@ -31,6 +33,10 @@ PCI_HOLE = 3 * GIB
 """Memory above this continues at 4 GiB, so that devices have a place below."""
 
 MAX_MEMORY = 64 * GIB
+MAX_UNCLAIMED = 4096
+"""Different accesses without an answer that are counted one by one."""
+
+_log = logging.getLogger("hypervisor.unclaimed")
 _COUNT_FIRST = b.COUNTS >> 3
 
 
@@ -39,6 +45,9 @@ class VM:
 
     reporter: Callable[[VM, Any, Any], str] | None = None
     """Writes the crash report: called with the VM, the chain of faults and the last exits."""
+
+    instruction_at: Callable[[Vcpu, int], bytes] = staticmethod(lambda vcpu, address: b"")
+    """Reads one instruction at a linear address: the disassembler, which lives above the core."""
 
     def __init__(
         self,
@@ -82,6 +91,7 @@ class VM:
         self.mmio = AddressSpace("guest-physical addresses", 1 << 40)
         self.symbols = SymbolTable()
         self.traps = TrapRegistry(self, self._resolve)
+        self.breakpoints = breakpoints.NONE
         self.plugins = PluginSet()
         self.intr = Line("INTR", self._intr_changed)
         self.interrupt_controller: InterruptController | None = None
@@ -182,6 +192,15 @@ class VM:
     def debug_exit(self, status: int) -> None:
         """The guest wrote to the debug-exit port."""
         self._finish(Reason.DEBUG_EXIT, f"the guest left through the debug-exit port with status {status}", status)
+
+    def note_unclaimed(self, what: str, size: int) -> None:
+        """The guest asked for something that nothing answers: count and log it; a strict VM stops."""
+        key = what if what in self.unclaimed or len(self.unclaimed) < MAX_UNCLAIMED else "others"
+        self.unclaimed[key] += 1
+        self.host_events["unclaimed"] += 1
+        _log.debug("%s: %s (%d bytes): nothing answers there", self.name, what, size)
+        if self.strict:
+            self._finish(Reason.STOPPED, f"{what} ({size} bytes): nothing answers there, and --strict was given")
 
     def request_stop(self, text: str = "stopped by the host") -> None:
         """End the run soon, with reason ``stopped``. May be called from any thread."""

@@ -63,7 +63,6 @@ COUNTING = _word("counting")  # 1: the block hook is there, and NOW follows the 
 KICK = _word("kick")  # another thread wants the pCPU: the only word written from outside
 COMPLETE = _word("complete")  # length of an instruction that Python carried out: go past it before running on
 STEP = _word("step")  # 0 free running, 1 armed, 2 one block has started
-SKIP = _word("skip")  # linear address whose execute trap has just been served
 
 # --- events -----------------------------------------------------------------------------------------------------------
 FAULT = _word("fault")  # fault that the TLB fill found: vector, or -1
@@ -101,6 +100,7 @@ VCPU = _word("vcpu_first", 0)
 GUEST_DR7 = _word("guest_dr7")
 NMI_BLOCKED = _word("nmi_blocked")
 TSC_OFFSET = _word("tsc_offset")
+SKIP = _word("skip")  # linear address whose execute trap has just been served, -1 none
 VCPU_END = 8 * len(_names)
 
 # --- walk results -----------------------------------------------------------------------------------------------------

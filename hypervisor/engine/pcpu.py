@@ -50,6 +50,7 @@ class VcpuState:
     def __init__(self, template: bytes) -> None:
         self.memory = (ctypes.c_ubyte * layout.STATE_SIZE).from_buffer_copy(template)
         self.extra = (ctypes.c_int64 * ((b.VCPU_END - b.VCPU) >> 3))()
+        self.extra[(b.SKIP - b.VCPU) >> 3] = -1
         self.registers = State(self.memory, memoryview(self.extra).cast("B").cast("Q"))
 
 
@@ -429,6 +430,10 @@ class PCpu:
         if vcpu is not None and vcpu.registers.dirty:
             self.sync()
         return int(self._call["decode"](self._b))
+
+    def flags(self) -> int:
+        """RFLAGS in the middle of an instruction, where the arithmetic flags are not in the state."""
+        return int(self._uc.reg_read(self._native.unicorn.x86_const.UC_X86_REG_EFLAGS)) | 2
 
     def clock(self) -> int:
         """The loaded VM's time in nanoseconds."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable
 from typing import NamedTuple
 
 from hypervisor.engine import block, layout
@@ -53,14 +54,15 @@ class State:
     """One vCPU's registers, over ``STATE_SIZE`` bytes of memory and the block's vCPU words.
 
     `dirty` says that hidden flags must be derived again and the TLB flushed before the guest goes on. Only valid
-    outside the engine's loop, where EFLAGS are complete.
+    outside the engine's loop, where EFLAGS are complete; inside it, `flags_inside` reads them.
     """
 
-    __slots__ = ("_dwords", "_extra", "_memory", "_words", "dirty")
+    __slots__ = ("_dwords", "_extra", "_memory", "_words", "dirty", "flags_inside")
 
     def __init__(self, memory: ctypes.Array[ctypes.c_ubyte], extra: memoryview) -> None:
         self._bind(memory, extra)
         self.dirty = True
+        self.flags_inside: Callable[[], int] | None = None
 
     def _bind(self, memory: ctypes.Array[ctypes.c_ubyte], extra: memoryview) -> None:
         self._memory = memory
@@ -72,7 +74,7 @@ class State:
     def get(self, name: str) -> int:
         """A 64-bit register by its full name."""
         if name == "rflags":
-            return self._words[layout.EFLAGS >> 3] | 2
+            return self._words[layout.EFLAGS >> 3] | 2 if self.flags_inside is None else self.flags_inside()
         if name == "dr7":
             return self._extra[0] | 0x400
         if name == "sysenter_cs":

@@ -5,7 +5,8 @@ read.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from hypervisor.arch.exits import ExitKind
@@ -15,7 +16,8 @@ from hypervisor.errors import TrapError
 from hypervisor.units import PAGE_SHIFT, PAGE_SIZE
 
 _MAX_HANDLERS = 255
-_MAX_WATCHES = 64
+MAX_WATCHES = 64
+"""Ranges of linear addresses that can be watched at the same time."""
 _SINGLE = {ExitKind.CPUID: b.C_CPUID, ExitKind.RDMSR: b.C_RDMSR, ExitKind.HYPERCALL: b.C_HYPERCALL}
 
 
@@ -53,7 +55,7 @@ class GuestTables:
         self.revision = -1
         self.bound_to: object | None = None
         self.watched: set[int] = set()
-        self._virtual = (ctypes.c_int64 * (5 * _MAX_WATCHES))()
+        self._virtual = (ctypes.c_int64 * (5 * MAX_WATCHES))()
         self._virtual_count = 0
 
     # --- memory -------------------------------------------------------------------------------------------------------
@@ -85,8 +87,8 @@ class GuestTables:
     def watch_virtual(self, watches: Sequence[tuple[range, str]]) -> None:
         """Watch ranges of linear addresses (see `virtual_of`)."""
         bits = {"r": b.MAP_TRAP_READ, "w": b.MAP_TRAP_WRITE, "x": b.MAP_TRAP_EXECUTE}
-        self._virtual_count = min(len(watches), _MAX_WATCHES)
-        for n, (where, access) in enumerate(watches[:_MAX_WATCHES]):
+        self._virtual_count = len(watches)
+        for n, (where, access) in enumerate(watches):
             mask = sum(bits[letter] for letter in set(access))
             row: list[Any] = [_signed(where.start & ~0xFFF), _signed((where.stop + 0xFFF) & ~0xFFF), mask, -1, 0]
             self._virtual[5 * n : 5 * n + 5] = row
@@ -98,6 +100,26 @@ class GuestTables:
             if page >= 0 and page >> 12 == gpa >> 12:
                 return (va | gpa & 0xFFF) & (1 << 64) - 1
         return None
+
+    @contextmanager
+    def fetching(self, pages: Iterable[int]) -> Iterator[None]:
+        """Let instructions be fetched from these guest-physical pages, and from watched linear addresses, during the
+        block.
+        """
+        saved = {page: self._map[page] & b.MAP_TRAP_EXECUTE for page in pages if 0 <= page < self.pages}
+        rows = range(2, 5 * self._virtual_count, 5)
+        masks = [self._virtual[row] for row in rows]
+        for page in saved:
+            self._map[page] &= ~b.MAP_TRAP_EXECUTE
+        for row in rows:
+            self._virtual[row] &= ~b.MAP_TRAP_EXECUTE
+        try:
+            yield
+        finally:
+            for page, bit in saved.items():
+                self._map[page] |= bit
+            for row, mask in zip(rows, masks, strict=True):
+                self._virtual[row] = mask
 
     # --- compiled handlers --------------------------------------------------------------------------------------------
 

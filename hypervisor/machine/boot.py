@@ -217,4 +217,4 @@ def install_cpuid(vm: VM) -> None:
             exit.ecx |= (vcpu.cr4 >> 18 & 1) << 27
         return HANDLED
 
-    vm.traps.cpuid(answer, name="builtin.cpuid", builtin=True)
+    vm.traps.cpuid(answer, name="builtin.cpuid", rank="builtin")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hypervisor.traps import control, debug_registers, msr, random_numbers
+from hypervisor.traps import control, counters, debug_registers, msr, random_numbers
 
 if TYPE_CHECKING:
     from hypervisor.core import VM
@@ -12,5 +12,5 @@ if TYPE_CHECKING:
 
 def install(vm: VM) -> None:
     """Register every built-in handler of a VM's processor."""
-    for module in (control, debug_registers, msr, random_numbers):
+    for module in (control, counters, debug_registers, msr, random_numbers):
         module.install(vm)

@@ -176,5 +176,5 @@ def install(
     image = None if disk is None else DiskImage(disk)
     bios = Bios(vm, image, keys, tty, memory_map, ports, vm.memory if text is None else text, log)
     bios.power_on(memory_map, ports)
-    vm.traps.hypercall(name="bios")(bios.handle)
+    vm.traps.hypercall(name="bios", rank="private")(bios.handle)
     return bios

@@ -91,8 +91,8 @@ def on_smsw(vcpu: Vcpu, exit: Exit) -> Verdict:
 
 def install(vm: VM) -> None:
     """Register the handlers."""
-    vm.traps.cr_write(None, on_write, name="builtin.cr_write", builtin=True)
-    vm.traps.cr_read(None, on_read, name="builtin.cr_read", builtin=True)
-    vm.traps.clts(on_clts, name="builtin.clts", builtin=True)
-    vm.traps.lmsw(on_lmsw, name="builtin.lmsw", builtin=True)
-    vm.traps.smsw(on_smsw, name="builtin.smsw", builtin=True)
+    vm.traps.cr_write(None, on_write, name="builtin.cr_write", rank="builtin")
+    vm.traps.cr_read(None, on_read, name="builtin.cr_read", rank="builtin")
+    vm.traps.clts(on_clts, name="builtin.clts", rank="builtin")
+    vm.traps.lmsw(on_lmsw, name="builtin.lmsw", rank="builtin")
+    vm.traps.smsw(on_smsw, name="builtin.smsw", rank="builtin")

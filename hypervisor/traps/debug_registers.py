@@ -60,5 +60,5 @@ def on_write(vcpu: Vcpu, exit: Exit) -> Verdict:
 
 def install(vm: VM) -> None:
     """Register both handlers."""
-    vm.traps.dr_read(None, on_read, name="builtin.dr_read", builtin=True)
-    vm.traps.dr_write(None, on_write, name="builtin.dr_write", builtin=True)
+    vm.traps.dr_read(None, on_read, name="builtin.dr_read", rank="builtin")
+    vm.traps.dr_write(None, on_write, name="builtin.dr_write", rank="builtin")

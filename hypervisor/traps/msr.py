@@ -17,7 +17,7 @@ GP = 13
 def read(vcpu: Vcpu, exit: Exit) -> Verdict:
     """The register's value, or #GP(0)."""
     if exit.msr not in m.MSRS:
-        vcpu.vm.unclaimed[f"rdmsr {exit.msr:#x}"] += 1
+        vcpu.vm.note_unclaimed(f"rdmsr {exit.msr:#x}", 8)
         return inject(GP, 0)
     exit.value = vcpu.msr[exit.msr]
     return HANDLED
@@ -27,7 +27,7 @@ def write(vcpu: Vcpu, exit: Exit) -> Verdict:
     """Check and store, or #GP(0)."""
     number, value = exit.msr, exit.value
     if number not in m.MSRS:
-        vcpu.vm.unclaimed[f"wrmsr {number:#x}"] += 1
+        vcpu.vm.note_unclaimed(f"wrmsr {number:#x}", 8)
         return inject(GP, 0)
     old = vcpu.msr[number]
     if number == m.EFER:
@@ -42,5 +42,5 @@ def write(vcpu: Vcpu, exit: Exit) -> Verdict:
 
 def install(vm: VM) -> None:
     """Register both handlers."""
-    vm.traps.rdmsr(None, read, name="builtin.rdmsr", builtin=True)
-    vm.traps.wrmsr(None, write, name="builtin.wrmsr", builtin=True)
+    vm.traps.rdmsr(None, read, name="builtin.rdmsr", rank="builtin")
+    vm.traps.wrmsr(None, write, name="builtin.wrmsr", rank="builtin")

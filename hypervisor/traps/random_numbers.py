@@ -18,5 +18,5 @@ def answer(vcpu: Vcpu, exit: Exit) -> Verdict:
 
 def install(vm: VM) -> None:
     """Register both handlers."""
-    vm.traps.rdrand(answer, name="builtin.rdrand", builtin=True)
-    vm.traps.rdseed(answer, name="builtin.rdseed", builtin=True)
+    vm.traps.rdrand(answer, name="builtin.rdrand", rank="builtin")
+    vm.traps.rdseed(answer, name="builtin.rdseed", rank="builtin")

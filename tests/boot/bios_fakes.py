@@ -106,8 +106,8 @@ class FakePorts:
 class FakeTraps:
     """Takes the one registration."""
 
-    def hypercall(self, number: int | None = None, *, name: str) -> Callable[[Any], Any]:
-        assert number is None and name == "bios"
+    def hypercall(self, number: int | None = None, *, name: str, rank: str) -> Callable[[Any], Any]:
+        assert number is None and name == "bios" and rank == "private"
         return lambda handler: setattr(self, "handler", handler) or handler
 
 

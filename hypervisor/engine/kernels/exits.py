@@ -113,6 +113,7 @@ def raise_exception(b, vector, error, inside):  # type: ignore[no-untyped-def]
         st64(b + _X_INFO, vector)
         st64(b + _X_INFO + 8, error)
         st64(b + _X_INFO + 16, ld64(ld64(b + _ENV) + _CR + 16))
+        st64(b + _X_INFO + 32, EXCEPTION)
         stop(b, _EXCEPTION, inside)
         return 0
     return raise_event(b, vector, error, EXCEPTION, ld64(ld64(b + _ENV) + _EIP), inside)
@@ -217,6 +218,29 @@ def _report(b, kind, first, second):  # type: ignore[no-untyped-def]
 
 
 @kernel
+def _raise_after(b, vector, kind, length):  # type: ignore[no-untyped-def]
+    """Deliver an event that is raised after the instruction at RIP."""
+    st64(b + _NOW, ld64(b + _NOW) + length)
+    env = ld64(b + _ENV)
+    rip = ld64(env + _EIP) + length
+    if ld32(env + _HFLAGS) & _CS64 == 0:
+        rip &= 0xFFFFFFFF
+    return raise_event(b, vector, 0, kind, rip, 1)
+
+
+@kernel
+def _raised_by_instruction(b, vector, kind, length):  # type: ignore[no-untyped-def]
+    """INT1, INT3 and INTO are exceptions: to the handler that listens, else to the guest."""
+    if (ld64(b + _LISTEN_EXCEPTIONS) >> vector) & 1:
+        st64(b + _D_LENGTH, length)
+        st64(b + _X_INFO + 16, 0)
+        st64(b + _X_INFO + 32, kind)
+        return _report(b, _EXCEPTION, vector, 0)
+    count(b, _EXCEPTION)
+    return _raise_after(b, vector, kind, length)
+
+
+@kernel
 def _undefined(b):  # type: ignore[no-untyped-def]
     """#UD: some instructions that we serve or that handlers can have arrive as one."""
     length = decode(b)
@@ -240,7 +264,7 @@ def _undefined(b):  # type: ignore[no-untyped-def]
             if listens(b, _RDRAND if modrm < 0xF8 else _RDSEED):
                 return _report(b, _RDRAND if modrm < 0xF8 else _RDSEED, 0, 0)
         elif opcode == 0xF1:
-            return raise_event(b, 1, 0, PRIVILEGED, ld64(ld64(b + _ENV) + _EIP) + length, 1)
+            return _raised_by_instruction(b, 1, PRIVILEGED, length)
     return raise_exception(b, 6, 0, 1)
 
 
@@ -263,16 +287,13 @@ def _software_interrupt(b):  # type: ignore[no-untyped-def]
         else:
             vector = 3 if opcode == 0xCC else 4
     st64(b + _D_LENGTH, length)
+    if kind != SOFTWARE:
+        return _raised_by_instruction(b, vector, kind, length)
     if listens(b, _INT_N):
         st64(b + _X_INFO + 16, kind)
         return _report(b, _INT_N, vector, length)
     count(b, _INT_N)
-    st64(b + _NOW, ld64(b + _NOW) + length)
-    env = ld64(b + _ENV)
-    rip = ld64(env + _EIP) + length
-    if ld32(env + _HFLAGS) & _CS64 == 0:
-        rip &= 0xFFFFFFFF
-    return raise_event(b, vector, 0, kind, rip, 1)
+    return _raise_after(b, vector, kind, length)
 
 
 @kernel
@@ -292,6 +313,7 @@ def on_exit(b, number):  # type: ignore[no-untyped-def]
         if vector == 6:
             return _undefined(b)
         if vector == 14:
+            st64(b + _X_INFO + 24, ld64(env + _CR + 16))
             return raise_exception(b, 14, ld32(env + _ERROR_CODE), 1)
         return raise_exception(b, vector, ld32(env + _ERROR_CODE), 1)
     if code == 0x75:

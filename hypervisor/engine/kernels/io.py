@@ -10,7 +10,7 @@ from hypervisor.arch.exits import ExitKind as K
 from hypervisor.engine import block as b_
 from hypervisor.engine import layout as l_
 from hypervisor.engine.jit import call1, call3, call5, kernel, ld8, ld32, ld64, st64
-from hypervisor.engine.kernels.access import linear_rip
+from hypervisor.engine.kernels.access import linear_rip, page_word
 from hypervisor.engine.kernels.exits import count, ring, settle, stop
 from hypervisor.engine.kernels.far import read_bytes
 from hypervisor.engine.kernels.supervisor import clear
@@ -21,7 +21,7 @@ _FAULT, _FAULT_ERROR, _FAULT_ADDRESS = b_.FAULT, b_.FAULT_ERROR, b_.FAULT_ADDRES
 _N_VECTOR, _N_ERROR, _N_ADDRESS = b_.N_VECTOR, b_.N_ERROR, b_.N_ADDRESS
 _PORTS, _COMPILED, _WINDOWS, _WINDOW_COUNT = b_.PORTS, b_.COMPILED, b_.WINDOWS, b_.WINDOW_COUNT
 _X_INFO, _NOW, _BLOCK_END, _F_PYTHON = b_.X_INFO, b_.NOW, b_.BLOCK_END, b_.F_PYTHON
-_PORT_COST, _MMIO_COST = b_.PORT_COST, b_.MMIO_COST
+_PORT_COST, _MMIO_COST, _MAP_RAM, _MEMORY = b_.PORT_COST, b_.MMIO_COST, b_.MAP_RAM, int(K.MEMORY)
 _F_RESTORE, _MEM_IO_PC = b_.F_RESTORE_STATE, l_.CPU_MEM_IO_PC
 _PORT_IN, _PORT_OUT, _MMIO_READ, _MMIO_WRITE, _VERDICT = (
     int(K.PORT_IN), int(K.PORT_OUT), int(K.MMIO_READ), int(K.MMIO_WRITE), int(K.VERDICT),
@@ -128,10 +128,20 @@ def _window(b, gpa, write):  # type: ignore[no-untyped-def]
 
 
 @kernel
+def _account(b, kind, gpa):  # type: ignore[no-untyped-def]
+    """Count an access. Memory that is only watched takes no time: watching changes nothing."""
+    if page_word(b, gpa) & _MAP_RAM:
+        count(b, _MEMORY)
+    else:
+        count(b, kind)
+        st64(b + _NOW, ld64(b + _NOW) + _MMIO_COST)
+    return 0
+
+
+@kernel
 def mmio_read(b, gpa, size):  # type: ignore[no-untyped-def]
     """A load from guest-physical addresses that are no plain memory."""
-    count(b, _MMIO_READ)
-    st64(b + _NOW, ld64(b + _NOW) + _MMIO_COST)
+    _account(b, _MMIO_READ, gpa)
     handler = _window(b, gpa, 0)
     if handler:
         at = ld64(b + _COMPILED) + 16 * handler
@@ -144,8 +154,7 @@ def mmio_read(b, gpa, size):  # type: ignore[no-untyped-def]
 @kernel
 def mmio_write(b, gpa, size, value):  # type: ignore[no-untyped-def]
     """A store to guest-physical addresses that are no plain memory."""
-    count(b, _MMIO_WRITE)
-    st64(b + _NOW, ld64(b + _NOW) + _MMIO_COST)
+    _account(b, _MMIO_WRITE, gpa)
     if size < 8:
         value &= (1 << (8 * size)) - 1
     handler = _window(b, gpa, 1)

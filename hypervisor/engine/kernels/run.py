@@ -6,7 +6,7 @@ from hypervisor.arch.exits import ExitKind as K
 from hypervisor.engine import block as b_
 from hypervisor.engine import layout as l_
 from hypervisor.engine.jit import call5, kernel, ld32, ld64, st32, st64
-from hypervisor.engine.kernels.exits import complete, raise_exception, settle, stop
+from hypervisor.engine.kernels.exits import complete, count, raise_exception, settle, stop
 
 _ENV, _CPU, _UC, _EIP, _CR2 = b_.ENV, b_.CPU, b_.UC, l_.EIP, l_.CR + 16
 _X_KIND, _X_INFO = b_.X_KIND, b_.X_INFO
@@ -66,6 +66,7 @@ def on_code(b, address):  # type: ignore[no-untyped-def]
         st64(b + _SKIP, -1)
         return 0
     settle(b)
+    count(b, _EXECUTE)
     st64(b + _X_INFO, address)
     stop(b, _EXECUTE, 0)
     return 1
@@ -96,14 +97,14 @@ def run(b):  # type: ignore[no-untyped-def]
             return ld64(b + _X_KIND)
         vector = ld64(b + _FAULT)
         if vector >= 0:
+            st64(b + _X_INFO + 24, ld64(env + _CR2))  # for a handler that keeps the fault from the guest
             if vector == 14 and error == 21:
                 st64(env + _CR2, ld64(uc + _INVALID_ADDR))
             raise_exception(b, vector, ld64(b + _FAULT_ERROR), 0)
             if ld64(b + _X_KIND):
                 return ld64(b + _X_KIND)
         elif vector == -2:
-            st64(b + _X_INFO, ld64(b + _FAULT_ADDRESS))
-            st64(b + _X_INFO + 8, 2)
+            count(b, _MEMORY)
             return _MEMORY
         elif error:
             st64(b + _X_INFO, error)

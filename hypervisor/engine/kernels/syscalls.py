@@ -7,7 +7,7 @@ from hypervisor.engine import block as b_
 from hypervisor.engine import layout as l_
 from hypervisor.engine.jit import kernel, ld32, ld64, st32, st64
 from hypervisor.engine.kernels.access import read_flags, sync_hflags, write_flags
-from hypervisor.engine.kernels.exits import count, length_of, listens, ring, settle, stop
+from hypervisor.engine.kernels.exits import count, length_of, listens, raise_exception, ring, settle, stop
 
 _ENV, _EIP, _HFLAGS, _EFER = b_.ENV, l_.EIP, l_.HFLAGS, l_.EFER
 _STAR, _LSTAR, _CSTAR, _FMASK = l_.STAR, l_.LSTAR, l_.CSTAR, l_.FMASK
@@ -31,7 +31,9 @@ def _flat(b, at, selector, flags):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _refuse(b, vector):  # type: ignore[no-untyped-def]
+def _refuse(b, vector, inside):  # type: ignore[no-untyped-def]
+    if inside == 0:
+        return raise_exception(b, vector, 0, 0)
     settle(b)
     st64(b + _FAULT, vector)
     st64(b + _FAULT_ERROR, 0)
@@ -42,6 +44,8 @@ def _refuse(b, vector):  # type: ignore[no-untyped-def]
 def enter_syscall(b, length, inside):  # type: ignore[no-untyped-def]
     """Do what SYSCALL does. RIP is left ``length`` short of the target inside the hook, whose caller adds it."""
     env = ld64(b + _ENV)
+    if ld64(env + _EFER) & 1 == 0:
+        return _refuse(b, 6, inside)
     short = length if inside else 0
     flags = read_flags(b, inside)
     star = ld64(env + _STAR)
@@ -68,22 +72,23 @@ def enter_syscall(b, length, inside):  # type: ignore[no-untyped-def]
 @kernel
 def on_syscall(b):  # type: ignore[no-untyped-def]
     """The body of the SYSCALL hook."""
-    env = ld64(b + _ENV)
-    if ld64(env + _EFER) & 1 == 0:
-        return _refuse(b, 6)
     count(b, _SYSCALL)
     length = length_of(b, 2)
     if listens(b, _SYSCALL):
         settle(b)
-        ring(b, _SYSCALL, ld64(env))
+        ring(b, _SYSCALL, ld64(ld64(b + _ENV)))
         return stop(b, _SYSCALL, 0)
     return enter_syscall(b, length, 1)
 
 
 @kernel
 def enter_sysenter(b, length, inside):  # type: ignore[no-untyped-def]
-    """Do what SYSENTER does; see `enter_syscall` for ``length``."""
+    """Do what SYSENTER does; see `enter_syscall` for ``length``. AMD processors refuse it in long mode."""
     env = ld64(b + _ENV)
+    if ld64(env + _EFER) & 0x400:
+        return _refuse(b, 6, inside)
+    if ld32(env + _SYSENTER_CS) & 0xFFFC == 0:
+        return _refuse(b, 13, inside)
     short = length if inside else 0
     selector = ld32(env + _SYSENTER_CS) & 0xFFFC
     flags = read_flags(b, inside) & ~0x30200
@@ -98,12 +103,7 @@ def enter_sysenter(b, length, inside):  # type: ignore[no-untyped-def]
 
 @kernel
 def on_sysenter(b):  # type: ignore[no-untyped-def]
-    """The body of the SYSENTER hook. AMD processors refuse it in long mode."""
-    env = ld64(b + _ENV)
-    if ld64(env + _EFER) & 0x400:
-        return _refuse(b, 6)
-    if ld32(env + _SYSENTER_CS) & 0xFFFC == 0:
-        return _refuse(b, 13)
+    """The body of the SYSENTER hook."""
     count(b, _SYSENTER)
     length = length_of(b, 2)
     if listens(b, _SYSENTER):

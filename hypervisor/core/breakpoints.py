@@ -1,0 +1,103 @@
+"""The guest's own breakpoints: what DR7 arms (AMD64 APM volume 2, 13.1.1).
+
+The engine's debug registers stay empty. An execution breakpoint becomes an execute hook, a data breakpoint a watched
+range of linear addresses; what they report comes here before it becomes a #DB.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from hypervisor.arch.exits import ExitKind as K
+from hypervisor.engine import block as b
+
+if TYPE_CHECKING:
+    from hypervisor.core.vcpu import Vcpu
+    from hypervisor.engine.pcpu import PCpu
+
+DB = 1
+RF = 1 << 16
+_EXECUTE, _WRITE, _ACCESS = 0, 1, 3
+_LENGTHS = (1, 2, 8, 4)
+_EXCEPTIONS = (b.COUNTS >> 3) + K.EXCEPTION
+
+
+@dataclass(frozen=True)
+class Breakpoints:
+    """Armed breakpoints: linear addresses of instructions, and (range, access letters, DR6 bit) of data."""
+
+    execution: dict[int, int] = field(default_factory=dict)
+    data: tuple[tuple[range, str, int], ...] = ()
+
+    def hits(self, gva: int | None, size: int, access: str) -> int:
+        """The DR6 bits that an access of the guest's sets."""
+        bits = 0
+        for where, letters, bit in self.data:
+            if gva is not None and access in letters and gva < where.stop and where.start < gva + size:
+                bits |= bit
+        return bits
+
+
+NONE = Breakpoints()
+
+
+def armed(vcpu: Vcpu) -> Breakpoints:
+    """What the debug registers ask for."""
+    control = vcpu.dr7
+    if not control & 0xFF:
+        return NONE
+    execution: dict[int, int] = {}
+    data = []
+    for n in range(4):
+        if not control >> 2 * n & 3:
+            continue
+        kind, length = control >> 16 + 4 * n & 3, _LENGTHS[control >> 18 + 4 * n & 3]
+        address = vcpu.get(f"dr{n}")
+        if kind == _EXECUTE:
+            execution[address] = execution.get(address, 0) | 1 << n
+        elif kind in (_WRITE, _ACCESS):
+            address &= -length
+            data.append((range(address, address + length), "w" if kind == _WRITE else "rw", 1 << n))
+    return Breakpoints(execution, tuple(data))
+
+
+def before_instruction(pcpu: PCpu, vcpu: Vcpu, address: int) -> int:
+    """An execute hook at a linear address has been reached: deliver #DB if a breakpoint is there. The kind of a
+    further exit, or 0.
+    """
+    hits = vcpu.vm.breakpoints.execution.get(address, 0)
+    flags = vcpu.rflags
+    if hits and not flags & RF:
+        vcpu.set("dr6", vcpu.dr6 | hits)
+        return pcpu.exception(DB, 0)
+    vcpu.set("rflags", flags & ~RF)
+    pass_by(pcpu, address)
+    return 0
+
+
+def pass_by(pcpu: PCpu, address: int) -> None:
+    """Let the instruction at a linear address run once without its hook."""
+    pcpu.words[b.SKIP >> 3] = address - (1 << 64) if address >> 63 else address
+
+
+def after_iret(pcpu: PCpu, vcpu: Vcpu) -> None:
+    """IRET has loaded RF, which holds for one instruction: with hooks that is one that is passed by."""
+    flags = vcpu.rflags
+    if flags & RF:
+        vcpu.set("rflags", flags & ~RF)
+        if vcpu.linear_rip in vcpu.vm.breakpoints.execution:
+            pass_by(pcpu, vcpu.linear_rip)
+
+
+def step_over(pcpu: PCpu, vcpu: Vcpu) -> int:
+    """Run the instruction that touches a data breakpoint, then deliver #DB. The kind of a further exit, or 0.
+
+    The access has set its bits in DR6. If the instruction faults, or is single-stepped, an exception has been
+    delivered already.
+    """
+    before = pcpu.words[_EXCEPTIONS]
+    further = pcpu.step()
+    if further != K.STEPPED:
+        return further
+    return pcpu.exception(DB, 0) if pcpu.words[_EXCEPTIONS] == before else 0

@@ -1,0 +1,72 @@
+"""Which device answers a port or a guest-physical address, and what happens where none does."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hypervisor.engine import block as b
+
+if TYPE_CHECKING:
+    from hypervisor.core.vm import VM
+
+
+class Routing:
+    """A VM's devices and memory as an instruction reaches them. Where nothing answers, reads are all ones and writes
+    are ignored.
+    """
+
+    def __init__(self, vm: VM) -> None:
+        self._vm = vm
+
+    def port_read(self, port: int, size: int) -> int:
+        """IN; an access that is wider than the device is made byte by byte."""
+        mapping = self._vm.ports.find(port)
+        if mapping is not None and port + size <= mapping.end:
+            return mapping.device.read(port - mapping.base, size)
+        if self._nobody(port, size):
+            self._vm.note_unclaimed(f"port_in {port:#x}", size)
+            return (1 << 8 * size) - 1
+        if size == 1:
+            return 0xFF
+        return sum(self.port_read(port + n & 0xFFFF, 1) << 8 * n for n in range(size))
+
+    def port_write(self, port: int, size: int, value: int) -> None:
+        """OUT."""
+        mapping = self._vm.ports.find(port)
+        if mapping is not None and port + size <= mapping.end:
+            mapping.device.write(port - mapping.base, size, value)
+        elif self._nobody(port, size):
+            self._vm.note_unclaimed(f"port_out {port:#x}", size)
+        elif size > 1:
+            for n in range(size):
+                self.port_write(port + n & 0xFFFF, 1, value >> 8 * n & 0xFF)
+
+    def _nobody(self, port: int, size: int) -> bool:
+        return all(self._vm.ports.find(port + n & 0xFFFF) is None for n in range(size))
+
+    def memory_read(self, gpa: int, size: int) -> int:
+        """A load from a page that is no plain memory, or that is watched."""
+        if self.is_memory(gpa):
+            return int.from_bytes(self._vm.memory.read(gpa, size), "little")
+        mapping = self._vm.mmio.find(gpa)
+        if mapping is None or gpa + size > mapping.end:
+            self._vm.note_unclaimed(f"mmio_read {gpa:#x}", size)
+            return (1 << 8 * size) - 1
+        return mapping.device.read(gpa - mapping.base, size)
+
+    def memory_write(self, gpa: int, size: int, value: int) -> None:
+        """A store to a page that is no plain memory, or that is watched."""
+        if self.is_memory(gpa):
+            self._vm.memory.write(gpa, value.to_bytes(size, "little"))
+            return
+        mapping = self._vm.mmio.find(gpa)
+        if mapping is None or gpa + size > mapping.end:
+            self._vm.note_unclaimed(f"mmio_write {gpa:#x}", size)
+        else:
+            mapping.device.write(gpa - mapping.base, size, value)
+
+    def is_memory(self, gpa: int) -> bool:
+        """Whether there is memory at a guest-physical address."""
+        tables = self._vm.tables
+        page = gpa >> 12
+        return page < tables.pages and bool(tables.map[page] & b.MAP_RAM)
