@@ -270,7 +270,14 @@ class Runner:
         first = b.CHAIN >> 3
         for n in range(min(words[b.N_COUNT >> 3], b.CHAIN_ENTRIES)):
             vector, error, address = words[first + 3 * n : first + 3 * n + 3].tolist()
-            self._chain.append(Fault(vector, error, address & (1 << 64) - 1 if vector == 14 else None, self.vcpu.rip))
+            self._chain.append(
+                Fault(
+                    vector,
+                    error if vector in completion.WITH_ERROR and self.vcpu.cr0 & 1 else None,
+                    address & (1 << 64) - 1 if vector == PAGE_FAULT else None,
+                    self.vcpu.rip,
+                )
+            )
         names = ", ".join(f"exception {fault.vector}" for fault in self._chain)
         self.finish(Reason.CRASHED, f"triple fault at RIP {self.vcpu.rip:#x} ({names})")
 
