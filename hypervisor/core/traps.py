@@ -306,7 +306,6 @@ class TrapRegistry:
         for handler in table.before:
             if handler.matches(exit):
                 _observe(handler, vcpu, exit)
-<<<<<<< HEAD
         verdict = _ask(table.decide, vcpu, exit)
         if verdict is HANDLED:
             for field in table.outputs:
@@ -317,38 +316,6 @@ class TrapRegistry:
         elif verdict is not PASS:
             return verdict
         return _ask(table.builtin, vcpu, exit)
-=======
-        for matches, handler in table.decide:
-            if matches(exit):
-                verdict = handler.function(vcpu, exit)
-                if not isinstance(verdict, Verdict):
-                    raise _no_verdict(handler, verdict)
-                if verdict is HANDLED:
-                    if table.stored:
-                        break  # the handler chose the value; the built-in one checks and stores it
-                    for field in table.outputs:
-                        if getattr(exit, field) is None:
-                            self._fill_in(table, vcpu, exit)
-                            break
-                    return HANDLED
-                if verdict is not PASS:
-                    return verdict
-        for matches, handler in table.builtin:
-            if matches(exit):
-                answer: Verdict = handler.function(vcpu, exit)
-                if answer is not PASS:
-                    return answer
-        return PASS
-
-    def _fill_in(self, table: Table, vcpu: Vcpu, exit: Exit) -> None:
-        """A handler said HANDLED and left result fields unwritten: they get the built-in answer."""
-        written = {field: getattr(exit, field) for field in table.outputs if getattr(exit, field) is not None}
-        for matches, handler in table.builtin:
-            if matches(exit) and handler.function(vcpu, exit) is not PASS:
-                break
-        for field, value in written.items():
-            setattr(exit, field, value)
->>>>>>> origin/main
 
     def decided(self, vcpu: Vcpu, exit: Exit) -> None:
         """Show observers the final values of an exit."""
