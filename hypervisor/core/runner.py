@@ -273,7 +273,7 @@ class Runner:
             self._chain.append(
                 Fault(
                     vector,
-                    error if vector in completion.WITH_ERROR and self.vcpu.cr0 & 1 else None,
+                    error if vector in WITH_ERROR and self.vcpu.cr0 & 1 else None,
                     address & (1 << 64) - 1 if vector == PAGE_FAULT else None,
                     self.vcpu.rip,
                 )
