@@ -21,7 +21,7 @@ from hypervisor.core.interception import apply
 from hypervisor.core.operands import OperandFault
 from hypervisor.core.records import fill
 from hypervisor.core.result import Fault, Reason, RunResult
-from hypervisor.core.verdicts import PASS, Stop
+from hypervisor.core.verdicts import PASS, WITH_ERROR, Stop
 from hypervisor.core.waiting import Alarm, spins_in_place
 from hypervisor.engine import block as b
 from hypervisor.errors import HypervisorError, InternalError
@@ -36,6 +36,7 @@ SLICE_NS = 20_000_000
 _FOREVER = 1 << 62
 _NOW, _NEXT, _DEADLINE, _KICK = b.NOW >> 3, b.NEXT >> 3, b.DEADLINE >> 3, b.KICK >> 3
 _IF = 1 << 9
+PAGE_FAULT = 14
 _MEMORY, _DR_WRITE = int(K.MEMORY), int(K.DR_WRITE)
 
 
