@@ -40,6 +40,8 @@ def parse_size(text: str | int) -> int:
     """
     if isinstance(text, int):
         size = text
+    elif not isinstance(text, str):
+        raise ConfigError(f"{text!r} is not a size; give bytes as a whole number, or text such as '64M'.")
     else:
         match = re.fullmatch(r"(\d+)\s*([KMG]?)(?:I?B)?", text.strip().upper())
         if match is None:

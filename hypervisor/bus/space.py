@@ -41,9 +41,9 @@ class AddressSpace:
         Raises `DeviceError` for an empty or out-of-bounds range and for an overlap; with ``replace`` the devices in the
         way lose exactly the overlapping part.
         """
-        if where.step != 1 or not 0 <= where.start < where.stop <= self.limit:
+        if not isinstance(where, range) or where.step != 1 or not 0 <= where.start < where.stop <= self.limit:
             raise DeviceError(
-                f"{device.name}: {where} is not a range of {self.what} "
+                f"{device.name}: {where!r} is not a range of {self.what} "
                 f"(a non-empty range within 0x0-{self.limit - 1:#x} with step 1 is needed)."
             )
         new = Mapping(where.start, where.stop, device, where.start if base is None else base)

@@ -44,6 +44,7 @@ class CoreHost:
     def acquire(self, vm: VM) -> PCpu:
         """A pCPU for this VM, the one it ran on last if that is free; waits until one is."""
         with self._condition:
+            self.check_open()
             self._waiting += 1
             while not self._free:
                 self._condition.wait()
@@ -77,6 +78,11 @@ class CoreHost:
             self.release(pcpu)
 
     # --- life ---------------------------------------------------------------------------------------------------------
+
+    def check_open(self) -> None:
+        """Raises `ConfigError` when the host has been closed."""
+        if not self.pcpus:
+            raise ConfigError("The host is closed, and its VMs with it; create another host.")
 
     def close(self) -> None:
         """Close every VM and give the memory back."""

@@ -46,7 +46,7 @@ class PluginSet:
 
     def __init__(self, plugins: Iterable[object] = ()) -> None:
         """Find and construct every plugin. Raises `PluginError` for the first that cannot be."""
-        self._plugins = [make(plugin) for plugin in plugins]
+        self._plugins = [make(plugin) for plugin in ((plugins,) if isinstance(plugins, str) else plugins)]
         self._attached: list[tuple[str, object]] = []
 
     def __iter__(self) -> Iterator[tuple[str, object]]:

@@ -94,6 +94,6 @@ class After:
 
 def after(seconds: float) -> After:
     """For ``until=``: end the run when this much virtual time has passed since its start, in seconds."""
-    if seconds < 0:
-        raise ConfigError(f"after({seconds}): a time of at least 0 seconds is needed.")
+    if not isinstance(seconds, (int, float)) or not seconds >= 0:
+        raise ConfigError(f"after({seconds!r}): a time of at least 0 seconds is needed.")
     return After(seconds)

@@ -148,7 +148,8 @@ class TrapRegistry:
     def __getattr__(self, name: str) -> Any:
         kind = _PLAIN_KINDS.get(name)
         if kind is None:
-            known = ", ".join(sorted([*_PLAIN_KINDS, *(n for n in vars(type(self)) if not n.startswith("_"))]))
+            kinds = {kind.name.lower() for kind in K}
+            known = ", ".join(sorted({*_PLAIN_KINDS, *(kinds & vars(type(self)).keys())}))
             raise AttributeError(f"there is no trap {name!r}; there are: {known}.")
 
         def register(fn: Any = None, **options: Any) -> Any:

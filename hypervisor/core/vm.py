@@ -322,6 +322,8 @@ class VM:
         if self._pcpu is not None:
             yield self._pcpu
             return
+        if self.closed:
+            raise ConfigError(f"The VM {self.name} is closed, and its state is gone.")
         with self.host.holding(self) as pcpu:
             self.place(pcpu)
             yield pcpu
@@ -370,10 +372,10 @@ class VM:
         """
         from hypervisor.core.runner import Runner
 
-        if self.closed:
-            raise ConfigError(f"{self.name} is closed; boot another VM.")
-        if self.runner is not None:
-            raise ConfigError(f"{self.name} is running already; a VM runs in one thread at a time.")
+        self._ready()
+        for what, seconds in (("timeout", timeout), ("virtual_timeout", virtual_timeout)):
+            if seconds is not None and not (isinstance(seconds, (int, float)) and seconds > 0):
+                raise ConfigError(f"{what}={seconds!r}: give a number of seconds greater than zero.")
         self.runner = Runner(self, until, timeout, virtual_timeout)
         self.has_run = True
         try:
@@ -382,12 +384,22 @@ class VM:
             self.runner = None
         return self.result
 
+    def _ready(self) -> None:
+        if self.closed:
+            raise ConfigError(f"The VM {self.name} is closed; boot another one.")
+        if self.runner is not None:
+            raise ConfigError(
+                f"The VM {self.name} is running already: it runs in one thread at a time, and a handler answers with a "
+                "verdict instead of running it."
+            )
+
     def step(self, count: int) -> int:
         """See `Vcpu.step`."""
         from hypervisor.core.runner import Runner
 
-        if self.runner is not None:
-            raise ConfigError("step() is for a VM that is not running; a handler returns a verdict instead.")
+        if not isinstance(count, int) or count < 0:
+            raise ConfigError(f"step({count!r}): give a number of instructions.")
+        self._ready()
         self.runner = Runner(self, None, None, None)
         self.has_run = True
         try:
@@ -413,7 +425,7 @@ class VM:
         if self.closed:
             return
         if self.runner is not None:
-            raise ConfigError(f"{self.name} is running; stop it before closing it.")
+            raise ConfigError(f"The VM {self.name} is running; end its run before closing it.")
         self.closed = True
         try:
             self.plugins.detach()

@@ -40,6 +40,10 @@ def load(image: bytes, spec: BootSpec, memory: GuestMemory) -> Entry:
         raise ConfigError(
             f"{spec.name}: --at and --entry are for --format flat; a {chosen} image brings its own addresses."
         )
+    if chosen not in ("flat", "linux") and spec.mode is not None:
+        raise ConfigError(
+            f"{spec.name}: --mode is for flat binaries and Linux kernels; a {chosen} image starts in a mode of its own."
+        )
     return FORMATS[chosen](subject, spec, memory)
 
 

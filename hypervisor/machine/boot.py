@@ -57,11 +57,14 @@ class Host(CoreHost):
         override the image's detection; ``reboot`` goes on after a reset. Raises `ConfigError`, `ImageError`,
         `PluginError`.
         """
+        self.check_open()
         data, label = (b"", "no image") if image is None else read_image(image)
+        attached = [_module(module) for module in modules]
+        ramdisk = None if initrd is None else _contents("initrd", initrd)
         vm = VM(self, memory, clock=clock, seed=seed, name=name or label, strict=strict)
         try:
             vm.plugins = PluginSet(plugins)
-            (PC if board is None else board).build(vm)
+            _board(board).build(vm)
             traps.install(vm)
             install_cpuid(vm)
             if image is not None:
@@ -71,8 +74,8 @@ class Host(CoreHost):
                     memory_size=vm.memory.size,
                     memory_map=loaders.default_memory_map(vm.memory.size),
                     append=append,
-                    initrd=None if initrd is None else read_image(initrd)[0],
-                    modules=[_module(module) for module in modules],
+                    initrd=ramdisk,
+                    modules=attached,
                     format=format,
                     at=at,
                     entry=entry,
@@ -105,26 +108,48 @@ def read_image(image: str | os.PathLike[str] | bytes) -> tuple[bytes, str]:
     """An image's bytes and the name to call it by: a file, a shipped guest, or bytes as they are."""
     if isinstance(image, (bytes, bytearray, memoryview)):
         return bytes(image), "image"
-    path = Path(image)
-    if not path.exists() and isinstance(image, str) and os.sep not in image:
+    path = _path("image", image)
+    if isinstance(image, str) and os.sep not in image and not path.exists():
         from hypervisor import guests
 
         if image in guests.names():
             return guests.shipped(image).image, image
+        known = ", ".join(guests.names())
+        raise ImageError(f"{image}: there is no such file, and no shipped guest of that name ({known}).")
+    return _contents("image", image), str(image)
+
+
+def _path(what: str, value: object) -> Path:
+    if not isinstance(value, (str, os.PathLike)):
+        raise ConfigError(f"{what}={value!r}: give a path, or the contents as bytes.")
+    return Path(value)
+
+
+def _contents(what: str, file: str | os.PathLike[str] | bytes) -> bytes:
+    """The bytes of a file; bytes are themselves. Raises `ImageError` for what cannot be read."""
+    if isinstance(file, (bytes, bytearray, memoryview)):
+        return bytes(file)
+    path = _path(what, file)
     try:
         if path.is_dir():
-            raise ImageError(f"{image} is a directory; an image is a file.")
+            raise ImageError(f"{file} is a directory; give a file.")
+        if path.is_char_device():
+            raise ImageError(f"{file} is a device without an end; give a file.")
         if path.stat().st_size > MAX_IMAGE:
-            raise ImageError(f"{image} is larger than {MAX_IMAGE // MIB} MiB; no guest image is.")
-        return path.read_bytes(), str(image)
+            raise ImageError(f"{file} is larger than {MAX_IMAGE // MIB} MiB; no guest's {what} is.")
+        return path.read_bytes()
     except FileNotFoundError as error:
-        from hypervisor import guests
+        raise ImageError(f"{file}: there is no such file; check the path of the {what}.") from error
+    except (OSError, ValueError) as error:
+        raise ImageError(f"{file} cannot be read: {getattr(error, 'strerror', None) or error}.") from error
 
-        raise ImageError(
-            f"{image}: there is no such file, and no shipped guest of that name ({', '.join(guests.names())})."
-        ) from error
-    except OSError as error:
-        raise ImageError(f"{image} cannot be read: {error.strerror or error}.") from error
+
+def _board(board: Board | None) -> Board:
+    if board is None:
+        return PC
+    if not isinstance(board, Board):
+        raise ConfigError(f"board={board!r}: give a hypervisor.Board, such as hv.pc() with parts changed.")
+    return board
 
 
 def _shipped_symbols(image: str | os.PathLike[str] | bytes) -> dict[str, int]:
@@ -139,10 +164,10 @@ def _shipped_symbols(image: str | os.PathLike[str] | bytes) -> dict[str, int]:
 def _module(module: Any) -> tuple[str, str, bytes]:
     """(name, arguments, contents) of what the caller gave: a path, (path, arguments) or (name, arguments, contents)."""
     if isinstance(module, (str, os.PathLike)):
-        return str(module), "", read_image(module)[0]
-    if len(module) == 2:
-        return str(module[0]), module[1], read_image(module[0])[0]
-    if len(module) == 3 and isinstance(module[2], bytes):
+        return str(module), "", _contents("module", module)
+    if isinstance(module, (tuple, list)) and len(module) == 2:
+        return str(module[0]), module[1], _contents("module", module[0])
+    if isinstance(module, (tuple, list)) and len(module) == 3 and isinstance(module[2], bytes):
         return module[0], module[1], module[2]
     raise ConfigError(f"{module!r} is not a module: give a path, or (path, arguments).")
 

@@ -6,7 +6,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from hypervisor.errors import GuestFault
+from hypervisor.errors import ConfigError, GuestFault
 from hypervisor.memory.frames import Extent, HostMemory
 
 
@@ -31,6 +31,7 @@ class GuestMemory:
         self._starts = [region.gpa for region in self.regions]
         self._host = host
         self._view = memoryview(host.map)
+        self._closed = False
         self.written: Callable[[int, int], None] = lambda gpa, size: None
 
     @property
@@ -59,6 +60,8 @@ class GuestMemory:
         """``size`` bytes at guest-physical ``gpa``. Bytes that are not memory read as 0xff."""
         if gpa < 0 or size < 0:
             raise GuestFault(f"{size} bytes at {gpa:#x} is not a range of guest-physical memory.")
+        if self._closed:
+            raise ConfigError("The VM is closed, and its memory has been given back.")
         if gpa + size <= 0xA0000:  # the common case: low memory is one region
             hpa = self.regions[0].hpa + gpa
             return bytes(self._view[hpa : hpa + size])
@@ -82,6 +85,8 @@ class GuestMemory:
     def _store(self, gpa: int, data: bytes, rom: bool) -> None:
         if gpa < 0:
             raise GuestFault(f"{gpa:#x} is not a guest-physical address.")
+        if self._closed:
+            raise ConfigError("The VM is closed, and its memory has been given back.")
         offset = 0
         for region, start, length in self._pieces(gpa, len(data)):
             if region is not None and (region.writable or rom):
@@ -92,5 +97,6 @@ class GuestMemory:
 
     def close(self) -> None:
         """Return the frames to the host."""
+        self._closed = True
         self._view.release()
         self._host.release(self.extent)

@@ -1,0 +1,333 @@
+"""What people get wrong, with the sentence that each gets; and nothing is left running afterwards."""
+
+from __future__ import annotations
+
+import os
+import struct
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import hypervisor as hv
+from hypervisor.engine import layout, native
+from hypervisor.errors import (
+    ConfigError,
+    DeviceError,
+    EngineError,
+    GuestCrashed,
+    GuestFault,
+    HypervisorError,
+    ImageError,
+    PluginError,
+    TrapError,
+)
+from hypervisor.guests import shipped
+
+HALT = b"\xfa\xf4".ljust(510, b"\0") + b"\x55\xaa"  # cli; hlt
+LOOP = b"\xfb\x90\xeb\xfd".ljust(510, b"\0") + b"\x55\xaa"  # sti; nop; jmp to the nop
+
+
+def elf(machine: int, size: int = 0x1000) -> bytes:
+    """An ELF file for ``machine`` with one segment of ``size`` bytes, which are not there."""
+    header = b"\x7fELF\x02\x01\x01" + bytes(9)
+    header += struct.pack("<HHIQQQIHHHHHH", 2, machine, 1, 0x100000, 64, 0, 0, 64, 56, 1, 0, 0, 0)
+    return header + struct.pack("<IIQQQQQQ", 1, 5, 0x1000, 0x100000, 0x100000, size, size, 0x1000)
+
+
+class Device:
+    """The least that a device can be."""
+
+    name = "mine"
+
+    def read(self, offset: int, size: int) -> int:
+        return 0
+
+    def write(self, offset: int, size: int, value: int) -> None:
+        return None
+
+    def reset(self) -> None:
+        return None
+
+    def state(self) -> None:
+        return None
+
+    def restore(self, state: object) -> None:
+        return None
+
+
+class Dice:
+    """A plugin."""
+
+    def __init__(self, sides: int = 6) -> None:
+        self.sides = sides
+
+    def attach(self, vm: hv.VM) -> None:
+        return None
+
+
+class Raising:
+    """A plugin that cannot be attached."""
+
+    def attach(self, vm: hv.VM) -> None:
+        raise ValueError("no dice")
+
+
+@dataclass(frozen=True)
+class Case:
+    """``do(directory)`` fails with ``error``, whose text contains ``sentence``."""
+
+    name: str
+    do: Callable[[Path], object]
+    error: type[Exception]
+    sentence: str
+
+
+def boots(name: str, image: Any, error: type[Exception], sentence: str, **options: Any) -> Case:
+    """Booting ``image`` (bytes, or a path inside the test's directory) with ``options`` fails."""
+    options.setdefault("memory", "4M")
+
+    def do(directory: Path) -> object:
+        return hv.boot(directory / image if isinstance(image, str) else image, **options)
+
+    return Case(name, do, error, sentence)
+
+
+def with_vm(name: str, do: Callable[[hv.VM], object], error: type[Exception], sentence: str) -> Case:
+    """Something done to a VM fails."""
+
+    def booted(_: Path) -> object:
+        with hv.boot(HALT, memory="4M") as vm:
+            return do(vm)
+
+    return Case(name, booted, error, sentence)
+
+
+def handler(name: str, answer: Callable[[hv.VM], Callable[..., Any]], sentence: str) -> Case:
+    """A handler that breaks its contract ends the run, and `check` tells the sentence."""
+
+    def do(vm: hv.VM) -> object:
+        vm.traps.hlt(answer(vm), name="mine")
+        result = vm.run(timeout=20)
+        assert result.reason is hv.Reason.HOST_ERROR
+        return result.check()
+
+    return with_vm(name, do, GuestCrashed, sentence)
+
+
+def run_closed(vm: hv.VM) -> object:
+    vm.close()
+    return vm.run()
+
+
+def read_closed(vm: hv.VM) -> object:
+    vm.close()
+    return vm.memory.read(0, 4)
+
+
+def translate_closed(_: Path) -> object:
+    with hv.Host("8M") as host:
+        vm = host.create_vm(HALT, memory="4M")
+        vm.close()
+        return vm.vcpu.read(0, 4)
+
+
+def two_vms(_: Path) -> object:
+    with hv.Host("8M") as host:
+        host.create_vm(HALT, memory="6M")
+        return host.create_vm(HALT, memory="4M")
+
+
+def closed_host(_: Path) -> object:
+    host = hv.Host("8M")
+    host.close()
+    return host.create_vm(HALT, memory="4M")
+
+
+def close_while_running(_: Path) -> object:
+    with hv.boot(LOOP, memory="4M") as vm:
+        running = threading.Event()
+        vm.traps.int_n(lambda vcpu, exit: hv.PASS)
+        thread = threading.Thread(target=lambda: vm.run(until=lambda: bool(running.set()), timeout=20))
+        thread.start()
+        assert running.wait(20)
+        try:
+            return vm.close()
+        finally:
+            vm.request_stop()
+            thread.join(20)
+
+
+def overlap(vm: hv.VM) -> object:
+    vm.traps.port_in(range(0x300, 0x310), lambda vcpu, exit: hv.PASS, name="one")
+    return vm.traps.port_in(range(0x308, 0x318), lambda vcpu, exit: hv.PASS, name="two")
+
+
+def attach_late(vm: hv.VM) -> object:
+    vm.run(timeout=20)
+    return vm.attach(Device(), ports=range(0x300, 0x301))
+
+
+def ones(count: int) -> bytes:
+    return b"\xff" * count
+
+
+KERNEL = shipped("hello32").image
+CASES = (
+    # images
+    boots("no file", "nothing.img", ImageError, "nothing.img: there is no such file; check the path of the image."),
+    Case("no guest", lambda _: hv.boot("hallo"), ImageError, "hallo: there is no such file, and no shipped guest"),
+    boots("a directory", ".", ImageError, "is a directory; give a file."),
+    boots("an endless device", Path("/dev/zero"), ImageError, "/dev/zero is a device without an end; give a file."),
+    boots("an empty image", b"", ImageError, "it begins with nothing: the file is empty"),
+    boots("garbage", b"garbage" * 200, ImageError, "no image of a known format (bzImage, multiboot 2 or 1, ELF"),
+    boots("a snapshot of something", b"QEVM" + bytes(8192), ImageError, "it begins with 51 45 56 4d"),
+    boots("ELF for ARM", elf(40), ImageError, "this 64-bit ELF file is for ARM; build it for x86"),
+    boots("a truncated ELF header", elf(62)[:50], ImageError, "the file is truncated: the ELF header should be"),
+    boots("a truncated segment", elf(62), ImageError, "the segment at 0x100000 should be at offset 0x1000"),
+    boots("a truncated kernel", KERNEL[:40], ImageError, "the file is truncated: what the multiboot header's"),
+    boots("too large for memory", KERNEL, ImageError, "which is not memory. Memory ends at", memory="1M"),
+    boots("an oversized image", HALT, ImageError, "give the guest at least 32K of memory", memory="4K"),
+    boots("an oversized segment", elf(62, 1 << 40), ImageError, "the file is truncated"),
+    boots("not a bzImage", ones(2048), ImageError, "this is not a bzImage", format="linux"),
+    boots("an unknown format", HALT, ConfigError, "'cpio' is not an image format; use one of linux", format="cpio"),
+    boots("flat without at", HALT, ConfigError, "a flat binary needs --at ADDRESS and --mode", format="flat", mode=32),
+    boots("flat without mode", HALT, ConfigError, "and --mode 16, 32 or 64", format="flat", at=0x1000),
+    boots("at without flat", HALT, ConfigError, "--at and --entry are for --format flat", at=0x1000),
+    boots("mode without flat", HALT, ConfigError, "--mode is for flat binaries and Linux kernels", mode=32),
+    boots("flat beyond memory", HALT, ImageError, "give the guest more", format="flat", at=1 << 30, mode=32),
+    boots("image of a wrong type", 12, ConfigError, "image=12: give a path, or the contents as bytes."),
+    # what goes with an image
+    boots("a missing initrd", HALT, ImageError, "check the path of the initrd", initrd="/no/initrd"),
+    boots("an initrd for a boot sector", HALT, ConfigError, "cannot be given --initrd; leave that out", initrd=b"x"),
+    boots("a module for a boot sector", HALT, ConfigError, "cannot be given --module", modules=[("x", "", b"x")]),
+    boots("a missing module", KERNEL, ImageError, "check the path of the module", modules=["/no/module"]),
+    boots("a number as module", KERNEL, ConfigError, "3 is not a module: give a path", modules=[3]),
+    boots("arguments for a boot sector", HALT, ConfigError, "cannot be given --append", append="quiet"),
+    # options
+    boots("memory in words", HALT, ConfigError, "'lots' is not a size; write a number with K, M or G", memory="lots"),
+    boots("no memory", HALT, ConfigError, "it must be greater than zero", memory="0"),
+    boots("memory of a wrong type", HALT, ConfigError, "3.5 is not a size; give bytes as", memory=3.5),
+    boots("memory beyond the host's", HALT, ConfigError, "", memory="100000G"),
+    boots("an unknown clock", HALT, ConfigError, "clock='sundial': choose 'virtual' or 'wall'.", clock="sundial"),
+    boots("a seed in words", HALT, ConfigError, "seed='x': a whole number is needed.", seed="x"),
+    boots("an unknown option", HALT, TypeError, "unexpected keyword argument 'memroy'", memroy="4M"),
+    boots("a board by name", HALT, ConfigError, "board='pc': give a hypervisor.Board", board="pc"),
+    Case("a part that is not there", lambda _: hv.pc().without("gpu"), ConfigError, "has no part 'gpu'; it has pic"),
+    Case("a host without CPUs", lambda _: hv.Host(cpus=0), ConfigError, "a host has 1 to 64 physical CPUs"),
+    Case("two VMs too large", two_vms, ConfigError, "The host has no 4 MiB of memory left for another VM"),
+    Case("a closed host", closed_host, ConfigError, "The host is closed"),
+    # plugins
+    boots("an unknown plugin", HALT, PluginError, "There is no plugin nothing.", plugins=["nothing"]),
+    boots("no such module", HALT, PluginError, "there is no module no.", plugins=["no.such:Thing"]),
+    boots("no class", HALT, PluginError, "json has no class 'dumps'", plugins=["json:dumps"]),
+    boots("an unknown plugin option", HALT, PluginError, "Plugin Dice has no option 'side'. Did you mean sides?",
+          plugins=[(Dice, {"side": 3})]),
+    boots("a plugin option in words", HALT, PluginError, "'six'; it must be a whole number",
+          plugins=[f"{__name__}:Dice,sides=six"]),
+    boots("a raising plugin", HALT, PluginError, "Raising: attach failed: ValueError: no dice", plugins=[Raising]),
+    # handlers
+    with_vm("overlapping handlers", overlap, TrapError, "(port 0x308-0x317) overlaps handler 'one'"),
+    with_vm("a wrong signature", lambda vm: vm.traps.hlt(lambda vcpu: 0), TrapError, "a handler takes (vcpu, exit)"),
+    with_vm("an unknown kind", lambda vm: vm.traps.halt(print), AttributeError, "no trap 'halt'; there are: clts"),
+    with_vm("an unknown argument", lambda vm: vm.traps.hlt(print, nmae="x"), TrapError, "hlt(nmae=...): no such"),
+    with_vm("a port beyond the last", lambda vm: vm.traps.port_in(1 << 16, print), TrapError, "is outside 0x0-0xffff"),
+    with_vm("an unknown symbol", lambda vm: vm.traps.execute("main", print), ConfigError, "There is no symbol 'main'"),
+    with_vm("an unknown handler", lambda vm: vm.traps.disable("x"), TrapError, "there is no handler 'x'"),
+    handler("a raising handler", lambda vm: lambda vcpu, exit: 1 // 0, "ZeroDivisionError"),
+    handler("a missing verdict", lambda vm: lambda vcpu, exit: None, "returned None instead of a verdict. End it"),
+    handler("a step in a handler", lambda vm: lambda vcpu, exit: vcpu.step(1), "is running already"),
+    handler("a run in a handler", lambda vm: lambda vcpu, exit: vm.run(), "is running already"),
+    handler("a close in a handler", lambda vm: lambda vcpu, exit: vm.close(), "end its run before closing it"),
+    handler("a late handler", lambda vm: lambda vcpu, exit: vm.traps.cpuid(print), "between runs"),
+    Case("a vector beyond the last", lambda _: hv.inject(300), TrapError, "a vector is a number from 0 to 255"),
+    # devices
+    with_vm("a device in the way", lambda vm: vm.attach(Device(), ports=range(0x3F8, 0x400)), DeviceError,
+            "overlaps uart0 at 0x3f8-0x3ff. Choose another range, or pass replace=True"),
+    with_vm("a device nowhere", lambda vm: vm.attach(Device()), DeviceError, "say where it answers"),
+    with_vm("a device at a number", lambda vm: vm.attach(Device(), ports=0x300), DeviceError, "is not a range of I/O"),
+    with_vm("not a device", lambda vm: vm.attach(object(), ports=range(1)), DeviceError, "it has no name, read"),
+    with_vm("an interrupt beyond", lambda vm: vm.attach(Device(), ports=range(1), irq=99), DeviceError, "99"),
+    with_vm("a late device", attach_late, DeviceError, "Devices are attached before the VM's first run."),
+    # runs
+    with_vm("running a closed VM", run_closed, ConfigError, "is closed; boot another one"),
+    with_vm("memory of a closed VM", read_closed, ConfigError, "The VM is closed"),
+    Case("a vCPU of a closed VM", translate_closed, ConfigError, "is closed, and its state is gone"),
+    Case("closing while it runs", close_while_running, ConfigError, "end its run before closing it"),
+    with_vm("until a number", lambda vm: vm.run(until=5), ConfigError, "until=5: give a text, hv.after(seconds) or"),
+    with_vm("a negative timeout", lambda vm: vm.run(timeout=-1), ConfigError, "timeout=-1: give a number of seconds"),
+    with_vm("a timeout in words", lambda vm: vm.run(virtual_timeout="1"), ConfigError, "virtual_timeout='1': give"),
+    with_vm("a step back", lambda vm: vm.vcpu.step(-1), ConfigError, "step(-1): give a number of instructions."),
+    with_vm("memory below zero", lambda vm: vm.memory.read(-1, 4), GuestFault, "is not a range of guest-physical"),
+    # assembling
+    Case("nonsense", lambda _: hv.run_asm("nonsense eax"), HypervisorError, "<asm>:1: nonsense eax"),
+    Case("no such mode", lambda _: hv.run_asm("hlt", mode=8), HypervisorError, "8 is not a mode"),
+    Case("no such register", lambda _: hv.run_asm("hlt", regs={"foo": 1}), AttributeError, "has no register 'foo'"),
+)  # fmt: skip
+
+
+@pytest.fixture
+def nothing_left() -> Iterator[None]:
+    """Fails a test that leaves threads, file descriptors or child processes behind."""
+    threads, files = set(threading.enumerate()), set(os.listdir("/proc/self/fd"))
+    yield
+    assert set(threading.enumerate()) == threads
+    assert len(os.listdir("/proc/self/fd")) <= len(files)
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+
+
+@pytest.mark.usefixtures("nothing_left")
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name.replace(" ", "-"))
+def test_the_sentence(case: Case, tmp_path: Path) -> None:
+    with pytest.raises(case.error) as caught:
+        case.do(tmp_path)
+    assert case.sentence in str(caught.value)
+
+
+def test_names_are_unique() -> None:
+    assert len({case.name for case in CASES}) == len(CASES) >= 25
+
+
+def test_a_file_that_fails_to_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    image = tmp_path / "broken"
+    image.write_bytes(HALT)
+
+    def read(self: Path) -> bytes:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_bytes", read)
+    with pytest.raises(ImageError, match=r"broken cannot be read: Permission denied\."):
+        hv.boot(image)
+
+
+def test_an_unknown_build_of_unicorn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layout, "UNICORN_VERSIONS", ("9.9.9",))
+    with pytest.raises(EngineError, match=r"is not a build whose CPU-state layout is known \(known: 9\.9\.9\)"):
+        native.Native()
+
+
+def test_a_build_of_unicorn_that_hides_what_we_need(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layout, "SYMBOLS", (*layout.SYMBOLS, "no_such_function"))
+    with pytest.raises(EngineError, match=r"does not export no_such_function\. Install the wheel from PyPI"):
+        native.Native()
+
+
+def test_running_twice_goes_on() -> None:
+    """Not an error: a run that ended on a condition continues, and one that cannot go on ends in the same way."""
+    with hv.boot(HALT, memory="4M") as vm:
+        assert [vm.run(timeout=20).reason for _ in range(2)] == [hv.Reason.HALTED] * 2
+
+
+def test_a_failed_boot_gives_its_memory_back() -> None:
+    with hv.Host("8M") as host:
+        for _ in range(20):
+            with pytest.raises(ImageError):
+                host.create_vm(b"garbage" * 100, memory="8M")
+            with pytest.raises(PluginError):
+                host.create_vm(HALT, memory="8M", plugins=[Raising])
+        assert host.memory.free == 8 << 20
+        assert host.create_vm(HALT, memory="8M").run(timeout=20).reason is hv.Reason.HALTED
