@@ -17,7 +17,7 @@ HandlerFunction = Callable[..., Any]
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """What a memory trap looks at: a range of addresses, the letters of the accesses, and the space of the addresses."""
+    """What a memory trap looks at: a range of addresses, letters of accesses, and the space of the addresses."""
 
     where: range
     access: str

@@ -24,7 +24,7 @@ accesses and HLT.)
 
 
 def apply(vm: VM, pcpu: PCpu) -> None:
-    """Bring a VM's tables, and the pCPU that holds it, up to date with its handlers and with the guest's breakpoints."""
+    """Bring a VM's tables, and the pCPU that holds it, up to date with its handlers and the guest's breakpoints."""
     tables = vm.tables
     breakpoints = armed(vm.vcpu)
     if tables.revision == vm.traps.revision and tables.bound_to is pcpu and breakpoints == vm.breakpoints:

@@ -38,20 +38,33 @@ def digest() -> str:
 @remember
 def directory() -> Path:
     """The directory for this version's kernels, made if it was not there."""
-    bases = [Path(os.environ["HYPERVISOR_CACHE"])] if os.environ.get("HYPERVISOR_CACHE") else []
-    if os.environ.get("XDG_CACHE_HOME"):
-        bases.append(Path(os.environ["XDG_CACHE_HOME"]) / "hypervisor")
-    bases.append(Path(os.path.expanduser("~")) / ".cache" / "hypervisor")
-    bases.append(Path(tempfile.gettempdir()) / f"hypervisor-{os.getuid() if hasattr(os, 'getuid') else 'user'}")
-    for base in bases:
+    for base in _bases():
         place = base / digest()
         try:
-            place.mkdir(parents=True, exist_ok=True)
-            if os.access(place, os.W_OK):
+            for path in (base, place):
+                path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if os.access(place, os.W_OK) and _is_ours(base) and _is_ours(place):
                 return place
         except OSError:
             continue
     return Path(tempfile.mkdtemp(prefix="hypervisor-"))
+
+
+def _bases() -> list[Path]:
+    user = os.getuid() if hasattr(os, "getuid") else "user"
+    bases = [os.environ.get("HYPERVISOR_CACHE", "")]
+    bases += [os.path.join(os.environ.get("XDG_CACHE_HOME", ""), "hypervisor")]
+    bases += [os.path.join(os.path.expanduser("~"), ".cache", "hypervisor")]
+    bases += [os.path.join(tempfile.gettempdir(), f"hypervisor-{user}")]
+    return [Path(base) for base in bases if os.path.isabs(base)]
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether nobody else can put files there: what is in the cache is executed."""
+    if not hasattr(os, "getuid"):
+        return True
+    facts = path.stat()
+    return facts.st_uid == os.getuid() and not facts.st_mode & 0o022
 
 
 def is_warm() -> bool:
