@@ -15,8 +15,8 @@ SET_UP := .venv/.set-up
 
 # Programs that are used beside Python, as COMMAND:DEBIAN-PACKAGE. Guests for the tests come as files of packages that are
 # only unpacked (tests/debian.py), never installed.
-TEST_PROGRAMS := dpkg-deb:dpkg
-BENCH_PROGRAMS := $(TEST_PROGRAMS) qemu-system-x86_64:qemu-system-x86
+TEST_PROGRAMS := dpkg-deb:dpkg cpio:cpio qemu-system-x86_64:qemu-system-x86
+BENCH_PROGRAMS := $(TEST_PROGRAMS)
 PROGRAMS := $(TEST_PROGRAMS)
 
 .PHONY: demo test lint stress bench clean set-up system-deps
