@@ -11,6 +11,9 @@ Two fields change while a guest runs (`DYNAMIC`); everything else is constant fo
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import cache
+from types import MappingProxyType
 from typing import NamedTuple
 
 TSC_HZ = 1_000_000_000
@@ -187,7 +190,8 @@ class Answer(NamedTuple):
 ZERO = Answer(0, 0, 0, 0)
 
 
-def leaves(vcpus: int = 1, *, apic: bool = True) -> dict[tuple[int, int], Answer]:
+@cache
+def leaves(vcpus: int = 1, *, apic: bool = True) -> Mapping[tuple[int, int], Answer]:
     """Every non-zero answer, keyed by (leaf, subleaf); what is missing reads as four zeros.
 
     ``vcpus`` is the number of cores the guest is told about (1 to 255); ``apic`` says whether the board has a local
@@ -234,10 +238,10 @@ def leaves(vcpus: int = 1, *, apic: bool = True) -> dict[tuple[int, int], Answer
     for part in range(3):
         words = [int.from_bytes(brand[part * 16 + i : part * 16 + i + 4], "little") for i in (0, 4, 8, 12)]
         table[LEAF_EXT_BRAND + part, 0] = Answer(*words)
-    return table
+    return MappingProxyType(table)
 
 
-def answer(table: dict[tuple[int, int], Answer], leaf: int, subleaf: int) -> Answer:
+def answer(table: Mapping[tuple[int, int], Answer], leaf: int, subleaf: int) -> Answer:
     """The answer of ``table`` for EAX = ``leaf``, ECX = ``subleaf``; zeros for what it does not hold.
 
     AMD processors answer an unknown leaf with zeros (Intel's repeat the highest basic leaf).

@@ -76,7 +76,14 @@ class AddressSpace:
 
     def overlapping(self, where: range) -> list[Mapping]:
         """Every mapping that shares an address with ``where``, lowest first."""
-        return [m for m in self._mappings if m.start < where.stop and where.start < m.end]
+        first = max(bisect_right(self._starts, where.start) - 1, 0)
+        found = []
+        for mapping in self._mappings[first:]:
+            if mapping.start >= where.stop:
+                break
+            if where.start < mapping.end:
+                found.append(mapping)
+        return found
 
     def __iter__(self) -> Iterator[Mapping]:
         return iter(tuple(self._mappings))

@@ -294,6 +294,13 @@ class Runner:
 
     def _failed(self, pcpu: PCpu) -> None:
         code = pcpu.words[b.X_INFO >> 3]
+        if code < 0:
+            self.finish(
+                Reason.CRASHED,
+                "the guest led the CPU emulator into a state that it holds to be impossible, "
+                f"near RIP {self.vcpu.rip:#x}",
+            )
+            return
         raise InternalError(
             f"the CPU emulator gave up at RIP {self.vcpu.rip:#x} (code {code}). "
             "Please report this with the guest's image."

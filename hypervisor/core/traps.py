@@ -199,7 +199,8 @@ class TrapRegistry:
         base = name or str(getattr(function, "__name__", kind.name.lower()))
         full = f"{plugin}.{base}" if plugin else base
         new = Handler(full, kind, function, key, plugin=plugin, **options)
-        check_signature(function, new.describe())
+        if new.rank != "builtin":
+            check_signature(function, new.describe())
         check_options(new.describe(), new.mode, new.when)
         self._between_runs(f"{new.describe()} cannot be registered")
         if full in self._handlers:

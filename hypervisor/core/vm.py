@@ -38,6 +38,7 @@ MAX_UNCLAIMED = 4096
 
 _log = logging.getLogger("hypervisor.unclaimed")
 _COUNT_FIRST = b.COUNTS >> 3
+_NO_COUNTS = memoryview(bytes(8 * 128)).cast("q")
 
 
 class VM:
@@ -282,15 +283,16 @@ class VM:
                 self.displaced(self.last_pcpu)
             if self.last_pcpu is not pcpu:
                 pcpu.forget_code()
-                self.tables.forget_code_states()
+                if self.last_pcpu is not None:
+                    self.tables.forget_code_states()
             pcpu.load(self.vcpu.state)
             words = pcpu.words
             words[b.NOW >> 3] = self._now
             words[b.INTR >> 3] = self._intr
             words[b.BLOCK_END >> 3] = 0
+            words[b.CAREFUL >> 3] = 0
             words[b.RING_AT >> 3] = 0
-            for index in range(_COUNT_FIRST, _COUNT_FIRST + 128):
-                words[index] = 0
+            words[_COUNT_FIRST : _COUNT_FIRST + 128] = _NO_COUNTS
             for offset in (b.C_FILLS, b.C_FLIPS, b.C_STOPS):
                 words[offset >> 3] = 0
             self.last_pcpu = pcpu
@@ -306,10 +308,9 @@ class VM:
     def collect(self, pcpu: PCpu) -> None:
         """Take the pCPU's counters over into the VM's statistics."""
         words = pcpu.words
-        for kind in ExitKind:
-            count = words[_COUNT_FIRST + kind]
+        for kind, count in enumerate(words[_COUNT_FIRST : _COUNT_FIRST + 128].tolist()):
             if count:
-                self.stats[kind.name.lower()] += count
+                self.stats[ExitKind(kind).name.lower()] += count
                 words[_COUNT_FIRST + kind] = 0
         for offset, name in ((b.C_FILLS, "tlb_fill"), (b.C_FLIPS, "code_state_change"), (b.C_STOPS, "engine_stop")):
             if words[offset >> 3]:
@@ -435,7 +436,7 @@ class VM:
                 with self.host.holding(self) as held:
                     if held is pcpu:
                         self.displaced(pcpu)
-                        pcpu.bind(GuestTables(0))
+                        pcpu.unbind()
             self.memory.close()
             self.host.vms.remove(self)
             if self.owns_host:

@@ -29,6 +29,7 @@ F_LOOP_EXIT = _word("cpu_loop_exit")
 F_LOOP_EXIT_RESTORE = _word("cpu_loop_exit_restore")
 F_RESTORE_STATE = _word("cpu_restore_state")
 F_TB_INVALIDATE = _word("tb_invalidate_phys_range")
+F_SELF = _word("pthread_self")
 F_PYTHON = _word("python")  # in-place callback: int64(kind) -> verdict
 F_WALK = _word("f_walk")  # kernels that others call through a pointer, so that each is compiled once
 F_READ = _word("f_read")
@@ -63,6 +64,10 @@ COUNTING = _word("counting")  # 1: the block hook is there, and NOW follows the 
 KICK = _word("kick")  # another thread wants the pCPU: the only word written from outside
 COMPLETE = _word("complete")  # length of an instruction that Python carried out: go past it before running on
 STEP = _word("step")  # 0 free running, 1 armed, 2 one block has started
+RUNNING = _word("running")  # 1 inside uc_emu_start
+THREAD = _word("thread")  # pthread_self of the thread that runs the guest
+ABORTED = _word("aborted")  # Unicorn called abort, see kernels.emergency
+CAREFUL = _word("careful")  # instructions still to be run one by one, to find the one that Unicorn cannot translate
 
 # --- events -----------------------------------------------------------------------------------------------------------
 FAULT = _word("fault")  # fault that the TLB fill found: vector, or -1
@@ -142,6 +147,10 @@ MAP_CODE = 4  # the frame holds translated code: stores go through a state chang
 MAP_TRAP_READ = 8
 MAP_TRAP_WRITE = 16
 MAP_TRAP_EXECUTE = 32
+
+GUARD_ABORT, GUARD_SELF, GUARD_CPU_ABORT, GUARD_BLOCKS, GUARD_SIZE = 0, 8, 16, 24, 1024
+"""The table of `hypervisor.engine.interpose`: addresses of ``abort``, of ``pthread_self``, of where cpu_abort calls it,
+and of up to `GUARD_SIZE` blocks."""
 
 EVENT_COST = 32
 """Virtual nanoseconds that delivering an event takes, so that endless fault loops take time too."""

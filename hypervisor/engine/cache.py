@@ -17,7 +17,9 @@ from functools import cache as remember
 from importlib.metadata import version
 from pathlib import Path
 
-_NEVER_COMPILED = ("__init__", "cache", "native", "pcpu", "plain", "selftest", "state", "tables", "task_switch")
+_NEVER_COMPILED = frozenset(
+    ("__init__", "cache", "interpose", "native", "pcpu", "plain", "selftest", "state", "tables", "task_switch")
+)
 """Modules of this room that no kernel depends on."""
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from hypervisor.engine import block as b_
 from hypervisor.engine import layout as l_
 from hypervisor.engine.jit import COMPILED, call1, call2, kernel, ld64
-from hypervisor.engine.kernels import access, events, exits, fill, io, paging, supervisor, syscalls
+from hypervisor.engine.kernels import access, emergency, events, exits, fill, io, paging, supervisor, syscalls
 from hypervisor.engine.kernels import decode as decode_
 from hypervisor.engine.kernels import run as run_
 
@@ -31,6 +31,7 @@ _walk, _read, _write, _deliver, _decode = (
 _raise_event, _raise_exception = exits.raise_event, exits.raise_exception
 _complete, _clock = exits.complete, exits.clock
 _enter_syscall, _enter_sysenter = syscalls.enter_syscall, syscalls.enter_sysenter
+_aborted = emergency.aborted
 _sync, _flush, _written = access.sync_hflags, access.flush_tlb, access.written
 
 if not COMPILED:
@@ -178,6 +179,11 @@ def enter_sysenter(b, length):  # type: ignore[no-untyped-def]
     return _enter_sysenter(b, length, 0)
 
 
+def aborted(table, origin):  # type: ignore[no-untyped-def]
+    """`emergency.aborted`, called by Unicorn through `hypervisor.engine.interpose`."""
+    return _aborted(table, origin)
+
+
 def sync(b):  # type: ignore[no-untyped-def]
     """`access.sync_hflags`."""
     return _sync(b)
@@ -203,6 +209,6 @@ ENTRIES = (
     (write_mmio, "v(llull)"), (syscall, "v(ll)"), (sysenter, "v(ll)"), (block, "v(llul)"), (code, "v(llul)"), (run,
     "l(l)"), (event, "l(lllll)"), (exception, "l(lll)"), (complete, "l(ll)"), (enter_syscall, "l(ll)"), (enter_sysenter,
     "l(ll)"), (sync, "l(l)"), (flush, "l(l)"), (written, "l(ll)"), (clock, "l(l)"), (walk, "l(llll)"), (read_bytes,
-    "l(lll)"), (write_bytes, "l(lllll)"), (deliver, "l(llllll)"), (decode, "l(l)"),
+    "l(lll)"), (write_bytes, "l(lllll)"), (deliver, "l(llllll)"), (decode, "l(l)"), (aborted, "l(ll)"),
 )  # fmt: skip
 """Functions and their C types: v void, l int64, i int32, u uint32, B uint8; result(arguments)."""

@@ -16,6 +16,7 @@ from hypervisor.arch.exits import ExitKind
 from hypervisor.engine import block as b
 from hypervisor.engine import layout
 from hypervisor.engine.compiler import code
+from hypervisor.engine.interpose import guard
 from hypervisor.engine.native import native
 from hypervisor.engine.state import State
 from hypervisor.engine.tables import GuestTables
@@ -29,6 +30,7 @@ _COMPLETE = b.COMPLETE >> 3
 _ALWAYS_INTERCEPTED = (
     1 << 0x4  # virtual interrupt window
     | 1 << 0x12  # CPUID
+    | 1 << 0x0D  # LTR: a null selector is refused, see hypervisor.traps.control
     | 1 << 0x15  # INT n
     | 1 << 0x18  # HLT
     | 1 << 0x19  # INVLPG
@@ -93,6 +95,7 @@ class PCpu:
             feature.value &= ~bits
         self._fill_block(uc, cpu, env, base, ones_page)
         self._add_hooks()
+        guard().add(self._b)
         self._enter_guest_mode()
         memory_view = (ctypes.c_ubyte * layout.STATE_SIZE).from_address(env)
         self.template = bytes(memory_view)
@@ -133,6 +136,7 @@ class PCpu:
         ):
             put(offset, self._code.address[name])
         libc = ctypes.CDLL(None)
+        put(b.F_SELF, ctypes.cast(libc.pthread_self, ctypes.c_void_p).value or 0)
         put(b.F_CLOCK, ctypes.cast(libc.clock_gettime, ctypes.c_void_p).value or 0)
         put(b.RAM, base)
         to_ram = ctypes.CFUNCTYPE(ctypes.c_uint64, ctypes.c_uint64, ctypes.c_uint64)(
@@ -277,6 +281,10 @@ class PCpu:
         self.set_intercepts(tables.intercepts, tables.cr_read, tables.cr_write)
         self.trap_execution(tables.execute)
         self.flush()
+
+    def unbind(self) -> None:
+        """Use no VM's tables any more."""
+        self.bind(self._nothing)
 
     def load(self, vcpu: VcpuState) -> None:
         """Make this vCPU the one that runs; its registers are then the live ones."""
@@ -477,6 +485,7 @@ class PCpu:
     def close(self) -> None:
         """Free the engine. The host's memory must not be closed before."""
         self.unload()
+        guard().remove(self._b)
         self._uc = None
 
 

@@ -5,6 +5,7 @@ read.
 from __future__ import annotations
 
 import ctypes
+from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -64,13 +65,13 @@ class GuestTables:
         """Let ``size`` bytes at guest-physical ``gpa`` be the host's memory at ``hpa`` (all page-aligned)."""
         word = b.MAP_RAM | (b.MAP_WRITE if writable else 0)
         first = gpa >> PAGE_SHIFT
-        for n in range(size >> PAGE_SHIFT):
-            self._map[first + n] = (hpa + n * PAGE_SIZE) | word
+        words = array("q", range(hpa | word, (hpa | word) + size, PAGE_SIZE))
+        self.map[first : first + len(words)] = memoryview(words)
 
     def unmap_range(self, gpa: int, size: int) -> None:
         """Leave nothing there."""
-        for page in range(gpa >> PAGE_SHIFT, (gpa + size) >> PAGE_SHIFT):
-            self._map[page] = 0
+        first, count = gpa >> PAGE_SHIFT, size >> PAGE_SHIFT
+        self.map[first : first + count] = memoryview(bytes(8 * count)).cast("q")
 
     def forget_code_states(self) -> None:
         """No frame holds translated code any more, as when the VM moves to an engine that has none."""

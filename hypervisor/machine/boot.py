@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -223,6 +224,7 @@ def _firmware(vm: VM, disk: bytes, spec: loaders.BootSpec) -> None:
     vm.firmware = bios.install(vm, disk, keys, tty, memory_map=spec.memory_map, ports=_Ports(vm))
 
 
+@cache
 def _cpuid_rows(vcpus: int) -> list[tuple[int, int, int, int, int, int]]:
     rows = []
     for (leaf, subleaf), answer in cpuid.leaves(vcpus, apic=False).items():

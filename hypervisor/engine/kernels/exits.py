@@ -24,6 +24,7 @@ _EVENT_COST, _EXIT_COST, _D_IMMEDIATE, _W_VECTOR = b_.EVENT_COST, b_.EXIT_COST, 
 _WALL, _F_CLOCK, _WALL_BASE, _SCRATCH = b_.WALL, b_.F_CLOCK, b_.WALL_BASE, b_.SCRATCH
 _REQUEST, _ERROR_CODE, _TSC_AUX = l_.CPU_INTERRUPT_REQUEST, l_.ERROR_CODE, l_.TSC_AUX
 _RING_MASK = b_.RING_ENTRIES - 1
+_LONGEST_INSTRUCTION = 15
 _CS64, _CS32 = l_.HF_CS64, l_.HF_CS32
 
 _CPUID_KIND, _RDMSR, _WRMSR, _INT_N, _INVLPG, _RDTSC, _RDTSCP = (
@@ -153,6 +154,24 @@ def opcode_word(b):  # type: ignore[no-untyped-def]
 
 
 @kernel
+def unreadable(b):  # type: ignore[no-untyped-def]
+    """The instruction that left the guest cannot be decoded. It is executed again, or is undefined.
+
+    A guest that changes its page tables without flushing the TLB can run an instruction whose bytes the tables no
+    longer lead to. Any processor may forget a translation at any time: forget it, and the fetch faults.
+    """
+    st64(b + _NOW, ld64(b + _NOW) + _EVENT_COST)
+    how = 8 | (1 if ld32(ld64(b + _ENV) + _HFLAGS) & 3 == 3 else 0)
+    at = linear_rip(b)
+    for position in range(_LONGEST_INSTRUCTION):
+        walk(b, at + position, 2, how)
+        if ld64(b + _W_VECTOR) >= 0:
+            flush_tlb(b)
+            return 0
+    return raise_exception(b, 6, 0, 1)
+
+
+@kernel
 def length_of(b, usual):  # type: ignore[no-untyped-def]
     """Length of a two-byte-opcode instruction at RIP: ``usual`` unless it has prefixes."""
     if opcode_word(b) & 0xFF == 0x0F:
@@ -199,6 +218,8 @@ def _cpuid(b):  # type: ignore[no-untyped-def]
 @kernel
 def _invlpg(b):  # type: ignore[no-untyped-def]
     length = decode(b)
+    if length == 0:
+        return 0
     va = ld64(b + _D_EA)
     index = (va >> 21) & 4095
     if (ld64(ld64(b + _ALIAS) + 8 * (index >> 6)) >> (index & 63)) & 1:
@@ -286,6 +307,8 @@ def _software_interrupt(b):  # type: ignore[no-untyped-def]
             vector, kind = ld64(b + _D_IMMEDIATE), SOFTWARE
         else:
             vector = 3 if opcode == 0xCC else 4
+    if length == 0 or vector < 0:
+        return unreadable(b)
     st64(b + _D_LENGTH, length)
     if kind != SOFTWARE:
         return _raised_by_instruction(b, vector, kind, length)
@@ -321,6 +344,8 @@ def on_exit(b, number):  # type: ignore[no-untyped-def]
     st64(b + _NOW, ld64(b + _NOW) + _EXIT_COST)
     if code == 0x72:
         length = length_of(b, 2)
+        if length == 0:
+            return unreadable(b)
         handler = ld64(b + _C_CPUID)
         if handler:
             if _compiled(b, handler, ld64(env) & 0xFFFFFFFF, ld64(env + 8) & 0xFFFFFFFF):
@@ -333,6 +358,8 @@ def on_exit(b, number):  # type: ignore[no-untyped-def]
         return complete(b, length, 1)
     if code == 0x7C:
         length = length_of(b, 2)
+        if length == 0:
+            return unreadable(b)
         write = ld32(env + _ERROR_CODE) & 1
         handler = ld64(b + _C_RDMSR)
         if handler and write == 0:
@@ -342,14 +369,20 @@ def on_exit(b, number):  # type: ignore[no-untyped-def]
         return _report(b, _WRMSR if write else _RDMSR, ld64(env + 8) & 0xFFFFFFFF, 0)
     if code == 0x79:
         if listens(b, _INVLPG):
-            decode(b)
+            if decode(b) == 0:
+                return unreadable(b)
             return _report(b, _INVLPG, ld64(b + _D_EA), 0)
+        length = _invlpg(b)
+        if length == 0:
+            return unreadable(b)
         count(b, _INVLPG)
-        return complete(b, _invlpg(b), 1)
+        return complete(b, length, 1)
     if code == 0x6E:
         length, kind = 2, _RDTSC
         if opcode_word(b) != 0x310F:
             length = decode(b)
+            if length == 0:
+                return unreadable(b)
             kind = _RDTSC if ld64(b + _D_OPCODE) == 0x0F31 else _RDTSCP
         st64(b + _D_LENGTH, length)
         if listens(b, kind):
@@ -362,7 +395,8 @@ def on_exit(b, number):  # type: ignore[no-untyped-def]
             st64(env + 8, ld64(env + _TSC_AUX) & 0xFFFFFFFF)
         return complete(b, length, 1)
     # everything else goes to Python, with its operands decoded
-    decode(b)
+    if decode(b) == 0:
+        return unreadable(b)
     opcode = ld64(b + _D_OPCODE)
     if code < 0x20:
         number = code & 15

@@ -5,7 +5,8 @@ from __future__ import annotations
 from hypervisor.arch.exits import ExitKind as K
 from hypervisor.engine import block as b_
 from hypervisor.engine import layout as l_
-from hypervisor.engine.jit import call5, kernel, ld32, ld64, st32, st64
+from hypervisor.engine.jit import call1, call5, kernel, ld32, ld64, st32, st64
+from hypervisor.engine.kernels.emergency import EXECUTING
 from hypervisor.engine.kernels.exits import complete, count, raise_exception, settle, stop
 
 _ENV, _CPU, _UC, _EIP, _CR2 = b_.ENV, b_.CPU, b_.UC, l_.EIP, l_.CR + 16
@@ -20,6 +21,9 @@ _COMPLETE = b_.COMPLETE
 _DEADLINE_KIND, _STEPPED, _FAILED, _EXECUTE, _MEMORY = (
     int(K.DEADLINE), int(K.STEPPED), int(K.FAILED), int(K.EXECUTE), int(K.MEMORY),
 )  # fmt: skip
+
+_RUNNING, _ABORTED, _CAREFUL, _CFLAGS = b_.RUNNING, b_.ABORTED, b_.CAREFUL, l_.CPU_CFLAGS_NEXT_TB
+_THREAD, _F_SELF, _LONGEST_BLOCK = b_.THREAD, b_.F_SELF, 512
 
 CONTINUE, STOP, RESTART = 0, 1, 2
 """What a block-start check asks for: go on; leave the guest; let the CPU look at its interrupt request, then go on."""
@@ -73,10 +77,41 @@ def on_code(b, address):  # type: ignore[no-untyped-def]
 
 
 @kernel
+def _one_instruction(b, cpu):  # type: ignore[no-untyped-def]
+    """Let the next start run a single instruction; see `_gave_up`."""
+    st64(b + _CAREFUL, ld64(b + _CAREFUL) - 1)
+    st64(b + _STEP, 1)
+    st64(b + _DEADLINE, 0)
+    st32(cpu + _CFLAGS, 1)
+    return 1
+
+
+@kernel
+def _gave_up(b, careful):  # type: ignore[no-untyped-def]
+    """Unicorn called ``abort``; the run loop's answer, 0 to go on.
+
+    It does so for encodings that its translator forgot to refuse. RIP is at the start of the block that it was
+    translating: run what follows one by one. The instruction that it gives up at then is undefined.
+    """
+    how = ld64(b + _ABORTED)
+    st64(b + _ABORTED, 0)
+    if how == EXECUTING:
+        st64(b + _X_INFO, -1)
+        return _FAILED
+    if careful == 0:
+        st64(b + _CAREFUL, _LONGEST_BLOCK)
+        return 0
+    st64(b + _CAREFUL, 0)
+    raise_exception(b, 6, 0, 0)
+    return ld64(b + _X_KIND)
+
+
+@kernel
 def run(b):  # type: ignore[no-untyped-def]
     """Run the guest until there is something to tell Python; the exit's kind."""
     env, cpu, uc = ld64(b + _ENV), ld64(b + _CPU), ld64(b + _UC)
     st64(b + _X_KIND, 0)
+    st64(b + _THREAD, call1(ld64(b + _F_SELF), 0))
     length = ld64(b + _COMPLETE)
     if length:
         st64(b + _COMPLETE, 0)
@@ -88,11 +123,29 @@ def run(b):  # type: ignore[no-untyped-def]
             return _DEADLINE_KIND
         st64(b + _FAULT, -1)
         st64(b + _ARMED, 0)
+        stepping = ld64(b + _STEP)
+        single = 0
+        if ld64(b + _CAREFUL) and stepping == 0:
+            single = _one_instruction(b, cpu)
         request = ld32(cpu + _REQUEST) & ~0x100
         if ld64(b + _INTR) and ld64(b + _STEP) == 0:
             request |= 0x100
         st32(cpu + _REQUEST, request)
+        st64(b + _RUNNING, 1)
         error = call5(ld64(b + _F_EMU_START), uc, ld64(env + _EIP), 0, 0, 0) & 0xFFFFFFFF
+        st64(b + _RUNNING, 0)
+        if single:
+            st64(b + _STEP, 0)
+            st64(b + _DEADLINE, ld64(b + _NEXT))
+            st32(cpu + _CFLAGS, -1)
+            if ld64(b + _X_KIND) == _STEPPED:
+                st64(b + _X_KIND, 0)
+                continue
+        if ld64(b + _ABORTED):
+            kind = _gave_up(b, single | stepping)
+            if kind:
+                return kind
+            continue
         if ld64(b + _X_KIND):
             return ld64(b + _X_KIND)
         vector = ld64(b + _FAULT)

@@ -74,6 +74,8 @@ def on_syscall(b):  # type: ignore[no-untyped-def]
     """The body of the SYSCALL hook."""
     count(b, _SYSCALL)
     length = length_of(b, 2)
+    if length == 0:
+        length = 2  # its bytes are gone from the page tables
     if listens(b, _SYSCALL):
         settle(b)
         ring(b, _SYSCALL, ld64(ld64(b + _ENV)))
@@ -106,6 +108,8 @@ def on_sysenter(b):  # type: ignore[no-untyped-def]
     """The body of the SYSENTER hook."""
     count(b, _SYSENTER)
     length = length_of(b, 2)
+    if length == 0:
+        length = 2
     if listens(b, _SYSENTER):
         settle(b)
         ring(b, _SYSENTER, 0)

@@ -1,0 +1,126 @@
+"""Where Unicorn is not safe against a hostile guest, its own calls are led through ours.
+
+The library calls its functions through a procedure linkage table, so a pointer there can be replaced. Three are:
+
+- ``abort`` and ``exit`` leave the guest instead of ending the process (`kernels.emergency`), while a guest runs on the
+  calling thread;
+- ``tcg_temp_new_internal`` ends a block before the translator runs out of temporaries: it has 512 and does not check,
+  and a block of several hundred instructions that each leak one writes beyond them;
+- ``gen_intermediate_code`` translates at most `LONGEST_BLOCK` instructions at once, because a guest that jumps into the
+  middle of nowhere again and again would otherwise make the host translate 512 for each that it runs.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import struct
+from functools import cache as remember
+
+from hypervisor.engine import block as b
+from hypervisor.engine import layout
+from hypervisor.engine.compiler import code
+from hypervisor.engine.native import native
+from hypervisor.errors import EngineError
+
+LONGEST_BLOCK = 64
+"""Instructions in a translation block."""
+
+_ENOUGH_TEMPS = 384  # of 512; no instruction needs a hundred
+_ENOUGH_OPS = 4000  # nb_ops from which the translator ends a block
+_DT_PLTRELSZ, _DT_STRTAB, _DT_SYMTAB, _DT_JMPREL = 2, 5, 6, 23
+_CPU_ABORT_SIZE = 6  # cpu_abort is a push and a call
+_ENDS = ("abort", "exit")
+_TEMP, _TRANSLATE = "tcg_temp_new_internal_x86_64", "gen_intermediate_code_x86_64"
+_ROOM = 64  # bytes for each piece of code
+
+
+class _Dynamic(ctypes.Structure):
+    _fields_ = (("tag", ctypes.c_int64), ("value", ctypes.c_uint64))
+
+
+class _LinkMap(ctypes.Structure):  # what dlopen returns on Linux
+    _fields_ = (("base", ctypes.c_uint64), ("name", ctypes.c_char_p), ("dynamic", ctypes.POINTER(_Dynamic)))
+
+
+def _slots(handle: int, names: frozenset[str]) -> dict[str, int]:
+    """Addresses of the pointers through which a library calls the functions of these names."""
+    link = _LinkMap.from_address(handle)
+    found = {}
+    n = 0
+    while link.dynamic[n].tag:
+        found[link.dynamic[n].tag] = link.dynamic[n].value
+        n += 1
+    relocations = ctypes.string_at(found[_DT_JMPREL], found[_DT_PLTRELSZ])
+    strings, symbols = found[_DT_STRTAB], found[_DT_SYMTAB]
+    wanted = {name.encode() for name in names}
+    prefixes = {name[:4] for name in wanted}
+    slots = {}
+    for offset, info, _ in struct.iter_unpack("<QQq", relocations):
+        at = strings + ctypes.c_uint32.from_address(symbols + 24 * (info >> 32)).value
+        if ctypes.string_at(at, 4) in prefixes and (name := ctypes.string_at(at)) in wanted:
+            slots[name.decode()] = link.base + offset
+    return slots
+
+
+def _jump(address: int) -> bytes:
+    return b"\x48\xb8" + address.to_bytes(8, "little") + b"\xff\xe0"  # mov rax, address; jmp rax
+
+
+class Guard:
+    """The replaced pointers, the pieces of machine code behind them, and the table of running pCPUs."""
+
+    def __init__(self) -> None:
+        unicorn = native()
+        slots = _slots(unicorn.library._handle, frozenset((*_ENDS, _TEMP, _TRANSLATE)))
+        missing = {"abort", _TEMP, _TRANSLATE} - slots.keys()
+        if missing:
+            raise EngineError(
+                f"This Unicorn does not call {', '.join(sorted(missing))} through its linkage table, so a guest "
+                "could end the process. Install the wheel from PyPI: pip install --force-reinstall "
+                f"unicorn=={layout.UNICORN_VERSIONS[-1]}."
+            )
+        process = ctypes.CDLL(None)
+        self._first = b.GUARD_BLOCKS >> 3
+        self._table = (ctypes.c_uint64 * (self._first + b.GUARD_SIZE))()
+        for offset, function in ((b.GUARD_ABORT, process.abort), (b.GUARD_SELF, process.pthread_self)):
+            self._table[offset >> 3] = ctypes.cast(function, ctypes.c_void_p).value or 0
+        self._table[b.GUARD_CPU_ABORT >> 3] = unicorn.address("cpu_abort_x86_64") + _CPU_ABORT_SIZE
+        pieces = {
+            # mov rdi, table; mov rsi, [rsp]
+            "abort": b"\x48\xbf" + struct.pack("<Q", ctypes.addressof(self._table)) + b"\x48\x8b\x34\x24"
+            + _jump(code().address["aborted"]),
+            # cmp dword [rdi + nb_temps], enough; jb over; mov dword [rdi + nb_ops], enough; over:
+            _TEMP: struct.pack("<BBBI", 0x81, 0x7F, layout.TCG_NB_TEMPS, _ENOUGH_TEMPS) + b"\x72\x07"
+            + struct.pack("<BBBI", 0xC7, 0x47, layout.TCG_NB_OPS, _ENOUGH_OPS) + _jump(unicorn.address(_TEMP)),
+            # cmp edx, longest; jbe over; mov edx, longest; over:
+            _TRANSLATE: struct.pack("<BBIBBBI", 0x81, 0xFA, LONGEST_BLOCK, 0x76, 5, 0xBA, LONGEST_BLOCK)
+            + _jump(unicorn.address(_TRANSLATE)),
+        }  # fmt: skip
+        self._page = mmap.mmap(-1, mmap.PAGESIZE, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
+        start = ctypes.addressof(ctypes.c_char.from_buffer(self._page))
+        for n, (name, piece) in enumerate(pieces.items()):
+            self._page[n * _ROOM : n * _ROOM + len(piece)] = piece
+            for slot in _ENDS if name == "abort" else (name,):
+                if slot in slots:
+                    ctypes.c_uint64.from_address(slots[slot]).value = start + n * _ROOM
+
+    def add(self, block: int) -> None:
+        """Guard the pCPU with this block."""
+        for n in range(self._first, len(self._table)):
+            if not self._table[n]:
+                self._table[n] = block
+                return
+        raise EngineError(f"A process has at most {b.GUARD_SIZE} physical CPUs. Close a host.")
+
+    def remove(self, block: int) -> None:
+        """The pCPU with this block is gone."""
+        for n in range(self._first, len(self._table)):
+            if self._table[n] == block:
+                self._table[n] = 0
+
+
+@remember
+def guard() -> Guard:
+    """This process's guard."""
+    return Guard()

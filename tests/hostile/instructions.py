@@ -1,0 +1,82 @@
+"""Random instructions: system instructions with random operands, memory traffic, and plain noise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random
+
+_MODRM = (
+    "0f00 0f01 0f01 0f01 0f02 0f03 0f20 0f20 0f21 0f22 0f22 0f23 0fae 0fc7 0fb2 0fb4 0fb5 8e 8e 8c c4 c5 ff ff 8b "
+    "89 87 f7 d3 "
+    "0fb0 0fb1 0fc0 0fc1 0fa3 0fab 0fb3 0fbb 0fba 01 11 29 31 39 62 63 8d 8f fe d8 d9 da db dc dd de df 0f10 0f11 0f12 "
+    "0f16 0f28 0f29 0f2b 0f38 0f3a 0f50 0f6f 0f7f 0fc2 0fc6 0fd6 0fe7 0ff0 0ff7 0f0d 0f18 0f1f 0f0f 0f78 0f79"
+).split()
+_PLAIN = (
+    "0f06 0f30 0f32 0f30 0f32 0fa2 0f31 0f33 0f08 0f09 0f05 0f05 0f07 0f34 0f35 0fa0 0fa1 0fa8 0fa9 0f0b 0f77 "
+    "0faa 9c 9d 9d "
+    "fa fb fb f4 cc ce cf cf cb f1 ec ed ee ef 6c 6d 6e 6f a4 a5 a6 a7 aa ab ac ad ae af 06 07 0e 16 17 1e 1f 60 "
+    "61 c9 98 99 "
+    "d7 27 2f 37 3f 9b 9e 9f d6 f390 0f01c1 0f01d9 0f01c8 0f01c9 0f01d0 0f01d1 0f01d8 0f01da 0f01db 0f01dc 0f01dd "
+    "0f01de "
+    "0f01df 0f01f8 0f01f9 0f01fa 0f01fb 0f01fc 0f01ca 0f01cb 0f01ee 0f01ef 0f01d5 0f01d6 50 54 58 5c 90 c3 48cf "
+    "4f 48 0fc8"
+).split()
+_WITH_BYTE = "cd cd e4 e5 e6 e7 eb 70 75 e2 e3 6a d4 d5 c8 b0 04 0c 24".split()
+_PREFIXES = bytes.fromhex("2e363e266465666766f0f2f3f2f30f4048494a4c4f")
+_REGISTERS = 8
+
+
+def _prefixes(random: Random) -> bytes:
+    roll = random.random()
+    if roll < 0.7:
+        return b""
+    if roll < 0.98:
+        return bytes(random.choices(_PREFIXES, k=random.randint(1, 3)))
+    return bytes(random.choices(_PREFIXES, k=random.randint(8, 24)))
+
+
+def _modrm(random: Random) -> bytes:
+    """A ModRM byte with whatever may follow it, long enough for any form."""
+    return bytes([random.getrandbits(8)]) + random.choice(
+        (b"", random.randbytes(1), random.randbytes(4), random.randbytes(5))
+    )
+
+
+def _far(random: Random, width: int) -> bytes:
+    offset = random.choice((0x10000, 0x20000, 0x600, random.getrandbits(32))).to_bytes(4, "little")
+    selector = (random.randrange(64) << 3 | random.randrange(8)).to_bytes(2, "little")
+    return random.choice((b"\x9a", b"\xea")) + offset[: 2 if width == 16 else 4] + selector
+
+
+def _load(random: Random, width: int, values: Callable[[], int]) -> bytes:
+    """MOV register, interesting value."""
+    register = random.randrange(_REGISTERS)
+    if width == 64 and random.random() < 0.5:
+        return bytes([0x48, 0xB8 | register]) + values().to_bytes(8, "little")
+    return bytes([0xB8 | register]) + (values() & (1 << (16 if width == 16 else 32)) - 1).to_bytes(
+        2 if width == 16 else 4, "little"
+    )
+
+
+def one(random: Random, width: int, values: Callable[[], int]) -> bytes:
+    """One instruction, or something that looks like one. ``values`` gives numbers that matter to the machine."""
+    roll = random.random()
+    if roll < 0.25:
+        return _load(random, width, values)
+    if roll < 0.55:
+        return _prefixes(random) + bytes.fromhex(random.choice(_MODRM)) + _modrm(random)
+    if roll < 0.85:
+        return _prefixes(random) + bytes.fromhex(random.choice(_PLAIN))
+    if roll < 0.93:
+        return _prefixes(random) + bytes.fromhex(random.choice(_WITH_BYTE)) + random.randbytes(1)
+    if roll < 0.97:
+        return _prefixes(random) + _far(random, width)
+    return random.randbytes(random.randint(1, 8))
+
+
+def program(random: Random, width: int, size: int, values: Callable[[], int]) -> bytes:
+    """About ``size`` bytes of instructions."""
+    code = bytearray()
+    while len(code) < size:
+        code += one(random, width, values)
+    return bytes(code)

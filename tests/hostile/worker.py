@@ -1,0 +1,74 @@
+"""The process that runs guests. It says which one is running, so that its death has a culprit."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections import Counter
+from typing import Any
+
+import hypervisor as hv
+from tests.hostile.neighbour import Neighbour
+from tests.hostile.scenes import MEMORY, Scene, make
+
+HOST_S = 10.0
+"""Host seconds after which a guest counts as hanging: its virtual time must have ended it long before."""
+
+FINE = frozenset(hv.Reason) - {hv.Reason.HOST_ERROR, hv.Reason.TIMEOUT}
+
+
+def prepare(vm: Any, scene: Scene) -> None:
+    """Put a scene into a VM."""
+    for gpa, data in scene.writes:
+        vm.memory.write(gpa, data)
+    registers = vm.vcpu.registers
+    for name, value in scene.registers.items():
+        registers.set(name, value)
+    for name, segment in scene.segments.items():
+        registers.set_segment(name, segment)
+    for name, table in scene.tables.items():
+        registers.set_table(name, table)
+
+
+def run_one(host: hv.Host, scene: Scene) -> Any:
+    """One guest on a shared host, from creation to closing."""
+    with host.create_vm(memory=MEMORY) as vm:
+        prepare(vm, scene)
+        return vm.run(timeout=HOST_S, virtual_timeout=scene.virtual_s)
+
+
+def main(seed: int, first: int, count: int, channel: int) -> None:
+    """Run guests ``first`` to ``first + count - 1``, writing a line before each to ``channel``, and a summary at
+    the end.
+    """
+    host = hv.Host(memory="8M", cpus=1)
+    neighbour = Neighbour(host)
+    reasons: Counter[str] = Counter()
+    exits: Counter[str] = Counter()
+    slow: list[tuple[float, int, str]] = []
+    bad: list[str] = []
+    for number in range(first, first + count):
+        scene = make(seed, number)
+        os.write(channel, b"%d\n" % number)
+        started = time.perf_counter()
+        result = run_one(host, scene)
+        slow.append((time.perf_counter() - started, number, scene.kind))
+        slow = sorted(slow, reverse=True)[:5]
+        reasons[result.reason.value] += 1
+        exits.update(result.exits)
+        if result.reason not in FINE:
+            bad.append(
+                f"guest {number} ({scene.kind}) ended as {result.reason.value}: {result.message}\n{result.crash or ''}"
+            )
+        if number % 50 == 0:
+            neighbour.work()
+    neighbour.check()
+    host.close()
+    report = {"reasons": reasons, "exits": exits, "slow": slow, "bad": bad[:20]}
+    os.write(channel, json.dumps(report).encode() + b"\n")
+
+
+if __name__ == "__main__":
+    main(*(int(argument) for argument in sys.argv[1:]))
