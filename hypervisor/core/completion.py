@@ -237,7 +237,7 @@ _PASSED = _by_kind(
     _unserved,
     {
         _native: (
-            K.LGDT, K.LIDT, K.LLDT, K.LTR, K.SGDT, K.SIDT, K.SLDT, K.STR, K.PUSHF, K.POPF, K.PAUSE, K.INVD, K.WBINVD,
+            K.LGDT, K.LIDT, K.LLDT, K.LTR, K.SGDT, K.SIDT, K.SLDT, K.STR, K.PUSHF, K.POPF, K.INVD, K.WBINVD,
         ),
         _iret: (K.IRET,),
         _exception: (K.EXCEPTION,),
@@ -248,6 +248,7 @@ _PASSED = _by_kind(
         _sysenter: (K.SYSENTER,),
         _halt: (K.HLT,),
         _invalidate: (K.INVLPG,),
+        _skip: (K.PAUSE,),
         _undefined: (K.HYPERCALL, K.MONITOR, K.MWAIT, K.SVM, K.RDRAND, K.RDSEED),
     },
 )  # fmt: skip

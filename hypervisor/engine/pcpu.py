@@ -32,6 +32,7 @@ _ALWAYS_INTERCEPTED = (
     | 1 << 0x12  # CPUID
     | 1 << 0x0D  # LTR: a null selector is refused, see hypervisor.traps.control
     | 1 << 0x15  # INT n
+    | 1 << 0x17  # PAUSE, which would end the block without a single-step trap
     | 1 << 0x18  # HLT
     | 1 << 0x19  # INVLPG
     | 1 << 0x1A  # INVLPGA

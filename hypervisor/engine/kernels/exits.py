@@ -395,8 +395,12 @@ def on_exit(b, number):  # type: ignore[no-untyped-def]
             st64(env + 8, ld64(env + _TSC_AUX) & 0xFFFFFFFF)
         return complete(b, length, 1)
     # everything else goes to Python, with its operands decoded
-    if decode(b) == 0:
+    length = decode(b)
+    if length == 0:
         return unreadable(b)
+    if code == 0x77 and not listens(b, _PAUSE):
+        count(b, _PAUSE)
+        return complete(b, length, 1)
     opcode = ld64(b + _D_OPCODE)
     if code < 0x20:
         number = code & 15
