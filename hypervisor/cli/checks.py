@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
 import importlib.metadata
-import importlib.util
 import shutil
 import sys
 import sysconfig
@@ -55,8 +53,7 @@ def numba() -> Finding:
     found = installed_version("numba")
     if found is None:
         return Finding("numba", State.BROKEN, "is not installed; run: pip install numba")
-    importlib.import_module("numpy")
-    return Finding("numba", State.OK, f"{found}, with numpy {installed_version('numpy')}")
+    return Finding("numba", State.OK, f"{found}, with llvmlite {installed_version('llvmlite')}")
 
 
 def engine() -> Finding:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 
 import pytest
@@ -23,7 +22,4 @@ def sessions() -> Iterator[list[Session]]:
     started: list[Session] = []
     yield started
     for session in started:
-        session.process.kill()
-        session.process.wait()
-        os.close(session.ours)
-        os.close(session.theirs)
+        session.end()

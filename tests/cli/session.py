@@ -44,6 +44,13 @@ class Session:
     def write(self, data: bytes) -> None:
         os.write(self.ours, data)
 
+    def end(self) -> None:
+        """Kill the program if it still runs, and close the terminal."""
+        self.process.kill()
+        self.process.wait()
+        os.close(self.ours)
+        os.close(self.theirs)
+
     def wait_restored(self) -> None:
         deadline = time.monotonic() + 10
         while termios.tcgetattr(self.theirs) != self.settings and time.monotonic() < deadline:
