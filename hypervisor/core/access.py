@@ -43,6 +43,7 @@ class InPlace:
         self._verdict: Verdict | None = None
         self._after: Callable[[PCpu], int] | None = None
         self._stepping = False
+        self._hits = 0
 
     def __call__(self, kind: int) -> int:
         """Serve an access; 0 to let the instruction complete, 1 to have the guest left."""
@@ -81,7 +82,7 @@ class InPlace:
             if not self._stepping:
                 self._after = self._step_over
                 return 1
-            self._vcpu.registers.set("dr6", self._vcpu.registers.get("dr6") | hits)
+            self._hits |= hits
         read, write = self._routing.memory_read, self._routing.memory_write
         if kind in self._heard and not self._routing.is_memory(gpa):
             exit = self._begin(pcpu, kind, size)
@@ -153,11 +154,14 @@ class InPlace:
         return pcpu.complete(length) if length and pcpu.words[b.D_OPCODE >> 3] in _OUT_OPCODES else 0
 
     def _step_over(self, pcpu: PCpu) -> int:
-        self._stepping = True
+        """Run an instruction whose access hits data breakpoints to its end, then tell the guest."""
+        self._stepping, self._hits = True, 0
         try:
-            return breakpoints.step_over(pcpu, self._vcpu)
+            before = breakpoints.exceptions(pcpu)
+            further = pcpu.step()
         finally:
             self._stepping = False
+        return breakpoints.after_access(pcpu, self._vcpu, self._hits, further, before)
 
     def finish_fetch(self, pcpu: PCpu, verdict: Verdict) -> int:
         """An instruction in a watched page is about to be fetched, and the handlers have decided."""

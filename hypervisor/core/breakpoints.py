@@ -90,14 +90,18 @@ def after_iret(pcpu: PCpu, vcpu: Vcpu) -> None:
             pass_by(pcpu, vcpu.linear_rip)
 
 
-def step_over(pcpu: PCpu, vcpu: Vcpu) -> int:
-    """Run the instruction that touches a data breakpoint, then deliver #DB. The kind of a further exit, or 0.
+def exceptions(pcpu: PCpu) -> int:
+    """How many exceptions the guest has had since its counters were collected."""
+    return pcpu.words[_EXCEPTIONS]
 
-    The access has set its bits in DR6. If the instruction faults, or is single-stepped, an exception has been
-    delivered already.
+
+def after_access(pcpu: PCpu, vcpu: Vcpu, hits: int, further: int, before: int) -> int:
+    """An instruction that hits data breakpoints has been stepped: deliver #DB. The kind of a further exit, or 0.
+
+    ``further`` is what the step returned and ``before`` was the count of `exceptions`. If the instruction faulted or is
+    single-stepped, its exception has been delivered already; the single-step trap takes our bits along.
     """
-    before = pcpu.words[_EXCEPTIONS]
-    further = pcpu.step()
+    vcpu.set("dr6", vcpu.dr6 | hits)
     if further != K.STEPPED:
         return further
-    return pcpu.exception(DB, 0) if pcpu.words[_EXCEPTIONS] == before else 0
+    return pcpu.exception(DB, 0) if exceptions(pcpu) == before else 0

@@ -1,0 +1,169 @@
+"""The guest's debug registers: what DR7 arms, and the #DB that comes of it (AMD64 APM volume 2, 13.1)."""
+
+from __future__ import annotations
+
+import pytest
+
+import hypervisor as hv
+from hypervisor.core.breakpoints import armed
+from tests.core.bare import DATA, TF, addresses, bare, with_idt
+
+CODE = 0x10000
+EXECUTE, WRITE, ACCESS = 0, 1, 3
+ONE, TWO, EIGHT, FOUR = 0, 1, 2, 3
+
+
+def dr7(n: int, kind: int, length: int) -> int:
+    return 1 << 2 * n | kind << 16 + 4 * n | length << 18 + 4 * n
+
+
+def debugged(
+    code: str, setup: dict[str, int], handler: str = "", **regs: int
+) -> tuple[list[tuple[int, int]], hv.RunResult]:
+    """(RIP, DR6 bits 3:0 and BS) of each #DB while code runs to a hypercall; DR6 is cleared each time."""
+    seen: list[tuple[int, int]] = []
+    with bare(code + "; vmmcall", **regs) as vm:
+        for name, value in setup.items():
+            vm.vcpu.set(name, value)
+        vm.traps.hypercall(lambda vcpu, exit: hv.stop("end"))
+
+        @vm.traps.exception(1)
+        def debug(vcpu: hv.Vcpu, exit: hv.Exit) -> hv.Verdict:
+            seen.append((vcpu.rip, vcpu.dr6 & 0x400F))
+            vcpu.dr6 = 0xFFFF0FF0
+            if len(seen) > 20:
+                return hv.stop("too many")
+            if vcpu.dr7 and seen[-1][1] & 0xF and exit.rip in {vcpu.get(f"dr{n}") for n in range(4)}:
+                vcpu.rflags |= 1 << 16  # a debugger resumes with RF
+            return hv.HANDLED
+
+        result = vm.run(timeout=5, virtual_timeout=0.01)
+    return seen, result
+
+
+def test_an_execution_breakpoint_is_a_fault_before_the_instruction() -> None:
+    seen, result = debugged("nop; nop; inc ebx; nop", {"dr0": CODE + 2, "dr7": dr7(0, EXECUTE, ONE)})
+    assert seen == [(CODE + 2, 1)] and result.message == "end" and result.ebx == 1
+
+
+def test_in_a_loop_it_comes_each_time() -> None:
+    seen, result = debugged("mov ecx, 3; l: dec ecx; jnz l", {"dr2": CODE + 5, "dr7": dr7(2, EXECUTE, ONE)})
+    assert seen == [(CODE + 5, 4)] * 3 and result.ecx == 0
+
+
+def test_the_guest_arms_it_and_resumes_with_rf() -> None:
+    """All inside the guest: MOV DR, a #DB handler that counts and sets RF in the image, IRET."""
+    code = f"mov eax, {CODE + 0x40:#x}; mov dr1, rax; mov eax, {dr7(1, EXECUTE, ONE)}; mov dr7, rax; jmp target; "
+    fill = "target: nop; inc ebx; vmmcall"
+    padding = 0x40 - (addresses(code.replace("jmp target", "jmp .+0x40"))[-1] - CODE)
+    with bare(code + "nop; " * padding + fill) as vm:
+        with_idt(vm, {1: "inc esi; mov rdi, dr6; or dword ptr [rsp + 16], 0x10000; iretq"})
+        vm.traps.hypercall(lambda vcpu, exit: hv.stop("end"))
+        for times in (1, 2):
+            result = vm.run(timeout=5, virtual_timeout=0.01)
+            assert (result.message, result.ebx, result.esi) == ("end", times, times), result.message
+            assert result.rdi & 0xF == 2
+            assert not result.rflags & 1 << 16
+            vm.vcpu.rip = CODE + 0x40
+
+
+@pytest.mark.parametrize(
+    "code,kind,length,hit",
+    [
+        ("mov [rdi], al", WRITE, ONE, True),
+        ("mov [rdi + 3], al", WRITE, FOUR, True),
+        ("mov [rdi + 4], al", WRITE, FOUR, False),
+        ("mov [rdi - 1], ax", WRITE, ONE, True),
+        ("mov [rdi - 1], al", WRITE, ONE, False),
+        ("mov al, [rdi]", WRITE, ONE, False),
+        ("mov al, [rdi]", ACCESS, ONE, True),
+        ("mov [rdi + 6], ax", ACCESS, EIGHT, True),
+        ("add [rdi], al", WRITE, TWO, True),
+        ("push rax", WRITE, EIGHT, False),
+    ],
+)
+def test_a_data_breakpoint_is_a_trap_after_the_access(code: str, kind: int, length: int, hit: bool) -> None:
+    full = f"nop; {code}; nop; nop"
+    seen, result = debugged(full, {"dr3": DATA + 8, "dr7": dr7(3, kind, length)}, rdi=DATA + 8)
+    assert seen == ([(addresses(full)[2], 8)] if hit else [])
+    assert result.message == "end"
+
+
+def test_the_access_is_made_once() -> None:
+    with bare("inc dword ptr [rdi]; vmmcall", rdi=DATA) as vm:
+        vm.vcpu.dr0, vm.vcpu.dr7 = DATA, dr7(0, WRITE, FOUR)
+        with_idt(vm, {1: "inc esi; iretq"})
+        vm.traps.hypercall(lambda vcpu, exit: hv.stop("end"))
+        assert vm.run(timeout=5).esi == 1
+        assert vm.memory.read(DATA, 4) == b"\1\0\0\0"
+
+
+def test_repeated_stores_trap_after_the_element() -> None:
+    seen, result = debugged("rep stosb", {"dr0": DATA + 2, "dr7": dr7(0, WRITE, ONE)}, rcx=4, rdi=DATA)
+    assert seen == [(CODE, 1)] and result.rdi == DATA + 4
+
+
+def test_two_breakpoints_at_one_place_set_both_bits() -> None:
+    both = {"dr0": DATA, "dr1": DATA, "dr7": dr7(0, WRITE, ONE) | dr7(1, ACCESS, TWO)}
+    seen, _ = debugged("mov [rdi], al; nop", both, rdi=DATA)
+    assert seen == [(CODE + 2, 3)]
+
+
+def test_with_single_step_there_is_one_trap_with_both_bits() -> None:
+    seen, _ = debugged("mov [rdi], al; nop", {"dr0": DATA, "dr7": dr7(0, WRITE, ONE)}, rdi=DATA, rflags=2 | TF)
+    assert seen[:2] == [(CODE + 2, 0x4001), (CODE + 3, 0x4000)]
+
+
+def test_an_instruction_that_faults_has_no_trap() -> None:
+    with bare("push qword ptr [rdi]; vmmcall", rdi=DATA, rsp=0x40_0000_0000) as vm:
+        vm.vcpu.dr0, vm.vcpu.dr7 = DATA, dr7(0, ACCESS, EIGHT)
+        reasons = []
+        vm.traps.exception(None, lambda vcpu, exit: reasons.append(exit.vector) or hv.stop("fault"))
+        vm.run(timeout=5, virtual_timeout=0.01)
+    assert reasons == [14]
+
+
+def test_disarmed_breakpoints_cost_nothing() -> None:
+    with bare("mov eax, 0; mov dr7, rax; mov ecx, 1000; l: mov [rdi], al; loop l; vmmcall", rdi=DATA) as vm:
+        vm.vcpu.dr0, vm.vcpu.dr7 = DATA, dr7(0, WRITE, ONE)
+        vm.traps.hypercall(lambda vcpu, exit: hv.stop("end"))
+        result = vm.run(timeout=5)
+    assert "memory" not in result.exits and "exception" not in result.exits
+
+
+def test_beside_the_hosts_own_traps() -> None:
+    order = []
+    with bare("nop; inc ebx; vmmcall") as vm:
+        vm.vcpu.dr0, vm.vcpu.dr7 = CODE + 1, dr7(0, EXECUTE, ONE)
+        vm.traps.execute(CODE + 1, lambda vcpu, exit: order.append("execute"), mode="observe")
+
+        @vm.traps.exception(1)
+        def debug(vcpu: hv.Vcpu, exit: hv.Exit) -> hv.Verdict:
+            order.append("debug")
+            vcpu.rflags |= 1 << 16
+            return hv.RETRY
+
+        vm.traps.hypercall(lambda vcpu, exit: hv.stop("end"))
+        assert vm.run(timeout=5, virtual_timeout=0.01).ebx == 1
+    assert order == ["execute", "debug", "execute"]
+
+
+def test_what_dr7_means() -> None:
+    with bare("nop") as vm:
+        vm.vcpu.dr0, vm.vcpu.dr1, vm.vcpu.dr2 = 0x1003, 0x2007, 0x3000
+        vm.vcpu.dr7 = dr7(0, WRITE, FOUR) | dr7(1, ACCESS, EIGHT) | dr7(2, EXECUTE, ONE)
+        found = armed(vm.vcpu)
+        assert found.data == ((range(0x1000, 0x1004), "w", 1), (range(0x2000, 0x2008), "rw", 2))
+        assert found.execution == {0x3000: 4}
+        vm.vcpu.dr7 = 0
+        assert not armed(vm.vcpu).data and not armed(vm.vcpu).execution
+
+
+def test_gd_raises_db_before_the_access() -> None:
+    with bare("mov rax, dr0; vmmcall") as vm:
+        vm.vcpu.dr7 = 1 << 13
+        with_idt(vm, {1: "mov rsi, [rsp]; mov rdi, dr6; vmmcall"})
+        vm.traps.hypercall(lambda vcpu, exit: hv.stop("end"))
+        result = vm.run(timeout=5)
+        assert result.rsi == CODE and result.rdi & 1 << 13
+        assert not vm.vcpu.dr7 & 1 << 13
