@@ -358,10 +358,11 @@ def _fill_in(table: Table, vcpu: Vcpu, exit: Exit) -> Verdict:
     """A handler said HANDLED: result fields that it left unwritten get the built-in answer, which may be an
     exception.
     """
-    written = {field: getattr(exit, field) for field in table.outputs if getattr(exit, field) is not None}
+    written = [getattr(exit, field) for field in table.outputs]
     verdict = _ask(table.builtin, vcpu, exit)
-    for field, value in written.items():
-        setattr(exit, field, value)
+    for field, value in zip(table.outputs, written, strict=True):
+        if value is not None:
+            setattr(exit, field, value)
     return HANDLED if verdict is PASS else verdict
 
 

@@ -239,7 +239,7 @@ def install_cpuid(vm: VM) -> None:
 
     def answer(vcpu: Any, exit: Any) -> Any:
         found = cpuid.answer(table, exit.leaf, exit.subleaf)
-        exit.eax, exit.ebx, exit.ecx, exit.edx = found.eax, found.ebx, found.ecx, found.edx
+        exit.eax, exit.ebx, exit.ecx, exit.edx = found
         if exit.leaf == 1:
             exit.ecx |= (vcpu.cr4 >> 18 & 1) << 27
         return HANDLED
