@@ -1,5 +1,4 @@
-"""The TLB fill: both translation stages, and everything that is a fact about a frame (ARCHITECTURE: the engine,
-memory).
+"""The TLB fill: both translation stages, and everything that is a fact about a frame.
 
 First the guest's page tables, then the VM's guest-physical map. A data fill never grants execute and a fetch fill never
 grants write: stores to pages that are executable in the TLB would each take a slow path. A frame is in its *code* or in
