@@ -76,12 +76,12 @@ class Handler:
             parts.append(f"{field} {first:#x}" if first == last else f"{field} {first:#x}-{last:#x}")
         return ", ".join(parts)
 
-    def size(self) -> int:
+    def breadth(self) -> tuple[int, int]:
         """How much the key lets through; a smaller one is narrower."""
         total = 1
         for _, values in self.key:
             total *= values.stop - values.start
-        return total if self.key else 1 << 64
+        return -len(self.key), total
 
     def clashes(self, other: Handler) -> bool:
         """Whether both would decide the same exit and neither is narrower than the other."""
@@ -110,7 +110,7 @@ class Table:
         user = [h for h in on if h.rank == "user"]
         self.before = tuple(h for h in user if h.mode == "observe" and h.when == "before")
         self.after = tuple(h for h in user if h.mode == "observe" and h.when == "after")
-        self.decide = _seal(sorted((h for h in user if h.mode == "decide"), key=Handler.size))
+        self.decide = _seal(sorted((h for h in user if h.mode == "decide"), key=Handler.breadth))
         self.builtin = _seal([h for h in on if h.rank == "builtin"])
         self.private = _seal([h for h in on if h.rank == "private"])
         self.outputs = OUTPUTS.get(kind, ()) if self.builtin else ()

@@ -32,9 +32,7 @@ def trap(vm: hv.VM, kind: str, fn: Any, **options: Any) -> None:
 
 
 def run(kind: str, verdict: Any, code: str | None = None, **regs: int) -> tuple[hv.RunResult, int]:
-    """Run an instruction whose handler gives ``verdict``, then a hypercall that stops. The result, and how often it was
-    asked.
-    """
+    """Run an instruction whose handler gives ``verdict``, then a hypercall: the result, and how often it was asked."""
     asked = 0
     with bare(f"{code or EXITING[kind]}; {MARK}", **regs) as vm:
         with_idt(vm, {n: "mov edi, 1; vmmcall" for n in (6, 13, 0x40)})
