@@ -6,10 +6,14 @@ Frames cost host memory only once they are touched, and are given back to the op
 from __future__ import annotations
 
 import mmap
+import sys
 from typing import NamedTuple
 
 from hypervisor.errors import ConfigError, InternalError
 from hypervisor.units import MIB, PAGE_SIZE, page_up
+
+# Private: of a shared mapping, MADV_DONTNEED would leave the contents for the next VM to read.
+_PRIVATE: dict[str, int] = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
 
 
 class Extent(NamedTuple):
@@ -25,7 +29,7 @@ class HostMemory:
     def __init__(self, size: int) -> None:
         self.size = page_up(size)
         try:
-            self.map = mmap.mmap(-1, self.size + PAGE_SIZE)
+            self.map = mmap.mmap(-1, self.size + PAGE_SIZE, **_PRIVATE)
         except (OSError, OverflowError, ValueError) as error:
             raise ConfigError(f"{size // MIB} MiB of host memory cannot be had ({error}). Ask for less.") from error
         self.ones_page = self.size
@@ -53,7 +57,7 @@ class HostMemory:
         """Take an extent back; its contents are gone, and read as zero when it is handed out again."""
         if any(extent.hpa < f.hpa + f.size and f.hpa < extent.hpa + extent.size for f in self._free):
             raise InternalError(f"Extent {extent} was released twice. Please report this.")
-        if hasattr(mmap, "MADV_DONTNEED"):
+        if _PRIVATE and sys.platform == "linux":
             self.map.madvise(mmap.MADV_DONTNEED, extent.hpa, extent.size)
         else:
             self.map[extent.hpa : extent.hpa + extent.size] = bytes(extent.size)

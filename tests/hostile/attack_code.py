@@ -47,13 +47,6 @@ for _mode in _MODES:
         )
 
 
-@case("halted")
-def lock_on_a_register_is_undefined() -> Scene:
-    """Unicorn's translator aborts here; the guest must see #UD, and what came before must have happened once."""
-    code = asm("inc dword ptr [0x30000]; inc eax; ", "protected") + b"\xf0\x0f\xab\xc1\xf4"
-    return machine("protected", code, writes=((HANDLER, asm("pop ebx; hlt", "protected")),))
-
-
 def _leak(instruction: str) -> Scene:
     """A block of instructions that each leak temporaries of the translator."""
     return machine("protected", bytes.fromhex(instruction) * 1024 + b"\xf4", rsp=0x80000, rsi=0x30000, rdi=0x30000)

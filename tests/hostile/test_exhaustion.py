@@ -134,3 +134,11 @@ def test_the_hosts_memory_stays() -> None:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         some(500)
         assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 8 << 10  # KiB
+
+
+def test_a_vm_does_not_read_what_another_left() -> None:
+    with hv.Host("4M", 1) as host:
+        with host.create_vm(memory="4M") as vm:
+            vm.memory.write(0, b"\xa5" * vm.memory.size)
+        with host.create_vm(memory="4M") as vm:
+            assert not any(vm.memory.read(0, vm.memory.size))

@@ -87,22 +87,26 @@ def _one_instruction(b, cpu):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _gave_up(b, careful):  # type: ignore[no-untyped-def]
+def _gave_up(b):  # type: ignore[no-untyped-def]
     """Unicorn called ``abort``; the run loop's answer, 0 to go on.
 
     It does so for encodings that its translator forgot to refuse. RIP is at the start of the block that it was
-    translating: run what follows one by one. The instruction that it gives up at then is undefined.
+    translating: run what follows one by one. The single instruction that it gives up at then is undefined.
     """
     how = ld64(b + _ABORTED)
     st64(b + _ABORTED, 0)
     if how == EXECUTING:
         st64(b + _X_INFO, -1)
         return _FAILED
-    if careful == 0:
+    step = ld64(b + _STEP)
+    if step == 2:  # the one instruction has been executed; this was the block behind it
+        return _STEPPED
+    if step == 0:
         st64(b + _CAREFUL, _LONGEST_BLOCK)
         return 0
     st64(b + _CAREFUL, 0)
     raise_exception(b, 6, 0, 0)
+    st64(b + _STEP, 2)  # delivering it was the step
     return ld64(b + _X_KIND)
 
 
@@ -123,9 +127,8 @@ def run(b):  # type: ignore[no-untyped-def]
             return _DEADLINE_KIND
         st64(b + _FAULT, -1)
         st64(b + _ARMED, 0)
-        stepping = ld64(b + _STEP)
         single = 0
-        if ld64(b + _CAREFUL) and stepping == 0:
+        if ld64(b + _CAREFUL) and ld64(b + _STEP) == 0:
             single = _one_instruction(b, cpu)
         request = ld32(cpu + _REQUEST) & ~0x100
         if ld64(b + _INTR) and ld64(b + _STEP) == 0:
@@ -134,26 +137,29 @@ def run(b):  # type: ignore[no-untyped-def]
         st64(b + _RUNNING, 1)
         error = call5(ld64(b + _F_EMU_START), uc, ld64(env + _EIP), 0, 0, 0) & 0xFFFFFFFF
         st64(b + _RUNNING, 0)
+        kind = ld64(b + _X_KIND)
+        aborted = ld64(b + _ABORTED)
+        if aborted:
+            kind = _gave_up(b)
         if single:
             st64(b + _STEP, 0)
             st64(b + _DEADLINE, ld64(b + _NEXT))
             st32(cpu + _CFLAGS, -1)
-            if ld64(b + _X_KIND) == _STEPPED:
+            if kind == _STEPPED:
                 st64(b + _X_KIND, 0)
                 continue
-        if ld64(b + _ABORTED):
-            kind = _gave_up(b, single | stepping)
-            if kind:
-                return kind
+        if kind:
+            return kind
+        if aborted:
             continue
-        if ld64(b + _X_KIND):
-            return ld64(b + _X_KIND)
         vector = ld64(b + _FAULT)
         if vector >= 0:
             st64(b + _X_INFO + 24, ld64(env + _CR2))  # for a handler that keeps the fault from the guest
             if vector == 14 and error == 21:
                 st64(env + _CR2, ld64(uc + _INVALID_ADDR))
             raise_exception(b, vector, ld64(b + _FAULT_ERROR), 0)
+            if ld64(b + _STEP) == 1:  # the fetch of the one instruction faulted: that was the step
+                st64(b + _STEP, 2)
             if ld64(b + _X_KIND):
                 return ld64(b + _X_KIND)
         elif vector == -2:
