@@ -327,7 +327,8 @@ class VM:
             raise ConfigError(f"The VM {self.name} is closed, and its state is gone.")
         with self.host.holding(self) as pcpu:
             self.place(pcpu)
-            yield pcpu
+            with self.running_on(pcpu):
+                yield pcpu
 
     @contextmanager
     def running_on(self, pcpu: PCpu) -> Iterator[None]:

@@ -91,6 +91,8 @@ def spins_in_place(vcpu: Vcpu) -> bool:
         if code[:1] == b"\xe9":
             long = vcpu.read(vcpu.linear_rip, 5 if vcpu.mode != 16 else 3)
             return long in _SPINS
+        if code == b"\xeb\xfc":
+            return vcpu.read(vcpu.linear_rip - 2, 2) == b"\xf3\x90"
         return code == b"\xf3\x90" and vcpu.read(vcpu.linear_rip, 4) == b"\xf3\x90\xeb\xfc"
     except GuestFault:
         return False
