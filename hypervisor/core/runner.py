@@ -234,6 +234,7 @@ class Runner:
     def _looked_in(self, pcpu: PCpu) -> None:
         words = pcpu.words
         words[_KICK] = 0
+        pcpu.stop_counting()
         if (self.vm.clock.wall or words[_NOW] >= words[_NEXT]) and spins_in_place(self.vcpu):
             if not self.vcpu.rflags & _IF:
                 self.finish(Reason.HALTED, f"a jump to itself with interrupts off at RIP {self.vcpu.rip:#x}")

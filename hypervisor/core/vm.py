@@ -108,6 +108,13 @@ class VM:
         """Called on the VM's thread whenever Python looks in: where what came from outside enters the guest."""
         self.input_open = False
         self.result: RunResult | None = None
+        self.builtin_cpuid: Callable[[Vcpu, int, int], tuple[int, int, int, int]] = lambda vcpu, leaf, subleaf: (
+            0,
+            0,
+            0,
+            0,
+        )
+        """What CPUID answers unless a handler says otherwise: (EAX, EBX, ECX, EDX) of a leaf and subleaf."""
         self.firmware: Any = None
         self.reload: Callable[[], None] | None = None
         self.reboot = False

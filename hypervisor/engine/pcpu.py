@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import mmap
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -26,6 +27,7 @@ _CONTROL = 1 << 40  # host-physical address of the pCPU's own pages, out of ever
 _STUB, _VMCB, _HSAVE, _MSRPM, _IOPM, _CONTROL_SIZE = 0x0, 0x1000, 0x2000, 0x4000, 0x8000, 0x10000
 _WINDOW_SIZE = 1 << b.MAXPHYADDR
 _FOREVER = 1 << 62
+_SETTLE_S = 0.01  # switching the block hook forgets all translated code: not for each of many steps
 _COMPLETE = b.COMPLETE >> 3
 _ALWAYS_INTERCEPTED = (
     1 << 0x4  # virtual interrupt window
@@ -164,6 +166,8 @@ class PCpu:
         self._hook(unicorn.UC_HOOK_TLB_FILL, address["tlb"])
         self._hook(unicorn.UC_HOOK_INTR, address["interrupt"])
         self._block_hook: int | None = None
+        self._counts = True
+        self._stepped_at = 0.0
         self.count_blocks(True)
         for name, instruction in (
             ("read_port", unicorn.x86_const.UC_X86_INS_IN),
@@ -216,6 +220,11 @@ class PCpu:
             self._block_hook = None
         self.words[b.COUNTING >> 3] = int(on)
         self.forget_code()
+
+    def stop_counting(self) -> None:
+        """Go back to running without the block hook, if only a step had needed it, and that a while ago."""
+        if not self._counts and self._block_hook is not None and time.monotonic() - self._stepped_at > _SETTLE_S:
+            self.count_blocks(False)
 
     def _enter_guest_mode(self) -> None:
         """Execute VMRUN once; from then on the CPU stays in guest mode and every vCPU is a saved state."""
@@ -278,7 +287,8 @@ class PCpu:
         """Use a VM's map and trap tables from now on."""
         for offset, value in tables.words().items():
             self.words[offset >> 3] = value
-        self.count_blocks(tables.wall_base is None)
+        self._counts = tables.wall_base is None
+        self.count_blocks(self._counts)
         self.set_intercepts(tables.intercepts, tables.cr_read, tables.cr_write)
         self.trap_execution(tables.execute)
         self.flush()
@@ -357,6 +367,7 @@ class PCpu:
         up.
         """
         self.count_blocks(True)
+        self._stepped_at = time.monotonic()
         words = self.words
         words[b.STEP >> 3] = 1
         words[b.DEADLINE >> 3] = 0

@@ -237,11 +237,11 @@ def install_cpuid(vm: VM) -> None:
     vm.tables.set_cpuid(_cpuid_rows(len(vm.vcpus)))
     table = cpuid.leaves(len(vm.vcpus), apic=False)
 
-    def answer(vcpu: Any, exit: Any) -> Any:
-        found = cpuid.answer(table, exit.leaf, exit.subleaf)
-        exit.eax, exit.ebx, exit.ecx, exit.edx = found
-        if exit.leaf == 1:
-            exit.ecx |= (vcpu.cr4 >> 18 & 1) << 27
-        return HANDLED
+    def answer(vcpu: Any, leaf: int, subleaf: int) -> tuple[int, int, int, int]:
+        found = cpuid.answer(table, leaf, subleaf)
+        if leaf != cpuid.LEAF_FEATURES:
+            return found
+        return found._replace(ecx=found.ecx | (vcpu.cr4 >> 18 & 1) << 27)  # OSXSAVE follows CR4
 
-    vm.traps.cpuid(answer, name="builtin.cpuid", rank="builtin")
+    vm.builtin_cpuid = answer
+    vm.traps.cpuid(lambda vcpu, exit: HANDLED, name="builtin.cpuid", rank="builtin")
