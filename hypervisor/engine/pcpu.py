@@ -2,13 +2,15 @@
 
 A pCPU runs whichever vCPU is loaded and reports why it stopped. It is driven by one thread at a time; the only word
 that another thread may write is the kick.
+
+The file is long because everything that touches the Unicorn instance is here: its construction, what runs on it, and
+what it traps. Nobody else holds the handle.
 """
 
 from __future__ import annotations
 
 import ctypes
 import mmap
-import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -517,7 +519,3 @@ def _prove_pointers(uc: int, cpu: int, env: int) -> None:
             "The CPU state of this Unicorn build does not lie where the layout table says. Install a known build: "
             f"pip install --force-reinstall unicorn=={layout.UNICORN_VERSIONS[-1]}."
         )
-
-
-LOCK = threading.Lock()
-"""Creating engines is serialised: Unicorn's start-up is not re-entrant."""

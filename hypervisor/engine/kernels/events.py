@@ -2,6 +2,8 @@
 
 `deliver` enters the guest's handler or reports what hardware would do instead: escalate to a double fault, shut down,
 or go through a task gate (which `hypervisor.engine.task_switch` performs, uncompiled, because it is rare).
+
+The file is long because the modes share their checks, and the order of checks is easiest to follow in one place.
 """
 
 from __future__ import annotations
