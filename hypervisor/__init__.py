@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from hypervisor.core import inject as inject
     from hypervisor.core import stop as stop
     from hypervisor.core.compiled import compiled as compiled
+    from hypervisor.debug.walk import explain as explain
     from hypervisor.engine.state import Segment as Segment
     from hypervisor.engine.state import Table as Table
     from hypervisor.errors import ConfigError as ConfigError
@@ -48,6 +49,7 @@ _WHERE = {
         "HANDLED", "PASS", "RETRY", "VM", "Exit", "Reason", "RunResult", "Vcpu", "Verdict", "after", "inject", "stop",
     ),
     "hypervisor.core.compiled": ("compiled",),
+    "hypervisor.debug.walk": ("explain",),
     "hypervisor.engine.state": ("Segment", "Table"),
     "hypervisor.errors": (
         "ConfigError", "DeviceError", "EngineError", "GuestCrashed", "GuestFault", "HypervisorError", "ImageError",

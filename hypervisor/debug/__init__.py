@@ -6,5 +6,6 @@ Everything here uses only the public face of a VM (`vm.vcpus`, `vcpu.read`, regi
 from hypervisor.debug.crash import report
 from hypervisor.debug.disasm import Line, around, at, code_bits, disassemble
 from hypervisor.debug.registers import registers
+from hypervisor.debug.walk import Walk, explain
 
-__all__ = ["Line", "around", "at", "code_bits", "disassemble", "registers", "report"]
+__all__ = ["Line", "Walk", "around", "at", "code_bits", "disassemble", "explain", "registers", "report"]
