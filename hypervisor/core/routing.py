@@ -55,18 +55,22 @@ class Routing:
         return mapping.device.read(gpa - mapping.base, size)
 
     def memory_write(self, gpa: int, size: int, value: int) -> None:
-        """A store to a page that is no plain memory, or that is watched."""
-        if self.is_memory(gpa):
+        """A store to a page that is no plain memory, or that is watched. One to a ROM goes to the device behind it."""
+        word = self._word(gpa)
+        if word & b.MAP_WRITE:
             self._vm.memory.write(gpa, value.to_bytes(size, "little"))
             return
         mapping = self._vm.mmio.find(gpa)
-        if mapping is None or gpa + size > mapping.end:
-            self._vm.note_unclaimed(f"mmio_write {gpa:#x}", size)
-        else:
+        if mapping is not None and gpa + size <= mapping.end:
             mapping.device.write(gpa - mapping.base, size, value)
+        elif not word & b.MAP_RAM:
+            self._vm.note_unclaimed(f"mmio_write {gpa:#x}", size)
 
     def is_memory(self, gpa: int) -> bool:
         """Whether there is memory at a guest-physical address."""
+        return bool(self._word(gpa) & b.MAP_RAM)
+
+    def _word(self, gpa: int) -> int:
         tables = self._vm.tables
         page = gpa >> 12
-        return page < tables.pages and bool(tables.map[page] & b.MAP_RAM)
+        return tables.map[page] if page < tables.pages else 0

@@ -13,6 +13,7 @@ from hypervisor.arch.exits import ExitKind
 from hypervisor.bus import AddressSpace, Device, InterruptController, Line
 from hypervisor.core import breakpoints
 from hypervisor.core.clock import VmClock
+from hypervisor.core.device_memory import MemoryBlock, hole
 from hypervisor.core.plugins import PluginSet
 from hypervisor.core.result import Reason, RunResult
 from hypervisor.core.symbols import SymbolTable
@@ -78,10 +79,11 @@ class VM:
         if size > low:
             regions.append(Region(4 * GIB, size - low, extent.hpa + low))
         self.memory = GuestMemory(host.memory, extent, regions)
-        top = regions[-1].gpa + regions[-1].size
+        self.blocks: list[MemoryBlock] = []
+        top = max(regions[-1].gpa + regions[-1].size, 4 * GIB)
         self.tables = GuestTables(top // PAGE_SIZE)
         for region in regions:
-            self.tables.map_range(region.gpa, region.hpa, region.size, writable=region.writable)
+            self.tables.map_range(*region)
         self.memory.written = self._memory_written
         self.clock = VmClock(self, clock == "wall")
         if self.clock.wall:
@@ -166,10 +168,50 @@ class VM:
         if mmio is not None:
             self.mmio.attach(made, mmio, replace=replace, base=base)
             if mmio.start < self.memory.size and mmio.start < PCI_HOLE:
-                first = mmio.start & ~(PAGE_SIZE - 1)
-                self.tables.unmap_range(first, page_up(mmio.stop) - first)
+                self.hide_memory(range(mmio.start & ~(PAGE_SIZE - 1), page_up(mmio.stop)))
         self.devices[made.name] = made
         return made
+
+    # --- memory beside RAM --------------------------------------------------------------------------------------------
+
+    def add_memory(self, gpa: int | None, size: int, name: str = "memory", writable: bool = True) -> MemoryBlock:
+        """Zeroed memory that is not RAM (a frame buffer, a ROM), shown at ``gpa`` over what lies there.
+
+        With ``gpa=None`` it shows nowhere until it is mapped. Raises `ConfigError`.
+        """
+        block = MemoryBlock(self, page_up(size), name, writable)
+        self.blocks.append(block)
+        if gpa is not None:
+            block.map(gpa)
+        return block
+
+    def hide_memory(self, where: range) -> None:
+        """Let accesses to whole pages go to the devices there, or to nothing, instead of memory."""
+        layer = hole(where)
+        self.memory.cover(layer)
+        self.memory_moved(layer.gpa, layer.size)
+
+    def show_memory(self, where: range) -> None:
+        """Undo `hide_memory` of the same range."""
+        layer = hole(where)
+        self.memory.uncover(layer)
+        self.memory_moved(layer.gpa, layer.size)
+
+    def check_mappable(self, gpa: int, size: int, name: str) -> None:
+        """Raise `ConfigError` where memory cannot be shown."""
+        if not 0 <= gpa < gpa + size <= self.tables.pages * PAGE_SIZE:
+            raise ConfigError(
+                f"{name}: {gpa:#x}-{gpa + size - 1:#x} lies beyond the {self.tables.pages * PAGE_SIZE // GIB} GiB of "
+                "guest-physical addresses that can be memory."
+            )
+
+    def memory_moved(self, gpa: int, size: int) -> None:
+        """Other memory shows in this range from now on: bring the engine's map up to date."""
+        self._memory_written(gpa, size)
+        self.tables.remap(gpa, size, self.memory.within(gpa, size))
+        if self.last_pcpu is not None:
+            with self.placed() as pcpu:
+                pcpu.flush()
 
     def irq_line(self, number: int) -> Line:
         """The board's interrupt line of this number."""
@@ -291,7 +333,8 @@ class VM:
             if self.last_pcpu is not pcpu:
                 pcpu.forget_code()
                 if self.last_pcpu is not None:
-                    self.tables.forget_code_states()
+                    for region in self.memory.regions:
+                        self.tables.forget_code_states(region.gpa, region.size)
             pcpu.load(self.vcpu.state)
             words = pcpu.words
             words[b.NOW >> 3] = self._now
@@ -445,6 +488,8 @@ class VM:
                     if held is pcpu:
                         self.displaced(pcpu)
                         pcpu.unbind()
+            for block in self.blocks:
+                block.close()
             self.memory.close()
             self.host.vms.remove(self)
             if self.owns_host:

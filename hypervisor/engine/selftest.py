@@ -182,7 +182,7 @@ def _probe() -> None:
     _guest(memory)
     pcpu = PCpu(memory, _PAGES * _PAGE)
     tables = GuestTables(_PAGES)
-    tables.map_range(0, 0, _PAGES * _PAGE)
+    tables.map_range(0, _PAGES * _PAGE, 0)
     tables.listen_exceptions = 1 << 14
     pcpu.bind(tables)
     vcpu = pcpu.new_vcpu()

@@ -19,6 +19,7 @@ from hypervisor.units import PAGE_SHIFT, PAGE_SIZE
 _MAX_HANDLERS = 255
 MAX_WATCHES = 64
 """Ranges of linear addresses that can be watched at the same time."""
+_TRAPS = b.MAP_TRAP_READ | b.MAP_TRAP_WRITE | b.MAP_TRAP_EXECUTE
 _SINGLE = {ExitKind.CPUID: b.C_CPUID, ExitKind.RDMSR: b.C_RDMSR, ExitKind.HYPERCALL: b.C_HYPERCALL}
 
 
@@ -61,21 +62,26 @@ class GuestTables:
 
     # --- memory -------------------------------------------------------------------------------------------------------
 
-    def map_range(self, gpa: int, hpa: int, size: int, *, writable: bool = True) -> None:
+    def map_range(self, gpa: int, size: int, hpa: int, writable: bool = True) -> None:
         """Let ``size`` bytes at guest-physical ``gpa`` be the host's memory at ``hpa`` (all page-aligned)."""
         word = b.MAP_RAM | (b.MAP_WRITE if writable else 0)
         first = gpa >> PAGE_SHIFT
         words = array("q", range(hpa | word, (hpa | word) + size, PAGE_SIZE))
         self.map[first : first + len(words)] = memoryview(words)
 
-    def unmap_range(self, gpa: int, size: int) -> None:
-        """Leave nothing there."""
+    def remap(self, gpa: int, size: int, regions: Iterable[tuple[int, int, int, bool]]) -> None:
+        """Let a range be these regions, as `map_range` takes them, and nothing else; what is trapped stays trapped."""
         first, count = gpa >> PAGE_SHIFT, size >> PAGE_SHIFT
+        trapped = {page: self.map[page] & _TRAPS for page in self.watched if first <= page < first + count}
         self.map[first : first + count] = memoryview(bytes(8 * count)).cast("q")
+        for region in regions:
+            self.map_range(*region)
+        for page, bits in trapped.items():
+            self.map[page] |= bits
 
-    def forget_code_states(self) -> None:
-        """No frame holds translated code any more, as when the VM moves to an engine that has none."""
-        for page in range(self.pages):
+    def forget_code_states(self, gpa: int, size: int) -> None:
+        """No frame of this range holds translated code any more, as when the VM moves to an engine that has none."""
+        for page in range(gpa >> PAGE_SHIFT, gpa + size >> PAGE_SHIFT):
             if self._map[page] & b.MAP_CODE:
                 self._map[page] &= ~b.MAP_CODE
 

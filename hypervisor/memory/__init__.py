@@ -1,6 +1,6 @@
 """Host frames and guest-physical memory."""
 
 from hypervisor.memory.frames import Extent, HostMemory
-from hypervisor.memory.guest import GuestMemory, Region
+from hypervisor.memory.guest import GuestMemory, Hole, Region
 
-__all__ = ["Extent", "GuestMemory", "HostMemory", "Region"]
+__all__ = ["Extent", "GuestMemory", "Hole", "HostMemory", "Region"]

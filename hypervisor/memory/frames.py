@@ -23,18 +23,23 @@ class Extent(NamedTuple):
     size: int
 
 
+DEVICE_MEMORY = 512 * MIB
+"""Host memory for what is neither RAM nor counted as such: frame buffers and ROMs of all VMs."""
+
+
 class HostMemory:
-    """All frames of a host. The last frame is kept by the host itself and holds FFh bytes."""
+    """All frames of a host. Behind them lie one that the host keeps, full of FFh bytes, and those for devices."""
 
     def __init__(self, size: int) -> None:
         self.size = page_up(size)
         try:
-            self.map = mmap.mmap(-1, self.size + PAGE_SIZE, **_PRIVATE)
+            self.map = mmap.mmap(-1, self.size + PAGE_SIZE + DEVICE_MEMORY, **_PRIVATE)
         except (OSError, OverflowError, ValueError) as error:
             raise ConfigError(f"{size // MIB} MiB of host memory cannot be had ({error}). Ask for less.") from error
         self.ones_page = self.size
-        self.map[self.ones_page :] = b"\xff" * PAGE_SIZE
+        self.map[self.ones_page : self.ones_page + PAGE_SIZE] = b"\xff" * PAGE_SIZE
         self._free = [Extent(0, self.size)]
+        self._free_for_devices = [Extent(self.ones_page + PAGE_SIZE, DEVICE_MEMORY)]
 
     @property
     def free(self) -> int:
@@ -43,32 +48,51 @@ class HostMemory:
 
     def allocate(self, size: int) -> Extent:
         """A contiguous, zeroed extent. Raises `ConfigError` when there is none so long."""
-        size = page_up(size)
-        for index, (hpa, length) in enumerate(self._free):
-            if length >= size:
-                self._free[index : index + 1] = [Extent(hpa + size, length - size)] if length > size else []
-                return Extent(hpa, size)
-        raise ConfigError(
-            f"The host has no {size // MIB} MiB of memory left for another VM ({self.free // MIB} MiB of "
-            f"{self.size // MIB} MiB are free). Close a VM, or create the host with more memory."
-        )
+        extent = _take(self._free, size)
+        if extent is None:
+            raise ConfigError(
+                f"The host has no {size // MIB} MiB of memory left for another VM ({self.free // MIB} MiB of "
+                f"{self.size // MIB} MiB are free). Close a VM, or create the host with more memory."
+            )
+        return extent
+
+    def allocate_for_device(self, size: int) -> Extent:
+        """A contiguous, zeroed extent that does not count as RAM. Raises `ConfigError` when there is none so long."""
+        extent = _take(self._free_for_devices, size)
+        if extent is None:
+            raise ConfigError(
+                f"The host has no {size // MIB} MiB left of its {DEVICE_MEMORY // MIB} MiB for frame buffers and ROMs. "
+                "Close a VM, or use another host."
+            )
+        return extent
 
     def release(self, extent: Extent) -> None:
         """Take an extent back; its contents are gone, and read as zero when it is handed out again."""
-        if any(extent.hpa < f.hpa + f.size and f.hpa < extent.hpa + extent.size for f in self._free):
+        free = self._free if extent.hpa < self.size else self._free_for_devices
+        if any(extent.hpa < f.hpa + f.size and f.hpa < extent.hpa + extent.size for f in free):
             raise InternalError(f"Extent {extent} was released twice. Please report this.")
         if _PRIVATE and sys.platform == "linux":
             self.map.madvise(mmap.MADV_DONTNEED, extent.hpa, extent.size)
         else:
             self.map[extent.hpa : extent.hpa + extent.size] = bytes(extent.size)
         merged: list[Extent] = []
-        for free in sorted([*self._free, extent]):
-            if merged and merged[-1].hpa + merged[-1].size == free.hpa:
-                merged[-1] = Extent(merged[-1].hpa, merged[-1].size + free.size)
+        for one in sorted([*free, extent]):
+            if merged and merged[-1].hpa + merged[-1].size == one.hpa:
+                merged[-1] = Extent(merged[-1].hpa, merged[-1].size + one.size)
             else:
-                merged.append(free)
-        self._free = merged
+                merged.append(one)
+        free[:] = merged
 
     def close(self) -> None:
         """Give everything back."""
         self.map.close()
+
+
+def _take(free: list[Extent], size: int) -> Extent | None:
+    """Cut ``size`` bytes off the first free extent that is long enough."""
+    size = page_up(size)
+    for index, (hpa, length) in enumerate(free):
+        if length >= size:
+            free[index : index + 1] = [Extent(hpa + size, length - size)] if length > size else []
+            return Extent(hpa, size)
+    return None

@@ -19,6 +19,29 @@ class Region(NamedTuple):
     writable: bool = True
 
 
+class Hole(NamedTuple):
+    """Guest-physical ``[gpa, gpa + size)`` is no memory, whatever lies beneath."""
+
+    gpa: int
+    size: int
+
+
+def layered(ram: Sequence[Region], layers: Sequence[Region | Hole]) -> list[Region]:
+    """What shows of ``ram`` under ``layers``, the later ones on top; in order of address."""
+    shown = list(ram)
+    for layer in layers:
+        start, end = layer.gpa, layer.gpa + layer.size
+        left = []
+        for gpa, size, hpa, writable in shown:
+            if gpa < start:
+                left.append(Region(gpa, min(size, start - gpa), hpa, writable))
+            if gpa + size > end:
+                cut = max(end - gpa, 0)
+                left.append(Region(gpa + cut, size - cut, hpa + cut, writable))
+        shown = [*left, layer] if isinstance(layer, Region) else left
+    return sorted(shown)
+
+
 class GuestMemory:
     """Guest-physical memory. Places without memory read as FFh and swallow writes, as on a PC's bus.
 
@@ -27,8 +50,9 @@ class GuestMemory:
 
     def __init__(self, host: HostMemory, extent: Extent, regions: Sequence[Region]) -> None:
         self.extent = extent
-        self.regions = tuple(sorted(regions))
-        self._starts = [region.gpa for region in self.regions]
+        self._ram = tuple(sorted(regions))
+        self._layers: list[Region | Hole] = []
+        self._show(self._ram)
         self._host = host
         self._view = memoryview(host.map)
         self._closed = False
@@ -36,8 +60,30 @@ class GuestMemory:
 
     @property
     def size(self) -> int:
-        """Bytes of memory that the VM has."""
+        """Bytes of RAM that the VM has."""
         return self.extent.size
+
+    def _show(self, regions: Sequence[Region]) -> None:
+        self.regions = tuple(regions)
+        self._starts = [region.gpa for region in self.regions]
+
+    def cover(self, layer: Region | Hole) -> None:
+        """Put memory, or none, over what lies there. The latest layer is what shows."""
+        self._layers.append(layer)
+        self._show(layered(self._ram, self._layers))
+
+    def uncover(self, layer: Region | Hole) -> None:
+        """Take a layer off again: what lies beneath shows."""
+        self._layers.remove(layer)
+        self._show(layered(self._ram, self._layers))
+
+    def within(self, gpa: int, size: int) -> list[Region]:
+        """The memory that shows in a range, cut to it."""
+        found = []
+        for region, start, length in self._pieces(gpa, size):
+            if region is not None:
+                found.append(Region(start, length, region.hpa + start - region.gpa, region.writable))
+        return found
 
     def _pieces(self, gpa: int, size: int) -> list[tuple[Region | None, int, int]]:
         """The range as (region or None, guest-physical start, length), in order."""
@@ -62,9 +108,9 @@ class GuestMemory:
             raise GuestFault(f"{size} bytes at {gpa:#x} is not a range of guest-physical memory.")
         if self._closed:
             raise ConfigError("The VM is closed, and its memory has been given back.")
-        if gpa + size <= 0xA0000:  # the common case: low memory is one region
-            hpa = self.regions[0].hpa + gpa
-            return bytes(self._view[hpa : hpa + size])
+        first = self.regions[0] if self.regions else None
+        if first is not None and first.gpa == 0 and gpa + size <= first.size:  # the common case
+            return bytes(self._view[first.hpa + gpa : first.hpa + gpa + size])
         parts = []
         for region, start, length in self._pieces(gpa, size):
             if region is None:

@@ -24,7 +24,7 @@ class Machine:
         self.memory[size:] = b"\xff" * PAGE
         self.pcpu = PCpu(self.memory, size)
         self.tables = GuestTables(size // PAGE)
-        self.tables.map_range(0, 0, size)
+        self.tables.map_range(0, size, 0)
         self.pcpu.bind(self.tables)
         self.vcpu = self.pcpu.new_vcpu()
         self.registers = self.vcpu.registers
@@ -42,7 +42,7 @@ class Machine:
         """A guest with nothing in it: zero memory, no translated code, a new vCPU, time 0."""
         self.pcpu.unload()
         self.memory[: self.size] = bytes(self.size)
-        self.tables.forget_code_states()
+        self.tables.forget_code_states(0, self.tables.pages * PAGE)
         self.vcpu = self.pcpu.new_vcpu()
         self.registers = self.vcpu.registers
         self.pcpu.load(self.vcpu)
