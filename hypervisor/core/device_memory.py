@@ -1,4 +1,4 @@
-"""Memory beside RAM: frame buffers and ROMs, where they show in the guest's physical address space, and holes in RAM."""
+"""Memory beside RAM: frame buffers and ROMs, and where they show in the guest-physical address space; holes in RAM."""
 
 from __future__ import annotations
 

@@ -5,6 +5,7 @@ read.
 from __future__ import annotations
 
 import ctypes
+import mmap
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from hypervisor.arch.exits import ExitKind
 from hypervisor.engine import block as b
 from hypervisor.engine.compiler import code
 from hypervisor.errors import TrapError
+from hypervisor.memory.frames import PRIVATE
 from hypervisor.units import PAGE_SHIFT, PAGE_SIZE
 
 _MAX_HANDLERS = 255
@@ -28,14 +30,20 @@ def _signed(value: int) -> int:
     return value - (1 << 64) if value >> 63 else value
 
 
+def _word_per_page(pages: int) -> ctypes.Array[ctypes.c_int64]:
+    """A zeroed table that takes host memory only where it is used."""
+    count = max(pages, 1)
+    return (ctypes.c_int64 * count).from_buffer(mmap.mmap(-1, 8 * count, **PRIVATE))
+
+
 class GuestTables:
     """One VM's tables. A pCPU that runs the VM holds their addresses; the VM keeps them alive."""
 
     def __init__(self, pages: int) -> None:
         self.pages = pages
-        self._map = (ctypes.c_int64 * max(pages, 1))()
-        self._exec_at = (ctypes.c_int64 * max(pages, 1))()
-        self._write_at = (ctypes.c_int64 * max(pages, 1))()
+        self._map = _word_per_page(pages)
+        self._exec_at = _word_per_page(pages)
+        self._write_at = _word_per_page(pages)
         self.map = memoryview(self._map).cast("B").cast("q")
         self._ports = (ctypes.c_uint8 * (2 * 65536))()
         self._handlers = (ctypes.c_int64 * (2 * (_MAX_HANDLERS + 1)))()

@@ -13,7 +13,7 @@ from hypervisor.errors import ConfigError, InternalError
 from hypervisor.units import MIB, PAGE_SIZE, page_up
 
 # Private: of a shared mapping, MADV_DONTNEED would leave the contents for the next VM to read.
-_PRIVATE: dict[str, int] = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
+PRIVATE: dict[str, int] = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
 
 
 class Extent(NamedTuple):
@@ -33,7 +33,7 @@ class HostMemory:
     def __init__(self, size: int) -> None:
         self.size = page_up(size)
         try:
-            self.map = mmap.mmap(-1, self.size + PAGE_SIZE + DEVICE_MEMORY, **_PRIVATE)
+            self.map = mmap.mmap(-1, self.size + PAGE_SIZE + DEVICE_MEMORY, **PRIVATE)
         except (OSError, OverflowError, ValueError) as error:
             raise ConfigError(f"{size // MIB} MiB of host memory cannot be had ({error}). Ask for less.") from error
         self.ones_page = self.size
@@ -71,7 +71,7 @@ class HostMemory:
         free = self._free if extent.hpa < self.size else self._free_for_devices
         if any(extent.hpa < f.hpa + f.size and f.hpa < extent.hpa + extent.size for f in free):
             raise InternalError(f"Extent {extent} was released twice. Please report this.")
-        if _PRIVATE and sys.platform == "linux":
+        if PRIVATE and sys.platform == "linux":
             self.map.madvise(mmap.MADV_DONTNEED, extent.hpa, extent.size)
         else:
             self.map[extent.hpa : extent.hpa + extent.size] = bytes(extent.size)
