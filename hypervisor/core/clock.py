@@ -28,13 +28,27 @@ class VmClock:
         self.wall = wall
         self.timers = TimerQueue()
         self.base_ns = time.monotonic_ns()
+        self._stopped_ns: int | None = None
 
     @property
     def now_ns(self) -> int:
         """Time since power-on, in nanoseconds."""
-        if self.wall:
-            return time.monotonic_ns() - self.base_ns
-        return self._vm.retired_ns
+        if not self.wall:
+            return self._vm.retired_ns
+        return time.monotonic_ns() - self.base_ns if self._stopped_ns is None else self._stopped_ns
+
+    def stop(self) -> None:
+        """Stand still while a debugger looks. (The virtual clock does so by itself.)"""
+        if self.wall and self._stopped_ns is None:
+            self._stopped_ns = self.now_ns
+
+    def go(self) -> None:
+        """Go on from where `stop` was called."""
+        if self._stopped_ns is not None:
+            self.base_ns = time.monotonic_ns() - self._stopped_ns
+            self._stopped_ns = None
+            self._vm.tables.wall_base = self.base_ns
+            self._vm.tables.bound_to = None  # the engine has a copy
 
     def call_at(self, deadline_ns: int, callback: Callable[[], None]) -> Timer:
         """Call ``callback`` once when `now_ns` has reached ``deadline_ns``."""

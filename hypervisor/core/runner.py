@@ -56,6 +56,9 @@ class Runner:
         self.access = InPlace(self)
         self._alarm: Alarm | None = None
         self._reset = False
+        self._pause = vm.debugger is not None
+        self.paused = False
+        """Whether the debugger attends to the VM."""
         self._handlers: dict[int, Callable[[PCpu], None]] = {
             K.DEADLINE: self._looked_in,
             K.INTERRUPT_WINDOW: self._interrupt,
@@ -88,6 +91,13 @@ class Runner:
             pcpu.kick()
         if self._alarm is not None:
             self._alarm.wake()
+        if self.paused and self.vm.debugger is not None:
+            self.vm.debugger.wake()
+
+    def pause_soon(self) -> None:
+        """Let the debugger attend at the guest's next block; from any thread."""
+        self._pause = True
+        self.look()
 
     def reset_soon(self) -> None:
         """Reset the VM at the guest's next block, and go on."""
@@ -130,6 +140,9 @@ class Runner:
                 if self._until is not None:
                     stack.enter_context(self._until)
                 while self._verdict is None:
+                    if self._pause:
+                        paused_s = self._attend(None)
+                        end_at = None if end_at is None else end_at + paused_s
                     with vm.host.holding(vm) as pcpu:
                         vm.place(pcpu)
                         apply(vm, pcpu)
@@ -137,12 +150,34 @@ class Runner:
                             pcpu.on_access(self.access)
                             self._turn(pcpu, end_at, limit)
                         vm.collect(pcpu)
+                if vm.debugger is not None:
+                    self._attend(self._verdict[:2])
         finally:
             vm.traps.running(False)
             self._alarm = None
         if isinstance(self._error, (KeyboardInterrupt, SystemExit)):
             raise self._error
         return self._result(time.monotonic() - started, (vm.clock.now_ns - began) / 1e9)
+
+    def _attend(self, ended: tuple[Reason, str] | None) -> float:
+        """Let the debugger have the VM; how long it had it, in host seconds."""
+        vm, since = self.vm, time.monotonic()
+        self._pause = False
+        if vm.debugger is None:
+            return 0.0
+        vm.traps.running(False)
+        vm.clock.stop()
+        self.paused = True
+        try:
+            vm.debugger.attend(ended)
+        except BaseException as error:
+            self.fail(error)
+        finally:
+            self.paused = False
+            vm.clock.go()
+            vm.traps.running(True)
+        self.access = InPlace(self)  # handlers may have come and gone
+        return time.monotonic() - since
 
     def _turn(self, pcpu: PCpu, end_at: float | None, limit: int) -> None:
         """Run on this pCPU until the run ends or another VM waits for the place."""
@@ -166,7 +201,7 @@ class Runner:
                 self.finish(Reason.VIRTUAL_TIMEOUT, f"{self._virtual_timeout} s of guest time are over")
             if end_at is not None and time.monotonic() >= end_at:
                 self.finish(Reason.TIMEOUT, f"{self._timeout} s of host time are over")
-            if self._verdict is not None:
+            if self._verdict is not None or self._pause:
                 return
             if self._reset:
                 self._reset = False
@@ -375,6 +410,23 @@ class Runner:
 
     def step(self, count: int) -> int:
         """See `Vcpu.step`."""
+        done = self._steps(count)
+        if self._verdict is not None:
+            self.vm.result = self._result(0.0, 0.0)
+        if self._error is not None:
+            raise self._error
+        return done
+
+    def step_paused(self, count: int) -> int:
+        """See `Vcpu.step`, while the debugger attends: what ends the VM ends the run then."""
+        self.vm.clock.go()
+        self.access = InPlace(self)
+        try:
+            return self._steps(count)
+        finally:
+            self.vm.clock.stop()
+
+    def _steps(self, count: int) -> int:
         vm = self.vm
         vm.traps.running(True)
         done = 0
@@ -390,10 +442,6 @@ class Runner:
                 vm.collect(pcpu)
         finally:
             vm.traps.running(False)
-        if self._verdict is not None:
-            vm.result = self._result(0.0, 0.0)
-        if self._error is not None:
-            raise self._error
         return done
 
     def _step(self, pcpu: PCpu) -> int:

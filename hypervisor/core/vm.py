@@ -27,6 +27,7 @@ from hypervisor.units import GIB, PAGE_SIZE, page_up, parse_size
 
 if TYPE_CHECKING:
     from hypervisor.core.host import CoreHost
+    from hypervisor.core.pausing import Debugger
     from hypervisor.core.runner import Runner
     from hypervisor.engine.pcpu import PCpu
 
@@ -106,6 +107,7 @@ class VM:
         self.unclaimed: Counter[str] = Counter()
         self.last_pcpu: PCpu | None = None
         self.runner: Runner | None = None
+        self.debugger: Debugger | None = None
         self.inputs: list[Callable[[], None]] = []
         """Called on the VM's thread whenever Python looks in: where what came from outside enters the guest."""
         self.input_open = False
@@ -257,6 +259,12 @@ class VM:
         runner = self.runner
         if runner is not None:
             runner.finish_from_outside(Reason.STOPPED, text)
+
+    def request_pause(self) -> None:
+        """Let the debugger attend soon, if there is one and the VM runs. May be called from any thread."""
+        runner = self.runner
+        if runner is not None and self.debugger is not None:
+            runner.pause_soon()
 
     def look(self) -> None:
         """Have the run look at its inputs soon. May be called from any thread."""
@@ -451,6 +459,8 @@ class VM:
 
         if not isinstance(count, int) or count < 0:
             raise ConfigError(f"step({count!r}): give a number of instructions.")
+        if self.runner is not None and self.runner.paused:
+            return self.runner.step_paused(count)
         self._ready()
         self.runner = Runner(self, None, None, None)
         self.has_run = True
@@ -479,6 +489,8 @@ class VM:
         if self.runner is not None:
             raise ConfigError(f"The VM {self.name} is running; end its run before closing it.")
         self.closed = True
+        if self.debugger is not None:
+            self.debugger.close()
         try:
             self.plugins.detach()
         finally:
