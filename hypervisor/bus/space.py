@@ -54,7 +54,7 @@ class AddressSpace:
                 f"{', '.join(map(str, clashes))}. Choose another range, or pass replace=True to take its place."
             )
         for old in clashes:
-            self._remove(old)
+            self.remove(old)
             if old.start < new.start:
                 self._insert(Mapping(old.start, new.start, old.device, old.base))
             if new.end < old.end:
@@ -65,7 +65,13 @@ class AddressSpace:
     def detach(self, device: Device) -> None:
         """Remove every range of ``device``."""
         for mapping in [m for m in self._mappings if m.device is device]:
-            self._remove(mapping)
+            self.remove(mapping)
+
+    def remove(self, mapping: Mapping) -> None:
+        """Remove one range, which `attach` returned. A range that is gone already is none to remove."""
+        if mapping in self._mappings:
+            index = self._mappings.index(mapping)
+            del self._starts[index], self._mappings[index]
 
     def find(self, address: int) -> Mapping | None:
         """The mapping that answers at ``address``, or None."""
@@ -92,7 +98,3 @@ class AddressSpace:
         index = bisect_right(self._starts, mapping.start)
         self._starts.insert(index, mapping.start)
         self._mappings.insert(index, mapping)
-
-    def _remove(self, mapping: Mapping) -> None:
-        index = self._mappings.index(mapping)
-        del self._starts[index], self._mappings[index]

@@ -14,6 +14,7 @@ from hypervisor.core import HANDLED, VM, CoreHost
 from hypervisor.core.plugins import PluginSet
 from hypervisor.engine.state import Segment, Table
 from hypervisor.errors import ConfigError, ImageError
+from hypervisor.machine import pci_setup
 from hypervisor.machine.board import Board
 from hypervisor.machine.isa_pc import PC
 from hypervisor.traps import bios
@@ -65,7 +66,8 @@ class Host(CoreHost):
         vm = VM(self, memory, clock=clock, seed=seed, name=name or label, strict=strict)
         try:
             vm.plugins = PluginSet(plugins)
-            _board(board).build(vm)
+            parts = _board(board).build(vm)
+            pci_setup.set_up(parts)
             traps.install(vm)
             install_cpuid(vm)
             if image is not None:
@@ -83,7 +85,9 @@ class Host(CoreHost):
                     mode=mode,
                 )
                 _load(vm, data, spec)
-                vm.reload = lambda: _load(vm, data, spec)
+                vm.reload = lambda: _reload(vm, parts, data, spec)
+            else:
+                vm.reload = lambda: pci_setup.set_up(parts)
             vm.reboot = reboot
             vm.plugins.attach(vm)
         except BaseException:
@@ -192,6 +196,12 @@ def _load(vm: VM, data: bytes, spec: loaders.BootSpec) -> None:
     vm.symbols.add(entry.symbols)
     if entry.disk is not None:
         _firmware(vm, entry.disk, spec)
+
+
+def _reload(vm: VM, parts: dict[str, Any], data: bytes, spec: loaders.BootSpec) -> None:
+    """After a reset: what firmware does, and the image again."""
+    pci_setup.set_up(parts)
+    _load(vm, data, spec)
 
 
 class _Ports:

@@ -13,6 +13,7 @@ from hypervisor.devices.port61 import Port61
 from hypervisor.devices.power_ports import POWER_OFF_PORTS, Port92, PowerOffPort, ResetControl
 from hypervisor.devices.uart16550 import Uart16550
 from hypervisor.devices.vga_text import VgaText
+from hypervisor.machine import pci
 from hypervisor.machine.board import Board, Part
 from hypervisor.machine.console import GuestConsole
 
@@ -57,6 +58,7 @@ def _wire(vm: VM, parts: dict[str, Any]) -> None:
     uart = parts.get("uart0")
     if uart is not None:
         _console(vm).connect(uart)
+    pci.wire(vm, parts)
 
 
 PC = Board(
@@ -83,7 +85,8 @@ PC = Board(
         Part("debugexit", lambda vm, _: DebugExit(vm.debug_exit), (_at(0xF4, 4),)),
         Part("vga", lambda vm, _: VgaText(vm.memory, vm.clock), (_at(0x3C0, 32),)),
         Part("uart0", lambda vm, p: Uart16550(p["pic"].line(4), vm.clock, _console(vm).write), (_at(0x3F8, 8),)),
-        Part("cf9", lambda vm, _: ResetControl(vm.request_reset), (_at(0xCF9, 1),)),
+        Part("cf9", lambda vm, _: ResetControl(vm.request_reset)),
+        *pci.PARTS,
         *(
             Part(f"poweroff{port:x}", lambda vm, _, word=word: PowerOffPort(vm.power_off, word), (_at(port, 2),))  # type: ignore[misc]
             for port, word in POWER_OFF_PORTS.items()

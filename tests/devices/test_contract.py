@@ -9,6 +9,8 @@ import pytest
 from hypervisor.bus import Device, Line
 from hypervisor.bus.clock import ManualClock
 from hypervisor.devices import debug_ports, i8042, i8254, i8259, mc146818, port61, power_ports, uart16550, vga_text
+from hypervisor.devices.pci import PciBus, function, i440fx, piix
+from hypervisor.devices.pci import bus as pci_bus
 from hypervisor.errors import DeviceError
 from hypervisor.testing.contract import check_device
 
@@ -61,6 +63,11 @@ DEVICES: dict[str, tuple[Maker, int]] = {
     "debugexit": (lambda clock: debug_ports.DebugExit(ignore), debug_ports.EXIT_SIZE),
     "poweroff": (lambda clock: power_ports.PowerOffPort(ignore), power_ports.POWER_OFF_SIZE),
     "port92": (lambda clock: power_ports.Port92(ignore, ignore), power_ports.PORT92_SIZE),
+    "pci": (lambda clock: PciBus(), pci_bus.SIZE),
+    "i440fx": (lambda clock: i440fx.I440Fx(), function.SIZE),
+    "piix3": (lambda clock: piix.Piix3(), function.SIZE),
+    "piix3-ide": (lambda clock: piix.ide(), function.SIZE),
+    "piix4-pm": (lambda clock: piix.power_management(), function.SIZE),
     "cf9": (lambda clock: power_ports.ResetControl(ignore), power_ports.RESET_SIZE),
 }
 

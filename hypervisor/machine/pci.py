@@ -1,0 +1,116 @@
+"""The PCI part of the board: which functions there are, and what their windows show."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from hypervisor.bus import AddressSpace, Device, Line, Mapping
+from hypervisor.devices.pci import PciBus, PciFunction, Space, piix
+from hypervisor.devices.pci.i440fx import I440Fx
+from hypervisor.machine.board import Part
+
+if TYPE_CHECKING:
+    from hypervisor.core import VM
+
+SLOTS = {"i440fx": (0, 0), "piix3": (1, 0), "piix3-ide": (1, 1), "piix4-pm": (1, 3)}
+"""Device and function number of the parts that are PCI functions, where QEMU has them."""
+
+
+class Joint:
+    """An interrupt line with several drivers: high while any of them drives it."""
+
+    def __init__(self, line: Line) -> None:
+        self._line = line
+        self._driving: set[str] = set()
+
+    def drive(self, who: str, level: bool) -> None:
+        """One of the drivers changes."""
+        if level:
+            self._driving.add(who)
+        else:
+            self._driving.discard(who)
+        self._line.set(bool(self._driving))
+
+
+class Windows:
+    """What is behind the windows of PCI functions, mapped wherever the guest places them.
+
+    Ports and addresses that the board gave to another device stay with it, and of two windows in one place the one
+    that was there first shows.
+    """
+
+    def __init__(self, vm: VM) -> None:
+        self._vm = vm
+        self._placed: dict[str, tuple[AddressSpace, Device, int, int]] = {}
+        self._mapped: list[tuple[AddressSpace, Mapping]] = []
+
+    def device(self, function: PciFunction, window: str, device: Device) -> None:
+        """Let ``device`` answer in this window, at offsets from its start."""
+        size, space = function.windows[window].size, function.windows[window].space
+        where = self._vm.ports if space is Space.IO else self._vm.mmio
+        name = f"{function.name}.{window}"
+
+        def move(address: int | None) -> None:
+            self._placed.pop(name, None)
+            if address is not None:
+                self._placed[name] = (where, device, address, size)
+            self._rebuild()
+
+        function.on_move(window, move)
+
+    def _rebuild(self) -> None:
+        for space, mapping in self._mapped:
+            space.remove(mapping)
+        self._mapped = []
+        for space, device, address, size in self._placed.values():
+            start, end = address, min(address + size, space.limit)
+            for taken in space.overlapping(range(start, end)):
+                self._map(space, device, start, taken.start, address)
+                start = taken.end
+            self._map(space, device, start, end, address)
+
+    def _map(self, space: AddressSpace, device: Device, start: int, end: int, base: int) -> None:
+        if start < end:
+            self._mapped.append((space, space.attach(device, range(start, end), base=base)))
+
+
+def windows(vm: VM, parts: dict[str, Any]) -> Windows:
+    """The board's windows: one collection for each VM, made when it is first asked for."""
+    if "windows" not in parts:
+        parts["windows"] = Windows(vm)
+    return parts["windows"]  # type: ignore[no-any-return]
+
+
+def joint(vm: VM, parts: dict[str, Any], irq: int) -> Joint:
+    """The interrupt line of this number, for one driver of several."""
+    joints = parts.setdefault("joints", {})
+    if irq not in joints:
+        joints[irq] = Joint(vm.irq_line(irq))
+    return joints[irq]  # type: ignore[no-any-return]
+
+
+def wire(vm: VM, parts: dict[str, Any]) -> None:
+    """Put the functions into their slots, and lead the interrupt wires through the ISA bridge."""
+    bus, bridge = parts.get("pci"), parts.get("piix3")
+    if bus is None:
+        return
+    for name, (device, number) in SLOTS.items():
+        if name in parts:
+            bus.attach(parts[name], device, number)
+    if bridge is not None:
+        bridge.irq = lambda irq, level: joint(vm, parts, irq).drive("piix3", level)
+
+
+def _bus(vm: VM, parts: dict[str, Any]) -> PciBus:
+    bridge = parts.get("piix3")
+    return PciBus(parts.get("cf9"), bridge.wire) if bridge is not None else PciBus(parts.get("cf9"))
+
+
+PARTS = (
+    Part("i440fx", lambda vm, _: I440Fx()),
+    Part("piix3", lambda vm, _: piix.Piix3()),
+    Part("piix3-ide", lambda vm, _: piix.ide()),
+    Part("piix4-pm", lambda vm, _: piix.power_management()),
+    Part("pci", _bus, ((range(0xCF8, 0xD00), 0xCF8),)),
+)
+"""The parts of the board that make its PCI bus. ``cf9`` comes before them, and is reached through ``pci``."""

@@ -1,0 +1,71 @@
+"""PCI as firmware leaves it: for guests that are booted without one.
+
+The choices are those of SeaBIOS on the same chip set: wires A and B on IRQ 10, C and D on IRQ 11, both
+level-triggered; ports from c000h up; memory below the IOAPIC, the largest window on top; ports of power management at
+600h and of the SMBus at 700h.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypervisor.devices.pci import PciBus, PciFunction, Space
+from hypervisor.devices.pci import registers as r
+from hypervisor.devices.pci.i440fx import PAM
+from hypervisor.devices.pci.piix import IDETIM, PIRQRC, PMBA, PMREGMISC, SMBBA, SMBHSTCFG
+from hypervisor.devices.pci.registers import Bar
+
+IRQS = (10, 10, 11, 11)
+"""Interrupt request of each of the four wires."""
+ELCR2, LEVEL = 5, 0x0C
+"""The interrupt controller's register for IRQ 8 to 15, and IRQ 10 and 11 in it."""
+IO_START, MEMORY_END = 0xC000, 0xFEC00000
+PM_PORTS, SMBUS_PORTS, SCI = 0x600, 0x700, 9
+DECODE_BOTH = 0x80008000
+"""IDETIM with both channels on."""
+
+
+def set_up(parts: dict[str, Any]) -> None:
+    """Configure the PCI functions of a board that has just been reset; a board without a PCI bus is left alone."""
+    bus = parts.get("pci")
+    if not isinstance(bus, PciBus):
+        return
+    _assign(bus)
+    if "piix3" in parts:
+        for n, irq in enumerate(IRQS):
+            parts["piix3"].write(PIRQRC + n, 1, irq)
+        if "pic" in parts:
+            parts["pic"].write(ELCR2, 1, LEVEL)
+    if "i440fx" in parts:
+        parts["i440fx"].write(PAM, 1, 0x30)
+        for register in range(PAM + 1, PAM + 7):
+            parts["i440fx"].write(register, 1, 0x33)
+    if "piix3-ide" in parts:
+        parts["piix3-ide"].write(IDETIM, 4, DECODE_BOTH)
+    if "piix4-pm" in parts:
+        for register, width, value in (
+            (PMBA, 4, PM_PORTS | 1), (PMREGMISC, 1, 1), (SMBBA, 4, SMBUS_PORTS | 1), (SMBHSTCFG, 1, 9),
+            (r.INTERRUPT_LINE, 1, SCI),
+        ):  # fmt: skip
+            parts["piix4-pm"].write(register, width, value)
+
+
+def _assign(bus: PciBus) -> None:
+    """Place the windows of base address registers, route the pins, and switch decoding on."""
+    bars: list[tuple[Bar, PciFunction]] = []
+    for (device, _), function in bus.functions.items():
+        if pin := function.identity.pin:
+            function.write(r.INTERRUPT_LINE, 1, IRQS[bus.wire_of(device, pin)])
+        bars += [(bar, function) for bar in function.bars if bar.register.offset != r.ROM_ADDRESS]
+    ports, memory = IO_START, MEMORY_END
+    for bar, function in sorted(bars, key=lambda pair: -pair[0].window.size):
+        size = bar.window.size
+        if bar.window.space is Space.IO:
+            ports = -(-ports // size) * size
+            place, ports = ports, ports + size
+        else:
+            place = memory = (memory - size) & -size
+        function.write(bar.register.offset, 4, place)
+    for function in bus.functions.values():
+        on = r.COMMAND_IO | r.COMMAND_MEMORY | r.COMMAND_MASTER | r.COMMAND_SERR
+        function.write(r.COMMAND, 2, function.read(r.COMMAND, 2) | on)
