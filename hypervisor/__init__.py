@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from hypervisor.errors import ConfigError as ConfigError
     from hypervisor.errors import DeviceError as DeviceError
     from hypervisor.errors import EngineError as EngineError
+    from hypervisor.errors import ExpectError as ExpectError
     from hypervisor.errors import GuestCrashed as GuestCrashed
     from hypervisor.errors import GuestFault as GuestFault
     from hypervisor.errors import HypervisorError as HypervisorError
@@ -52,8 +53,8 @@ _WHERE = {
     "hypervisor.debug.walk": ("explain",),
     "hypervisor.engine.state": ("Segment", "Table"),
     "hypervisor.errors": (
-        "ConfigError", "DeviceError", "EngineError", "GuestCrashed", "GuestFault", "HypervisorError", "ImageError",
-        "PluginError", "TrapError",
+        "ConfigError", "DeviceError", "EngineError", "ExpectError", "GuestCrashed", "GuestFault", "HypervisorError",
+        "ImageError", "PluginError", "TrapError",
     ),
     "hypervisor.machine": ("Board", "Part", "pc"),
 }  # fmt: skip

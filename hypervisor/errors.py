@@ -10,6 +10,7 @@
     ├── DeviceError        a device that cannot be attached, or a device state that cannot be restored
     ├── GuestFault         the host asked for guest memory that the guest's page tables do not map
     ├── GuestCrashed       raised by ``RunResult.check()``, never by ``run()``
+    ├── ExpectError        raised by ``expect()``: the guest did not write what was waited for
     ├── EngineError        the CPU emulator is missing or is not a build we know
     └── InternalError      a bug of ours: please report it
 
@@ -49,6 +50,10 @@ class GuestFault(HypervisorError):
 
 class GuestCrashed(HypervisorError):
     """Raised by `RunResult.check` when a run did not end well; its text is the crash report."""
+
+
+class ExpectError(HypervisorError):
+    """Raised by ``expect``: the guest did not write what was waited for. The text says what it did write."""
 
 
 class EngineError(HypervisorError):

@@ -61,6 +61,10 @@ class Console:
         found = self._data.find(data, max(start - self._dropped, 0))
         return found if found < 0 else found + self._dropped
 
+    def since(self, position: int) -> builtins.bytes:
+        """What was written at or after ``position`` and is kept."""
+        return builtins.bytes(memoryview(self._data)[max(position - self._dropped, 0) :])
+
     def clear(self) -> None:
         """Forget what was written; listeners stay."""
         self._drop(len(self._data))

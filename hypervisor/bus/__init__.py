@@ -6,7 +6,7 @@ Nothing else. A device never learns where the board put it and never sees a CPU 
 from hypervisor.bus.clock import Clock, Timer
 from hypervisor.bus.device import Device, InterruptController
 from hypervisor.bus.dma import Dma
-from hypervisor.bus.line import Line
+from hypervisor.bus.line import Line, SharedLine
 from hypervisor.bus.space import AddressSpace, Mapping
 
-__all__ = ["AddressSpace", "Clock", "Device", "Dma", "InterruptController", "Line", "Mapping", "Timer"]
+__all__ = ["AddressSpace", "Clock", "Device", "Dma", "InterruptController", "Line", "Mapping", "SharedLine", "Timer"]

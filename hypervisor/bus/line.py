@@ -49,3 +49,20 @@ class Line:
         self.set(False)
         self.set(True)
         self.set(False)
+
+
+class SharedLine:
+    """A wire that several devices drive, each through its own `tap`: it is high while one of them is.
+
+    An edge-triggered input sees one edge for requests that overlap, so drivers of shared interrupts ask every device.
+    """
+
+    def __init__(self, line: Line) -> None:
+        self._line = line
+        self._taps: list[Line] = []
+
+    def tap(self) -> Line:
+        """A line for one more device."""
+        tap = Line(self._line.name, lambda level: self._line.set(any(one.level for one in self._taps)))
+        self._taps.append(tap)
+        return tap

@@ -1,7 +1,8 @@
-"""Conditions that end a run: a text on the console, an amount of virtual time, a predicate."""
+"""Conditions that end a run: an amount of virtual time, a predicate; for text see `hypervisor.core.expecting`."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -33,43 +34,6 @@ class Condition:
         return None
 
 
-class OnConsole(Condition):
-    """A text was printed, since the last time a run ended on one."""
-
-    def __init__(self, vm: VM, text: str) -> None:
-        self._vm = vm
-        self._wanted = text.encode()
-        self.text = f"the console shows {text!r}"
-        self._position = getattr(vm, "_until_position", 0)
-        self._looked_to = self._position
-        self._stop: Callable[[], None] | None = None
-
-    def holds(self) -> bool:
-        """Whether the text was printed."""
-        console = self._vm.console
-        if len(console) == self._looked_to:
-            return False
-        found = console.find(self._wanted, max(self._position, self._looked_to - len(self._wanted) + 1))
-        self._looked_to = len(console)
-        if found < 0:
-            return False
-        self._vm._until_position = found + len(self._wanted)  # type: ignore[attr-defined]
-        return True
-
-    def _written(self, data: bytes) -> None:
-        pcpu = self._vm.on_pcpu
-        if pcpu is not None and self._wanted[-1:] in data:
-            pcpu.kick()  # look at once, not at the end of the slice
-
-    def __enter__(self) -> Condition:
-        self._stop = self._vm.console.listen(self._written)
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        if self._stop is not None:
-            self._stop()
-
-
 class AfterTime(Condition):
     """Virtual time has passed."""
 
@@ -99,16 +63,19 @@ class Predicate(Condition):
 
 def condition(vm: VM, until: Any) -> Condition | None:
     """The condition that ``until=`` of `VM.run` means. Raises `ConfigError` for what is none."""
+    from hypervisor.core.expecting import any_source, compiled, exact
+
     if until is None:
         return None
-    if isinstance(until, str):
-        if vm.console is None:
-            raise ConfigError("until=TEXT needs a board with a console; this VM has none.")
-        if not until:
-            raise ConfigError("until='' is on every console; name the text to wait for.")
-        return OnConsole(vm, until)
+    if isinstance(until, Condition):
+        return until
+    if isinstance(until, (str, re.Pattern)):
+        return any_source(vm, compiled(until) if isinstance(until, re.Pattern) else exact(until))
     if isinstance(until, After):
         return AfterTime(vm, until.seconds)
     if callable(until):
         return Predicate(until)
-    raise ConfigError(f"until={until!r}: give a text, hv.after(seconds) or a function without arguments.")
+    raise ConfigError(
+        f"until={until!r}: give a text, a compiled regular expression, hv.after(seconds), "
+        "a condition such as vm.serial[0].contains(text), or a function without arguments."
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from hypervisor.arch.exits import ExitKind
 from hypervisor.bus import AddressSpace, Device, InterruptController, Line
-from hypervisor.core import breakpoints
+from hypervisor.core import breakpoints, expecting
 from hypervisor.core.clock import VmClock
 from hypervisor.core.device_memory import MemoryBlock, hole
+from hypervisor.core.expecting import EXPECT_S, Match, Source
 from hypervisor.core.plugins import PluginSet
 from hypervisor.core.result import Reason, RunResult
 from hypervisor.core.symbols import SymbolTable
@@ -101,6 +103,13 @@ class VM:
         self.interrupt_controller: InterruptController | None = None
         self.irq_lines: Callable[[int], Line] | None = None
         self.console: Any = None
+        self.serial: Any = {}
+        self.debugcon: Any = None
+        self.bios_tty: Any = None
+        self.searched: list[Source] = []
+        """Where ``until="text"`` and `expect` look: the streams and screens of the board."""
+        self.notes: list[str] = []
+        """Sentences about what the guest asked for and did not get, each once."""
         self.devices: dict[str, Device] = {}
         self.stats: Counter[str] = Counter()
         self.host_events: Counter[str] = Counter()
@@ -426,9 +435,10 @@ class VM:
     def run(self, until: Any = None, timeout: float | None = None, virtual_timeout: float | None = None) -> RunResult:
         """Run until something ends it, and say what.
 
-        ``until`` is a text on the console, `hypervisor.after` (seconds of virtual time) or a predicate without
-        arguments, asked whenever the guest has exited; ``timeout`` is in host seconds, ``virtual_timeout`` in guest
-        seconds. Never raises for what a guest does.
+        ``until`` is a text (or compiled regular expression) on any stream or on the screen, a condition of one of them
+        such as ``vm.serial[1].contains("text")``, `hypervisor.after` (seconds of virtual time) or a predicate without
+        arguments, asked whenever the guest has exited. A text counts once: the next wait wants it anew. ``timeout`` is
+        in host seconds, ``virtual_timeout`` in guest seconds. Never raises for what a guest does.
         """
         from hypervisor.core.runner import Runner
 
@@ -443,6 +453,13 @@ class VM:
         finally:
             self.runner = None
         return self.result
+
+    def expect(
+        self, regex: str | re.Pattern[str], timeout: float | None = EXPECT_S, virtual_timeout: float | None = None
+    ) -> Match:
+        """Run until text that matches ``regex`` comes on any stream or on the screen; see ``vm.serial[0].expect``."""
+        wait = expecting.any_source(self, expecting.compiled(regex))
+        return expecting.expect(self, self.searched, wait, timeout, virtual_timeout)
 
     def _ready(self) -> None:
         if self.closed:

@@ -230,7 +230,7 @@ def _firmware(vm: VM, disk: bytes, spec: loaders.BootSpec) -> None:
     keys = KeyQueue()
     if vm.console is not None:
         vm.console.keys = keys
-    tty = vm.console.write if vm.console is not None else lambda data: None
+    tty = vm.bios_tty.write if vm.bios_tty is not None else lambda data: None
     vm.firmware = bios.install(vm, disk, keys, tty, memory_map=spec.memory_map, ports=_Ports(vm))
 
 

@@ -1,44 +1,100 @@
-"""The VM's console: what the guest writes to its first serial port, and what is typed to it."""
+"""A VM's streams: serial ports, debug console, BIOS teletype; and the console, which shows what a user should see."""
 
 from __future__ import annotations
 
 import threading
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from hypervisor.backends.console import Console
+from hypervisor.core.streams import Stream
+from hypervisor.errors import ConfigError, DeviceError
 
 if TYPE_CHECKING:
     from hypervisor.core import VM
     from hypervisor.devices.uart16550 import Uart16550
 
 
-class GuestConsole(Console):
-    """A console with an input side. Input may come from any thread; it enters the guest on the VM's own."""
+class SerialPort(Stream):
+    """One serial port: what the guest wrote to it, and its input. Input may come from any thread."""
 
-    def __init__(self, vm: VM) -> None:
-        super().__init__()
-        self._vm = vm
+    def __init__(self, name: str, vm: VM) -> None:
+        super().__init__(name, vm)
         self._lock = threading.Lock()
         self._queue: deque[int] = deque()
         self._uart: Uart16550 | None = None
-        self.keys: object | None = None
         vm.inputs.append(self._deliver)
 
     def connect(self, uart: Uart16550) -> None:
-        """Let input arrive at this serial port."""
+        """Let input arrive at this UART."""
         self._uart = uart
 
     def send(self, data: bytes | str) -> None:
-        """Queue input. May be called from any thread."""
+        """Send ``data`` to the guest; it arrives at the line's rate, in the VM's time. May be called from any thread.
+
+        Text goes as UTF-8, with no line ends translated: a shell on Linux wants ``"ls\\n"``, a boot loader perhaps
+        ``"ls\\r"``.
+        """
         with self._lock:
             self._queue.extend(data.encode() if isinstance(data, str) else data)
         self._vm.look()
 
     @property
     def pending(self) -> int:
-        """Bytes of input that the guest has not taken yet."""
+        """Bytes of input that the port's receiver has not taken yet."""
         return len(self._queue)
+
+    def _deliver(self) -> None:
+        if not self._queue or self._uart is None:
+            return
+        with self._lock:
+            taken = self._uart.receive(bytes(self._queue))
+            for _ in range(taken):
+                self._queue.popleft()
+
+
+class SerialPorts(dict[int, SerialPort]):
+    """Serial ports by number: 0 is COM1."""
+
+    def __missing__(self, number: int) -> SerialPort:
+        there = ", ".join(map(str, sorted(self))) or "none"
+        raise DeviceError(f"serial[{number!r}]: the board has no such serial port; it has {there}.")
+
+
+class GuestConsole(Stream):
+    """What the user is shown: the first serial port, the debug console and the BIOS teletype, as they come.
+
+    What is written here directly is a stream of its own to `hypervisor.VM.run`'s ``until``.
+    """
+
+    def __init__(self, vm: VM) -> None:
+        super().__init__("the console", vm)
+        self._direct: Stream | None = None
+        self.keys: Any = None
+        """The BIOS's queue of typed keys, if there is a BIOS."""
+
+    def shows(self, stream: Stream) -> None:
+        """Show what comes on ``stream`` from now on."""
+        stream.listen(super().write)
+
+    def write(self, data: bytes) -> None:
+        """Show ``data``, which is on no other stream."""
+        if self._direct is None:
+            self._direct = Stream("the console", self._vm)
+            self._vm.searched.append(self._direct)
+        self._direct.write(data)
+        super().write(data)
+
+    def send(self, data: bytes | str) -> None:
+        """Type: ``data`` goes to the first serial port and to the BIOS's keyboard. May be called from any thread."""
+        if self.keys is not None:
+            self.keys.type(data)
+        if 0 in self._vm.serial:
+            self._vm.serial[0].send(data)
+
+    @property
+    def pending(self) -> int:
+        """Bytes of input that the guest has not taken yet."""
+        return self._vm.serial[0].pending if 0 in self._vm.serial else 0
 
     def open_input(self) -> None:
         """Say that input may come at any time: a guest that waits is not idle then."""
@@ -49,16 +105,33 @@ class GuestConsole(Console):
         self._vm.input_open = False
         self._vm.look()
 
-    def _deliver(self) -> None:
-        if not self._queue:
-            return
-        with self._lock:
-            data = bytes(self._queue)
-        taken = len(data)
-        if self.keys is not None:
-            self.keys.type(data)  # type: ignore[attr-defined]  # a key queue of the BIOS
-        if self._uart is not None:
-            taken = self._uart.receive(data)
-        with self._lock:
-            for _ in range(taken):
-                self._queue.popleft()
+
+def console(vm: VM) -> GuestConsole:
+    """The VM's console, made when it is first asked for."""
+    if vm.console is None:
+        vm.console = GuestConsole(vm)
+    if not isinstance(vm.console, GuestConsole):
+        raise ConfigError(f"vm.console is {vm.console!r}; the board's devices need a GuestConsole.")
+    return vm.console
+
+
+def stream(vm: VM, name: str, *, shown: bool) -> Stream:
+    """A new stream of ``vm``, for ``until=`` to look at; on the console, too, if it is ``shown``."""
+    return _added(vm, Stream(name, vm), shown)
+
+
+def serial(vm: VM, number: int, *, shown: bool) -> SerialPort:
+    """A new serial port ``vm.serial[number]``."""
+    port = SerialPort(f"serial port {number}", vm)
+    if not vm.serial:
+        vm.serial = SerialPorts()
+    vm.serial[number] = port
+    _added(vm, port, shown)
+    return port
+
+
+def _added(vm: VM, made: Stream, shown: bool) -> Stream:
+    vm.searched.append(made)
+    if shown:
+        console(vm).shows(made)
+    return made

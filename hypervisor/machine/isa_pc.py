@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from hypervisor.bus import SharedLine
+from hypervisor.core.streams import Stream
 from hypervisor.devices.debug_ports import DebugConsole, DebugExit, PostPort
 from hypervisor.devices.i8042 import I8042
 from hypervisor.devices.i8254 import I8254
@@ -13,12 +15,17 @@ from hypervisor.devices.port61 import Port61
 from hypervisor.devices.power_ports import POWER_OFF_PORTS, Port92, PowerOffPort, ResetControl
 from hypervisor.devices.uart16550 import Uart16550
 from hypervisor.devices.vga_text import VgaText
-from hypervisor.machine import pci
+from hypervisor.machine import console, pci
 from hypervisor.machine.board import Board, Part
-from hypervisor.machine.console import GuestConsole
 
 if TYPE_CHECKING:
     from hypervisor.core import VM
+
+
+COM_PORTS = ((0x3F8, 4), (0x2F8, 3), (0x3E8, 4), (0x2E8, 3))
+"""First I/O port and interrupt of each serial port, COM1 to COM4 (IBM PC AT Technical Reference; by custom for the
+last two).
+"""
 
 
 class A20:
@@ -38,16 +45,24 @@ def _at(start: int, count: int, base: int | None = None) -> tuple[range, int]:
     return range(start, start + count), start if base is None else base
 
 
-def _console(vm: VM) -> GuestConsole:
-    if vm.console is None:
-        vm.console = GuestConsole(vm)
-    return vm.console  # type: ignore[no-any-return]
-
-
 def _a20(vm: VM, parts: dict[str, Any]) -> A20:
     if "a20" not in parts:
         parts["a20"] = A20(vm)
     return parts["a20"]  # type: ignore[no-any-return]
+
+
+def _debugcon(vm: VM) -> Stream:
+    made = vm.debugcon = console.stream(vm, "the debug console", shown=True)
+    return made
+
+
+def _uart(vm: VM, parts: dict[str, Any], number: int, irq: int) -> Uart16550:
+    """A serial port. COM1 and COM3 share an interrupt, and so do COM2 and COM4; the user sees COM1 only."""
+    shared = f"irq{irq}"
+    if shared not in parts:
+        parts[shared] = SharedLine(parts["pic"].line(irq))
+    port = console.serial(vm, number, shown=number == 0)
+    return Uart16550(parts[shared].tap(), vm.clock, port.write, f"uart{number}")
 
 
 def _wire(vm: VM, parts: dict[str, Any]) -> None:
@@ -55,9 +70,10 @@ def _wire(vm: VM, parts: dict[str, Any]) -> None:
     if pic is not None:
         vm.interrupt_controller = pic
         vm.irq_lines = pic.line
-    uart = parts.get("uart0")
-    if uart is not None:
-        _console(vm).connect(uart)
+    for number, port in vm.serial.items():
+        if f"uart{number}" in parts:
+            port.connect(parts[f"uart{number}"])
+    vm.bios_tty = console.stream(vm, "the BIOS teletype", shown=True)
     pci.wire(vm, parts)
 
 
@@ -81,10 +97,13 @@ PC = Board(
             lambda vm, p: Port92(lambda on: _a20(vm, p).drive("port92", on), vm.request_reset),
             (_at(0x92, 1),),
         ),
-        Part("debugcon", lambda vm, _: DebugConsole(_console(vm).write), (_at(0xE9, 1),)),
+        Part("debugcon", lambda vm, _: DebugConsole(_debugcon(vm).write), (_at(0xE9, 1),)),
         Part("debugexit", lambda vm, _: DebugExit(vm.debug_exit), (_at(0xF4, 4),)),
         Part("vga", lambda vm, _: VgaText(vm.memory, vm.clock), (_at(0x3C0, 32),)),
-        Part("uart0", lambda vm, p: Uart16550(p["pic"].line(4), vm.clock, _console(vm).write), (_at(0x3F8, 8),)),
+        *(
+            Part(f"uart{n}", lambda vm, p, n=n, irq=irq: _uart(vm, p, n, irq), (_at(port, 8),))  # type: ignore[misc]
+            for n, (port, irq) in enumerate(COM_PORTS)
+        ),
         Part("cf9", lambda vm, _: ResetControl(vm.request_reset)),
         *pci.PARTS,
         *(
