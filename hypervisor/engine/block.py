@@ -53,6 +53,8 @@ RAM = _word("ram")  # process address of host-physical 0
 RAM_ADDR = _word("ram_addr")  # Unicorn's own number for host-physical 0
 A20 = _word("a20")  # AND mask of guest-physical addresses
 ONES_PAGE = _word("ones_page")  # host-physical page full of 0xff, fetched where there is no memory
+LOOKASIDE_AGE = _word("lookaside_age")  # see kernels.lookaside
+LOOKASIDE = _word("lookaside", 3 * 16)  # (linear page | kind of access, age, what to add)
 ALIAS = _word("alias")  # bloom filter address: large pages served since the last flush
 
 # --- time -------------------------------------------------------------------------------------------------------------
@@ -169,5 +171,6 @@ MMIO_BASE = 1 << 41
 """Host-physical address at which guest-physical 0 appears to the device window."""
 MAXPHYADDR = 40
 RING_ENTRIES = 64
+LOOKASIDE_ENTRIES = 16
 CHAIN_ENTRIES = 8
 BLOOM_BITS = 4096

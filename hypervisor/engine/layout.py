@@ -13,6 +13,11 @@ import platform
 import sys
 from dataclasses import dataclass
 
+# --- CPUTLBCommon, before the CPU state: Unicorn's statistics of its TLB, from env ------------------------------------
+TLB_FULL_FLUSHES = -2184
+TLB_PART_FLUSHES = -2176
+TLB_ELIDED_FLUSHES = -2168  # each call of tlb_flush adds to at least one of the three
+
 # --- CPUX86State, the architectural state ("env"), LP64 ---------------------------------------------------------------
 REGS = 0  # 16 x 8: RAX RCX RDX RBX RSP RBP RSI RDI R8..R15
 EIP = 128

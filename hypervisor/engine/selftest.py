@@ -172,6 +172,16 @@ def _expect(what: str, found: object, expected: object) -> None:
         raise _DoubtError(f"a test guest went wrong: {what} is {found} instead of {expected}")
 
 
+def _flushes(state: int) -> int:
+    """How often Unicorn has flushed its TLB."""
+    offsets = (layout.TLB_FULL_FLUSHES, layout.TLB_PART_FLUSHES, layout.TLB_ELIDED_FLUSHES)
+    process = _Process()
+    try:
+        return sum(process.word(state + offset) for offset in offsets)
+    finally:
+        process.close()
+
+
 def _probe() -> None:
     from hypervisor.engine import block as b
     from hypervisor.engine.pcpu import PCpu
@@ -228,6 +238,10 @@ def _probe() -> None:
         seen,
         [(ExitKind.PORT_IN, _PORT, _AT_PORT), (ExitKind.MMIO_READ, 0x80010, _AT_DEVICE)],
     )
+    before = _flushes(words[b.ENV >> 3])
+    pcpu.flush()
+    if _flushes(words[b.ENV >> 3]) <= before:
+        raise _DoubtError("a flush of the TLB is not counted where it should be")
     if stops < _ROUNDS // 5:
         raise _DoubtError(f"a test guest stopped {stops} times where at least {_ROUNDS // 5} deadlines passed")
     pcpu.close()

@@ -9,6 +9,7 @@ from hypervisor.engine.jit import call1, call2, call5, kernel, ld16, ld32, ld64,
 from hypervisor.engine.kernels.access import flush_tlb, host_address, linear_rip
 from hypervisor.engine.kernels.events import EXCEPTION, PRIVILEGED, SHUTDOWN, SOFTWARE, TASK_GATE
 from hypervisor.engine.kernels.far import decode, deliver, walk
+from hypervisor.engine.kernels.lookaside import find, forget, keep
 
 _ENV, _CPU, _UC, _EIP, _HFLAGS, _EFLAGS, _CR, _DR6 = (
     b_.ENV, b_.CPU, b_.UC, l_.EIP, l_.HFLAGS, l_.EFLAGS, l_.CR, l_.DR + 48,
@@ -145,12 +146,17 @@ def opcode_word(b):  # type: ignore[no-untyped-def]
     at = linear_rip(b)
     if at & 0xFFF == 0xFFF:
         return -1
-    how = 8 | (1 if ld32(ld64(b + _ENV) + _HFLAGS) & 3 == 3 else 0)
-    gpa = walk(b, at, 2, how)
-    if ld64(b + _W_VECTOR) >= 0:
-        return -1
-    where = host_address(b, gpa)
-    return ld16(where) if where else -1
+    user = 1 if ld32(ld64(b + _ENV) + _HFLAGS) & 3 == 3 else 0
+    delta = find(b, at, 2, user)
+    if delta == 0:
+        gpa = walk(b, at, 2, 8 | user)
+        if ld64(b + _W_VECTOR) >= 0:
+            return -1
+        where = host_address(b, gpa)
+        if where == 0:
+            return -1
+        delta = keep(b, at, 2, user, where - at)
+    return ld16(at + delta)
 
 
 @kernel
@@ -226,6 +232,7 @@ def _invlpg(b):  # type: ignore[no-untyped-def]
         flush_tlb(b)  # the page may be part of a large one, which the TLB holds in pieces
     else:
         call2(ld64(b + _F_TLB_FLUSH_PAGE), ld64(b + _CPU), va & ~0xFFF)
+        forget(b)
     return length
 
 

@@ -19,6 +19,7 @@ from hypervisor.engine.kernels.access import flush_tlb, linear_rip, written
 from hypervisor.engine.kernels.exits import settle
 from hypervisor.engine.kernels.far import walk as far_walk
 from hypervisor.engine.kernels.implicit import is_implicit
+from hypervisor.engine.kernels.lookaside import forget
 from hypervisor.engine.kernels.paging import walk
 
 _ENV, _HFLAGS, _EFLAGS = b_.ENV, l_.HFLAGS, l_.EFLAGS
@@ -156,6 +157,7 @@ def fill(b, va, kind, result):  # type: ignore[no-untyped-def]
             st64(ld64(b + _MAP) + 8 * page, word | _CODE_BIT)
             st64(b + _C_FLIPS, ld64(b + _C_FLIPS) + 1)
             _drop(b, _WRITE_AT, page)
+            forget(b)
         if ld64(b + _VIRTUAL_COUNT) and _watch(b, va, _TRAP_READ, gpa):
             word |= _TRAP_READ
         perm &= 5 if word & _TRAP_READ == 0 else 4

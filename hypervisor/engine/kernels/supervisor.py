@@ -11,6 +11,7 @@ from hypervisor.engine import layout as l_
 from hypervisor.engine.jit import kernel, ld8, ld16, ld32, ld64, s64, st8, st16, st32, st64
 from hypervisor.engine.kernels.access import host_address, page_word, written
 from hypervisor.engine.kernels.far import walk
+from hypervisor.engine.kernels.lookaside import find, keep
 
 _ENV, _HFLAGS = b_.ENV, l_.HFLAGS
 _W_VECTOR, _W_ERROR = b_.W_VECTOR, b_.W_ERROR
@@ -71,12 +72,18 @@ def read_bytes(b, va, size):  # type: ignore[no-untyped-def]
     """Read 1, 2, 4, 6 or 8 bytes, little-endian, zero-extended; all ones from where there is no memory."""
     va = _wrap(b, va)
     if (va & 0xFFF) + size <= 4096:
-        gpa = _resolve(b, va, 0, IMPLICIT)
         if ld64(b + _N_VECTOR) >= 0:
             return 0
-        where = host_address(b, gpa)
-        if where == 0:
-            return -1 if size == 8 else (1 << (8 * size)) - 1
+        delta = find(b, va, 0, IMPLICIT)
+        where = va + delta
+        if delta == 0:
+            gpa = _resolve(b, va, 0, IMPLICIT)
+            if ld64(b + _N_VECTOR) >= 0:
+                return 0
+            where = host_address(b, gpa)
+            if where == 0:
+                return -1 if size == 8 else (1 << (8 * size)) - 1
+            keep(b, va, 0, IMPLICIT, where - va)
         if size == 8:
             return ld64(where)
         if size == 4:
@@ -145,10 +152,13 @@ def direct(b, va, size, how):  # type: ignore[no-untyped-def]
     """
     if (va & 0xFFF) + size > 4096:
         return 0
+    delta = find(b, va, 1, how)
+    if delta:
+        return delta
     gpa = walk(b, va, 1, how)
     if ld64(b + _W_VECTOR) >= 0:
         return 0
     word = page_word(b, gpa)
     if word & (_MAP_WRITE | _MAP_CODE) != _MAP_WRITE:
         return 0
-    return host_address(b, gpa) - va
+    return keep(b, va, 1, how, host_address(b, gpa) - va)
