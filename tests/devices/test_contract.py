@@ -8,7 +8,21 @@ import pytest
 
 from hypervisor.bus import Device, Line
 from hypervisor.bus.clock import ManualClock
-from hypervisor.devices import debug_ports, i8042, i8254, i8259, mc146818, port61, power_ports, uart16550, vga_text
+from hypervisor.devices import (
+    acpi_pm,
+    debug_ports,
+    i8042,
+    i8254,
+    i8259,
+    ioapic,
+    local_apic,
+    mc146818,
+    port61,
+    power_ports,
+    uart16550,
+    vga_text,
+)
+from hypervisor.devices.apic_bus import ApicBus
 from hypervisor.devices.pci import PciBus, function, i440fx, piix
 from hypervisor.devices.pci import bus as pci_bus
 from hypervisor.errors import DeviceError
@@ -49,6 +63,13 @@ def busy_uart(clock: ManualClock) -> Device:
     return device
 
 
+def lapic(clock: ManualClock) -> Device:
+    """A local APIC that takes what it sends itself, with a PIC at its LINT0."""
+    intr = Line()
+    pins = local_apic.Pins(intr, ignore, ignore, ignore)
+    return local_apic.LocalApic(pins, clock, ApicBus(), external=i8259.I8259Pair(intr))
+
+
 DEVICES: dict[str, tuple[Maker, int]] = {
     "uart": (uart, uart16550.SIZE),
     "busy-uart": (busy_uart, uart16550.SIZE),
@@ -68,6 +89,9 @@ DEVICES: dict[str, tuple[Maker, int]] = {
     "piix3": (lambda clock: piix.Piix3(), function.SIZE),
     "piix3-ide": (lambda clock: piix.ide(), function.SIZE),
     "piix4-pm": (lambda clock: piix.power_management(), function.SIZE),
+    "lapic": (lapic, local_apic.SIZE),
+    "ioapic": (lambda clock: ioapic.IoApic(ApicBus()), ioapic.SIZE),
+    "acpi-pm": (lambda clock: acpi_pm.AcpiPm(Line(), clock, ignore), acpi_pm.SIZE),
     "cf9": (lambda clock: power_ports.ResetControl(ignore), power_ports.RESET_SIZE),
 }
 
@@ -94,7 +118,7 @@ def test_states_with_wrong_fields_are_refused(name: str) -> None:
     device = DEVICES[name][0](ManualClock())
     before = device.state()
     for field in getattr(type(before), "__slots__", ()):
-        for wrong in (None, "x", -(1 << 70), 1 << 70, [object()], bytearray(1 << 20)):
+        for wrong in (None, "x", -(1 << 300), 1 << 300, [object()], bytearray(1 << 20)):
             state = device.state()
             setattr(state, field, wrong)
             with pytest.raises(DeviceError, match=f"{device.name}: .*{field}.*state\\(\\)"):

@@ -1,0 +1,139 @@
+"""The I/O APIC: its table, edges and levels, and the way to a local APIC and back."""
+
+from __future__ import annotations
+
+import pytest
+
+from hypervisor.bus import Line
+from hypervisor.bus.clock import ManualClock
+from hypervisor.devices import _apic_registers as r
+from hypervisor.devices._apic_registers import Mode
+from hypervisor.devices.apic_bus import ApicBus
+from hypervisor.devices.ioapic import ID, IOREGSEL, IOWIN, PINS, TABLE, VERSION, IoApic
+from hypervisor.devices.local_apic import LocalApic, Pins
+
+
+class Machine:
+    """An I/O APIC and two local APICs that are enabled."""
+
+    def __init__(self) -> None:
+        self.bus = ApicBus()
+        self.io = IoApic(self.bus)
+        self.events: list[str] = []
+        self.intr = [Line(), Line()]
+        self.apics = [self._apic(number) for number in range(2)]
+
+    def _apic(self, number: int) -> LocalApic:
+        pins = Pins(self.intr[number], lambda: self.events.append("nmi"), lambda: None, lambda vector: None)
+        apic = LocalApic(pins, ManualClock(), self.bus, number)
+        apic.write(r.SVR, 4, 0x1FF)
+        return apic
+
+    def register(self, index: int) -> int:
+        self.io.write(IOREGSEL, 4, index)
+        return self.io.read(IOWIN, 4)
+
+    def set(self, index: int, value: int) -> None:
+        self.io.write(IOREGSEL, 4, index)
+        self.io.write(IOWIN, 4, value)
+
+    def entry(self, pin: int, low: int, destination: int = 0) -> None:
+        self.set(TABLE + 2 * pin + 1, destination << 24)
+        self.set(TABLE + 2 * pin, low)
+
+    def take(self, number: int = 0) -> int | None:
+        """The vector that a processor gets, with its end; None if there is none."""
+        if not self.intr[number].level:
+            return None
+        vector = self.apics[number].acknowledge()
+        self.apics[number].write(r.EOI, 4, 0)
+        return vector
+
+
+@pytest.fixture
+def m() -> Machine:
+    return Machine()
+
+
+def test_registers_after_reset(m: Machine) -> None:
+    assert m.register(VERSION) == 0x00170011
+    assert [m.register(TABLE + 2 * n) for n in range(PINS)] == [r.MASKED] * PINS
+    m.set(ID, 0xFFFFFFFF)
+    assert m.register(ID) == 0x0F000000
+    assert m.register(0x0F) == 0
+
+
+def test_an_entry_has_its_writable_bits(m: Machine) -> None:
+    m.entry(23, 0xFFFFFFFF, 0xAB)
+    assert m.register(TABLE + 46) == 0x1AFFF
+    assert m.register(TABLE + 47) == 0xAB000000
+
+
+def test_an_edge_is_delivered_once_and_lost_while_masked(m: Machine) -> None:
+    m.entry(4, 0x34)
+    m.io.drive(4, True)
+    assert (m.take(), m.take()) == (0x34, None)
+    m.io.drive(4, False)
+    m.entry(4, r.MASKED | 0x34)
+    m.io.drive(4, True)
+    m.entry(4, 0x34)
+    assert m.take() is None
+
+
+def test_a_level_is_delivered_until_it_falls(m: Machine) -> None:
+    m.entry(9, r.LEVEL | 0x39)
+    m.io.drive(9, True)
+    assert m.register(TABLE + 18) & r.REMOTE_IRR
+    assert [m.take() for _ in range(3)] == [0x39] * 3
+    m.io.drive(9, False)
+    assert (m.take(), m.take()) == (0x39, None)  # it was delivered already when the wire fell
+    assert not m.register(TABLE + 18) & r.REMOTE_IRR
+
+
+def test_a_level_that_came_while_masked_is_seen_when_unmasked(m: Machine) -> None:
+    m.entry(9, r.LEVEL | r.MASKED | 0x39)
+    m.io.drive(9, True)
+    assert m.take() is None
+    m.entry(9, r.LEVEL | 0x39)
+    assert m.take() == 0x39
+
+
+def test_the_end_of_another_vector_does_not_repeat_a_level(m: Machine) -> None:
+    m.entry(9, r.LEVEL | 0x39)
+    m.entry(10, r.LEVEL | 0x4A)
+    m.io.drive(9, True)
+    m.io.drive(10, True)
+    m.io.drive(10, False)
+    assert m.apics[0].acknowledge() == 0x4A
+    m.apics[0].write(r.EOI, 4, 0)
+    assert m.register(TABLE + 18) & r.REMOTE_IRR
+    assert not m.register(TABLE + 20) & r.REMOTE_IRR
+
+
+def test_destinations(m: Machine) -> None:
+    m.entry(1, 0x41, destination=1)
+    m.io.drive(1, True)
+    assert (m.take(0), m.take(1)) == (None, 0x41)
+    for number, apic in enumerate(m.apics):
+        apic.write(r.LDR, 4, 1 << 24 + number)
+    m.entry(3, r.LOGICAL | 0x43, destination=3)
+    m.io.drive(3, True)
+    assert (m.take(0), m.take(1)) == (0x43, 0x43)
+    m.entry(5, r.LOGICAL | Mode.LOWEST << 8 | 0x45, destination=3)
+    m.apics[0].write(r.TPR, 4, 0x20)
+    m.io.drive(5, True)
+    assert (m.take(0), m.take(1)) == (None, 0x45)
+
+
+def test_a_level_that_nobody_takes_comes_when_the_entry_is_written_again(m: Machine) -> None:
+    m.entry(9, r.LEVEL | 0x39, destination=7)
+    m.io.drive(9, True)
+    assert not m.register(TABLE + 18) & r.REMOTE_IRR
+    m.entry(9, r.LEVEL | 0x39, destination=0)
+    assert m.take() == 0x39
+
+
+def test_an_nmi_from_a_pin(m: Machine) -> None:
+    m.entry(2, Mode.NMI << 8, destination=1)
+    m.io.drive(2, True)
+    assert m.events == ["nmi"]
