@@ -35,7 +35,11 @@ GDT = 376
 IDT = 400
 CR = 424  # CR0..CR8, 8 bytes each
 EFER = 592
+FPSTT = 604  # which of the eight is ST(0)
+FPUS = 608  # the status word without TOP
 FPUC = 610
+FPTAGS = 612  # a byte for each of the eight: 1 = empty
+FPREGS = 624  # 8 x 16, in the order of the hardware's registers
 MXCSR = 816
 XMM = 824  # 32 x 64
 SYSENTER_CS = 4800

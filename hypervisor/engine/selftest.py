@@ -90,6 +90,8 @@ def _written(uc: Any, const: Any) -> Iterator[tuple[str, int, int, int]]:
     yield from register("XMM0", value, (layout.XMM, 8, value & (1 << 64) - 1), (layout.XMM + 8, 8, value >> 64))
     yield from register("MXCSR", 0x1FA0, (layout.MXCSR, 4, 0x1FA0))
     yield from register("FPCW", 0x27F, (layout.FPUC, 2, 0x27F))
+    yield from register("FPSW", 0x2941, (layout.FPSTT, 4, 5), (layout.FPUS, 2, 0x141))
+    yield from register("FPTAG", 0x3FFC, (layout.FPTAGS, 8, 0x0001010101010100))
     for number, offset, size, name in (
         (0xC0000081, layout.STAR, 8, "STAR"),
         (0xC0000082, layout.LSTAR, 8, "LSTAR"),

@@ -50,6 +50,20 @@ _TSS_BUSY = 1 << 9
 _DERIVED = frozenset(("cr0", "cr3", "cr4", "efer"))
 
 
+class X87(NamedTuple):
+    """Words of the x87 and SSE (APM volume 1, 6.2.2 to 6.2.4 and 4.2.2). ``status`` has TOP in bits 13:11; ``tags`` has
+    two bits for each hardware register.
+    """
+
+    control: int
+    status: int
+    tags: int
+    mxcsr: int
+
+
+_X87_TOP, _EMPTY = 7 << 11, 3
+
+
 class State:
     """One vCPU's registers, over ``STATE_SIZE`` bytes of memory and the block's vCPU words.
 
@@ -207,3 +221,45 @@ class State:
         at = (layout.XMM + 64 * number) >> 3
         self._words[at] = value & _MASK64
         self._words[at + 1] = value >> 64 & _MASK64
+
+    @property
+    def x87(self) -> X87:
+        """Control, status and tag words of the x87, and MXCSR."""
+        top = self._dwords[layout.FPSTT >> 2] & 7
+        status = self._words[layout.FPUS >> 3] & 0xFFFF & ~_X87_TOP | top << 11
+        control = self._words[layout.FPUS >> 3] >> 16 & 0xFFFF
+        tags = sum(self._tag(n) << 2 * n for n in range(8))
+        return X87(control, status, tags, self._dwords[layout.MXCSR >> 2])
+
+    def set_x87(self, **words: int) -> None:
+        """Write the words of `X87` that are given. Of a tag only "empty" is kept: the others follow from the value."""
+        new = self.x87._replace(**words)
+        self._dwords[layout.FPSTT >> 2] = new.status >> 11 & 7
+        self._dwords[layout.FPUS >> 2] = new.status & 0xFFFF & ~_X87_TOP | (new.control & 0xFFFF) << 16
+        self._dwords[layout.MXCSR >> 2] = new.mxcsr & 0xFFFFFFFF
+        for n in range(8):
+            self._memory[layout.FPTAGS + n] = int(new.tags >> 2 * n & 3 == _EMPTY)
+
+    def st(self, number: int) -> int:
+        """ST(number), 80 bits."""
+        at = self._st(number)
+        return self._words[at >> 3] | (self._words[at + 8 >> 3] & 0xFFFF) << 64
+
+    def set_st(self, number: int, value: int) -> None:
+        """Write ST(number), 80 bits, without marking it as full."""
+        at = self._st(number)
+        self._words[at >> 3] = value & _MASK64
+        self._words[at + 8 >> 3] = value >> 64 & 0xFFFF
+
+    def _st(self, number: int) -> int:
+        return layout.FPREGS + 16 * (self._dwords[layout.FPSTT >> 2] + number & 7)
+
+    def _tag(self, register: int) -> int:
+        """Tag of a hardware register: 0 a number, 1 zero, 2 special (infinity, NaN, denormal), 3 empty."""
+        if self._memory[layout.FPTAGS + register]:
+            return _EMPTY
+        at = layout.FPREGS + 16 * register
+        mantissa, exponent = self._words[at >> 3], self._words[at + 8 >> 3] & 0x7FFF
+        if exponent == 0:
+            return 2 if mantissa else 1
+        return 0 if exponent != 0x7FFF and mantissa >> 63 else 2
