@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterable, Sequence
 from functools import cache
@@ -22,6 +23,8 @@ from hypervisor.traps.bios_keys import KeyQueue
 from hypervisor.units import MIB, page_up, parse_size
 
 MAX_IMAGE = 4 << 30
+
+_log = logging.getLogger("hypervisor.bios")
 
 
 class Host(CoreHost):
@@ -231,7 +234,12 @@ def _firmware(vm: VM, disk: bytes, spec: loaders.BootSpec) -> None:
     if vm.console is not None:
         vm.console.keys = keys
     tty = vm.bios_tty.write if vm.bios_tty is not None else lambda data: None
-    vm.firmware = bios.install(vm, disk, keys, tty, memory_map=spec.memory_map, ports=_Ports(vm))
+
+    def note(sentence: str) -> None:
+        vm.notes.append(sentence)
+        _log.warning(sentence)
+
+    vm.firmware = bios.install(vm, disk, keys, tty, memory_map=spec.memory_map, ports=_Ports(vm), log=note)
 
 
 @cache

@@ -8,8 +8,9 @@ Blocking calls (INT 16h AH=00h, INT 15h AH=86h) never block the host: the handle
 STI and HLT and calls again after the next interrupt. Hardware interrupts (timer, keyboard, RTC) are machine code in
 the ROM.
 
-Served: INT 10h (text), 11h, 12h, 13h, 15h (24h, 53h, 86h, 87h, 88h, C1h, E801h, E820h), 16h, 18h, 19h, 1Ah.
-Everything else returns CF = 1 and AH = 86h ("function not supported", as INT 15h says it) and is logged once.
+What is served is declared by the methods that serve it (`bios_table`) and listed in docs/bios.md. Everything else
+returns CF = 1 and AH = 86h ("function not supported", as INT 15h says it) and is named once, in the log and in the VM's
+notes.
 """
 
 from __future__ import annotations
@@ -30,12 +31,16 @@ from hypervisor.traps.bios_keyboard import Keyboard
 from hypervisor.traps.bios_keys import KeyQueue
 from hypervisor.traps.bios_rom import BASE, KEYBOARD_CALL, PORT_WRITES, install_rom, vector_of
 from hypervisor.traps.bios_system import System
+from hypervisor.traps.bios_table import Services, service
 from hypervisor.traps.bios_time import Time
 from hypervisor.traps.bios_video import Video
 
 _warn = logging.getLogger("hypervisor.bios").warning
 
 NOT_SUPPORTED = 0x86
+MAX_NOTES = 1000
+"""Different calls that are named; a guest that tries more has been heard."""
+
 CR0_PE = 1 << 0
 RFLAGS_VM = 1 << 17
 FATAL = {0x00: "a divide error", 0x06: "an invalid opcode", 0x07: "a missing coprocessor"}
@@ -71,17 +76,7 @@ class Bios:
         self.time = Time(self.area, ports)
         self._log = log
         self._named: set[tuple[int, int]] = set()
-        self._services: dict[int, Callable[[Call], Outcome]] = {
-            0x10: self._video,
-            0x11: self.system.equipment,
-            0x12: self.system.conventional_memory,
-            0x13: self.disk.serve,
-            0x15: self.system.serve,
-            0x16: self.keyboard.serve,
-            0x18: lambda call: Stop("INT 18h: the boot sector says that there is nothing to boot"),
-            0x19: self._bootstrap,
-            0x1A: self.time.serve,
-        }
+        self._services = Services((self.video, self.disk, self.system, self.keyboard, self.time, self))
 
     def power_on(self, memory_map: Sequence[tuple[int, int, int]], ports: Ports | None) -> None:
         """Write vectors, ROM and data area and set the devices up, as after a reset.
@@ -117,14 +112,14 @@ class Bios:
     def serve(self, call: Call) -> Outcome:
         """Do what interrupt ``call.vector`` asks for."""
         try:
-            service = self._services.get(call.vector)
-            outcome = self._default(call) if service is None else service(call)
+            found = self._services.find(call.vector, call.regs.ax)
+            outcome = self._default(call) if found is None else found(call)
             if outcome is UNSERVED:
-                self._log_once(call, "is not served; it returns CF=1, AH=86h")
+                self._note(call, "not provided")
                 outcome = call.fail(NOT_SUPPORTED)
         except GuestFault as fault:
             # The caller's stack or buffer is not memory: the call fails, and only the call.
-            self._log_once(call, f"was given an address without memory ({fault})")
+            self._note(call, f"an address without memory was given ({fault})")
             outcome = DONE
             # If it is the stack, the flags have no place to go, and IRET will fault in the guest as it should.
             with suppress(GuestFault):
@@ -136,20 +131,25 @@ class Bios:
             return Stop(f"{FATAL[call.vector]} at {call.caller()} in real mode, and the guest has no handler for it")
         return DONE if call.vector in QUIET else UNSERVED
 
-    def _video(self, call: Call) -> Outcome:
-        function = self.video.functions.get(call.regs.ah)
-        return UNSERVED if function is None else function(call)
+    @service(0x18, None, "nothing to boot: the run ends")
+    def _nothing_to_boot(self, call: Call) -> Outcome:
+        return Stop("INT 18h: the boot sector says that there is nothing to boot")
 
+    @service(0x19, None, "boot again, as after a reset")
     def _bootstrap(self, call: Call) -> Outcome:
         self.vm.request_reset()
         return call.ok()
 
-    def _log_once(self, call: Call, problem: str) -> None:
+    def _note(self, call: Call, problem: str) -> None:
         """Once for each function, so that a guest cannot fill the host's log."""
-        key = (call.vector, call.regs.ah)
-        if key not in self._named:
-            self._named.add(key)
-            self._log(f"BIOS: INT {call.vector:02x}h with AX={call.regs.ax:04x} {problem}.")
+        ah = call.regs.ah
+        if (call.vector, ah) not in self._named and len(self._named) < MAX_NOTES:
+            self._named.add((call.vector, ah))
+            self._log(f"guest called {self._services.describe(call.vector, ah)}: {problem}")
+
+
+PROVIDERS: tuple[type, ...] = (Video, Disk, System, Keyboard, Time, Bios)
+"""The classes that declare services."""
 
 
 def install(

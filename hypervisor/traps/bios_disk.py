@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
+from functools import wraps
 
 from hypervisor.traps import bios_bda as bda
 from hypervisor.traps.bios_call import DONE, Call, Outcome
 from hypervisor.traps.bios_disk_image import SECTOR, DiskImage
+from hypervisor.traps.bios_table import service
 
 DRIVE = 0x80
 BAD_COMMAND = 0x01
@@ -20,42 +22,38 @@ MAX_SECTORS = 128
 """Sectors of one transfer (64 KiB); a larger count is a bad command."""
 
 
+def _on_drive(function: Callable[[Disk, Call, DiskImage], Outcome]) -> Callable[[Disk, Call], Outcome]:
+    """A service of drive `DRIVE`; for another one it is a bad command."""
+
+    @wraps(function)
+    def serve(disk: Disk, call: Call) -> Outcome:
+        if disk.image is None or call.regs.dl != DRIVE:
+            return disk._fail(call, BAD_COMMAND)
+        return function(disk, call, disk.image)
+
+    return serve
+
+
 class Disk:
     """The disk services; ``image`` None means that there is no drive."""
 
     def __init__(self, area: bda.Bda, image: DiskImage | None) -> None:
         self.area = area
         self.image = image
-        self.functions: dict[int, Callable[[Call, DiskImage], Outcome]] = {
-            0x00: self._succeed,  # reset
-            0x02: lambda call, disk: self._transfer_chs(call, disk, self._load),
-            0x03: lambda call, disk: self._transfer_chs(call, disk, self._store),
-            0x04: lambda call, disk: self._transfer_chs(call, disk, self._verify),
-            0x08: self._parameters,
-            0x0C: self._succeed,  # seek
-            0x0D: self._succeed,  # reset
-            0x10: self._succeed,  # ready?
-            0x11: self._succeed,  # recalibrate
-            0x14: self._succeed,  # diagnose
-            0x15: self._type,
-            0x41: self._extensions,
-            0x42: lambda call, disk: self._transfer_lba(call, disk, self._load),
-            0x43: lambda call, disk: self._transfer_lba(call, disk, self._store),
-            0x44: lambda call, disk: self._transfer_lba(call, disk, self._verify),
-            0x47: self._succeed,  # seek
-            0x48: self._extended_parameters,
-        }
 
-    def serve(self, call: Call) -> Outcome:
-        """Any function of INT 13h. What is unknown, or for another drive, is a bad command (AH = 01h)."""
-        function = call.regs.ah
-        if function == 0x01:
-            status = self.area.byte(bda.DISK_STATUS)
-            return call.fail(status) if status else self._finish(call)
-        if self.image is None or call.regs.dl != DRIVE or function not in self.functions:
-            return self._fail(call, BAD_COMMAND)
-        return self.functions[function](call, self.image)
+    @service(0x13, 0x01, "status of the last call")
+    def _status(self, call: Call) -> Outcome:
+        status = self.area.byte(bda.DISK_STATUS)
+        return call.fail(status) if status else self._finish(call)
 
+    @service(0x13, 0x00, "reset")
+    @service(0x13, 0x0C, "seek")
+    @service(0x13, 0x0D, "reset hard disk")
+    @service(0x13, 0x10, "is the drive ready?")
+    @service(0x13, 0x11, "recalibrate")
+    @service(0x13, 0x14, "diagnose")
+    @service(0x13, 0x47, "extended seek")
+    @_on_drive
     def _succeed(self, call: Call, disk: DiskImage) -> Outcome:
         return self._finish(call)
 
@@ -67,6 +65,36 @@ class Disk:
     def _fail(self, call: Call, code: int) -> Outcome:
         self.area.set_byte(bda.DISK_STATUS, code)
         return call.fail(code)
+
+    @service(0x13, 0x02, "read sectors")
+    @_on_drive
+    def _read(self, call: Call, disk: DiskImage) -> Outcome:
+        return self._transfer_chs(call, disk, self._load)
+
+    @service(0x13, 0x03, "write sectors")
+    @_on_drive
+    def _write(self, call: Call, disk: DiskImage) -> Outcome:
+        return self._transfer_chs(call, disk, self._store)
+
+    @service(0x13, 0x04, "verify sectors")
+    @_on_drive
+    def _verify_sectors(self, call: Call, disk: DiskImage) -> Outcome:
+        return self._transfer_chs(call, disk, self._verify)
+
+    @service(0x13, 0x42, "extended read")
+    @_on_drive
+    def _extended_read(self, call: Call, disk: DiskImage) -> Outcome:
+        return self._transfer_lba(call, disk, self._load)
+
+    @service(0x13, 0x43, "extended write")
+    @_on_drive
+    def _extended_write(self, call: Call, disk: DiskImage) -> Outcome:
+        return self._transfer_lba(call, disk, self._store)
+
+    @service(0x13, 0x44, "extended verify")
+    @_on_drive
+    def _extended_verify(self, call: Call, disk: DiskImage) -> Outcome:
+        return self._transfer_lba(call, disk, self._verify)
 
     def _transfer_chs(
         self, call: Call, disk: DiskImage, move: Callable[[Call, DiskImage, int, int, int], None]
@@ -112,6 +140,8 @@ class Disk:
     def _verify(call: Call, disk: DiskImage, first: int, count: int, address: int) -> None:
         """Memory sectors are good sectors."""
 
+    @service(0x13, 0x08, "drive parameters")
+    @_on_drive
     def _parameters(self, call: Call, disk: DiskImage) -> Outcome:
         cylinders, heads, sectors = disk.geometry
         last = cylinders - 1
@@ -122,6 +152,8 @@ class Disk:
         call.regs.al = 0
         return self._finish(call)
 
+    @service(0x13, 0x15, "drive type")
+    @_on_drive
     def _type(self, call: Call, disk: DiskImage) -> Outcome:
         total = disk.geometry.total
         call.regs.cx, call.regs.dx = total >> 16, total & 0xFFFF
@@ -129,6 +161,8 @@ class Disk:
         call.regs.ah = 3  # a hard disk; the one function whose AH is not a status
         return DONE
 
+    @service(0x13, 0x41, "are there extensions?")
+    @_on_drive
     def _extensions(self, call: Call, disk: DiskImage) -> Outcome:
         if call.regs.bx != 0x55AA:
             return self._fail(call, BAD_COMMAND)
@@ -138,6 +172,8 @@ class Disk:
         call.regs.cx = 1  # packet access only
         return DONE
 
+    @service(0x13, 0x48, "extended drive parameters")
+    @_on_drive
     def _extended_parameters(self, call: Call, disk: DiskImage) -> Outcome:
         regs = call.regs
         (room,) = struct.unpack("<H", call.read(regs.ds, regs.si, 2))

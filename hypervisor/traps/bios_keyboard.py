@@ -11,7 +11,8 @@ from collections.abc import Callable
 
 from hypervisor.traps import bios_bda as bda
 from hypervisor.traps import bios_keys as keys
-from hypervisor.traps.bios_call import DONE, UNSERVED, WAIT, ZF, Call, Outcome
+from hypervisor.traps.bios_call import DONE, WAIT, ZF, Call, Outcome
+from hypervisor.traps.bios_table import service
 
 LAST_WAS_EXTENDED = 1 << 1
 
@@ -23,21 +24,6 @@ class Keyboard:
         self.area = area
         self.queue = queue
         self.reset = reset
-        self.functions: dict[int, Callable[[Call], Outcome]] = {
-            0x00: lambda call: self._read(call, extended=False),
-            0x01: lambda call: self._peek(call, extended=False),
-            0x02: self._shift_flags,
-            0x03: lambda call: DONE,  # typematic rate
-            0x05: self._push,
-            0x10: lambda call: self._read(call, extended=True),
-            0x11: lambda call: self._peek(call, extended=True),
-            0x12: self._shift_flags,
-        }
-
-    def serve(self, call: Call) -> Outcome:
-        """Any function of INT 16h."""
-        function = self.functions.get(call.regs.ah)
-        return UNSERVED if function is None else function(call)
 
     def scan_code(self, code: int) -> None:
         """The keyboard interrupt has read ``code`` from port 60h."""
@@ -59,6 +45,26 @@ class Keyboard:
         elif (key := keys.translate(code, flags, extended=extended)) is not None:
             self._append(key)
 
+    @service(0x16, 0x00, "read a key, waiting for one")
+    def _read_classic(self, call: Call) -> Outcome:
+        return self._read(call, extended=False)
+
+    @service(0x16, 0x10, "read a key of the 101-key keyboard, waiting for one")
+    def _read_extended(self, call: Call) -> Outcome:
+        return self._read(call, extended=True)
+
+    @service(0x16, 0x01, "look whether a key waits")
+    def _peek_classic(self, call: Call) -> Outcome:
+        return self._peek(call, extended=False)
+
+    @service(0x16, 0x11, "look whether a key of the 101-key keyboard waits")
+    def _peek_extended(self, call: Call) -> Outcome:
+        return self._peek(call, extended=True)
+
+    @service(0x16, 0x03, "set typematic rate (nothing repeats here)")
+    def _set_typematic(self, call: Call) -> Outcome:
+        return DONE
+
     def _read(self, call: Call, *, extended: bool) -> Outcome:
         key = self._oldest(remove=True)
         if key is None:
@@ -73,10 +79,13 @@ class Keyboard:
             call.regs.ax = key if extended else _classic(key)
         return DONE
 
+    @service(0x16, 0x02, "shift flags")
+    @service(0x16, 0x12, "extended shift flags")
     def _shift_flags(self, call: Call) -> Outcome:
         call.regs.al = self.area.byte(bda.SHIFT_FLAGS)
         return DONE
 
+    @service(0x16, 0x05, "put a key into the buffer")
     def _push(self, call: Call) -> Outcome:
         call.regs.al = 0 if self._append(call.regs.cx) else 1
         return DONE

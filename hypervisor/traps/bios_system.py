@@ -7,10 +7,11 @@ Sources: ACPI 6.5, section 15.1 ("INT 15H, E820H"); IBM PS/2 and PC BIOS Interfa
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from hypervisor.traps import bios_bda as bda
 from hypervisor.traps.bios_call import DONE, UNSERVED, WAIT, Call, Outcome, Ports, Vm
+from hypervisor.traps.bios_table import service
 
 SMAP = 0x534D4150
 A20_PORT = 0x92
@@ -27,31 +28,23 @@ class System:
         self.memory_map = list(memory_map)
         self.ports = ports
         self._wait: tuple[int, int] | None = None
-        self.functions: dict[int, Callable[[Call], Outcome]] = {
-            0x24: self._a20,
-            0x53: self._apm,
-            0x86: self._sleep,
-            0x87: self._move_block,
-            0x88: self._extended_memory,
-            0xC1: self._ebda,
-            0xE8: self._memory_map,
-        }
 
-    def serve(self, call: Call) -> Outcome:
-        """Any function of INT 15h."""
-        function = self.functions.get(call.regs.ah)
-        return UNSERVED if function is None else function(call)
-
+    @service(0x11, None, "equipment list")
     def equipment(self, call: Call) -> Outcome:
         """INT 11h."""
         call.regs.ax = self.area.word(bda.EQUIPMENT)
         return DONE
 
+    @service(0x12, None, "conventional memory in KiB")
     def conventional_memory(self, call: Call) -> Outcome:
         """INT 12h: KiB from address 0."""
         call.regs.ax = self.area.word(bda.MEMORY_KIB)
         return DONE
 
+    @service(0x15, 0x2400, "A20 gate off")
+    @service(0x15, 0x2401, "A20 gate on")
+    @service(0x15, 0x2402, "A20 gate state")
+    @service(0x15, 0x2403, "A20 gate support")
     def _a20(self, call: Call) -> Outcome:
         regs, ports = call.regs, self.ports
         if regs.al == 3:
@@ -68,6 +61,7 @@ class System:
         regs.ah = 0
         return call.ok()
 
+    @service(0x15, 0x53, "advanced power management")
     def _apm(self, call: Call) -> Outcome:
         regs = call.regs
         if regs.al == 0x00:  # installation check: version 1.2, no protected-mode interface
@@ -80,6 +74,7 @@ class System:
             return UNSERVED
         return call.ok()
 
+    @service(0x15, 0x86, "wait for CX:DX microseconds")
     def _sleep(self, call: Call) -> Outcome:
         """CX:DX microseconds, rounded up to the next interrupt (the timer's, at most 55 ms)."""
         frame = Call.linear(call.regs.ss, call.regs.rsp)
@@ -91,6 +86,7 @@ class System:
         self._wait = None
         return call.ok()
 
+    @service(0x15, 0x87, "move a block of extended memory")
     def _move_block(self, call: Call) -> Outcome:
         """CX words between two descriptors' bases. Limits are not checked, as on most BIOSes."""
         regs = call.regs
@@ -102,10 +98,12 @@ class System:
         regs.ah = 0
         return call.ok()
 
+    @service(0x15, 0x88, "extended memory in KiB, at most 65535")
     def _extended_memory(self, call: Call) -> Outcome:
         call.regs.ax = min(bda.extended_bytes(self.memory_map) >> 10, 0xFFFF)
         return call.ok()
 
+    @service(0x15, 0xC1, "segment of the extended data area")
     def _ebda(self, call: Call) -> Outcome:
         segment = self.area.word(bda.EBDA_SEGMENT)
         if not segment:
@@ -113,16 +111,18 @@ class System:
         call.regs.set("es", segment)
         return call.ok()
 
+    @service(0x15, 0xE801, "extended memory below and above 16 MiB")
+    def _memory_sizes(self, call: Call) -> Outcome:
+        regs = call.regs
+        extended = bda.extended_bytes(self.memory_map)
+        below = min(extended, 15 << 20)
+        regs.ax = regs.cx = below >> 10
+        regs.bx = regs.dx = min((extended - below) >> 16, 0xFFFF)
+        return call.ok()
+
+    @service(0x15, 0xE820, "memory map")
     def _memory_map(self, call: Call) -> Outcome:
         regs = call.regs
-        if regs.al == 0x01:
-            extended = bda.extended_bytes(self.memory_map)
-            below = min(extended, 15 << 20)
-            regs.ax = regs.cx = below >> 10
-            regs.bx = regs.dx = min((extended - below) >> 16, 0xFFFF)
-            return call.ok()
-        if regs.al != 0x20:
-            return UNSERVED
         index = regs.ebx
         if regs.edx != SMAP or regs.ecx < 20 or index >= len(self.memory_map):
             return call.fail(0x86)

@@ -6,10 +6,9 @@ Technical Reference, section 2, "Interrupt 1Ah"; MC146818A data sheet.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from hypervisor.traps import bios_bda as bda
 from hypervisor.traps.bios_call import UNSERVED, Call, Outcome, Ports
+from hypervisor.traps.bios_table import service
 
 SECONDS, MINUTES, HOURS, DAY, MONTH, YEAR, REGISTER_B, CENTURY = 0x00, 0x02, 0x04, 0x07, 0x08, 0x09, 0x0B, 0x32
 BINARY, SET, DAYLIGHT = 1 << 2, 1 << 7, 1 << 0
@@ -22,19 +21,6 @@ class Time:
     def __init__(self, area: bda.Bda, ports: Ports | None) -> None:
         self.area = area
         self.ports = ports
-        self.functions: dict[int, Callable[[Call], Outcome]] = {0x00: self._get_ticks, 0x01: self._set_ticks}
-        if ports is not None:
-            self.functions |= {
-                0x02: self._get_time,
-                0x03: self._set_time,
-                0x04: self._get_date,
-                0x05: self._set_date,
-            }
-
-    def serve(self, call: Call) -> Outcome:
-        """Any function of INT 1Ah."""
-        function = self.functions.get(call.regs.ah)
-        return UNSERVED if function is None else function(call)
 
     def power_on(self) -> None:
         """Set the tick count from the RTC's time of day."""
@@ -44,6 +30,7 @@ class Time:
         ticks = (hours * 3600 + minutes * 60 + seconds) * TICKS_A_DAY // 86400
         self.area.set_dword(bda.TICKS, ticks % TICKS_A_DAY)
 
+    @service(0x1A, 0x00, "read tick count")
     def _get_ticks(self, call: Call) -> Outcome:
         ticks = self.area.dword(bda.TICKS)
         call.regs.cx, call.regs.dx = ticks >> 16, ticks & 0xFFFF
@@ -51,28 +38,41 @@ class Time:
         self.area.set_byte(bda.MIDNIGHT, 0)
         return call.ok()
 
+    @service(0x1A, 0x01, "set tick count")
     def _set_ticks(self, call: Call) -> Outcome:
         self.area.set_dword(bda.TICKS, call.regs.cx << 16 | call.regs.dx)
         self.area.set_byte(bda.MIDNIGHT, 0)
         return call.ok()
 
+    @service(0x1A, 0x02, "read RTC time")
     def _get_time(self, call: Call) -> Outcome:
+        if self.ports is None:
+            return UNSERVED
         regs = call.regs
         regs.ch, regs.cl, regs.dh = self._get(HOURS), self._get(MINUTES), self._get(SECONDS)
         regs.dl = self._raw(REGISTER_B) & DAYLIGHT
         return call.ok()
 
+    @service(0x1A, 0x04, "read RTC date")
     def _get_date(self, call: Call) -> Outcome:
+        if self.ports is None:
+            return UNSERVED
         regs = call.regs
         regs.ch, regs.cl = self._get(CENTURY), self._get(YEAR)
         regs.dh, regs.dl = self._get(MONTH), self._get(DAY)
         return call.ok()
 
+    @service(0x1A, 0x03, "set RTC time")
     def _set_time(self, call: Call) -> Outcome:
+        if self.ports is None:
+            return UNSERVED
         self._set({HOURS: call.regs.ch, MINUTES: call.regs.cl, SECONDS: call.regs.dh})
         return call.ok()
 
+    @service(0x1A, 0x05, "set RTC date")
     def _set_date(self, call: Call) -> Outcome:
+        if self.ports is None:
+            return UNSERVED
         regs = call.regs
         self._set({CENTURY: regs.ch, YEAR: regs.cl, MONTH: regs.dh, DAY: regs.dl})
         return call.ok()
@@ -91,7 +91,7 @@ class Time:
         self._store(REGISTER_B, mode & ~SET)
 
     def _raw(self, register: int) -> int:
-        assert self.ports is not None  # the functions that come here are offered only with ports
+        assert self.ports is not None  # who comes here has asked
         self.ports.write(0x70, 1, register)
         return self.ports.read(0x71, 1)
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from hypervisor.bus import Dma
 from hypervisor.traps import bios_bda as bda
 from hypervisor.traps.bios_call import DONE, UNSERVED, Call, Outcome, Ports
+from hypervisor.traps.bios_table import service
 
 TEXT_MEMORY = 0xB8000
 TEXT_SIZE = 0x8000
@@ -30,25 +31,6 @@ class Video:
         self.text = text
         self.tty = tty
         self.ports = ports
-        self.functions: dict[int, Callable[[Call], Outcome]] = {
-            0x00: self._set_mode,
-            0x01: self._set_cursor_shape,
-            0x02: self._set_cursor,
-            0x03: self._get_cursor,
-            0x05: self._select_page,
-            0x06: lambda call: self._scroll(call, up=True),
-            0x07: lambda call: self._scroll(call, up=False),
-            0x08: self._read_cell,
-            0x09: lambda call: self._write_cells(call, attribute=True),
-            0x0A: lambda call: self._write_cells(call, attribute=False),
-            0x0B: lambda call: DONE,  # border and palette: text needs neither
-            0x0E: self._teletype,
-            0x0F: self._get_mode,
-            0x10: lambda call: DONE,  # palette and blinking
-            0x12: self._ega_information,
-            0x13: self._write_string,
-            0x1A: self._display_code,
-        }
 
     def power_on(self) -> None:
         """Mode 3, cleared."""
@@ -70,6 +52,7 @@ class Video:
         self._show_page(0)
         self._crtc(0x0A, 0x0D0E)
 
+    @service(0x10, 0x00, "set text mode")
     def _set_mode(self, call: Call) -> Outcome:
         mode = call.regs.al & 0x7F
         if mode not in TEXT_COLUMNS:
@@ -77,30 +60,36 @@ class Video:
         self.set_mode(mode, clear=not call.regs.al & 0x80)
         return DONE
 
+    @service(0x10, 0x01, "cursor shape")
     def _set_cursor_shape(self, call: Call) -> Outcome:
         self.area.set_word(bda.CURSOR_SHAPE, call.regs.cx)
         self._crtc(0x0A, call.regs.cx)
         return DONE
 
+    @service(0x10, 0x02, "move cursor")
     def _set_cursor(self, call: Call) -> Outcome:
         self._move(call.regs.bh % PAGES, call.regs.dh, call.regs.dl)
         return DONE
 
+    @service(0x10, 0x03, "cursor position and shape")
     def _get_cursor(self, call: Call) -> Outcome:
         call.regs.dx = self.area.word(bda.CURSORS + 2 * (call.regs.bh % PAGES))
         call.regs.cx = self.area.word(bda.CURSOR_SHAPE)
         return DONE
 
+    @service(0x10, 0x05, "show page")
     def _select_page(self, call: Call) -> Outcome:
         self._show_page(call.regs.al % PAGES)
         return DONE
 
+    @service(0x10, 0x0F, "current mode")
     def _get_mode(self, call: Call) -> Outcome:
         call.regs.al = self.area.byte(bda.VIDEO_MODE)
         call.regs.ah = self._columns()
         call.regs.bh = self._page()
         return DONE
 
+    @service(0x10, 0x12, "alternate select: EGA information")
     def _ega_information(self, call: Call) -> Outcome:
         if call.regs.bl != 0x10:
             return UNSERVED
@@ -108,11 +97,33 @@ class Video:
         call.regs.cx = 0x0009
         return DONE
 
+    @service(0x10, 0x1A, "display combination")
     def _display_code(self, call: Call) -> Outcome:
         if call.regs.al:
             return UNSERVED
         call.regs.al = 0x1A
         call.regs.bx = 0x0008  # VGA with a colour display, and no second one
+        return DONE
+
+    @service(0x10, 0x06, "scroll window up")
+    def _scroll_up(self, call: Call) -> Outcome:
+        return self._scroll(call, up=True)
+
+    @service(0x10, 0x07, "scroll window down")
+    def _scroll_down(self, call: Call) -> Outcome:
+        return self._scroll(call, up=False)
+
+    @service(0x10, 0x09, "write characters and attributes")
+    def _write_with_attribute(self, call: Call) -> Outcome:
+        return self._write_cells(call, attribute=True)
+
+    @service(0x10, 0x0A, "write characters")
+    def _write_plain(self, call: Call) -> Outcome:
+        return self._write_cells(call, attribute=False)
+
+    @service(0x10, 0x0B, "border and palette (text needs neither)")
+    @service(0x10, 0x10, "palette and blinking (text needs neither)")
+    def _palette(self, call: Call) -> Outcome:
         return DONE
 
     def _scroll(self, call: Call, *, up: bool) -> Outcome:
@@ -121,6 +132,7 @@ class Video:
         self._scroll_window(self._page(), window, regs.al, regs.bh, up=up)
         return DONE
 
+    @service(0x10, 0x08, "read character and attribute")
     def _read_cell(self, call: Call) -> Outcome:
         page = call.regs.bh % PAGES
         call.regs.ax = int.from_bytes(self.text.read(self._cell(page, *self._cursor(page)), 2), "little")
@@ -138,11 +150,13 @@ class Video:
                 self.text.write(start + 2 * index, bytes((regs.al,)))
         return DONE
 
+    @service(0x10, 0x0E, "teletype output")
     def _teletype(self, call: Call) -> Outcome:
         self.tty(bytes((call.regs.al,)))
         self._put(self._page(), call.regs.al, None)
         return DONE
 
+    @service(0x10, 0x13, "write string")
     def _write_string(self, call: Call) -> Outcome:
         regs = call.regs
         page, step = regs.bh % PAGES, 2 if regs.al & 2 else 1

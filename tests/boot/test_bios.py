@@ -68,12 +68,14 @@ def test_virtual_8086_mode_is_served() -> None:
 def test_an_unserved_call_fails_and_is_named_once() -> None:
     machine = Machine()
     for _ in range(3):
-        assert machine.interrupt(0x15, ax=0xC000) is HANDLED
+        assert machine.interrupt(0x13, ax=0x0500) is HANDLED
         assert (machine.carry, machine.vcpu.ah) == (True, 0x86)
     machine.interrupt(0x21, ax=0x0900)
+    machine.interrupt(0x77, ax=0x0105)
     assert machine.log == [
-        "BIOS: INT 15h with AX=c000 is not served; it returns CF=1, AH=86h.",
-        "BIOS: INT 21h with AX=0900 is not served; it returns CF=1, AH=86h.",
+        "guest called INT 13h AH=05h (format track): not provided",
+        "guest called INT 21h AH=09h (DOS): not provided",
+        "guest called INT 77h AH=01h: not provided",
     ]
 
 

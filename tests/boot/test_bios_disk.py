@@ -72,7 +72,6 @@ def test_what_lies_beyond_the_image_is_zero_up_to_the_geometry() -> None:
         (0x02FF, 0x0001, 0x0080, 1),
         (0x0201, 0x0001, 0x0000, 1),  # no floppy
         (0x0201, 0x0001, 0x0081, 1),
-        (0x0501, 0x0001, 0x0080, 1),
     ],
 )
 def test_errors_set_carry_ah_and_the_status(ax: int, cx: int, dx: int, code: int) -> None:

@@ -106,7 +106,7 @@ def test_modes_and_pages(machine: Machine) -> None:
 def test_graphics_modes_are_refused_by_name(machine: Machine) -> None:
     do(machine, 0x0013)
     assert machine.vcpu.ah == 0x86
-    assert machine.log == ["BIOS: INT 10h with AX=0013 is not served; it returns CF=1, AH=86h."]
+    assert machine.log == ["guest called INT 10h AH=00h (set text mode): not provided"]
 
 
 def test_the_adapter_is_a_vga(machine: Machine) -> None:

@@ -1,0 +1,105 @@
+"""The table of BIOS services: each is a method that says which call it serves.
+
+::
+
+    class Disk:
+        @service(0x13, 0x02, "read sectors")
+        def _read(self, call: Call) -> Outcome: ...
+
+A function number up to FFh is AH, a larger one is AX (INT 15h AX=E820h); without one, the service is the whole
+interrupt. `Services` finds the method for a call, and docs/bios.md is made of the same rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from hypervisor.errors import TrapError
+from hypervisor.traps.bios_call import Call, Outcome
+from hypervisor.traps.bios_names import NAMES
+
+F = TypeVar("F", bound=Callable[..., Outcome])
+
+
+@dataclass(frozen=True, order=True)
+class Service:
+    """One row: which call, and what it does in a few words."""
+
+    interrupt: int
+    function: int
+    """AH up to FFh, AX above; -1 is the whole interrupt."""
+    title: str
+    method: str = ""
+
+    def __str__(self) -> str:
+        return call_name(self.interrupt, self.function)
+
+
+def call_name(interrupt: int, function: int) -> str:
+    """A call as manuals write it: ``INT 13h AH=05h``."""
+    if function < 0:
+        return f"INT {interrupt:02X}h"
+    return (
+        f"INT {interrupt:02X}h AH={function:02X}h" if function <= 0xFF else f"INT {interrupt:02X}h AX={function:04X}h"
+    )
+
+
+def service(interrupt: int, function: int | None, title: str) -> Callable[[F], F]:
+    """Declare a method as the service of a call. Several may be stacked on one method."""
+
+    def declare(method: F) -> F:
+        row = Service(interrupt, -1 if function is None else function, title, method.__name__)
+        method.__dict__.setdefault("bios_services", []).append(row)
+        return method
+
+    return declare
+
+
+def rows(classes: Iterable[type]) -> list[Service]:
+    """The rows that ``classes`` declare, in the order of their numbers."""
+    found = [row for one in classes for value in vars(one).values() for row in getattr(value, "bios_services", ())]
+    return sorted(found)
+
+
+class Services:
+    """The services of one VM: objects whose classes declare them."""
+
+    def __init__(self, providers: Iterable[Any]) -> None:
+        self._by_call: dict[tuple[int, int], Callable[[Call], Outcome]] = {}
+        self._titles = dict(NAMES)
+        for provider in providers:
+            for row in rows([type(provider)]):
+                key = (row.interrupt, row.function)
+                if key in self._by_call:
+                    raise TrapError(f"{row} ({row.title}) is declared twice; a BIOS call has one service.")
+                self._by_call[key] = getattr(provider, row.method)
+                self._titles[key] = row.title
+
+    def find(self, interrupt: int, ax: int) -> Callable[[Call], Outcome] | None:
+        """The service for a call with ``ax``, or None: that of AX, of AH, or of the whole interrupt."""
+        table = self._by_call
+        found = table.get((interrupt, ax)) if ax > 0xFF else None
+        return found or table.get((interrupt, ax >> 8)) or table.get((interrupt, -1))
+
+    def describe(self, interrupt: int, ah: int) -> str:
+        """A call with its name, if it has one: ``INT 13h AH=05h (format track)``."""
+        title = self._titles.get((interrupt, ah)) or self._titles.get((interrupt, -1))
+        return call_name(interrupt, ah) + (f" ({title})" if title else "")
+
+
+def markdown(services: Iterable[Service]) -> str:
+    """The rows as the table of docs/bios.md."""
+    lines = ["| INT | AH or AX | service |", "|---|---|---|"]
+    for row in services:
+        digits = 2 if row.function <= 0xFF else 4
+        number = "" if row.function < 0 else f"{row.function:0{digits}X}h"
+        lines.append(f"| {row.interrupt:02X}h | {number} | {row.title} |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":  # the table for docs/bios.md
+    from hypervisor.traps.bios import PROVIDERS
+
+    print(markdown(rows(PROVIDERS)), end="")
