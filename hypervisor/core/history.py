@@ -1,37 +1,123 @@
-"""The last exits and events of a VM, as the engine's ring remembers them."""
+"""The last exits and events of a VM, as the engine's ring remembers them: always on, and bounded."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from array import array
+from typing import TYPE_CHECKING, NamedTuple
 
 from hypervisor.arch.exits import ExitKind
+from hypervisor.arch.msr import NAMES as MSR_NAMES
+from hypervisor.arch.vectors import ERROR_CODE_VECTORS, PF, VECTORS
 from hypervisor.engine import block as b
 
 if TYPE_CHECKING:
+    from hypervisor.core.symbols import SymbolTable
     from hypervisor.core.vm import VM
 
+MAX_EVENTS = b.RING_ENTRIES
+"""How many events a VM remembers."""
+
+EXCEPTION, SOFTWARE, EXTERNAL, PRIVILEGED = range(4)
+"""`Event.origin` of what enters a guest's handler."""
+
 _MASK64 = (1 << 64) - 1
+_ACCESSES = {
+    ExitKind.PORT_IN: "in {info:#x} -> {value:#x}", ExitKind.PORT_OUT: "out {info:#x}, {value:#x}",
+    ExitKind.MMIO_READ: "read {info:#x} -> {value:#x}", ExitKind.MMIO_WRITE: "write {info:#x}, {value:#x}",
+}  # fmt: skip
+_NUMBERED = {
+    ExitKind.CR_READ: "mov from cr{info}", ExitKind.CR_WRITE: "mov to cr{info}, {value:#x}",
+    ExitKind.DR_READ: "mov from dr{info}", ExitKind.DR_WRITE: "mov to dr{info}, {value:#x}",
+    ExitKind.INT_N: "int {info:#x}", ExitKind.EXECUTE: "execute {info:#x}", ExitKind.INVLPG: "invlpg {info:#x}",
+}  # fmt: skip
 
 
-def last_exits(vm: VM, count: int = 32) -> list[str]:
-    """The last exits, oldest first, one line each."""
+class Event(NamedTuple):
+    """One exit, or one event that was delivered to the guest, at virtual time ``ns`` and with RIP at ``rip``.
+
+    ``info`` is what the exit is about (port, register number, address, vector), ``value`` what was read or written
+    where there is one; of a page fault, the address. ``origin`` is where an event came from, None for an exit.
+    """
+
+    ns: int
+    kind: ExitKind
+    rip: int
+    info: int
+    value: int
+    size: int = 0
+
+    @property
+    def vector(self) -> int | None:
+        """The vector of a delivered event, None for an exit."""
+        return self.info & 0xFF if self.kind is ExitKind.EXCEPTION else None
+
+    @property
+    def origin(self) -> int | None:
+        """`EXCEPTION`, `SOFTWARE`, `EXTERNAL` or `PRIVILEGED` (INT1); None for an exit."""
+        return self.info >> 24 & 3 if self.kind is ExitKind.EXCEPTION else None
+
+    @property
+    def error(self) -> int | None:
+        """The error code of an exception that has one."""
+        has = self.origin == EXCEPTION and self.vector in ERROR_CODE_VECTORS
+        return self.info >> 8 & 0xFFFF if has else None
+
+    def __str__(self) -> str:
+        if self.kind is ExitKind.EXCEPTION:
+            return _delivered(self)
+        value = self.value & (1 << 8 * self.size) - 1 if self.size else self.value
+        if self.kind in _ACCESSES:
+            return _ACCESSES[self.kind].format(info=self.info, value=value) + f" ({self.size})"
+        if self.kind in _NUMBERED:
+            return _NUMBERED[self.kind].format(info=self.info, value=value)
+        name = self.kind.name.lower()
+        if self.kind in (ExitKind.RDMSR, ExitKind.WRMSR):
+            written = f", {value:#x}" if self.kind is ExitKind.WRMSR else ""
+            return f"{name} {MSR_NAMES.get(self.info, hex(self.info))}{written}"
+        return name
+
+
+def _delivered(event: Event) -> str:
+    vector = event.info & 0xFF
+    if event.origin == EXTERNAL:
+        return "NMI" if vector == 2 else f"interrupt {vector:#x}"
+    if event.origin == SOFTWARE and not event.info >> 26 & 1:
+        return f"int {vector:#x}"
+    known = VECTORS.get(vector)
+    text = f"{known.mnemonic} {known.name}".strip() if known else f"exception {vector}"
+    text += f", error {event.error:#x}" if event.error is not None else ""
+    return text + (f", address {event.value:#x}" if vector == PF else "")
+
+
+def last_events(vm: VM, count: int = MAX_EVENTS) -> list[Event]:
+    """The last exits and events, oldest first. Ports and device memory that a compiled handler serves, and what the
+    engine does by itself (CPUID without a listener, INVLPG, PAUSE, system calls) are not among them.
+    """
     pcpu = vm.last_pcpu
-    if pcpu is None or pcpu.owner is not vm:
-        return []
-    words = pcpu.words
-    end = words[b.RING_AT >> 3]
-    lines = []
-    for n in range(max(0, end - min(count, b.RING_ENTRIES)), end):
-        at = (b.RING >> 3) + 4 * (n & b.RING_ENTRIES - 1)
-        kind, rip, info, now = words[at : at + 4].tolist()
-        name = ExitKind(kind).name.lower()
-        if kind == ExitKind.EXCEPTION:
-            origin = ("exception", "software interrupt", "interrupt", "int1")[(info >> 24) & 3]
-            name = f"{origin} {info & 0xFF}"
-            if info & 0xFFFF00:
-                name += f", error {info >> 8 & 0xFFFF:#x}"
-        else:
-            name += f" {info & _MASK64:#x}"
-        symbol = vm.symbols.describe(rip & _MASK64)
-        lines.append(f"{now:>14} ns  {name} at {rip & _MASK64:#x}{f' ({symbol})' if symbol else ''}")
-    return lines
+    words = keep(pcpu.words) if pcpu is not None and pcpu.owner is vm else vm.kept_events
+    end = words[0]
+    events = []
+    for n in range(max(0, end - min(count, MAX_EVENTS)), end):
+        at = 1 + b.RING_WORDS * (n & MAX_EVENTS - 1)
+        kind, rip, info, now, value = (word & _MASK64 for word in words[at : at + b.RING_WORDS])
+        events.append(Event(now, ExitKind(kind & 0xFF), rip, info, value, kind >> 8))
+    return events
+
+
+def keep(words: memoryview) -> list[int]:
+    """The ring of a pCPU's block: how many events there were, and the entries in use."""
+    at = b.RING_AT >> 3
+    kept: list[int] = words[at : at + 1 + b.RING_WORDS * min(words[at], b.RING_ENTRIES)].tolist()
+    return kept
+
+
+def put_back(words: memoryview, kept: list[int]) -> None:
+    """Continue a ring on another pCPU."""
+    at = b.RING_AT >> 3
+    words[at : at + len(kept)] = memoryview(array("q", kept))
+
+
+def line(event: Event, symbols: SymbolTable) -> str:
+    """An event as a line: virtual time in ns, what it was, RIP with its symbol."""
+    symbol = symbols.describe(event.rip)
+    return f"{event.ns:>14} ns  {event} at {event.rip:#x}{f' ({symbol})' if symbol else ''}"

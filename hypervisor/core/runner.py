@@ -397,10 +397,10 @@ class Runner:
         )
 
     def _report(self) -> str:
-        from hypervisor.core.history import last_exits
+        from hypervisor.core.history import last_events, line
 
         reporter = type(self.vm).reporter
-        exits = last_exits(self.vm)
+        exits = [line(event, self.vm.symbols) for event in last_events(self.vm, 32)]
         if reporter is None:
             return "\n".join(f"{name:>7} {value:#018x}" for name, value in self.vcpu.dump().items())
         try:

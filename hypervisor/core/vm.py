@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from hypervisor.arch.exits import ExitKind
 from hypervisor.bus import AddressSpace, Device, InterruptController, Line
-from hypervisor.core import breakpoints, expecting
+from hypervisor.core import breakpoints, expecting, history
 from hypervisor.core.clock import VmClock
 from hypervisor.core.device_memory import MemoryBlock, hole
 from hypervisor.core.expecting import EXPECT_S, Match, Source
@@ -113,6 +113,7 @@ class VM:
         self.devices: dict[str, Device] = {}
         self.stats: Counter[str] = Counter()
         self.host_events: Counter[str] = Counter()
+        self.kept_events: list[int] = [0]
         self.unclaimed: Counter[str] = Counter()
         self.last_pcpu: PCpu | None = None
         self.runner: Runner | None = None
@@ -358,7 +359,7 @@ class VM:
             words[b.INTR >> 3] = self._intr
             words[b.BLOCK_END >> 3] = 0
             words[b.CAREFUL >> 3] = 0
-            words[b.RING_AT >> 3] = 0
+            history.put_back(words, self.kept_events)
             words[_COUNT_FIRST : _COUNT_FIRST + 128] = _NO_COUNTS
             for offset in (b.C_FILLS, b.C_FLIPS, b.C_STOPS):
                 words[offset >> 3] = 0
@@ -368,6 +369,7 @@ class VM:
     def displaced(self, pcpu: PCpu) -> None:
         """Save what lies on a pCPU that this VM leaves."""
         self.collect(pcpu)
+        self.kept_events = history.keep(pcpu.words)
         self._now = pcpu.words[b.NOW >> 3]
         pcpu.unload()
         pcpu.owner = None
@@ -421,6 +423,10 @@ class VM:
 
     def _resolve(self, place: int | str) -> int:
         return self.symbols.address(place)
+
+    def events(self, count: int = history.MAX_EVENTS) -> list[history.Event]:
+        """The last exits, exceptions and interrupts (up to 1,024), oldest first; see `hypervisor.core.history`."""
+        return history.last_events(self, count)
 
     @property
     def host_memory_bytes(self) -> int:

@@ -138,7 +138,8 @@ C_FLIPS = _word("c_flips")
 C_STOPS = _word("c_stops")
 COUNTS = _word("counts", 128)  # exits by ExitCode
 RING_AT = _word("ring_at")
-RING = _word("ring", 4 * 64)  # the last exits and events: (code, rip, info, now)
+RING_ENTRIES, RING_WORDS = 1024, 5
+RING = _word("ring", RING_WORDS * RING_ENTRIES)  # the last exits and events, see `kernels.exits.ring`
 
 SIZE = 8 * len(_names)
 
@@ -170,7 +171,6 @@ MMIO_COST = 200
 MMIO_BASE = 1 << 41
 """Host-physical address at which guest-physical 0 appears to the device window."""
 MAXPHYADDR = 40
-RING_ENTRIES = 64
 LOOKASIDE_ENTRIES = 16
 CHAIN_ENTRIES = 8
 BLOOM_BITS = 4096

@@ -16,7 +16,7 @@ _ENV, _CPU, _UC, _EIP, _HFLAGS, _EFLAGS, _CR, _DR6 = (
 )  # fmt: skip
 _X_KIND, _X_INFO, _NOW, _BLOCK_END, _FAULT = b_.X_KIND, b_.X_INFO, b_.NOW, b_.BLOCK_END, b_.FAULT
 _LISTEN, _LISTEN_EXCEPTIONS, _COUNTS, _F_EMU_STOP = b_.LISTEN, b_.LISTEN_EXCEPTIONS, b_.COUNTS, b_.F_EMU_STOP
-_D_LENGTH, _D_OPCODE, _D_MODRM, _D_REG, _D_EA = b_.D_LENGTH, b_.D_OPCODE, b_.D_MODRM, b_.D_REG, b_.D_EA
+_D_LENGTH, _D_OPCODE, _D_MODRM, _D_RM, _D_EA = b_.D_LENGTH, b_.D_OPCODE, b_.D_MODRM, b_.D_RM, b_.D_EA
 _CPUID, _CPUID_COUNT, _COMPILED = b_.CPUID, b_.CPUID_COUNT, b_.COMPILED
 _C_CPUID, _C_RDMSR, _C_HYPERCALL = b_.C_CPUID, b_.C_RDMSR, b_.C_HYPERCALL
 _ALIAS, _F_TLB_FLUSH_PAGE, _TSC_OFFSET = b_.ALIAS, b_.F_TLB_FLUSH_PAGE, b_.TSC_OFFSET
@@ -24,7 +24,7 @@ _RING, _RING_AT = b_.RING, b_.RING_AT
 _EVENT_COST, _EXIT_COST, _D_IMMEDIATE, _W_VECTOR = b_.EVENT_COST, b_.EXIT_COST, b_.D_IMMEDIATE, b_.W_VECTOR
 _WALL, _F_CLOCK, _WALL_BASE, _SCRATCH = b_.WALL, b_.F_CLOCK, b_.WALL_BASE, b_.SCRATCH
 _REQUEST, _ERROR_CODE, _TSC_AUX = l_.CPU_INTERRUPT_REQUEST, l_.ERROR_CODE, l_.TSC_AUX
-_RING_MASK = b_.RING_ENTRIES - 1
+_RING_MASK, _RING_SIZE = b_.RING_ENTRIES - 1, 8 * b_.RING_WORDS
 _LONGEST_INSTRUCTION = 15
 _CS64, _CS32 = l_.HF_CS64, l_.HF_CS32
 
@@ -61,16 +61,20 @@ def count(b, kind):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def ring(b, kind, info):  # type: ignore[no-untyped-def]
-    """Remember an exit among the last 64."""
+def ring(b, kind, info, value):  # type: ignore[no-untyped-def]
+    """Remember an exit among the last `RING_ENTRIES`: kind (and an access's size << 8), RIP, info, time, value.
+
+    Returns the entry's address.
+    """
     at = ld64(b + _RING_AT)
     st64(b + _RING_AT, at + 1)
-    slot = b + _RING + 32 * (at & _RING_MASK)
+    slot = b + _RING + _RING_SIZE * (at & _RING_MASK)
     st64(slot, kind)
     st64(slot + 8, ld64(ld64(b + _ENV) + _EIP))
     st64(slot + 16, info)
     st64(slot + 24, ld64(b + _NOW))
-    return 0
+    st64(slot + 32, value)
+    return slot
 
 
 @kernel
@@ -97,7 +101,7 @@ def stop(b, kind, inside):  # type: ignore[no-untyped-def]
 def raise_event(b, vector, error, kind, rip, inside):  # type: ignore[no-untyped-def]
     """Deliver an event, and stop where delivery does not end in the guest's handler."""
     st64(b + _NOW, ld64(b + _NOW) + _EVENT_COST)
-    ring(b, _EXCEPTION, vector | (error & 0xFFFF) << 8 | kind << 24)
+    ring(b, _EXCEPTION, vector | (error & 0xFFFF) << 8 | kind << 24, ld64(ld64(b + _ENV) + _CR + 16))
     result = deliver(b, vector, error, kind, rip, inside)
     if result == SHUTDOWN:
         count(b, _SHUTDOWN)
@@ -237,11 +241,22 @@ def _invlpg(b):  # type: ignore[no-untyped-def]
 
 
 @kernel
+def _written(b, kind, otherwise):  # type: ignore[no-untyped-def]
+    """What an instruction is about to write into a control, debug or model-specific register."""
+    env = ld64(b + _ENV)
+    if kind == _WRMSR:
+        return (ld64(env + 16) & 0xFFFFFFFF) << 32 | (ld64(env) & 0xFFFFFFFF)
+    if kind == _CR_WRITE or kind == _DR_WRITE:
+        return ld64(env + 8 * (ld64(b + _D_RM) & 15))
+    return otherwise
+
+
+@kernel
 def _report(b, kind, first, second):  # type: ignore[no-untyped-def]
     st64(b + _X_INFO, first)
     st64(b + _X_INFO + 8, second)
     count(b, kind)
-    ring(b, kind, first)
+    ring(b, kind, first, _written(b, kind, second))
     return stop(b, kind, 1)
 
 

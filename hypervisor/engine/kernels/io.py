@@ -74,7 +74,7 @@ def python(b, kind, address, size, value):  # type: ignore[no-untyped-def]
     st64(b + _X_INFO + 8, size)
     st64(b + _X_INFO + 16, value)
     st64(b + _X_INFO + 24, -1)
-    ring(b, kind, address)
+    slot = ring(b, kind | size << 8, address, value)
     left = ld64(b + _BLOCK_END) - linear_rip(b)
     if left < 0 or left > 65536:
         left = 0
@@ -84,7 +84,10 @@ def python(b, kind, address, size, value):  # type: ignore[no-untyped-def]
     if verdict:
         settle(b)
         stop(b, _VERDICT, 0)
-    return ld64(b + _X_INFO + 24)
+    answer = ld64(b + _X_INFO + 24)
+    if kind == _PORT_IN or kind == _MMIO_READ:
+        st64(slot + 32, answer)
+    return answer
 
 
 @kernel

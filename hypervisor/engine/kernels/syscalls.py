@@ -78,7 +78,7 @@ def on_syscall(b):  # type: ignore[no-untyped-def]
         length = 2  # its bytes are gone from the page tables
     if listens(b, _SYSCALL):
         settle(b)
-        ring(b, _SYSCALL, ld64(ld64(b + _ENV)))
+        ring(b, _SYSCALL, ld64(ld64(b + _ENV)), 0)
         return stop(b, _SYSCALL, 0)
     return enter_syscall(b, length, 1)
 
@@ -112,6 +112,6 @@ def on_sysenter(b):  # type: ignore[no-untyped-def]
         length = 2
     if listens(b, _SYSENTER):
         settle(b)
-        ring(b, _SYSENTER, 0)
+        ring(b, _SYSENTER, 0, 0)
         return stop(b, _SYSENTER, 0)
     return enter_sysenter(b, length, 1)
