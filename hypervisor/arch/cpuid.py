@@ -191,11 +191,12 @@ ZERO = Answer(0, 0, 0, 0)
 
 
 @cache
-def leaves(vcpus: int = 1, *, apic: bool = True) -> Mapping[tuple[int, int], Answer]:
+def leaves(vcpus: int = 1, number: int = 0, *, apic: bool = True) -> Mapping[tuple[int, int], Answer]:
     """Every non-zero answer, keyed by (leaf, subleaf); what is missing reads as four zeros.
 
-    ``vcpus`` is the number of cores the guest is told about (1 to 255); ``apic`` says whether the board has a local
-    APIC. The fields in `DYNAMIC` are zero. Source: APM volume 3, appendix E.
+    ``vcpus`` is the number of cores the guest is told about (1 to 255), ``number`` which of them asks (its initial APIC
+    ID); ``apic`` says whether the board has a local APIC. The fields in `DYNAMIC` are zero. Source: APM volume 3,
+    appendix E.
     """
     if not 1 <= vcpus <= 255:
         raise ValueError(f"{vcpus} vCPUs cannot be described by CPUID leaf 1, whose count has 8 bits (1 to 255).")
@@ -206,8 +207,10 @@ def leaves(vcpus: int = 1, *, apic: bool = True) -> Mapping[tuple[int, int], Ans
     id_bits = (vcpus - 1).bit_length()
     table = {
         (LEAF_VENDOR, 0): _text(LEAF_TSC, VENDOR, order="bdc"),
-        # EBX: CLFLUSH line in units of 8 bytes (15:8), logical processors (23:16).
-        (LEAF_FEATURES, 0): Answer(_signature(), 8 << 8 | (vcpus << 16 if smp else 0), _bits(LEAF_1_ECX, without), edx),
+        # EBX: CLFLUSH line in units of 8 bytes (15:8), logical processors (23:16), initial APIC ID (31:24).
+        (LEAF_FEATURES, 0): Answer(
+            _signature(), number << 24 | (vcpus << 16 if smp else 0) | 8 << 8, _bits(LEAF_1_ECX, without), edx
+        ),
         (LEAF_POWER, 0): Answer(_bits(LEAF_6_EAX, without), 0, 0, 0),
         (LEAF_EXTENDED_FEATURES, 0): Answer(0, _bits(LEAF_7_EBX), 0, 0),
         (LEAF_XSAVE, 0): Answer(XCR0_OFFERED, XSAVE_AREA_BYTES, XSAVE_AREA_BYTES, 0),

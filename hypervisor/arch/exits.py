@@ -68,6 +68,7 @@ class ExitKind(IntEnum):
     TASK_GATE = 68  # an event goes through a task gate
     FAILED = 69  # the emulator refused to go on
     VERDICT = 70  # a handler called in place wants the guest left
+    SPINNING = 71  # PAUSE in a loop, while other vCPUs of the VM could run
 
 
 FIRST_ENGINE = 64

@@ -63,6 +63,7 @@ def root(
 def run(
     image: Annotated[str, typer.Argument(metavar="IMAGE", help="A file, or the name of a shipped guest.")],
     memory: Annotated[str, typer.Option(help="Guest memory, for example 64M.", metavar="SIZE")] = "64M",
+    cpus: Annotated[int, typer.Option(help="Virtual CPUs, 1 to 8.", metavar="N")] = 1,
     append: Annotated[str, typer.Option(help="Kernel command line.", metavar="TEXT")] = "",
     initrd: Annotated[str | None, typer.Option(help="Initial ramdisk of a Linux kernel.", metavar="FILE")] = None,
     module: Annotated[
@@ -105,6 +106,7 @@ def run(
         RunOptions(
             image=image,
             memory=memory,
+            cpus=cpus,
             append=append,
             initrd=initrd,
             modules=tuple(parse_module(text) for text in module or ()),

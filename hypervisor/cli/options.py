@@ -11,6 +11,7 @@ from hypervisor.errors import ConfigError
 
 CLOCKS = ("virtual", "wall")
 MODES = (16, 32, 64)
+MAX_CPUS = 8
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,7 @@ class RunOptions:
 
     image: str
     memory: str = "64M"
+    cpus: int = 1
     append: str = ""
     initrd: str | None = None
     modules: tuple[tuple[str, str], ...] = ()
@@ -42,6 +44,8 @@ class RunOptions:
                 raise ConfigError(f"{option} is {value:g}; give a number of seconds greater than zero.")
         if self.clock is not None and self.clock not in CLOCKS:
             raise ConfigError(f"--clock is {self.clock!r}; it must be one of: {', '.join(CLOCKS)}.")
+        if not 1 <= self.cpus <= MAX_CPUS:
+            raise ConfigError(f"--cpus is {self.cpus}; give 1 to {MAX_CPUS}.")
         if self.mode is not None and self.mode not in MODES:
             raise ConfigError(f"--mode is {self.mode}; it must be one of: 16, 32, 64.")
 
@@ -49,6 +53,7 @@ class RunOptions:
         """Keyword arguments for `hypervisor.boot`; without ``--clock``, a person gets the wall clock."""
         return {
             "memory": self.memory,
+            "cpus": self.cpus,
             "append": self.append,
             "initrd": self.initrd,
             "modules": self.modules,

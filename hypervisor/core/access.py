@@ -21,6 +21,7 @@ from hypervisor.errors import TrapError
 
 if TYPE_CHECKING:
     from hypervisor.core.runner import Runner
+    from hypervisor.core.vcpu import Vcpu
     from hypervisor.engine.pcpu import PCpu
 
 _INFO = b.X_INFO >> 3
@@ -36,14 +37,19 @@ class InPlace:
     def __init__(self, runner: Runner) -> None:
         self._runner = runner
         self._vm = runner.vm
-        self._vcpu = runner.vcpu
-        self._exit = Exit(runner.vcpu)
+        self._records = [Exit(vcpu) for vcpu in runner.vm.vcpus]
+        self.select(runner.vcpu)
         self._routing = Routing(runner.vm)
         self._heard = {kind for kind, table in runner.vm.traps.seal().items() if table.heard}
         self._verdict: Verdict | None = None
         self._after: Callable[[PCpu], int] | None = None
         self._stepping = False
         self._hits = 0
+
+    def select(self, vcpu: Vcpu) -> None:
+        """Another vCPU runs from now on."""
+        self._vcpu = vcpu
+        self._exit = self._records[vcpu.number]
 
     def __call__(self, kind: int) -> int:
         """Serve an access; 0 to let the instruction complete, 1 to have the guest left."""

@@ -146,7 +146,7 @@ def _iret(pcpu: PCpu, vcpu: Vcpu, exit: Exit) -> int:
     """IRET ends the handling of an NMI, and loads RF."""
     further = _native(pcpu, vcpu, exit)
     vcpu.registers.nmi_blocked = False
-    if vcpu.vm.nmi_pending:
+    if vcpu.nmi_pending:
         pcpu.kick()
     breakpoints.after_iret(pcpu, vcpu)
     return further

@@ -45,6 +45,7 @@ class Event(NamedTuple):
     info: int
     value: int
     size: int = 0
+    vcpu: int = 0
 
     @property
     def vector(self) -> int | None:
@@ -100,7 +101,7 @@ def last_events(vm: VM, count: int = MAX_EVENTS) -> list[Event]:
     for n in range(max(0, end - min(count, MAX_EVENTS)), end):
         at = 1 + b.RING_WORDS * (n & MAX_EVENTS - 1)
         kind, rip, info, now, value = (word & _MASK64 for word in words[at : at + b.RING_WORDS])
-        events.append(Event(now, ExitKind(kind & 0xFF), rip, info, value, kind >> 8))
+        events.append(Event(now, ExitKind(kind & 0xFF), rip, info, value, kind >> 8 & 0xFF, kind >> 16))
     return events
 
 

@@ -26,7 +26,7 @@ accesses and HLT.)
 def apply(vm: VM, pcpu: PCpu) -> None:
     """Bring a VM's tables, and the pCPU that holds it, up to date with its handlers and the guest's breakpoints."""
     tables = vm.tables
-    breakpoints = armed(vm.vcpu)
+    breakpoints = armed(vm.current)
     if tables.revision == vm.traps.revision and tables.bound_to is pcpu and breakpoints == vm.breakpoints:
         return
     sealed = vm.traps.seal()

@@ -39,6 +39,8 @@ class MsrBank(MutableMapping[int, int]):
     def reset(self) -> None:
         """Power-on values of the registers that live here."""
         self._values = {n: msr.reset for n, msr in MSRS.items() if msr.home is Home.VCPU}
+        if self._vcpu.number:
+            self._values[m.APIC_BASE] &= ~m.APIC_BASE_BSP
 
     def __getitem__(self, number: int) -> int:
         if number in _REGISTER:

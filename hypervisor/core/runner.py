@@ -27,10 +27,11 @@ from hypervisor.engine import block as b
 from hypervisor.errors import HypervisorError, InternalError
 
 if TYPE_CHECKING:
+    from hypervisor.core.vcpu import Vcpu
     from hypervisor.core.vm import VM
     from hypervisor.engine.pcpu import PCpu
 
-SLICE_NS = 20_000_000
+LOOK_NS = 20_000_000
 """Virtual time after which Python looks in, whatever the guest does: for timeouts, signals and other VMs."""
 
 _FOREVER = 1 << 62
@@ -45,7 +46,7 @@ class Runner:
 
     def __init__(self, vm: VM, until: Any, timeout: float | None, virtual_timeout: float | None) -> None:
         self.vm = vm
-        self.vcpu = vm.vcpu
+        self.vcpu = vm.current
         self._until: Condition | None = condition(vm, until)
         self._timeout = timeout
         self._virtual_timeout = virtual_timeout
@@ -67,6 +68,7 @@ class Runner:
             K.VERDICT: self._in_place_verdict,
             K.FAILED: self._failed,
             K.STEPPED: lambda pcpu: None,
+            K.SPINNING: lambda pcpu: vm.turns.give_way(),
         }
 
     # --- ending -------------------------------------------------------------------------------------------------------
@@ -154,6 +156,7 @@ class Runner:
                     self._attend(self._verdict[:2])
         finally:
             vm.traps.running(False)
+            vm.turns.inside = False
             self._alarm = None
         if isinstance(self._error, (KeyboardInterrupt, SystemExit)):
             raise self._error
@@ -181,16 +184,17 @@ class Runner:
 
     def _turn(self, pcpu: PCpu, end_at: float | None, limit: int) -> None:
         """Run on this pCPU until the run ends or another VM waits for the place."""
-        vm, words, timers = self.vm, pcpu.words, self.vm.clock.timers
+        vm, words, timers, turns = self.vm, pcpu.words, self.vm.clock.timers, self.vm.turns
         until, virtual = self._until, not self.vm.clock.wall
         ask = until is not None and until.after_each_exit
         words[_KICK] = 0
         while True:
+            time_ns = turns.advance(pcpu)
             now = vm.clock.now_ns
             try:
                 for poll in vm.inputs:
                     poll()
-                timers.run_due(now)
+                timers.run_due(time_ns if virtual else now)
                 if until is not None and until.holds():
                     self.finish(Reason.UNTIL, until.text)
             except BaseException as error:
@@ -206,30 +210,43 @@ class Runner:
             if self._reset:
                 self._reset = False
                 vm.reset()
-            if vm.nmi_pending and not self.vcpu.registers.nmi_blocked:
-                self._take_nmi(pcpu)
-                continue
-            if self.vcpu.halted and not self._wake(pcpu, end_at, limit):
                 continue
             horizon = _FOREVER
             if virtual:
-                horizon = (words[_NOW] // SLICE_NS + 1) * SLICE_NS
+                horizon = (turns.time // LOOK_NS + 1) * LOOK_NS
                 earliest = timers.next_ns()
                 if earliest is not None and earliest < horizon:
                     horizon = earliest
                 horizon = min(horizon, limit)
                 if until is not None:
                     horizon = min(horizon, until.deadline_ns)
-            words[_NEXT] = horizon
-            words[_DEADLINE] = horizon
+            vcpu = turns.choose(horizon)
+            if vcpu is None:
+                self._sleep(pcpu, end_at, limit)
+                continue
+            if vcpu is not self.vcpu:
+                self._switch(pcpu, vcpu)
+            if vcpu.nmi_pending and not vcpu.registers.nmi_blocked:
+                self._take_nmi(pcpu)
+                continue
+            turns.begin(pcpu)
+            turns.inside = True
             while True:  # exits that change nothing here go straight back to the guest
                 kind = pcpu.run()
                 self.serve(pcpu, kind)
-                if kind >= FIRST_ENGINE or self._verdict is not None or self.vcpu.halted or self._reset or ask:
+                if kind >= FIRST_ENGINE or self._verdict is not None or vcpu.halted or self._reset or ask:
                     break
             self.serve(pcpu, pcpu.complete_deferred())
-            if vm.host.contended and (not virtual or words[_NOW] >= horizon):
+            turns.inside = False
+            if vm.host.contended and (not virtual or words[_NOW] >= turns.end):
                 return
+
+    def _switch(self, pcpu: PCpu, vcpu: Vcpu) -> None:
+        """Another vCPU has its turn."""
+        self.vm.turns.enter(pcpu, vcpu)
+        self.vcpu = vcpu
+        self.access.select(vcpu)
+        apply(self.vm, pcpu)
 
     def serve(self, pcpu: PCpu, kind: int) -> None:
         """Serve an exit, and whatever serving it causes."""
@@ -270,18 +287,25 @@ class Runner:
         words = pcpu.words
         words[_KICK] = 0
         pcpu.stop_counting()
-        if (self.vm.clock.wall or words[_NOW] >= words[_NEXT]) and spins_in_place(self.vcpu):
-            if not self.vcpu.rflags & _IF:
-                self.finish(Reason.HALTED, f"a jump to itself with interrupts off at RIP {self.vcpu.rip:#x}")
-            elif not self._something_comes():
-                self.finish(
-                    Reason.IDLE, f"a jump to itself at RIP {self.vcpu.rip:#x}, and nothing is left to interrupt it"
-                )
+        if not (self.vm.clock.wall or words[_NOW] >= words[_NEXT]) or not self._stuck():
+            return
+        where = f"a jump to itself{{}} at RIP {self.vcpu.rip:#x}{{}}{self._everywhere()}"
+        if all(vcpu.waiting or not vcpu.rflags & _IF for vcpu in self.vm.vcpus):
+            self.finish(Reason.HALTED, where.format(" with interrupts off", ""))
+        elif not self._something_comes():
+            self.finish(Reason.IDLE, where.format("", ", and nothing is left to interrupt it"))
+
+    def _stuck(self) -> bool:
+        """Whether the vCPU that runs jumps to itself, and no other one has anything else to do."""
+        vcpus = self.vm.vcpus
+        return spins_in_place(self.vcpu) and all(
+            vcpu.waiting or vcpu.halted or spins_in_place(vcpu) for vcpu in vcpus if vcpu is not self.vcpu
+        )
 
     def _interrupt(self, pcpu: PCpu) -> None:
-        controller = self.vm.interrupt_controller
+        controller = self.vcpu.interrupt_controller
         if controller is None:
-            self.vm.intr.lower()
+            self.vcpu.intr.lower()
             return
         vector = controller.acknowledge()
         pcpu.words[(b.COUNTS >> 3) + K.INTERRUPT] += 1
@@ -296,7 +320,7 @@ class Runner:
 
     def _take_nmi(self, pcpu: PCpu) -> None:
         """Deliver an NMI; further ones wait until IRET, which is trapped for that (APM volume 2, 8.2.3)."""
-        self.vm.nmi_pending = False
+        self.vcpu.nmi_pending = False
         self.vcpu.halted = False
         self.vcpu.registers.nmi_blocked = True
         pcpu.intercept(INTERCEPT_BIT[K.IRET], True)
@@ -316,7 +340,11 @@ class Runner:
                 )
             )
         names = ", ".join(f"exception {fault.vector}" for fault in self._chain)
-        self.finish(Reason.CRASHED, f"triple fault at RIP {self.vcpu.rip:#x} ({names})")
+        self.finish(Reason.CRASHED, f"{self._who()}triple fault at RIP {self.vcpu.rip:#x} ({names})")
+
+    def _who(self) -> str:
+        """The vCPU, where there are several, at the beginning of a sentence."""
+        return f"vCPU {self.vcpu.number}: " if self.vm.cpus > 1 else ""
 
     def _task_gate(self, pcpu: PCpu) -> None:
         from hypervisor.engine.task_switch import through_gate
@@ -333,7 +361,7 @@ class Runner:
         if code < 0:
             self.finish(
                 Reason.CRASHED,
-                "the guest led the CPU emulator into a state that it holds to be impossible, "
+                f"{self._who()}the guest led the CPU emulator into a state that it holds to be impossible, "
                 f"near RIP {self.vcpu.rip:#x}",
             )
             return
@@ -346,34 +374,37 @@ class Runner:
 
     def _something_comes(self) -> bool:
         vm = self.vm
-        return vm.intr_level or vm.input_open or vm.clock.timers.next_ns() is not None
+        return any(vcpu.intr.level for vcpu in vm.vcpus) or vm.input_open or vm.clock.timers.next_ns() is not None
 
-    def _wake(self, pcpu: PCpu, end_at: float | None, limit: int) -> bool:
-        """Whether the sleeping vCPU goes on now; otherwise time has moved, or the run has ended."""
-        vm, vcpu = self.vm, self.vcpu
-        interrupts_on = bool(vcpu.rflags & _IF)
-        if vm.intr_level and interrupts_on:
-            vcpu.halted = False
-            return True
-        if not interrupts_on:
-            self.finish(Reason.HALTED, f"HLT with interrupts off at RIP {vcpu.rip:#x}")
-            return False
+    def _sleep(self, pcpu: PCpu, end_at: float | None, limit: int) -> None:
+        """No vCPU is awake: move the time to when one may be, or end the run."""
+        vm = self.vm
+        if all(vcpu.waiting or not vcpu.rflags & _IF for vcpu in vm.vcpus):
+            self.finish(Reason.HALTED, f"HLT with interrupts off at RIP {self.vcpu.rip:#x}{self._everywhere()}")
+            return
         earliest = vm.clock.timers.next_ns()
         if earliest is None and not vm.input_open:
-            self.finish(Reason.IDLE, f"HLT at RIP {vcpu.rip:#x}, and nothing is left to wake the guest")
-            return False
+            self.finish(
+                Reason.IDLE, f"HLT at RIP {self.vcpu.rip:#x}, and nothing is left to wake the guest{self._everywhere()}"
+            )
+            return
         if vm.clock.wall:
             assert self._alarm is not None
             self._alarm.sleep(earliest, end_at)
-            return False
+            return
         if earliest is None:  # only input can wake it: wait for the host
             time.sleep(0.01)
-            return False
+            return
         target = min(earliest, limit)
         if self._until is not None:
             target = min(target, self._until.deadline_ns)
         vm.jump_to(target)
-        return False
+
+    def _everywhere(self) -> str:
+        """What a sentence about the vCPU that was last to run must add where there are several."""
+        if self.vm.cpus == 1:
+            return ""
+        return f" (vCPU {self.vcpu.number}; none of the {self.vm.cpus} vCPUs can go on)"
 
     # --- results ------------------------------------------------------------------------------------------------------
 
@@ -393,7 +424,7 @@ class Runner:
             host_events=dict(vm.host_events),
             crash=crash,
             error=self._error,
-            registers=self.vcpu.dump(),
+            registers=(vm.current if crash else vm.vcpu).dump(),
         )
 
     def _report(self) -> str:
@@ -408,35 +439,38 @@ class Runner:
         except Exception as error:
             return f"(the crash report failed: {error!r}; please report this)"
 
-    def step(self, count: int) -> int:
+    def step(self, count: int, vcpu: Vcpu) -> int:
         """See `Vcpu.step`."""
-        done = self._steps(count)
+        done = self._steps(count, vcpu)
         if self._verdict is not None:
             self.vm.result = self._result(0.0, 0.0)
         if self._error is not None:
             raise self._error
         return done
 
-    def step_paused(self, count: int) -> int:
+    def step_paused(self, count: int, vcpu: Vcpu) -> int:
         """See `Vcpu.step`, while the debugger attends: what ends the VM ends the run then."""
         self.vm.clock.go()
         self.access = InPlace(self)
         try:
-            return self._steps(count)
+            return self._steps(count, vcpu)
         finally:
             self.vm.clock.stop()
 
-    def _steps(self, count: int) -> int:
+    def _steps(self, count: int, vcpu: Vcpu) -> int:
         vm = self.vm
         vm.traps.running(True)
         done = 0
         try:
             with vm.host.holding(vm) as pcpu:
                 vm.place(pcpu)
-                apply(vm, pcpu)
                 with vm.running_on(pcpu):
+                    if vcpu is not self.vcpu:
+                        vm.turns.advance(pcpu)
+                        self._switch(pcpu, vcpu)
+                    apply(vm, pcpu)
                     pcpu.on_access(self.access)
-                    while done < count and self._verdict is None and not self.vcpu.halted:
+                    while done < count and self._verdict is None and vcpu.activity == "running":
                         vm.clock.timers.run_due(vm.clock.now_ns)
                         done += self._step(pcpu)
                 vm.collect(pcpu)
@@ -456,4 +490,4 @@ class Runner:
         return int(kind != K.DEADLINE and not waits)
 
 
-__all__ = ["SLICE_NS", "Runner"]
+__all__ = ["LOOK_NS", "Runner"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hypervisor.arch.exits import ExitKind
+from hypervisor.bus import InterruptController, Line
 from hypervisor.core._registers import Registers
 from hypervisor.core.exits import Exit
 from hypervisor.core.msrs import MsrBank
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 _MASK64 = (1 << 64) - 1
 _WRITE, _FETCH = 1, 2
 _USER, _IMPLICIT, _PEEK = 1, 2, 8
+_IF = 1 << 9
 
 RESET_SEGMENT = Segment(0, 0, 0xFFFF, 0x93)
 
@@ -112,7 +114,19 @@ class Vcpu(Registers):
         for kind in ExitKind:
             self.exits[kind].begin(kind, 0, 0)
         self.exit = self.exits[0]
+        self.intr = Line("INTR" if number == 0 else f"INTR{number}", self._intr_changed)
+        """The interrupt input; whoever drives it is usually the `interrupt_controller` as well."""
+        self.interrupt_controller: InterruptController | None = None
+        self.nmi_pending = False
         self.halted = False
+        self.waiting = number > 0
+        """Whether it waits for a startup IPI, as all but the first do after a reset."""
+        self.position = 0
+        """How far into the VM's virtual time it has come, in nanoseconds, while it is not on a pCPU."""
+        self.event_at = 0
+        """When the last thing happened that may wake it."""
+        self._init_pending = False
+        self._startup: int | None = None
         self.locked: str | None = None
         """Why registers cannot be written at the moment, None if they can."""
 
@@ -169,8 +183,84 @@ class Vcpu(Registers):
         values |= {name: getattr(self, name) for name in _PARTS}
         return values
 
-    def reset(self) -> None:
-        """The state after INIT or power-on (AMD64 APM volume 2, table 14-1)."""
+    # --- what other processors and the board do to it -----------------------------------------------------------------
+
+    @property
+    def activity(self) -> str:
+        """``"running"``, ``"halted"`` or ``"waiting-for-startup"``."""
+        return "waiting-for-startup" if self.waiting else "halted" if self.halted else "running"
+
+    def _happens(self) -> None:
+        self.vm.turns.happens(self.vm.on_pcpu, self)
+
+    def _intr_changed(self, level: bool) -> None:
+        pcpu = self.vm.on_pcpu
+        if pcpu is not None and self.vm.current is self:
+            pcpu.request_interrupt(level)
+        if level:
+            self._happens()
+
+    def nmi(self) -> None:
+        """Pulse the NMI line: it is taken at the next block, or after the IRET of the NMI that is being handled."""
+        self.nmi_pending = True
+        self._happens()
+        pcpu = self.vm.on_pcpu
+        if pcpu is not None:
+            pcpu.kick()
+
+    def init(self) -> None:
+        """Assert INIT: the processor is reset, all but the model-specific registers and the FPU (APM volume 2, table
+        14-1). The first vCPU then starts at the reset vector, any other waits for `startup`.
+        """
+        turns = self.vm.turns
+        self._happens()
+        if turns.inside and turns.current is self:  # in the middle of its own instruction
+            self._init_pending, self._startup = True, None
+            pcpu = self.vm.on_pcpu
+            if pcpu is not None:
+                pcpu.kick()
+            return
+        self._initialise()
+
+    def startup(self, vector: int) -> None:
+        """A startup IPI: in real mode at ``vector`` * 4096 (APM volume 2, 16.5), if it waits for one; else nothing.
+
+        Raises ValueError unless the vector is 0 to 255.
+        """
+        if not 0 <= vector <= 0xFF:
+            raise ValueError(f"startup({vector:#x}): a vector is 0 to 0xff, the number of a page below 1 MiB.")
+        if self._init_pending:
+            self._startup = vector
+        elif self.waiting:
+            self.registers.set_segment("cs", Segment(vector << 8, vector << 12, 0xFFFF, 0x9B))
+            self.registers.set("rip", 0)
+            self._happens()
+            self.waiting = False
+            self.position = max(self.position, self.event_at)
+
+    def _initialise(self) -> None:
+        self._init_pending = False
+        self.reset(keep=True)
+        if self._startup is not None:
+            vector, self._startup = self._startup, None
+            self.startup(vector)
+
+    def wakes(self) -> bool:
+        """Whether it has something to do; one that sleeps is woken by what has happened to it."""
+        if self._init_pending:
+            self._initialise()
+        if self.waiting:
+            return False
+        if not self.halted:
+            return True
+        if (self.intr.level and self.rflags & _IF) or (self.nmi_pending and not self.registers.nmi_blocked):
+            self.halted = False
+            self.position = max(self.position, self.event_at)
+            return True
+        return False
+
+    def reset(self, keep: bool = False) -> None:
+        """The state after power-on or reset (AMD64 APM volume 2, table 14-1); after INIT with ``keep``."""
         registers = self.registers
         for name in GPR:
             registers.set(name, 0)
@@ -184,15 +274,23 @@ class Vcpu(Registers):
         registers.set_table("idtr", Table(0, 0xFFFF))
         for name, value in (
             ("rip", 0xFFF0), ("rflags", 2), ("cr0", 0x60000010), ("cr2", 0), ("cr3", 0), ("cr4", 0), ("efer", 0),
-            ("dr0", 0), ("dr1", 0), ("dr2", 0), ("dr3", 0), ("dr6", 0xFFFF0FF0), ("dr7", 0x400), ("xcr0", 1),
-            ("star", 0), ("lstar", 0), ("cstar", 0), ("fmask", 0), ("kernel_gs_base", 0), ("sysenter_cs", 0),
-            ("sysenter_esp", 0), ("sysenter_eip", 0), ("tsc_aux", 0), ("pat", 0x0007040600070406),
+            ("dr0", 0), ("dr1", 0), ("dr2", 0), ("dr3", 0), ("dr6", 0xFFFF0FF0), ("dr7", 0x400),
         ):  # fmt: skip
             registers.set(name, value)
         registers.nmi_blocked = False
+        self.nmi_pending = False
+        self.halted = False
+        self.waiting = self.number > 0
+        if keep:
+            return
+        for name, value in (
+            ("xcr0", 1), ("star", 0), ("lstar", 0), ("cstar", 0), ("fmask", 0), ("kernel_gs_base", 0),
+            ("sysenter_cs", 0), ("sysenter_esp", 0), ("sysenter_eip", 0), ("tsc_aux", 0), ("pat", 0x0007040600070406),
+        ):  # fmt: skip
+            registers.set(name, value)
         registers.tsc_offset = 0
         self.msr.reset()
-        self.halted = False
+        self._init_pending, self._startup = False, None
 
     # --- memory -------------------------------------------------------------------------------------------------------
 
@@ -202,9 +300,9 @@ class Vcpu(Registers):
         Raises `GuestFault` where they do not map it.
         """
         with self.vm.placed() as pcpu:
-            gpa, vector, _ = pcpu.walk(gva, 0, _PEEK | _IMPLICIT | 4)
+            gpa, vector, _ = pcpu.walk(gva, 0, _PEEK | _IMPLICIT | 4, self.state)
             if vector >= 0:  # SMAP and the like do not bind the host: ask as a fetch, then as the user
-                gpa, vector, error = pcpu.walk(gva, 0, _PEEK | _USER)
+                gpa, vector, error = pcpu.walk(gva, 0, _PEEK | _USER, self.state)
         if vector >= 0:
             raise GuestFault(
                 f"{gva & _MASK64:#x} is not mapped by the guest's page tables (CR3 {self.cr3:#x}, error {error:#x})."
@@ -247,7 +345,7 @@ class Vcpu(Registers):
         between instructions, but no interrupt is taken. A vCPU that has executed HLT, or a VM that has ended, runs
         none; ``vm.result`` then says how it ended.
         """
-        return self.vm.step(count)
+        return self.vm.step(count, self)
 
 
 _WHOLE = (*GPR, "rip", "rflags", "efer", *(f"cr{n}" for n in (0, 2, 3, 4, 8)), *(f"dr{n}" for n in (0, 1, 2, 3, 6, 7)))

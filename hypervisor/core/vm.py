@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import re
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from hypervisor.core.plugins import PluginSet
 from hypervisor.core.result import Reason, RunResult
 from hypervisor.core.symbols import SymbolTable
 from hypervisor.core.traps import TrapRegistry
+from hypervisor.core.turns import Turns
 from hypervisor.core.vcpu import Vcpu
 from hypervisor.engine import block as b
 from hypervisor.engine.tables import GuestTables
@@ -37,6 +39,7 @@ PCI_HOLE = 3 * GIB
 """Memory above this continues at 4 GiB, so that devices have a place below."""
 
 MAX_MEMORY = 64 * GIB
+MAX_CPUS = 8
 MAX_UNCLAIMED = 4096
 """Different accesses without an answer that are counted one by one."""
 
@@ -62,6 +65,7 @@ class VM:
         seed: int = 0,
         name: str = "vm",
         strict: bool = False,
+        cpus: int = 1,
     ) -> None:
         """See ``Host.create_vm``. Raises `ConfigError` when the host has not enough memory left or an option is
         unknown.
@@ -70,6 +74,8 @@ class VM:
             raise ConfigError(f"clock={clock!r}: choose 'virtual' or 'wall'.")
         if not isinstance(seed, int):
             raise ConfigError(f"seed={seed!r}: a whole number is needed.")
+        if not isinstance(cpus, int) or isinstance(cpus, bool) or not 1 <= cpus <= MAX_CPUS:
+            raise ConfigError(f"cpus={cpus!r}: a VM has 1 to {MAX_CPUS} virtual CPUs.")
         size = page_up(parse_size(memory))
         if size > MAX_MEMORY:
             raise ConfigError(f"{memory}: a VM has at most {MAX_MEMORY // GIB} GiB of memory.")
@@ -99,8 +105,6 @@ class VM:
         self.traps = TrapRegistry(self, self._resolve)
         self.breakpoints = breakpoints.NONE
         self.plugins = PluginSet()
-        self.intr = Line("INTR", self._intr_changed)
-        self.interrupt_controller: InterruptController | None = None
         self.irq_lines: Callable[[int], Line] | None = None
         self.console: Any = None
         self.serial: Any = {}
@@ -134,23 +138,48 @@ class VM:
         self.reboot = False
         self.owns_host = False
         self.on_reset: list[Callable[[], None]] = []
-        self._now = 0
-        self._intr = 0
-        self.nmi_pending = False
         self._pcpu: PCpu | None = None
+        self._claim = threading.Lock()
         self.horizon = 1 << 62
         self.closed = False
         self.has_run = False
-        self.vcpus = [Vcpu(self, 0, host.pcpus[0].new_vcpu())]
-        self.vcpu.reset()
+        self.vcpus = [Vcpu(self, number, host.pcpus[0].new_vcpu(number)) for number in range(cpus)]
+        self.tables.takes_turns = cpus > 1
+        self.turns = Turns(self.vcpus)
+        for vcpu in self.vcpus:
+            vcpu.reset()
         host.vms.append(self)
 
     # --- parts --------------------------------------------------------------------------------------------------------
 
     @property
     def vcpu(self) -> Vcpu:
-        """The first virtual CPU."""
+        """The first virtual CPU, which boots."""
         return self.vcpus[0]
+
+    @property
+    def cpus(self) -> int:
+        """How many virtual CPUs there are."""
+        return len(self.vcpus)
+
+    @property
+    def current(self) -> Vcpu:
+        """The vCPU that runs, and whose instruction handlers and devices are serving; the last one between runs."""
+        return self.turns.current
+
+    @property
+    def intr(self) -> Line:
+        """The first vCPU's interrupt input."""
+        return self.vcpus[0].intr
+
+    @property
+    def interrupt_controller(self) -> InterruptController | None:
+        """What the first vCPU asks for the vector of an interrupt."""
+        return self.vcpus[0].interrupt_controller
+
+    @interrupt_controller.setter
+    def interrupt_controller(self, controller: InterruptController | None) -> None:
+        self.vcpus[0].interrupt_controller = controller
 
     def attach(
         self,
@@ -291,23 +320,9 @@ class VM:
                 self._pcpu.words[b.A20 >> 3] = value
                 self._pcpu.flush()
 
-    def _intr_changed(self, level: bool) -> None:
-        self._intr = int(level)
-        pcpu = self._pcpu
-        if pcpu is not None:
-            pcpu.request_interrupt(level)
-
     def nmi(self) -> None:
-        """Pulse the NMI line: the vCPU takes it at its next block, or after the IRET of the NMI that it handles."""
-        self.nmi_pending = True
-        pcpu = self._pcpu
-        if pcpu is not None:
-            pcpu.kick()
-
-    @property
-    def intr_level(self) -> bool:
-        """Whether an interrupt is requested."""
-        return bool(self._intr)
+        """Pulse the first vCPU's NMI line; see `Vcpu.nmi`."""
+        self.vcpus[0].nmi()
 
     # --- time and place -----------------------------------------------------------------------------------------------
 
@@ -316,14 +331,13 @@ class VM:
         """The guest's own progress, in virtual nanoseconds."""
         pcpu = self.last_pcpu
         if pcpu is not None and pcpu.owner is self:
-            return pcpu.words[b.NOW >> 3]
-        return self._now
+            return max(pcpu.words[b.NOW >> 3], self.turns.floor)
+        return max(self.turns.current.position, self.turns.floor)
 
     def jump_to(self, now_ns: int) -> None:
         """Move the virtual clock forward: nothing happens until then."""
         assert self._pcpu is not None
-        if now_ns > self._pcpu.words[b.NOW >> 3]:
-            self._pcpu.words[b.NOW >> 3] = now_ns
+        self.turns.sleep_until(self._pcpu, now_ns)
 
     def deadline_changed(self) -> None:
         """A timer was asked for: the engine may have to stop earlier."""
@@ -335,10 +349,8 @@ class VM:
                 self.runner.alarm_changed()
             return
         earliest = self.clock.timers.next_ns()
-        if earliest is not None and earliest < pcpu.words[b.NEXT >> 3]:
-            pcpu.words[b.NEXT >> 3] = earliest
-            if earliest < pcpu.words[b.DEADLINE >> 3]:
-                pcpu.words[b.DEADLINE >> 3] = earliest
+        if earliest is not None:
+            self.turns.end_at(pcpu, earliest)
 
     def place(self, pcpu: PCpu) -> None:
         """Put the VM on a pCPU, which the caller holds."""
@@ -353,12 +365,8 @@ class VM:
                 if self.last_pcpu is not None:
                     for region in self.memory.regions:
                         self.tables.forget_code_states(region.gpa, region.size)
-            pcpu.load(self.vcpu.state)
+            self.turns.enter(pcpu, self.turns.current)
             words = pcpu.words
-            words[b.NOW >> 3] = self._now
-            words[b.INTR >> 3] = self._intr
-            words[b.BLOCK_END >> 3] = 0
-            words[b.CAREFUL >> 3] = 0
             history.put_back(words, self.kept_events)
             words[_COUNT_FIRST : _COUNT_FIRST + 128] = _NO_COUNTS
             for offset in (b.C_FILLS, b.C_FLIPS, b.C_STOPS):
@@ -370,7 +378,7 @@ class VM:
         """Save what lies on a pCPU that this VM leaves."""
         self.collect(pcpu)
         self.kept_events = history.keep(pcpu.words)
-        self._now = pcpu.words[b.NOW >> 3]
+        self.turns.current.position = pcpu.words[b.NOW >> 3]
         pcpu.unload()
         pcpu.owner = None
 
@@ -448,16 +456,13 @@ class VM:
         """
         from hypervisor.core.runner import Runner
 
-        self._ready()
         for what, seconds in (("timeout", timeout), ("virtual_timeout", virtual_timeout)):
             if seconds is not None and not (isinstance(seconds, (int, float)) and seconds > 0):
                 raise ConfigError(f"{what}={seconds!r}: give a number of seconds greater than zero.")
-        self.runner = Runner(self, until, timeout, virtual_timeout)
-        self.has_run = True
-        try:
+        with self._claimed():
+            self.runner = Runner(self, until, timeout, virtual_timeout)
+            self.has_run = True
             self.result = self.runner.run()
-        finally:
-            self.runner = None
         return self.result
 
     def expect(
@@ -467,38 +472,43 @@ class VM:
         wait = expecting.any_source(self, expecting.compiled(regex))
         return expecting.expect(self, self.searched, wait, timeout, virtual_timeout)
 
-    def _ready(self) -> None:
+    @contextmanager
+    def _claimed(self) -> Iterator[None]:
+        """The block runs the VM, and nobody else does at the same time."""
         if self.closed:
             raise ConfigError(f"The VM {self.name} is closed; boot another one.")
-        if self.runner is not None:
+        if not self._claim.acquire(blocking=False):
             raise ConfigError(
                 f"The VM {self.name} is running already: it runs in one thread at a time, and a handler answers with a "
                 "verdict instead of running it."
             )
+        try:
+            yield
+        finally:
+            self.runner = None
+            self._claim.release()
 
-    def step(self, count: int) -> int:
-        """See `Vcpu.step`."""
+    def step(self, count: int, vcpu: Vcpu | None = None) -> int:
+        """See `Vcpu.step`; the first vCPU unless another is given."""
         from hypervisor.core.runner import Runner
 
         if not isinstance(count, int) or count < 0:
             raise ConfigError(f"step({count!r}): give a number of instructions.")
         if self.runner is not None and self.runner.paused:
-            return self.runner.step_paused(count)
-        self._ready()
-        self.runner = Runner(self, None, None, None)
-        self.has_run = True
-        try:
-            return self.runner.step(count)
-        finally:
-            self.runner = None
+            return self.runner.step_paused(count, vcpu or self.vcpu)
+        with self._claimed():
+            self.runner = Runner(self, None, None, None)
+            self.has_run = True
+            return self.runner.step(count, vcpu or self.vcpu)
 
     def reset(self) -> None:
-        """Reset every device and the vCPU, as the reset line does; memory keeps its contents."""
+        """Reset every device and vCPU, as the reset line does; memory keeps its contents."""
         for device in dict.fromkeys(self.devices.values()):
             device.reset()
         self.set_a20(True)
         with self.placed():
-            self.vcpu.reset()
+            for vcpu in self.vcpus:
+                vcpu.reset()
             if self.reload is not None:
                 self.reload()
         for action in self.on_reset:

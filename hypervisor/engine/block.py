@@ -63,13 +63,16 @@ DEADLINE = _word("deadline")  # stop before the first block that starts at or af
 NEXT = _word("next")  # the deadline that DEADLINE returns to
 BLOCK_END = _word("block_end")  # linear end of the block that was counted last
 COUNTING = _word("counting")  # 1: the block hook is there, and NOW follows the guest
+FLOOR = _word("floor")  # the furthest that any vCPU of the VM has come: clocks show no less
 KICK = _word("kick")  # another thread wants the pCPU: the only word written from outside
 COMPLETE = _word("complete")  # length of an instruction that Python carried out: go past it before running on
 STEP = _word("step")  # 0 free running, 1 armed, 2 one block has started
 RUNNING = _word("running")  # 1 inside uc_emu_start
 THREAD = _word("thread")  # pthread_self of the thread that runs the guest
 ABORTED = _word("aborted")  # Unicorn called abort, see kernels.emergency
-CAREFUL = _word("careful")  # instructions still to be run one by one, to find the one that Unicorn cannot translate
+SPINS = _word("spins")  # PAUSE instructions in quick succession that end the turn, 0 = none do
+SPINS_LEFT = _word("spins_left")
+SPUN_AT = _word("spun_at")  # when the last PAUSE was
 
 # --- events -----------------------------------------------------------------------------------------------------------
 FAULT = _word("fault")  # fault that the TLB fill found: vector, or -1
@@ -91,7 +94,7 @@ PORTS = _word("ports")  # address of 65,536 bytes for IN, then as many for OUT: 
 COMPILED = _word("compiled")  # address of (function, state) pairs
 WINDOWS = _word("windows")  # address of rows (first, end, handler, 1 for writes): compiled device memory
 WINDOW_COUNT = _word("window_count")
-CPUID = _word("cpuid")  # address of rows (leaf, subleaf or -1, eax, ebx, ecx, edx)
+CPUID = _word("cpuid")  # address of each vCPU's rows (leaf, subleaf or -1, eax, ebx, ecx, edx)
 CPUID_COUNT = _word("cpuid_count")
 C_CPUID = _word("c_cpuid")  # compiled handlers by kind, 0 = none
 C_RDMSR = _word("c_rdmsr")
@@ -108,6 +111,8 @@ GUEST_DR7 = _word("guest_dr7")
 NMI_BLOCKED = _word("nmi_blocked")
 TSC_OFFSET = _word("tsc_offset")
 SKIP = _word("skip")  # linear address whose execute trap has just been served, -1 none
+CAREFUL = _word("careful")  # instructions still to be run one by one, to find the one that Unicorn cannot translate
+NUMBER = _word("number")  # which of the VM's vCPUs it is
 VCPU_END = 8 * len(_names)
 
 # --- walk results -----------------------------------------------------------------------------------------------------
@@ -167,6 +172,9 @@ PORT_COST = 1000
 
 MMIO_COST = 200
 """Virtual nanoseconds of an access to device memory."""
+
+SPIN_NS = 2 * EXIT_COST
+"""Virtual nanoseconds within which the next PAUSE belongs to the same loop."""
 
 MMIO_BASE = 1 << 41
 """Host-physical address at which guest-physical 0 appears to the device window."""

@@ -12,10 +12,11 @@ from __future__ import annotations
 import ctypes
 import mmap
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
-from hypervisor.arch.exits import ExitKind
+from hypervisor.arch.exits import INTERCEPT_BIT, ExitKind
 from hypervisor.engine import block as b
 from hypervisor.engine import layout
 from hypervisor.engine.compiler import code
@@ -54,10 +55,11 @@ InPlace = Callable[[int], int]
 class VcpuState:
     """A vCPU that is not on a pCPU: its saved registers."""
 
-    def __init__(self, template: bytes) -> None:
+    def __init__(self, template: bytes, number: int) -> None:
         self.memory = (ctypes.c_ubyte * layout.STATE_SIZE).from_buffer_copy(template)
         self.extra = (ctypes.c_int64 * ((b.VCPU_END - b.VCPU) >> 3))()
         self.extra[(b.SKIP - b.VCPU) >> 3] = -1
+        self.extra[(b.NUMBER - b.VCPU) >> 3] = number
         self.registers = State(self.memory, memoryview(self.extra).cast("B").cast("Q"))
 
 
@@ -107,6 +109,7 @@ class PCpu:
         first = b.VCPU >> 3
         self._live = (memory_view, self.words[first : b.VCPU_END >> 3].cast("B").cast("Q"))
         self._loaded: VcpuState | None = None
+        self._intercepts = (0, 0, 0)
 
     # --- construction -------------------------------------------------------------------------------------------------
 
@@ -281,15 +284,15 @@ class PCpu:
 
     # --- vCPUs --------------------------------------------------------------------------------------------------------
 
-    def new_vcpu(self) -> VcpuState:
-        """A vCPU in guest mode whose registers are still to be set."""
-        return VcpuState(self.template)
+    def new_vcpu(self, number: int = 0) -> VcpuState:
+        """A vCPU in guest mode whose registers are still to be set; its number in its VM."""
+        return VcpuState(self.template, number)
 
     def bind(self, tables: GuestTables) -> None:
         """Use a VM's map and trap tables from now on."""
         for offset, value in tables.words().items():
             self.words[offset >> 3] = value
-        self._counts = tables.wall_base is None
+        self._counts = tables.wall_base is None or tables.takes_turns
         self.count_blocks(self._counts)
         self.set_intercepts(tables.intercepts, tables.cr_read, tables.cr_write)
         self.trap_execution(tables.execute)
@@ -308,7 +311,20 @@ class PCpu:
         ctypes.memmove(self._b + b.VCPU, vcpu.extra, b.VCPU_END - b.VCPU)
         vcpu.registers._bind(*self._live)
         self._loaded = vcpu
+        self.set_intercepts(*self._intercepts)
         self._call["flush"](self._b)
+
+    @contextmanager
+    def _looking_at(self, vcpu: VcpuState) -> Iterator[None]:
+        """Kernels see the saved state of a vCPU that is not loaded, and do not change it."""
+        env = self.words[b.ENV >> 3]
+        self.words[b.ENV >> 3] = ctypes.addressof(vcpu.memory)
+        try:
+            if vcpu.registers.dirty:
+                self._call["sync"](self._b)
+            yield
+        finally:
+            self.words[b.ENV >> 3] = env
 
     def unload(self) -> None:
         """Save the loaded vCPU back into its own memory."""
@@ -437,12 +453,18 @@ class PCpu:
         flush = ctypes.CFUNCTYPE(None, ctypes.c_uint64)(self._native.address("tb_flush_x86_64"))
         flush(self.words[b.CPU >> 3])
 
-    def walk(self, gva: int, access: int, how: int) -> tuple[int, int, int]:
-        """Translate through the loaded vCPU's page tables: (guest-physical address, -1, 0) or (-1, vector, error)."""
-        vcpu = self._loaded
-        if vcpu is not None and vcpu.registers.dirty:
-            self.sync()
-        gpa = self._call["walk"](self._b, _signed(gva), access, how)
+    def walk(self, gva: int, access: int, how: int, vcpu: VcpuState | None = None) -> tuple[int, int, int]:
+        """Translate through the page tables of the loaded vCPU, or of one that is not: (guest-physical address, -1, 0)
+        or (-1, vector, error).
+        """
+        if vcpu is not None and vcpu is not self._loaded:
+            with self._looking_at(vcpu):
+                gpa = self._call["walk"](self._b, _signed(gva), access, how)
+        else:
+            vcpu = self._loaded
+            if vcpu is not None and vcpu.registers.dirty:
+                self.sync()
+            gpa = self._call["walk"](self._b, _signed(gva), access, how)
         vector = self.words[b.W_VECTOR >> 3]
         return (gpa, -1, 0) if vector < 0 else (-1, vector, self.words[b.W_ERROR >> 3])
 
@@ -477,6 +499,9 @@ class PCpu:
 
     def set_intercepts(self, bits: int, cr_read: int, cr_write: int) -> None:
         """Replace the intercepts that handlers can add to; what the hypervisor itself needs stays on."""
+        self._intercepts = (bits, cr_read, cr_write)
+        if self.words[b.NMI_BLOCKED >> 3]:
+            bits |= 1 << INTERCEPT_BIT[ExitKind.IRET]
         ctypes.c_uint64.from_address(self._env + layout.INTERCEPT).value = bits | _ALWAYS_INTERCEPTED
         ctypes.c_uint16.from_address(self._env + layout.INTERCEPT_CR_READ).value = cr_read | 1 << 8
         ctypes.c_uint16.from_address(self._env + layout.INTERCEPT_CR_WRITE).value = cr_write | 1 << 0 | 1 << 4 | 1 << 8

@@ -62,6 +62,8 @@ class GuestTables:
         self.cr_write = 0
         self.execute: frozenset[int] = frozenset()
         self.wall_base: int | None = None
+        self.takes_turns = False
+        """Whether several vCPUs share the pCPU, so that their progress counts under every clock."""
         self.revision = -1
         self.bound_to: object | None = None
         self.watched: set[int] = set()
@@ -164,10 +166,11 @@ class GuestTables:
         """Serve CPUID, RDMSR or hypercalls inside the engine."""
         self._single[_SINGLE[kind]] = self._handler(function, state)
 
-    def set_cpuid(self, rows: Sequence[tuple[int, int, int, int, int, int]]) -> None:
-        """The CPUID table: (leaf, subleaf or -1 for any, EAX, EBX, ECX, EDX)."""
-        self._cpuid = (ctypes.c_int64 * (6 * max(len(rows), 1)))(*[word for row in rows for word in row])
-        self._cpuid_count = len(rows)
+    def set_cpuid(self, tables: Sequence[Sequence[tuple[int, int, int, int, int, int]]]) -> None:
+        """Each vCPU's CPUID table, with as many rows each: (leaf, subleaf or -1 for any, EAX, EBX, ECX, EDX)."""
+        words = [word for rows in tables for row in rows for word in row]
+        self._cpuid = (ctypes.c_int64 * max(len(words), 6))(*words)
+        self._cpuid_count = len(tables[0])
 
     # --- for the pCPU -------------------------------------------------------------------------------------------------
 

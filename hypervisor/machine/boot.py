@@ -41,6 +41,7 @@ class Host(CoreHost):
         append: str = "",
         initrd: str | os.PathLike[str] | bytes | None = None,
         modules: Sequence[Any] = (),
+        cpus: int = 1,
         clock: str = "virtual",
         seed: int = 0,
         plugins: Iterable[object] = (),
@@ -56,17 +57,17 @@ class Host(CoreHost):
         """A VM with a board and, if ``image`` is given, a guest loaded into it.
 
         ``image`` is a path, the name of a shipped guest (see ``hypervisor guests``) or the image's bytes; ``memory`` a
-        size such as ``"64M"``; ``append`` the kernel command line; ``modules`` pairs of (path, arguments) for
-        multiboot; ``clock`` ``"virtual"`` (reproducible, default) or ``"wall"``; ``seed`` that of the guest's random
-        numbers; ``strict`` stops at the first access that nothing answers; ``format``, ``at``, ``entry``, ``mode``
-        override the image's detection; ``reboot`` goes on after a reset. Raises `ConfigError`, `ImageError`,
-        `PluginError`.
+        size such as ``"64M"``; ``cpus`` the number of virtual CPUs, 1 to 8; ``append`` the kernel
+        command line; ``modules`` pairs of (path, arguments) for multiboot; ``clock`` ``"virtual"`` (reproducible,
+        default) or ``"wall"``; ``seed`` that of the guest's random numbers; ``strict`` stops at the first access that
+        nothing answers; ``format``, ``at``, ``entry``, ``mode`` override the image's detection; ``reboot`` goes on
+        after a reset. Raises `ConfigError`, `ImageError`, `PluginError`.
         """
         self.check_open()
         data, label = (b"", "no image") if image is None else read_image(image)
         attached = [_module(module) for module in modules]
         ramdisk = None if initrd is None else _contents("initrd", initrd)
-        vm = VM(self, memory, clock=clock, seed=seed, name=name or label, strict=strict)
+        vm = VM(self, memory, clock=clock, seed=seed, name=name or label, strict=strict, cpus=cpus)
         try:
             vm.plugins = PluginSet(plugins)
             parts = _board(board).build(vm)
@@ -243,20 +244,20 @@ def _firmware(vm: VM, disk: bytes, spec: loaders.BootSpec) -> None:
 
 
 @cache
-def _cpuid_rows(vcpus: int) -> list[tuple[int, int, int, int, int, int]]:
+def _cpuid_rows(vcpus: int, number: int) -> list[tuple[int, int, int, int, int, int]]:
     rows = []
-    for (leaf, subleaf), answer in cpuid.leaves(vcpus, apic=False).items():
+    for (leaf, subleaf), answer in cpuid.leaves(vcpus, number, apic=False).items():
         rows.append((leaf, subleaf if leaf in cpuid.SUBLEAVES else -1, answer.eax, answer.ebx, answer.ecx, answer.edx))
     return rows
 
 
 def install_cpuid(vm: VM) -> None:
     """The built-in CPUID, for exits that a handler listens to; the engine answers the others from the same table."""
-    vm.tables.set_cpuid(_cpuid_rows(len(vm.vcpus)))
-    table = cpuid.leaves(len(vm.vcpus), apic=False)
+    vm.tables.set_cpuid([_cpuid_rows(vm.cpus, number) for number in range(vm.cpus)])
+    tables = [cpuid.leaves(vm.cpus, number, apic=False) for number in range(vm.cpus)]
 
     def answer(vcpu: Any, leaf: int, subleaf: int) -> tuple[int, int, int, int]:
-        found = cpuid.answer(table, leaf, subleaf)
+        found = cpuid.answer(tables[vcpu.number], leaf, subleaf)
         if leaf != cpuid.LEAF_FEATURES:
             return found
         return found._replace(ecx=found.ecx | (vcpu.cr4 >> 18 & 1) << 27)  # OSXSAVE follows CR4

@@ -43,6 +43,12 @@ def test_times_are_positive(option: str, seconds: float) -> None:
         RunOptions("hello", **{option: seconds})  # type: ignore[arg-type]  # two of many keys
 
 
+@pytest.mark.parametrize("cpus", [0, 9, -1])
+def test_a_vm_has_one_to_eight_cpus(cpus: int) -> None:
+    with pytest.raises(ConfigError, match=f"--cpus is {cpus}; give 1 to 8"):
+        RunOptions("hello", cpus=cpus)
+
+
 def test_the_clock_is_wall_for_a_person_only() -> None:
     options = RunOptions(image="hello")
     assert options.boot_arguments(interactive=True)["clock"] == "wall"

@@ -37,7 +37,7 @@ def boots(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[FakeVm], FakeR
 
 def test_options_reach_boot_and_run(boots: Any) -> None:
     booted = boots(ends())
-    text = "run disk.img --memory 16M --append quiet --initrd rd --module a=1 --module b --timeout 2"
+    text = "run disk.img --memory 16M --cpus 4 --append quiet --initrd rd --module a=1 --module b --timeout 2"
     text += " --virtual-timeout 3 --clock wall --seed 7 --plugin dice,sides=6 --strict --reboot"
     text += " --format flat --at 0x1000 --entry 4096 --mode 32"
     assert main(text.split()) == 0
@@ -45,6 +45,7 @@ def test_options_reach_boot_and_run(boots: Any) -> None:
     assert image == "disk.img"
     assert options == {
         "memory": "16M",
+        "cpus": 4,
         "append": "quiet",
         "initrd": "rd",
         "modules": (("a", "1"), ("b", "")),

@@ -17,11 +17,12 @@ _ENV, _CPU, _UC, _EIP, _HFLAGS, _EFLAGS, _CR, _DR6 = (
 _X_KIND, _X_INFO, _NOW, _BLOCK_END, _FAULT = b_.X_KIND, b_.X_INFO, b_.NOW, b_.BLOCK_END, b_.FAULT
 _LISTEN, _LISTEN_EXCEPTIONS, _COUNTS, _F_EMU_STOP = b_.LISTEN, b_.LISTEN_EXCEPTIONS, b_.COUNTS, b_.F_EMU_STOP
 _D_LENGTH, _D_OPCODE, _D_MODRM, _D_RM, _D_EA = b_.D_LENGTH, b_.D_OPCODE, b_.D_MODRM, b_.D_RM, b_.D_EA
-_CPUID, _CPUID_COUNT, _COMPILED = b_.CPUID, b_.CPUID_COUNT, b_.COMPILED
+_CPUID, _CPUID_COUNT, _COMPILED, _NUMBER = b_.CPUID, b_.CPUID_COUNT, b_.COMPILED, b_.NUMBER
 _C_CPUID, _C_RDMSR, _C_HYPERCALL = b_.C_CPUID, b_.C_RDMSR, b_.C_HYPERCALL
 _ALIAS, _F_TLB_FLUSH_PAGE, _TSC_OFFSET = b_.ALIAS, b_.F_TLB_FLUSH_PAGE, b_.TSC_OFFSET
 _RING, _RING_AT = b_.RING, b_.RING_AT
 _EVENT_COST, _EXIT_COST, _D_IMMEDIATE, _W_VECTOR = b_.EVENT_COST, b_.EXIT_COST, b_.D_IMMEDIATE, b_.W_VECTOR
+_FLOOR, _SPINS, _SPINS_LEFT, _SPUN_AT, _SPIN_NS = b_.FLOOR, b_.SPINS, b_.SPINS_LEFT, b_.SPUN_AT, b_.SPIN_NS
 _WALL, _F_CLOCK, _WALL_BASE, _SCRATCH = b_.WALL, b_.F_CLOCK, b_.WALL_BASE, b_.SCRATCH
 _REQUEST, _ERROR_CODE, _TSC_AUX = l_.CPU_INTERRUPT_REQUEST, l_.ERROR_CODE, l_.TSC_AUX
 _RING_MASK, _RING_SIZE = b_.RING_ENTRIES - 1, 8 * b_.RING_WORDS
@@ -45,6 +46,8 @@ _SIDT, _SGDT, _SLDT, _STR, _LIDT, _LGDT, _LLDT, _LTR = (
     int(K.SIDT), int(K.SGDT), int(K.SLDT), int(K.STR), int(K.LIDT), int(K.LGDT), int(K.LLDT), int(K.LTR),
 )  # fmt: skip
 _RDPMC, _PUSHF, _POPF, _IRET, _PAUSE = int(K.RDPMC), int(K.PUSHF), int(K.POPF), int(K.IRET), int(K.PAUSE)
+_SPINNING = int(K.SPINNING)
+_SPINNING = int(K.SPINNING)
 
 
 @kernel
@@ -62,14 +65,13 @@ def count(b, kind):  # type: ignore[no-untyped-def]
 
 @kernel
 def ring(b, kind, info, value):  # type: ignore[no-untyped-def]
-    """Remember an exit among the last `RING_ENTRIES`: kind (and an access's size << 8), RIP, info, time, value.
-
-    Returns the entry's address.
+    """Remember an exit among the last `RING_ENTRIES`: kind (| an access's size << 8 | vCPU << 16), RIP, info, time and
+    value. Returns the entry's address.
     """
     at = ld64(b + _RING_AT)
     st64(b + _RING_AT, at + 1)
     slot = b + _RING + _RING_SIZE * (at & _RING_MASK)
-    st64(slot, kind)
+    st64(slot, kind | ld64(b + _NUMBER) << 16)
     st64(slot + 8, ld64(ld64(b + _ENV) + _EIP))
     st64(slot + 16, info)
     st64(slot + 24, ld64(b + _NOW))
@@ -196,7 +198,7 @@ def clock(b):  # type: ignore[no-untyped-def]
     if ld64(b + _WALL):
         call2(ld64(b + _F_CLOCK), 1, b + _SCRATCH)  # CLOCK_MONOTONIC
         return ld64(b + _SCRATCH) * 1000000000 + ld64(b + _SCRATCH + 8) - ld64(b + _WALL_BASE)
-    return ld64(b + _NOW)
+    return max(ld64(b + _NOW), ld64(b + _FLOOR))
 
 
 @kernel
@@ -210,7 +212,7 @@ def _cpuid(b):  # type: ignore[no-untyped-def]
     env = ld64(b + _ENV)
     leaf, subleaf = ld64(env) & 0xFFFFFFFF, ld64(env + 8) & 0xFFFFFFFF
     a, c, d, x = 0, 0, 0, 0
-    row = ld64(b + _CPUID)
+    row = ld64(b + _CPUID) + 48 * ld64(b + _CPUID_COUNT) * ld64(b + _NUMBER)
     for _ in range(ld64(b + _CPUID_COUNT)):
         if ld64(row) == leaf and (ld64(row + 8) == -1 or ld64(row + 8) == subleaf):
             a, x, c, d = ld64(row + 16), ld64(row + 24), ld64(row + 32), ld64(row + 40)
@@ -342,6 +344,20 @@ def _software_interrupt(b):  # type: ignore[no-untyped-def]
 
 
 @kernel
+def _spin(b):  # type: ignore[no-untyped-def]
+    """A PAUSE was executed, and other vCPUs could run: many in quick succession end the turn."""
+    now = ld64(b + _NOW)
+    left = ld64(b + _SPINS_LEFT) - 1
+    if now - ld64(b + _SPUN_AT) > _SPIN_NS or left < 0:
+        left = ld64(b + _SPINS)
+    st64(b + _SPUN_AT, now)
+    st64(b + _SPINS_LEFT, left)
+    if left == 0 and ld64(b + _X_KIND) == 0:
+        stop(b, _SPINNING, 1)
+    return 0
+
+
+@kernel
 def on_exit(b, number):  # type: ignore[no-untyped-def]
     """The body of the interrupt hook: ``number`` is 100h plus the manual's exit code."""
     code = number - 0x100
@@ -422,7 +438,8 @@ def on_exit(b, number):  # type: ignore[no-untyped-def]
         return unreadable(b)
     if code == 0x77 and not listens(b, _PAUSE):
         count(b, _PAUSE)
-        return complete(b, length, 1)
+        complete(b, length, 1)
+        return _spin(b) if ld64(b + _SPINS) else 0
     opcode = ld64(b + _D_OPCODE)
     if code < 0x20:
         number = code & 15

@@ -1,0 +1,135 @@
+"""The vCPUs of one VM take turns on its pCPU, in slices of virtual time.
+
+Each vCPU has its own progress, ``position``: how far into the VM's time it has come. The one that is furthest behind
+runs next, until the slice is over, a timer is due, or it sleeps or spins; so vCPUs that run one after the other look
+parallel to the guest. The VM's time is the position of the last one: a timer fires when every vCPU that runs has come
+to it. What this decides depends on the guest's progress alone, so a run repeats, whoever shares the pCPU.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hypervisor.engine import block as b
+
+if TYPE_CHECKING:
+    from hypervisor.core.vcpu import Vcpu
+    from hypervisor.engine.pcpu import PCpu
+
+SLICE_NS = 200_000
+"""The longest turn, in virtual nanoseconds, of a vCPU while others have something to do."""
+
+SPINS = 16
+"""PAUSE instructions in quick succession that end a turn."""
+
+_NOW, _NEXT, _DEADLINE = b.NOW >> 3, b.NEXT >> 3, b.DEADLINE >> 3
+_FLOOR, _SPINS_LEFT, _SPINS = b.FLOOR >> 3, b.SPINS_LEFT >> 3, b.SPINS >> 3
+
+
+class Turns:
+    """Whose turn it is. All times are virtual nanoseconds of the VM's clock (under the wall clock: of progress)."""
+
+    def __init__(self, vcpus: list[Vcpu]) -> None:
+        self.vcpus = vcpus
+        self.several = len(vcpus) > 1
+        self.current = vcpus[0]
+        self.time = 0
+        """Every vCPU that is awake has come so far."""
+        self.floor = 0
+        """The furthest that any has come: a clock that is read later shows no less (see docs/design.md)."""
+        self.end = 0
+        """Where the current turn ends; before that position nothing but the vCPU itself ends it."""
+        self.inside = False
+        """Whether the current vCPU is running: what happens now, happens at its position."""
+
+    def advance(self, pcpu: PCpu) -> int:
+        """The VM's time, after the current vCPU has moved."""
+        words = pcpu.words
+        now = words[_NOW]
+        self.current.position = now
+        if not self.several:
+            self.time = now
+            return now
+        self.floor = max(self.floor, now)
+        awake = [vcpu.position for vcpu in self.vcpus if vcpu.wakes()]
+        self.time = max(self.time, min(awake) if awake else self.floor)
+        return self.time
+
+    def sleep_until(self, pcpu: PCpu, time: int) -> None:
+        """No vCPU is awake: nothing happens until ``time``."""
+        words = pcpu.words
+        if time > words[_NOW]:
+            words[_NOW] = self.current.position = time
+        self.floor = max(self.floor, time)
+
+    def choose(self, horizon: int) -> Vcpu | None:
+        """Whose turn it is now, None if all sleep. A turn that has not ended goes on; nothing runs past ``horizon``."""
+        current = self.current
+        awake = [vcpu for vcpu in self.vcpus if vcpu.wakes()]
+        if not awake:
+            self.end = 0
+            return None
+        if self.several and current.position < min(self.end, horizon) and current in awake:
+            self.end = min(self.end, horizon)
+            return current
+        chosen = min(awake, key=_order)
+        self.end = horizon if len(awake) == 1 else min(horizon, chosen.position + SLICE_NS)
+        return chosen
+
+    def enter(self, pcpu: PCpu, vcpu: Vcpu) -> None:
+        """Put a vCPU on the pCPU, in place of the one that had its turn there."""
+        self.current = vcpu
+        pcpu.load(vcpu.state)
+        words = pcpu.words
+        words[_NOW] = vcpu.position
+        words[_FLOOR] = self.floor if self.several else 0
+        words[b.INTR >> 3] = int(vcpu.intr.level)
+        words[b.ARMED >> 3] = 0
+        words[b.BLOCK_END >> 3] = 0
+
+    def begin(self, pcpu: PCpu) -> None:
+        """The current vCPU is about to run until its turn ends."""
+        words = pcpu.words
+        words[_NEXT] = words[_DEADLINE] = self.end
+        if self.several:
+            alone = not any(vcpu.wakes() for vcpu in self.vcpus if vcpu is not self.current)
+            words[_SPINS] = words[_SPINS_LEFT] = 0 if alone else SPINS
+
+    def give_way(self) -> None:
+        """The current vCPU waits for another one: those behind it come first, and then one at least."""
+        current = self.current
+        others = [vcpu.position for vcpu in self.vcpus if vcpu is not current and vcpu.wakes()]
+        if others:
+            current.position = max(current.position, min(others) + 1)
+            self.floor = max(self.floor, current.position)
+        self.end = 0
+
+    def end_at(self, pcpu: PCpu, time: int) -> None:
+        """The current turn ends no later than ``time``."""
+        words = pcpu.words
+        if time < self.end:
+            self.end = time
+        if time < words[_NEXT]:
+            words[_NEXT] = time
+            if time < words[_DEADLINE]:
+                words[_DEADLINE] = time
+
+    def happens(self, pcpu: PCpu | None, vcpu: Vcpu) -> None:
+        """Something happens to a vCPU (an interrupt, an NMI, INIT, its start): it may wake, and wants a turn then."""
+        if not self.several:
+            return
+        if not self.inside or pcpu is None:
+            vcpu.event_at = self.time
+            return
+        now = pcpu.words[_NOW]
+        vcpu.event_at = now
+        if vcpu is not self.current:
+            pcpu.words[_SPINS] = SPINS
+            self.end_at(pcpu, now + SLICE_NS)
+
+
+def _order(vcpu: Vcpu) -> tuple[int, int]:
+    return vcpu.position, vcpu.number
+
+
+__all__ = ["SLICE_NS", "Turns"]
