@@ -80,6 +80,25 @@ class MemoryBlock:
         self._vm.memory_moved(place.gpa, place.size)
 
 
+class ReadOnlyMemory:
+    """RAM that stores do not reach, from now on until `close`: they go to the device there, or nowhere."""
+
+    def __init__(self, vm: VM, where: range) -> None:
+        check = hole(where)
+        self._vm, self._where = vm, where
+        self._layers = [region._replace(writable=False) for region in vm.memory.within(check.gpa, check.size)]
+        for layer in self._layers:
+            vm.memory.cover(layer)
+        vm.memory_moved(check.gpa, check.size)
+
+    def close(self) -> None:
+        """Stores reach it again."""
+        for layer in self._layers:
+            self._vm.memory.uncover(layer)
+        self._layers = []
+        self._vm.memory_moved(self._where.start, len(self._where))
+
+
 def hole(where: range) -> Hole:
     """A range of whole pages without memory. Raises `ConfigError` if it is not one."""
     if (where.start | where.stop) & PAGE_MASK or where.stop <= where.start:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -52,6 +52,7 @@ class Host(CoreHost):
         mode: int | None = None,
         board: Board | None = None,
         reboot: bool = False,
+        firmware: str | os.PathLike[str] | bytes | None = None,
         name: str | None = None,
     ) -> VM:
         """A VM with a board and, if ``image`` is given, a guest loaded into it.
@@ -61,7 +62,8 @@ class Host(CoreHost):
         command line; ``modules`` pairs of (path, arguments) for multiboot; ``clock`` ``"virtual"`` (reproducible,
         default) or ``"wall"``; ``seed`` that of the guest's random numbers; ``strict`` stops at the first access that
         nothing answers; ``format``, ``at``, ``entry``, ``mode`` override the image's detection; ``reboot`` goes on
-        after a reset. Raises `ConfigError`, `ImageError`, `PluginError`.
+        after a reset; ``firmware`` is a ROM to start with (a file, its bytes, or ``"seabios"``), which boots from the
+        machine's disks. Raises `ConfigError`, `ImageError`, `PluginError`.
         """
         self.check_open()
         data, label = (b"", "no image") if image is None else read_image(image)
@@ -71,10 +73,12 @@ class Host(CoreHost):
         try:
             vm.plugins = PluginSet(plugins)
             parts = _board(board).build(vm)
-            pci_setup.set_up(parts)
             traps.install(vm)
             install_cpuid(vm)
-            if image is not None:
+            if firmware is not None:
+                vm.reload = _install_firmware(vm, parts, firmware, image)
+            elif image is not None:
+                pci_setup.set_up(parts)
                 vm.symbols.add(_shipped_symbols(image))
                 spec = loaders.BootSpec(
                     name=label,
@@ -91,6 +95,7 @@ class Host(CoreHost):
                 _load(vm, data, spec)
                 vm.reload = lambda: _reload(vm, parts, data, spec)
             else:
+                pci_setup.set_up(parts)
                 vm.reload = lambda: pci_setup.set_up(parts)
             vm.reboot = reboot
             vm.plugins.attach(vm)
@@ -100,7 +105,7 @@ class Host(CoreHost):
         return vm
 
 
-def boot(image: str | os.PathLike[str] | bytes, memory: str | int = "64M", **options: Any) -> VM:
+def boot(image: str | os.PathLike[str] | bytes | None = None, memory: str | int = "64M", **options: Any) -> VM:
     """Boot an image on a host of its own; closing the VM closes the host. Options as `Host.create_vm` takes them."""
     size = page_up(parse_size(memory))
     host = Host(size, 1)
@@ -200,6 +205,14 @@ def _load(vm: VM, data: bytes, spec: loaders.BootSpec) -> None:
     vm.symbols.add(entry.symbols)
     if entry.disk is not None:
         _firmware(vm, entry.disk, spec)
+
+
+def _install_firmware(vm: VM, parts: dict[str, Any], firmware: Any, image: Any) -> Callable[[], None]:
+    from hypervisor.machine.firmware import install
+
+    if image is not None:
+        raise ConfigError("firmware= boots from the machine's disks: leave the image out.")
+    return install(vm, parts, firmware)
 
 
 def _reload(vm: VM, parts: dict[str, Any], data: bytes, spec: loaders.BootSpec) -> None:

@@ -4,32 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from hypervisor.bus import AddressSpace, Device, Line, Mapping
+from hypervisor.bus import AddressSpace, Device, Line, Mapping, SharedLine
 from hypervisor.devices.pci import PciBus, PciFunction, Space, piix
 from hypervisor.devices.pci.i440fx import I440Fx
 from hypervisor.machine.board import Part
 
 if TYPE_CHECKING:
     from hypervisor.core import VM
+    from hypervisor.core.device_memory import MemoryBlock
 
 SLOTS = {"i440fx": (0, 0), "piix3": (1, 0), "piix3-ide": (1, 1), "piix4-pm": (1, 3)}
 """Device and function number of the parts that are PCI functions, where QEMU has them."""
-
-
-class Joint:
-    """An interrupt line with several drivers: high while any of them drives it."""
-
-    def __init__(self, line: Line) -> None:
-        self._line = line
-        self._driving: set[str] = set()
-
-    def drive(self, who: str, level: bool) -> None:
-        """One of the drivers changes."""
-        if level:
-            self._driving.add(who)
-        else:
-            self._driving.discard(who)
-        self._line.set(bool(self._driving))
 
 
 class Windows:
@@ -58,6 +43,17 @@ class Windows:
 
         function.on_move(window, move)
 
+    @staticmethod
+    def memory(function: PciFunction, window: str, block: MemoryBlock) -> None:
+        """Let a block of memory show in this window: what lies there already is hidden by it."""
+
+        def move(address: int | None) -> None:
+            block.unmap()
+            if address is not None:
+                block.map(address)
+
+        function.on_move(window, move)
+
     def _rebuild(self) -> None:
         for space, mapping in self._mapped:
             space.remove(mapping)
@@ -81,12 +77,12 @@ def windows(vm: VM, parts: dict[str, Any]) -> Windows:
     return parts["windows"]  # type: ignore[no-any-return]
 
 
-def joint(vm: VM, parts: dict[str, Any], irq: int) -> Joint:
-    """The interrupt line of this number, for one driver of several."""
-    joints = parts.setdefault("joints", {})
-    if irq not in joints:
-        joints[irq] = Joint(vm.irq_line(irq))
-    return joints[irq]  # type: ignore[no-any-return]
+def shared_irq(vm: VM, parts: dict[str, Any], irq: int) -> SharedLine:
+    """The interrupt line of this number, for one driver of several: `tap` it."""
+    name = f"irq{irq}"
+    if name not in parts:
+        parts[name] = SharedLine(vm.irq_line(irq))
+    return parts[name]  # type: ignore[no-any-return]
 
 
 def wire(vm: VM, parts: dict[str, Any]) -> None:
@@ -98,7 +94,14 @@ def wire(vm: VM, parts: dict[str, Any]) -> None:
         if name in parts:
             bus.attach(parts[name], device, number)
     if bridge is not None:
-        bridge.irq = lambda irq, level: joint(vm, parts, irq).drive("piix3", level)
+        taps: dict[int, Line] = {}
+
+        def drive(irq: int, level: bool) -> None:
+            if irq not in taps:
+                taps[irq] = shared_irq(vm, parts, irq).tap()
+            taps[irq].set(level)
+
+        bridge.irq = drive
 
 
 def _bus(vm: VM, parts: dict[str, Any]) -> PciBus:

@@ -11,6 +11,7 @@ from hypervisor.bus.clock import ManualClock
 from hypervisor.devices import (
     acpi_pm,
     debug_ports,
+    fw_cfg,
     i8042,
     i8254,
     i8259,
@@ -92,6 +93,7 @@ DEVICES: dict[str, tuple[Maker, int]] = {
     "lapic": (lapic, local_apic.SIZE),
     "ioapic": (lambda clock: ioapic.IoApic(ApicBus()), ioapic.SIZE),
     "acpi-pm": (lambda clock: acpi_pm.AcpiPm(Line(), clock, ignore), acpi_pm.SIZE),
+    "fw_cfg": (lambda clock: fw_cfg.FwCfg(NoMemory(), {}, {"etc/one": b"1"}), fw_cfg.SIZE),
     "cf9": (lambda clock: power_ports.ResetControl(ignore), power_ports.RESET_SIZE),
 }
 

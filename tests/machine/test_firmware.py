@@ -1,0 +1,186 @@
+"""Firmware of our own, a page of code at the reset vector: where it runs, and what PAM registers do to it."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+import hypervisor as hv
+from hypervisor.assembler import assemble
+from hypervisor.errors import ConfigError, ImageError
+
+ROM_SIZE = 0x20000
+
+
+def rom(code: str) -> bytes:
+    """A ROM of 128 KiB that runs ``code`` at F000:0000, with its address in every other 16-byte line's first word."""
+    image = bytearray(ROM_SIZE)
+    for at in range(0, ROM_SIZE, 16):
+        image[at : at + 2] = (at >> 4 & 0xFFFF).to_bytes(2, "little")
+    body = assemble(SUPPORT + code, origin=0, mode=16).code
+    image[0x10000 : 0x10000 + len(body)] = body
+    image[-16:] = b"\xea\x00\x00\x00\xf0".ljust(16, b"\0")
+    return bytes(image)
+
+
+SUPPORT = """
+    jmp start
+pam:                        # set PAM register CL of the host bridge to CH
+    mov eax, 0x80000058
+    mov al, cl
+    mov bl, cl
+    and al, 0xfc
+    mov dx, 0xcf8
+    out dx, eax
+    mov dl, bl
+    and dl, 3
+    add dl, 0xfc
+    mov al, ch
+    out dx, al
+    ret
+put:                        # a word to the debug console
+    out 0xe9, al
+    mov al, ah
+    out 0xe9, al
+    ret
+start:
+    mov sp, 0x7000
+"""
+OFF = "    mov al, 0x10\n    out 0xf4, al\n    hlt\n"
+
+
+def words(code: str, *, runs: int = 1) -> list[int]:
+    with closing(hv.boot(firmware=rom(code + OFF), memory="4M")) as vm:
+        for _ in range(runs):
+            assert vm.run(virtual_timeout=1).reason is hv.Reason.DEBUG_EXIT
+            if runs > 1:
+                vm.reset()
+        data = vm.debugcon.bytes
+    return [int.from_bytes(data[at : at + 2], "little") for at in range(0, len(data), 2)]
+
+
+def test_it_starts_at_the_reset_vector_and_shows_below_1_mib() -> None:
+    assert words("""
+        mov ax, 0xe000
+        mov ds, ax
+        mov ax, [0x0010]
+        call put
+        mov ax, [0xfff0]
+        call put
+        mov word [0x10], 0x1234      # a ROM: nothing happens
+        mov ax, [0x0010]
+        call put
+        mov ax, 0xc000               # nothing is there
+        mov ds, ax
+        mov word [0], 0x5678
+        mov ax, [0]
+        call put
+    """) == [0x0001, 0x0FFF, 0x0001, 0xFFFF]
+
+
+SHADOW = """
+    mov ax, 0xe000
+    mov ds, ax
+    mov es, ax
+    mov cx, 0x225e               # writes to RAM, reads from ROM, of E0000h and E4000h
+    call pam
+    mov ax, [0x10]
+    not ax
+    mov [0x10], ax               # goes to RAM
+    mov ax, [0x10]
+    call put                     # the ROM still
+    mov cx, 0x115e               # reads RAM, which cannot be written
+    call pam
+    mov ax, [0x10]
+    call put                     # what was written
+    mov word [0x10], 0x9999
+    mov ax, [0x10]
+    call put                     # unchanged
+    mov cx, 0x335e               # RAM
+    call pam
+    mov word [0x10], 0x7777
+    mov ax, [0x10]
+    call put
+    mov cx, 0x005e               # ROM
+    call pam
+    mov ax, [0x10]
+    call put
+    mov cx, 0x305e               # the second segment is RAM, the first is not
+    call pam
+    mov ax, [0x10]
+    call put
+    mov ax, [0x4000]
+    call put
+    mov cx, 0x335e
+    call pam
+    mov ax, [0x10]               # RAM has kept it
+    call put
+"""
+
+
+def test_pam_directs_reads_and_writes_apart() -> None:
+    assert words(SHADOW) == [0x0001, 0xFFFE, 0xFFFE, 0x7777, 0x0001, 0x0001, 0x0000, 0x7777]
+
+
+def test_code_goes_on_when_ram_takes_the_place_of_rom() -> None:
+    """The usual way of firmware: copy the segment onto itself, go on in RAM, change the copy."""
+    assert words("""
+        mov cx, 0x2059
+        call pam
+        mov ax, cs
+        mov ds, ax
+        mov es, ax
+        xor si, si
+        xor di, di
+        mov cx, 0x8000
+        cld
+        rep movsw
+        mov cx, 0x3059
+        call pam
+        mov word [changed + 1], 0x4444
+    changed:
+        mov ax, 0x3333
+        call put
+    """) == [0x4444]
+
+
+def test_a_reset_brings_the_rom_back() -> None:
+    both = words(SHADOW, runs=2)
+    assert both[:8] == both[8:]
+
+
+def test_no_firmware_and_no_image_is_a_board_alone() -> None:
+    with closing(hv.boot(memory="4M")) as vm:
+        assert vm.firmware is None
+
+
+@pytest.mark.parametrize(
+    ("firmware", "error", "sentence"),
+    [
+        ("/nowhere/bios.bin", ImageError, "there is no such file"),
+        (b"", ImageError, "a multiple of 64 KiB"),
+        (b"x" * 1000, ImageError, "has 1000 bytes"),
+        (bytes(32 << 20), ImageError, "at most 16 MiB"),
+        (7, ConfigError, "give a file, 'seabios'"),
+    ],
+)
+def test_what_is_no_firmware_is_refused(firmware: object, error: type[Exception], sentence: str) -> None:
+    with pytest.raises(error, match=sentence):
+        hv.boot(firmware=firmware)
+
+
+def test_a_directory_is_no_firmware(tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match="cannot be read"):
+        hv.boot(firmware=tmp_path)
+
+
+def test_boards_without_a_host_bridge_cannot_have_firmware() -> None:
+    with pytest.raises(ConfigError, match="no host bridge"):
+        hv.boot(firmware=bytes(0x10000), board=hv.pc().without("i440fx"))
+
+
+def test_little_memory_is_refused() -> None:
+    with pytest.raises(ConfigError, match="at least 4M"):
+        hv.boot(firmware=bytes(0x10000), memory="2M")
