@@ -12,13 +12,14 @@ zero.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from hypervisor.bus import Clock, Line
 from hypervisor.devices._parts import Alarm, ByteDevice, Register, all_ones
 from hypervisor.devices._state import adopt, data, number, time_ns
+from hypervisor.errors import DeviceError
 from hypervisor.units import KIB, MIB, NS_PER_S
 
 SIZE = 2
@@ -50,7 +51,13 @@ CMOS = (
     Register(0x30, "EXTENDED_KIB_POST", "rw", "16 bits: as EXTENDED_KIB"),
     Register(0x32, "CENTURY", "rw", "BCD; follows when the year wraps"),
     Register(0x34, "ABOVE_16M", "rw", "16 bits: memory above 16 MiB, in 64 KiB, at most 65535"),
+    Register(0x38, "BOOT_2", "rw", "bits 7:4: third device to boot (1 floppy, 2 disk, 3 CD); bit 0: any floppy"),
+    Register(0x39, "TRANSLATION", "rw", "two bits for each IDE disk: 0 as it is, 1 LBA-assisted"),
+    Register(0x3D, "BOOT_1", "rw", "first device to boot in bits 3:0, second in bits 7:4"),
+    Register(0x5B, "ABOVE_4G", "rw", "24 bits: memory above 4 GiB, in 64 KiB"),
+    Register(0x5F, "MORE_CPUS", "rw", "processors less one"),
 )
+"""The bytes of CMOS memory; those from 38h on are as SeaBIOS reads them on an emulated PC (``src/hw/rtc.h``)."""
 
 CRYSTAL_HZ = 32_768
 SECONDS, MINUTES, HOURS, WEEKDAY, DAY, MONTH, YEAR = 0, 2, 4, 6, 7, 8, 9
@@ -85,16 +92,26 @@ class Mc146818State:
 class Mc146818(ByteDevice):
     """The RTC at ports 70h-71h; ``line`` is its interrupt (IRQ 8).
 
-    ``memory_size``, in bytes, is what firmware would have left in CMOS about the machine's memory. ``start`` is the
-    date and time at power-on.
+    ``memory_size`` (below 4 GiB) and ``above_4g``, in bytes, are what firmware would have left in CMOS about the
+    machine's memory. ``start`` is the date and time at power-on.
     """
 
-    def __init__(self, line: Line, clock: Clock, memory_size: int, start: datetime = START, name: str = "rtc") -> None:
+    def __init__(
+        self,
+        line: Line,
+        clock: Clock,
+        memory_size: int,
+        start: datetime = START,
+        name: str = "rtc",
+        above_4g: int = 0,
+    ) -> None:
         self.name = name
         self.line = line
         self.clock = clock
         self.start = start
         self.memory_size = memory_size
+        self.above_4g = above_4g
+        self._preset: dict[int, int] = {}
         self._alarm = Alarm(clock, self._look)
         self._readers = [all_ones, self._read_data]
         self._writers = [self._write_index, self._write_data]
@@ -102,6 +119,18 @@ class Mc146818(ByteDevice):
             A: self._write_a, B: self._write_b, C: self._ignore, D: self._ignore,
         }  # fmt: skip
         self._s = self._power_on()
+
+    def preset(self, values: Mapping[int, int]) -> None:
+        """Put bytes into CMOS, by index (10h to 7fh), now and after each reset: what battery-backed memory knows."""
+        if any(not 0x10 <= at <= 0x7F or not 0 <= value <= 0xFF for at, value in values.items()):
+            raise DeviceError(f"{self.name}: {values!r} are not bytes by CMOS index (10h to 7fh).")
+        self._preset.update(values)
+        self._apply_preset(self._s.cmos)
+
+    def _apply_preset(self, cmos: bytearray) -> None:
+        for at, value in self._preset.items():
+            cmos[at] = value
+        cmos[0x2E:0x30] = (sum(cmos[0x10:0x2E]) & 0xFFFF).to_bytes(2, "big")
 
     # ---- device contract
 
@@ -139,7 +168,8 @@ class Mc146818(ByteDevice):
             (0x34, above_16m // (64 * KIB)),
         ):
             m[at : at + 2] = min(value, 0xFFFF).to_bytes(2, "little")
-        m[0x2E:0x30] = sum(m[0x10:0x2E]).to_bytes(2, "big")
+        m[0x5B:0x5E] = min(self.above_4g // (64 * KIB), 0xFFFFFF).to_bytes(3, "little")
+        self._apply_preset(m)
         return s
 
     # ---- time

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from hypervisor.bus import SharedLine
 from hypervisor.core.streams import Stream
+from hypervisor.core.vm import PCI_HOLE
 from hypervisor.devices.debug_ports import DebugConsole, DebugExit, PostPort
 from hypervisor.devices.i8042 import I8042
 from hypervisor.devices.i8254 import I8254
@@ -56,6 +57,11 @@ def _debugcon(vm: VM) -> Stream:
     return made
 
 
+def _rtc(vm: VM, parts: dict[str, Any]) -> Mc146818:
+    low = min(vm.memory.size, PCI_HOLE)
+    return Mc146818(parts["pic"].line(8), vm.clock, low, above_4g=vm.memory.size - low)
+
+
 def _uart(vm: VM, parts: dict[str, Any], number: int, irq: int) -> Uart16550:
     """A serial port. COM1 and COM3 share an interrupt, and so do COM2 and COM4; the user sees COM1 only."""
     shared = f"irq{irq}"
@@ -90,7 +96,7 @@ PC = Board(
             ),
             (_at(0x60, 1), _at(0x64, 1, 0x63)),
         ),
-        Part("rtc", lambda vm, p: Mc146818(p["pic"].line(8), vm.clock, vm.memory.size), (_at(0x70, 2),)),
+        Part("rtc", _rtc, (_at(0x70, 2),)),
         Part("post", lambda vm, _: PostPort(), (_at(0x80, 1),)),
         Part(
             "port92",

@@ -10,6 +10,7 @@ import pytest
 from hypervisor.bus import Line
 from hypervisor.bus.clock import ManualClock
 from hypervisor.devices.mc146818 import Mc146818
+from hypervisor.errors import DeviceError
 
 SECOND = 10**9
 MIB = 1 << 20
@@ -185,6 +186,25 @@ def test_memory_size_as_firmware_leaves_it(
     rtc = Rtc(clock, memory)
     assert [rtc[n] | rtc[n + 1] << 8 for n in (0x15, 0x17, 0x30, 0x34)] == [base, extended, extended, above]
     assert rtc[0x2E] << 8 | rtc[0x2F] == sum(rtc[n] for n in range(0x10, 0x2E))
+
+
+def test_what_the_board_presets_survives_a_reset(clock: ManualClock) -> None:
+    rtc = Mc146818(Line(), clock, 3 << 30, above_4g=5 << 30)
+    rtc.preset({0x10: 0x40, 0x3D: 0x21})
+    for _ in range(2):
+        read = {}
+        for at in (0x10, 0x2E, 0x2F, 0x3D, 0x5B, 0x5C, 0x5D, *range(0x11, 0x2E)):
+            rtc.write(0, 1, at)
+            read[at] = rtc.read(1, 1)
+        assert (read[0x10], read[0x3D]) == (0x40, 0x21)
+        assert read[0x5B] | read[0x5C] << 8 | read[0x5D] << 16 == (5 << 30) >> 16
+        assert read[0x2E] << 8 | read[0x2F] == sum(read[at] for at in range(0x10, 0x2E))
+        rtc.write(0, 1, 0x3D)
+        rtc.write(1, 1, 0)
+        rtc.reset()
+    for wrong in ({0x0F: 0}, {0x80: 0}, {0x10: 256}):
+        with pytest.raises(DeviceError, match="not bytes by CMOS index"):
+            rtc.preset(wrong)
 
 
 def test_cmos_bytes_keep_what_is_written_and_bit_7_of_the_index_is_nmi(rtc: Rtc) -> None:
