@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from hypervisor.errors import PluginError as PluginError
     from hypervisor.errors import TrapError as TrapError
     from hypervisor.machine import Board as Board
+    from hypervisor.machine import Disk as Disk
     from hypervisor.machine import Part as Part
     from hypervisor.machine import pc as pc
 
@@ -56,7 +57,7 @@ _WHERE = {
         "ConfigError", "DeviceError", "EngineError", "ExpectError", "GuestCrashed", "GuestFault", "HypervisorError",
         "ImageError", "PluginError", "TrapError",
     ),
-    "hypervisor.machine": ("Board", "Part", "pc"),
+    "hypervisor.machine": ("Board", "Disk", "Part", "pc"),
 }  # fmt: skip
 _HOME = {name: module for module, names in _WHERE.items() for name in names}
 

@@ -26,6 +26,7 @@ from hypervisor.errors import (
     TrapError,
 )
 from hypervisor.guests import shipped
+from hypervisor.machine.media import parse_disk
 
 HALT = b"\xfa\xf4".ljust(510, b"\0") + b"\x55\xaa"  # cli; hlt
 LOOP = b"\xfb\x90\xeb\xfd".ljust(510, b"\0") + b"\x55\xaa"  # sti; nop; jmp to the nop
@@ -207,6 +208,33 @@ CASES = (
     boots("a missing module", KERNEL, ImageError, "check the path of the module", modules=["/no/module"]),
     boots("a number as module", KERNEL, ConfigError, "3 is not a module: give a path", modules=[3]),
     boots("arguments for a boot sector", HALT, ConfigError, "cannot be given --append", append="quiet"),
+    # drives
+    boots("no disk file", HALT, ImageError, "no/disk: there is no such file; check the path of the disk.",
+          disks=["/no/disk"]),
+    boots("a directory as CD", HALT, ImageError, "is a directory; give a file.", cdrom="/"),
+    boots("an empty disk", HALT, ImageError, "the file is empty, and a disk has at least one sector", disks=[b""]),
+    boots("an empty CD", HALT, ImageError, "the file is empty, and a CD has at least one sector", cdrom=b""),
+    boots("a large floppy", HALT, ImageError, "bytes, and the largest floppy 2949120 (2.88 MB); use it as a disk",
+          floppy=bytes(2949121)),
+    boots("a disk that is one", HALT, ConfigError, "disks='a.img': give a list of images.", disks="a.img"),
+    boots("a disk of a wrong type", HALT, ConfigError, "disk=5: give a path, or the contents as bytes", disks=[5]),
+    boots("bytes to be written", HALT, ConfigError, "the disk is bytes, which cannot be written: give a file",
+          disks=[hv.Disk(HALT, mode="write")]),
+    Case("an unknown disk mode", lambda _: hv.Disk("x", mode="rw"), ConfigError, "'rw': use one of overlay, write."),
+    Case("an unknown interface", lambda _: hv.Disk("x", interface="scsi"), ConfigError, "'scsi': use one of ide."),
+    boots("too many disks", HALT, ConfigError, "5 disks and CDs: the IDE controller has places for 4",
+          disks=[HALT] * 4, cdrom=HALT),
+    boots("two floppies", HALT, ConfigError, "is a floppy, and there is another one (--floppy)", floppy=HALT),
+    boots("an unknown medium", HALT, ConfigError, "media='tape': use one of floppy, disk.", media="tape"),
+    boots("a medium for a kernel", KERNEL, ConfigError, "is loaded into memory, not from a drive", media="disk"),
+    boots("an unknown boot letter", HALT, ConfigError, "boot order 'cn': give each letter once, of a",
+          boot_order="cn"),
+    boots("nothing that boots", None, ImageError, "There is no bootable device (CD: it has no El Torito boot record",
+          cdrom=bytes(40960), boot_order="d"),
+    boots("a medium for nothing", None, ConfigError, "and there is no image; leave it out", media="disk"),
+    Case("an unknown disk option", lambda _: parse_disk("a,cache=none"), ConfigError,
+         "--disk a,cache=none: 'cache=none' is no option; give FILE[,if=ide][,mode=overlay|write]."),
+    Case("a disk without a file", lambda _: parse_disk(",if=ide"), ConfigError, "--disk ',if=ide': give a file."),
     # options
     boots("memory in words", HALT, ConfigError, "'lots' is not a size; write a number with K, M or G", memory="lots"),
     boots("no memory", HALT, ConfigError, "it must be greater than zero", memory="0"),
@@ -296,11 +324,11 @@ def test_a_file_that_fails_to_be_read(tmp_path: Path, monkeypatch: pytest.Monkey
     image = tmp_path / "broken"
     image.write_bytes(HALT)
 
-    def read(self: Path) -> bytes:
-        raise PermissionError(13, "Permission denied")
+    def read(fd: int, size: int, offset: int) -> bytes:
+        raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr(Path, "read_bytes", read)
-    with pytest.raises(ImageError, match=r"broken cannot be read: Permission denied\."):
+    monkeypatch.setattr(os, "pread", read)
+    with pytest.raises(ImageError, match=r"broken cannot be read: Input/output error\."):
         hv.boot(image)
 
 

@@ -7,6 +7,19 @@ from hypervisor.bus.clock import Clock, Timer
 from hypervisor.bus.device import Device, InterruptController
 from hypervisor.bus.dma import Dma
 from hypervisor.bus.line import Line, SharedLine
+from hypervisor.bus.medium import Geometry, Medium
 from hypervisor.bus.space import AddressSpace, Mapping
 
-__all__ = ["AddressSpace", "Clock", "Device", "Dma", "InterruptController", "Line", "Mapping", "SharedLine", "Timer"]
+__all__ = [
+    "AddressSpace",
+    "Clock",
+    "Device",
+    "Dma",
+    "Geometry",
+    "InterruptController",
+    "Line",
+    "Mapping",
+    "Medium",
+    "SharedLine",
+    "Timer",
+]

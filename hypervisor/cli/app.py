@@ -61,7 +61,9 @@ def root(
 
 @app.command()
 def run(
-    image: Annotated[str, typer.Argument(metavar="IMAGE", help="A file, or the name of a shipped guest.")],
+    image: Annotated[
+        str | None, typer.Argument(metavar="[IMAGE]", help="A file, or the name of a shipped guest.")
+    ] = None,
     memory: Annotated[str, typer.Option(help="Guest memory, for example 64M.", metavar="SIZE")] = "64M",
     cpus: Annotated[int, typer.Option(help="Virtual CPUs, 1 to 8.", metavar="N")] = 1,
     append: Annotated[str, typer.Option(help="Kernel command line.", metavar="TEXT")] = "",
@@ -89,8 +91,18 @@ def run(
     at: Annotated[str | None, typer.Option(help="Where a flat image goes.", metavar="ADDR")] = None,
     entry: Annotated[str | None, typer.Option(help="Where a flat image starts.", metavar="ADDR")] = None,
     mode: Annotated[int | None, typer.Option(help="CPU mode of a flat image.", metavar="16|32|64")] = None,
+    cdrom: Annotated[str | None, typer.Option(help="The CD in the drive.", metavar="FILE")] = None,
+    floppy: Annotated[str | None, typer.Option(help="The diskette in the drive.", metavar="FILE")] = None,
+    disk: Annotated[
+        list[str] | None,
+        typer.Option(help="A hard disk; may be repeated.", metavar="FILE[,if=ide][,mode=overlay|write]"),
+    ] = None,
+    boot: Annotated[
+        str | None, typer.Option(help="Drives to boot from: a floppy, c disk, d CD.", metavar="ORDER")
+    ] = None,
+    media: Annotated[str | None, typer.Option(help="The drive of a boot-sector image.", metavar="floppy|disk")] = None,
 ) -> int:
-    """Boot IMAGE with its console on this terminal, and end with its status.
+    """Boot IMAGE, or the first drive that boots, with its console on this terminal, and end with its status.
 
     Exit status: the guest's debug-exit status; 0 after power-off; 121 stopped by a handler or by Ctrl-A x; 122 reset;
     123 halted or idle; 124 timeout; 125 our own error or bad usage; 126 the guest crashed.
@@ -123,6 +135,11 @@ def run(
             at=parse_number("--at", at),
             entry=parse_number("--entry", entry),
             mode=mode,
+            cdrom=cdrom,
+            floppy=floppy,
+            disks=tuple(disk or ()),
+            boot=boot,
+            media=media,
         )
     )
 

@@ -18,7 +18,7 @@ MAX_CPUS = 8
 class RunOptions:
     """A checked ``hypervisor run`` command line. Times are in seconds; None means not given."""
 
-    image: str
+    image: str | None
     memory: str = "64M"
     cpus: int = 1
     append: str = ""
@@ -37,6 +37,11 @@ class RunOptions:
     at: int | None = None
     entry: int | None = None
     mode: int | None = None
+    cdrom: str | None = None
+    floppy: str | None = None
+    disks: tuple[str, ...] = ()
+    boot: str | None = None
+    media: str | None = None
 
     def __post_init__(self) -> None:
         for option, value in (("--timeout", self.timeout), ("--virtual-timeout", self.virtual_timeout)):
@@ -48,6 +53,8 @@ class RunOptions:
             raise ConfigError(f"--cpus is {self.cpus}; give 1 to {MAX_CPUS}.")
         if self.mode is not None and self.mode not in MODES:
             raise ConfigError(f"--mode is {self.mode}; it must be one of: 16, 32, 64.")
+        if self.image is None and not (self.cdrom or self.floppy or self.disks):
+            raise ConfigError("There is nothing to boot: give an IMAGE, or a drive with --disk, --cdrom or --floppy.")
 
     def boot_arguments(self, *, interactive: bool) -> dict[str, Any]:
         """Keyword arguments for `hypervisor.boot`; without ``--clock``, a person gets the wall clock."""
@@ -66,7 +73,27 @@ class RunOptions:
             "at": self.at,
             "entry": self.entry,
             "mode": self.mode,
+            **self._drives(),
         }
+
+    def _drives(self) -> dict[str, Any]:
+        """Arguments about drives, of those that are given."""
+        given = {
+            "cdrom": self.cdrom,
+            "floppy": self.floppy,
+            "disks": _disks(self.disks),
+            "boot_order": self.boot,
+            "media": self.media,
+        }
+        return {name: value for name, value in given.items() if value}
+
+
+def _disks(texts: tuple[str, ...]) -> list[Any]:
+    if not texts:
+        return []  # the machine is not imported for nothing
+    from hypervisor.machine.media import parse_disk
+
+    return [parse_disk(text) for text in texts]
 
 
 def parse_number(option: str, text: str | None) -> int | None:

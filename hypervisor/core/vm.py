@@ -138,6 +138,10 @@ class VM:
         self.reboot = False
         self.owns_host = False
         self.on_reset: list[Callable[[], None]] = []
+        self.on_close: list[Callable[[], None]] = []
+        """Called when the VM is closed: files of the host are given back."""
+        self.media: Any = None
+        """What is in the machine's drives; the board's disk controllers are built around it."""
         self._pcpu: PCpu | None = None
         self._claim = threading.Lock()
         self.horizon = 1 << 62
@@ -535,6 +539,8 @@ class VM:
                         pcpu.unbind()
             for block in self.blocks:
                 block.close()
+            for action in self.on_close:
+                action()
             self.memory.close()
             self.host.vms.remove(self)
             if self.owns_host:

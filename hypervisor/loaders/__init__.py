@@ -20,10 +20,31 @@ FORMATS: dict[str, Callable[[Image, BootSpec, GuestMemory], Entry]] = {
     "multiboot2": multiboot2.load,
     "multiboot1": multiboot1.load,
     "elf": elf.load,
-    "bootsector": bootsector.load,
     "flat": flat.load,
 }
 """Loaders by the name that ``--format`` takes."""
+
+MEDIA_FORMATS = ("bootsector", "cdrom")
+"""Formats that no loader loads: the BIOS reads them from a drive (see `hypervisor.loaders.bootsector`)."""
+
+
+def check_format(name: str) -> str:
+    """``name`` if ``--format`` takes it; raises `ConfigError`."""
+    if name not in (*FORMATS, *MEDIA_FORMATS):
+        raise ConfigError(f"{name!r} is not an image format; use one of {', '.join((*FORMATS, *MEDIA_FORMATS))}.")
+    return name
+
+
+def check_options(spec: BootSpec, chosen: str) -> None:
+    """Raise `ConfigError` for addresses or a mode that a ``chosen`` image brings itself."""
+    if chosen != "flat" and (spec.at is not None or spec.entry is not None):
+        raise ConfigError(
+            f"{spec.name}: --at and --entry are for --format flat; a {chosen} image brings its own addresses."
+        )
+    if chosen not in ("flat", "linux") and spec.mode is not None:
+        raise ConfigError(
+            f"{spec.name}: --mode is for flat binaries and Linux kernels; a {chosen} image starts in a mode of its own."
+        )
 
 
 def load(image: bytes, spec: BootSpec, memory: GuestMemory) -> Entry:
@@ -33,28 +54,25 @@ def load(image: bytes, spec: BootSpec, memory: GuestMemory) -> Entry:
     for options that the format cannot honour.
     """
     subject = Image(image, spec.name)
-    chosen = spec.format if spec.format is not None else detect(subject)
-    if chosen not in FORMATS:
-        raise ConfigError(f"{chosen!r} is not an image format; use one of {', '.join(FORMATS)}.")
-    if chosen != "flat" and (spec.at is not None or spec.entry is not None):
-        raise ConfigError(
-            f"{spec.name}: --at and --entry are for --format flat; a {chosen} image brings its own addresses."
-        )
-    if chosen not in ("flat", "linux") and spec.mode is not None:
-        raise ConfigError(
-            f"{spec.name}: --mode is for flat binaries and Linux kernels; a {chosen} image starts in a mode of its own."
-        )
+    chosen = check_format(detect(subject) if spec.format is None else spec.format)
+    check_options(spec, chosen)
+    if chosen in MEDIA_FORMATS:
+        raise ConfigError(f"{spec.name}: a {chosen} image is put into a drive, not loaded.")
     return FORMATS[chosen](subject, spec, memory)
 
 
 __all__ = [
     "FORMATS",
+    "MEDIA_FORMATS",
     "BootSpec",
     "Entry",
     "GuestMemory",
     "Image",
     "Segment",
     "Table",
+    "bootsector",
+    "check_format",
+    "check_options",
     "default_memory_map",
     "detect",
     "load",

@@ -1,23 +1,20 @@
-"""Boot sectors: real mode at 7c00h, with the whole image as BIOS drive 80h behind it.
+"""Boot sectors and CDs: what the BIOS reads from a drive, entered in real mode.
 
-The state is the one that PC BIOSes leave (BIOS Boot Specification 1.01): CS:IP = 0000:7C00, DL =
-drive, interrupts on. SS:SP is 0000:7C00 and AX is AA55h, as common BIOSes have it, though the specification promises
-neither. The image need not be padded: sectors beyond its end read as zeros (the BIOS services see to it).
+The state is the one that PC BIOSes leave (BIOS Boot Specification 1.01): CS:IP = 0000:7C00, DL = drive, interrupts on.
+SS:SP is 0000:7C00 and AX is AA55h, as common BIOSes have it, though the specification promises neither.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from hypervisor.errors import ImageError
 from hypervisor.loaders.cpu_state import real_mode
-from hypervisor.loaders.entry import BootSpec, Entry, GuestMemory
+from hypervisor.loaders.entry import BootSpec, Entry
 from hypervisor.loaders.image import Image
 from hypervisor.loaders.options import refuse_payload
 
 LOAD_ADDRESS = 0x7C00
 SECTOR = 512
-FIRST_HARD_DISK = 0x80
+CD_DESCRIPTOR = 16 * 2048
 
 
 def is_bootsector(image: Image) -> bool:
@@ -25,19 +22,30 @@ def is_bootsector(image: Image) -> bool:
     return image.data[SECTOR - 2 : SECTOR] == b"\x55\xaa"
 
 
-def load(image: Image, spec: BootSpec, memory: GuestMemory) -> Entry:
-    """Put the first sector at 7c00h; raises `ImageError` without the signature or without memory for it."""
-    if not is_bootsector(image):
+def is_cd(image: Image) -> bool:
+    """Whether there is an ISO 9660 volume descriptor (ECMA-119, 8.1.2) in sector 16."""
+    return image.data[CD_DESCRIPTOR + 1 : CD_DESCRIPTOR + 6] == b"CD001"
+
+
+def check(image: Image, spec: BootSpec, kind: str, memory_size: int) -> None:
+    """Raise `ImageError` if ``image`` (its first bytes are enough) is none of ``kind`` ``"bootsector"`` or
+    ``"cdrom"``, and `ConfigError` for options that such an image cannot honour.
+    """
+    if kind == "bootsector" and not is_bootsector(image):
         found = image.data[SECTOR - 2 : SECTOR].hex(" ") or "the end of the file"
         raise image.error(
             f"this is not a boot sector: 55 aa is needed at offset 510, and there is {found}. "
             "For a raw binary use --format flat with --at, --entry and --mode."
         )
-    refuse_payload(image, spec, "a boot sector")
-    if (spec.memory_size or memory.size) < LOAD_ADDRESS + SECTOR:
+    if kind == "cdrom" and not is_cd(image):
+        raise image.error("this is not a CD image: there is no ISO 9660 volume descriptor in sector 16.")
+    refuse_payload(image, spec, "a boot sector" if kind == "bootsector" else "a CD")
+    if memory_size < LOAD_ADDRESS + SECTOR:
         raise ImageError(
             f"{image.name}: a boot sector is loaded at 0x7c00; give the guest at least 32K of memory (--memory)."
         )
-    memory.write(LOAD_ADDRESS, image.data[:SECTOR])
-    entry = real_mode("bootsector", LOAD_ADDRESS, {"rax": 0xAA55, "rdx": FIRST_HARD_DISK}, stack=LOAD_ADDRESS)
-    return replace(entry, disk=image.data)
+
+
+def enter(start: int, drive: int) -> Entry:
+    """The state at the first instruction of boot code at linear address ``start``, from BIOS drive ``drive``."""
+    return real_mode("bootsector", start, {"rax": 0xAA55, "rdx": drive}, stack=LOAD_ADDRESS)

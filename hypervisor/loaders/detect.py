@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from hypervisor.loaders.bootsector import is_bootsector
+from hypervisor.loaders.bootsector import is_bootsector, is_cd
 from hypervisor.loaders.elf_file import is_elf
 from hypervisor.loaders.image import Image
 from hypervisor.loaders.linux import is_linux
@@ -16,9 +16,12 @@ ORDER: list[tuple[str, Callable[[Image], bool]]] = [
     ("multiboot2", is_multiboot2),
     ("multiboot1", is_multiboot1),
     ("elf", is_elf),
+    ("cdrom", is_cd),
     ("bootsector", is_bootsector),
 ]
-"""A bzImage is also a boot sector and a multiboot kernel also an ELF file: the more specific format comes first."""
+"""A bzImage is also a boot sector, a multiboot kernel also an ELF file, and many a CD image also a boot sector: the
+more specific format comes first.
+"""
 
 HINTS = [
     (0, b"\x1f\x8b", "It is gzip-compressed: decompress it first."),
@@ -26,7 +29,6 @@ HINTS = [
     (0, b"\x28\xb5\x2f\xfd", "It is zstd-compressed: decompress it first."),
     (0, b"MZ", "It is an EFI or DOS program, which needs that firmware."),
     (0, b"QFI\xfb", "It is a qcow2 disk: convert it to raw with qemu-img first."),
-    (0x8001, b"CD001", "It is a CD image without a boot sector for disks; extract the kernel from it."),
 ]
 """Offset, bytes, and what to do about a file of that kind."""
 
@@ -41,6 +43,6 @@ def detect(image: Image) -> str:
             raise image.error(f"this is not a bootable image. {hint}")
     found = image.data[:8].hex(" ") if len(image) else "nothing: the file is empty"
     raise image.error(
-        f"this is no image of a known format (bzImage, multiboot 2 or 1, ELF, boot sector); it begins with {found}. "
-        "For a raw binary use --format flat with --at, --entry and --mode."
+        "this is no image of a known format (bzImage, multiboot 2 or 1, ELF, CD, boot sector); "
+        f"it begins with {found}. For a raw binary use --format flat with --at, --entry and --mode."
     )

@@ -77,8 +77,8 @@ class Entry:
 
     ``mode`` is the width of that code in bits (16, 32 or 64). ``regs`` has rax to r15, rip, rsp (among them) and
     rflags; ``segments`` has cs, ds, es, ss, fs, gs, tr and ldtr. ``kind`` names the protocol that was used: linux32,
-    linux64, multiboot1, multiboot2, pvh, elf32, elf64, bootsector or flat. ``disk`` is what BIOS drive 80h shows
-    (boot sectors only). ``symbols`` are virtual addresses by name, read from the image when first looked at.
+    linux64, multiboot1, multiboot2, pvh, elf32, elf64, bootsector or flat. ``symbols`` are
+    virtual addresses by name, read from the image when first looked at.
     """
 
     mode: int
@@ -92,4 +92,3 @@ class Entry:
     cr4: int = 0
     efer: int = 0
     symbols: Mapping[str, int] = field(default_factory=dict)
-    disk: bytes | None = None

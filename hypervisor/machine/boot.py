@@ -6,23 +6,24 @@ import logging
 import os
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from hypervisor import loaders, traps
 from hypervisor.arch import cpuid
+from hypervisor.backends.image_source import ImageLike
 from hypervisor.core import HANDLED, VM, CoreHost
 from hypervisor.core.plugins import PluginSet
 from hypervisor.engine.state import Segment, Table
 from hypervisor.errors import ConfigError, ImageError
+from hypervisor.machine import media as media_set
 from hypervisor.machine import pci_setup
 from hypervisor.machine.board import Board
+from hypervisor.machine.images import Subject, contents, look_at
 from hypervisor.machine.isa_pc import PC
+from hypervisor.machine.media import Disk, Media
 from hypervisor.traps import bios
 from hypervisor.traps.bios_keys import KeyQueue
-from hypervisor.units import MIB, page_up, parse_size
-
-MAX_IMAGE = 4 << 30
+from hypervisor.units import page_up, parse_size
 
 _log = logging.getLogger("hypervisor.bios")
 
@@ -35,11 +36,11 @@ class Host(CoreHost):
 
     def create_vm(
         self,
-        image: str | os.PathLike[str] | bytes | None = None,
+        image: ImageLike | None = None,
         *,
         memory: str | int = "64M",
         append: str = "",
-        initrd: str | os.PathLike[str] | bytes | None = None,
+        initrd: ImageLike | None = None,
         modules: Sequence[Any] = (),
         cpus: int = 1,
         clock: str = "virtual",
@@ -54,6 +55,11 @@ class Host(CoreHost):
         reboot: bool = False,
         firmware: str | os.PathLike[str] | bytes | None = None,
         name: str | None = None,
+        cdrom: ImageLike | None = None,
+        floppy: ImageLike | None = None,
+        disks: Sequence[Disk | ImageLike] = (),
+        boot_order: str | None = None,
+        media: str | None = None,
     ) -> VM:
         """A VM with a board and, if ``image`` is given, a guest loaded into it.
 
@@ -63,37 +69,49 @@ class Host(CoreHost):
         default) or ``"wall"``; ``seed`` that of the guest's random numbers; ``strict`` stops at the first access that
         nothing answers; ``format``, ``at``, ``entry``, ``mode`` override the image's detection; ``reboot`` goes on
         after a reset; ``firmware`` is a ROM to start with (a file, its bytes, or ``"seabios"``), which boots from the
-        machine's disks. Raises `ConfigError`, `ImageError`, `PluginError`.
+        machine's drives.
+
+        ``cdrom``, ``floppy`` and ``disks`` are images (paths, bytes, or `hypervisor.Disk`) in the machine's drives. An
+        ``image`` that is a CD or a boot sector is put into a drive, too: a boot sector into the floppy drive if it is
+        at most 2.88 MB, else into the first hard disk, or as ``media`` says (``"floppy"`` or ``"disk"``). Without an
+        ``image`` the first of the drives in ``boot_order`` boots that can: letters of a (floppy), c (disk), d (CD).
+
+        Raises `ConfigError`, `ImageError`, `PluginError`.
         """
         self.check_open()
-        data, label = (b"", "no image") if image is None else read_image(image)
+        subject = None if image is None else look_at(image)
+        gathered = media_set.gather(cdrom, floppy, disks, boot_order)
+        label = "no image" if subject is None else subject.name
         attached = [_module(module) for module in modules]
-        ramdisk = None if initrd is None else _contents("initrd", initrd)
+        ramdisk = None if initrd is None else contents("initrd", initrd)
         vm = VM(self, memory, clock=clock, seed=seed, name=name or label, strict=strict, cpus=cpus)
+        vm.media = gathered
+        vm.on_close.append(gathered.close)
         try:
+            spec = loaders.BootSpec(
+                name=label,
+                memory_size=vm.memory.size,
+                memory_map=loaders.default_memory_map(vm.memory.size),
+                append=append,
+                initrd=ramdisk,
+                modules=attached,
+                format=format,
+                at=at,
+                entry=entry,
+                mode=mode,
+            )
+            data = _take(subject, gathered, spec, media, ordered=boot_order is not None)
             vm.plugins = PluginSet(plugins)
             parts = _board(board).build(vm)
             traps.install(vm)
             install_cpuid(vm)
             if firmware is not None:
-                vm.reload = _install_firmware(vm, parts, firmware, image)
-            elif image is not None:
+                vm.reload = _install_firmware(vm, parts, firmware, data)
+            elif subject is not None or gathered:
                 pci_setup.set_up(parts)
-                vm.symbols.add(_shipped_symbols(image))
-                spec = loaders.BootSpec(
-                    name=label,
-                    memory_size=vm.memory.size,
-                    memory_map=loaders.default_memory_map(vm.memory.size),
-                    append=append,
-                    initrd=ramdisk,
-                    modules=attached,
-                    format=format,
-                    at=at,
-                    entry=entry,
-                    mode=mode,
-                )
-                _load(vm, data, spec)
-                vm.reload = lambda: _reload(vm, parts, data, spec)
+                vm.symbols.add({} if subject is None else subject.symbols)
+                _power_on(vm, gathered, data, spec)
+                vm.reload = lambda: _reload(vm, parts, gathered, data, spec)
             else:
                 pci_setup.set_up(parts)
                 vm.reload = lambda: pci_setup.set_up(parts)
@@ -105,7 +123,7 @@ class Host(CoreHost):
         return vm
 
 
-def boot(image: str | os.PathLike[str] | bytes | None = None, memory: str | int = "64M", **options: Any) -> VM:
+def boot(image: ImageLike | None = None, memory: str | int = "64M", **options: Any) -> VM:
     """Boot an image on a host of its own; closing the VM closes the host. Options as `Host.create_vm` takes them."""
     size = page_up(parse_size(memory))
     host = Host(size, 1)
@@ -118,44 +136,25 @@ def boot(image: str | os.PathLike[str] | bytes | None = None, memory: str | int 
     return vm
 
 
-def read_image(image: str | os.PathLike[str] | bytes) -> tuple[bytes, str]:
-    """An image's bytes and the name to call it by: a file, a shipped guest, or bytes as they are."""
-    if isinstance(image, (bytes, bytearray, memoryview)):
-        return bytes(image), "image"
-    path = _path("image", image)
-    if isinstance(image, str) and os.sep not in image and not path.exists():
-        from hypervisor import guests
-
-        if image in guests.names():
-            return guests.shipped(image).image, image
-        known = ", ".join(guests.names())
-        raise ImageError(f"{image}: there is no such file, and no shipped guest of that name ({known}).")
-    return _contents("image", image), str(image)
-
-
-def _path(what: str, value: object) -> Path:
-    if not isinstance(value, (str, os.PathLike)):
-        raise ConfigError(f"{what}={value!r}: give a path, or the contents as bytes.")
-    return Path(value)
-
-
-def _contents(what: str, file: str | os.PathLike[str] | bytes) -> bytes:
-    """The bytes of a file; bytes are themselves. Raises `ImageError` for what cannot be read."""
-    if isinstance(file, (bytes, bytearray, memoryview)):
-        return bytes(file)
-    path = _path(what, file)
-    try:
-        if path.is_dir():
-            raise ImageError(f"{file} is a directory; give a file.")
-        if path.is_char_device():
-            raise ImageError(f"{file} is a device without an end; give a file.")
-        if path.stat().st_size > MAX_IMAGE:
-            raise ImageError(f"{file} is larger than {MAX_IMAGE // MIB} MiB; no guest's {what} is.")
-        return path.read_bytes()
-    except FileNotFoundError as error:
-        raise ImageError(f"{file}: there is no such file; check the path of the {what}.") from error
-    except (OSError, ValueError) as error:
-        raise ImageError(f"{file} cannot be read: {getattr(error, 'strerror', None) or error}.") from error
+def _take(
+    subject: Subject | None, media: Media, spec: loaders.BootSpec, choice: str | None, *, ordered: bool
+) -> bytes | None:
+    """The bytes of an image that is loaded into memory; None if it has been put into a drive, or if there is none."""
+    if subject is None:
+        if choice is not None:
+            raise ConfigError("media= says which drive an image is put into, and there is no image; leave it out.")
+        return None
+    kind = loaders.check_format(subject.kind(spec.format))
+    if kind in loaders.MEDIA_FORMATS:
+        loaders.check_options(spec, kind)
+        loaders.bootsector.check(subject.head(), spec, kind, spec.memory_size)
+        media_set.insert(media, subject.source, kind, choice, ordered=ordered)
+        return None
+    if choice is not None or ordered:
+        raise ConfigError(f"{subject.name} is loaded into memory, not from a drive: leave --media and --boot out.")
+    data = subject.whole()
+    subject.source.close()
+    return data
 
 
 def _board(board: Board | None) -> Board:
@@ -166,29 +165,31 @@ def _board(board: Board | None) -> Board:
     return board
 
 
-def _shipped_symbols(image: str | os.PathLike[str] | bytes) -> dict[str, int]:
-    """The symbols of a shipped guest: its image is flat, and cannot carry them."""
-    if not isinstance(image, str) or Path(image).exists():
-        return {}
-    from hypervisor import guests
-
-    return guests.shipped(image).symbols
-
-
 def _module(module: Any) -> tuple[str, str, bytes]:
     """(name, arguments, contents) of what the caller gave: a path, (path, arguments) or (name, arguments, contents)."""
     if isinstance(module, (str, os.PathLike)):
-        return str(module), "", _contents("module", module)
+        return str(module), "", contents("module", module)
     if isinstance(module, (tuple, list)) and len(module) == 2:
-        return str(module[0]), module[1], _contents("module", module[0])
+        return str(module[0]), module[1], contents("module", module[0])
     if isinstance(module, (tuple, list)) and len(module) == 3 and isinstance(module[2], bytes):
         return module[0], module[1], module[2]
     raise ConfigError(f"{module!r} is not a module: give a path, or (path, arguments).")
 
 
-def _load(vm: VM, data: bytes, spec: loaders.BootSpec) -> None:
-    """Write the image into guest memory and put the first vCPU at its entry."""
-    entry = loaders.load(data, spec, vm.memory)
+def _power_on(vm: VM, media: Media, data: bytes | None, spec: loaders.BootSpec) -> None:
+    """Bring the guest to its first instruction: that of an image which is loaded, or of boot code in a drive."""
+    if data is None:
+        _firmware(vm, media, spec)
+        target = vm.firmware.boot.first()
+        if target is None:
+            raise ImageError(f"There is {vm.firmware.boot.message}. Give an image that boots, or another --boot order.")
+        _enter(vm, loaders.bootsector.enter((target.segment << 4) + target.offset, target.drive))
+    else:
+        _enter(vm, loaders.load(data, spec, vm.memory))
+
+
+def _enter(vm: VM, entry: loaders.Entry) -> None:
+    """Put the first vCPU at an entry."""
     vcpu = vm.vcpu
     vcpu.reset()
     registers = vcpu.registers
@@ -203,22 +204,20 @@ def _load(vm: VM, data: bytes, spec: loaders.BootSpec) -> None:
     registers.set("efer", entry.efer)
     registers.set("cr0", entry.cr0)
     vm.symbols.add(entry.symbols)
-    if entry.disk is not None:
-        _firmware(vm, entry.disk, spec)
 
 
-def _install_firmware(vm: VM, parts: dict[str, Any], firmware: Any, image: Any) -> Callable[[], None]:
+def _install_firmware(vm: VM, parts: dict[str, Any], firmware: Any, data: bytes | None) -> Callable[[], None]:
     from hypervisor.machine.firmware import install
 
-    if image is not None:
-        raise ConfigError("firmware= boots from the machine's disks: leave the image out.")
+    if data is not None:
+        raise ConfigError("firmware= boots from the machine's drives: leave the kernel out.")
     return install(vm, parts, firmware)
 
 
-def _reload(vm: VM, parts: dict[str, Any], data: bytes, spec: loaders.BootSpec) -> None:
+def _reload(vm: VM, parts: dict[str, Any], media: Media, data: bytes | None, spec: loaders.BootSpec) -> None:
     """After a reset: what firmware does, and the image again."""
     pci_setup.set_up(parts)
-    _load(vm, data, spec)
+    _power_on(vm, media, data, spec)
 
 
 class _Ports:
@@ -239,8 +238,8 @@ class _Ports:
             mapping.device.write(port - mapping.base, size, value)
 
 
-def _firmware(vm: VM, disk: bytes, spec: loaders.BootSpec) -> None:
-    """Give a boot sector its BIOS; after a reset, power it on again."""
+def _firmware(vm: VM, media: Media, spec: loaders.BootSpec) -> None:
+    """Give boot code its BIOS; after a reset, power it on again."""
     if vm.firmware is not None:
         vm.firmware.power_on(spec.memory_map, _Ports(vm))
         return
@@ -253,7 +252,16 @@ def _firmware(vm: VM, disk: bytes, spec: loaders.BootSpec) -> None:
         vm.notes.append(sentence)
         _log.warning(sentence)
 
-    vm.firmware = bios.install(vm, disk, keys, tty, memory_map=spec.memory_map, ports=_Ports(vm), log=note)
+    vm.firmware = bios.install(
+        vm,
+        media.drives(),
+        keys,
+        tty,
+        memory_map=spec.memory_map,
+        ports=_Ports(vm),
+        log=note,
+        boot_order=media.order,
+    )
 
 
 @cache

@@ -24,14 +24,15 @@ from hypervisor.bus import Dma
 from hypervisor.core import HANDLED, PASS, stop
 from hypervisor.errors import GuestFault
 from hypervisor.traps.bios_bda import Bda
+from hypervisor.traps.bios_boot import DEFAULT_ORDER, Boot
 from hypervisor.traps.bios_call import CF, DONE, UNSERVED, WAIT, Call, Outcome, Ports, Stop, Vm
 from hypervisor.traps.bios_disk import Disk
-from hypervisor.traps.bios_disk_image import DiskImage
+from hypervisor.traps.bios_drives import Drives
 from hypervisor.traps.bios_keyboard import Keyboard
 from hypervisor.traps.bios_keys import KeyQueue
-from hypervisor.traps.bios_rom import BASE, KEYBOARD_CALL, PORT_WRITES, install_rom, vector_of
+from hypervisor.traps.bios_rom import BASE, KEYBOARD_CALL, PORT_WRITES, RESET, install_rom, vector_of
 from hypervisor.traps.bios_system import System
-from hypervisor.traps.bios_table import Services, service
+from hypervisor.traps.bios_table import Services
 from hypervisor.traps.bios_time import Time
 from hypervisor.traps.bios_video import Video
 
@@ -59,24 +60,26 @@ class Bios:
     def __init__(
         self,
         vm: Vm,
-        disk: DiskImage | None,
+        drives: Drives,
         keys: KeyQueue,
         tty: Callable[[bytes], None],
         memory_map: Sequence[tuple[int, int, int]],
         ports: Ports | None,
         text: Dma,
         log: Callable[[str], None],
+        boot_order: str = DEFAULT_ORDER,
     ) -> None:
         self.vm = vm
         self.area = Bda(vm.memory)
         self.video = Video(self.area, text, tty, ports)
-        self.disk = Disk(self.area, disk)
+        self.disk = Disk(self.area, drives)
+        self.boot = Boot(vm.memory, drives, boot_order)
         self.system = System(vm, self.area, memory_map, ports)
         self.keyboard = Keyboard(self.area, keys, vm.request_reset)
         self.time = Time(self.area, ports)
         self._log = log
         self._named: set[tuple[int, int]] = set()
-        self._services = Services((self.video, self.disk, self.system, self.keyboard, self.time, self))
+        self._services = Services((self.video, self.disk, self.system, self.keyboard, self.time, self.boot))
 
     def power_on(self, memory_map: Sequence[tuple[int, int, int]], ports: Ports | None) -> None:
         """Write vectors, ROM and data area and set the devices up, as after a reset.
@@ -84,7 +87,8 @@ class Bios:
         ``ports`` None leaves the devices alone.
         """
         install_rom(self.vm.memory)
-        self.area.power_on(memory_map, 1 if self.disk.image is not None else 0)
+        self.area.power_on(memory_map)
+        self.disk.power_on()
         if ports is not None:
             for port, value in PORT_WRITES:
                 ports.write(port, 1, value)
@@ -98,6 +102,9 @@ class Bios:
         address = vcpu.cs.base + (vcpu.rip & 0xFFFF)
         if address == BASE + KEYBOARD_CALL:
             self.keyboard.scan_code(vcpu.al)
+            return HANDLED
+        if address == BASE + RESET:
+            self.vm.request_reset()
             return HANDLED
         vector = vector_of(address)
         if vector is None:
@@ -131,15 +138,6 @@ class Bios:
             return Stop(f"{FATAL[call.vector]} at {call.caller()} in real mode, and the guest has no handler for it")
         return DONE if call.vector in QUIET else UNSERVED
 
-    @service(0x18, None, "nothing to boot: the run ends")
-    def _nothing_to_boot(self, call: Call) -> Outcome:
-        return Stop("INT 18h: the boot sector says that there is nothing to boot")
-
-    @service(0x19, None, "boot again, as after a reset")
-    def _bootstrap(self, call: Call) -> Outcome:
-        self.vm.request_reset()
-        return call.ok()
-
     def _note(self, call: Call, problem: str) -> None:
         """Once for each function, so that a guest cannot fill the host's log."""
         ah = call.regs.ah
@@ -148,13 +146,13 @@ class Bios:
             self._log(f"guest called {self._services.describe(call.vector, ah)}: {problem}")
 
 
-PROVIDERS: tuple[type, ...] = (Video, Disk, System, Keyboard, Time, Bios)
+PROVIDERS: tuple[type, ...] = (Video, Disk, System, Keyboard, Time, Boot)
 """The classes that declare services."""
 
 
 def install(
     vm: Vm,
-    disk: bytes | None,
+    drives: Drives,
     keys: KeyQueue,
     tty: Callable[[bytes], None],
     *,
@@ -162,19 +160,20 @@ def install(
     ports: Ports | None = None,
     text: Dma | None = None,
     log: Callable[[str], None] = _warn,
+    boot_order: str = DEFAULT_ORDER,
 ) -> Bios:
     """Give ``vm`` a BIOS: call it after the board is wired and before the first run.
 
-    ``disk`` is the image behind drive 80h; ``keys`` what INT 16h reads besides the keyboard; ``tty`` receives the
+    ``drives`` is what INT 13h reads; ``keys`` what INT 16h reads besides the keyboard; ``tty`` receives the
     bytes that teletype and write-string put out; ``memory_map`` is what E820 tells, (base, size, type) each;
     ``ports`` reaches the board's devices (without it the BIOS sets up no PIC, PIT or 8042: write
     `bios_rom.PORT_WRITES` yourself, and has no RTC, A20 gate or hardware cursor); ``text`` is where B8000h to BFFFFh
-    lives when that is not ``vm.memory``; ``log`` is told once of each call that is not served.
+    lives when that is not ``vm.memory``; ``log`` is told once of each call that is not served; ``boot_order`` are the
+    letters of the devices that INT 19h tries (`bios_boot.NAMES`).
 
     Preconditions: 0 to 9FFFFh and F0000h to FFFFFh are memory.
     """
-    image = None if disk is None else DiskImage(disk)
-    bios = Bios(vm, image, keys, tty, memory_map, ports, vm.memory if text is None else text, log)
+    bios = Bios(vm, drives, keys, tty, memory_map, ports, vm.memory if text is None else text, log, boot_order)
     bios.power_on(memory_map, ports)
     vm.traps.hypercall(name="bios", rank="private")(bios.handle)
     return bios

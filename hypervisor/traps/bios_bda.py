@@ -71,8 +71,8 @@ class Bda:
         """Store the low 32 bits of ``value``."""
         self.memory.write(address, struct.pack("<I", value & 0xFFFFFFFF))
 
-    def power_on(self, memory_map: Sequence[tuple[int, int, int]], disks: int) -> None:
-        """One serial port, an 80 by 25 colour screen, a 101-key keyboard, and ``disks`` hard disks."""
+    def power_on(self, memory_map: Sequence[tuple[int, int, int]]) -> None:
+        """One serial port, an 80 by 25 colour screen, and a 101-key keyboard; drives are added later."""
         self.memory.write(COM_PORTS, bytes(END - COM_PORTS))
         self.set_word(COM_PORTS, 0x3F8)
         conventional = conventional_kib(memory_map)
@@ -82,7 +82,6 @@ class Bda:
         for address in (KEY_HEAD, KEY_TAIL, KEY_BUFFER_START):
             self.set_word(address, KEY_BUFFER - 0x400)
         self.set_word(KEY_BUFFER_END, KEY_BUFFER - 0x400 + 32)
-        self.set_byte(DISK_COUNT, disks)
         self.set_byte(KEYBOARD_FLAGS, 0x10)
         self.set_word(CRTC_PORT, 0x3D4)
 

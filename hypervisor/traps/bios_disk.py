@@ -1,45 +1,99 @@
-"""INT 13h: drive 80h, by cylinder, head and sector and by logical block.
+"""INT 13h: floppies, hard disks and the CD, by cylinder, head and sector and by logical block.
 
 Sources: IBM PS/2 and PC BIOS Interface Technical Reference, section 2, "Interrupt 13h"; Phoenix, Enhanced Disk Drive
-Specification 3.0. Writes change the drive as the guest sees it, never the image file.
+Specification 3.0; "El Torito" Bootable CD-ROM Format Specification 1.0, section 4 (4Bh). The sectors are those that the
+disk controllers read and write, so a guest's own driver sees what these services do.
+
+Beyond a PC's BIOS, floppies have the packet functions (41h to 48h), too: a kernel that was written for a hard disk then
+boots from a small image.
 """
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import wraps
 
 from hypervisor.traps import bios_bda as bda
 from hypervisor.traps.bios_call import DONE, Call, Outcome
-from hypervisor.traps.bios_disk_image import SECTOR, DiskImage
+from hypervisor.traps.bios_drives import Drive, Drives, Kind
+from hypervisor.traps.bios_el_torito import status_packet
+from hypervisor.traps.bios_rom import DISKETTE_TABLE, SEGMENT
 from hypervisor.traps.bios_table import service
 
-DRIVE = 0x80
 BAD_COMMAND = 0x01
+WRITE_PROTECTED = 0x03
 SECTOR_NOT_FOUND = 0x04
+READ_ERROR = 0x10
+NOT_REMOVABLE = 0xB2
+WRITE_FAULT = 0xCC
 MAX_SECTORS = 128
-"""Sectors of one transfer (64 KiB); a larger count is a bad command."""
+"""Sectors of one transfer by cylinder, head and sector (64 KiB)."""
+
+DRIVE_TYPES = {40 * 9 * 2: 1, 80 * 15 * 2: 2, 80 * 9 * 2: 3, 80 * 18 * 2: 4, 80 * 36 * 2: 5}
+"""BL of AH=08h by sectors of the diskette: 360 KB, 1.2 MB, 720 KB, 1.44 MB, 2.88 MB."""
+NO_CHANGE_LINE, HARD_DISK = 1, 3
+"""AH of AH=15h."""
+EDD_3_0 = 0x30
+PACKET_ACCESS, REMOVABLE_ACCESS = 1 << 0, 1 << 1
+GEOMETRY_VALID, REMOVABLE, LOCKABLE = 1 << 1, 1 << 2, 1 << 5
+"""Information flags of AH=48h."""
+ALL_EMULATIONS = 0x7F
+"""The drive number with which 4B00h ends every emulation."""
+FLAT_BUFFER = 0xFFFFFFFF
+"""A packet's segment:offset that says that its buffer is at the 64-bit address behind the sector number."""
 
 
-def _on_drive(function: Callable[[Disk, Call, DiskImage], Outcome]) -> Callable[[Disk, Call], Outcome]:
-    """A service of drive `DRIVE`; for another one it is a bad command."""
+BY_HEADS = (Kind.FLOPPY, Kind.DISK)
+"""Drives with cylinders, heads and sectors."""
+ALL = (*BY_HEADS, Kind.CD)
 
-    @wraps(function)
-    def serve(disk: Disk, call: Call) -> Outcome:
-        if disk.image is None or call.regs.dl != DRIVE:
-            return disk._fail(call, BAD_COMMAND)
-        return function(disk, call, disk.image)
 
-    return serve
+@dataclass(frozen=True)
+class Transfer:
+    """Sectors ``first`` to ``first + count`` and the linear address of the guest's buffer."""
+
+    drive: Drive
+    first: int
+    count: int
+    address: int
+
+
+Mover = Callable[[Call, Transfer], None]
+
+
+def _on_drive(*kinds: Kind) -> Callable[[Callable[[Disk, Call, Drive], Outcome]], Callable[[Disk, Call], Outcome]]:
+    """A service of drives of these kinds; for another one, or for one that is not there, it is a bad command."""
+
+    def declare(function: Callable[[Disk, Call, Drive], Outcome]) -> Callable[[Disk, Call], Outcome]:
+        @wraps(function)
+        def serve(disk: Disk, call: Call) -> Outcome:
+            drive = disk.drives.find(call.regs.dl)
+            if drive is None or drive.kind not in kinds:
+                return disk.fail(call, BAD_COMMAND)
+            return function(disk, call, drive)
+
+        return serve
+
+    return declare
 
 
 class Disk:
-    """The disk services; ``image`` None means that there is no drive."""
+    """The disk services of a machine's drives."""
 
-    def __init__(self, area: bda.Bda, image: DiskImage | None) -> None:
+    def __init__(self, area: bda.Bda, drives: Drives) -> None:
         self.area = area
-        self.image = image
+        self.drives = drives
+
+    def power_on(self) -> None:
+        """Say in the BIOS data area how many drives there are."""
+        floppies, disks = len(self.drives.floppies), len(self.drives.disks)
+        self.area.set_byte(bda.DISK_COUNT, disks)
+        equipment = self.area.word(bda.EQUIPMENT) & ~0xC1
+        if floppies:
+            equipment |= 1 | floppies - 1 << 6
+        self.area.set_word(bda.EQUIPMENT, equipment)
 
     @service(0x13, 0x01, "status of the last call")
     def _status(self, call: Call) -> Outcome:
@@ -52,9 +106,11 @@ class Disk:
     @service(0x13, 0x10, "is the drive ready?")
     @service(0x13, 0x11, "recalibrate")
     @service(0x13, 0x14, "diagnose")
+    @service(0x13, 0x16, "was the diskette changed? (it never is)")
     @service(0x13, 0x47, "extended seek")
-    @_on_drive
-    def _succeed(self, call: Call, disk: DiskImage) -> Outcome:
+    @service(0x13, 0x49, "was the medium changed? (it never is)")
+    @_on_drive(*ALL)
+    def _succeed(self, call: Call, drive: Drive) -> Outcome:
         return self._finish(call)
 
     def _finish(self, call: Call) -> Outcome:
@@ -62,124 +118,179 @@ class Disk:
         call.regs.ah = 0
         return call.ok()
 
-    def _fail(self, call: Call, code: int) -> Outcome:
+    def fail(self, call: Call, code: int) -> Outcome:
+        """The call failed with status ``code``, which AH=01h tells again."""
         self.area.set_byte(bda.DISK_STATUS, code)
         return call.fail(code)
 
+    # --- transfers ----------------------------------------------------------------------------------------------------
+
     @service(0x13, 0x02, "read sectors")
-    @_on_drive
-    def _read(self, call: Call, disk: DiskImage) -> Outcome:
-        return self._transfer_chs(call, disk, self._load)
+    @_on_drive(*BY_HEADS)
+    def _read(self, call: Call, drive: Drive) -> Outcome:
+        return self._transfer_chs(call, drive, _load)
 
     @service(0x13, 0x03, "write sectors")
-    @_on_drive
-    def _write(self, call: Call, disk: DiskImage) -> Outcome:
-        return self._transfer_chs(call, disk, self._store)
+    @_on_drive(*BY_HEADS)
+    def _write(self, call: Call, drive: Drive) -> Outcome:
+        return self._transfer_chs(call, drive, _store)
 
     @service(0x13, 0x04, "verify sectors")
-    @_on_drive
-    def _verify_sectors(self, call: Call, disk: DiskImage) -> Outcome:
-        return self._transfer_chs(call, disk, self._verify)
+    @_on_drive(*BY_HEADS)
+    def _verify_sectors(self, call: Call, drive: Drive) -> Outcome:
+        return self._transfer_chs(call, drive, _verify)
 
     @service(0x13, 0x42, "extended read")
-    @_on_drive
-    def _extended_read(self, call: Call, disk: DiskImage) -> Outcome:
-        return self._transfer_lba(call, disk, self._load)
+    @_on_drive(*ALL)
+    def _extended_read(self, call: Call, drive: Drive) -> Outcome:
+        return self._transfer_packet(call, drive, _load)
 
     @service(0x13, 0x43, "extended write")
-    @_on_drive
-    def _extended_write(self, call: Call, disk: DiskImage) -> Outcome:
-        return self._transfer_lba(call, disk, self._store)
+    @_on_drive(*ALL)
+    def _extended_write(self, call: Call, drive: Drive) -> Outcome:
+        return self._transfer_packet(call, drive, _store)
 
     @service(0x13, 0x44, "extended verify")
-    @_on_drive
-    def _extended_verify(self, call: Call, disk: DiskImage) -> Outcome:
-        return self._transfer_lba(call, disk, self._verify)
+    @_on_drive(*ALL)
+    def _extended_verify(self, call: Call, drive: Drive) -> Outcome:
+        return self._transfer_packet(call, drive, _verify)
 
-    def _transfer_chs(
-        self, call: Call, disk: DiskImage, move: Callable[[Call, DiskImage, int, int, int], None]
-    ) -> Outcome:
+    def _transfer_chs(self, call: Call, drive: Drive, move: Mover) -> Outcome:
         regs = call.regs
-        count, head, sector = regs.al, regs.dh, regs.cl & 0x3F
-        cylinder = regs.ch | (regs.cl & 0xC0) << 2
-        geometry = disk.geometry
+        count = regs.al
+        first = drive.medium.geometry.lba(regs.ch | (regs.cl & 0xC0) << 2, regs.dh, regs.cl & 0x3F)
+        regs.al = 0
         if not 1 <= count <= MAX_SECTORS:
-            regs.al = 0
-            return self._fail(call, BAD_COMMAND)
-        first = (cylinder * geometry.heads + head) * geometry.sectors + sector - 1
-        reachable = head < geometry.heads and 1 <= sector <= geometry.sectors
-        if not reachable or not disk.contains(first, count):
-            regs.al = 0
-            return self._fail(call, SECTOR_NOT_FOUND)
-        move(call, disk, first, count, Call.linear(regs.es, regs.bx))
+            return self.fail(call, BAD_COMMAND)
+        if first is None or first + count > drive.medium.sectors:
+            return self.fail(call, SECTOR_NOT_FOUND)
+        error = _move(call, Transfer(drive, first, count, Call.linear(regs.es, regs.bx)), move)
+        if error:
+            return self.fail(call, error)
+        regs.al = count
         return self._finish(call)
 
-    def _transfer_lba(
-        self, call: Call, disk: DiskImage, move: Callable[[Call, DiskImage, int, int, int], None]
-    ) -> Outcome:
+    def _transfer_packet(self, call: Call, drive: Drive, move: Mover) -> Outcome:
         regs = call.regs
-        packet = call.read(regs.ds, regs.si, 16)
-        size, _, count, offset, segment, first = struct.unpack("<BBHHHQ", packet)
-        if size < 16 or not 1 <= count <= MAX_SECTORS - 1:
-            return self._fail(call, BAD_COMMAND)
-        if not disk.contains(first, count):
-            call.write(regs.ds, regs.si + 2, struct.pack("<H", 0))
-            return self._fail(call, SECTOR_NOT_FOUND)
-        move(call, disk, first, count, (segment << 4) + offset)
+        size, _, count, offset, segment, first = struct.unpack("<BBHHHQ", call.read(regs.ds, regs.si, 16))
+        if size < 16:
+            return self.fail(call, BAD_COMMAND)
+        address = (segment << 4) + offset
+        if size >= 24 and segment << 16 | offset == FLAT_BUFFER:
+            (address,) = struct.unpack("<Q", call.read(regs.ds, regs.si + 16, 8))
+        on_disk = first + count <= drive.medium.sectors
+        error = _move(call, Transfer(drive, first, count, address), move) if on_disk else SECTOR_NOT_FOUND
+        if error:
+            call.write(regs.ds, regs.si + 2, bytes(2))  # no sector was moved
+            return self.fail(call, error)
         return self._finish(call)
 
-    @staticmethod
-    def _load(call: Call, disk: DiskImage, first: int, count: int, address: int) -> None:
-        call.regs.write(address, disk.read(first, count))
-
-    @staticmethod
-    def _store(call: Call, disk: DiskImage, first: int, count: int, address: int) -> None:
-        disk.write(first, bytes(call.regs.read(address, count * SECTOR)))
-
-    @staticmethod
-    def _verify(call: Call, disk: DiskImage, first: int, count: int, address: int) -> None:
-        """Memory sectors are good sectors."""
+    # --- what a drive is ----------------------------------------------------------------------------------------------
 
     @service(0x13, 0x08, "drive parameters")
-    @_on_drive
-    def _parameters(self, call: Call, disk: DiskImage) -> Outcome:
-        cylinders, heads, sectors = disk.geometry
+    @_on_drive(*BY_HEADS)
+    def _parameters(self, call: Call, drive: Drive) -> Outcome:
+        regs = call.regs
+        cylinders, heads, sectors = drive.medium.geometry
         last = cylinders - 1
-        call.regs.ch = last & 0xFF
-        call.regs.cl = sectors | last >> 8 << 6
-        call.regs.dh = heads - 1
-        call.regs.dl = 1
-        call.regs.al = 0
+        regs.ch = last & 0xFF
+        regs.cl = sectors | last >> 8 << 6
+        regs.dh = heads - 1
+        regs.al = 0
+        if drive.kind is Kind.FLOPPY:
+            regs.dl = len(self.drives.floppies)
+            regs.bx = DRIVE_TYPES.get(drive.medium.geometry.total, 1)
+            regs.set("es", SEGMENT)
+            regs.di = DISKETTE_TABLE
+        else:
+            regs.dl = len(self.drives.disks)
         return self._finish(call)
 
     @service(0x13, 0x15, "drive type")
-    @_on_drive
-    def _type(self, call: Call, disk: DiskImage) -> Outcome:
-        total = disk.geometry.total
-        call.regs.cx, call.regs.dx = total >> 16, total & 0xFFFF
+    @_on_drive(*BY_HEADS)
+    def _type(self, call: Call, drive: Drive) -> Outcome:
         self._finish(call)
-        call.regs.ah = 3  # a hard disk; the one function whose AH is not a status
+        if drive.kind is Kind.FLOPPY:
+            call.regs.ah = NO_CHANGE_LINE
+            return DONE
+        total = min(drive.medium.sectors, 0xFFFFFFFF)
+        call.regs.cx, call.regs.dx = total >> 16, total & 0xFFFF
+        call.regs.ah = HARD_DISK  # the one function whose AH is not a status
         return DONE
 
     @service(0x13, 0x41, "are there extensions?")
-    @_on_drive
-    def _extensions(self, call: Call, disk: DiskImage) -> Outcome:
+    @_on_drive(*ALL)
+    def _extensions(self, call: Call, drive: Drive) -> Outcome:
         if call.regs.bx != 0x55AA:
-            return self._fail(call, BAD_COMMAND)
+            return self.fail(call, BAD_COMMAND)
         self._finish(call)
-        call.regs.ah = 0x30  # EDD 3.0
+        call.regs.ah = EDD_3_0
         call.regs.bx = 0xAA55
-        call.regs.cx = 1  # packet access only
+        call.regs.cx = PACKET_ACCESS | (REMOVABLE_ACCESS if drive.kind is Kind.CD else 0)
         return DONE
 
     @service(0x13, 0x48, "extended drive parameters")
-    @_on_drive
-    def _extended_parameters(self, call: Call, disk: DiskImage) -> Outcome:
+    @_on_drive(*ALL)
+    def _extended_parameters(self, call: Call, drive: Drive) -> Outcome:
         regs = call.regs
         (room,) = struct.unpack("<H", call.read(regs.ds, regs.si, 2))
         if room < 26:
-            return self._fail(call, BAD_COMMAND)
-        geometry = disk.geometry
-        result = struct.pack("<HHIIIQH", 26, 2, *geometry, disk.sectors, SECTOR)  # flag bit 1: the geometry is valid
-        call.write(regs.ds, regs.si, result)
+            return self.fail(call, BAD_COMMAND)
+        medium = drive.medium
+        flags, geometry = (REMOVABLE | LOCKABLE, (0, 0, 0)) if drive.kind is Kind.CD else (GEOMETRY_VALID, _edd(drive))
+        size = 30 if room >= 30 else 26
+        result = struct.pack("<HHIIIQHI", size, flags, *geometry, medium.sectors, medium.sector_size, 0xFFFFFFFF)
+        call.write(regs.ds, regs.si, result[:size])
         return self._finish(call)
+
+    @service(0x13, 0x45, "lock and unlock the drive")
+    @_on_drive(*ALL)
+    def _lock(self, call: Call, drive: Drive) -> Outcome:
+        """Lock, unlock, status (AL = 0, 1, 2): nothing here can be taken out, locked or not."""
+        return self.fail(call, NOT_REMOVABLE) if drive.kind is not Kind.CD else self._finish(call)
+
+    # --- El Torito ----------------------------------------------------------------------------------------------------
+
+    @service(0x13, 0x4B, "El Torito: status (4B01h), and end of the emulation (4B00h)")
+    def _el_torito(self, call: Call) -> Outcome:
+        image, drive = self.drives.emulated, self.drives.find(call.regs.dl)
+        if image is None or call.regs.al > 1:
+            return self.fail(call, BAD_COMMAND)
+        if drive is not None:
+            call.write(call.regs.ds, call.regs.si, status_packet(image, drive))
+        elif (call.regs.al, call.regs.dl) != (0, ALL_EMULATIONS):
+            return self.fail(call, BAD_COMMAND)
+        if call.regs.al == 0:
+            self.drives.end_emulation()
+        return self._finish(call)
+
+
+def _edd(drive: Drive) -> tuple[int, int, int]:
+    """Cylinders, heads and sectors, which EDD does not limit to 1024 cylinders."""
+    cylinders, heads, sectors = drive.medium.geometry
+    return max(cylinders, min(drive.medium.sectors // (heads * sectors), 0xFFFFFFFF)), heads, sectors
+
+
+def _move(call: Call, transfer: Transfer, move: Mover) -> int:
+    """0, or the status of what the host could not do."""
+    try:
+        move(call, transfer)
+    except PermissionError:
+        return WRITE_PROTECTED
+    except OSError:
+        return READ_ERROR if move is _load else WRITE_FAULT
+    return 0
+
+
+def _load(call: Call, transfer: Transfer) -> None:
+    call.regs.write(transfer.address, transfer.drive.medium.read(transfer.first, transfer.count))
+
+
+def _store(call: Call, transfer: Transfer) -> None:
+    medium = transfer.drive.medium
+    medium.write(transfer.first, bytes(call.regs.read(transfer.address, transfer.count * medium.sector_size)))
+
+
+def _verify(call: Call, transfer: Transfer) -> None:
+    """What can be read is good."""
+    transfer.drive.medium.read(transfer.first, transfer.count)

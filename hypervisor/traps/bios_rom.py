@@ -57,8 +57,8 @@ SLAVE_DUMMY_CODE = bytes.fromhex("50 b020 e6a0 e620 58 cf")
 # Reading RTC register C lets it interrupt again (MC146818A data sheet, "Register C").
 RTC_CODE = bytes.fromhex("50 b00c e670 e471 b020 e6a0 e620 58 cf")
 
-RESET_CODE = struct.pack("<BHH", 0xEA, STUBS + STUB_SIZE * 0x19, SEGMENT)
-"""jmp F000:(the stub of INT 19h), at the CPU's reset vector, then the BIOS date and the AT model byte."""
+RESET_CODE = bytes.fromhex("0f01d9 ebfb")
+"""again: vmmcall; jmp again: at the CPU's reset vector, then the BIOS date and the AT model byte."""
 
 DISKETTE_PARAMETERS = bytes.fromhex("df 02 25 02 12 1b ff 6c f6 0f 08")
 """1.44 MB drive, where INT 1Eh's vector points (IBM technical reference, "Diskette parameter table")."""

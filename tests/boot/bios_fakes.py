@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from hypervisor.backends import disk_image as media
+from hypervisor.backends.image_source import BytesSource
+from hypervisor.backends.overlay import Overlay
 from hypervisor.bus.clock import ManualClock
 from hypervisor.errors import GuestFault
 from hypervisor.traps.bios import Bios, install
+from hypervisor.traps.bios_drives import Drives
 from hypervisor.traps.bios_keys import KeyQueue
 from hypervisor.traps.bios_rom import BASE, STUB_SIZE, STUBS
 from tests.boot.fakes import FakeMemory
@@ -114,7 +118,16 @@ class FakeTraps:
 class Machine:
     """A VM with a BIOS, and a call like the guest's INT."""
 
-    def __init__(self, disk: bytes | None = None, *, ports: bool = True, typed: str = "", size: int = 32 << 20) -> None:
+    def __init__(
+        self,
+        disk: bytes | None = None,
+        *,
+        ports: bool = True,
+        typed: str = "",
+        size: int = 32 << 20,
+        drives: Drives | None = None,
+        boot_order: str = "cad",
+    ) -> None:
         self.memory = BusMemory(size)
         self.clock = ManualClock()
         self.traps = FakeTraps()
@@ -126,12 +139,13 @@ class Machine:
         self.vcpu = FakeVcpu(self.memory)
         self.bios: Bios = install(
             self,
-            disk,
+            drives or Drives(disks=[] if disk is None else [media.disk(Overlay(BytesSource(disk)))]),
             self.keys,
             self.tty.extend,
             memory_map=MEMORY_MAP,
             ports=self.ports if ports else None,
             log=self.log.append,
+            boot_order=boot_order,
         )
 
     def request_reset(self) -> None:

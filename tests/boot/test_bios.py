@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from hypervisor.core import HANDLED, PASS, stop
-from hypervisor.core.verdicts import Stop
 from hypervisor.traps import bios_rom
 from tests.boot.bios_fakes import CF, Machine, Segment
 
@@ -34,10 +33,13 @@ def test_the_bios_data_area() -> None:
     assert Machine().memory.read(0x475, 1) == b"\0"
 
 
-def test_the_reset_vector_jumps_to_int_19h() -> None:
-    opcode, offset, segment = Machine().memory.unpack("BHH", 0xFFFF0)
-    assert (opcode, segment) == (0xEA, 0xF000)
-    assert bios_rom.vector_of(0xF0000 + offset) == 0x19
+def test_the_reset_vector_asks_for_a_reset() -> None:
+    machine = Machine()
+    machine.vcpu.segments["cs"] = Segment(0xFFFF, 0xFFFF0)
+    machine.vcpu.rip = 0
+    assert machine.memory.read(0xFFFF0, 5).hex() == "0f01d9ebfb"
+    assert machine.traps.handler(machine.vcpu, object()) is HANDLED  # type: ignore[attr-defined]
+    assert machine.requests == ["reset"]
 
 
 def test_the_devices_are_set_up() -> None:
@@ -91,13 +93,6 @@ def test_ignored_exceptions_leave_the_flags(vector: int) -> None:
 def test_a_fault_without_a_handler_stops_the_guest(vector: int, text: str) -> None:
     verdict = Machine().interrupt(vector)
     assert verdict == stop(f"{text} at 1000:1234 in real mode, and the guest has no handler for it")
-
-
-def test_int_18h_stops_and_int_19h_resets() -> None:
-    machine = Machine()
-    assert isinstance(machine.interrupt(0x18), Stop)
-    assert machine.interrupt(0x19) is HANDLED
-    assert machine.requests == ["reset"]
 
 
 def test_a_buffer_outside_memory_fails_the_call_only() -> None:

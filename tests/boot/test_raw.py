@@ -7,15 +7,14 @@ from dataclasses import replace
 import pytest
 
 from hypervisor.errors import ConfigError, HypervisorError, ImageError
-from hypervisor.loaders import BootSpec, load
+from hypervisor.loaders import BootSpec, Image, load
+from hypervisor.loaders.bootsector import check, enter
 from tests.boot.fakes import FakeMemory
 from tests.boot.images import CODE, bootsector
 
 
 def test_a_boot_sector_is_entered_as_a_bios_does() -> None:
-    memory = FakeMemory()
-    image = bootsector(b"\xeb\xfe", b"second sector")
-    entry = load(image, BootSpec(), memory)
+    entry = enter(0x7C00, 0x80)
     assert (entry.kind, entry.mode, entry.cr0) == ("bootsector", 16, 0x10)
     assert (entry.regs["rip"], entry.regs["rsp"], entry.regs["rdx"], entry.regs["rflags"]) == (
         0x7C00,
@@ -27,8 +26,6 @@ def test_a_boot_sector_is_entered_as_a_bios_does() -> None:
     assert entry.segments["ss"] == (0, 0, 0xFFFF, 0x93)
     assert entry.segments["tr"].attributes == 0x8B and entry.segments["ldtr"].attributes == 0x82
     assert entry.idtr == (0, 0x3FF)
-    assert entry.disk == image
-    assert memory.written == [(0x7C00, 512)]
 
 
 @pytest.mark.parametrize(
@@ -42,12 +39,19 @@ def test_a_boot_sector_is_entered_as_a_bios_does() -> None:
 )
 def test_bad_boot_sectors(image: bytes, spec: BootSpec, sentence: str) -> None:
     with pytest.raises(HypervisorError, match=sentence):
-        load(image, spec, FakeMemory())
+        check(Image(image), spec, "bootsector", 1 << 20)
 
 
 def test_a_boot_sector_needs_32k() -> None:
     with pytest.raises(ImageError, match="at least 32K"):
-        load(bootsector(), BootSpec(), FakeMemory(0x7C00))
+        check(Image(bootsector()), BootSpec(), "bootsector", 0x7C00)
+
+
+def test_media_are_not_loaded() -> None:
+    with pytest.raises(ConfigError, match="a bootsector image is put into a drive, not loaded"):
+        load(bootsector(), BootSpec(), FakeMemory())
+    with pytest.raises(ImageError, match="this is not a CD image: there is no ISO 9660 volume descriptor in sector 16"):
+        check(Image(bootsector()), BootSpec(), "cdrom", 1 << 20)
 
 
 @pytest.mark.parametrize(("mode", "cr0", "cs"), [(32, 0x11, 0xC9B), (64, 0x80000011, 0xA9B)])
@@ -69,7 +73,6 @@ def test_flat_binaries_in_real_mode(start: int, selector: int, ip: int) -> None:
         selector << 4,
         ip,
     )
-    assert entry.disk is None
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,6 @@ def test_the_cloud_kernel_says_how_much_memory_it_needs(cloud_kernel: Path) -> N
         load(cloud_kernel.read_bytes(), BootSpec(), FakeMemory(32 << 20))
 
 
-def test_the_cd_image_is_a_disk_too(debian_file: DebianFile) -> None:
+def test_the_cd_image_is_a_cd_though_it_is_a_disk_too(debian_file: DebianFile) -> None:
     data = debian_file("memtest86+", "usr/lib/memtest86+/memtest86+x64.iso").read_bytes()
-    assert detect(Image(data)) == "bootsector"
+    assert detect(Image(data)) == "cdrom" and data[510:512] == b"\x55\xaa"

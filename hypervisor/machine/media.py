@@ -1,0 +1,156 @@
+"""The media of a machine: which images are its floppies, its disks and its CD, and in which order they are booted."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from hypervisor.backends import disk_image
+from hypervisor.backends.disk_image import ImageMedium
+from hypervisor.backends.geometry import FLOPPY_LIMIT
+from hypervisor.backends.image_source import ImageLike, Source
+from hypervisor.backends.overlay import Overlay
+from hypervisor.errors import ConfigError
+from hypervisor.traps.bios_boot import DEFAULT_ORDER, NAMES
+from hypervisor.traps.bios_drives import Drives
+
+MAX_DISKS = 4
+KINDS = ("floppy", "disk")
+"""What a boot-sector image can be."""
+INTERFACES = ("ide",)
+
+
+@dataclass(frozen=True)
+class Disk:
+    """A hard disk of a VM: an image, what happens to the guest's writes, and the interface that it hangs on.
+
+    ``mode`` ``"overlay"`` keeps what the guest writes in memory, ``"write"`` changes the file.
+    """
+
+    image: ImageLike
+    mode: str = "overlay"
+    interface: str = "ide"
+
+    def __post_init__(self) -> None:
+        if self.mode not in disk_image.MODES:
+            raise ConfigError(f"disk mode {self.mode!r}: use one of {', '.join(disk_image.MODES)}.")
+        if self.interface not in INTERFACES:
+            raise ConfigError(f"disk interface {self.interface!r}: use one of {', '.join(INTERFACES)}.")
+
+
+@dataclass
+class Media:
+    """What is in the drives. ``order`` are the devices to boot, as letters: a floppy, c disk, d CD."""
+
+    floppies: list[ImageMedium] = field(default_factory=list)
+    disks: list[ImageMedium] = field(default_factory=list)
+    cd: ImageMedium | None = None
+    order: str = DEFAULT_ORDER
+
+    def __bool__(self) -> bool:
+        return bool(self.floppies or self.disks or self.cd)
+
+    @property
+    def ide(self) -> list[ImageMedium | None]:
+        """The drives of the IDE controller: primary master and slave, secondary master (a CD, if there is one) and
+        slave.
+        """
+        places: list[ImageMedium | None] = [None] * 4
+        free = [0, 1, 3] if self.cd is not None else [0, 1, 2, 3]
+        for place, medium in zip(free, self.disks, strict=False):
+            places[place] = medium
+        if self.cd is not None:
+            places[2] = self.cd
+        return places
+
+    def drives(self) -> Drives:
+        """The drives as the BIOS numbers them."""
+        return Drives(self.floppies, self.disks, self.cd)
+
+    def close(self) -> None:
+        """Give the host's files back."""
+        for medium in (*self.floppies, *self.disks, *([self.cd] if self.cd else [])):
+            medium.close()
+
+
+def gather(
+    cdrom: ImageLike | None = None,
+    floppy: ImageLike | None = None,
+    disks: Sequence[Disk | ImageLike] = (),
+    order: str | None = None,
+) -> Media:
+    """Open the images that a user names. Raises `ImageError` and `ConfigError`."""
+    media = Media(order=DEFAULT_ORDER if order is None else checked_order(order))
+    try:
+        if floppy is not None:
+            media.floppies.append(disk_image.floppy(disk_image.open_writable(floppy, "floppy")))
+        if isinstance(disks, (str, bytes, os.PathLike, Disk)):
+            raise ConfigError(f"disks={disks!r}: give a list of images.")
+        for one in disks:
+            given = one if isinstance(one, Disk) else Disk(one)
+            media.disks.append(disk_image.disk(disk_image.open_writable(given.image, "disk", given.mode)))
+        if cdrom is not None:
+            media.cd = disk_image.cdrom(cdrom)
+        _check_count(media)
+    except BaseException:
+        media.close()
+        raise
+    return media
+
+
+def insert(media: Media, source: Source, kind: str, choice: str | None, *, ordered: bool) -> None:
+    """Put the image that is booted into its drive, which comes first in the boot order unless the user ``ordered``.
+
+    ``kind`` is ``"cdrom"`` or ``"bootsector"``; the latter is a floppy or a disk by its size or by the user's
+    ``choice``. A floppy is the first hard disk, too, if there is no other: the same bytes for a guest with an ATA
+    driver.
+    """
+    if choice is not None and choice not in KINDS:
+        raise ConfigError(f"media={choice!r}: use one of {', '.join(KINDS)}.")
+    if kind == "cdrom" and choice is None:
+        if media.cd is not None:
+            raise ConfigError(f"{source.name} is a CD, and there is another one (--cdrom); leave one of them out.")
+        media.cd, letter = disk_image.cdrom_of(source), "d"
+    elif choice == "floppy" or (choice is None and source.size <= FLOPPY_LIMIT):
+        if media.floppies:
+            raise ConfigError(f"{source.name} is a floppy, and there is another one (--floppy); leave one of them out.")
+        overlay = Overlay(source)
+        media.floppies.append(disk_image.floppy(overlay))
+        letter = "a"
+        if not media.disks:
+            media.disks.append(disk_image.disk(overlay))
+    else:
+        media.disks.insert(0, disk_image.disk(Overlay(source)))
+        letter = "c"
+    _check_count(media)
+    if not ordered:
+        media.order = letter + media.order.replace(letter, "")
+
+
+def checked_order(order: str) -> str:
+    """``order`` if it is a boot order; raises `ConfigError`."""
+    if not isinstance(order, str) or not order or set(order) - set(NAMES) or len(set(order)) != len(order):
+        letters = ", ".join(f"{letter} ({name})" for letter, name in NAMES.items())
+        raise ConfigError(f"boot order {order!r}: give each letter once, of {letters}; for example 'dc'.")
+    return order
+
+
+def parse_disk(text: str) -> Disk:
+    """``FILE[,if=ide][,mode=overlay|write]``, as on the command line."""
+    file, *options = text.split(",")
+    values = {"if": "ide", "mode": "overlay"}
+    for option in options:
+        key, equals, value = option.partition("=")
+        if key not in values or not equals:
+            raise ConfigError(f"--disk {text}: {option!r} is no option; give FILE[,if=ide][,mode=overlay|write].")
+        values[key] = value
+    if not file:
+        raise ConfigError(f"--disk {text!r}: give a file.")
+    return Disk(file, values["mode"], values["if"])
+
+
+def _check_count(media: Media) -> None:
+    drives = len(media.disks) + (media.cd is not None)
+    if drives > MAX_DISKS:
+        raise ConfigError(f"{drives} disks and CDs: the IDE controller has places for {MAX_DISKS}; leave some out.")
