@@ -285,7 +285,7 @@ CASES = (
     with_vm("memory of a closed VM", read_closed, ConfigError, "The VM is closed"),
     Case("a vCPU of a closed VM", translate_closed, ConfigError, "is closed, and its state is gone"),
     Case("closing while it runs", close_while_running, ConfigError, "end its run before closing it"),
-    with_vm("until a number", lambda vm: vm.run(until=5), ConfigError, "until=5: give a text, hv.after(seconds) or"),
+    with_vm("until a number", lambda vm: vm.run(until=5), ConfigError, "until=5: give a text, a compiled regular"),
     with_vm("a negative timeout", lambda vm: vm.run(timeout=-1), ConfigError, "timeout=-1: give a number of seconds"),
     with_vm("a timeout in words", lambda vm: vm.run(virtual_timeout="1"), ConfigError, "virtual_timeout='1': give"),
     with_vm("a step back", lambda vm: vm.vcpu.step(-1), ConfigError, "step(-1): give a number of instructions."),
