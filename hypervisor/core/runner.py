@@ -287,7 +287,12 @@ class Runner:
         words = pcpu.words
         words[_KICK] = 0
         pcpu.stop_counting()
-        if not (self.vm.clock.wall or words[_NOW] >= words[_NEXT]) or not self._stuck():
+        if not (self.vm.clock.wall or words[_NOW] >= words[_NEXT]):
+            return
+        if self.vm.turns.several and words[_NOW] < self.vcpu.looked_at + LOOK_NS:
+            return  # turns are shorter than what this is worth
+        self.vcpu.looked_at = words[_NOW]
+        if not self._stuck():
             return
         where = f"a jump to itself{{}} at RIP {self.vcpu.rip:#x}{{}}{self._everywhere()}"
         if all(vcpu.waiting or not vcpu.rflags & _IF for vcpu in self.vm.vcpus):

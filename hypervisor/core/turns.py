@@ -8,6 +8,7 @@ to it. What this decides depends on the guest's progress alone, so a run repeats
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from hypervisor.engine import block as b
@@ -39,6 +40,7 @@ class Turns:
         """The furthest that any has come: a clock that is read later shows no less (see docs/design.md)."""
         self.end = 0
         """Where the current turn ends; before that position nothing but the vCPU itself ends it."""
+        self._alone = True
         self.inside = False
         """Whether the current vCPU is running: what happens now, happens at its position."""
 
@@ -47,13 +49,21 @@ class Turns:
         words = pcpu.words
         now = words[_NOW]
         self.current.position = now
+        if self.current.init_pending:
+            self.current.take_init()
         if not self.several:
             self.time = now
             return now
-        self.floor = max(self.floor, now)
-        awake = [vcpu.position for vcpu in self.vcpus if vcpu.wakes()]
-        self.time = max(self.time, min(awake) if awake else self.floor)
+        if now > self.floor:
+            self.floor = now
+        awake = self._awake()
+        time = min([vcpu.position for vcpu in awake]) if awake else self.floor
+        if time > self.time:
+            self.time = time
         return self.time
+
+    def _awake(self) -> list[Vcpu]:
+        return [vcpu for vcpu in self.vcpus if not (vcpu.halted or vcpu.waiting) or vcpu.wakes()]
 
     def sleep_until(self, pcpu: PCpu, time: int) -> None:
         """No vCPU is awake: nothing happens until ``time``."""
@@ -65,15 +75,19 @@ class Turns:
     def choose(self, horizon: int) -> Vcpu | None:
         """Whose turn it is now, None if all sleep. A turn that has not ended goes on; nothing runs past ``horizon``."""
         current = self.current
-        awake = [vcpu for vcpu in self.vcpus if vcpu.wakes()]
+        awake = self._awake()
+        self._alone = len(awake) == 1
         if not awake:
             self.end = 0
             return None
         if self.several and current.position < min(self.end, horizon) and current in awake:
             self.end = min(self.end, horizon)
             return current
-        chosen = min(awake, key=_order)
-        self.end = horizon if len(awake) == 1 else min(horizon, chosen.position + SLICE_NS)
+        if self._alone:
+            self.end = horizon
+            return awake[0]
+        chosen = min(awake, key=_position)
+        self.end = min(horizon, chosen.position + SLICE_NS)
         return chosen
 
     def enter(self, pcpu: PCpu, vcpu: Vcpu) -> None:
@@ -92,13 +106,12 @@ class Turns:
         words = pcpu.words
         words[_NEXT] = words[_DEADLINE] = self.end
         if self.several:
-            alone = not any(vcpu.wakes() for vcpu in self.vcpus if vcpu is not self.current)
-            words[_SPINS] = words[_SPINS_LEFT] = 0 if alone else SPINS
+            words[_SPINS] = words[_SPINS_LEFT] = 0 if self._alone else SPINS
 
     def give_way(self) -> None:
         """The current vCPU waits for another one: those behind it come first, and then one at least."""
         current = self.current
-        others = [vcpu.position for vcpu in self.vcpus if vcpu is not current and vcpu.wakes()]
+        others = [vcpu.position for vcpu in self._awake() if vcpu is not current]
         if others:
             current.position = max(current.position, min(others) + 1)
             self.floor = max(self.floor, current.position)
@@ -128,8 +141,7 @@ class Turns:
             self.end_at(pcpu, now + SLICE_NS)
 
 
-def _order(vcpu: Vcpu) -> tuple[int, int]:
-    return vcpu.position, vcpu.number
+_position = attrgetter("position")  # of equal ones, min takes the first
 
 
 __all__ = ["SLICE_NS", "Turns"]

@@ -125,7 +125,9 @@ class Vcpu(Registers):
         """How far into the VM's virtual time it has come, in nanoseconds, while it is not on a pCPU."""
         self.event_at = 0
         """When the last thing happened that may wake it."""
-        self._init_pending = False
+        self.looked_at = 0
+        """The position at which somebody looked last whether it jumps to itself."""
+        self.init_pending = False
         self._startup: int | None = None
         self.locked: str | None = None
         """Why registers cannot be written at the moment, None if they can."""
@@ -215,12 +217,12 @@ class Vcpu(Registers):
         turns = self.vm.turns
         self._happens()
         if turns.inside and turns.current is self:  # in the middle of its own instruction
-            self._init_pending, self._startup = True, None
+            self.init_pending, self._startup = True, None
             pcpu = self.vm.on_pcpu
             if pcpu is not None:
                 pcpu.kick()
             return
-        self._initialise()
+        self.take_init()
 
     def startup(self, vector: int) -> None:
         """A startup IPI: in real mode at ``vector`` * 4096 (APM volume 2, 16.5), if it waits for one; else nothing.
@@ -229,7 +231,7 @@ class Vcpu(Registers):
         """
         if not 0 <= vector <= 0xFF:
             raise ValueError(f"startup({vector:#x}): a vector is 0 to 0xff, the number of a page below 1 MiB.")
-        if self._init_pending:
+        if self.init_pending:
             self._startup = vector
         elif self.waiting:
             self.registers.set_segment("cs", Segment(vector << 8, vector << 12, 0xFFFF, 0x9B))
@@ -238,8 +240,9 @@ class Vcpu(Registers):
             self.waiting = False
             self.position = max(self.position, self.event_at)
 
-    def _initialise(self) -> None:
-        self._init_pending = False
+    def take_init(self) -> None:
+        """Carry out an INIT that came in the middle of an instruction of its own."""
+        self.init_pending = False
         self.reset(keep=True)
         if self._startup is not None:
             vector, self._startup = self._startup, None
@@ -247,8 +250,6 @@ class Vcpu(Registers):
 
     def wakes(self) -> bool:
         """Whether it has something to do; one that sleeps is woken by what has happened to it."""
-        if self._init_pending:
-            self._initialise()
         if self.waiting:
             return False
         if not self.halted:
@@ -290,7 +291,7 @@ class Vcpu(Registers):
             registers.set(name, value)
         registers.tsc_offset = 0
         self.msr.reset()
-        self._init_pending, self._startup = False, None
+        self.init_pending, self._startup = False, None
 
     # --- memory -------------------------------------------------------------------------------------------------------
 

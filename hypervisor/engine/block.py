@@ -88,6 +88,7 @@ X_INFO = _word("x_info", 6)
 
 # --- what listens -----------------------------------------------------------------------------------------------------
 LISTEN = _word("listen", 2)  # bit per exit kind: Python wants it
+INTERCEPTS = _word("intercepts")  # the VMCB's first intercept words, as the VM wants them
 LISTEN_EXCEPTIONS = _word("listen_exceptions")
 LISTEN_MEMORY = _word("listen_memory")
 PORTS = _word("ports")  # address of 65,536 bytes for IN, then as many for OUT: 0 Python, n compiled handler n

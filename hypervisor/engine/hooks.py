@@ -11,7 +11,7 @@ from __future__ import annotations
 from hypervisor.engine import block as b_
 from hypervisor.engine import layout as l_
 from hypervisor.engine.jit import COMPILED, call1, call2, kernel, ld64
-from hypervisor.engine.kernels import access, emergency, events, exits, fill, io, paging, supervisor, syscalls
+from hypervisor.engine.kernels import access, emergency, events, exits, fill, io, paging, supervisor, switch, syscalls
 from hypervisor.engine.kernels import decode as decode_
 from hypervisor.engine.kernels import run as run_
 
@@ -32,6 +32,7 @@ _raise_event, _raise_exception = exits.raise_event, exits.raise_exception
 _complete, _clock = exits.complete, exits.clock
 _enter_syscall, _enter_sysenter = syscalls.enter_syscall, syscalls.enter_sysenter
 _aborted = emergency.aborted
+_save, _load = switch.save, switch.load
 _sync, _flush, _written = access.sync_hflags, access.flush_tlb, access.written
 
 if not COMPILED:
@@ -199,6 +200,16 @@ def written(b, gpa):  # type: ignore[no-untyped-def]
     return _written(b, gpa)
 
 
+def save(b, state, extra):  # type: ignore[no-untyped-def]
+    """`switch.save`."""
+    return _save(b, state, extra)
+
+
+def load(b, state, extra):  # type: ignore[no-untyped-def]
+    """`switch.load`."""
+    return _load(b, state, extra)
+
+
 def clock(b):  # type: ignore[no-untyped-def]
     """`exits.clock`."""
     return _clock(b)
@@ -210,5 +221,6 @@ ENTRIES = (
     "l(l)"), (event, "l(lllll)"), (exception, "l(lll)"), (complete, "l(ll)"), (enter_syscall, "l(ll)"), (enter_sysenter,
     "l(ll)"), (sync, "l(l)"), (flush, "l(l)"), (written, "l(ll)"), (clock, "l(l)"), (walk, "l(llll)"), (read_bytes,
     "l(lll)"), (write_bytes, "l(lllll)"), (deliver, "l(llllll)"), (decode, "l(l)"), (aborted, "l(ll)"),
+    (save, "l(lll)"), (load, "l(lll)"),
 )  # fmt: skip
 """Functions and their C types: v void, l int64, i int32, u uint32, B uint8; result(arguments)."""

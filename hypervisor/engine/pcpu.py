@@ -22,7 +22,7 @@ from hypervisor.engine import layout
 from hypervisor.engine.compiler import code
 from hypervisor.engine.interpose import guard
 from hypervisor.engine.native import native
-from hypervisor.engine.state import State
+from hypervisor.engine.state import State, Views
 from hypervisor.engine.tables import GuestTables
 from hypervisor.errors import EngineError, InternalError
 
@@ -60,7 +60,9 @@ class VcpuState:
         self.extra = (ctypes.c_int64 * ((b.VCPU_END - b.VCPU) >> 3))()
         self.extra[(b.SKIP - b.VCPU) >> 3] = -1
         self.extra[(b.NUMBER - b.VCPU) >> 3] = number
-        self.registers = State(self.memory, memoryview(self.extra).cast("B").cast("Q"))
+        self.views = Views.over(self.memory, memoryview(self.extra).cast("B").cast("Q"))
+        self.at = ctypes.addressof(self.memory), ctypes.addressof(self.extra)
+        self.registers = State(self.views)
 
 
 class PCpu:
@@ -76,7 +78,7 @@ class PCpu:
         self._native = native()
         self._code = code()
         self._call = self._code.call
-        self._run = self._call["run"]
+        self._run, self._save, self._load = self._call["run"], self._call["save"], self._call["load"]
         self._block = (ctypes.c_int64 * (b.SIZE >> 3))()
         self._b = ctypes.addressof(self._block)
         self.words = memoryview(self._block).cast("B").cast("q")
@@ -104,12 +106,12 @@ class PCpu:
         self._add_hooks()
         guard().add(self._b)
         self._enter_guest_mode()
+        self.words[b.INTERCEPTS >> 3] = _peek(env + layout.INTERCEPT)
         memory_view = (ctypes.c_ubyte * layout.STATE_SIZE).from_address(env)
         self.template = bytes(memory_view)
         first = b.VCPU >> 3
-        self._live = (memory_view, self.words[first : b.VCPU_END >> 3].cast("B").cast("Q"))
+        self._live = Views.over(memory_view, self.words[first : b.VCPU_END >> 3].cast("B").cast("Q"))
         self._loaded: VcpuState | None = None
-        self._intercepts = (0, 0, 0)
 
     # --- construction -------------------------------------------------------------------------------------------------
 
@@ -307,12 +309,9 @@ class PCpu:
         if self._loaded is vcpu:
             return
         self.unload()
-        ctypes.memmove(self._env, vcpu.memory, layout.STATE_SIZE)
-        ctypes.memmove(self._b + b.VCPU, vcpu.extra, b.VCPU_END - b.VCPU)
-        vcpu.registers._bind(*self._live)
+        self._load(self._b, *vcpu.at)
+        vcpu.registers.look_at(self._live)
         self._loaded = vcpu
-        self.set_intercepts(*self._intercepts)
-        self._call["flush"](self._b)
 
     @contextmanager
     def _looking_at(self, vcpu: VcpuState) -> Iterator[None]:
@@ -331,9 +330,8 @@ class PCpu:
         vcpu = self._loaded
         if vcpu is None:
             return
-        ctypes.memmove(vcpu.memory, self._env, layout.STATE_SIZE)
-        ctypes.memmove(vcpu.extra, self._b + b.VCPU, b.VCPU_END - b.VCPU)
-        vcpu.registers._bind(vcpu.memory, memoryview(vcpu.extra).cast("B").cast("Q"))
+        self._save(self._b, *vcpu.at)
+        vcpu.registers.look_at(vcpu.views)
         self._loaded = None
 
     # --- running ------------------------------------------------------------------------------------------------------
@@ -499,10 +497,11 @@ class PCpu:
 
     def set_intercepts(self, bits: int, cr_read: int, cr_write: int) -> None:
         """Replace the intercepts that handlers can add to; what the hypervisor itself needs stays on."""
-        self._intercepts = (bits, cr_read, cr_write)
+        bits |= _ALWAYS_INTERCEPTED
+        self.words[b.INTERCEPTS >> 3] = bits
         if self.words[b.NMI_BLOCKED >> 3]:
             bits |= 1 << INTERCEPT_BIT[ExitKind.IRET]
-        ctypes.c_uint64.from_address(self._env + layout.INTERCEPT).value = bits | _ALWAYS_INTERCEPTED
+        ctypes.c_uint64.from_address(self._env + layout.INTERCEPT).value = bits
         ctypes.c_uint16.from_address(self._env + layout.INTERCEPT_CR_READ).value = cr_read | 1 << 8
         ctypes.c_uint16.from_address(self._env + layout.INTERCEPT_CR_WRITE).value = cr_write | 1 << 0 | 1 << 4 | 1 << 8
 

@@ -17,7 +17,7 @@ from hypervisor.arch.exits import ExitKind
 from hypervisor.engine import block as b
 from hypervisor.engine import cache
 from hypervisor.engine.compiler import Code
-from hypervisor.engine.kernels import access, decode, events, exits, fill, io, paging, run, supervisor, syscalls
+from hypervisor.engine.kernels import access, decode, events, exits, fill, io, paging, run, supervisor, switch, syscalls
 from hypervisor.errors import EngineError
 
 _PREFIX = "plain_"
@@ -45,6 +45,8 @@ _CALLS: dict[str, Callable[..., Any]] = {
     "sync": access.sync_hflags,
     "flush": access.flush_tlb,
     "written": access.written,
+    "save": switch.save,
+    "load": switch.load,
     "clock": exits.clock,
     "walk": paging.walk,
     "read_bytes": supervisor.read_bytes,

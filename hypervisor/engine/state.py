@@ -64,6 +64,21 @@ class X87(NamedTuple):
 _X87_TOP, _EMPTY = 7 << 11, 3
 
 
+class Views(NamedTuple):
+    """A vCPU's state as memory: its bytes, its words of 64 and of 32 bits, and the block's vCPU words."""
+
+    memory: ctypes.Array[ctypes.c_ubyte]
+    words: memoryview
+    dwords: memoryview
+    extra: memoryview
+
+    @classmethod
+    def over(cls, memory: ctypes.Array[ctypes.c_ubyte], extra: memoryview) -> Views:
+        """Views of ``STATE_SIZE`` bytes and of the vCPU words."""
+        view = memoryview(memory).cast("B")
+        return cls(memory, view.cast("Q"), view.cast("I"), extra)
+
+
 class State:
     """One vCPU's registers, over ``STATE_SIZE`` bytes of memory and the block's vCPU words.
 
@@ -73,17 +88,14 @@ class State:
 
     __slots__ = ("_dwords", "_extra", "_memory", "_words", "dirty", "flags_inside")
 
-    def __init__(self, memory: ctypes.Array[ctypes.c_ubyte], extra: memoryview) -> None:
-        self._bind(memory, extra)
+    def __init__(self, views: Views) -> None:
+        self.look_at(views)
         self.dirty = True
         self.flags_inside: Callable[[], int] | None = None
 
-    def _bind(self, memory: ctypes.Array[ctypes.c_ubyte], extra: memoryview) -> None:
-        self._memory = memory
-        view = memoryview(memory).cast("B")
-        self._words = view[: layout.STATE_SIZE & ~7].cast("Q")
-        self._dwords = view[: layout.STATE_SIZE & ~3].cast("I")
-        self._extra = extra
+    def look_at(self, views: Views) -> None:
+        """The registers are here from now on: in memory of their own, or on a pCPU."""
+        self._memory, self._words, self._dwords, self._extra = views
 
     def get(self, name: str) -> int:
         """A 64-bit register by its full name."""

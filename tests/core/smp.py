@@ -12,7 +12,10 @@ from contextlib import contextmanager
 from typing import Any
 
 import hypervisor as hv
+from hypervisor._face import CODE, STACK
 from hypervisor.assembler import assemble
+from hypervisor.machine.bare import prepare
+from tests.core.bare import with_idt
 
 TRAMPOLINE = 0x8000
 """Where startup IPIs with vector 8 begin."""
@@ -82,6 +85,33 @@ def machine(code: str, cpus: int, ap: str = "", host: hv.Host | None = None, **o
             if ap:
                 vm.memory.write(TRAMPOLINE, assemble(".code16\n" + ap, origin=0, mode=16).code)
             connect(vm)
+            yield vm
+    finally:
+        if host is None:
+            own.close()
+
+
+@contextmanager
+def long_mode(
+    codes: list[str], host: hv.Host | None = None, handlers: dict[int, str] | None = None, clock: str = "virtual"
+) -> Iterator[hv.VM]:
+    """A bare VM whose vCPUs run ``codes`` in 64-bit mode, each on a stack of its own; ``handlers`` by vector."""
+    own = host or hv.Host("2M", 1)
+    try:
+        with hv.VM(own, "1M", name="smp", clock=clock, cpus=len(codes)) as vm:
+            prepare(vm, assemble(codes[0], origin=CODE, mode=64).code, 64, CODE, STACK)
+            connect(vm)
+            with_idt(vm, handlers or {})
+            first = vm.vcpu
+            for number, code in enumerate(codes[1:], 1):
+                vcpu, at = vm.vcpus[number], CODE + 0x1000 * number
+                vm.memory.write(at, assemble(code, origin=at, mode=64).code)
+                vcpu.startup(0)
+                for name in ("es", "cs", "ss", "ds", "fs", "gs", "gdtr", "idtr"):
+                    setattr(vcpu, name, getattr(first, name))
+                for name in ("cr3", "cr4", "efer", "cr0"):
+                    vcpu.set(name, first.get(name))
+                vcpu.rip, vcpu.rsp = at, STACK - 0x1000 * number
             yield vm
     finally:
         if host is None:
