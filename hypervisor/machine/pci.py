@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from hypervisor.bus import AddressSpace, Device, Line, Mapping, SharedLine
+from hypervisor.core.vm import PCI_HOLE
 from hypervisor.devices.pci import PciBus, PciFunction, Space, piix
 from hypervisor.devices.pci.i440fx import I440Fx
 from hypervisor.machine.board import Part
@@ -43,14 +44,15 @@ class Windows:
 
         function.on_move(window, move)
 
-    @staticmethod
-    def memory(function: PciFunction, window: str, block: MemoryBlock) -> None:
-        """Let a block of memory show in this window: what lies there already is hidden by it."""
+    def memory(self, function: PciFunction, window: str, block: MemoryBlock) -> None:
+        """Let a block of memory show in this window, above RAM: the host bridge keeps addresses of RAM to itself."""
+        top = min(self._vm.memory.size, PCI_HOLE)
 
         def move(address: int | None) -> None:
             block.unmap()
-            if address is not None:
-                block.map(address)
+            if address is not None and address + block.size > top:
+                beneath = max(top - address, 0)
+                block.map(address + beneath, beneath)
 
         function.on_move(window, move)
 
