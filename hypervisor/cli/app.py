@@ -101,6 +101,9 @@ def run(
         str | None, typer.Option(help="Drives to boot from: a floppy, c disk, d CD.", metavar="ORDER")
     ] = None,
     media: Annotated[str | None, typer.Option(help="The drive of a boot-sector image.", metavar="floppy|disk")] = None,
+    firmware: Annotated[
+        str | None, typer.Option(help="Start this ROM instead of the built-in BIOS.", metavar="FILE|seabios")
+    ] = None,
 ) -> int:
     """Boot IMAGE, or the first drive that boots, with its console on this terminal, and end with its status.
 
@@ -140,6 +143,7 @@ def run(
             disks=tuple(disk or ()),
             boot=boot,
             media=media,
+            firmware=firmware,
         )
     )
 

@@ -42,6 +42,7 @@ class RunOptions:
     disks: tuple[str, ...] = ()
     boot: str | None = None
     media: str | None = None
+    firmware: str | None = None
 
     def __post_init__(self) -> None:
         for option, value in (("--timeout", self.timeout), ("--virtual-timeout", self.virtual_timeout)):
@@ -53,8 +54,10 @@ class RunOptions:
             raise ConfigError(f"--cpus is {self.cpus}; give 1 to {MAX_CPUS}.")
         if self.mode is not None and self.mode not in MODES:
             raise ConfigError(f"--mode is {self.mode}; it must be one of: 16, 32, 64.")
-        if self.image is None and not (self.cdrom or self.floppy or self.disks):
-            raise ConfigError("There is nothing to boot: give an IMAGE, or a drive with --disk, --cdrom or --floppy.")
+        if self.image is None and not (self.cdrom or self.floppy or self.disks or self.firmware):
+            raise ConfigError(
+                "There is nothing to boot: give an IMAGE, a drive with --disk, --cdrom or --floppy, or --firmware."
+            )
 
     def boot_arguments(self, *, interactive: bool) -> dict[str, Any]:
         """Keyword arguments for `hypervisor.boot`; without ``--clock``, a person gets the wall clock."""
@@ -77,13 +80,14 @@ class RunOptions:
         }
 
     def _drives(self) -> dict[str, Any]:
-        """Arguments about drives, of those that are given."""
+        """Arguments about drives and the firmware that boots from them, of those that are given."""
         given = {
             "cdrom": self.cdrom,
             "floppy": self.floppy,
             "disks": _disks(self.disks),
             "boot_order": self.boot,
             "media": self.media,
+            "firmware": self.firmware,
         }
         return {name: value for name, value in given.items() if value}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import Any
 
@@ -106,7 +106,7 @@ class Host(CoreHost):
             traps.install(vm)
             install_cpuid(vm)
             if firmware is not None:
-                vm.reload = _install_firmware(vm, parts, firmware, data)
+                _install_firmware(vm, parts, firmware, subject, data)
             elif subject is not None or gathered:
                 pci_setup.set_up(parts)
                 vm.symbols.add({} if subject is None else subject.symbols)
@@ -206,12 +206,17 @@ def _enter(vm: VM, entry: loaders.Entry) -> None:
     vm.symbols.add(entry.symbols)
 
 
-def _install_firmware(vm: VM, parts: dict[str, Any], firmware: Any, data: bytes | None) -> Callable[[], None]:
+def _install_firmware(
+    vm: VM, parts: dict[str, Any], firmware: Any, subject: Subject | None, data: bytes | None
+) -> None:
     from hypervisor.machine.firmware import install
 
-    if data is not None:
-        raise ConfigError("firmware= boots from the machine's drives: leave the kernel out.")
-    return install(vm, parts, firmware)
+    if data is not None and subject is not None:
+        raise ConfigError(
+            f"{subject.name} is a kernel, and firmware boots from drives: leave one of the two out, or put the kernel "
+            "on a disk or CD with a boot loader."
+        )
+    install(vm, parts, firmware)
 
 
 def _reload(vm: VM, parts: dict[str, Any], media: Media, data: bytes | None, spec: loaders.BootSpec) -> None:

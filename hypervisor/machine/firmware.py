@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +33,10 @@ DIRECTORIES = ("/usr/share/seabios", "/usr/share/qemu", "/usr/local/share/qemu",
 MAX_ROM = 16 * MIB
 FW_CFG_PORT, LOG_PORT = 0x510, 0x402
 VGA = (0x1234, 0x1111)
+BOOT_CODES = {"a": 1, "c": 2, "d": 3}
+"""CMOS's numbers for the letters of a boot order."""
+PLAIN_SECTORS, LBA_ASSISTED = 1024 * 16 * 63, 1
+"""A disk with more sectors than these has its geometry translated for INT 13h."""
 LEAST_MEMORY = 4 * MIB
 """Bytes of memory below which SeaBIOS has no room for its tables."""
 
@@ -89,17 +93,8 @@ def _find(name: str, folders: Iterable[Path]) -> Path | None:
     return next((folder / name for folder in folders if (folder / name).is_file()), None)
 
 
-def install(
-    vm: VM,
-    parts: dict[str, Any],
-    firmware: str | os.PathLike[str] | bytes,
-    *,
-    files: dict[str, bytes] | None = None,
-) -> Callable[[], None]:
-    """Give a VM whose board is built its firmware; returns what starts it again after a reset.
-
-    ``files`` are more files for fw_cfg. Raises `ConfigError` and `ImageError`.
-    """
+def install(vm: VM, parts: dict[str, Any], firmware: str | os.PathLike[str] | bytes) -> None:
+    """Give a VM whose board is built its firmware; a reset starts it again. Raises `ConfigError` and `ImageError`."""
     name, rom, folder = read_firmware(firmware)
     bridge, bus = parts.get("i440fx"), parts.get("pci")
     if not isinstance(bridge, I440Fx) or not isinstance(bus, PciBus):
@@ -108,11 +103,11 @@ def install(
         raise ConfigError(f"firmware {name} needs at least {LEAST_MEMORY // MIB}M of memory (--memory).")
     log = Stream("the firmware's log", vm)
     Shadow(vm, bridge, rom)
-    config = FwCfg(vm.memory, items(vm), {**_files(vm, bus, folder), **(files or {})})
-    _attach(vm, config, range(FW_CFG_PORT, FW_CFG_PORT + fw_cfg.SIZE))
+    _attach(vm, FwCfg(vm.memory, _items(vm), _files(vm, bus, folder)), range(FW_CFG_PORT, FW_CFG_PORT + fw_cfg.SIZE))
     _attach(vm, DebugConsole(log.write, "firmware-log"), range(LOG_PORT, LOG_PORT + 1))
+    if "rtc" in parts:
+        parts["rtc"].preset(_cmos(vm))
     vm.firmware = Firmware(name, log)
-    return vm.vcpu.reset
 
 
 def _attach(vm: VM, device: Any, ports: range) -> None:
@@ -120,9 +115,9 @@ def _attach(vm: VM, device: Any, ports: range) -> None:
     vm.devices[device.name] = device
 
 
-def items(vm: VM) -> dict[int, bytes]:
+def _items(vm: VM) -> dict[int, bytes]:
     """What fw_cfg tells by number (QEMU ``include/standard-headers/linux/qemu_fw_cfg.h``)."""
-    cpus = len(vm.vcpus).to_bytes(2, "little")
+    cpus = vm.cpus.to_bytes(2, "little")
     return {
         fw_cfg.UUID: bytes(16),
         fw_cfg.RAM_SIZE: vm.memory.size.to_bytes(8, "little"),
@@ -135,6 +130,21 @@ def items(vm: VM) -> dict[int, bytes]:
         fw_cfg.SMBIOS: bytes(2),
         fw_cfg.IRQ0_OVERRIDE: b"\1",  # the timer is on input 2 of an IOAPIC
         fw_cfg.E820: bytes(4),
+    }
+
+
+def _cmos(vm: VM) -> dict[int, int]:
+    """What firmware finds in CMOS: in which order to boot, the translation of disks, and how many processors wait."""
+    order = [BOOT_CODES[letter] for letter in vm.media.order] + [0, 0]
+    translation = 0
+    for number, disk in enumerate(vm.media.ide):
+        if disk is not None and disk is not vm.media.cd and disk.sectors > PLAIN_SECTORS:
+            translation |= LBA_ASSISTED << 2 * number
+    return {
+        0x38: order[2] << 4,
+        0x39: translation,
+        0x3D: order[0] | order[1] << 4,
+        0x5F: vm.cpus - 1,
     }
 
 

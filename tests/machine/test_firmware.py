@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from contextlib import closing
-from pathlib import Path
-
-import pytest
 
 import hypervisor as hv
 from hypervisor.assembler import assemble
-from hypervisor.errors import ConfigError, ImageError
+from hypervisor.devices.fw_cfg import CPUS, MAX_CPUS, RAM_SIZE
 
 ROM_SIZE = 0x20000
 
@@ -156,31 +153,18 @@ def test_no_firmware_and_no_image_is_a_board_alone() -> None:
         assert vm.firmware is None
 
 
-@pytest.mark.parametrize(
-    ("firmware", "error", "sentence"),
-    [
-        ("/nowhere/bios.bin", ImageError, "there is no such file"),
-        (b"", ImageError, "a multiple of 64 KiB"),
-        (b"x" * 1000, ImageError, "has 1000 bytes"),
-        (bytes(32 << 20), ImageError, "at most 16 MiB"),
-        (7, ConfigError, "give a file, 'seabios'"),
-    ],
-)
-def test_what_is_no_firmware_is_refused(firmware: object, error: type[Exception], sentence: str) -> None:
-    with pytest.raises(error, match=sentence):
-        hv.boot(firmware=firmware)
+def test_fw_cfg_and_cmos_tell_of_the_machine() -> None:
+    with closing(hv.boot(firmware=rom(OFF), memory="4M", cpus=2, boot_order="dac", cdrom=bytes(2048))) as vm:
+        config, cmos = vm.devices["fw_cfg"], vm.devices["rtc"]
 
+        def item(number: int, count: int) -> int:
+            config.write(0, 2, number)
+            return sum(config.read(1, 1) << 8 * n for n in range(count))
 
-def test_a_directory_is_no_firmware(tmp_path: Path) -> None:
-    with pytest.raises(ImageError, match="cannot be read"):
-        hv.boot(firmware=tmp_path)
+        def byte(index: int) -> int:
+            cmos.write(0, 1, index)
+            return cmos.read(1, 1)
 
-
-def test_boards_without_a_host_bridge_cannot_have_firmware() -> None:
-    with pytest.raises(ConfigError, match="no host bridge"):
-        hv.boot(firmware=bytes(0x10000), board=hv.pc().without("i440fx"))
-
-
-def test_little_memory_is_refused() -> None:
-    with pytest.raises(ConfigError, match="at least 4M"):
-        hv.boot(firmware=bytes(0x10000), memory="2M")
+        assert (item(RAM_SIZE, 8), item(CPUS, 2), item(MAX_CPUS, 2)) == (4 << 20, 2, 2)
+        assert config.files["etc/e820"] == bytes(8) + (4 << 20).to_bytes(8, "little") + b"\1\0\0\0"
+        assert (byte(0x3D), byte(0x38), byte(0x5F)) == (0x13, 0x20, 1)
