@@ -110,6 +110,9 @@ class VM:
         self.serial: Any = {}
         self.debugcon: Any = None
         self.bios_tty: Any = None
+        self.keyboard: Any = None
+        self.mouse: Any = None
+        self.speaker: Any = None
         self.searched: list[Source] = []
         """Where ``until="text"`` and `expect` look: the streams and screens of the board."""
         self.notes: list[str] = []

@@ -35,10 +35,21 @@ SET_2 = bytes.fromhex(
 )
 """Scan code set 2 of the keys in the order of their set 1 codes, from 01h to 58h."""
 
-_TO_SET_1 = list(range(256))
-for _index, _code in enumerate(SET_2):
-    _TO_SET_1[_code] = _index + 1
-_TO_SET_1[0x02], _TO_SET_1[0x7F] = _TO_SET_1[0x83], _TO_SET_1[0x84]  # the controller's table has these two twice
+_TO_SET_1 = bytearray(range(256))
+_TO_SET_1[:0x80] = bytes.fromhex(
+    "ff43413f3d3b3c58644442403e0f2959"
+    + "65382a701d10025a66712c1f1e11035b"
+    + "672e2d201205045c68392f211413065d"
+    + "693130232215075e6a7232241608095f"
+    + "6b332517180b0a606c34352627190c61"
+    + "6d7328741a0d626e3a361c1b752b6376"
+    + "55567778797a0e7b7c4f7d4b477e7f6f"
+    + "5253504c4d480145574e514a37494654"
+)
+_TO_SET_1[0x83], _TO_SET_1[0x84] = 0x41, 0x54
+"""What the controller makes of each byte of set 2 (IBM PS/2 Hardware Interface Technical Reference, "Scan code
+translation"): codes of no key are translated as well, and answers of the keyboard pass.
+"""
 
 SHIFT = 0x12
 _PLAIN = "\x1b1234567890-=\b\tqwertyuiop[]\n\0asdfghjkl;'`\0\\zxcvbnm,./\0\0\0 "

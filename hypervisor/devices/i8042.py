@@ -1,11 +1,10 @@
-"""The keyboard controller: Intel 8042 with the PC's firmware, and a keyboard at its first port.
+"""The keyboard controller: Intel 8042 with the PC's firmware, a keyboard at its first port and a mouse at its second.
 
 Sources: IBM PC AT Technical Reference (6183355), "Keyboard controller"; IBM PS/2 Hardware Interface Technical
 Reference, "Keyboard and auxiliary device controller".
 
 The output buffer takes no time to fill: the next byte is there as soon as the last is read. Power-on state is what PC
-firmware leaves: self-test passed, translation on, IRQ 1 enabled, auxiliary port disabled, A20 on. Nothing is attached
-to the auxiliary port; what is sent there is answered with a timeout.
+firmware leaves: self-test passed, translation on, IRQ 1 enabled, auxiliary port disabled, A20 on.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ from dataclasses import dataclass, field
 
 from hypervisor.bus import Line
 from hypervisor.devices._keyboard import Keyboard, KeyboardState, to_set_1
+from hypervisor.devices._mouse import Mouse, MouseState
 from hypervisor.devices._parts import ByteDevice, Register
 from hypervisor.devices._state import adopt, data, flag, number, numbers, part, u8
 
@@ -29,15 +29,15 @@ REGISTERS = (
 )
 
 STATUS_OBF, STATUS_SYS, STATUS_CMD, STATUS_UNLOCKED = 0x01, 0x04, 0x08, 0x10
-STATUS_AUX_OBF, STATUS_TIMEOUT = 0x20, 0x40
+STATUS_AUX_OBF = 0x20
 MODE_IRQ1, MODE_IRQ12, MODE_SYS, MODE_NO_KEYBOARD, MODE_NO_AUX, MODE_TRANSLATE = 0x01, 0x02, 0x04, 0x10, 0x20, 0x40
 MODE_FIRMWARE = MODE_IRQ1 | MODE_SYS | MODE_NO_AUX | MODE_TRANSLATE
 OUT_NO_RESET, OUT_A20, OUT_IRQ1, OUT_IRQ12 = 0x01, 0x02, 0x10, 0x20
 OUT_IDLE = 0xCC
 INPUT_PORT = 0x80
 """Keyboard not locked."""
-AUX, TIMEOUT = 0x100, 0x200
-"""Flags beside a byte on its way to the output buffer."""
+AUX = 0x100
+"""A flag beside a byte on its way to the output buffer: it is, or passes for, the mouse's."""
 QUEUE_LIMIT = 16
 
 READ_RAM, WRITE_RAM = 0x20, 0x60
@@ -49,27 +49,25 @@ PASSWORD, READ_INPUT, READ_OUTPUT, WRITE_OUTPUT, WRITE_KEYBOARD_BUFFER, WRITE_AU
 )  # fmt: skip
 A20_OFF, A20_ON, READ_TEST, PULSE = 0xDD, 0xDF, 0xE0, 0xF0
 WITH_PARAMETER = (WRITE_OUTPUT, WRITE_KEYBOARD_BUFFER, WRITE_AUX_BUFFER, WRITE_AUX)
-SELF_TEST_PASSED, PORT_TEST_PASSED, NO_PASSWORD, NO_ANSWER = 0x55, 0x00, 0xF1, 0xFE
+SELF_TEST_PASSED, PORT_TEST_PASSED, NO_PASSWORD = 0x55, 0x00, 0xF1
 
 
 @dataclass(slots=True)
 class I8042State:
-    """All that the controller and its keyboard remember.
-
-    ``output`` and ``queue`` hold bytes with `AUX` and `TIMEOUT`.
-    """
+    """All that the controller, its keyboard and its mouse remember. ``output`` and ``queue`` hold bytes with `AUX`."""
 
     ram: bytearray = field(
         default_factory=lambda: bytearray((MODE_FIRMWARE, *bytes(31))), metadata=data(32, exact=True)
     )
-    output: int = number(0, 0x3FF)
+    output: int = number(0, 0x1FF)
     full: bool = flag()
     last_was_command: bool = flag()
     command: int = u8()
     a20: bool = flag(True)
     break_next: bool = flag()
-    queue: list[int] = field(default_factory=list, metadata=numbers(QUEUE_LIMIT, 0, 0x3FF))
+    queue: list[int] = field(default_factory=list, metadata=numbers(QUEUE_LIMIT, 0, 0x1FF))
     keyboard: KeyboardState = field(default_factory=KeyboardState, metadata=part(KeyboardState))
+    mouse: MouseState = field(default_factory=MouseState, metadata=part(MouseState))
 
 
 class I8042(ByteDevice):
@@ -94,13 +92,15 @@ class I8042(ByteDevice):
         self._reset_machine = reset_machine
         self._s = I8042State()
         self._keyboard = Keyboard(self._s.keyboard)
+        self._mouse = Mouse(self._s.mouse)
+        self._when_taken: list[Callable[[], object]] = []
         self._readers = [self._read_data, self._read_status]
         self._writers = [self._write_data, self._write_command]
         self._parameters: dict[int, Callable[[int], None]] = {
             WRITE_OUTPUT: self._write_output_port,
             WRITE_KEYBOARD_BUFFER: self._answer,
             WRITE_AUX_BUFFER: lambda value: self._answer(value | AUX),
-            WRITE_AUX: lambda value: self._answer(NO_ANSWER | AUX | TIMEOUT),
+            WRITE_AUX: self._write_mouse,
         }
 
     # ---- host side
@@ -124,6 +124,40 @@ class I8042(ByteDevice):
         self._fill()
         return taken
 
+    def move_mouse(self, dx: int, dy: int, wheel: int, buttons: int) -> None:
+        """The mouse moves by so many counts to the right, down, and its wheel towards the user.
+
+        ``buttons`` are those that are held now: bit 0 left, 1 right, 2 middle, 3 and 4 the two at the side.
+        """
+        self._mouse.move(dx, -dy, wheel, buttons)
+        self._fill()
+
+    def when_taken(self, listener: Callable[[], object]) -> None:
+        """Call ``listener`` when the guest has read all that keyboard and mouse had to say, or enables one of them."""
+        self._when_taken.append(listener)
+
+    @property
+    def keyboard_idle(self) -> bool:
+        """Whether the guest has read every key so far, and would be told of the next one."""
+        s = self._s
+        waits = s.full and not s.output & AUX
+        return s.keyboard.scanning and not s.keyboard.keys and not waits and not s.ram[0] & MODE_NO_KEYBOARD
+
+    @property
+    def typematic_s(self) -> tuple[float, float]:
+        """Seconds before a held key repeats, and between two repeats, as the guest has set them.
+
+        Source: IBM PS/2 Hardware Interface Technical Reference, "Keyboards", command F3h.
+        """
+        value = self._s.keyboard.typematic
+        return 0.25 * (1 + (value >> 5 & 3)), (8 + (value & 7)) * (1 << (value >> 3 & 3)) * 0.00417
+
+    @property
+    def mouse_idle(self) -> bool:
+        """Whether the guest has been told of all that the mouse did, and would be told of more."""
+        s = self._s
+        return self._mouse.reports and self._mouse.idle and not (s.full and s.output & AUX)
+
     # ---- device contract
 
     def reset(self) -> None:
@@ -142,6 +176,7 @@ class I8042(ByteDevice):
         changed = state.a20 != self._s.a20
         self._s = state
         self._keyboard = Keyboard(state.keyboard)
+        self._mouse = Mouse(state.mouse)
         self._show()
         if changed:
             self._set_a20(state.a20)
@@ -149,13 +184,18 @@ class I8042(ByteDevice):
     # ---- output buffer
 
     def _fill(self) -> None:
-        """Move the next byte into the output buffer: the controller's own first, then the keyboard's."""
+        """Move the next byte into the output buffer: the controller's own first, the keyboard's, then the mouse's."""
         s = self._s
         if not s.full:
             if s.queue:
                 s.output, s.full = s.queue.pop(0), True
             elif not s.ram[0] & MODE_NO_KEYBOARD:
                 self._fill_from_keyboard()
+            if not s.full and not s.ram[0] & MODE_NO_AUX and (byte := self._mouse.next_byte()) is not None:
+                s.output, s.full = byte | AUX, True
+            if not s.full:
+                for listener in self._when_taken:
+                    listener()
         self._show()
 
     def _fill_from_keyboard(self) -> None:
@@ -201,8 +241,6 @@ class I8042(ByteDevice):
             status |= STATUS_OBF
             if s.output & AUX:
                 status |= STATUS_AUX_OBF
-            if s.output & TIMEOUT:
-                status |= STATUS_TIMEOUT
         return status
 
     def _write_data(self, value: int) -> None:
@@ -217,6 +255,10 @@ class I8042(ByteDevice):
             s.ram[0] &= ~MODE_NO_KEYBOARD  # talking to the keyboard enables it
             self._keyboard.command(value)
         self._fill()
+
+    def _write_mouse(self, value: int) -> None:
+        self._s.ram[0] &= ~MODE_NO_AUX  # talking to the mouse enables it
+        self._mouse.command(value)
 
     def _write_command(self, value: int) -> None:
         s = self._s

@@ -13,6 +13,7 @@ grid.
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -65,6 +66,8 @@ class I8254(ByteDevice):
         self.clock = clock
         self._alarm = Alarm(clock, self._rise)
         self._c = _power_on()
+        self.counter2_written: Callable[[], object] = lambda: None
+        """Called when the guest has programmed counter 2, which drives the speaker."""
         self._readers = [*(partial(self._read_counter, n) for n in range(3)), all_ones]
         self._writers = [*(partial(self._write_counter, n) for n in range(3)), self._write_control]
 
@@ -83,6 +86,12 @@ class I8254(ByteDevice):
         """The level of OUT of counter ``number`` (0 to 2) now."""
         tick, c = self._settled(number)
         return counter.out(c, tick)
+
+    def frequency(self, number: int) -> float | None:
+        """The frequency in Hz that counter ``number`` is set to; None if it makes no square wave."""
+        c = self._c[number]
+        count = c.next_count or c.count
+        return PIT_HZ / count if c.mode == 3 and count else None
 
     # ---- device contract
 
@@ -150,6 +159,8 @@ class I8254(ByteDevice):
             counter.write_control(c, value & 0x3F, tick)
             if number == 0:
                 self._show(tick)
+            elif number == 2:
+                self.counter2_written()
 
     def _latch(self, number: int, count: bool, status: bool) -> None:
         """A second latch before the first is read changes nothing (data sheet, "Counter latch command")."""
@@ -177,6 +188,8 @@ class I8254(ByteDevice):
         tick, c = self._settled(number)
         if number:
             counter.write_byte(c, value, tick)
+            if number == 2:
+                self.counter2_written()
             return
         self.line.set(counter.out(c, tick))  # first what was, then what the write makes of it: the true edges
         counter.write_byte(c, value, tick)

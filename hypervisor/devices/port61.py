@@ -6,6 +6,7 @@ Source: Intel 82371SB (PIIX3) data sheet 2.5.3, "NMI status and control register
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from hypervisor.bus import Clock
@@ -39,6 +40,10 @@ class Port61(ByteDevice):
         self.clock = clock
         self._pit = pit
         self._s = Port61State()
+        self.play: Callable[[float | None], object] = lambda frequency: None
+        """Called when the speaker's tone changes, with its frequency in Hz or None for silence."""
+        self._tone: float | None = None
+        pit.counter2_written = self._listen
         self._readers = [self._read]
         self._writers = [self._write]
 
@@ -51,6 +56,7 @@ class Port61(ByteDevice):
         """All bits clear; counter 2's gate falls."""
         self._s = Port61State()
         self._pit.set_gate(2, False)
+        self._listen()
 
     def state(self) -> Port61State:
         """A copy of all mutable state."""
@@ -60,6 +66,7 @@ class Port61(ByteDevice):
         """Take over ``state``; raises `DeviceError` if it is not one of this device."""
         self._s = adopt(self.name, Port61State, state)
         self._pit.set_gate(2, bool(self._s.control & GATE2))
+        self._listen()
 
     def _read(self) -> int:
         value = self._s.control
@@ -70,3 +77,12 @@ class Port61(ByteDevice):
     def _write(self, value: int) -> None:
         self._s.control = value & 0x0F
         self._pit.set_gate(2, bool(value & GATE2))
+        self._listen()
+
+    def _listen(self) -> None:
+        """Tell of a new tone: both the timer's gate and the speaker are on, and counter 2 makes a square wave."""
+        on = self._s.control & (GATE2 | SPEAKER) == GATE2 | SPEAKER
+        tone = self._pit.frequency(2) if on else None
+        if tone != self._tone:
+            self._tone = tone
+            self.play(tone)

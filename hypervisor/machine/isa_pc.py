@@ -18,6 +18,9 @@ from hypervisor.devices.uart16550 import Uart16550
 from hypervisor.devices.vga_text import VgaText
 from hypervisor.machine import console, pci
 from hypervisor.machine.board import Board, Part
+from hypervisor.machine.keyboard import Keyboard
+from hypervisor.machine.mouse import Mouse
+from hypervisor.machine.speaker import Speaker
 
 if TYPE_CHECKING:
     from hypervisor.core import VM
@@ -79,8 +82,22 @@ def _wire(vm: VM, parts: dict[str, Any]) -> None:
     for number, port in vm.serial.items():
         if f"uart{number}" in parts:
             port.connect(parts[f"uart{number}"])
+    _wire_people(vm, parts)
     vm.bios_tty = console.stream(vm, "the BIOS teletype", shown=True)
     pci.wire(vm, parts)
+
+
+def _wire_people(vm: VM, parts: dict[str, Any]) -> None:
+    """The keyboard, the mouse and the speaker: what a person at the machine touches and hears."""
+    controller, port61 = parts.get("i8042"), parts.get("port61")
+    if isinstance(controller, I8042):
+        keyboard, mouse = Keyboard(vm, controller), Mouse(vm, controller)
+        vm.keyboard, vm.mouse = keyboard, mouse
+        for person in (keyboard, mouse):
+            controller.when_taken(person.taken)
+    if isinstance(port61, Port61):
+        vm.speaker = Speaker(vm)
+        port61.play = vm.speaker.play
 
 
 PC = Board(

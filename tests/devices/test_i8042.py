@@ -194,13 +194,6 @@ def test_output_buffers_can_be_written(kbc: Kbc) -> None:
     assert kbc.data() == 0x5A and kbc.irq12 == [True, False]
 
 
-def test_nobody_answers_at_the_auxiliary_port(kbc: Kbc) -> None:
-    kbc.device.write(1, 1, 0xD4)
-    kbc.device.write(0, 1, 0xF2)
-    assert kbc.status() & 0x61 == 0x61  # full, from the auxiliary port, timeout
-    assert kbc.data() == 0xFE
-
-
 def test_a20_by_output_port_and_by_command(kbc: Kbc) -> None:
     assert kbc.command(0xD0) == [0xCF]
     kbc.command(0xD1, 0xDD)
