@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from hypervisor.devices.vga_text import CP437
+from hypervisor.arch.font import CP437
 
 QEMU = "qemu-system-x86_64"
 SECONDS = 60.0

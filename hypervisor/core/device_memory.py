@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hypervisor.errors import ConfigError
-from hypervisor.memory import Hole, Region
+from hypervisor.memory import Extent, Hole, Region
 from hypervisor.units import PAGE_MASK
 
 if TYPE_CHECKING:
@@ -44,6 +44,13 @@ class MemoryBlock:
                 self._cover(place._replace(writable=value))
 
     @property
+    def resident_bytes(self) -> int:
+        """Host memory that the block takes now, in bytes: pages that were touched."""
+        from hypervisor.core.usage import resident_bytes
+
+        return resident_bytes(self._vm.host.memory.map, self._extent.hpa, self.size)
+
+    @property
     def places(self) -> list[range]:
         """The guest-physical ranges where it shows."""
         return [range(place.gpa, place.gpa + place.size) for place in self._places]
@@ -63,6 +70,13 @@ class MemoryBlock:
         """Take it away from ``gpa``, or from everywhere: what lies beneath shows again."""
         for place in [place for place in self._places if gpa in (None, place.gpa)]:
             self._uncover(place)
+
+    def zero(self, size: int) -> None:
+        """Clear the first ``size`` bytes, whose whole pages take no host memory until they are touched again."""
+        whole = size & ~PAGE_MASK
+        if whole:
+            self._vm.host.memory.zero(Extent(self._extent.hpa, whole))
+        self.view[whole:size] = bytes(size - whole)
 
     def close(self) -> None:
         """Give the memory back. The VM does this when it is closed."""

@@ -113,6 +113,7 @@ class VM:
         self.keyboard: Any = None
         self.mouse: Any = None
         self.speaker: Any = None
+        self.screen: Any = None
         self.searched: list[Source] = []
         """Where ``until="text"`` and `expect` look: the streams and screens of the board."""
         self.notes: list[str] = []

@@ -15,8 +15,7 @@ from hypervisor.devices.mc146818 import Mc146818
 from hypervisor.devices.port61 import Port61
 from hypervisor.devices.power_ports import POWER_OFF_PORTS, Port92, PowerOffPort, ResetControl
 from hypervisor.devices.uart16550 import Uart16550
-from hypervisor.devices.vga_text import VgaText
-from hypervisor.machine import console, pci
+from hypervisor.machine import console, pci, vga
 from hypervisor.machine.board import Board, Part
 from hypervisor.machine.keyboard import Keyboard
 from hypervisor.machine.mouse import Mouse
@@ -85,6 +84,7 @@ def _wire(vm: VM, parts: dict[str, Any]) -> None:
     _wire_people(vm, parts)
     vm.bios_tty = console.stream(vm, "the BIOS teletype", shown=True)
     pci.wire(vm, parts)
+    vga.wire(parts)
 
 
 def _wire_people(vm: VM, parts: dict[str, Any]) -> None:
@@ -122,7 +122,7 @@ PC = Board(
         ),
         Part("debugcon", lambda vm, _: DebugConsole(_debugcon(vm).write), (_at(0xE9, 1),)),
         Part("debugexit", lambda vm, _: DebugExit(vm.debug_exit), (_at(0xF4, 4),)),
-        Part("vga", lambda vm, _: VgaText(vm.memory, vm.clock), (_at(0x3C0, 32),)),
+        *vga.PARTS,
         *(
             Part(f"uart{n}", lambda vm, p, n=n, irq=irq: _uart(vm, p, n, irq), (_at(port, 8),))  # type: ignore[misc]
             for n, (port, irq) in enumerate(COM_PORTS)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from hypervisor.core import VM
     from hypervisor.core.device_memory import MemoryBlock
 
-SLOTS = {"i440fx": (0, 0), "piix3": (1, 0), "piix3-ide": (1, 1), "piix4-pm": (1, 3)}
+SLOTS = {"i440fx": (0, 0), "piix3": (1, 0), "piix3-ide": (1, 1), "piix4-pm": (1, 3), "vga-pci": (2, 0)}
 """Device and function number of the parts that are PCI functions, where QEMU has them."""
 
 

@@ -71,10 +71,7 @@ class HostMemory:
         free = self._free if extent.hpa < self.size else self._free_for_devices
         if any(extent.hpa < f.hpa + f.size and f.hpa < extent.hpa + extent.size for f in free):
             raise InternalError(f"Extent {extent} was released twice. Please report this.")
-        if PRIVATE and sys.platform == "linux":
-            self.map.madvise(mmap.MADV_DONTNEED, extent.hpa, extent.size)
-        else:
-            self.map[extent.hpa : extent.hpa + extent.size] = bytes(extent.size)
+        self.zero(extent)
         merged: list[Extent] = []
         for one in sorted([*free, extent]):
             if merged and merged[-1].hpa + merged[-1].size == one.hpa:
@@ -82,6 +79,13 @@ class HostMemory:
             else:
                 merged.append(one)
         free[:] = merged
+
+    def zero(self, extent: Extent) -> None:
+        """Clear frames, which then take no memory any more."""
+        if PRIVATE and sys.platform == "linux":
+            self.map.madvise(mmap.MADV_DONTNEED, extent.hpa, extent.size)
+        else:
+            self.map[extent.hpa : extent.hpa + extent.size] = bytes(extent.size)
 
     def close(self) -> None:
         """Give everything back."""

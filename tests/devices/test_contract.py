@@ -21,13 +21,15 @@ from hypervisor.devices import (
     port61,
     power_ports,
     uart16550,
-    vga_text,
+    vga,
 )
 from hypervisor.devices.apic_bus import ApicBus
 from hypervisor.devices.pci import PciBus, function, i440fx, piix
 from hypervisor.devices.pci import bus as pci_bus
+from hypervisor.devices.vga import dispi, registers
 from hypervisor.errors import DeviceError
 from hypervisor.testing.contract import check_device
+from tests.devices.vga_device import PlanesWithMemory
 
 Maker = Callable[[ManualClock], Device]
 
@@ -79,7 +81,9 @@ DEVICES: dict[str, tuple[Maker, int]] = {
     "port61": (lambda clock: port61.Port61(i8254.I8254(Line(), clock), clock), port61.SIZE),
     "rtc": (lambda clock: mc146818.Mc146818(Line(), clock, 64 << 20), mc146818.SIZE),
     "i8042": (lambda clock: i8042.I8042(Line(), Line(), ignore, ignore), i8042.SIZE),
-    "vga": (lambda clock: vga_text.VgaText(NoMemory(), clock), vga_text.SIZE),
+    "vga": (lambda clock: vga.Vga(clock), registers.SIZE),
+    "vga-dispi": (lambda clock: vga.Vga(clock).dispi, dispi.SIZE),
+    "vga-planes": (PlanesWithMemory, PlanesWithMemory.SIZE),
     "post": (lambda clock: debug_ports.PostPort(), debug_ports.POST_SIZE),
     "debugcon": (lambda clock: debug_ports.DebugConsole(ignore), debug_ports.CONSOLE_SIZE),
     "debugexit": (lambda clock: debug_ports.DebugExit(ignore), debug_ports.EXIT_SIZE),

@@ -1,0 +1,77 @@
+"""The screen of a text mode as characters, attributes and a cursor."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from hypervisor.arch.font import CP437
+from hypervisor.devices.vga import geometry
+from hypervisor.devices.vga import registers as r
+from hypervisor.devices.vga.adapter import Vga
+from hypervisor.devices.vga.memory import CELLS, TEXT_CELLS
+from hypervisor.devices.vga.window import Kind
+
+_UNICODE = {code: character for code, character in enumerate(CP437)}
+
+
+class Row(NamedTuple):
+    """One row of text, a byte a cell."""
+
+    characters: bytes
+    """In code page 437."""
+    attributes: bytes
+
+    @property
+    def text(self) -> str:
+        """Its characters, trailing blanks included."""
+        return self.characters.decode("latin-1").translate(_UNICODE)
+
+
+def rows(vga: Vga) -> list[Row]:
+    """The rows of a text mode; none in a graphics mode, or while the screen is blank."""
+    mode = geometry.mode(vga)
+    if mode.kind != "text" or geometry.blank(vga):
+        return []
+    first, step = geometry.start(vga), geometry.pitch(vga)
+    height = mode.cell_height << r.CRTC_DOUBLE_SCAN.of(vga.registers.crtc)
+    split = r.line_compare(vga.registers.crtc) // height + 1
+    starts = [first + row * step if row < split else (row - split) * step for row in range(mode.rows)]
+    return [_row(vga, at % CELLS, mode.columns) for at in starts]
+
+
+def _row(vga: Vga, at: int, columns: int) -> Row:
+    if vga.window.kind is Kind.TEXT and at + columns <= TEXT_CELLS:
+        cells = bytes(vga.memory.text[2 * at : 2 * (at + columns)])
+        return Row(cells[::2], cells[1::2])
+    vga.leave_text()
+    return Row(vga.memory.plane(0, at, columns), vga.memory.plane(1, at, columns))
+
+
+def text(vga: Vga) -> str:
+    """The screen: its rows without blanks at their ends, joined by newlines; empty in a graphics mode."""
+    return "\n".join(row.text.rstrip() for row in rows(vga))
+
+
+def fingerprint(vga: Vga) -> tuple[bytes, ...]:
+    """Equal to an earlier one while the text is the same: cheaper than the text itself."""
+    s = vga.registers
+    if vga.window.kind is not Kind.TEXT:
+        vga.leave_text()
+        return (b"", *(row.characters for row in rows(vga)))
+    mode, first = geometry.mode(vga), geometry.start(vga)
+    end = first + mode.rows * max(geometry.pitch(vga), mode.columns)
+    shown = vga.memory.text[2 * first : 2 * end : 2] if end <= TEXT_CELLS else vga.memory.text[::2]
+    return bytes(shown), bytes(s.crtc), bytes((s.attribute_index, s.sequencer[r.SEQ_CLOCKING]))
+
+
+def cursor(vga: Vga) -> tuple[int, int] | None:
+    """Row and column of the cursor, from 0; None where it is hidden, off the screen, or in a graphics mode."""
+    mode = geometry.mode(vga)
+    crtc = vga.registers.crtc
+    if mode.kind != "text" or r.CRTC_CURSOR_OFF.of(crtc):
+        return None
+    if r.CRTC_CURSOR_TOP.of(crtc) > r.CRTC_CURSOR_BOTTOM.of(crtc) or r.CRTC_CURSOR_TOP.of(crtc) >= mode.cell_height:
+        return None
+    position = (crtc[r.CRTC_CURSOR_HIGH] << 8 | crtc[r.CRTC_CURSOR_LOW]) - geometry.start(vga)
+    row, column = divmod(position, geometry.pitch(vga) or mode.columns)
+    return (row, column) if 0 <= row < mode.rows and column < mode.columns else None

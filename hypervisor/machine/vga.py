@@ -1,0 +1,106 @@
+"""The display adapter on the board: its memory, the aperture below 1 MiB, the frame buffer in its PCI window."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from hypervisor.devices.pci import PciFunction
+from hypervisor.devices.pci.registers import Identity, memory_bar
+from hypervisor.devices.vga import Kind, Vga, Window, dispi, registers
+from hypervisor.devices.vga.memory import TEXT_SIZE
+from hypervisor.devices.vga.window import APERTURE
+from hypervisor.machine.board import Part
+from hypervisor.machine.screen import Screen
+from hypervisor.units import MIB
+
+if TYPE_CHECKING:
+    from hypervisor.core import VM
+    from hypervisor.core.device_memory import MemoryBlock
+
+VRAM_SIZE = 16 * MIB
+"""As QEMU's standard VGA has by default."""
+APERTURE_AT = 0xA0000
+FRAME_BUFFER_AT = 0xFD000000
+"""Where firmware places the frame buffer, and where it is on a board without PCI."""
+IDENTITY = Identity(0x1234, 0x1111, 0x030000, revision=2)
+FRAME_BUFFER = "vram"
+
+
+class Aperture:
+    """Shows the guest, at A0000h to BFFFFh, the memory that the adapter's registers say."""
+
+    def __init__(self, vram: MemoryBlock, text: MemoryBlock) -> None:
+        self._vram, self._text = vram, text
+        self._shown: tuple[MemoryBlock, int] | None = None
+
+    def show(self, window: Window) -> None:
+        """The adapter's `Vga` callback; accesses that hit no memory reach its planes."""
+        if self._shown is not None:
+            block, at = self._shown
+            block.unmap(at)
+            self._shown = None
+        if window.kind is Kind.DEVICE:
+            return
+        block = self._text if window.kind is Kind.TEXT else self._vram
+        at = APERTURE_AT + window.where.start
+        block.map(at, window.offset, min(len(window.where), block.size - window.offset))
+        self._shown = block, at
+
+
+class FrameBuffer:
+    """The frame buffer's place in the guest-physical address space."""
+
+    def __init__(self, vram: MemoryBlock) -> None:
+        self._vram = vram
+        self._at: int | None = None
+
+    def move(self, address: int | None) -> None:
+        """The PCI window has moved; None: it is not decoded."""
+        if self._at is not None:
+            self._vram.unmap(self._at)
+        self._at = address
+        if address is not None:
+            self._vram.map(address)
+
+
+def _vga(vm: VM, parts: dict[str, Any]) -> Vga:
+    vm.hide_memory(range(APERTURE_AT, APERTURE_AT + APERTURE))
+    vram = vm.add_memory(None, VRAM_SIZE, "vga")
+    text = vm.add_memory(None, TEXT_SIZE, "vga-text")
+    vga = Vga(vm.clock, vram.view, text.view, Aperture(vram, text).show, vram.zero)
+    parts["frame buffer"] = FrameBuffer(vram)
+    vm.screen = Screen(vm, vga)
+    vm.searched.append(vm.screen)
+    return vga
+
+
+def function() -> PciFunction:
+    """The adapter as a PCI function: QEMU's standard VGA, by its IDs."""
+    return PciFunction("vga-pci", IDENTITY, (memory_bar(0, VRAM_SIZE, FRAME_BUFFER, prefetchable=True),))
+
+
+def wire(parts: dict[str, Any]) -> None:
+    """Put the frame buffer where PCI says, or in a fixed place on a board without PCI."""
+    if "frame buffer" not in parts:
+        return
+    if "vga-pci" in parts and "pci" in parts:
+        parts["vga-pci"].on_move(FRAME_BUFFER, parts["frame buffer"].move)
+    else:
+        parts["frame buffer"].move(FRAME_BUFFER_AT)
+
+
+def _ports(start: int, stop: int) -> tuple[range, int]:
+    return range(start, stop), registers.PORT_BASE
+
+
+PARTS = (
+    Part("vga", _vga, (_ports(0x3B4, 0x3B6), _ports(0x3BA, 0x3BB), _ports(0x3C0, 0x3E0))),
+    Part(
+        "vga-planes",
+        lambda vm, p: p["vga"].planes,
+        mmio=((range(APERTURE_AT, APERTURE_AT + APERTURE), APERTURE_AT),),
+    ),
+    Part("vga-dispi", lambda vm, p: p["vga"].dispi, ((range(0x1CE, 0x1CE + dispi.SIZE), 0x1CE),)),
+    Part("vga-pci", lambda vm, p: function()),
+)
+"""The parts of the board that are its display adapter."""

@@ -1,0 +1,94 @@
+"""A VGA with memory of its own, as devices for the contract suite: what is in the memory is part of their state."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from hypervisor.bus.clock import ManualClock
+from hypervisor.devices._state import adopt, data, number
+from hypervisor.devices.vga import Vga
+from hypervisor.devices.vga.memory import PLANES_SIZE, TEXT_SIZE
+from hypervisor.devices.vga.planes import PlanesState
+
+
+@dataclass
+class WithMemory:
+    latch: int = number(0, 0xFFFFFFFF)
+    vram: bytearray = field(default_factory=bytearray, metadata=data(PLANES_SIZE, exact=True))
+    text: bytearray = field(default_factory=bytearray, metadata=data(TEXT_SIZE, exact=True))
+
+
+class PlanesWithMemory:
+    """The aperture in a planar mode: write mode 2 with a bit mask, so that the latches matter."""
+
+    name = "vga-planes"
+    SIZE = 0x100
+
+    def __init__(self, clock: ManualClock) -> None:
+        self.vga = Vga(clock)
+        self.reset()
+
+    def read(self, offset: int, size: int) -> int:
+        return self.vga.planes.read(offset, size)
+
+    def write(self, offset: int, size: int, value: int) -> None:
+        self.vga.planes.write(offset, size, value)
+
+    def reset(self) -> None:
+        self.vga.memory.vram[:] = bytes(PLANES_SIZE)
+        self.vga.reset()
+        self.vga.planes.reset()
+        graphics(self.vga, 5, 0x02)
+        graphics(self.vga, 6, 0x05)
+        graphics(self.vga, 8, 0x5A)
+        sequencer(self.vga, 4, 0x06)
+        sequencer(self.vga, 2, 0x0F)
+
+    def state(self) -> WithMemory:
+        memory = self.vga.memory
+        return WithMemory(self.vga.planes.state().latch, bytearray(memory.vram), bytearray(memory.text))
+
+    def restore(self, state: Any) -> None:
+        new = adopt(self.name, WithMemory, state)
+        self.vga.planes.restore(PlanesState(new.latch))
+        self.vga.memory.vram[:] = new.vram
+        self.vga.memory.text[:] = new.text
+
+
+def graphics(vga: Vga, index: int, value: int) -> None:
+    vga.write(0x1E, 2, value << 8 | index)
+
+
+def sequencer(vga: Vga, index: int, value: int) -> None:
+    vga.write(0x14, 2, value << 8 | index)
+
+
+def crtc(vga: Vga, index: int, value: int) -> None:
+    vga.write(0x24 if vga.read(0x1C, 1) & 1 else 0x04, 2, value << 8 | index)
+
+
+def attribute(vga: Vga, index: int, value: int) -> None:
+    vga.read(0x2A, 1)
+    vga.write(0x10, 1, index | 0x20)
+    vga.write(0x10, 1, value)
+
+
+def set_mode(vga: Vga, number: int) -> None:
+    """What a BIOS writes for a mode."""
+    from hypervisor.arch.vga_modes import MODES, dac
+
+    mode = MODES[number]
+    vga.write(0x12, 1, mode.misc)
+    for index, value in enumerate(mode.sequencer):
+        sequencer(vga, index, value | (3 if index == 0 else 0))
+    crtc(vga, 0x11, mode.crtc[0x11] & 0x7F)
+    for index, value in enumerate(mode.crtc):
+        crtc(vga, index, value)
+    for index, value in enumerate(mode.graphics):
+        graphics(vga, index, value)
+    for index, value in enumerate(mode.attribute):
+        attribute(vga, index, value)
+    vga.write(0x18, 1, 0)
+    for value in dac(mode.palette):
+        vga.write(0x19, 1, value)
