@@ -53,3 +53,14 @@ class InterruptController(Protocol):
     def acknowledge(self) -> int:
         """The INTA cycle: the vector (0 to 255) of the highest request, which is now in service."""
         ...
+
+
+class ApicPort(Protocol):
+    """What a vCPU's own registers reach of its local APIC: CR8 and the MSR APIC_BASE."""
+
+    task_class: int
+    """CR8: bits 7:4 of the task priority."""
+
+    def set_base(self, value: int) -> None:
+        """The MSR APIC_BASE is ``value`` now: bit 11 enables the APIC, bits 39:12 are the address of its page."""
+        ...

@@ -8,7 +8,8 @@ from collections.abc import Callable
 class Line:
     """A wire with a level. Devices drive it; an interrupt controller (or a test) listens.
 
-    The listener is called at each change of level only, with the new level.
+    The listener is called at each change of level only, with the new level. There is one, unless the board forks the
+    wire.
     """
 
     __slots__ = ("_level", "_listener", "name")
@@ -26,6 +27,21 @@ class Line:
     def connect(self, listener: Callable[[bool], None]) -> None:
         """Make ``listener`` the other end; a line has one, and it is told the present level if that is high."""
         self._listener = listener
+        if self._level:
+            listener(True)
+
+    def fork(self, listener: Callable[[bool], None]) -> None:
+        """Let ``listener`` hear the wire, too: it is told after the end that there was."""
+        first = self._listener
+        if first is None:
+            self.connect(listener)
+            return
+
+        def both(level: bool) -> None:
+            first(level)
+            listener(level)
+
+        self._listener = both
         if self._level:
             listener(True)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hypervisor.arch.exits import ExitKind
-from hypervisor.bus import InterruptController, Line
+from hypervisor.bus import ApicPort, InterruptController, Line
 from hypervisor.core._registers import Registers
 from hypervisor.core.exits import Exit
 from hypervisor.core.msrs import MsrBank
@@ -129,6 +129,8 @@ class Vcpu(Registers):
         """The position at which somebody looked last whether it jumps to itself."""
         self.init_pending = False
         self._startup: int | None = None
+        self.apic: ApicPort | None = None
+        """The local APIC, as CR8 and the MSR APIC_BASE reach it; None on a board without."""
         self.locked: str | None = None
         """Why registers cannot be written at the moment, None if they can."""
 

@@ -17,16 +17,18 @@ from hypervisor.bus import Clock, Line
 from hypervisor.devices._parts import Alarm, ByteDevice, Register
 from hypervisor.devices._state import adopt, flag, number, u8
 
-SIZE = 0x12
-"""Bytes of the register window: PM registers 0 to bh (a PIIX4 has them at PMBASE), SMI ports 10h-11h (b2h-b3h)."""
-EVENT, CONTROL, TIMER, SMI = 0x00, 0x04, 0x08, 0x10
+PM_SIZE = 0x40
+"""Ports of a PIIX4 at PMBA; those above bh (throttling, devices, general-purpose pins) read as zero here."""
+SIZE = PM_SIZE + 2
+"""Bytes of the register window: the PM ports, then the two SMI ports, which a PC has at b2h and b3h."""
+EVENT, CONTROL, TIMER, SMI = 0x00, 0x04, 0x08, PM_SIZE
 REGISTERS = (
     Register(0x00, "PM1_STS", "rw", "0 timer carry, 5 global, 8 power button, 10 RTC, 15 wake; write 1 to clear"),
     Register(0x02, "PM1_EN", "rw", "the same events, enabled"),
     Register(0x04, "PM1_CNT", "rw", "0 SCI_EN (read), 1 bus master reload, 12:10 sleep type, 13 sleep (write)"),
     Register(0x08, "PM_TMR", "r", "23:0 counts at 3.579545 MHz"),
-    Register(0x10, "APMC", "rw", "SMI_CMD: f1h enables ACPI mode, f0h disables it"),
-    Register(0x11, "APMS", "rw", "scratch"),
+    Register(0x40, "APMC", "rw", "SMI_CMD: f1h enables ACPI mode, f0h disables it"),
+    Register(0x41, "APMS", "rw", "scratch"),
 )
 
 TIMER_HZ = 3_579_545
@@ -59,12 +61,12 @@ class AcpiPm(ByteDevice):
     """The registers behind FADT's PM1a_EVT, PM1a_CNT, PM_TMR and SMI_CMD.
 
     ``sci`` is the system control interrupt's wire; ``power_off()`` is called when the guest enters S5. The board shows
-    the window in two places: the PM registers as offsets 0-bh, ports b2h-b3h as offsets 10h-11h.
+    the window in two places: the PM ports as offsets 0-3fh, ports b2h-b3h as offsets 40h-41h.
     """
 
     def __init__(self, sci: Line, clock: Clock, power_off: Callable[[], object], name: str = "acpi-pm") -> None:
         self.name = name
-        self._sci = sci
+        self.sci = sci
         self._clock = clock
         self._power_off = power_off
         self._alarm = Alarm(clock, self._update)
@@ -133,7 +135,7 @@ class AcpiPm(ByteDevice):
         """Drive SCI, and be called when the timer's next carry interrupts."""
         self._see_timer()
         s = self._s
-        self._sci.set(s.acpi and bool(s.status & s.enable & _ENABLES))
+        self.sci.set(s.acpi and bool(s.status & s.enable & _ENABLES))
         if s.acpi and s.enable & TMR_STS and not s.status & TMR_STS:
             ticks = s.halves + 1 << TIMER_BITS - 1
             self._alarm.set(-(-ticks * 1_000_000_000 // TIMER_HZ))

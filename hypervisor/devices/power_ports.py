@@ -1,8 +1,9 @@
-"""Ports that end or restart the machine: power-off (604h, b004h, 4004h), port 92h, reset control (cf9h).
+"""Ports that end or restart the machine: power-off (b004h, 4004h), port 92h, reset control (cf9h).
 
 Sources: ACPI specification 6.5, 4.8.3.2.1 "PM1 control registers" (SLP_TYP bits 12:10, SLP_EN bit 13); Intel 82371SB
-(PIIX3) data sheet 2.5.5 (CF9h); IBM PS/2 Technical Reference, "System control port A" (92h). The three power-off
-ports are where QEMU (new and old) and VirtualBox put PM1a_CNT, and toy kernels write the values of those machines.
+(PIIX3) data sheet 2.5.5 (CF9h); IBM PS/2 Technical Reference, "System control port A" (92h). The two power-off
+ports are where QEMU had PM1a_CNT once and where VirtualBox has it, and toy kernels write the values of those machines;
+where QEMU has it now, our own is (`hypervisor.devices.acpi_pm`).
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ REGISTERS = (
 )
 
 SLP_EN, SLP_MASK = 0x2000, 0x3C00
-POWER_OFF_PORTS = {0x604: 0x2000, 0xB004: 0x2000, 0x4004: 0x3400}
+POWER_OFF_PORTS = {0xB004: 0x2000, 0x4004: 0x3400}
 """Port -> the word that turns the power off there."""
 
 FAST_RESET, A20_GATE = 0x01, 0x02

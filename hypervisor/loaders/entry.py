@@ -56,7 +56,7 @@ class BootSpec:
     guests; empty means `hypervisor.loaders.memory_map.default_memory_map`. ``modules`` are (name, arguments, contents).
     ``format`` overrides the detection (one of `hypervisor.loaders.FORMATS`); ``at`` and ``entry`` are guest-physical
     addresses, for flat binaries only; ``mode`` is 16, 32 or 64: the mode of a flat binary, or 32 to take a Linux
-    kernel's 32-bit entry.
+    kernel's 32-bit entry. ``acpi_rsdp`` is the address of the ACPI tables' root, 0 where there is none.
     """
 
     name: str = "image"
@@ -69,6 +69,7 @@ class BootSpec:
     at: int | None = None
     entry: int | None = None
     mode: int | None = None
+    acpi_rsdp: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -135,7 +135,9 @@ def load(image: Image, spec: BootSpec, memory: GuestMemory) -> Entry:
         highest = min(header.initrd_addr_max + 1, 1 << 32)
         initrd_at = placement.find_high(len(spec.initrd), "the initrd", high=highest)
         memory.write(initrd_at, spec.initrd)
-    memory.write(params_at, _boot_params(image, header, start, line_at, initrd_at, len(spec.initrd or b""), ranges))
+    memory.write(
+        params_at, _boot_params(image, header, start, line_at, (initrd_at, len(spec.initrd or b"")), ranges, spec)
+    )
 
     regs = {"rsi": params_at, "rbp": 0, "rdi": 0, "rbx": 0, "rsp": stack_top(placement)}
     if mode == 64:
@@ -154,13 +156,20 @@ def _entry_mode(image: Image, header: Header, spec: BootSpec) -> int:
 
 
 def _boot_params(
-    image: Image, header: Header, start: int, line_at: int, initrd_at: int, initrd_size: int, ranges: list[MemoryRange]
+    image: Image,
+    header: Header,
+    start: int,
+    line_at: int,
+    initrd: tuple[int, int],
+    ranges: list[MemoryRange],
+    spec: BootSpec,
 ) -> bytes:
     """struct boot_params (zero-page.rst), zero but for what is set here."""
     if len(ranges) > MAX_E820_ENTRIES:
         raise ConfigError(f"{image.name}: the memory map has {len(ranges)} entries; Linux takes {MAX_E820_ENTRIES}.")
     params = bytearray(PAGE_SIZE)
     _screen_info(params)
+    struct.pack_into("<Q", params, 0x70, spec.acpi_rsdp)  # acpi_rsdp_addr
     struct.pack_into("<I", params, 0x1E0, min(upper_kib(ranges), 0xFFFFFFFF))  # alt_mem_k
     params[0x1E8] = len(ranges)
     for index, entry in enumerate(ranges):
@@ -169,7 +178,7 @@ def _boot_params(
     struct.pack_into("<H", params, 0x1FA, 0xFFFF)  # vid_mode: "normal"
     params[0x210] = 0xFF  # type_of_loader: none of the assigned ones
     struct.pack_into("<I", params, 0x214, start)
-    struct.pack_into("<II", params, 0x218, initrd_at, initrd_size)
+    struct.pack_into("<II", params, 0x218, *initrd)
     struct.pack_into("<I", params, 0x228, line_at)
     return bytes(params)
 

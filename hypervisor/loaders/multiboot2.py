@@ -41,10 +41,12 @@ OPTIONAL = 1 << 0
 TAG_END, TAG_REQUEST, TAG_ADDRESS, TAG_ENTRY = 0, 1, 2, 3
 KNOWN_TAGS = range(11)
 
+RSDP_V1_SIZE, RSDP_SIZE = 20, 36
+
 KNOWN_REQUESTS = range(1, 22)
 """Information tags that exist.
 
-One that this machine has nothing for (APM, SMBIOS, EFI, ACPI, ...) is left out, as GRUB does.
+One that this machine has nothing for (APM, SMBIOS, EFI, ...) is left out, as GRUB does.
 """
 
 
@@ -106,7 +108,7 @@ def load(image: Image, spec: BootSpec, memory: GuestMemory) -> Entry:
     else:
         raise image.error("its multiboot 2 header has no address tag (type 2) and the file is not ELF; add one.")
     modules = place_modules(spec, memory, placement)
-    info = _info_block(kernel_line(image, spec), modules, ranges)
+    info = _info_block(kernel_line(image, spec), modules, ranges, _root(spec, memory))
     info_at = placement.loader_area(len(info), "the multiboot 2 information")
     memory.write(info_at, info)
     regs = {"rax": ENTRY_MAGIC, "rbx": info_at, "rsp": stack_top(placement)}
@@ -162,7 +164,12 @@ def _fields(image: Image, tag: Tag, layout: str) -> tuple[int, ...]:
     return image.unpack(layout, tag.offset, f"header tag {tag.type}")
 
 
-def _info_block(line: bytes, modules: list[Module], ranges: list[MemoryRange]) -> bytes:
+def _root(spec: BootSpec, memory: GuestMemory) -> bytes:
+    """A copy of the ACPI tables' root (RSDP, ACPI 6.5, 5.2.5.3), empty if there is none."""
+    return memory.read(spec.acpi_rsdp, RSDP_SIZE) if spec.acpi_rsdp else b""
+
+
+def _info_block(line: bytes, modules: list[Module], ranges: list[MemoryRange], rsdp: bytes) -> bytes:
     """The information of section 3.6, without a byte that depends on where it goes."""
     memory_map = b"".join(struct.pack("<QQII", base, size, kind, 0) for base, size, kind in ranges)
     tags = [
@@ -173,6 +180,8 @@ def _info_block(line: bytes, modules: list[Module], ranges: list[MemoryRange]) -
         _tag(6, struct.pack("<II", 24, 0) + memory_map),
         # Framebuffer: EGA text at b8000h, 160 bytes a line, 80 by 25 characters of 16 bits, type 2, reserved.
         _tag(8, struct.pack("<QIIIBBH", 0xB8000, 160, 80, 25, 16, 2, 0)),
+        # The root of ACPI tables as ACPI 1.0 has it, and as later versions have it: copies, as GRUB gives them.
+        *((_tag(14, rsdp[:RSDP_V1_SIZE]), _tag(15, rsdp)) if rsdp else ()),
         _tag(0, b""),
     ]
     body = b"".join(tags)

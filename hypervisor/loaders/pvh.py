@@ -53,8 +53,9 @@ def enter(
     for module in modules:
         module_list += struct.pack("<QQQQ", module.start, module.end - module.start, text_at, 0)
         text_at += len(module.line)
+    modules_at = list_at if modules else 0
     head = START_INFO.pack(
-        START_INFO_MAGIC, 1, 0, len(modules), list_at if modules else 0, line_at, 0, map_at, len(ranges), 0
+        START_INFO_MAGIC, 1, 0, len(modules), modules_at, line_at, spec.acpi_rsdp, map_at, len(ranges), 0
     )
     memory.write(base, head + module_list + memory_map + b"".join(strings))
     regs = {"rbx": base, "rsp": stack_top(placement)}

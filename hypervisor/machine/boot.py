@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -15,8 +16,8 @@ from hypervisor.core import HANDLED, VM, CoreHost
 from hypervisor.core.plugins import PluginSet
 from hypervisor.engine.state import Segment, Table
 from hypervisor.errors import ConfigError, ImageError
+from hypervisor.machine import acpi, apic, pci_setup
 from hypervisor.machine import media as media_set
-from hypervisor.machine import pci_setup
 from hypervisor.machine.board import Board
 from hypervisor.machine.images import Subject, contents, look_at
 from hypervisor.machine.isa_pc import PC
@@ -108,13 +109,13 @@ class Host(CoreHost):
             if firmware is not None:
                 _install_firmware(vm, parts, firmware, subject, data)
             elif subject is not None or gathered:
-                pci_setup.set_up(parts)
+                spec = replace(spec, acpi_rsdp=_set_up(vm, parts))
                 vm.symbols.add({} if subject is None else subject.symbols)
                 _power_on(vm, gathered, data, spec)
                 vm.reload = lambda: _reload(vm, parts, gathered, data, spec)
             else:
-                pci_setup.set_up(parts)
-                vm.reload = lambda: pci_setup.set_up(parts)
+                _set_up(vm, parts)
+                vm.reload = lambda: _reload(vm, parts, gathered, None, None)
             vm.reboot = reboot
             vm.plugins.attach(vm)
         except BaseException:
@@ -219,10 +220,18 @@ def _install_firmware(
     install(vm, parts, firmware)
 
 
-def _reload(vm: VM, parts: dict[str, Any], media: Media, data: bytes | None, spec: loaders.BootSpec) -> None:
-    """After a reset: what firmware does, and the image again."""
+def _set_up(vm: VM, parts: dict[str, Any]) -> int:
+    """Do what firmware does to a board that has just been reset; the address of the ACPI tables' root, or 0."""
     pci_setup.set_up(parts)
-    _power_on(vm, media, data, spec)
+    apic.set_up(parts)
+    return acpi.install(vm, parts)
+
+
+def _reload(vm: VM, parts: dict[str, Any], media: Media, data: bytes | None, spec: loaders.BootSpec | None) -> None:
+    """After a reset: what firmware does, and the image again if there is one (``spec``)."""
+    _set_up(vm, parts)
+    if spec is not None:
+        _power_on(vm, media, data, spec)
 
 
 class _Ports:
@@ -270,17 +279,18 @@ def _firmware(vm: VM, media: Media, spec: loaders.BootSpec) -> None:
 
 
 @cache
-def _cpuid_rows(vcpus: int, number: int) -> list[tuple[int, int, int, int, int, int]]:
+def _cpuid_rows(vcpus: int, number: int, apic: bool) -> list[tuple[int, int, int, int, int, int]]:
     rows = []
-    for (leaf, subleaf), answer in cpuid.leaves(vcpus, number, apic=False).items():
+    for (leaf, subleaf), answer in cpuid.leaves(vcpus, number, apic=apic).items():
         rows.append((leaf, subleaf if leaf in cpuid.SUBLEAVES else -1, answer.eax, answer.ebx, answer.ecx, answer.edx))
     return rows
 
 
 def install_cpuid(vm: VM) -> None:
     """The built-in CPUID, for exits that a handler listens to; the engine answers the others from the same table."""
-    vm.tables.set_cpuid([_cpuid_rows(vm.cpus, number) for number in range(vm.cpus)])
-    tables = [cpuid.leaves(vm.cpus, number, apic=False) for number in range(vm.cpus)]
+    has_apic = vm.vcpu.apic is not None
+    vm.tables.set_cpuid([_cpuid_rows(vm.cpus, number, has_apic) for number in range(vm.cpus)])
+    tables = [cpuid.leaves(vm.cpus, number, apic=has_apic) for number in range(vm.cpus)]
 
     def answer(vcpu: Any, leaf: int, subleaf: int) -> tuple[int, int, int, int]:
         found = cpuid.answer(tables[vcpu.number], leaf, subleaf)

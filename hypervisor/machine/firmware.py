@@ -20,6 +20,7 @@ from hypervisor.devices.fw_cfg import FwCfg
 from hypervisor.devices.pci import PciBus
 from hypervisor.devices.pci.i440fx import I440Fx
 from hypervisor.errors import ConfigError, ImageError
+from hypervisor.machine import acpi
 from hypervisor.machine.shadow import Shadow
 from hypervisor.units import GIB, KIB, MIB
 
@@ -103,7 +104,8 @@ def install(vm: VM, parts: dict[str, Any], firmware: str | os.PathLike[str] | by
         raise ConfigError(f"firmware {name} needs at least {LEAST_MEMORY // MIB}M of memory (--memory).")
     log = Stream("the firmware's log", vm)
     Shadow(vm, bridge, rom)
-    _attach(vm, FwCfg(vm.memory, _items(vm), _files(vm, bus, folder)), range(FW_CFG_PORT, FW_CFG_PORT + fw_cfg.SIZE))
+    files = _files(vm, bus, folder) | acpi.files(vm, parts)
+    _attach(vm, FwCfg(vm.memory, _items(vm), files), range(FW_CFG_PORT, FW_CFG_PORT + fw_cfg.SIZE))
     _attach(vm, DebugConsole(log.write, "firmware-log"), range(LOG_PORT, LOG_PORT + 1))
     if "rtc" in parts:
         parts["rtc"].preset(_cmos(vm))

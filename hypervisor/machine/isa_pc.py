@@ -1,10 +1,10 @@
-"""The first board: a PC of the ISA age, as toy kernels, boot sectors and Linux with ``noapic`` know it."""
+"""The first board: a PC as toy kernels, boot sectors and Linux know it."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from hypervisor.bus import SharedLine
+from hypervisor.bus import Line, SharedLine
 from hypervisor.core.streams import Stream
 from hypervisor.core.vm import PCI_HOLE
 from hypervisor.devices.debug_ports import DebugConsole, DebugExit, PostPort
@@ -15,7 +15,7 @@ from hypervisor.devices.mc146818 import Mc146818
 from hypervisor.devices.port61 import Port61
 from hypervisor.devices.power_ports import POWER_OFF_PORTS, Port92, PowerOffPort, ResetControl
 from hypervisor.devices.uart16550 import Uart16550
-from hypervisor.machine import console, pci, vga
+from hypervisor.machine import acpi, apic, console, pci, vga
 from hypervisor.machine.board import Board, Part
 from hypervisor.machine.keyboard import Keyboard
 from hypervisor.machine.mouse import Mouse
@@ -74,10 +74,7 @@ def _uart(vm: VM, parts: dict[str, Any], number: int, irq: int) -> Uart16550:
 
 
 def _wire(vm: VM, parts: dict[str, Any]) -> None:
-    pic = parts.get("pic")
-    if pic is not None:
-        vm.interrupt_controller = pic
-        vm.irq_lines = pic.line
+    apic.wire(vm, parts)
     for number, port in vm.serial.items():
         if f"uart{number}" in parts:
             port.connect(parts[f"uart{number}"])
@@ -85,6 +82,7 @@ def _wire(vm: VM, parts: dict[str, Any]) -> None:
     vm.bios_tty = console.stream(vm, "the BIOS teletype", shown=True)
     pci.wire(vm, parts)
     vga.wire(parts)
+    acpi.wire(vm, parts)
 
 
 def _wire_people(vm: VM, parts: dict[str, Any]) -> None:
@@ -103,7 +101,8 @@ def _wire_people(vm: VM, parts: dict[str, Any]) -> None:
 PC = Board(
     "pc",
     (
-        Part("pic", lambda vm, _: I8259Pair(vm.intr), (_at(0x20, 2), _at(0xA0, 2, 0x9E), _at(0x4D0, 2, 0x4CC))),
+        Part("pic", lambda vm, _: I8259Pair(Line("INT")), (_at(0x20, 2), _at(0xA0, 2, 0x9E), _at(0x4D0, 2, 0x4CC))),
+        *apic.PARTS,
         Part("pit", lambda vm, p: I8254(p["pic"].line(0), vm.clock), (_at(0x40, 4),)),
         Part("port61", lambda vm, p: Port61(p["pit"], vm.clock), (_at(0x61, 1),)),
         Part(
@@ -129,6 +128,7 @@ PC = Board(
         ),
         Part("cf9", lambda vm, _: ResetControl(vm.request_reset)),
         *pci.PARTS,
+        *acpi.PARTS,
         *(
             Part(f"poweroff{port:x}", lambda vm, _, word=word: PowerOffPort(vm.power_off, word), (_at(port, 2),))  # type: ignore[misc]
             for port, word in POWER_OFF_PORTS.items()

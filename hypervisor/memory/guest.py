@@ -63,6 +63,11 @@ class GuestMemory:
         """Bytes of RAM that the VM has."""
         return self.extent.size
 
+    @property
+    def ram_ranges(self) -> list[tuple[int, int]]:
+        """Where the RAM is, covered or not: pairs of first address and end."""
+        return [(region.gpa, region.gpa + region.size) for region in self._ram]
+
     def _show(self, regions: Sequence[Region]) -> None:
         self.regions = tuple(regions)
         self._starts = [region.gpa for region in self.regions]

@@ -58,6 +58,8 @@ def on_write(vcpu: Vcpu, exit: Exit) -> Verdict:
         fine = value <= _CR8_MAX
         if fine:
             vcpu.set("cr8", value)
+            if vcpu.apic is not None:
+                vcpu.apic.task_class = value
     else:
         fine = True
         vcpu.set(f"cr{exit.number}", value)
@@ -66,7 +68,10 @@ def on_write(vcpu: Vcpu, exit: Exit) -> Verdict:
 
 def on_read(vcpu: Vcpu, exit: Exit) -> Verdict:
     """MOV reg, CRn."""
-    exit.value = vcpu.get(f"cr{exit.number}")
+    if exit.number == 8 and vcpu.apic is not None:
+        exit.value = vcpu.apic.task_class  # the task priority can also be written where the APIC's registers are
+    else:
+        exit.value = vcpu.get(f"cr{exit.number}")
     return HANDLED
 
 

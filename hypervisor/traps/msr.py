@@ -37,6 +37,8 @@ def write(vcpu: Vcpu, exit: Exit) -> Verdict:
     if new is None:
         return inject(GP, 0)
     vcpu.msr[number] = new
+    if number == m.APIC_BASE and vcpu.apic is not None:
+        vcpu.apic.set_base(new)
     return HANDLED
 
 

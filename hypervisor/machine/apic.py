@@ -1,0 +1,136 @@
+"""The board's interrupt wiring around APICs: a local APIC for each vCPU, an I/O APIC beside the 8259 pair.
+
+As on every PC with both, each interrupt line leads to the 8259 pair and to the I/O APIC (IRQ 0 to pin 2 there), and the
+8259's output leads to LINT0 of the local APICs and to pin 0 of the I/O APIC.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from hypervisor.arch import msr
+from hypervisor.devices import _apic_registers as r
+from hypervisor.devices.apic_bus import ApicBus
+from hypervisor.devices.i8259 import CASCADE, I8259Pair
+from hypervisor.devices.ioapic import IoApic
+from hypervisor.devices.local_apic import SIZE, LocalApic, LocalApicState, Pins
+from hypervisor.errors import DeviceError
+from hypervisor.machine.apic_base import ApicBase, place
+from hypervisor.machine.board import Part
+
+if TYPE_CHECKING:
+    from hypervisor.core import VM, Vcpu
+
+LOCAL_APIC = msr.APIC_BASE_RESET
+IO_APIC = 0xFEC00000
+IO_APIC_ID = 0
+ISA_LINES = [irq for irq in range(16) if irq != CASCADE]
+PIC_PIN, TIMER_PIN = 0, 2
+"""Pins of the I/O APIC for the 8259's output and for IRQ 0; the other ISA interrupts have their own number."""
+
+VIRTUAL_WIRE = ((r.SVR, 0x1FF), (r.LVT_LINT0, r.LEVEL | 0x700), (r.LVT_LINT1, r.LEVEL | 0x400))
+"""How firmware leaves the local APIC of the first processor (MultiProcessor Specification 1.4, 3.6.2.2)."""
+
+
+@dataclass
+class LocalApicsState:
+    """The states of all local APICs, by vCPU."""
+
+    apics: list[LocalApicState]
+
+
+class LocalApics:
+    """The local APICs of a VM as one device: each vCPU sees its own at the same addresses."""
+
+    name = "lapic"
+
+    def __init__(self, vm: VM, pic: I8259Pair | None) -> None:
+        self._vm = vm
+        self.bus = ApicBus()
+        self.apics = [self._make(vcpu, pic) for vcpu in vm.vcpus]
+
+    def _make(self, vcpu: Vcpu, pic: I8259Pair | None) -> LocalApic:
+        pins = Pins(vcpu.intr, vcpu.nmi, vcpu.init, vcpu.startup)
+        name = f"lapic{vcpu.number}"
+        clock = self._vm.clock
+        return LocalApic(pins, clock, self.bus, vcpu.number, bootstrap=not vcpu.number, external=pic, name=name)
+
+    def read(self, offset: int, size: int) -> int:
+        """The vCPU that runs reads its own APIC."""
+        apic = self.apics[self._vm.current.number]
+        return apic.read(offset, size) if apic.enabled else (1 << 8 * size) - 1
+
+    def write(self, offset: int, size: int, value: int) -> None:
+        """The vCPU that runs writes its own APIC."""
+        apic = self.apics[self._vm.current.number]
+        if apic.enabled:
+            apic.write(offset, size, value)
+
+    def reset(self) -> None:
+        """Power-on state of each, at the usual address."""
+        for apic in self.apics:
+            apic.reset()
+
+    def state(self) -> LocalApicsState:
+        """A copy of all mutable state."""
+        return LocalApicsState([apic.state() for apic in self.apics])
+
+    def restore(self, state: LocalApicsState) -> None:
+        """Take over ``state``; raises `DeviceError` if it is not one of this device."""
+        if not isinstance(state, LocalApicsState) or len(state.apics) != len(self.apics):
+            raise DeviceError(f"{self.name}: this is not a state of {len(self.apics)} local APICs; use state().")
+        before = self.state()
+        try:
+            for apic, one in zip(self.apics, state.apics, strict=True):
+                apic.restore(one)
+        except DeviceError:
+            for apic, one in zip(self.apics, before.apics, strict=True):
+                apic.restore(one)
+            raise
+
+
+def wire(vm: VM, parts: dict[str, Any]) -> None:
+    """Connect the interrupt controllers that the board has with each other and with the vCPUs."""
+    pic, apics, io = parts.get("pic"), parts.get("lapic"), parts.get("ioapic")
+    if pic is not None:
+        vm.irq_lines = pic.line
+    if pic is not None and io is not None:
+        for irq in ISA_LINES:
+            pic.line(irq).fork(partial(io.drive, irq or TIMER_PIN))
+        pic.intr.fork(partial(io.drive, PIC_PIN))
+    if apics is None:
+        if pic is not None:
+            vm.vcpu.interrupt_controller = pic
+            pic.intr.fork(vm.intr.set)
+        return
+    for vcpu, apic in zip(vm.vcpus, apics.apics, strict=True):
+        vcpu.apic = ApicBase(vm, apics, apic)
+        vcpu.interrupt_controller = apic
+        if pic is not None:
+            pic.intr.fork(apic.lint0)
+    vm.on_reset.append(lambda: place(vm, apics))
+
+
+def set_up(parts: dict[str, Any]) -> None:
+    """Do what firmware does to the APICs of a board that has just been reset; one without them is left alone."""
+    apics = parts.get("lapic")
+    if isinstance(apics, LocalApics):
+        for offset, value in VIRTUAL_WIRE:
+            apics.apics[0].write(offset, 4, value)
+
+
+def _io_apic(vm: VM, parts: dict[str, Any]) -> IoApic:
+    return IoApic(parts["lapic"].bus if "lapic" in parts else ApicBus())
+
+
+PARTS = (
+    Part(
+        "lapic",
+        lambda vm, p: LocalApics(vm, p.get("pic")),
+        mmio=((range(LOCAL_APIC, LOCAL_APIC + SIZE), LOCAL_APIC),),
+    ),
+    Part("ioapic", _io_apic, mmio=((range(IO_APIC, IO_APIC + SIZE), IO_APIC),)),
+)
+"""The parts of the board that make its APICs; ``pic`` comes before them."""
