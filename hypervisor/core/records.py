@@ -25,8 +25,7 @@ _Fill = Callable[[Exit, "Vcpu", "PCpu"], None]
 
 
 def _cpuid(exit: Exit, vcpu: Vcpu, pcpu: PCpu) -> None:
-    get = vcpu.registers.get
-    exit.leaf, exit.subleaf = leaf, subleaf = get("rax") & _MASK32, get("rcx") & _MASK32
+    exit.leaf, exit.subleaf = leaf, subleaf = vcpu.registers.cpuid_question()
     exit.eax, exit.ebx, exit.ecx, exit.edx = vcpu.vm.builtin_cpuid(vcpu, leaf, subleaf)
 
 

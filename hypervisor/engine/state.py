@@ -128,6 +128,10 @@ class State:
         """RIP."""
         return self._words[layout.EIP >> 3]
 
+    def cpuid_question(self) -> tuple[int, int]:
+        """EAX and ECX, which CPUID asks for."""
+        return self._words[0] & _MASK32, self._words[1] & _MASK32
+
     def answer_cpuid(self, eax: int, ebx: int, ecx: int, edx: int) -> None:
         """Write the four registers of CPUID's answer, upper halves cleared."""
         words = self._words

@@ -293,9 +293,10 @@ def install_cpuid(vm: VM) -> None:
     tables = [cpuid.leaves(vm.cpus, number, apic=has_apic) for number in range(vm.cpus)]
 
     def answer(vcpu: Any, leaf: int, subleaf: int) -> tuple[int, int, int, int]:
-        found = cpuid.answer(tables[vcpu.number], leaf, subleaf)
+        table = tables[vcpu.number]
         if leaf != cpuid.LEAF_FEATURES:
-            return found
+            return cpuid.answer(table, leaf, subleaf)
+        found = table[leaf, 0]
         return found._replace(ecx=found.ecx | (vcpu.cr4 >> 18 & 1) << 27)  # OSXSAVE follows CR4
 
     vm.builtin_cpuid = answer
