@@ -11,7 +11,19 @@ from __future__ import annotations
 from hypervisor.engine import block as b_
 from hypervisor.engine import layout as l_
 from hypervisor.engine.jit import COMPILED, call1, call2, kernel, ld64
-from hypervisor.engine.kernels import access, emergency, events, exits, fill, io, paging, supervisor, switch, syscalls
+from hypervisor.engine.kernels import (
+    access,
+    emergency,
+    events,
+    exits,
+    fill,
+    io,
+    paging,
+    supervisor,
+    switch,
+    syscalls,
+    tlb_entry,
+)
 from hypervisor.engine.kernels import decode as decode_
 from hypervisor.engine.kernels import run as run_
 
@@ -33,6 +45,7 @@ _complete, _clock = exits.complete, exits.clock
 _enter_syscall, _enter_sysenter = syscalls.enter_syscall, syscalls.enter_sysenter
 _aborted = emergency.aborted
 _save, _load = switch.save, switch.load
+_set_page = tlb_entry.set_page
 _sync, _flush, _written = access.sync_hflags, access.flush_tlb, access.written
 
 if not COMPILED:
@@ -185,6 +198,11 @@ def aborted(table, origin):  # type: ignore[no-untyped-def]
     return _aborted(table, origin)
 
 
+def set_page(cpu, va, pa, prot, mmu_index, size, original):  # type: ignore[no-untyped-def]
+    """`tlb_entry.set_page`, called by Unicorn through `hypervisor.engine.interpose`."""
+    _set_page(cpu, va, pa, prot, mmu_index, size, original)
+
+
 def sync(b):  # type: ignore[no-untyped-def]
     """`access.sync_hflags`."""
     return _sync(b)
@@ -221,6 +239,6 @@ ENTRIES = (
     "l(l)"), (event, "l(lllll)"), (exception, "l(lll)"), (complete, "l(ll)"), (enter_syscall, "l(ll)"), (enter_sysenter,
     "l(ll)"), (sync, "l(l)"), (flush, "l(l)"), (written, "l(ll)"), (clock, "l(l)"), (walk, "l(llll)"), (read_bytes,
     "l(lll)"), (write_bytes, "l(lllll)"), (deliver, "l(llllll)"), (decode, "l(l)"), (aborted, "l(ll)"),
-    (save, "l(lll)"), (load, "l(lll)"),
+    (save, "l(lll)"), (load, "l(lll)"), (set_page, "v(llliill)"),
 )  # fmt: skip
 """Functions and their C types: v void, l int64, i int32, u uint32, B uint8; result(arguments)."""

@@ -8,6 +8,12 @@ The library calls its functions through a procedure linkage table, so a pointer 
   and a block of several hundred instructions that each leak one writes beyond them;
 - ``gen_intermediate_code`` translates at most `LONGEST_BLOCK` instructions at once, because a guest that jumps into the
   middle of nowhere again and again would otherwise make the host translate 512 for each that it runs.
+
+Two more are slow for reasons that our way of filling the TLB removes (`kernels.fill`):
+
+- ``tlb_reset_dirty_by_vaddr`` goes through the whole TLB after each translation, to make stores to the page slow again;
+  no entry lets one store to a page with code at full speed, so it does nothing;
+- ``tlb_set_page`` makes the first store through an entry slow (`kernels.tlb_entry`).
 """
 
 from __future__ import annotations
@@ -31,6 +37,7 @@ _ENOUGH_OPS = 4000  # nb_ops from which the translator ends a block
 _DT_PLTRELSZ, _DT_STRTAB, _DT_SYMTAB, _DT_JMPREL = 2, 5, 6, 23
 _CPU_ABORT_SIZE = 6  # cpu_abort is a push and a call
 _ENDS = ("abort", "exit")
+_RESET_DIRTY, _SET_PAGE = "tlb_reset_dirty_by_vaddr_x86_64", "tlb_set_page_x86_64"
 _TEMP, _TRANSLATE = "tcg_temp_new_internal_x86_64", "gen_intermediate_code_x86_64"
 _ROOM = 64  # bytes for each piece of code
 
@@ -72,8 +79,8 @@ class Guard:
 
     def __init__(self) -> None:
         unicorn = native()
-        slots = _slots(unicorn.library._handle, frozenset((*_ENDS, _TEMP, _TRANSLATE)))
-        missing = {"abort", _TEMP, _TRANSLATE} - slots.keys()
+        slots = _slots(unicorn.library._handle, frozenset((*_ENDS, _TEMP, _TRANSLATE, _RESET_DIRTY, _SET_PAGE)))
+        missing = {"abort", _TEMP, _TRANSLATE, _RESET_DIRTY, _SET_PAGE} - slots.keys()
         if missing:
             raise EngineError(
                 f"This Unicorn does not call {', '.join(sorted(missing))} through its linkage table, so a guest "
@@ -96,6 +103,10 @@ class Guard:
             # cmp edx, longest; jbe over; mov edx, longest; over:
             _TRANSLATE: struct.pack("<BBIBBBI", 0x81, 0xFA, LONGEST_BLOCK, 0x76, 5, 0xBA, LONGEST_BLOCK)
             + _jump(unicorn.address(_TRANSLATE)),
+            _RESET_DIRTY: b"\xc3",  # ret
+            # mov rax, original; push rax; mov rax, ours; call rax; pop rcx; ret
+            _SET_PAGE: b"\x48\xb8" + struct.pack("<Q", unicorn.address(_SET_PAGE)) + b"\x50\x48\xb8"
+            + struct.pack("<Q", code().address["set_page"]) + b"\xff\xd0\x59\xc3",
         }  # fmt: skip
         self._page = mmap.mmap(-1, mmap.PAGESIZE, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
         start = ctypes.addressof(ctypes.c_char.from_buffer(self._page))

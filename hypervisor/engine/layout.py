@@ -18,6 +18,14 @@ TLB_FULL_FLUSHES = -2184
 TLB_PART_FLUSHES = -2176
 TLB_ELIDED_FLUSHES = -2168  # each call of tlb_flush adds to at least one of the three
 
+# --- CPUTLB, before the CPU state: descriptors (mask, table) of the fast part, by MMU index, from env -----------------
+TLB_FAST = -64
+TLB_FAST_SIZE = 16
+TLB_ENTRY_SHIFT = 6  # an entry is 64 bytes: addr_read, addr_write, addr_code, paddr, addend
+TLB_ADDR_WRITE = 8
+TLB_ADDR_CODE = 16
+TLB_NOTDIRTY = 1 << 10  # in addr_write: the next store takes the slow path, to look for translated code
+
 # --- CPUX86State, the architectural state ("env"), LP64 ---------------------------------------------------------------
 REGS = 0  # 16 x 8: RAX RCX RDX RBX RSP RBP RSI RDI R8..R15
 EIP = 128
