@@ -296,7 +296,7 @@ def install_cpuid(vm: VM) -> None:
         table = tables[vcpu.number]
         if leaf != cpuid.LEAF_FEATURES:
             return cpuid.answer(table, leaf, subleaf)
-        found = table[leaf, 0]
+        found: cpuid.Answer = table[leaf, 0]
         return found._replace(ecx=found.ecx | (vcpu.cr4 >> 18 & 1) << 27)  # OSXSAVE follows CR4
 
     vm.builtin_cpuid = answer
