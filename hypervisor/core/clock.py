@@ -37,6 +37,11 @@ class VmClock:
             return self._vm.retired_ns
         return time.monotonic_ns() - self.base_ns if self._stopped_ns is None else self._stopped_ns
 
+    @property
+    def passed_ns(self) -> int:
+        """The time that every vCPU has come to: all that happens before has happened. `now_ns` may be ahead of it."""
+        return self.now_ns if self.wall else self._vm.turns.time
+
     def stop(self) -> None:
         """Stand still while a debugger looks. (The virtual clock does so by itself.)"""
         if self.wall and self._stopped_ns is None:

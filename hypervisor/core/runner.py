@@ -22,7 +22,7 @@ from hypervisor.core.operands import OperandFault
 from hypervisor.core.records import fill
 from hypervisor.core.result import Fault, Reason, RunResult
 from hypervisor.core.verdicts import PASS, WITH_ERROR, Stop
-from hypervisor.core.waiting import Alarm, spins_in_place
+from hypervisor.core.waiting import Alarm, looking_after, spins_in_place
 from hypervisor.engine import block as b
 from hypervisor.errors import HypervisorError, InternalError
 
@@ -68,7 +68,7 @@ class Runner:
             K.VERDICT: self._in_place_verdict,
             K.FAILED: self._failed,
             K.STEPPED: lambda pcpu: None,
-            K.SPINNING: lambda pcpu: vm.turns.give_way(),
+            K.SPINNING: vm.turns.give_way,
         }
 
     # --- ending -------------------------------------------------------------------------------------------------------
@@ -139,6 +139,8 @@ class Runner:
             with ExitStack() as stack:
                 if vm.clock.wall:
                     self._alarm = stack.enter_context(Alarm(vm))
+                if self._timeout is not None:
+                    stack.enter_context(looking_after(vm, self._timeout))
                 if self._until is not None:
                     stack.enter_context(self._until)
                 while self._verdict is None:
@@ -189,12 +191,12 @@ class Runner:
         ask = until is not None and until.after_each_exit
         words[_KICK] = 0
         while True:
-            time_ns = turns.advance(pcpu)
-            now = vm.clock.now_ns
+            turns.advance(pcpu)
+            now = vm.clock.passed_ns
             try:
                 for poll in vm.inputs:
                     poll()
-                timers.run_due(time_ns if virtual else now)
+                timers.run_due(now)
                 if until is not None and until.holds():
                     self.finish(Reason.UNTIL, until.text)
             except BaseException as error:

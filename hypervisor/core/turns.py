@@ -40,12 +40,12 @@ class Turns:
         """The furthest that any has come: a clock that is read later shows no less (see docs/design.md)."""
         self.end = 0
         """Where the current turn ends; before that position nothing but the vCPU itself ends it."""
-        self._alone = True
+        self._alone = self._new = True
         self.inside = False
         """Whether the current vCPU is running: what happens now, happens at its position."""
 
-    def advance(self, pcpu: PCpu) -> int:
-        """The VM's time, after the current vCPU has moved."""
+    def advance(self, pcpu: PCpu) -> None:
+        """Note how far the current vCPU has come; between turns, how far they all have."""
         words = pcpu.words
         now = words[_NOW]
         self.current.position = now
@@ -53,14 +53,22 @@ class Turns:
             self.current.take_init()
         if not self.several:
             self.time = now
-            return now
+            return
         if now > self.floor:
             self.floor = now
+        if self._goes_on(self.end):
+            return
         awake = self._awake()
         time = min([vcpu.position for vcpu in awake]) if awake else self.floor
         if time > self.time:
             self.time = time
-        return self.time
+
+    def _goes_on(self, end: int) -> bool:
+        """Whether the current turn has not ended. Nobody else is looked at then: who looks in, and when, is the host's
+        business and must not matter.
+        """
+        current = self.current
+        return self.several and current.position < end and not current.halted and not current.waiting
 
     def _awake(self) -> list[Vcpu]:
         return [vcpu for vcpu in self.vcpus if not (vcpu.halted or vcpu.waiting) or vcpu.wakes()]
@@ -74,15 +82,16 @@ class Turns:
 
     def choose(self, horizon: int) -> Vcpu | None:
         """Whose turn it is now, None if all sleep. A turn that has not ended goes on; nothing runs past ``horizon``."""
-        current = self.current
+        end = min(self.end, horizon)
+        if self._goes_on(end):
+            self.end = end
+            return self.current
         awake = self._awake()
-        self._alone = len(awake) == 1
         if not awake:
             self.end = 0
             return None
-        if self.several and current.position < min(self.end, horizon) and current in awake:
-            self.end = min(self.end, horizon)
-            return current
+        self._new = True
+        self._alone = len(awake) == 1
         if self._alone:
             self.end = horizon
             return awake[0]
@@ -105,16 +114,17 @@ class Turns:
         """The current vCPU is about to run until its turn ends."""
         words = pcpu.words
         words[_NEXT] = words[_DEADLINE] = self.end
-        if self.several:
+        if self._new:
+            self._new = False
             words[_SPINS] = words[_SPINS_LEFT] = 0 if self._alone else SPINS
 
-    def give_way(self) -> None:
+    def give_way(self, pcpu: PCpu) -> None:
         """The current vCPU waits for another one: those behind it come first, and then one at least."""
         current = self.current
+        current.position = pcpu.words[_NOW]
         others = [vcpu.position for vcpu in self._awake() if vcpu is not current]
         if others:
-            current.position = max(current.position, min(others) + 1)
-            self.floor = max(self.floor, current.position)
+            pcpu.words[_NOW] = current.position = max(current.position, min(others) + 1)
         self.end = 0
 
     def end_at(self, pcpu: PCpu, time: int) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from hypervisor.errors import GuestFault
@@ -77,6 +79,18 @@ class Alarm:
                     look_at = time.monotonic() + LOOK_IN_S
                     seconds = AGAIN_S
                 self._condition.wait(min(max(seconds, AGAIN_S), LOOK_IN_S))
+
+
+@contextmanager
+def looking_after(vm: VM, seconds: float) -> Iterator[None]:
+    """Have the run look at its timeout after so many host seconds, however slowly its virtual time passes."""
+    timer = threading.Timer(min(seconds, threading.TIMEOUT_MAX), vm.look)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 _SPINS = (b"\xeb\xfe", b"\xe9\xfd\xff", b"\xe9\xfb\xff\xff\xff", b"\xf3\x90\xeb\xfc")

@@ -70,9 +70,6 @@ STEP = _word("step")  # 0 free running, 1 armed, 2 one block has started
 RUNNING = _word("running")  # 1 inside uc_emu_start
 THREAD = _word("thread")  # pthread_self of the thread that runs the guest
 ABORTED = _word("aborted")  # Unicorn called abort, see kernels.emergency
-SPINS = _word("spins")  # PAUSE instructions in quick succession that end the turn, 0 = none do
-SPINS_LEFT = _word("spins_left")
-SPUN_AT = _word("spun_at")  # when the last PAUSE was
 
 # --- events -----------------------------------------------------------------------------------------------------------
 FAULT = _word("fault")  # fault that the TLB fill found: vector, or -1
@@ -113,6 +110,9 @@ NMI_BLOCKED = _word("nmi_blocked")
 TSC_OFFSET = _word("tsc_offset")
 SKIP = _word("skip")  # linear address whose execute trap has just been served, -1 none
 CAREFUL = _word("careful")  # instructions still to be run one by one, to find the one that Unicorn cannot translate
+SPINS = _word("spins")  # PAUSE instructions in quick succession that end its turn, 0 = none do
+SPINS_LEFT = _word("spins_left")
+SPUN_AT = _word("spun_at")  # when its last PAUSE was
 NUMBER = _word("number")  # which of the VM's vCPUs it is
 VCPU_END = 8 * len(_names)
 

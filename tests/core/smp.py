@@ -56,13 +56,13 @@ def connect(vm: hv.VM) -> list[Vectors]:
     @vm.traps.port_out(PORTS)
     def send(vcpu: hv.Vcpu, exit: hv.Exit) -> hv.Verdict:
         number, vector = exit.value & 0xFF, exit.value >> 8 & 0xFF
-        target = vm.vcpus[number]
+        target = vm.vcpus[number % vm.cpus]
         if exit.port == 0x100:
             target.init()
         elif exit.port == 0x101:
             target.startup(vector)
         elif exit.port == 0x102:
-            controllers[number].send(vector)
+            controllers[number % vm.cpus].send(vector)
         else:
             target.nmi()
         return hv.HANDLED
