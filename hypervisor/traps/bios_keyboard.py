@@ -80,9 +80,15 @@ class Keyboard:
         return DONE
 
     @service(0x16, 0x02, "shift flags")
-    @service(0x16, 0x12, "extended shift flags")
     def _shift_flags(self, call: Call) -> Outcome:
         call.regs.al = self.area.byte(bda.SHIFT_FLAGS)
+        return DONE
+
+    @service(0x16, 0x12, "extended shift flags")
+    def _extended_shift_flags(self, call: Call) -> Outcome:
+        """AH has left Ctrl and left Alt in bits 0 and 1: boot loaders take what is set there for keys held down."""
+        flags = self.area.byte(bda.SHIFT_FLAGS)
+        call.regs.ax = (flags >> 2 & 3) << 8 | flags
         return DONE
 
     @service(0x16, 0x05, "put a key into the buffer")

@@ -97,6 +97,14 @@ def test_shift_flags() -> None:
     scan(machine, 0x2A, 0x1D)
     machine.interrupt(0x16, ax=0x0200)
     assert machine.vcpu.al == 0b110
+    machine.interrupt(0x16, ax=0x1200)
+    assert machine.vcpu.ax == 0b0000_0001_0000_0110
+    scan(machine, 0x38)
+    machine.interrupt(0x16, ax=0x1200)
+    assert machine.vcpu.ax == 0b0000_0011_0000_1110
+    scan(machine, 0xAA, 0x9D, 0xB8)
+    machine.interrupt(0x16, ax=0x1200)
+    assert machine.vcpu.ax == 0
 
 
 def test_ctrl_alt_del_resets() -> None:
