@@ -15,6 +15,10 @@ class Console(Protocol):
         """Call ``listener`` with each piece of output as it is produced, on the thread that runs the VM."""
         ...
 
+    def feed(self, read: Callable[[], bytes]) -> None:
+        """Call ``read`` for input when the guest wants some, on the thread that runs the VM."""
+        ...
+
     def open_input(self) -> None:
         """Say that input may come at any time: a guest that waits is not idle then."""
         ...

@@ -59,15 +59,19 @@ class RunOptions:
                 "There is nothing to boot: give an IMAGE, a drive with --disk, --cdrom or --floppy, or --firmware."
             )
 
+    def clock_for(self, *, interactive: bool) -> str:
+        """The clock of the VM; without ``--clock``, a person gets the wall clock."""
+        return self.clock or ("wall" if interactive else "virtual")
+
     def boot_arguments(self, *, interactive: bool) -> dict[str, Any]:
-        """Keyword arguments for `hypervisor.boot`; without ``--clock``, a person gets the wall clock."""
+        """Keyword arguments for `hypervisor.boot`."""
         return {
             "memory": self.memory,
             "cpus": self.cpus,
             "append": self.append,
             "initrd": self.initrd,
             "modules": self.modules,
-            "clock": self.clock or ("wall" if interactive else "virtual"),
+            "clock": self.clock_for(interactive=interactive),
             "seed": self.seed,
             "plugins": self.plugins,
             "strict": self.strict,

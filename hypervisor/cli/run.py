@@ -41,7 +41,8 @@ def _boot(options: RunOptions, *, interactive: bool) -> Guest:
 
 
 def _run_booted(vm: Guest, options: RunOptions, terminal: Terminal | None, stats_file: TextIO | None) -> int:
-    with Session(vm, stdin=_input(terminal), stdout=1, terminal=terminal) as session:
+    on_demand = options.clock_for(interactive=terminal is not None) == "virtual" and terminal is None
+    with Session(vm, stdin=_input(terminal), stdout=1, terminal=terminal, on_demand=on_demand) as session:
         if terminal:
             say(HELP)  # the terminal is the guest's from here on
         result = vm.run(timeout=options.timeout, virtual_timeout=options.virtual_timeout)

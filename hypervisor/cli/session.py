@@ -18,18 +18,31 @@ from hypervisor.cli.terminal import EscapeFilter, Terminal
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 INPUT_BACKLOG = 32 * 1024  # bytes waiting for the guest before we stop reading: a pipe may be endless
 LOOK_AGAIN_S = 0.02
-END = 0  # written to the wake-up pipe to end the thread; no signal has this number
+BLOCK = 4096  # bytes of input read at once
+PATIENCE_S = 3.0
+"""Host seconds for which a guest under the virtual clock waits for whoever writes its input."""
+END, LIVE = 0, 255
+"""Written to the wake-up pipe to end the thread, and to have it read input; no signals have these numbers."""
 
 
 class Session:
-    """Context manager around ``vm.run``. ``received`` is the signal that ended the run, if one did."""
+    """Context manager around ``vm.run``. ``received`` is the signal that ended the run, if one did.
 
-    def __init__(self, vm: Guest, *, stdin: int | None, stdout: int, terminal: Terminal | None) -> None:
+    With ``on_demand`` input is read when the guest wants it, and the guest waits for it, so that when each byte arrives
+    does not depend on the host. A writer that lets it wait for `PATIENCE_S` is a person, or a program that waits for
+    the guest in turn: from then on its input enters when it comes, as it does without ``on_demand``.
+    """
+
+    def __init__(
+        self, vm: Guest, *, stdin: int | None, stdout: int, terminal: Terminal | None, on_demand: bool = False
+    ) -> None:
         self.received: int | None = None
         self.output_lost = False
         self.at_line_start = True
         self._vm = vm
         self._stdin = stdin
+        self._source = stdin if on_demand else None
+        self._live = stdin is not None and not on_demand
         self._stdout = stdout
         self._terminal = terminal
         self._escape = EscapeFilter() if terminal else None
@@ -39,8 +52,10 @@ class Session:
 
     def __enter__(self) -> Session:
         self._vm.console.listen(self._write)
-        if self._stdin is not None:
+        if self._live:
             self._vm.console.open_input()
+        elif self._source is not None:
+            self._vm.console.feed(self._read_for_guest)
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_write, False)  # asked for by set_wakeup_fd
         self._old_wakeup = signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
@@ -80,9 +95,26 @@ class Session:
             self.output_lost = True
             self._vm.request_stop(f"standard output failed: {error.strerror}")
 
+    def _read_for_guest(self) -> bytes:
+        """The next input, on the VM's thread, which wants it; nothing at its end, and when it enters by itself."""
+        waited = 0.0
+        while self._source is not None and not self._stop:
+            if select.select([self._source], [], [], LOOK_AGAIN_S)[0]:
+                data = self._read(self._source)
+                if not data:
+                    self._source = None
+                return data
+            waited += LOOK_AGAIN_S
+            if waited >= PATIENCE_S:
+                self._source = None
+                self._vm.console.open_input()
+                self._live = True
+                os.write(self._wake_write, bytes([LIVE]))
+        return b""
+
     def _watch(self) -> None:
-        stdin = self._stdin
         while True:
+            stdin = self._stdin if self._live else None
             full = self._vm.console.pending >= INPUT_BACKLOG
             wanted = [self._wake_read] if stdin is None or full else [self._wake_read, stdin]
             ready = select.select(wanted, [], [], LOOK_AGAIN_S if full or self._stop else None)[0]
@@ -92,14 +124,14 @@ class Session:
                 return
             if stdin is not None and stdin in ready and not self._take_input(stdin):
                 self._vm.console.close_input()
-                stdin = None
+                self._live = False
 
     def _take_signals(self, numbers: bytes) -> bool:
         """Act on signals; False when the session is over."""
         for number in numbers:
             if number == END:
                 return False
-            if number not in self._handlers:
+            if number not in self._handlers:  # `LIVE`, too
                 continue
             if self.received is not None:
                 # Asked twice: the guest, or a handler, did not let go the first time.
@@ -117,10 +149,7 @@ class Session:
 
     def _take_input(self, stdin: int) -> bool:
         """Pass on what there is to read; False when no more will come."""
-        try:
-            data = os.read(stdin, 4096)
-        except OSError:  # a hung-up terminal reads as EIO: the end of input, like any other
-            data = b""
+        data = self._read(stdin)
         if not data:
             return False
         if self._escape:
@@ -130,6 +159,13 @@ class Session:
         if data:
             self._vm.console.send(data)
         return True
+
+    @staticmethod
+    def _read(stdin: int) -> bytes:
+        try:
+            return os.read(stdin, BLOCK)
+        except OSError:  # a hung-up terminal reads as EIO: the end of input, like any other
+            return b""
 
 
 def _leave_to_watcher(number: int, frame: FrameType | None) -> None:

@@ -51,6 +51,10 @@ XTAL_HZ = 1_843_200
 FIFO_SIZE = 16
 BACKLOG_LIMIT = 65_536
 """Bytes of host input that may wait for the line."""
+POLLS_TO_LISTEN = 64
+"""Reads of LSR, with nothing sent and nothing received in between, after which a guest waits for input. (One that sends
+reads it a few times for each character.)
+"""
 
 IER_RDA, IER_THRE, IER_LINE, IER_MODEM = 0x01, 0x02, 0x04, 0x08
 IIR_NONE, IIR_LINE, IIR_RDA, IIR_TIMEOUT, IIR_THRE, IIR_MODEM = 0x01, 0x06, 0x04, 0x0C, 0x02, 0x00
@@ -88,6 +92,8 @@ class Uart16550State:
     timeout_at: int = time_ns()
     arrives_at: int = time_ns()
     receiving: bool = flag()
+    polls: int = number(0, POLLS_TO_LISTEN)
+    listens: bool = flag()
     fifo: list[int] = field(default_factory=list, metadata=numbers(FIFO_SIZE, 0, 0xFFFF))
     backlog: bytearray = field(default_factory=bytearray, metadata=data(BACKLOG_LIMIT))
 
@@ -112,6 +118,10 @@ class Uart16550(ByteDevice):
         self.clock = clock
         self._sink = sink
         self._hold = hold_when_full
+        self.source: Callable[[], bytes] = bytes
+        """Asked for host input when there is none left and the guest listens: it has enabled the receiver's interrupt,
+        or polls. What it gives (at most `BACKLOG_LIMIT` bytes) arrives as if it had been there all the time.
+        """
         self._arrival = Alarm(clock, self._arrive)
         self._timeout = Alarm(clock, self._time_out)
         self._s = Uart16550State()
@@ -187,6 +197,15 @@ class Uart16550(ByteDevice):
         s.arrives_at = self.clock.now_ns + self.character_ns
         self._arrival.set(s.arrives_at)
 
+    def _listen(self) -> None:
+        """The guest waits for input."""
+        s = self._s
+        if not s.listens:
+            s.listens = True
+            if not s.backlog:
+                s.backlog += self.source()[:BACKLOG_LIMIT]
+                self._resume()
+
     def _full(self) -> bool:
         return len(self._s.fifo) >= (FIFO_SIZE if self._s.fcr & FCR_ENABLE else 1)
 
@@ -200,6 +219,8 @@ class Uart16550(ByteDevice):
             byte = s.backlog[0]
             del s.backlog[:1]
             self._push(byte, 0)
+            if not s.backlog and s.listens:
+                s.backlog += self.source()[:BACKLOG_LIMIT]
             if s.backlog and not (self._hold and self._full()):
                 s.receiving = True
                 s.arrives_at += self.character_ns
@@ -294,6 +315,7 @@ class Uart16550(ByteDevice):
 
     def _write_thr(self, value: int) -> None:
         s = self._s
+        s.polls = 0
         if s.mcr & MCR_LOOP:
             self._push(value & (0xFF >> (3 - (s.lcr & 3))), 0)
             self._update()
@@ -315,6 +337,8 @@ class Uart16550(ByteDevice):
             s.thre_pending = True  # THRE is set and newly enabled: interrupts at once
         s.ier = value & 0x0F
         self._update()
+        if value & IER_RDA:
+            self._listen()
 
     def _read_iir(self) -> int:
         s = self._s
@@ -369,6 +393,10 @@ class Uart16550(ByteDevice):
         if s.receiving:
             self._arrive()
         value = s.lsr
+        if s.polls < POLLS_TO_LISTEN:
+            s.polls = 0 if value & LSR_DR else s.polls + 1
+            if s.polls == POLLS_TO_LISTEN:
+                self._listen()
         if value & LSR_ERRORS:
             s.lsr = value & ~LSR_ERRORS
             self._update()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from hypervisor.core.streams import Stream
@@ -37,6 +38,16 @@ class SerialPort(Stream):
         with self._lock:
             self._queue.extend(data.encode() if isinstance(data, str) else data)
         self._vm.look()
+
+    def feed(self, source: Callable[[], bytes]) -> None:
+        """Ask ``source()`` for more input whenever the guest wants it and there is none; see `Uart16550.source`."""
+        if self._uart is not None:
+            self._uart.source = source
+
+    def take(self, data: bytes) -> None:
+        """Let ``data`` arrive from now on; for the VM's own thread."""
+        if self._uart is not None:
+            self._uart.receive(data)
 
     @property
     def pending(self) -> int:
@@ -90,6 +101,29 @@ class GuestConsole(Stream):
             self.keys.type(data)
         if 0 in self._vm.serial:
             self._vm.serial[0].send(data)
+
+    def feed(self, read: Callable[[], bytes]) -> None:
+        """Read input when the guest wants it, at its serial port or through INT 16h; both are given what ``read()``
+        returns. It may wait for its writer: the VM's time stands still meanwhile, so when each byte arrives depends on
+        the guest alone.
+        """
+
+        def for_serial() -> bytes:
+            data = read()
+            if self.keys is not None:
+                self.keys.type(data)
+            return data
+
+        def for_keys() -> bytes:
+            data = read()
+            if 0 in self._vm.serial:
+                self._vm.serial[0].take(data)
+            return data
+
+        if 0 in self._vm.serial:
+            self._vm.serial[0].feed(for_serial)
+        if self.keys is not None:
+            self.keys.source = for_keys
 
     @property
     def pending(self) -> int:

@@ -101,7 +101,7 @@ class Keyboard:
             self._append(typed)
         head, tail, _ = self._ring()
         if head == tail:
-            return None
+            return self._oldest(remove=remove) if self.queue.wanted(waiting=remove) else None
         if remove:
             self.area.set_word(bda.KEY_HEAD, self._after(head))
         return self.area.word(0x400 + head)

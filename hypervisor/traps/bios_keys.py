@@ -7,6 +7,7 @@ A key is a word: the scan code in the high byte and the ASCII code in the low on
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 
 RIGHT_SHIFT, LEFT_SHIFT, CTRL, ALT, NUM_LOCK, CAPS_LOCK = 1 << 0, 1 << 1, 1 << 2, 1 << 3, 1 << 5, 1 << 6
 MODIFIERS = {0x36: RIGHT_SHIFT, 0x2A: LEFT_SHIFT, 0x1D: CTRL, 0x38: ALT}
@@ -53,10 +54,15 @@ class KeyQueue:
     """
 
     LIMIT = 65536
+    LOOKS_TO_LISTEN = 64
+    """Calls that found no key, one after the other, after which a guest that only looks waits for one."""
 
     def __init__(self, text: str = "") -> None:
         self._keys: deque[int] = deque()
+        self._looks = 0
         self.dropped = 0
+        self.source: Callable[[], bytes] = bytes
+        """Asked for text when there are no keys and the guest waits for one."""
         self.type(text)
 
     def type(self, text: str | bytes) -> None:
@@ -80,3 +86,10 @@ class KeyQueue:
     def pop(self) -> int | None:
         """The oldest key, or None."""
         return self._keys.popleft() if self._keys else None
+
+    def wanted(self, *, waiting: bool) -> bool:
+        """The guest found no key, and waits for one or only looked; whether there is one now."""
+        self._looks = self.LOOKS_TO_LISTEN if waiting else min(self._looks + 1, self.LOOKS_TO_LISTEN)
+        if self._looks == self.LOOKS_TO_LISTEN:
+            self.type(self.source())
+        return bool(self._keys)

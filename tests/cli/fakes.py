@@ -32,7 +32,7 @@ class FakeConsole:
     def __init__(self) -> None:
         self.sinks: list[Callable[[bytes], object]] = []
         self.received = bytearray()
-        self.input_open = False
+        self.input_open = self.live = False
         self.changed = threading.Condition()
 
     @property
@@ -42,7 +42,20 @@ class FakeConsole:
     def listen(self, listener: Callable[[bytes], object]) -> None:
         self.sinks.append(listener)
 
+    def feed(self, read: Callable[[], bytes]) -> None:
+        """A guest that wants its input at once; to the end, or until it comes by itself."""
+        self.input_open = True
+
+        def pull() -> None:
+            while data := read():
+                self.send(data)
+            if not self.live:
+                self.close_input()
+
+        threading.Thread(target=pull, daemon=True).start()
+
     def open_input(self) -> None:
+        self.live = True
         self.input_open = True
 
     def close_input(self) -> None:
