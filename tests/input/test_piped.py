@@ -1,4 +1,4 @@
-"""Piped input: when it arrives is the guest's affair and not the host's, unless the writer keeps it waiting for long."""
+"""Piped input: when it arrives is the affair of the guest and not of the host, unless the writer is silent for long."""
 
 from __future__ import annotations
 
