@@ -4,7 +4,7 @@ Nothing else. A device never learns where the board put it and never sees a CPU 
 """
 
 from hypervisor.bus.clock import Clock, Timer
-from hypervisor.bus.device import ApicPort, Device, InterruptController
+from hypervisor.bus.device import ApicPort, Device, InterruptController, StringPort
 from hypervisor.bus.dma import Dma
 from hypervisor.bus.line import Line, SharedLine
 from hypervisor.bus.medium import Geometry, Medium
@@ -22,5 +22,6 @@ __all__ = [
     "Mapping",
     "Medium",
     "SharedLine",
+    "StringPort",
     "Timer",
 ]

@@ -43,6 +43,23 @@ class Device(Protocol):
         ...
 
 
+class StringPort(Protocol):
+    """What a device may have beside `Device`: several elements of a string instruction (REP INS, REP OUTS) at once.
+
+    The bus moves the first element with `Device.read` or `Device.write`, and offers the following ones here.
+    """
+
+    def read_string(self, offset: int, size: int, count: int) -> bytes:
+        """What ``count`` further reads of ``size`` bytes at ``offset`` give, or what fewer of them give: as many as
+        the device has at hand. None at all is an empty answer.
+        """
+        ...
+
+    def write_string(self, offset: int, size: int, content: bytes) -> int:
+        """Take elements of ``size`` bytes, as many as the device has room for; returns how many bytes were taken."""
+        ...
+
+
 class InterruptController(Protocol):
     """What a vCPU needs from its interrupt controller (on the first board, the 8259 pair)."""
 

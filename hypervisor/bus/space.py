@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from hypervisor.bus.device import Device
 from hypervisor.errors import DeviceError
@@ -21,6 +21,11 @@ class Mapping:
     end: int
     device: Device
     base: int
+    strings: bool = field(init=False)
+    """Whether the device is a `hypervisor.bus.StringPort`, too."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "strings", hasattr(self.device, "read_string"))
 
     def __str__(self) -> str:
         return f"{self.device.name} at {self.start:#x}-{self.end - 1:#x}"

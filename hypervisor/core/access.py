@@ -15,6 +15,7 @@ from hypervisor.core import breakpoints, completion
 from hypervisor.core.exits import Exit
 from hypervisor.core.result import Reason
 from hypervisor.core.routing import Routing
+from hypervisor.core.strings import Strings
 from hypervisor.core.verdicts import HANDLED, PASS, Stop, Verdict
 from hypervisor.engine import block as b
 from hypervisor.errors import TrapError
@@ -41,6 +42,7 @@ class InPlace:
         self.select(runner.vcpu)
         self._routing = Routing(runner.vm)
         self._heard = {kind for kind, table in runner.vm.traps.seal().items() if table.heard}
+        self._strings = Strings(runner.vm, self._heard)
         self._verdict: Verdict | None = None
         self._after: Callable[[PCpu], int] | None = None
         self._stepping = False
@@ -62,10 +64,15 @@ class InPlace:
             if kind == K.PORT_IN or kind == K.PORT_OUT:
                 if kind in self._heard:
                     return self._port(pcpu, K(kind), address, size)
+                mapping = self._vm.ports.find(address)
                 if kind == K.PORT_OUT:
-                    self._routing.port_write(address, size, words[_INFO + 2] & 0xFFFFFFFF)
+                    self._routing.port_write(address, size, words[_INFO + 2] & 0xFFFFFFFF, mapping)
+                    if mapping is not None and mapping.strings:
+                        self._strings.write(pcpu, self._vcpu, mapping, address, size)
                     return self._left_after_out()
-                words[_INFO + 3] = self._routing.port_read(address, size)
+                words[_INFO + 3] = self._routing.port_read(address, size, mapping)
+                if mapping is not None and mapping.strings:
+                    self._strings.read(pcpu, self._vcpu, mapping, address, size)
                 return 0
             return self._memory(pcpu, K(kind), address & _GPA_MASK, size)
         except BaseException as error:  # must not cross the engine's frames; it ends this VM
@@ -77,8 +84,10 @@ class InPlace:
     def _port(self, pcpu: PCpu, kind: K, port: int, size: int) -> int:
         exit = self._begin(pcpu, kind, size)
         exit.port = port
-        read, write = self._routing.port_read, self._routing.port_write
-        left = self._decide(pcpu, exit, lambda: read(port, size), lambda value: write(port, size, value))
+        find, read, write = self._vm.ports.find, self._routing.port_read, self._routing.port_write
+        left = self._decide(
+            pcpu, exit, lambda: read(port, size, find(port)), lambda value: write(port, size, value, find(port))
+        )
         return left or (self._left_after_out() if kind is K.PORT_OUT else 0)
 
     def _memory(self, pcpu: PCpu, kind: K, gpa: int, size: int) -> int:

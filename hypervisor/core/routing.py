@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from hypervisor.engine import block as b
 
 if TYPE_CHECKING:
+    from hypervisor.bus import Mapping
     from hypervisor.core.vm import VM
 
 
@@ -18,9 +19,8 @@ class Routing:
     def __init__(self, vm: VM) -> None:
         self._vm = vm
 
-    def port_read(self, port: int, size: int) -> int:
-        """IN; an access that is wider than the device is made byte by byte."""
-        mapping = self._vm.ports.find(port)
+    def port_read(self, port: int, size: int, mapping: Mapping | None) -> int:
+        """IN from a port whose device is at ``mapping``; an access wider than the device is made byte by byte."""
         if mapping is not None and port + size <= mapping.end:
             return mapping.device.read(port - mapping.base, size)
         if self._nobody(port, size):
@@ -28,18 +28,21 @@ class Routing:
             return (1 << 8 * size) - 1
         if size == 1:
             return 0xFF
-        return sum(self.port_read(port + n & 0xFFFF, 1) << 8 * n for n in range(size))
+        return sum(self._byte_in(port + n & 0xFFFF) << 8 * n for n in range(size))
 
-    def port_write(self, port: int, size: int, value: int) -> None:
-        """OUT."""
-        mapping = self._vm.ports.find(port)
+    def _byte_in(self, port: int) -> int:
+        return self.port_read(port, 1, self._vm.ports.find(port))
+
+    def port_write(self, port: int, size: int, value: int, mapping: Mapping | None) -> None:
+        """OUT to a port whose device is at ``mapping``."""
         if mapping is not None and port + size <= mapping.end:
             mapping.device.write(port - mapping.base, size, value)
         elif self._nobody(port, size):
             self._vm.note_unclaimed(f"port_out {port:#x}", size)
         elif size > 1:
             for n in range(size):
-                self.port_write(port + n & 0xFFFF, 1, value >> 8 * n & 0xFF)
+                at = port + n & 0xFFFF
+                self.port_write(at, 1, value >> 8 * n & 0xFF, self._vm.ports.find(at))
 
     def _nobody(self, port: int, size: int) -> bool:
         return all(self._vm.ports.find(port + n & 0xFFFF) is None for n in range(size))

@@ -15,7 +15,7 @@ from hypervisor.devices.mc146818 import Mc146818
 from hypervisor.devices.port61 import Port61
 from hypervisor.devices.power_ports import POWER_OFF_PORTS, Port92, PowerOffPort, ResetControl
 from hypervisor.devices.uart16550 import Uart16550
-from hypervisor.machine import acpi, apic, console, pci, vga
+from hypervisor.machine import acpi, apic, console, drives, pci, vga
 from hypervisor.machine.board import Board, Part
 from hypervisor.machine.keyboard import Keyboard
 from hypervisor.machine.mouse import Mouse
@@ -129,6 +129,7 @@ PC = Board(
         Part("cf9", lambda vm, _: ResetControl(vm.request_reset)),
         *pci.PARTS,
         *acpi.PARTS,
+        *drives.PARTS,
         *(
             Part(f"poweroff{port:x}", lambda vm, _, word=word: PowerOffPort(vm.power_off, word), (_at(port, 2),))  # type: ignore[misc]
             for port, word in POWER_OFF_PORTS.items()

@@ -15,6 +15,7 @@ from hypervisor.devices import (
     i8042,
     i8254,
     i8259,
+    ide,
     ioapic,
     local_apic,
     mc146818,
@@ -24,11 +25,13 @@ from hypervisor.devices import (
     vga,
 )
 from hypervisor.devices.apic_bus import ApicBus
+from hypervisor.devices.ide import registers as ide_registers
 from hypervisor.devices.pci import PciBus, function, i440fx, piix
 from hypervisor.devices.pci import bus as pci_bus
 from hypervisor.devices.vga import dispi, registers
 from hypervisor.errors import DeviceError
 from hypervisor.testing.contract import check_device
+from tests.devices import ide as ide_driver
 from tests.devices.vga_device import PlanesWithMemory
 
 Maker = Callable[[ManualClock], Device]
@@ -73,6 +76,18 @@ def lapic(clock: ManualClock) -> Device:
     return local_apic.LocalApic(pins, clock, ApicBus(), external=i8259.I8259Pair(intr))
 
 
+def ide_disk(clock: ManualClock) -> Device:
+    return ide_driver.Driver(ide_driver.disk(), ide_driver.disk()).channel
+
+
+def ide_cd(clock: ManualClock) -> Device:
+    return ide_driver.Driver(ide_driver.cd(), ide_driver.disk()).channel
+
+
+def bus_master(clock: ManualClock) -> Device:
+    return ide.BusMaster(NoMemory(), [ide_driver.Driver(ide_driver.disk()).channel])
+
+
 DEVICES: dict[str, tuple[Maker, int]] = {
     "uart": (uart, uart16550.SIZE),
     "busy-uart": (busy_uart, uart16550.SIZE),
@@ -98,6 +113,9 @@ DEVICES: dict[str, tuple[Maker, int]] = {
     "ioapic": (lambda clock: ioapic.IoApic(ApicBus()), ioapic.SIZE),
     "acpi-pm": (lambda clock: acpi_pm.AcpiPm(Line(), clock, ignore), acpi_pm.SIZE),
     "fw_cfg": (lambda clock: fw_cfg.FwCfg(NoMemory(), {}, {"etc/one": b"1"}), fw_cfg.SIZE),
+    "ide-disk": (ide_disk, ide_registers.SIZE),
+    "ide-cd": (ide_cd, ide_registers.SIZE),
+    "bus-master": (bus_master, ide.bus_master.SIZE),
     "cf9": (lambda clock: power_ports.ResetControl(ignore), power_ports.RESET_SIZE),
 }
 

@@ -1,0 +1,57 @@
+"""The disk controllers of the board, built around the VM's media."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from hypervisor.bus import Line
+from hypervisor.devices.ide import AtaDisk, BusMaster, Cdrom, IdeChannel
+from hypervisor.machine import pci
+from hypervisor.machine.board import Part
+
+if TYPE_CHECKING:
+    from hypervisor.core import VM
+
+IDE = ((0x1F0, 0x3F6, 14), (0x170, 0x376, 15))
+"""Command block, control block and interrupt of the primary and the secondary channel (82371SB, 2.7)."""
+
+
+def _channel(vm: VM, parts: dict[str, Any], number: int, irq: int) -> IdeChannel:
+    drives: list[AtaDisk | Cdrom | None] = []
+    media = [None, None] if vm.media is None else vm.media.ide[2 * number : 2 * number + 2]
+    for place, medium in enumerate(media):
+        serial = f"HV{2 * number + place + 1:05}"
+        if medium is None:
+            drives.append(None)
+        else:
+            drives.append(Cdrom(medium, serial) if medium.sector_size == 2048 else AtaDisk(medium, serial))
+    output = parts["pic"].line(irq)
+
+    def changed(level: bool) -> None:
+        if "bmide" in parts:
+            parts["bmide"].interrupt(number, level)
+        output.set(level)
+
+    return IdeChannel(Line(f"ide{number}", changed), drives, f"ide{number}")
+
+
+def _bus_master(vm: VM, parts: dict[str, Any]) -> BusMaster:
+    channels = [parts[name] for name in ("ide0", "ide1") if name in parts]
+    master = BusMaster(vm.memory, channels)
+    if "piix3-ide" in parts:
+        pci.windows(vm, parts).device(parts["piix3-ide"], "bmide", master)
+    return master
+
+
+PARTS = (
+    *(
+        Part(
+            f"ide{n}",
+            lambda vm, p, n=n, irq=irq: _channel(vm, p, n, irq),  # type: ignore[misc]
+            ((range(command, command + 8), command), (range(control, control + 1), control - 8)),
+        )
+        for n, (command, control, irq) in enumerate(IDE)
+    ),
+    Part("bmide", _bus_master),
+)
+"""The parts of the board that drives hang on. ``pic`` and the PCI functions come before them."""
