@@ -22,7 +22,14 @@ def _instruction_at(vcpu: Any, address: int) -> bytes:
     return disasm.at(vcpu, address, 1)[0].data
 
 
+def _gdb(vm: VM, port: int, wait: bool) -> Any:
+    from hypervisor.debug.gdb import GdbServer
+
+    return GdbServer(vm, port, wait)
+
+
 VM.reporter = staticmethod(_report)
+VM.debugger_for = staticmethod(_gdb)
 VM.instruction_at = staticmethod(_instruction_at)
 
 CODE, STACK, DATA = 0x10000, 0x90000, 0x80000

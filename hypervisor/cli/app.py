@@ -21,9 +21,12 @@ _UsageError = typer.BadParameter.__mro__[2]
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse ``arguments`` (None: those of the process), run the command, and return the exit status."""
+    from hypervisor.cli.options import with_gdb_port
+
     command = typer.main.get_command(app)
     try:
-        status = command.main(args=arguments, prog_name="hypervisor", standalone_mode=False)
+        typed = with_gdb_port(sys.argv[1:] if arguments is None else arguments)
+        status = command.main(args=typed, prog_name="hypervisor", standalone_mode=False)
         return int(status or 0)
     except InternalError:
         traceback.print_exc()
@@ -104,6 +107,10 @@ def run(
     firmware: Annotated[
         str | None, typer.Option(help="Start this ROM instead of the built-in BIOS.", metavar="FILE|seabios")
     ] = None,
+    gdb: Annotated[
+        int | None, typer.Option(help="Let gdb debug the guest, on a port of this machine (1234).", metavar="[PORT]")
+    ] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Hold the guest until gdb lets it go on.")] = False,
 ) -> int:
     """Boot IMAGE, or the first drive that boots, with its console on this terminal, and end with its status.
 
@@ -144,6 +151,8 @@ def run(
             boot=boot,
             media=media,
             firmware=firmware,
+            gdb=gdb,
+            wait=wait,
         )
     )
 

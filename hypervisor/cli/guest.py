@@ -78,6 +78,15 @@ class Result(Outcome, Protocol):
         ...
 
 
+class Server(Protocol):
+    """The gdb server."""
+
+    @property
+    def port(self) -> int:
+        """The TCP port that it listens on."""
+        ...
+
+
 class Guest(Protocol):
     """A VM."""
 
@@ -103,6 +112,10 @@ class Guest(Protocol):
 
     def run(self, *, timeout: float | None, virtual_timeout: float | None) -> Result:
         """Run until something ends it; times in seconds."""
+        ...
+
+    def gdb(self, port: int, wait: bool) -> Server:
+        """Let gdb debug the guest."""
         ...
 
     def request_stop(self, text: str) -> None:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from hypervisor.errors import ConfigError
+
+GDB_PORT = 1234
+"""Where ``--gdb`` listens if no port is given, as QEMU's ``-s`` does."""
 
 CLOCKS = ("virtual", "wall")
 MODES = (16, 32, 64)
@@ -43,6 +47,8 @@ class RunOptions:
     boot: str | None = None
     media: str | None = None
     firmware: str | None = None
+    gdb: int | None = None
+    wait: bool = False
 
     def __post_init__(self) -> None:
         for option, value in (("--timeout", self.timeout), ("--virtual-timeout", self.virtual_timeout)):
@@ -52,6 +58,8 @@ class RunOptions:
             raise ConfigError(f"--clock is {self.clock!r}; it must be one of: {', '.join(CLOCKS)}.")
         if not 1 <= self.cpus <= MAX_CPUS:
             raise ConfigError(f"--cpus is {self.cpus}; give 1 to {MAX_CPUS}.")
+        if self.wait and self.gdb is None:
+            raise ConfigError("--wait holds the guest for gdb: give --gdb, too.")
         if self.mode is not None and self.mode not in MODES:
             raise ConfigError(f"--mode is {self.mode}; it must be one of: 16, 32, 64.")
         if self.image is None and not (self.cdrom or self.floppy or self.disks or self.firmware):
@@ -102,6 +110,17 @@ def _disks(texts: tuple[str, ...]) -> list[Any]:
     from hypervisor.machine.media import parse_disk
 
     return [parse_disk(text) for text in texts]
+
+
+def with_gdb_port(arguments: Sequence[str]) -> list[str]:
+    """A command line on which each ``--gdb`` has its port: options of typer cannot leave their value out."""
+    words = list(arguments)
+    for n, word in enumerate(arguments):
+        if word == "--gdb" and not (n + 1 < len(words) and words[n + 1].lstrip("-").isdigit()):
+            words[n] = f"--gdb={GDB_PORT}"
+        if word == "--":
+            break
+    return words
 
 
 def parse_number(option: str, text: str | None) -> int | None:

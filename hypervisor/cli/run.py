@@ -41,6 +41,9 @@ def _boot(options: RunOptions, *, interactive: bool) -> Guest:
 
 
 def _run_booted(vm: Guest, options: RunOptions, terminal: Terminal | None, stats_file: TextIO | None) -> int:
+    if options.gdb is not None:
+        server = vm.gdb(options.gdb, wait=options.wait)
+        say(f'gdb: "target remote :{server.port}"{" lets the guest start" if options.wait else ""}')
     on_demand = options.clock_for(interactive=terminal is not None) == "virtual" and terminal is None
     with Session(vm, stdin=_input(terminal), stdout=1, terminal=terminal, on_demand=on_demand) as session:
         if terminal:

@@ -85,6 +85,8 @@ class Runner:
         """End the run from any thread, at the guest's next block."""
         self._outside = (reason, message)
         self.look()
+        if self.paused and self.vm.debugger is not None:
+            self.vm.debugger.wake()
 
     def look(self) -> None:
         """Make the run look at what came from outside; from any thread."""
@@ -93,8 +95,6 @@ class Runner:
             pcpu.kick()
         if self._alarm is not None:
             self._alarm.wake()
-        if self.paused and self.vm.debugger is not None:
-            self.vm.debugger.wake()
 
     def pause_soon(self) -> None:
         """Let the debugger attend at the guest's next block; from any thread."""
@@ -154,7 +154,7 @@ class Runner:
                             pcpu.on_access(self.access)
                             self._turn(pcpu, end_at, limit)
                         vm.collect(pcpu)
-                if vm.debugger is not None:
+                if vm.debugger is not None and self._outside is None:
                     self._attend(self._verdict[:2])
         finally:
             vm.traps.running(False)

@@ -292,6 +292,7 @@ class Vcpu(Registers):
         ):  # fmt: skip
             registers.set(name, value)
         registers.tsc_offset = 0
+        registers.set_x87(control=0x37F, status=0, tags=0xFFFF, mxcsr=0x1F80)  # as FNINIT, which firmware does
         self.msr.reset()
         self.init_pending, self._startup = False, None
 

@@ -54,6 +54,9 @@ class VM:
     reporter: Callable[[VM, Any, Any], str] | None = None
     """Writes the crash report: called with the VM, the chain of faults and the last exits."""
 
+    debugger_for: Callable[[VM, int, bool], Any]
+    """Makes the gdb server, which lives above the core: called with the VM, a port, and whether the guest waits."""
+
     instruction_at: Callable[[Vcpu, int], bytes] = staticmethod(lambda vcpu, address: b"")
     """Reads one instruction at a linear address: the disassembler, which lives above the core."""
 
@@ -312,6 +315,19 @@ class VM:
         runner = self.runner
         if runner is not None and self.debugger is not None:
             runner.pause_soon()
+
+    def gdb(self, port: int = 0, wait: bool = False) -> Any:
+        """Let gdb debug the guest: ``target remote :PORT``, from this machine only, whenever the VM runs.
+
+        ``port`` 0 is any free one; ``wait`` holds the next run until a gdb has come and lets it go on. Returns the
+        server, whose ``port`` says where it listens; ``close`` it, or the VM. Raises `ConfigError` if there is one
+        already or the port cannot be had.
+        """
+        with self._claimed():
+            if self.debugger is not None:
+                raise ConfigError(f"The VM {self.name} has a debugger already; close it first.")
+            self.debugger = type(self).debugger_for(self, port, wait)
+        return self.debugger
 
     def look(self) -> None:
         """Have the run look at its inputs soon. May be called from any thread."""

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from hypervisor.cli.options import RunOptions, parse_module, parse_number
+from hypervisor.cli.options import RunOptions, parse_module, parse_number, with_gdb_port
 from hypervisor.errors import ConfigError
 
 
@@ -34,6 +34,28 @@ def test_a_module_whose_name_has_an_equals_sign(tmp_path: Path) -> None:
 def test_a_module_needs_a_file() -> None:
     with pytest.raises(ConfigError, match="give FILE or FILE=ARGUMENTS"):
         parse_module("=x")
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("run hello --gdb", "run hello --gdb=1234"),
+        ("run --gdb hello --wait", "run --gdb=1234 hello --wait"),
+        ("run --gdb 4321 hello", "run --gdb 4321 hello"),
+        ("run --gdb -1 hello", "run --gdb -1 hello"),
+        ("run --gdb=0 hello", "run --gdb=0 hello"),
+        ("run --gdb --wait hello", "run --gdb=1234 --wait hello"),
+        ("run -- --gdb", "run -- --gdb"),
+        ("", ""),
+    ],
+)
+def test_the_port_of_gdb_may_be_left_out(typed: str, meant: str) -> None:
+    assert with_gdb_port(typed.split()) == meant.split()
+
+
+def test_waiting_needs_gdb() -> None:
+    with pytest.raises(ConfigError, match="--wait holds the guest for gdb: give --gdb, too"):
+        RunOptions("hello", wait=True)
 
 
 @pytest.mark.parametrize("seconds", [0.0, -1.0, float("nan"), float("inf")])

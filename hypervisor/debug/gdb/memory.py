@@ -1,0 +1,44 @@
+"""Guest memory as gdb reads and writes it: linear addresses through the guest's page tables, or physical ones."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypervisor.errors import GuestFault
+from hypervisor.units import PAGE_SIZE
+
+_MASK64 = (1 << 64) - 1
+
+
+class Memory:
+    """Reads and writes. ``physical`` says that addresses are guest-physical ones (``monitor memory physical``)."""
+
+    def __init__(self, vm: Any) -> None:
+        self._vm = vm
+        self.physical = False
+
+    def read(self, vcpu: Any, address: int, size: int) -> bytes:
+        """Up to ``size`` bytes, as many as can be had. Raises `GuestFault` if that is none."""
+        data = b""
+        while len(data) < size:
+            here = address + len(data) & _MASK64
+            length = min(size - len(data), PAGE_SIZE - here % PAGE_SIZE)
+            try:
+                data += self._vm.memory.read(self._gpa(vcpu, here), length)
+            except GuestFault:
+                if not data:
+                    raise
+                break
+        return data
+
+    def write(self, vcpu: Any, address: int, data: bytes) -> None:
+        """Store all of ``data``, or raise `GuestFault` with some of it stored."""
+        done = 0
+        while done < len(data):
+            here = address + done & _MASK64
+            length = min(len(data) - done, PAGE_SIZE - here % PAGE_SIZE)
+            self._vm.memory.write(self._gpa(vcpu, here), data[done : done + length])
+            done += length
+
+    def _gpa(self, vcpu: Any, address: int) -> int:
+        return address if self.physical else int(vcpu.translate(address))

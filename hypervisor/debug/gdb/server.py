@@ -1,0 +1,267 @@
+"""The socket: a thread that takes connections and packets, and the VM's side, which serves them while the guest waits.
+
+The thread only frames and queues what comes; it touches the VM through `VM.request_pause`. So a guest never waits for
+gdb unless gdb has stopped it, and everything that gdb does happens between two instructions.
+"""
+
+from __future__ import annotations
+
+import errno
+import select
+import socket
+import threading
+from collections.abc import Sequence
+from enum import Enum
+from queue import Full, Queue
+from typing import Any
+
+from hypervisor.core.result import Reason
+from hypervisor.debug.gdb import commands
+from hypervisor.debug.gdb.packets import ACK, NAK, Event, PacketReader, frame
+from hypervisor.debug.gdb.session import SIGINT, SIGSEGV, SIGTRAP, Session
+from hypervisor.errors import ConfigError
+
+LOOPBACK = "127.0.0.1"
+_BACKLOG = 256  # packets that wait for the VM; gdb sends one at a time
+_PATIENCE_S = 0.1
+_LOOKED_AT = {
+    Reason.CRASHED: SIGSEGV,
+    Reason.HALTED: SIGTRAP,
+    Reason.IDLE: SIGTRAP,
+    Reason.STOPPED: SIGTRAP,
+    Reason.HOST_ERROR: SIGTRAP,
+}
+"""Ends of a run after which the guest is still worth a look, and the signal that gdb is told."""
+
+_GONE = {Reason.POWERED_OFF, Reason.DEBUG_EXIT, Reason.RESET}
+
+
+class _Change(Enum):
+    CONNECTED = "a gdb has connected"
+    CLOSED = "the connection is closed"
+    WOKEN = "the host wants the run to end"
+
+
+class GdbServer:
+    """Serves one gdb at a time on a port of the loopback interface; `VM.gdb` makes one. Close it, or its VM."""
+
+    def __init__(self, vm: Any, port: int = 0, wait: bool = False) -> None:
+        """``port`` 0 is any free one; ``wait`` holds the guest until a gdb has come. Raises `ConfigError` if the port
+        cannot be had.
+        """
+        self._vm = vm
+        self._wait = wait
+        self._events: Queue[_Change | Event | bytes] = Queue(_BACKLOG)
+        self._listener = _listen(port)
+        self.port: int = self._listener.getsockname()[1]
+        """The TCP port, for ``target remote :PORT``."""
+        self._connection: socket.socket | None = None
+        self._sending = threading.Lock()
+        self._last = b""
+        self._session: Session | None = None
+        self._acknowledges = True
+        self._interrupted = False
+        self._woken = False
+        self._closing = False
+        self._wake_read, self._wake_write = socket.socketpair()
+        self._thread = threading.Thread(target=self._serve, name=f"{vm.name}-gdb", daemon=True)
+        self._thread.start()
+
+    # --- the socket's thread ------------------------------------------------------------------------------------------
+
+    def _serve(self) -> None:
+        reader = PacketReader()
+        while not self._closing:
+            ready = _readable([self._listener, self._wake_read, self._connection], None)
+            while _readable([self._connection], 0):  # to the end: who has gone makes room for who comes
+                self._receive(self._connection, reader)
+            if self._listener in ready:
+                reader = PacketReader() if self._connection is None else reader
+                self._take()
+
+    def _take(self) -> None:
+        try:
+            new, _ = self._listener.accept()
+        except OSError:
+            return  # it has gone again
+        if self._connection is not None:  # one gdb at a time
+            new.close()
+            return
+        new.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._acknowledges = True
+        self._connection = new
+        self._put(_Change.CONNECTED)
+
+    def _receive(self, connection: socket.socket | None, reader: PacketReader) -> None:
+        assert connection is not None
+        try:
+            data = connection.recv(1 << 16)
+        except OSError:
+            data = b""
+        if not data:
+            with self._sending:
+                self._connection = None
+                connection.close()
+            self._put(_Change.CLOSED)
+            return
+        for item in reader.feed(data):
+            if item is Event.RESEND:
+                self._transmit(self._last)
+            elif self._acknowledges and item is not Event.INTERRUPTED:
+                self._transmit(NAK if item is Event.DAMAGED else ACK)
+            if isinstance(item, bytes) or item is Event.INTERRUPTED:
+                self._interrupted |= item is Event.INTERRUPTED
+                self._put(item)
+
+    def _put(self, item: _Change | Event | bytes) -> None:
+        while not self._closing:
+            try:
+                self._events.put(item, timeout=_PATIENCE_S)
+                break
+            except Full:
+                continue
+        self._vm.request_pause()
+
+    def _transmit(self, data: bytes) -> None:
+        with self._sending:
+            if self._connection is not None:
+                try:
+                    self._connection.sendall(data)
+                except OSError:
+                    self._hang_up()
+
+    def _hang_up(self) -> None:
+        """End the connection; the socket's thread notices, and closes it."""
+        if self._connection is not None:
+            try:
+                self._connection.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                return  # the other side was quicker
+
+    @property
+    def connected(self) -> bool:
+        """Whether a gdb is there."""
+        return self._connection is not None
+
+    # --- the VM's thread ----------------------------------------------------------------------------------------------
+
+    def attend(self, ended: tuple[Reason, str] | None) -> None:
+        """See `hypervisor.core.pausing.Debugger`."""
+        if ended is not None:
+            self._end(*ended)
+            return
+        self._woken = False
+        while not self._events.empty():
+            self._serve_one(self._events.get())
+        session = self._session
+        if session is not None and session.running:
+            reply = session.why_stopped()
+            if reply is not None:
+                self._send(reply)
+        self._hold()
+
+    def _hold(self) -> None:
+        """Serve gdb until the guest is to run, or the host wants the run to end."""
+        while self._holds() and not self._woken:
+            self._serve_one(self._events.get())
+
+    def _holds(self) -> bool:
+        return self._wait if self._session is None else not self._session.running
+
+    def _serve_one(self, item: _Change | Event | bytes) -> None:
+        """Act on what came in."""
+        session = self._session
+        if item is _Change.CONNECTED:
+            self._session, self._wait = Session(self._vm, lambda: self._interrupted), False
+        elif item is _Change.CLOSED:
+            self._drop()
+        elif item is Event.INTERRUPTED:
+            self._interrupted = False
+            if session is not None and session.running:
+                self._send(session.stop(SIGINT, vcpu=self._vm.current))
+        elif isinstance(item, bytes) and session is not None:
+            self._answer(session, item)
+
+    def _answer(self, session: Session, packet: bytes) -> None:
+        reply = commands.answer(session, packet)
+        if reply is not None:
+            self._send(reply)
+        self._acknowledges = session.acknowledges
+        if session.left:
+            self._drop()
+            with self._sending:
+                self._hang_up()
+
+    def _drop(self) -> None:
+        if self._session is not None:
+            self._session.leave()
+            self._session = None
+
+    def _send(self, data: bytes) -> None:
+        self._last = frame(data)
+        self._transmit(self._last)
+
+    def _end(self, reason: Reason, message: str) -> None:
+        """The run has ended. After a crash and the like, gdb may look at the guest before it is told that it is
+        gone.
+        """
+        session = self._session
+        if session is None or not session.running:
+            return
+        self._woken = False
+        if reason in _LOOKED_AT:
+            self._send(b"O" + f"hypervisor: {message}\n".encode().hex().encode())
+            session.over = True
+            self._send(session.stop(_LOOKED_AT[reason]))
+            self._hold()
+        if self._session is session and (reason in _LOOKED_AT or reason in _GONE):
+            self._send(b"X0b" if reason is Reason.CRASHED else b"W00")
+            self._drop()
+
+    def wake(self) -> None:
+        """See `hypervisor.core.pausing.Debugger`."""
+        self._woken = True
+        try:
+            self._events.put_nowait(_Change.WOKEN)
+        except Full:
+            return  # something else wakes it
+
+    def close(self) -> None:
+        """Tell gdb that the VM is gone, and stop listening."""
+        if self._closing:
+            return
+        if self._session is not None and self._session.running:
+            self._send(b"W00")
+        self._closing = True
+        self._wake_write.send(b"\0")
+        self._thread.join()
+        for end in (self._listener, self._wake_read, self._wake_write, self._connection):
+            if end is not None:
+                end.close()
+        if self._vm.debugger is self:
+            self._vm.debugger = None
+
+
+def _readable(ends: Sequence[socket.socket | None], timeout: float | None) -> list[socket.socket]:
+    """Those that have something to read; waits at most ``timeout`` seconds, for ever if None."""
+    there = [end for end in ends if end is not None]
+    return select.select(there, [], [], timeout)[0] if there else []
+
+
+def _listen(port: int) -> socket.socket:
+    if not isinstance(port, int) or not 0 <= port < 1 << 16:
+        raise ConfigError(f"gdb: port={port!r} is no TCP port; give a number from 0 (any free one) to 65535.")
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((LOOPBACK, port))
+        listener.listen(1)
+    except OSError as error:
+        listener.close()
+        if error.errno == errno.EADDRINUSE:
+            raise ConfigError(f"gdb: port {port} is in use; choose another one, or 0 for any free one.") from error
+        raise ConfigError(f"gdb: port {port} cannot be had: {error.strerror}.") from error
+    return listener
+
+
+__all__ = ["GdbServer"]
