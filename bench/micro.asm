@@ -5,7 +5,7 @@
 #    3 int 0x80 + iret          9 integer loop                15 idle: HLT with interrupts off
 #    4 TLB miss                10 sieve                       16 timer interrupts, busy
 #    5 stores after TLB misses 11 call and return
-#    6 port write              12 CPUID
+#    6 port write              12 CPUID                       17 two threads, preempted 1000 times a second
 #
 # It ends by writing 0x10 to the debug-exit port 0xf4 (0x20 if a computation gave a wrong result), which makes the
 # exit status 33 (65). Anything unexpected is a triple fault. Tests 1, 2, 3, 9, 10 and 11 run in ring 3, all others in
@@ -26,6 +26,8 @@
 .equ FIB, 20                    # fib(20) = 6765 takes 21891 calls
 .equ FIB_RESULT, 6765
 .equ PIT_DIVISOR, 24            # 49.7 kHz asked for
+.equ PREEMPT_DIVISOR, 1193      # 1 kHz
+.equ SLICE_WORK, 1000           # rounds of work for one of N
 
 image:
     .align 4
@@ -148,7 +150,7 @@ entry64:
     test ebx, ebx
     jz done
     mov eax, [test_id]
-    cmp eax, 16
+    cmp eax, 17
     ja wrong
     jmp [tests + rax * 8]
 
@@ -355,6 +357,52 @@ start_busy_timer:                   # compute until interrupted
     cli
     jmp done
 
+start_preempt:                      # two threads share N pieces of work, and each tick goes on with the other
+    mov [work_left], rbx
+    mov edi, 0x20
+    mov rax, preempt_tick
+    mov bl, 0x8e
+    call set_gate
+    call start_ticks
+    mov al, PREEMPT_DIVISOR & 0xff
+    out 0x40, al
+    mov al, PREEMPT_DIVISOR >> 8
+    out 0x40, al
+    mov rsp, second_stack           # what an interrupt of the second thread would have left
+    push 0x10
+    mov rax, second_stack
+    push rax
+    push 0x202
+    push 8
+    mov rax, preempt_thread
+    push rax
+    push rax
+    push rcx
+    mov [other_stack], rsp
+    mov rsp, stack_top
+    sti
+preempt_thread:
+    mov ecx, SLICE_WORK
+.loop:
+    imul rax, rax, 0x5851f42d
+    add rax, rcx
+    dec ecx
+    jnz .loop
+    dec qword ptr [work_left]
+    jg preempt_thread
+    cli
+    xor ebx, ebx
+    jmp done
+preempt_tick:
+    push rax
+    push rcx
+    mov al, 0x20
+    out 0x20, al
+    xchg rsp, [other_stack]
+    pop rcx
+    pop rax
+    iretq
+
 start_ticks:
     mov al, 0x11                    # both 8259: edges, cascade, ICW4# vectors 0x20 and 0x28# only IRQ 0 open
     out 0x20, al
@@ -467,7 +515,7 @@ set_gate:                           # vector EDI, handler RAX, type BL (kept)
 tests:
     .qword wrong, start_syscall, start_page_fault, start_int80, start_tlb, start_stores, start_port, start_mmio
     .qword start_timer, start_integer, start_sieve, start_calls, start_cpuid, start_rdmsr, start_hypercall, start_idle
-    .qword start_busy_timer
+    .qword start_busy_timer, start_preempt
 gdt:
     .qword 0, 0x00af9a000000ffff, 0x00cf92000000ffff, 0x00cff2000000ffff, 0x00affa000000ffff
 gdt_tss:
@@ -482,6 +530,10 @@ test_id:
     .dword 0
 count:
     .dword 0
+work_left:
+    .qword 0
+other_stack:
+    .qword 0
     .align 4
 image_end:
 
@@ -493,4 +545,5 @@ image_end:
 .equ tss, 0x115000
 .equ stack_top, 0x118000
 .equ user_stack, 0x119000
-.equ bss_end, 0x119000
+.equ second_stack, 0x11a000
+.equ bss_end, 0x11a000

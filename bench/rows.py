@@ -87,6 +87,7 @@ def _both(limit: float, target: float) -> dict[str, Bound]:
 _EVENT = _both(1.6, 1.0)
 _DEVICE = _both(1.5, 1.0)
 _COMPUTE = {"virtual": Bound(3.5, 2.0), "wall": Bound(2.2, 1.7)}
+_PREEMPT = {"virtual": Bound(3.5), "wall": Bound(2.2)}
 _IN_ENGINE = Bound(0.15)
 _IN_PYTHON = Bound(5.0)
 
@@ -100,6 +101,7 @@ ROWS: Final[tuple[Row, ...]] = (
     Micro("MMIO read, compiled device", 7, 20_000_000, 1, _DEVICE, "mmio"),
     Micro("timer interrupts, waiting in HLT", 8, 20_000, 1, _DEVICE, per_second=True),
     Micro("timer interrupts, computing", 16, 20_000, 1, _DEVICE, per_second=True),
+    Micro("work under preemption at 1 kHz, a thousand rounds", 17, 300_000, 1, _PREEMPT),
     Micro("integer loop", 9, 200_000_000, 1, _COMPUTE),
     Micro("sieve, one number", 10, 1_000, SIEVED, _COMPUTE),
     Micro("call + return", 11, 4_000, CALLS, _COMPUTE),
