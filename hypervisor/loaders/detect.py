@@ -4,23 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from hypervisor.loaders.bootsector import is_bootsector, is_cd
+from hypervisor.loaders.bootsector import SECTOR, is_bootsector, is_cd
 from hypervisor.loaders.elf_file import is_elf
 from hypervisor.loaders.image import Image
 from hypervisor.loaders.linux import is_linux
 from hypervisor.loaders.multiboot1 import is_multiboot1
 from hypervisor.loaders.multiboot2 import is_multiboot2
 
+
+def is_disk(image: Image) -> bool:
+    """Whether this is a boot sector that is no kernel, whatever lies behind it: GRUB's core image, which follows it on
+    a disk, has a multiboot header of its own.
+    """
+    sector = Image(image.data[:SECTOR], image.name)
+    return is_bootsector(image) and not (is_elf(sector) or is_multiboot1(sector) or is_multiboot2(sector))
+
+
 ORDER: list[tuple[str, Callable[[Image], bool]]] = [
     ("linux", is_linux),
+    ("cdrom", is_cd),
+    ("bootsector", is_disk),
     ("multiboot2", is_multiboot2),
     ("multiboot1", is_multiboot1),
     ("elf", is_elf),
-    ("cdrom", is_cd),
     ("bootsector", is_bootsector),
 ]
-"""A bzImage is also a boot sector, a multiboot kernel also an ELF file, and many a CD image also a boot sector: the
-more specific format comes first.
+"""A bzImage is also a boot sector, a multiboot kernel also an ELF file or a boot sector, and many a CD image also a
+boot sector: the more specific format comes first.
 """
 
 HINTS = [

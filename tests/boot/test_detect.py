@@ -31,6 +31,7 @@ from tests.boot.images import (
         (bootsector(), "bootsector"),
         # A disk whose boot loader has the words of a header in it is still a disk.
         (bootsector(rest=multiboot1_header(0)), "bootsector"),
+        (bootsector(rest=multiboot1_header(0x10000, addresses=[0] * 5)), "bootsector"),
         (bytes(4) + multiboot1_header(0x10000) + bootsector()[16:], "multiboot1"),
     ],
 )
