@@ -23,17 +23,22 @@ from typing import Any
 from hypervisor.bus import Dma
 from hypervisor.core import HANDLED, PASS, stop
 from hypervisor.errors import GuestFault
+from hypervisor.traps import bios_video_rom
+from hypervisor.traps.bios_adapter import Adapter
 from hypervisor.traps.bios_bda import Bda
 from hypervisor.traps.bios_boot import DEFAULT_ORDER, Boot
 from hypervisor.traps.bios_call import CF, DONE, UNSERVED, WAIT, Call, Outcome, Ports, Stop, Vm
 from hypervisor.traps.bios_disk import Disk
 from hypervisor.traps.bios_drives import Drives
+from hypervisor.traps.bios_font import Fonts
 from hypervisor.traps.bios_keyboard import Keyboard
 from hypervisor.traps.bios_keys import KeyQueue
+from hypervisor.traps.bios_palette import Palette
 from hypervisor.traps.bios_rom import BASE, KEYBOARD_CALL, PORT_WRITES, RESET, install_rom, vector_of
 from hypervisor.traps.bios_system import System
 from hypervisor.traps.bios_table import Services
 from hypervisor.traps.bios_time import Time
+from hypervisor.traps.bios_vbe import Vbe
 from hypervisor.traps.bios_video import Video
 
 _warn = logging.getLogger("hypervisor.bios").warning
@@ -71,7 +76,8 @@ class Bios:
     ) -> None:
         self.vm = vm
         self.area = Bda(vm.memory)
-        self.video = Video(self.area, text, tty, ports)
+        self.video = Video(self.area, text, tty, Adapter(vm.memory, ports))
+        self.vbe = Vbe(self.video)
         self.disk = Disk(self.area, drives)
         self.boot = Boot(vm.memory, drives, boot_order)
         self.system = System(vm, self.area, memory_map, ports)
@@ -79,7 +85,8 @@ class Bios:
         self.time = Time(self.area, ports)
         self._log = log
         self._named: set[tuple[int, int]] = set()
-        self._services = Services((self.video, self.disk, self.system, self.keyboard, self.time, self.boot))
+        screen = (self.video, Fonts(self.video), Palette(self.video), self.vbe)
+        self._services = Services((*screen, self.disk, self.system, self.keyboard, self.time, self.boot))
 
     def power_on(self, memory_map: Sequence[tuple[int, int, int]], ports: Ports | None) -> None:
         """Write vectors, ROM and data area and set the devices up, as after a reset.
@@ -92,6 +99,7 @@ class Bios:
         if ports is not None:
             for port, value in PORT_WRITES:
                 ports.write(port, 1, value)
+        bios_video_rom.install(self.vm.memory, self.vbe.modes)
         self.video.power_on()
         self.time.power_on()
 
@@ -146,7 +154,7 @@ class Bios:
             self._log(f"guest called {self._services.describe(call.vector, ah)}: {problem}")
 
 
-PROVIDERS: tuple[type, ...] = (Video, Disk, System, Keyboard, Time, Boot)
+PROVIDERS: tuple[type, ...] = (Video, Fonts, Palette, Vbe, Disk, System, Keyboard, Time, Boot)
 """The classes that declare services."""
 
 

@@ -8,8 +8,7 @@ from __future__ import annotations
 NAMES: dict[tuple[int, int], str] = {
     (0x05, -1): "print screen",
     (0x10, 0x04): "read light pen",
-    (0x10, 0x0C): "write a pixel",
-    (0x10, 0x0D): "read a pixel",
+    (0x10, 0x10): "palette",
     (0x10, 0x11): "character generator",
     (0x10, 0x1B): "state information",
     (0x10, 0x1C): "save or restore video state",

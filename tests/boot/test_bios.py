@@ -17,6 +17,9 @@ def test_every_vector_points_into_the_rom() -> None:
     memory = Machine().memory
     for vector in range(256):
         offset, segment = memory.unpack("HH", 4 * vector)
+        if vector in (0x1F, 0x43):  # fonts
+            assert segment == 0xC000
+            continue
         assert segment == 0xF000
         if vector in (0x10, 0x13, 0x15, 0x16, 0x1A, 0x21):
             assert bios_rom.vector_of(0xF0000 + offset) == vector

@@ -75,7 +75,7 @@ def test_cells_at_the_cursor(machine: Machine) -> None:
     do(machine, 0x0800, bx=0)
     assert machine.vcpu.ax == 0x4F42
     do(machine, 0x0943, bx=0, cx=0xFFFF)  # not past the end of text memory
-    assert machine.memory.read(0xC0000, 2) == b"\0\0"
+    assert machine.memory.read(0xBFFFE, 4) == b"C\0\x55\xaa"
 
 
 def test_scrolling_a_window(machine: Machine) -> None:
@@ -103,10 +103,10 @@ def test_modes_and_pages(machine: Machine) -> None:
     assert (0x3D5, 0x10) in machine.ports.writes[-8:]
 
 
-def test_graphics_modes_are_refused_by_name(machine: Machine) -> None:
-    do(machine, 0x0013)
+def test_modes_that_a_vga_does_not_have_are_refused_by_name(machine: Machine) -> None:
+    do(machine, 0x0014)
     assert machine.vcpu.ah == 0x86
-    assert machine.log == ["guest called INT 10h AH=00h (set text mode): not provided"]
+    assert machine.log == ["guest called INT 10h AH=00h (set video mode (0 to 7, 0Dh to 13h)): not provided"]
 
 
 def test_the_adapter_is_a_vga(machine: Machine) -> None:

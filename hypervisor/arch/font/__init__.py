@@ -6,7 +6,7 @@ and a mark, boxes and shades are computed, the rest is pixel art.
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, lru_cache
 from typing import NamedTuple
 
 from hypervisor.arch.font.ascii import ART
@@ -55,7 +55,7 @@ class Font(NamedTuple):
         return _rooms(self, room)
 
 
-@cache
+@lru_cache(maxsize=4)
 def _rooms(drawn: Font, room: int) -> bytes:
     return b"".join(drawn.glyph(character).ljust(room, b"\0") for character in range(256))
 

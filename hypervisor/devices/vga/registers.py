@@ -85,6 +85,8 @@ CRTC_CURSOR_BOTTOM = Field(CRTC_CURSOR_END, 0, 5)
 CRTC_UNDERLINE_AT = Field(CRTC_UNDERLINE, 0, 5)
 CRTC_ROW_SCAN_BIT_0 = Field(CRTC_MODE, 0, 1)
 """Clear: address bit 13 is the row scan counter's bit 0 (CGA graphics: odd lines lie 8 KiB higher)."""
+CRTC_BYTES = Field(CRTC_MODE, 6, 1)
+"""The address counter counts bytes of a plane, not words."""
 
 GRAPHICS_BITS = bytes.fromhex("0f 0f 0f 1f 03 7b 0f 0f ff")
 """Which bits of each graphics register exist."""

@@ -116,7 +116,8 @@ def _addresses(vga: Vga, mode: Mode, per_row: int) -> tuple[Numbers, int]:
     if r.CRTC_ROW_SCAN_BIT_0.of(s.crtc):
         at = np.where(lines < split, geometry.start(vga) + lines * step, (lines - split) * step)
     else:  # CGA: even and odd lines lie apart
-        at = geometry.start(vga) + (lines >> 1) * step + (lines & 1) * 0x2000
+        apart = 0x2000 if r.CRTC_BYTES.of(s.crtc) else 0x1000
+        at = geometry.start(vga) + (lines >> 1) * step + (lines & 1) * apart
     return (at[:, None] + np.arange(per_row)) % CELLS, s.attribute[r.AR_PANNING] & 7
 
 
@@ -169,11 +170,14 @@ def _linear(vga: Vga) -> Bytes:
 
 
 def _high_colour(values: NDArray[np.uint16], depth: int) -> Bytes:
-    """15 bits are 5:5:5, 16 bits 5:6:5; the low bits of 8 are zero, as in QEMU."""
+    """15 bits are 5:5:5, 16 bits 5:6:5. As in QEMU, 16 bits are scaled to the full range, and 15 bits are not."""
     green_bits = depth - 10
     red = (values >> depth - 5 & 31) << 3
     green = (values >> 5 & (1 << green_bits) - 1) << 8 - green_bits
-    return np.stack([red, green, (values & 31) << 3], axis=-1).astype(np.uint8)
+    levels = np.stack([red, green, (values & 31) << 3], axis=-1)
+    if depth == 16:
+        levels |= levels >> np.array([5, 6, 5], np.uint16)
+    return levels.astype(np.uint8)
 
 
 def _linear_planar(vga: Vga) -> Bytes:

@@ -1,0 +1,130 @@
+"""Drawing in graphics modes: a mode's pixels in groups of eight, which is a character's width."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from hypervisor.arch.vga_modes import MODES
+from hypervisor.bus import Dma
+
+CGA_AT = 0xB8000
+PLANES = 4
+
+
+class Layout(NamedTuple):
+    """How a mode keeps pixels: ``bits`` of colour each, ``size`` bytes for a group of eight, ``pitch`` bytes a line.
+
+    ``banked`` is 0, or how far odd lines lie behind even ones (CGA). ``depth`` says what a group's bytes are: 8, a
+    pixel each; 4, the pixels' bits of one plane each; 2, four pixels each.
+    """
+
+    width: int
+    height: int
+    bits: int
+    depth: int
+    size: int
+    pitch: int
+    banked: int = 0
+
+
+LAYOUTS = {
+    0x04: Layout(320, 200, 2, 2, 2, 80, 0x2000),
+    0x05: Layout(320, 200, 2, 2, 2, 80, 0x2000),
+    0x06: Layout(640, 200, 1, 4, 4, 320, 0x8000),
+    0x0D: Layout(320, 200, 4, 4, 4, 160),
+    0x0E: Layout(640, 200, 4, 4, 4, 320),
+    0x0F: Layout(640, 350, 4, 4, 4, 320),
+    0x10: Layout(640, 350, 4, 4, 4, 320),
+    0x11: Layout(640, 480, 1, 4, 4, 320),
+    0x12: Layout(640, 480, 4, 4, 4, 320),
+    0x13: Layout(320, 200, 8, 8, 8, 320),
+}
+"""By mode number."""
+
+
+class Canvas:
+    """The pixels of a mode in guest memory. Places outside are ignored."""
+
+    def __init__(self, memory: Dma, mode: int, frame_buffer: int, page: int) -> None:
+        self._memory = memory
+        self.layout = layout = LAYOUTS[mode]
+        self._base = CGA_AT if layout.depth == 2 else frame_buffer
+        if layout.depth == 4 and not layout.banked:
+            self._base += page * MODES[mode].page_bytes * PLANES
+
+    def _at(self, group: int, y: int) -> int:
+        layout = self.layout
+        line = (y & 1) * layout.banked + (y >> 1) * layout.pitch if layout.banked else y * layout.pitch
+        return self._base + line + group * layout.size
+
+    def group(self, group: int, y: int) -> list[int]:
+        """The colours of eight pixels from 8 * ``group`` on, in line ``y``."""
+        data = self._memory.read(self._at(group, y), self.layout.size)
+        if self.layout.depth == 8:
+            return list(data)
+        if self.layout.depth == 4:
+            return [sum((data[plane] >> bit & 1) << plane for plane in range(PLANES)) for bit in range(7, -1, -1)]
+        return [byte >> shift & 3 for byte in data for shift in (6, 4, 2, 0)]
+
+    def set_group(self, group: int, y: int, colours: Sequence[int]) -> None:
+        """Store eight pixels."""
+        layout = self.layout
+        mask = (1 << layout.bits) - 1
+        if not (0 <= group < layout.width // 8 and 0 <= y < layout.height):
+            return
+        if layout.depth == 8:
+            data = bytes(colour & mask for colour in colours)
+        elif layout.depth == 4:
+            data = bytes(
+                sum((colour & mask) >> plane & 1 and 0x80 >> n for n, colour in enumerate(colours))
+                for plane in range(PLANES)
+            )
+        else:
+            data = bytes(
+                sum((colour & mask) << 6 - 2 * n for n, colour in enumerate(half))
+                for half in (colours[:4], colours[4:])
+            )
+        self._memory.write(self._at(group, y), data)
+
+    def pixel(self, x: int, y: int) -> int:
+        """The colour of a pixel; 0 outside."""
+        inside = 0 <= x < self.layout.width and 0 <= y < self.layout.height
+        return self.group(x >> 3, y)[x & 7] if inside else 0
+
+    def set_pixel(self, x: int, y: int, colour: int, *, mix: bool) -> None:
+        """Set a pixel, or ``mix`` the colour into it by exclusive or."""
+        if 0 <= x < self.layout.width and 0 <= y < self.layout.height:
+            colours = self.group(x >> 3, y)
+            colours[x & 7] = colours[x & 7] ^ colour if mix else colour
+            self.set_group(x >> 3, y, colours)
+
+    def draw(self, row: int, column: int, glyph: bytes, colour: int, *, mix: bool) -> None:
+        """A character: its dots in ``colour``, the rest black, or ``mix`` its dots into what is there."""
+        for y, dots in enumerate(glyph, row * len(glyph)):
+            if y >= self.layout.height:
+                return
+            drawn = [colour if dots >> bit & 1 else 0 for bit in range(7, -1, -1)]
+            if mix:
+                drawn = [a ^ b for a, b in zip(drawn, self.group(column, y), strict=True)]
+            self.set_group(column, y, drawn)
+
+    def read(self, row: int, column: int, height: int) -> bytes:
+        """The dots of a cell: every pixel that is not black."""
+        lines = range(row * height, min((row + 1) * height, self.layout.height))
+        return bytes(sum(0x80 >> n for n, c in enumerate(self.group(column, y)) if c) for y in lines).ljust(
+            height, b"\0"
+        )
+
+    def scroll(self, window: tuple[int, int, int, int], lines: int, colour: int, *, up: bool) -> None:
+        """Move the cells (left, right) of the scan lines (top, bottom), all inclusive, by ``lines`` scan lines."""
+        top, left, bottom, right = window
+        bottom, right = min(bottom, self.layout.height - 1), min(right, self.layout.width // 8 - 1)
+        size = (right - left + 1) * self.layout.size
+        kept = range(top + lines, bottom + 1) if up else range(bottom - lines, top - 1, -1)
+        for source in kept:
+            data = self._memory.read(self._at(left, source), size)
+            self._memory.write(self._at(left, source - lines if up else source + lines), data)
+        for y in range(max(bottom - lines + 1, top), bottom + 1) if up else range(top, min(top + lines, bottom + 1)):
+            for group in range(left, right + 1):
+                self.set_group(group, y, [colour] * 8)
