@@ -104,6 +104,12 @@ def run(
         str | None, typer.Option(help="Drives to boot from: a floppy, c disk, d CD.", metavar="ORDER")
     ] = None,
     media: Annotated[str | None, typer.Option(help="The drive of a boot-sector image.", metavar="floppy|disk")] = None,
+    type_: Annotated[
+        str | None, typer.Option("--type", help="Type this on the keyboard; \\n is Enter.", metavar="TEXT")
+    ] = None,
+    script: Annotated[
+        str | None, typer.Option(help="Play a script of wait, send, type and press lines.", metavar="FILE")
+    ] = None,
     firmware: Annotated[
         str | None, typer.Option(help="Start this ROM instead of the built-in BIOS.", metavar="FILE|seabios")
     ] = None,
@@ -153,6 +159,8 @@ def run(
             firmware=firmware,
             gdb=gdb,
             wait=wait,
+            type=type_,
+            script=script,
         )
     )
 

@@ -37,6 +37,14 @@ class Console(Protocol):
         ...
 
 
+class Keyboard(Protocol):
+    """The VM's keyboard."""
+
+    def type(self, text: str) -> None:
+        """Type ``text``."""
+        ...
+
+
 class Vcpu(Protocol):
     """The first virtual CPU."""
 
@@ -96,6 +104,11 @@ class Guest(Protocol):
         ...
 
     @property
+    def keyboard(self) -> Keyboard:
+        """Its keyboard."""
+        ...
+
+    @property
     def vcpu(self) -> Vcpu:
         """Its first virtual CPU."""
         ...
@@ -110,7 +123,7 @@ class Guest(Protocol):
         """Host memory that the VM's frames take now, in bytes."""
         ...
 
-    def run(self, *, timeout: float | None, virtual_timeout: float | None) -> Result:
+    def run(self, *, until: object | None = None, timeout: float | None, virtual_timeout: float | None) -> Result:
         """Run until something ends it; times in seconds."""
         ...
 

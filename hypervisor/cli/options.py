@@ -49,6 +49,8 @@ class RunOptions:
     firmware: str | None = None
     gdb: int | None = None
     wait: bool = False
+    type: str | None = None
+    script: str | None = None
 
     def __post_init__(self) -> None:
         for option, value in (("--timeout", self.timeout), ("--virtual-timeout", self.virtual_timeout)):

@@ -4,24 +4,31 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from hypervisor.cli import stats
 from hypervisor.cli.guest import Guest, Result
 from hypervisor.cli.options import RunOptions
+from hypervisor.cli.playing import keys, play, read_script
 from hypervisor.cli.session import Session
 from hypervisor.cli.status import ExitStatus, exit_status, sentence
 from hypervisor.cli.terminal import HELP, Terminal, is_interactive
 
+if TYPE_CHECKING:
+    from hypervisor.machine.script import Playing
+
 
 def run(options: RunOptions) -> int:
     """Boot and run one guest; returns the exit status. Raises `HypervisorError` if it cannot be booted."""
+    steps, typed = read_script(options.script), keys(options.type)
     stats_file = stats.open_stats(options.stats) if options.stats else None
     terminal = Terminal() if is_interactive() else None
     try:
         vm = _boot(options, interactive=terminal is not None)
         try:
-            return _run_booted(vm, options, terminal, stats_file)
+            if typed:
+                vm.keyboard.type(typed)
+            return _run_booted(vm, options, terminal, stats_file, play(vm, steps))
         finally:
             vm.close()
     except Exception as error:
@@ -40,7 +47,9 @@ def _boot(options: RunOptions, *, interactive: bool) -> Guest:
     return vm
 
 
-def _run_booted(vm: Guest, options: RunOptions, terminal: Terminal | None, stats_file: TextIO | None) -> int:
+def _run_booted(
+    vm: Guest, options: RunOptions, terminal: Terminal | None, stats_file: TextIO | None, script: Playing | None
+) -> int:
     if options.gdb is not None:
         server = vm.gdb(options.gdb, wait=options.wait)
         say(f'gdb: "target remote :{server.port}"{" lets the guest start" if options.wait else ""}')
@@ -48,17 +57,22 @@ def _run_booted(vm: Guest, options: RunOptions, terminal: Terminal | None, stats
     with Session(vm, stdin=_input(terminal), stdout=1, terminal=terminal, on_demand=on_demand) as session:
         if terminal:
             say(HELP)  # the terminal is the guest's from here on
-        result = vm.run(timeout=options.timeout, virtual_timeout=options.virtual_timeout)
+        result = vm.run(until=script, timeout=options.timeout, virtual_timeout=options.virtual_timeout)
     status = exit_status(result, halt_ok=options.halt_ok)
     if result.reason.value == "stopped":
         if session.received is not None:
             status = 128 + session.received
         elif session.output_lost:
             status = ExitStatus.ERROR
+    unplayed = script.waits_at if script is not None else None
+    if unplayed is not None and status == 0:
+        status = ExitStatus.ERROR
     if not session.at_line_start and os.isatty(1):
         os.write(2, b"\n")
     if text := _sentence(result, vm, options):
         say(text)
+    if unplayed is not None:
+        say(f"--script {options.script}: the run ended while line {unplayed.line} ({unplayed.source}) was waiting.")
     if stats_file:
         stats.write(stats_file, stats.of_result(result, vm, status))
     return status

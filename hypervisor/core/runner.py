@@ -194,11 +194,11 @@ class Runner:
             turns.advance(pcpu)
             now = vm.clock.passed_ns
             try:
-                for poll in vm.inputs:
-                    poll()
                 timers.run_due(now)
                 if until is not None and until.holds():
                     self.finish(Reason.UNTIL, until.text)
+                for poll in vm.inputs:  # behind the condition, which may be a script that sends something
+                    poll()
             except BaseException as error:
                 self.fail(error)
             if self._outside is not None and self._verdict is None:

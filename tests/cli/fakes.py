@@ -87,7 +87,7 @@ class FakeVm:
         self.run_arguments: dict[str, Any] = {}
         self.script = script
 
-    def run(self, *, timeout: float | None, virtual_timeout: float | None) -> FakeResult:
+    def run(self, *, until: object, timeout: float | None, virtual_timeout: float | None) -> FakeResult:
         self.run_arguments = {"timeout": timeout, "virtual_timeout": virtual_timeout}
         return self.script(self)
 
