@@ -43,3 +43,12 @@ def test_tags_follow_from_values(value: int, tag: int) -> None:
         state.set_x87(status=0, tags=0xFFFC)
         state.set_st(0, value)
         assert state.x87.tags == 0xFFFC | tag
+
+
+def test_after_power_on_sse_and_x87_mask_their_exceptions() -> None:
+    with bare("mov eax, 1; cvtsi2ss xmm0, eax; mov eax, 3; cvtsi2ss xmm1, eax; divss xmm0, xmm1; hlt") as vm:
+        assert vm.vcpu.registers.x87 == (0x37F, 0, 0xFFFF, 0x1F80)
+        vm.vcpu.cr4 |= 0x600
+        result = vm.run()
+        assert result.reason is hv.Reason.HALTED  # 1/3 is inexact, which would be #XM
+        assert vm.vcpu.xmm0 & 0xFFFFFFFF == 0x3EAAAAAB

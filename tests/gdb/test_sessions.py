@@ -168,10 +168,28 @@ def test_a_guest_that_powers_off_exits(debug: Debug) -> None:
 
 
 def test_stepping_a_sleeping_cpu_waits_for_its_interrupt(debug: Debug) -> None:
-    with hv.boot("preempt", memory="16M") as vm:
-        said = debug(vm, "CONNECT\nset $n = 0\nbreak *$pc\nstepi\nmonitor info\ncontinue")
-        assert "preempt: good" in vm.console.text
-    assert "vCPU 0: " in said
+    with hv.boot("long", memory="16M") as vm:
+        halt = vm.symbols["main.sleep"]
+        said = debug(
+            vm,
+            f"""CONNECT
+            break *{halt}
+            continue
+            delete
+            stepi
+            info threads
+            p $pc - {halt}
+            stepi
+            info threads
+            monitor info
+            p/x *(long*)$rsp - {halt}
+            continue""",
+        )
+        assert "timer: 10 ticks" in vm.console.text
+    assert "(vCPU 0, halted)" in said
+    assert "$1 = 1" in said
+    assert "(vCPU 0, running)" in said
+    assert "$2 = 0x1" in said
 
 
 def test_vcpus_are_threads(debug: Debug) -> None:
