@@ -25,6 +25,8 @@ from tests.cli.command import ECHO, FLAT, KEYS, POWER_OFF, PRINT_AL, ROOT, boot_
         ("pagefault", 0, "pagefault: good"),
         ("trapzoo", 0, "trapzoo: "),
         ("preempt", 0, "preempt: good"),
+        ("apic", 0, "apic: good"),
+        ("smp", 0, "smp: good"),
         ("hostile", 0, "attempts, contained"),
     ],
 )
@@ -34,7 +36,7 @@ def test_shipped_guests(guest: str, status: int, last: str) -> None:
     assert last in result.stdout.decode().splitlines()[-1]
 
 
-@pytest.mark.parametrize(("guest", "status"), [("hello", 0), ("hello32", 0), ("long", 33), ("preempt", 0)])
+@pytest.mark.parametrize(("guest", "status"), [("hello", 0), ("hello32", 0), ("long", 33), ("preempt", 0), ("apic", 0)])
 def test_shipped_guests_by_the_wall_clock(guest: str, status: int) -> None:
     result = hypervisor("run", guest, "--clock", "wall", "--timeout", "60")
     assert (result.returncode, result.stderr) == (status, b"")

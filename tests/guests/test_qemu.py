@@ -8,6 +8,22 @@ from collections.abc import Callable
 import pytest
 
 Qemu = Callable[..., tuple[str, int]]
+APIC = """APIC base fee00900, local APIC 0, version 14
+interrupts to oneself: 5
+task priority: held back, then delivered
+timer, one shot: good
+timer, periodic: good
+PIT through the I/O APIC: good
+NMI: good
+apic: good
+"""
+SMP = """processors in the MADT: {cpus}
+all have come
+shared counter: no update lost
+TLB shootdown: everybody sees the new page
+IPIs there and back: {others}
+smp: good
+"""
 NO_SVM = ("-serial", "stdio", "-cpu", "qemu64,-svm")
 
 
@@ -45,6 +61,15 @@ def test_preempt_loses_no_update(qemu: Qemu) -> None:
     assert status == 0
     assert len(re.findall(r"thread \d: \d+ slices, made progress\n", output)) == 3
     assert output.endswith("shared counter: no update lost, none doubled\npreempt: good\n")
+
+
+def test_apic_comes_to_its_end(qemu: Qemu) -> None:
+    assert qemu("apic") == (APIC, 0)
+
+
+@pytest.mark.parametrize("cpus", [1, 4])
+def test_smp_comes_to_its_end(qemu: Qemu, cpus: int) -> None:
+    assert qemu("smp", "-serial", "stdio", "-smp", str(cpus)) == (SMP.format(cpus=cpus, others=cpus - 1), 0)
 
 
 @pytest.mark.parametrize("cpu", ["qemu64", "max,la57=off"])
