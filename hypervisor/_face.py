@@ -7,13 +7,20 @@ from functools import cache
 from typing import Any
 
 from hypervisor.core import VM, RunResult
+from hypervisor.core.crash import Crash
 from hypervisor.machine.boot import Host, boot
 
 
-def _report(vm: VM, chain: Any, exits: Any) -> str:
+def _report(vm: VM, message: str, chain: Any, events: Any) -> Crash:
     from hypervisor.debug.crash import report
 
-    return report(vm, chain, exits)
+    return report(vm, message, chain, events, vm.current.number)
+
+
+def _hint(vm: VM) -> str:
+    from hypervisor.debug.interrupts import hint
+
+    return hint(vm)
 
 
 def _instruction_at(vcpu: Any, address: int) -> bytes:
@@ -30,6 +37,7 @@ def _gdb(vm: VM, port: int, wait: bool) -> Any:
 
 VM.reporter = staticmethod(_report)
 VM.debugger_for = staticmethod(_gdb)
+VM.adviser = staticmethod(_hint)
 VM.instruction_at = staticmethod(_instruction_at)
 
 CODE, STACK, DATA = 0x10000, 0x90000, 0x80000

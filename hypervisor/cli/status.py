@@ -52,8 +52,13 @@ class Outcome(Protocol):
         ...
 
     @property
-    def crash(self) -> str | None:
-        """The crash report, if there is one."""
+    def hint(self) -> str:
+        """A likely mistake of a guest that only waits, or empty."""
+        ...
+
+    @property
+    def crash(self) -> object | None:
+        """The crash report as its ``str()``, if there is one."""
         ...
 
 
@@ -105,15 +110,20 @@ def sentence(outcome: Outcome, place: str) -> str | None:
         case "reset":
             return "the guest asked for a reset; with --reboot it would start again."
         case "halted":
-            return f"the guest halted with interrupts off at {place}; --halt-ok makes that a success."
+            return f"the guest halted with interrupts off at {place}; --halt-ok makes that a success.{_hint(outcome)}"
         case "idle":
-            return f"the guest waits at {place} and nothing can ever wake it; --halt-ok makes that a success."
+            text = f"the guest waits at {place} and nothing can ever wake it; --halt-ok makes that a success."
+            return text + _hint(outcome)
         case "timeout":
-            return f"the guest was still running when --timeout ran out, at {place}."
+            return f"the guest was still running when --timeout ran out, at {place}.{_hint(outcome)}"
         case "virtual-timeout":
-            return f"the guest was still running when --virtual-timeout ran out, at {place}."
+            return f"the guest was still running when --virtual-timeout ran out, at {place}.{_hint(outcome)}"
         case "crashed" | "host-error":
-            crash = outcome.crash or ""
+            crash = str(outcome.crash or "")
             return "\n".join(part for part in ("" if outcome.message in crash else outcome.message, crash) if part)
         case reason:
             return f"the run ended ({reason}) at {place}: {outcome.message}"
+
+
+def _hint(outcome: Outcome) -> str:
+    return f"\nlikely mistake: {outcome.hint}" if outcome.hint else ""

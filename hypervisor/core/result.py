@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, NamedTuple
 
+from hypervisor.core.crash import Crash
 from hypervisor.errors import ConfigError, GuestCrashed
 
 
@@ -37,6 +38,9 @@ class Reason(Enum):
     """A handler or device of the host failed; the text holds its traceback."""
 
 
+WAITING = frozenset({Reason.HALTED, Reason.IDLE, Reason.TIMEOUT, Reason.VIRTUAL_TIMEOUT})
+"""Reasons with which `RunResult.hint` may say what the guest waits for."""
+
 FINE = frozenset({Reason.POWERED_OFF, Reason.DEBUG_EXIT, Reason.UNTIL, Reason.STOPPED})
 """Reasons that `RunResult.check` lets pass."""
 
@@ -52,8 +56,9 @@ class Fault(NamedTuple):
 
 @dataclass(frozen=True)
 class RunResult:
-    """What `VM.run` returns. Times are in seconds; `exits` counts exits by kind and repeats exactly under the virtual
-    clock, while `host_events` counts what the host caused (TLB fills and the like), which need not.
+    """What `VM.run` returns. `crash` is the report of a crash, None otherwise; `hint` a likely mistake of a guest that
+    only waits, as a sentence, or empty. Times are in seconds; `exits` counts exits by kind and repeats exactly under
+    the virtual clock, while `host_events` counts what the host caused (TLB fills and the like), which need not.
     """
 
     reason: Reason
@@ -63,7 +68,8 @@ class RunResult:
     virtual_s: float
     exits: Mapping[str, int]
     host_events: Mapping[str, int]
-    crash: str | None = None
+    crash: Crash | None = None
+    hint: str = ""
     error: BaseException | None = field(default=None, repr=False)
     registers: Mapping[str, int] = field(default_factory=dict, repr=False)
 
@@ -72,8 +78,10 @@ class RunResult:
         if self.reason in FINE:
             return self
         text = f"The guest ended as {self.reason.value}: {self.message}"
-        if self.crash:
-            text += "\n" + self.crash
+        if self.crash is not None:
+            text += "\n" + str(self.crash).removeprefix(self.message).lstrip("\n")
+        if self.hint:
+            text += f"\nlikely mistake: {self.hint}"
         raise GuestCrashed(text) from self.error
 
     def __getattr__(self, name: str) -> Any:

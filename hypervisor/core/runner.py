@@ -14,13 +14,16 @@ from typing import TYPE_CHECKING, Any
 
 from hypervisor.arch.exits import FIRST_ENGINE, INTERCEPT_BIT
 from hypervisor.arch.exits import ExitKind as K
+from hypervisor.arch.vectors import VECTORS
 from hypervisor.core import completion
 from hypervisor.core.access import InPlace
 from hypervisor.core.conditions import Condition, condition
+from hypervisor.core.crash import Crash
+from hypervisor.core.history import EXTERNAL
 from hypervisor.core.interception import apply
 from hypervisor.core.operands import OperandFault
 from hypervisor.core.records import fill
-from hypervisor.core.result import Fault, Reason, RunResult
+from hypervisor.core.result import WAITING, Fault, Reason, RunResult
 from hypervisor.core.verdicts import PASS, WITH_ERROR, Stop
 from hypervisor.core.waiting import Alarm, looking_after, spins_in_place
 from hypervisor.engine import block as b
@@ -346,8 +349,11 @@ class Runner:
                     self.vcpu.rip,
                 )
             )
-        names = ", ".join(f"exception {fault.vector}" for fault in self._chain)
-        self.finish(Reason.CRASHED, f"{self._who()}triple fault at RIP {self.vcpu.rip:#x} ({names})")
+        names = [VECTORS[f.vector].mnemonic if f.vector in VECTORS else hex(f.vector) for f in self._chain]
+        last = next((event for event in reversed(self.vm.events()) if event.vector is not None), None)
+        if last is not None and last.origin == EXTERNAL:
+            names[0] = str(last)
+        self.finish(Reason.CRASHED, f"{self._who()}triple fault at RIP {self.vcpu.rip:#x} ({', '.join(names)})")
 
     def _who(self) -> str:
         """The vCPU, where there are several, at the beginning of a sentence."""
@@ -420,7 +426,7 @@ class Runner:
         reason, message, status = self._verdict or (Reason.STOPPED, "", None)
         crash = None
         if reason in (Reason.CRASHED, Reason.HOST_ERROR):
-            crash = self._report()
+            crash = self._report(message)
         return RunResult(
             reason=reason,
             message=message,
@@ -430,21 +436,25 @@ class Runner:
             exits=dict(vm.stats),
             host_events=dict(vm.host_events),
             crash=crash,
+            hint=self._hint() if reason in WAITING and vm.devices else "",
             error=self._error,
             registers=(vm.current if crash else vm.vcpu).dump(),
         )
 
-    def _report(self) -> str:
-        from hypervisor.core.history import last_events, line
-
-        reporter = type(self.vm).reporter
-        exits = [line(event, self.vm.symbols) for event in last_events(self.vm, 32)]
-        if reporter is None:
-            return "\n".join(f"{name:>7} {value:#018x}" for name, value in self.vcpu.dump().items())
+    def _hint(self) -> str:
         try:
-            return reporter(self.vm, self._chain, exits)
+            return type(self.vm).adviser(self.vm)
         except Exception as error:
-            return f"(the crash report failed: {error!r}; please report this)"
+            return f"(the hint failed: {error!r}; please report this)"
+
+    def _report(self, message: str) -> Crash:
+        reporter = type(self.vm).reporter
+        if reporter is None:
+            return Crash("\n".join(f"{name:>7} {value:#018x}" for name, value in self.vcpu.dump().items()), message)
+        try:
+            return reporter(self.vm, message, self._chain, self.vm.events())
+        except Exception as error:
+            return Crash(f"{message}\n(the crash report failed: {error!r}; please report this)", message)
 
     def step(self, count: int, vcpu: Vcpu) -> int:
         """See `Vcpu.step`."""

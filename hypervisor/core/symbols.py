@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 
+from hypervisor.core.lines import LineTable
 from hypervisor.errors import ConfigError
 
 MAX_OFFSET = 1 << 20
@@ -26,6 +27,7 @@ class SymbolTable(Mapping[str, int]):
         self._sources: list[Source] = []
         self._by_name: dict[str, int] | None = None
         self._by_address: tuple[list[int], list[str]] | None = None
+        self._lines: list[LineTable] = []
         if symbols is not None:
             self.add(symbols)
 
@@ -46,6 +48,17 @@ class SymbolTable(Mapping[str, int]):
         except OSError as error:
             raise ConfigError(f"Symbol file {file} cannot be read: {error.strerror}.") from error
         self._add(lambda: {name: address + base for name, address in read_symbols(file).items()})
+        self.add_lines(file.read_bytes, base)
+
+    def add_lines(self, read: Callable[[], bytes], base: int = 0) -> None:
+        """Use the line numbers (DWARF) of the ELF file whose bytes ``read`` returns, for `line`. Read when first asked
+        for; a file that is no ELF file, or has none, adds nothing.
+        """
+        self._lines.append(LineTable(read, base))
+
+    def line(self, address: int) -> tuple[str, int] | None:
+        """Source file and line number of the instruction at ``address``, or None where they are not known."""
+        return next((found for table in self._lines if (found := table.line(address)) is not None), None)
 
     def address(self, symbol: str | int) -> int:
         """The address of a symbol; an address is returned as it is. Raises `ConfigError` with similar names."""

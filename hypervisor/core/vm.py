@@ -15,6 +15,7 @@ from hypervisor.arch.exits import ExitKind
 from hypervisor.bus import AddressSpace, Device, InterruptController, Line
 from hypervisor.core import breakpoints, expecting, history
 from hypervisor.core.clock import VmClock
+from hypervisor.core.crash import Crash
 from hypervisor.core.device_memory import MemoryBlock, hole
 from hypervisor.core.expecting import EXPECT_S, Match, Source
 from hypervisor.core.plugins import PluginSet
@@ -51,8 +52,11 @@ _NO_COUNTS = memoryview(bytes(8 * 128)).cast("q")
 class VM:
     """A virtual machine. Create one with `hypervisor.boot` or ``Host.create_vm``."""
 
-    reporter: Callable[[VM, Any, Any], str] | None = None
-    """Writes the crash report: called with the VM, the chain of faults and the last exits."""
+    reporter: Callable[[VM, str, Any, Any], Crash] | None = None
+    """Makes the crash report: called with the VM, the message, the chain of faults and the last events."""
+
+    adviser: Callable[[VM], str] = staticmethod(lambda vm: "")
+    """Names a likely mistake of a guest that only waits: called with the VM at the end of such a run."""
 
     debugger_for: Callable[[VM, int, bool], Any]
     """Makes the gdb server, which lives above the core: called with the VM, a port, and whether the guest waits."""

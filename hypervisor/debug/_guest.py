@@ -39,6 +39,12 @@ class Symbols(Protocol):
         """Name and offset, or None."""
         ...
 
+    def line(self, address: int) -> tuple[str, int] | None:
+        """Source file and line, or None."""
+        ...
+
+    def __len__(self) -> int: ...
+
 
 class Vm(Protocol):
     """A guest."""

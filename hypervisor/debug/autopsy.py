@@ -62,10 +62,6 @@ def _severity(vector: int) -> Severity:
 
 def matches(found: Autopsy, recorded: Sequence[Any]) -> bool:
     """Whether the autopsy came to what the engine recorded: faults with ``vector`` and ``error``, oldest first."""
-    theirs = [(fault.vector, fault.error) for fault in recorded]
-    ours = list(found.chain)[: len(theirs)]
-    return (
-        found.end == "shutdown"
-        and [pair[0] for pair in ours] == [pair[0] for pair in theirs]
-        and all(mine[1] == other[1] or other[1] is None for mine, other in zip(ours, theirs, strict=True))
-    )
+    theirs = [(fault.vector, fault.error or 0) for fault in recorded]
+    ours = [(vector, error or 0) for vector, error in found.chain]
+    return found.end == "shutdown" and ours[: len(theirs)] == theirs

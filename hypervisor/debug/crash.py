@@ -1,93 +1,190 @@
-"""The crash report: what a guest was doing when it died, as text for a terminal or a test's output."""
+"""The crash report: what a guest was doing when it died, and why it died of it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any
 
 from hypervisor.arch import flags
-from hypervisor.arch.msr import NAMES as MSR_NAMES
-from hypervisor.arch.vectors import PF, VECTORS
+from hypervisor.arch.vectors import PF, SELECTOR_EXT, SELECTOR_IDT, SELECTOR_TI, VECTORS
+from hypervisor.core.crash import Crash, Link, StackFrame
+from hypervisor.core.history import EXCEPTION, EXTERNAL, SOFTWARE, Event, line
 from hypervisor.debug._guest import Symbols, Vcpu, Vm
+from hypervisor.debug.autopsy import Autopsy, autopsy, matches
+from hypervisor.debug.cause import cause, page_walk
+from hypervisor.debug.delivery import Attempt
+from hypervisor.debug.delivery import Event as Raised
 from hypervisor.debug.disasm import around, code_bits, linear_rip
+from hypervisor.debug.instruction import at_rip
+from hypervisor.debug.mistakes import mistakes
 from hypervisor.debug.registers import mode_name, registers
+from hypervisor.debug.stack import trace
 from hypervisor.errors import GuestFault
 
-LAST_EXITS = 12
-"""How many exits a report shows."""
+LAST_EVENTS = 32
+"""How many exits and interrupts a report shows."""
 
 STACK_WORDS = 8
 """How many words of the stack a report shows."""
 
-EXIT_FIELDS = ("leaf", "subleaf", "msr", "port", "gpa", "number", "vector", "error", "address", "size", "value")
-"""Fields of exit records that are worth a place on their line, in this order, where a record has them."""
 
+def report(vm: Vm, message: str = "", chain: Sequence[Any] = (), events: Sequence[Event] = (), cpu: int = 0) -> Crash:
+    """Why a guest died and what it was doing: ``str()`` of the answer is the report.
 
-def report(vm: Vm, chain: Sequence[object] = (), exits: Sequence[object] = (), title: str = "") -> str:
-    """Faults, registers, code and stack of every vCPU, and the last exits of a VM: some forty lines.
-
-    ``chain`` holds the faults that led here, oldest first: objects with ``vector`` and, where known, ``error``,
-    ``address`` and ``rip``; or plain text. ``exits`` holds exit records, oldest first, or plain text; the last
-    `LAST_EXITS` are shown. What cannot be had (code on a page that is not mapped, say) is replaced by the reason: no
-    state of a guest makes a report fail.
+    ``message`` is its first line, ``chain`` the exceptions that led here, oldest first (objects with ``vector``,
+    ``error``, ``address``), ``events`` the last exits and interrupts, ``cpu`` the number of the vCPU that died. What
+    cannot be had (code on a page that is not mapped, say) is replaced by the reason: no state of a guest makes this
+    fail.
     """
-    return "\n".join(_lines(vm, chain, exits, title))
+    vcpu = vm.vcpus[cpu] if vm.vcpus else None
+    shown = tuple(events[-LAST_EVENTS:])
+    if vcpu is None:
+        return Crash("\n".join([message, *_events(shown, vm.symbols)]), message, events=shown)
+    found = _reconstruct(vcpu, chain, events)
+    named = tuple(mistakes(vcpu, chain, found, events))
+    links = tuple(_links(vcpu, chain, found))
+    frames = tuple(trace(vcpu, vm.symbols))
+    found_at = vm.symbols.lookup(linear_rip(vcpu))
+    start = None if found_at is None else linear_rip(vcpu) - found_at[1]
+    code = _or_reason(partial(_code, start=start), vcpu)
+    texts = registers(vcpu)
+    lines = [
+        *([message] if message else []),
+        *(f"likely mistake: {text}" for text in named),
+        *_chain(links, frames[0]),
+        f"vcpu {cpu}, {mode_name(vcpu)}:",
+        *_indented(texts),
+        f"code at {_place(frames[0])}:",
+        *_indented(code),
+        "stack trace:",
+        *_frames(frames),
+        "stack:",
+        *_indented(_or_reason(_stack, vcpu)),
+        *_others(vm, cpu),
+        *_events(shown, vm.symbols),
+    ]
+    return Crash("\n".join(lines), message, named, links, texts, code, frames, shown)
 
 
-def fault_line(fault: object, symbols: Symbols) -> str:
-    """One fault: ``#PF page fault, error 0x2 [W], address 0xb8, at 0x7c10 (main+0x4)``."""
-    if isinstance(fault, str):
-        return fault
-    vector = getattr(fault, "vector", None)
-    parts = [_vector_name(vector)]
-    error = getattr(fault, "error", None)
-    if error is not None:
-        bits = f" [{flags.names(error, flags.PAGE_FAULT_NAMES)}]" if vector == PF else ""
-        parts.append(f"error {error:#x}{bits}")
-    address, rip = getattr(fault, "address", None), getattr(fault, "rip", None)
-    if address is not None and vector == PF:
-        parts.append(f"address {_place(address, symbols)}")
-    if rip is not None:
-        parts.append(f"at {_place(rip, symbols)}")
+def _reconstruct(vcpu: Any, chain: Sequence[Any], events: Sequence[Event]) -> Autopsy | None:
+    """The deliveries that failed, made again; None if that does not lead to what the engine saw."""
+    if not chain:
+        return None
+    first = chain[0]
+    last = next((event for event in reversed(events) if event.vector is not None), None)
+    origin, is_int_n = EXCEPTION, True
+    if last is not None and last.vector == first.vector:
+        origin, is_int_n = last.origin or EXCEPTION, not last.info >> 26 & 1
+    error = first.error if origin == EXCEPTION else None
+    found = autopsy(vcpu, Raised(first.vector, error, origin, first.address, is_int_n))
+    return found if matches(found, chain) else None
+
+
+def _links(vcpu: Any, chain: Sequence[Any], found: Autopsy | None) -> Iterator[Link]:
+    """The chain with what each delivery would have used and why it failed."""
+    attempts = list(found.attempts) if found is not None else []
+    for number, fault in enumerate(chain):
+        made: Attempt | None = None
+        if attempts and attempts[0].event.vector == fault.vector:
+            made = attempts.pop(0)
+        walk = ""
+        why = ""
+        if fault.vector == PF and fault.address is not None:
+            walk = str(page_walk(vcpu, fault.error or 0, fault.address))
+        if number == 0 and (made is None or made.event.origin == EXCEPTION):
+            why = cause(vcpu, fault.vector, fault.error, fault.address, at_rip(vcpu))
+        error = None if made is not None and made.event.origin != EXCEPTION else fault.error
+        yield Link(
+            fault.vector,
+            error,
+            fault.address,
+            _name(fault.vector, made),
+            why,
+            walk if number == 0 else "",
+            made.gate_words if made is not None else "",
+            made.stack_words if made is not None else "",
+            made.refusal.why if made is not None and made.refusal is not None else "",
+        )
+
+
+def _name(vector: int, made: Attempt | None) -> str:
+    if made is not None and made.event.origin == EXTERNAL:
+        return f"interrupt {vector:#x}"
+    if made is not None and made.event.origin == SOFTWARE and made.event.from_int_n:
+        return f"INT {vector:#x}"
+    known = VECTORS.get(vector)
+    return f"{known.mnemonic} {known.name}".strip() if known is not None else f"vector {vector:#x}"
+
+
+def _chain(links: Sequence[Link], here: StackFrame) -> Iterator[str]:
+    if not links:
+        return
+    yield "what happened:"
+    for number, link in enumerate(links):
+        yield f"  {number + 1}. {link_line(link)}" + (f", at {_place(here)}" if number == 0 else "")
+        for label, text in (
+            ("", link.cause),
+            ("", link.walk),
+            ("gate: ", link.gate),
+            ("stack: ", link.stack),
+            ("not delivered: ", link.why),
+        ):
+            if text:
+                yield f"     {label}{text}"
+    yield f"  {len(links) + 1}. triple fault: the processor shut down"
+
+
+def link_line(link: Link) -> str:
+    """One event of the chain: ``#PF page fault, error 0x2 [W], address 0xb8``."""
+    parts = [link.name]
+    if link.error is not None:
+        parts.append(f"error {link.error:#x}{_error_words(link.vector, link.error)}")
+    if link.address is not None and link.vector == PF:
+        parts.append(f"address {link.address:#x}")
     return ", ".join(parts)
 
 
-def exit_line(record: object, symbols: Symbols) -> str:
-    """One exit: ``port_out port=0x604 size=2 value=0x2000 at 0x7c2e (stop)``."""
-    if isinstance(record, str):
-        return record
-    kind = getattr(record, "kind", None)
-    words = [str(getattr(kind, "name", kind)).lower()]
-    for field in EXIT_FIELDS:
-        value = getattr(record, field, None)
-        if isinstance(value, int):
-            known = MSR_NAMES.get(value) if field == "msr" else None
-            words.append(f"{field}={value}" if field == "size" else f"{field}={known or hex(value)}")
-    rip = getattr(record, "rip", None)
-    return " ".join(words) + (f" at {_place(rip, symbols)}" if rip is not None else "")
+def _error_words(vector: int, error: int) -> str:
+    """What an error code says (APM volume 2, 8.4)."""
+    if vector == PF:
+        words = flags.names(error, flags.PAGE_FAULT_NAMES)
+        return f" [{words}]" if words else ""
+    if not error & ~SELECTOR_EXT:
+        return ""
+    if error & SELECTOR_IDT:
+        return f" [IDT entry {error >> 3}]"
+    return f" [selector {error & 0xFFFC:#x} of the {'LDT' if error & SELECTOR_TI else 'GDT'}]"
 
 
-def _lines(vm: Vm, chain: Sequence[object], exits: Sequence[object], title: str) -> Iterator[str]:
-    if title:
-        yield title
-    if chain:
-        yield "faults, oldest first:"
-        yield from (f"  {fault_line(fault, vm.symbols)}" for fault in chain)
-    for index, vcpu in enumerate(vm.vcpus):
-        yield f"vcpu {index}, {mode_name(vcpu)}:"
-        yield from _indented(registers(vcpu))
-        yield f"code at {_place(linear_rip(vcpu), vm.symbols)}:"
-        yield from _indented(_or_reason(_code, vcpu))
-        yield "stack:"
-        yield from _indented(_or_reason(_stack, vcpu))
-    if exits:
-        shown = exits[-LAST_EXITS:]
-        yield f"last {len(shown)} exits, newest last:" if len(shown) > 1 else "last exit:"
-        yield from (f"  {exit_line(record, vm.symbols)}" for record in shown)
+def _others(vm: Vm, cpu: int) -> Iterator[str]:
+    """The vCPUs that did not die, on a line each."""
+    for number, vcpu in enumerate(vm.vcpus):
+        if number != cpu:
+            frame = trace(vcpu, vm.symbols)[0]
+            yield f"vcpu {number}, {mode_name(vcpu)}: at {_place(frame)}"
 
 
-def _code(vcpu: Vcpu) -> str:
+def _events(events: Sequence[Event], symbols: Any) -> Iterator[str]:
+    if events:
+        yield (
+            "last exit or interrupt:" if len(events) == 1 else f"last {len(events)} exits and interrupts, newest last:"
+        )
+        yield from (f"  {line(event, symbols)}" for event in events)
+
+
+def _frames(frames: Sequence[StackFrame]) -> Iterator[str]:
+    if any(frame.guessed for frame in frames):
+        yield "  (no frame pointers: '?' marks what only looks like a return address)"
+    for number, frame in enumerate(frames):
+        mark = "? " if frame.guessed else "  "
+        yield f"  #{number:<2}{mark}{_place(frame)}"
+
+
+def _code(vcpu: Vcpu, start: int | None) -> str:
     rip = linear_rip(vcpu)
-    return "\n".join(f"{'->' if line.address == rip else '  '} {line}" for line in around(vcpu))
+    lines = around(vcpu, start=start)
+    return "\n".join(f"{'->' if line.address == rip else '  '} {line}" for line in lines)
 
 
 def _stack(vcpu: Vcpu) -> str:
@@ -111,18 +208,17 @@ def _or_reason(part: Callable[[Vcpu], str], vcpu: Vcpu) -> str:
         return f"cannot be read: {error}"
 
 
-def _vector_name(vector: int | None) -> str:
-    known = VECTORS.get(vector) if vector is not None else None
-    if known is not None:
-        return f"{known.mnemonic} {known.name}".strip()
-    return f"vector {vector}"
+def _place(frame: StackFrame) -> str:
+    """``0x100080 (main+0x4, kernel.c:12)``."""
+    known = ", ".join(part for part in (frame.symbol, frame.line) if part)
+    return f"{frame.address:#x} ({known})" if known else f"{frame.address:#x}"
 
 
-def _place(address: int, symbols: Symbols) -> str:
-    found = symbols.lookup(address)
-    if found is None:
-        return f"{address:#x}"
-    return f"{address:#x} ({found[0]}+{found[1]:#x})" if found[1] else f"{address:#x} ({found[0]})"
+def place(address: int, symbols: Symbols) -> str:
+    """An address with its symbol and source line, where they are known."""
+    found, source = symbols.lookup(address), symbols.line(address)
+    name = "" if found is None else f"{found[0]}+{found[1]:#x}" if found[1] else found[0]
+    return _place(StackFrame(address, name, f"{source[0]}:{source[1]}" if source else ""))
 
 
 def _indented(text: str) -> Iterator[str]:

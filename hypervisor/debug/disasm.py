@@ -12,6 +12,9 @@ from hypervisor.units import PAGE_SIZE
 LONGEST = 15
 """Bytes of the longest x86 instruction (APM volume 3, section 1.1)."""
 
+FAR_START = 4096
+"""Bytes before RIP beyond which the start of a function is too far away to decode from."""
+
 ATTRIBUTE_LONG = 1 << 9  # L
 ATTRIBUTE_32BIT = 1 << 10  # D
 EFER_LMA = 1 << 10
@@ -49,7 +52,7 @@ def disassemble(data: bytes, address: int, bits: int, count: int | None = None) 
     A byte that begins no instruction is a line of its own, ``(bad)``. An instruction that ``data`` cuts off ends the
     list unless nothing else was found.
     """
-    machine = _capstone(bits)
+    machine = decoder(bits)
     lines: list[Line] = []
     at = 0
     while at < len(data) and (count is None or len(lines) < count):
@@ -72,27 +75,28 @@ def at(vcpu: Vcpu, address: int | None = None, count: int = 8) -> list[Line]:
     Shorter where memory ends. Raises `GuestFault` if not even the first byte can be read.
     """
     start = linear_rip(vcpu) if address is None else address
-    return disassemble(_read_forward(vcpu, start, count * LONGEST), start, code_bits(vcpu), count)
+    return disassemble(read_forward(vcpu, start, count * LONGEST), start, code_bits(vcpu), count)
 
 
-def around(vcpu: Vcpu, before: int = 5, after: int = 5) -> list[Line]:
+def around(vcpu: Vcpu, before: int = 5, after: int = 5, start: int | None = None) -> list[Line]:
     """The instruction at RIP with up to ``before`` earlier and ``after`` later ones.
 
-    x86 cannot be read backwards: the earlier ones are the decoding, from as far back as possible, that meets RIP.
-    Raises `GuestFault` if the byte at RIP cannot be read.
+    x86 cannot be read backwards: the earlier ones are the decoding that meets RIP, from ``start`` (where the function
+    begins, if that is known) or from as far back as possible. Raises `GuestFault` if the byte at RIP cannot be read.
     """
     rip, bits = linear_rip(vcpu), code_bits(vcpu)
     later = at(vcpu, rip, 1 + after)
-    data = _read_backward(vcpu, rip, before * LONGEST)
-    for start in range(len(data)):
-        earlier = disassemble(data[start:], rip - len(data) + start, bits)
-        whole = sum(len(line.data) for line in earlier) == len(data) - start
+    known = start is not None and 0 <= rip - start <= FAR_START
+    data = _read_backward(vcpu, rip, rip - (start or 0) if known else before * LONGEST)
+    for first in range(1 if known else len(data)):
+        earlier = disassemble(data[first:], rip - len(data) + first, bits)
+        whole = sum(len(line.data) for line in earlier) == len(data) - first
         if whole and not any(line.text == "(bad)" for line in earlier):
             return (earlier[-before:] if before else []) + later
     return later
 
 
-def _read_forward(vcpu: Vcpu, address: int, size: int) -> bytes:
+def read_forward(vcpu: Vcpu, address: int, size: int) -> bytes:
     """Up to ``size`` bytes, ending early at a page that is not there; the first page must be."""
     data = b""
     while len(data) < size:
@@ -119,13 +123,15 @@ def _read_backward(vcpu: Vcpu, end: int, size: int) -> bytes:
     return data
 
 
-_machines: dict[int, Any] = {}
+_machines: dict[tuple[int, bool], Any] = {}
 
 
-def _capstone(bits: int) -> Any:
-    if bits not in _machines:
+def decoder(bits: int, detail: bool = False) -> Any:
+    """Capstone for code of 16, 32 or 64 bits; ``detail`` has it describe operands, too."""
+    if (bits, detail) not in _machines:
         import capstone
 
         mode = {16: capstone.CS_MODE_16, 32: capstone.CS_MODE_32, 64: capstone.CS_MODE_64}[bits]
-        _machines[bits] = capstone.Cs(capstone.CS_ARCH_X86, mode)
-    return _machines[bits]
+        machine = _machines[bits, detail] = capstone.Cs(capstone.CS_ARCH_X86, mode)
+        machine.detail = detail
+    return _machines[bits, detail]

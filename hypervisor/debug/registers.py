@@ -28,9 +28,15 @@ def mode_name(vcpu: Vcpu) -> str:
 
 
 def registers(vcpu: Vcpu) -> str:
-    """General, segment, control and debug registers on about fifteen lines."""
-    wide = code_bits(vcpu) == 64
-    prefix, width = ("r", 16) if wide else ("e", 8)
+    """General, segment, control and debug registers on about fifteen lines.
+
+    16-bit code shows AX and its like, unless a general register's upper half is in use; real mode shows of the control
+    registers what means something there.
+    """
+    bits = code_bits(vcpu)
+    wide = bits == 64
+    small = bits == 16 and not any(vcpu.get("r" + name) >> 16 & 0xFFFF for name in LEGACY)
+    prefix, width = ("r", 16) if wide else ("", 4) if small else ("e", 8)
     mask = (1 << 4 * width) - 1
     general = [(prefix + name, vcpu.get("r" + name)) for name in LEGACY]
     general += [(name, vcpu.get(name)) for name in EXTENDED] if wide else []
@@ -44,16 +50,19 @@ def registers(vcpu: Vcpu) -> str:
         f"{prefix + 'ip':>3} {vcpu.rip & mask:0{width}x}  "
         f"{prefix}flags {rflags:08x} [{flags.names(rflags, flags.RFLAGS_NAMES)}] IOPL {iopl}"
     )
-    lines += [_segment(name, getattr(vcpu, name), width) for name in ("cs", "ss", "ds", "es", "fs", "gs", "tr", "ldtr")]
+    width = max(width, 8)
+    names = ("cs", "ss", "ds", "es", "fs", "gs")
+    protected = vcpu.cr0 & flags.CR0_PE
+    lines += [_segment(name, getattr(vcpu, name), width) for name in (*names, *(("tr", "ldtr") if protected else ()))]
     for name in ("gdtr", "idtr"):
         table = getattr(vcpu, name)
         lines.append(f"{name}      base {table.base:0{width}x} limit {table.limit:08x}")
     lines.append(f"cr0 {vcpu.cr0:08x} [{flags.names(vcpu.cr0, flags.CR0_NAMES)}]")
-    lines.append(f"cr2 {vcpu.cr2:0{width}x}  cr3 {vcpu.cr3:0{width}x}")
-    lines.append(f"cr4 {vcpu.cr4:08x} [{flags.names(vcpu.cr4, flags.CR4_NAMES)}]")
-    lines.append(
-        f"efer {vcpu.efer:08x} [{flags.names(vcpu.efer, flags.EFER_NAMES)}]  dr6 {vcpu.dr6:08x}  dr7 {vcpu.dr7:08x}"
-    )
+    if protected:
+        lines.append(f"cr2 {vcpu.cr2:0{width}x}  cr3 {vcpu.cr3:0{width}x}")
+        lines.append(f"cr4 {vcpu.cr4:08x} [{flags.names(vcpu.cr4, flags.CR4_NAMES)}]")
+        lines.append(f"efer {vcpu.efer:08x} [{flags.names(vcpu.efer, flags.EFER_NAMES)}]")
+    lines.append(f"dr6 {vcpu.dr6:08x}  dr7 {vcpu.dr7:08x}")
     return "\n".join(lines)
 
 

@@ -112,6 +112,8 @@ class Host(CoreHost):
                 spec = replace(spec, acpi_rsdp=_set_up(vm, parts))
                 vm.symbols.add({} if subject is None else subject.symbols)
                 _power_on(vm, gathered, data, spec)
+                if data is not None:
+                    vm.symbols.add_lines(lambda: data)
                 vm.reload = lambda: _reload(vm, parts, gathered, data, spec)
             else:
                 _set_up(vm, parts)

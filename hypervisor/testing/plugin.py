@@ -91,6 +91,6 @@ def _state(vm: Any) -> str:
         return str(result.crash)
     title = f"last run: {result.reason.value}, {result.message}" if result is not None else ""
     try:
-        return report(vm, title=title)
+        return str(report(vm, title))
     except Exception as error:  # a closed or half-built guest must not hide the test's own failure
         return f"(no state: {type(error).__name__}: {error})"

@@ -18,6 +18,7 @@ class FakeResult:
     message: str = ""
     status: int | None = None
     crash: str | None = None
+    hint: str = ""
     wall_s: float = 0.25
     virtual_s: float = 1.5
     exits: Mapping[str, int] = field(default_factory=lambda: {"hlt": 2, "cpuid": 1})

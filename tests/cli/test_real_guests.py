@@ -197,8 +197,8 @@ def test_a_crash_shows_registers_code_faults_and_exits(tmp_path: Path) -> None:
     result = hypervisor("run", image, *FLAT)
     assert result.returncode == 126
     report = result.stderr.decode()
-    expected = ["triple fault at RIP 0x8007", "#BP breakpoint, at 0x8007", "edx 00830f10", "-> 0x8007: cc"]
-    expected += ["port_in 0x80 at 0x8000", "stack:"]
+    expected = ["triple fault at RIP 0x8007", "1. #BP breakpoint, at 0x8007", "edx 00830f10", "-> 0x8007: cc"]
+    expected += ["in 0x80 -> 0x0 (1) at 0x8000", "stack:"]
     for text in expected:
         assert text in report, report
 

@@ -151,7 +151,7 @@ def test_a_triple_fault_names_its_vcpu() -> None:
         assert result.reason is hv.Reason.CRASHED
         assert result.message.startswith("vCPU 1: triple fault")
         assert vm.current is vm.vcpus[1]
-        assert result.crash is not None and "vcpu 1" in result.crash
+        assert result.crash is not None and "vcpu 1" in str(result.crash)
 
 
 def test_handlers_see_the_vcpu_that_left_and_its_own_registers() -> None:

@@ -1,0 +1,116 @@
+"""Stack traces: by frame pointers where the code keeps them, else by looking for return addresses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from hypervisor.core.crash import StackFrame
+from hypervisor.debug._guest import Symbols
+from hypervisor.debug.disasm import code_bits, disassemble, linear_rip
+from hypervisor.errors import GuestFault
+
+MAX_FRAMES = 32
+SCAN_WORDS = 512
+"""How much of the stack is searched where there are no frame pointers."""
+MAX_GUESSES = 12
+LARGEST_FRAME = 1 << 20
+"""Bytes between two frame pointers beyond which they are taken for garbage."""
+
+
+def trace(vcpu: Any, symbols: Symbols) -> list[StackFrame]:
+    """Where the guest is and how it came there, innermost first. Guessed frames are marked."""
+    return list(_Stack(vcpu, symbols).frames())
+
+
+class _Stack:
+    def __init__(self, vcpu: Any, symbols: Symbols) -> None:
+        self._vcpu, self._symbols = vcpu, symbols
+        self._bits = code_bits(vcpu)
+        self._size = self._bits // 8
+        self._base = 0 if self._bits == 64 else vcpu.ss.base
+        self._mask = (1 << self._bits) - 1
+
+    def frames(self) -> Iterator[StackFrame]:
+        rip = linear_rip(self._vcpu)
+        yield self._frame(rip, rip)
+        sp = self._vcpu.rsp & self._mask
+        found = self._symbols.lookup(rip)
+        # a function that has not set up its frame yet: the return address is on top, or below the pushed RBP
+        early = sp + self._size * found[1] if found is not None and found[1] in (0, 1) else None
+        if early is not None and self._is_return(self._word(early)):
+            yield self._return(self._word(early) or 0)
+        else:
+            early = None
+        followed = list(self._by_frame_pointers(sp))
+        for address in followed:
+            yield self._return(address)
+        if not followed:
+            yield from self._scan(sp if early is None else early + self._size)
+
+    def _by_frame_pointers(self, sp: int) -> Iterator[int]:
+        """Return addresses, as the chain of saved frame pointers leads to them."""
+        pointer = self._vcpu.get("rbp") & self._mask
+        below = sp
+        for _ in range(MAX_FRAMES):
+            if not below <= pointer < below + LARGEST_FRAME or pointer % min(self._size, 4):
+                return
+            address = self._word(pointer + self._size)
+            if not self._is_return(address):
+                return
+            below = pointer + 2 * self._size
+            yield address or 0
+            pointer = self._word(pointer) or 0
+
+    def _scan(self, start: int) -> Iterator[StackFrame]:
+        guesses = 0
+        for at in range(start, start + SCAN_WORDS * self._size, self._size):
+            word = self._word(at)
+            if word is None:
+                return
+            if self._is_return(word) and (self._symbols.lookup(self._linear(word)) or not len(self._symbols)):
+                guesses += 1
+                yield self._return(word, guessed=True)
+                if guesses == MAX_GUESSES:
+                    return
+
+    def _word(self, offset: int) -> int | None:
+        """A word of the stack, None where it cannot be read."""
+        at = offset if self._bits == 64 else self._base + (offset & self._mask) & 0xFFFF_FFFF
+        try:
+            return int.from_bytes(self._vcpu.read(at, self._size), "little")
+        except GuestFault:
+            return None
+
+    def _linear(self, offset: int) -> int:
+        return offset if self._bits == 64 else self._vcpu.cs.base + offset & 0xFFFF_FFFF
+
+    def _is_return(self, offset: int | None) -> bool:
+        """Whether a CALL ends at this offset in the code segment."""
+        if not offset:
+            return False
+        at = self._linear(offset)
+        for length in (5, 2, 3, 6, 7, 4):
+            try:
+                data = self._vcpu.read(at - length, length)
+            except (GuestFault, ValueError):
+                continue
+            if data[0] not in (0xE8, 0xFF, 0x41, 0x9A, 0x66, 0x67, 0x2E, 0x64, 0x65):
+                continue
+            lines = disassemble(data, at - length, self._bits, 1)
+            if len(lines[0].data) == length and lines[0].text.startswith(("call", "lcall")):
+                return True
+        return False
+
+    def _return(self, offset: int, guessed: bool = False) -> StackFrame:
+        at = self._linear(offset)
+        return self._frame(at, at - 1, guessed)
+
+    def _frame(self, address: int, instruction: int, guessed: bool = False) -> StackFrame:
+        found = self._symbols.lookup(instruction)
+        name = ""
+        if found is not None:
+            offset = found[1] + address - instruction
+            name = f"{found[0]}+{offset:#x}" if offset else found[0]
+        line = self._symbols.line(instruction)
+        return StackFrame(address, name, f"{line[0]}:{line[1]}" if line else "", guessed)

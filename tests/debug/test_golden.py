@@ -1,0 +1,39 @@
+"""Twelve classic mistakes of young kernels, and what the report says of each, word for word."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.debug.golden_guests import FOLDER, NAMES, verdict
+
+SAID = {
+    "no_idt": "No IDT is loaded",
+    "gdt_limit": "The GDT's limit is too small",
+    "wrong_cs": "the gate's code segment 0x10 is a writable data segment",
+    "error_code": "returned without removing the error code",
+    "no_eoi": "sent no end of interrupt (EOI)",
+    "stack_unmapped": "The stack is unusable: RSP 0x7f0000001000 is in a page that is not mapped",
+    "no_execute": "a page that is marked no-execute",
+    "non_canonical": "0x1000000b80002 (rbx) is not canonical",
+    "ist_zero": "IST 1 in the TSS at 0x1000d0 is 0",
+    "no_tss": "No TSS is loaded (TR is 0)",
+    "reserved_bit": "which has reserved bit 45 set",
+    "pic": "the PIC still has the vectors of real mode",
+}
+"""The words that a student must see on the first line about the mistake."""
+
+
+def test_every_guest_has_its_words() -> None:
+    assert set(NAMES) >= set(SAID) and len(SAID) == 12
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_report_names_the_mistake(name: str) -> None:
+    said = verdict(name)
+    assert said == (FOLDER / f"{name}.txt").read_text()
+    first = next(line for line in said.splitlines() if line.startswith("likely mistake: "))
+    assert SAID.get(name, "") in first
+
+
+def test_the_same_mistake_is_told_twice_alike() -> None:
+    assert verdict("pic") == verdict("pic")
