@@ -23,6 +23,14 @@ SLICE_NS = 200_000
 SPINS = 16
 """PAUSE instructions in quick succession that end a turn."""
 
+SPINS_AGAIN = 4
+"""As `SPINS`, of a vCPU whose last turn ended so."""
+
+IDLE_NS = 5_000
+"""What a turn takes longer for each turn before it since when all that are awake only spin, up to ten times: then they
+wait for time to pass.
+"""
+
 _NOW, _NEXT, _DEADLINE = b.NOW >> 3, b.NEXT >> 3, b.DEADLINE >> 3
 _FLOOR, _SPINS_LEFT, _SPINS = b.FLOOR >> 3, b.SPINS_LEFT >> 3, b.SPINS >> 3
 
@@ -41,6 +49,7 @@ class Turns:
         self.end = 0
         """Where the current turn ends; before that position nothing but the vCPU itself ends it."""
         self._alone = self._new = True
+        self._idle_turns = 0
         self.inside = False
         """Whether the current vCPU is running: what happens now, happens at its position."""
 
@@ -90,6 +99,9 @@ class Turns:
         if not awake:
             self.end = 0
             return None
+        if self.end:  # the last turn was not given up
+            self.current.spinning = False
+            self._idle_turns = 0
         self._new = True
         self._alone = len(awake) == 1
         if self._alone:
@@ -116,15 +128,23 @@ class Turns:
         words[_NEXT] = words[_DEADLINE] = self.end
         if self._new:
             self._new = False
-            words[_SPINS] = words[_SPINS_LEFT] = 0 if self._alone else SPINS
+            spins = 0 if self._alone else SPINS_AGAIN if self.current.spinning else SPINS
+            words[_SPINS] = words[_SPINS_LEFT] = spins
 
     def give_way(self, pcpu: PCpu) -> None:
         """The current vCPU waits for another one: those behind it come first, and then one at least."""
         current = self.current
         current.position = pcpu.words[_NOW]
-        others = [vcpu.position for vcpu in self._awake() if vcpu is not current]
+        current.spinning = True
+        others = [vcpu for vcpu in self._awake() if vcpu is not current]
         if others:
-            pcpu.words[_NOW] = current.position = max(current.position, min(others) + 1)
+            busy = [vcpu.position for vcpu in others if not vcpu.spinning]
+            if busy:
+                goal = min(busy) + 1
+            else:
+                self._idle_turns += 1
+                goal = min([vcpu.position for vcpu in others]) + min(self._idle_turns, 10) * IDLE_NS
+            pcpu.words[_NOW] = current.position = max(current.position, goal)
         self.end = 0
 
     def end_at(self, pcpu: PCpu, time: int) -> None:

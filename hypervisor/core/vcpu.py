@@ -125,6 +125,8 @@ class Vcpu(Registers):
         """How far into the VM's virtual time it has come, in nanoseconds, while it is not on a pCPU."""
         self.event_at = 0
         """When the last thing happened that may wake it."""
+        self.spinning = False
+        """Whether it gave up its last turn, because it waited for another vCPU."""
         self.looked_at = 0
         """The position at which somebody looked last whether it jumps to itself."""
         self.init_pending = False
