@@ -20,7 +20,7 @@ from hypervisor.traps.bios_video import Video
 OK, FAILED = 0x004F, 0x014F
 NUMBER, LINEAR, KEEP = 0x01FF, 0x4000, 0x8000
 """Bits of a mode as function 02h takes it: the number, with the frame buffer, without clearing it."""
-SUPPORTED, INFORMATION, COLOUR, GRAPHICS, HAS_LINEAR = 0x01, 0x02, 0x08, 0x10, 0x80
+SUPPORTED, INFORMATION, COLOUR, GRAPHICS, NO_VGA, HAS_LINEAR = 0x01, 0x02, 0x08, 0x10, 0x20, 0x80
 WINDOW_READABLE_WRITABLE = 0x07
 PLANAR, PACKED, DIRECT = 3, 4, 6
 EIGHT_BIT_DAC = 0x01
@@ -86,16 +86,20 @@ class Vbe:
 
     def _describe(self, mode: LinearMode) -> bytes:
         direct = mode.bits > 8
-        attributes = SUPPORTED | INFORMATION | COLOUR | GRAPHICS | HAS_LINEAR
+        planar = mode.bits == 4
+        attributes = SUPPORTED | INFORMATION | COLOUR | GRAPHICS | NO_VGA | (0 if planar else HAS_LINEAR)
+        pitch = mode.width // 8 if planar else mode.pitch
         pages = min(max(self._memory // (mode.pitch * mode.height) - 1, 0), 255)
         masks = MASKS.get(mode.bits, (0,) * 8)
-        model = DIRECT if direct else PLANAR if mode.bits == 4 else PACKED
-        head = struct.pack("<HBBHHHHIH", attributes, WINDOW_READABLE_WRITABLE, 0, 64, 64, 0xA000, 0, 0, mode.pitch)
+        model = DIRECT if direct else PLANAR if planar else PACKED
+        head = struct.pack("<HBBHHHHIH", attributes, WINDOW_READABLE_WRITABLE, 0, 64, 64, 0xA000, 0, 0, pitch)
         shape = struct.pack(
-            "<HHBBBBBBBBB", mode.width, mode.height, 8, 16, 4 if mode.bits == 4 else 1, mode.bits, 1, model, 0, pages, 1
+            "<HHBBBBBBBBB", mode.width, mode.height, 8, 16, 4 if planar else 1, mode.bits, 1, model, 0, pages, 1
         )
-        linear = struct.pack("<8BBIIH", *masks, 2 if mode.bits == 32 else 0, self._adapter.frame_buffer, 0, 0)
-        version_3 = struct.pack("<HBB8BI", mode.pitch, pages, pages, *masks, 0)
+        linear = struct.pack(
+            "<8BBIIH", *masks, 2 if mode.bits == 32 else 0, 0 if planar else self._adapter.frame_buffer, 0, 0
+        )
+        version_3 = struct.pack("<HBB8BI", pitch, pages, pages, *masks, 0)
         return head + shape + linear + version_3
 
     @service(0x10, 0x4F02, "VBE: set a mode")

@@ -109,6 +109,7 @@ class Vga(ByteDevice):
         s.crtc[r.CRTC_OVERFLOW] = s.crtc[r.CRTC_OVERFLOW] & ~0x42 | last >> 7 & 0x02 | last >> 3 & 0x40 | 0x10
         s.crtc[r.CRTC_LINE_COMPARE] = 0xFF
         s.crtc[r.CRTC_MAX_SCAN] = s.crtc[r.CRTC_MAX_SCAN] & ~0x9F | 0x40
+        self.refresh()
 
     # ---- device contract
 

@@ -158,14 +158,13 @@ class Dispi:
         registers = self._s.registers
         before = self.enabled
         if value & ENABLED and not before:
-            self._vga.leave_text()
             registers[VIRT_WIDTH] = registers[X_OFFSET] = registers[Y_OFFSET] = 0
             registers[ENABLE] = value
             self._correct()
             mode = self.mode
+            self._vga.enter_linear(mode)
             if not value & KEEP_MEMORY:
                 self._vga.memory.zero(mode.height * mode.pitch)
-            self._vga.enter_linear(mode)
         registers[ENABLE] = value
         if not value & ENABLED:
             registers[BANK] = 0

@@ -73,12 +73,12 @@ class Planes:
             return None
         at = offset - where.start
         memory_mode = s.sequencer[r.SEQ_MEMORY]
+        at += vga.bank << 16 if which == 1 else 0
         if memory_mode & 8:
-            at += vga.bank << 16 if which == 1 else 0
             return (at >> 2) % self._memory.count, 1 << (at & 3)
         if not memory_mode & 4:
-            return at >> 1, 5 << (at & 1)
-        return at % CELLS, 15
+            return (at >> 1) % CELLS, 5 << (at & 1)
+        return at % (self._memory.count if vga.bank else CELLS), 15
 
     def _load(self, offset: int) -> int:
         place = self._locate(offset)

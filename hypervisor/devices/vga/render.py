@@ -183,6 +183,6 @@ def _high_colour(values: NDArray[np.uint16], depth: int) -> Bytes:
 def _linear_planar(vga: Vga) -> Bytes:
     mode = vga.dispi.mode
     per_row = mode.width // 8
-    addresses = mode.start + np.arange(mode.height)[:, None] * mode.pitch + np.arange(per_row)
+    addresses = (mode.start + np.arange(mode.height)[:, None] * mode.pitch) // 4 + np.arange(per_row)
     cells = np.frombuffer(vga.memory.vram, np.uint8).reshape(-1, 4)
     return _colours(palette.attributes(vga))[_gather(cells[addresses % len(cells)])]
