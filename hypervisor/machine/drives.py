@@ -5,6 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from hypervisor.bus import Line
+from hypervisor.devices import i8237
+from hypervisor.devices.floppy import I82077
+from hypervisor.devices.i8237 import I8237Pair
 from hypervisor.devices.ide import AtaDisk, BusMaster, Cdrom, IdeChannel
 from hypervisor.machine import pci
 from hypervisor.machine.board import Part
@@ -12,6 +15,7 @@ from hypervisor.machine.board import Part
 if TYPE_CHECKING:
     from hypervisor.core import VM
 
+FLOPPY_IRQ, FLOPPY_CHANNEL = 6, 2
 IDE = ((0x1F0, 0x3F6, 14), (0x170, 0x376, 15))
 """Command block, control block and interrupt of the primary and the secondary channel (82371SB, 2.7)."""
 
@@ -35,6 +39,11 @@ def _channel(vm: VM, parts: dict[str, Any], number: int, irq: int) -> IdeChannel
     return IdeChannel(Line(f"ide{number}", changed), drives, f"ide{number}")
 
 
+def _floppy(vm: VM, parts: dict[str, Any]) -> I82077:
+    media = [] if vm.media is None else vm.media.floppies
+    return I82077(parts["pic"].line(FLOPPY_IRQ), parts["dma"].channel(FLOPPY_CHANNEL), vm.clock, media)
+
+
 def _bus_master(vm: VM, parts: dict[str, Any]) -> BusMaster:
     channels = [parts[name] for name in ("ide0", "ide1") if name in parts]
     master = BusMaster(vm.memory, channels)
@@ -53,5 +62,11 @@ PARTS = (
         for n, (command, control, irq) in enumerate(IDE)
     ),
     Part("bmide", _bus_master),
+    Part(
+        "dma",
+        lambda vm, _: I8237Pair(vm.memory),
+        ((range(0x00, 0x10), 0x00), (range(0xC0, 0xE0), 0xC0 - i8237.SECOND), (range(0x81, 0x90), 0x80 - i8237.PAGES)),
+    ),
+    Part("fdc", _floppy, ((range(0x3F0, 0x3F6), 0x3F0), (range(0x3F7, 0x3F8), 0x3F0))),
 )
 """The parts of the board that drives hang on. ``pic`` and the PCI functions come before them."""

@@ -11,8 +11,10 @@ from hypervisor.bus.clock import ManualClock
 from hypervisor.devices import (
     acpi_pm,
     debug_ports,
+    floppy,
     fw_cfg,
     i8042,
+    i8237,
     i8254,
     i8259,
     ide,
@@ -32,6 +34,7 @@ from hypervisor.devices.vga import dispi, registers
 from hypervisor.errors import DeviceError
 from hypervisor.testing.contract import check_device
 from tests.devices import ide as ide_driver
+from tests.devices import test_floppy
 from tests.devices.vga_device import PlanesWithMemory
 
 Maker = Callable[[ManualClock], Device]
@@ -88,6 +91,14 @@ def bus_master(clock: ManualClock) -> Device:
     return ide.BusMaster(NoMemory(), [ide_driver.Driver(ide_driver.disk()).channel])
 
 
+def fdc(clock: ManualClock) -> Device:
+    """A controller whose DMA channel is on, and starts again by itself."""
+    pair = i8237.I8237Pair(NoMemory())
+    pair.write(0xB, 1, 0x56)
+    pair.write(0xA, 1, 2)
+    return floppy.I82077(Line(), pair.channel(2), clock, [test_floppy.diskette()])
+
+
 DEVICES: dict[str, tuple[Maker, int]] = {
     "uart": (uart, uart16550.SIZE),
     "busy-uart": (busy_uart, uart16550.SIZE),
@@ -116,6 +127,8 @@ DEVICES: dict[str, tuple[Maker, int]] = {
     "ide-disk": (ide_disk, ide_registers.SIZE),
     "ide-cd": (ide_cd, ide_registers.SIZE),
     "bus-master": (bus_master, ide.bus_master.SIZE),
+    "dma": (lambda clock: i8237.I8237Pair(NoMemory()), i8237.SIZE),
+    "fdc": (fdc, floppy.SIZE),
     "cf9": (lambda clock: power_ports.ResetControl(ignore), power_ports.RESET_SIZE),
 }
 
