@@ -1,0 +1,80 @@
+"""Disks, diskettes and CDs with real boot loaders on them, made with the loaders' own programs."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+DebianFile = Callable[[str, str], Path]
+
+GRUB = """set timeout=0
+set pager=0
+echo "GRUB reads its configuration"
+multiboot {folder}/kernel one two
+boot
+"""
+GRUB_MODULES = "biosdisk memdisk tar echo multiboot normal boot".split()
+SYSLINUX = "PROMPT 1\nTIMEOUT 0\nSAY Syslinux reads its configuration\n"
+
+
+def program(name: str, package: str, *arguments: str | Path) -> None:
+    """Run a program of a Debian package, which `make system-deps` installs."""
+    assert shutil.which(name), f"{name} is not installed: apt-get install {package}"
+    done = subprocess.run([name, *map(str, arguments)], capture_output=True, timeout=120)
+    assert done.returncode == 0, f"{name}: {done.stderr.decode(errors='replace')}"
+
+
+def grub_disk(debian_file: DebianFile, directory: Path, kernel: bytes) -> Path:
+    """A hard disk with GRUB before its first partition would be; the kernel is in GRUB's memory disk."""
+    modules = debian_file("grub-pc-bin", "usr/lib/grub/i386-pc/boot.img").parent
+    (directory / "kernel").write_bytes(kernel)
+    (directory / "grub.cfg").write_text(GRUB.format(folder="(memdisk)"))
+    program("tar", "tar", "-C", directory, "-cf", directory / "memdisk.tar", "kernel")
+    core = directory / "core.img"
+    program(
+        "grub-mkimage", "grub-common", "-O", "i386-pc", "-d", modules, "-o", core, "-p", "(memdisk)/",
+        "-c", directory / "grub.cfg", "-m", directory / "memdisk.tar", *GRUB_MODULES,
+    )  # fmt: skip
+    disk = directory / "grub.img"
+    disk.write_bytes(((modules / "boot.img").read_bytes() + core.read_bytes()).ljust(8 << 20, b"\0"))
+    return disk
+
+
+def grub_cd(debian_file: DebianFile, directory: Path, kernel: bytes) -> Path:
+    """A CD by grub-mkrescue, as many tutorials make one."""
+    modules = debian_file("grub-pc-bin", "usr/lib/grub/i386-pc/boot.img").parent
+    root = directory / "cd"
+    (root / "boot/grub").mkdir(parents=True)
+    (root / "boot/kernel").write_bytes(kernel)
+    (root / "boot/grub/grub.cfg").write_text(GRUB.format(folder="/boot"))
+    cd = directory / "grub.iso"
+    program("grub-mkrescue", "grub-common", "-d", modules, "-o", cd, root)
+    return cd
+
+
+def syslinux_floppy(debian_file: DebianFile, directory: Path) -> Path:
+    """A diskette with a FAT file system and SYSLINUX, whose installer comes with the loader inside."""
+    floppy = directory / "syslinux.img"
+    (directory / "syslinux.cfg").write_text(SYSLINUX)
+    program("mformat", "mtools", "-C", "-f", "1440", "-i", floppy, "::")
+    program("mcopy", "mtools", "-i", floppy, directory / "syslinux.cfg", "::")
+    program("syslinux", "syslinux", "--install", floppy)
+    return floppy
+
+
+def isolinux_cd(debian_file: DebianFile, directory: Path) -> Path:
+    """A CD with ISOLINUX, booted without emulation."""
+    root = directory / "isolinux-cd"
+    folder = root / "isolinux"
+    folder.mkdir(parents=True)
+    shutil.copy(debian_file("isolinux", "usr/lib/ISOLINUX/isolinux.bin"), folder)
+    shutil.copy(debian_file("syslinux-common", "usr/lib/syslinux/modules/bios/ldlinux.c32"), folder)
+    (folder / "isolinux.cfg").write_text(SYSLINUX)
+    cd = directory / "isolinux.iso"
+    program(
+        "xorriso", "xorriso", "-as", "mkisofs", "-quiet", "-o", cd, "-b", "isolinux/isolinux.bin",
+        "-c", "isolinux/boot.cat", "-no-emul-boot", "-boot-load-size", "4", "-boot-info-table", root,
+    )  # fmt: skip
+    return cd
