@@ -302,6 +302,10 @@ CASES = (
     with_vm("until a number", lambda vm: vm.run(until=5), ConfigError, "until=5: give a text, a compiled regular"),
     with_vm("a negative timeout", lambda vm: vm.run(timeout=-1), ConfigError, "timeout=-1: give a number of seconds"),
     with_vm("a timeout in words", lambda vm: vm.run(virtual_timeout="1"), ConfigError, "virtual_timeout='1': give"),
+    with_vm("a log of nothing known", lambda vm: vm.log("ints"), ConfigError, "no category 'ints'; there are: int"),
+    with_vm("a log without a place", lambda vm: vm.log(to="/nowhere/x"), ConfigError, "/nowhere/x cannot be written"),
+    with_vm("a log to a number", lambda vm: vm.log("io", to=5), ConfigError, "log(to=5): give a path, or a function"),
+    with_vm("an access of a kind", lambda vm: hv.explain(vm.vcpu, 0, "x"), ConfigError, "choose 'read', 'write' or"),
     with_vm("a step back", lambda vm: vm.vcpu.step(-1), ConfigError, "step(-1): give a number of instructions."),
     with_vm("memory below zero", lambda vm: vm.memory.read(-1, 4), GuestFault, "is not a range of guest-physical"),
     # assembling

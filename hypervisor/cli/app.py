@@ -110,6 +110,13 @@ def run(
     script: Annotated[
         str | None, typer.Option(help="Play a script of wait, send, type and press lines.", metavar="FILE")
     ] = None,
+    log: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A line for each event of int, exits, faults, io, bios, reset; to stderr, or to FILE.",
+            metavar="WHAT[:FILE]",
+        ),
+    ] = None,
     firmware: Annotated[
         str | None, typer.Option(help="Start this ROM instead of the built-in BIOS.", metavar="FILE|seabios")
     ] = None,
@@ -161,6 +168,7 @@ def run(
             wait=wait,
             type=type_,
             script=script,
+            logs=tuple(log or ()),
         )
     )
 

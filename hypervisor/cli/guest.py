@@ -131,6 +131,10 @@ class Guest(Protocol):
         """Let gdb debug the guest."""
         ...
 
+    def log(self, *what: str, to: str | None) -> object:
+        """Write a line for each event of these categories to a file, or to stderr."""
+        ...
+
     def request_stop(self, text: str) -> None:
         """End the run soon, with reason ``stopped``. May be called from any thread."""
         ...

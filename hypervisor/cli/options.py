@@ -51,6 +51,7 @@ class RunOptions:
     wait: bool = False
     type: str | None = None
     script: str | None = None
+    logs: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for option, value in (("--timeout", self.timeout), ("--virtual-timeout", self.virtual_timeout)):
@@ -62,6 +63,8 @@ class RunOptions:
             raise ConfigError(f"--cpus is {self.cpus}; give 1 to {MAX_CPUS}.")
         if self.wait and self.gdb is None:
             raise ConfigError("--wait holds the guest for gdb: give --gdb, too.")
+        for log in self.logs:
+            parse_log(log)
         if self.mode is not None and self.mode not in MODES:
             raise ConfigError(f"--mode is {self.mode}; it must be one of: 16, 32, 64.")
         if self.image is None and not (self.cdrom or self.floppy or self.disks or self.firmware):
@@ -104,6 +107,21 @@ class RunOptions:
             "firmware": self.firmware,
         }
         return {name: value for name, value in given.items() if value}
+
+
+def parse_log(text: str) -> tuple[str, str | None]:
+    """``int,exits[:FILE]`` as the categories and the file, None for stderr. Raises `ConfigError`."""
+    from hypervisor.core.log import CATEGORIES, categories
+
+    what, colon, file = text.partition(":")
+    try:
+        categories([what])
+    except ConfigError:
+        known = ", ".join(CATEGORIES)
+        raise ConfigError(f"--log is {text!r}; give some of {known}, joined by commas, and :FILE if wanted.") from None
+    if colon and not file:
+        raise ConfigError(f"--log is {text!r}; after the colon comes the file that the log goes to.")
+    return what, file or None
 
 
 def _disks(texts: tuple[str, ...]) -> list[Any]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from hypervisor.cli import stats
 from hypervisor.cli.guest import Guest, Result
-from hypervisor.cli.options import RunOptions
+from hypervisor.cli.options import RunOptions, parse_log
 from hypervisor.cli.playing import keys, play, read_script
 from hypervisor.cli.session import Session
 from hypervisor.cli.status import ExitStatus, exit_status, sentence
@@ -28,6 +28,8 @@ def run(options: RunOptions) -> int:
         try:
             if typed:
                 vm.keyboard.type(typed)
+            for what, file in map(parse_log, options.logs):
+                vm.log(what, to=file)
             return _run_booted(vm, options, terminal, stats_file, play(vm, steps))
         finally:
             vm.close()

@@ -156,7 +156,9 @@ def _exception(pcpu: PCpu, vcpu: Vcpu, exit: Exit) -> int:
     """Deliver it with the RIP of its instruction; INT1, INT3 and INTO are delivered after theirs."""
     source, rip = pcpu.words[_INFO + 4], vcpu.rip
     if source != EXCEPTION:
-        rip = _after(vcpu, pcpu.words[b.D_LENGTH >> 3])
+        length = pcpu.words[b.D_LENGTH >> 3]
+        rip = _after(vcpu, length)
+        pcpu.words[b.NOW >> 3] += length  # as the engine does when nobody listens
     return pcpu.event(exit.vector, exit.error or 0, source, rip)
 
 

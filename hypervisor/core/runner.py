@@ -333,6 +333,7 @@ class Runner:
         self.vcpu.nmi_pending = False
         self.vcpu.halted = False
         self.vcpu.registers.nmi_blocked = True
+        self.vm.tell("int", "NMI", self.vcpu)
         pcpu.intercept(INTERCEPT_BIT[K.IRET], True)
         self.serve(pcpu, completion.deliver(pcpu, self.vcpu, completion.NMI, None))
 
@@ -424,6 +425,7 @@ class Runner:
     def _result(self, wall_s: float, virtual_s: float) -> RunResult:
         vm = self.vm
         reason, message, status = self._verdict or (Reason.STOPPED, "", None)
+        vm.tell("reset", f"the run ends ({reason.value}): {message.partition(chr(10))[0]}")
         crash = None
         if reason in (Reason.CRASHED, Reason.HOST_ERROR):
             crash = self._report(message)

@@ -240,6 +240,7 @@ class Vcpu(Registers):
         elif self.waiting:
             self.registers.set_segment("cs", Segment(vector << 8, vector << 12, 0xFFFF, 0x9B))
             self.registers.set("rip", 0)
+            self.vm.tell("reset", f"start-up IPI {vector:#x}", self)
             self._happens()
             self.waiting = False
             self.position = max(self.position, self.event_at)
@@ -247,6 +248,7 @@ class Vcpu(Registers):
     def take_init(self) -> None:
         """Carry out an INIT that came in the middle of an instruction of its own."""
         self.init_pending = False
+        self.vm.tell("reset", "INIT", self)
         self.reset(keep=True)
         if self._startup is not None:
             vector, self._startup = self._startup, None

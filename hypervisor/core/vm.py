@@ -32,6 +32,7 @@ from hypervisor.units import GIB, PAGE_SIZE, page_up, parse_size
 
 if TYPE_CHECKING:
     from hypervisor.core.host import CoreHost
+    from hypervisor.core.log import Log
     from hypervisor.core.pausing import Debugger
     from hypervisor.core.runner import Runner
     from hypervisor.engine.pcpu import PCpu
@@ -123,6 +124,8 @@ class VM:
         self.screen: Any = None
         self.searched: list[Source] = []
         """Where ``until="text"`` and `expect` look: the streams and screens of the board."""
+        self.listeners: list[Callable[[str, str, Vcpu], None]] = []
+        """Logs, told of what no trap shows: called with a category, a text and the vCPU."""
         self.notes: list[str] = []
         """Sentences about what the guest asked for and did not get, each once."""
         self.devices: dict[str, Device] = {}
@@ -460,6 +463,22 @@ class VM:
     def _resolve(self, place: int | str) -> int:
         return self.symbols.address(place)
 
+    def log(self, *what: str, to: Any = None) -> Log:
+        """Write a line for each event from now on: virtual time, what it was with its value, RIP and symbol.
+
+        ``what`` names categories (``"int"``, ``"exits"``, ``"faults"``, ``"io"``, ``"bios"``, ``"reset"``; several may
+        be joined by commas), all if none is named. ``to`` is a path, a function that takes a line, or None for stderr.
+        Returns the log, whose ``close`` ends it. Between runs only. Raises `ConfigError`.
+        """
+        from hypervisor.core.log import Log
+
+        return Log(self, what, to)
+
+    def tell(self, category: str, text: str, vcpu: Vcpu | None = None) -> None:
+        """Tell the logs, if there are any, of an event that no trap shows."""
+        for listener in self.listeners:
+            listener(category, text, vcpu or self.current)
+
     def events(self, count: int = history.MAX_EVENTS) -> list[history.Event]:
         """The last exits, exceptions and interrupts (up to 1,024), oldest first; see `hypervisor.core.history`."""
         return history.last_events(self, count)
@@ -534,6 +553,7 @@ class VM:
         for device in dict.fromkeys(self.devices.values()):
             device.reset()
         self.set_a20(True)
+        self.tell("reset", "reset")
         with self.placed():
             for vcpu in self.vcpus:
                 vcpu.reset()

@@ -91,6 +91,7 @@ def looking_after(vm: VM, seconds: float) -> Iterator[None]:
         yield
     finally:
         timer.cancel()
+        timer.join()  # nothing is left running when a run is over
 
 
 _SPINS = (b"\xeb\xfe", b"\xe9\xfd\xff", b"\xe9\xfb\xff\xff\xff", b"\xf3\x90\xeb\xfc")

@@ -117,7 +117,11 @@ class Bios:
         vector = vector_of(address)
         if vector is None:
             return PASS
-        outcome = self.serve(Call(vcpu, vector))
+        call = Call(vcpu, vector)
+        asked = self._asked(call) if self.vm.listeners else ""
+        outcome = self.serve(call)
+        if asked and outcome is not WAIT:
+            self.vm.tell("bios", f"{asked} -> {call.result()}", vcpu)
         if isinstance(outcome, Stop):
             return stop(outcome.text)
         # The live CF is the stub's: IRET gives the caller its own back.
@@ -140,6 +144,16 @@ class Bios:
             with suppress(GuestFault):
                 call.fail(NOT_SUPPORTED)
         return outcome
+
+    def _asked(self, call: Call) -> str:
+        """A call for the log: its name, the registers that most calls use, and who made it."""
+        regs = call.regs
+        values = " ".join(f"{name.upper()}={getattr(regs, name):04x}" for name in ("ax", "bx", "cx", "dx"))
+        try:
+            caller = call.caller()
+        except GuestFault:
+            caller = "nowhere"
+        return f"{self._services.describe(call.vector, regs.ah)} {values} from {caller}"
 
     def _default(self, call: Call) -> Outcome:
         if call.vector in FATAL:

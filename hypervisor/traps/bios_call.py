@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any, Protocol
 
 from hypervisor.bus import Clock, Dma
+from hypervisor.errors import GuestFault
 
 CF = 1 << 0
 ZF = 1 << 6
@@ -67,6 +69,15 @@ class Vm(Protocol):
         """Where handlers are registered."""
         ...
 
+    @property
+    def listeners(self) -> Sequence[Any]:
+        """The logs that `tell` reaches; empty where nobody logs."""
+        ...
+
+    def tell(self, category: str, text: str, vcpu: Any) -> None:
+        """Tell the logs of an event."""
+        ...
+
     def request_reset(self) -> None:
         """Reset the VM at the instruction's end."""
         ...
@@ -119,6 +130,14 @@ class Call:
         self.regs.ah = code
         self.set_flag(CF, True)
         return DONE
+
+    def result(self) -> str:
+        """AX and the carry flag that the caller gets, for messages."""
+        try:
+            flags = int.from_bytes(self.regs.read(self._flags_at, 2), "little")
+        except GuestFault:
+            return f"AX={self.regs.ax:04x}"
+        return f"AX={self.regs.ax:04x} CF={flags & CF}"
 
     def caller(self) -> str:
         """CS:IP that the call returns to, for messages."""

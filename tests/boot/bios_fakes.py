@@ -129,6 +129,7 @@ class Machine:
         boot_order: str = "cad",
     ) -> None:
         self.memory = BusMemory(size)
+        self.listeners: list[Any] = []
         self.clock = ManualClock()
         self.traps = FakeTraps()
         self.ports = FakePorts()

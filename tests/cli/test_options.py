@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from hypervisor.cli.options import RunOptions, parse_module, parse_number, with_gdb_port
+from hypervisor.cli.options import RunOptions, parse_log, parse_module, parse_number, with_gdb_port
 from hypervisor.errors import ConfigError
 
 
@@ -76,3 +76,14 @@ def test_the_clock_is_wall_for_a_person_only() -> None:
     assert options.boot_arguments(interactive=True)["clock"] == "wall"
     assert options.boot_arguments(interactive=False)["clock"] == "virtual"
     assert RunOptions(image="hello", clock="virtual").boot_arguments(interactive=True)["clock"] == "virtual"
+
+
+def test_a_log_is_categories_and_a_file() -> None:
+    assert parse_log("int,exits") == ("int,exits", None)
+    assert parse_log("io:a:b.log") == ("io", "a:b.log")
+
+
+@pytest.mark.parametrize("text", ["", "everything", "int,", "int io", ":file", "io:"])
+def test_a_bad_log_names_the_categories(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"--log is '.*'; (give some of int, exits, faults|after the colon)"):
+        RunOptions("hello", logs=(text,))

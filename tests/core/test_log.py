@@ -1,0 +1,113 @@
+"""The log: what each category shows, where it goes, and that the guest does the same without it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import hypervisor as hv
+from hypervisor.core.log import CATEGORIES
+from tests.core.bare import bare, with_idt
+
+SAID = {
+    "faults": ("mov al, [0x4000000000]; hlt", "#PF page fault, error 0x0, address 0x4000000000 at 0x10000"),
+    "int": ("int 0x40; hlt", "int 0x40 at 0x10000"),
+    "io": ("mov al, 7; out 0x80, al; hlt", "out 0x80, 0x7 (1) at 0x10002"),
+    "exits": ("mov ecx, 0x10; xor eax, eax; xor edx, edx; wrmsr; hlt", "wrmsr TSC, 0x0 at 0x10009"),
+}
+
+
+@pytest.mark.parametrize("category", SAID)
+def test_a_line_has_time_what_where_and_only_its_category(category: str) -> None:
+    code, wanted = SAID[category]
+    for logged in (*SAID, "reset"):
+        lines: list[str] = []
+        with bare(code) as vm:
+            with_idt(vm, {14: "hlt", 0x40: "hlt"})
+            vm.symbols.add({"start": 0x10000})
+            with vm.log(logged, to=lines.append):
+                vm.run(timeout=20)
+        texts = [line.split(" ns  ")[1] for line in lines]
+        assert all(int(line.split(" ns  ")[0]) >= 0 for line in lines)
+        offset = int(wanted.rpartition("at ")[2], 16) - 0x10000
+        found = f"{wanted} (start+{offset:#x})" if offset else f"{wanted} (start)"
+        assert (found in texts) == (logged == category)
+
+
+def test_bios_calls_are_told_with_their_results() -> None:
+    lines: list[str] = []
+    with hv.boot("hello", memory="16M") as vm:
+        vm.log("bios", to=lines.append)
+        vm.run(timeout=60)
+    assert any("INT 10h AH=0Eh" in line and "AX=0e48" in line and "CF=" in line for line in lines)
+
+
+def test_a_reset_and_the_end_of_the_run_are_told() -> None:
+    lines: list[str] = []
+    code = b"\xb0\xfe\xe6\x64\xf4".ljust(510, b"\0") + b"\x55\xaa"  # mov al, 0xfe; out 0x64, al; hlt
+    with hv.boot(code, memory="8M", reboot=True) as vm:
+        vm.log("reset", to=lines.append)
+        vm.run(timeout=60, virtual_timeout=0.001)
+    assert sum(" reset at " in line for line in lines) > 1
+    assert "the run ends (virtual-timeout)" in lines[-1]
+
+
+def test_nmi_and_interrupts_are_told() -> None:
+    lines: list[str] = []
+    with hv.boot("preempt", memory="16M") as vm:
+        vm.log("int", to=lines.append)
+        vm.run(timeout=60, virtual_timeout=0.05)
+        vm.nmi()
+        vm.run(timeout=60, virtual_timeout=0.05)
+    assert any("  interrupt 0x" in line for line in lines) and any("  NMI at" in line for line in lines)
+
+
+@pytest.mark.parametrize("guest", ["trapzoo", "preempt", "pagefault", "apic", "hello"])
+def test_the_guest_does_the_same_with_and_without_a_log(guest: str) -> None:
+    def run(prepare: Callable[[hv.VM], Any]) -> tuple[Any, ...]:
+        with hv.boot(guest, memory="16M") as vm:
+            prepare(vm)
+            result = vm.run(timeout=60, virtual_timeout=0.3)
+            return vm.console.text, result.reason, vm.clock.now_ns, dict(result.exits), result.registers
+
+    count: list[str] = []
+    assert run(lambda vm: vm.log(to=count.append)) == run(lambda vm: None)
+    assert len(count) > 10
+
+
+def test_without_a_log_nothing_listens() -> None:
+    with bare("hlt") as vm:
+        names = vm.traps.names()
+        log = vm.log(to=print)
+        assert vm.listeners and len(vm.traps.names()) > len(names)
+        log.close()
+        log.close()
+        assert vm.traps.names() == names and not vm.listeners
+
+
+def test_two_logs_go_where_each_was_sent(tmp_path: Path) -> None:
+    lines: list[str] = []
+    with bare("mov al, 7; out 0x80, al; cpuid; hlt") as vm:
+        vm.log("io,exits", to=tmp_path / "all.log")
+        vm.log("io", to=lines.append)
+        vm.run(timeout=20)
+    text = (tmp_path / "all.log").read_text()
+    assert len(lines) == 1 and lines[0] in text.splitlines()
+    assert [line.split("  ")[-1].split()[0] for line in text.splitlines()] == ["out", "cpuid", "hlt"]
+
+
+def test_a_log_that_cannot_be_written_ends_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with bare("mov al, 7; out 0x80, al; out 0x80, al; hlt") as vm:
+        log = vm.log("io", to="/dev/full")
+        assert log._file is not None
+        log._file.reconfigure(line_buffering=True)  # type: ignore[attr-defined]  # a text file
+        assert vm.run(timeout=20).reason is hv.Reason.HALTED
+    assert "No space left" in caplog.text and caplog.text.count("the log ends here") == 1
+
+
+def test_every_category_is_documented() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "debugging.md").read_text()
+    assert [name for name in CATEGORIES if f"| `{name}` |" not in text] == []
