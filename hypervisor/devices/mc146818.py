@@ -44,7 +44,10 @@ CMOS = (
     Register(0x0B, "B", "rw", "SET, PIE, AIE, UIE, SQWE, binary, 24 hours, daylight saving (stored only)"),
     Register(0x0C, "C", "rc", "IRQF, PF, AF, UF"),
     Register(0x0D, "D", "r", "VRT: memory and time are valid"),
-    Register(0x14, "EQUIPMENT", "rw", "coprocessor, PS/2 pointing device port"),
+    Register(0x10, "FLOPPIES", "rw", "types of the drives: A in bits 7:4, B in bits 3:0; 1 to 5 are 360K to 2.88M"),
+    Register(
+        0x14, "EQUIPMENT", "rw", "0 floppy drives, 1 coprocessor, 2 PS/2 pointing device port, 7:6 drives less one"
+    ),
     Register(0x15, "BASE_KIB", "rw", "16 bits: memory below 640 KiB, in KiB"),
     Register(0x17, "EXTENDED_KIB", "rw", "16 bits: memory above 1 MiB, in KiB, at most 65535"),
     Register(0x2E, "CHECKSUM", "rw", "16 bits, high byte first: sum of 10h to 2dh"),
@@ -73,6 +76,8 @@ UIP_TICKS = 73
 """UIP is set for 244 us before and for the 1984 us of each update (data sheet, "Update cycle")."""
 SPLIT_SECOND_NS = NS_PER_S // 2
 """The first update comes half a second after the divider is released (data sheet, register A)."""
+EQUIPMENT = 0x06
+"""Coprocessor and pointing device."""
 START = datetime(2000, 1, 1)
 """The date at power-on, unless the board says otherwise."""
 
@@ -158,7 +163,7 @@ class Mc146818(ByteDevice):
             (DAY, when.day), (MONTH, when.month), (YEAR, when.year % 100), (CENTURY, when.year // 100),
         ):  # fmt: skip
             m[register] = _to_bcd(value)
-        m[0x14] = 0x06
+        m[0x14] = EQUIPMENT
         above_1m = max(self.memory_size - MIB, 0)
         above_16m = max(self.memory_size - 16 * MIB, 0)
         for at, value in (

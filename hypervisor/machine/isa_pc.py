@@ -61,7 +61,10 @@ def _debugcon(vm: VM) -> Stream:
 
 def _rtc(vm: VM, parts: dict[str, Any]) -> Mc146818:
     low = min(vm.memory.size, PCI_HOLE)
-    return Mc146818(parts["pic"].line(8), vm.clock, low, above_4g=vm.memory.size - low)
+    rtc = Mc146818(parts["pic"].line(8), vm.clock, low, above_4g=vm.memory.size - low)
+    if vm.media is not None:
+        rtc.preset(drives.cmos(vm.media))
+    return rtc
 
 
 def _uart(vm: VM, parts: dict[str, Any], number: int, irq: int) -> Uart16550:

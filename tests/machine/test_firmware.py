@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from contextlib import closing
 
+import pytest
+
 import hypervisor as hv
 from hypervisor.assembler import assemble
 from hypervisor.devices.fw_cfg import CPUS, MAX_CPUS, RAM_SIZE
@@ -168,3 +170,15 @@ def test_fw_cfg_and_cmos_tell_of_the_machine() -> None:
         assert (item(RAM_SIZE, 8), item(CPUS, 2), item(MAX_CPUS, 2)) == (4 << 20, 2, 2)
         assert config.files["etc/e820"] == bytes(8) + (4 << 20).to_bytes(8, "little") + b"\1\0\0\0"
         assert (byte(0x3D), byte(0x38), byte(0x5F)) == (0x13, 0x20, 1)
+
+
+@pytest.mark.parametrize(("kilobytes", "kind"), [(360, 1), (1200, 2), (720, 3), (1440, 4), (2880, 5), (160, 1)])
+def test_cmos_tells_of_the_diskette_drive(kilobytes: int, kind: int) -> None:
+    image = bytes(510) + b"\x55\xaa" + bytes(kilobytes * 1024 - 512)
+    with closing(hv.boot(image, memory="4M")) as vm:
+        cmos = vm.devices["rtc"]
+        found = []
+        for index in (0x10, 0x14):
+            cmos.write(0, 1, index)
+            found.append(cmos.read(1, 1))
+    assert found == [kind << 4, 0x07]

@@ -42,6 +42,7 @@ class Medium:
 MEDIA = {
     "grub-disk": Medium(lambda files, tmp: boot_loaders.grub_disk(files, tmp, KERNEL), "c", KERNEL_SAYS),
     "grub-cd": Medium(lambda files, tmp: boot_loaders.grub_cd(files, tmp, KERNEL), "d", KERNEL_SAYS),
+    "syslinux-floppy": Medium(boot_loaders.syslinux_floppy, "a", ("boot:",)),
     "isolinux-cd": Medium(boot_loaders.isolinux_cd, "d", ("boot:",)),
     "ipxe-cd": Medium(
         lambda files, _: files("ipxe", "usr/lib/ipxe/ipxe.iso"),
