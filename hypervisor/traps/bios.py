@@ -27,7 +27,7 @@ from hypervisor.traps import bios_video_rom
 from hypervisor.traps.bios_adapter import Adapter
 from hypervisor.traps.bios_bda import Bda
 from hypervisor.traps.bios_boot import DEFAULT_ORDER, Boot
-from hypervisor.traps.bios_call import CF, DONE, UNSERVED, WAIT, Call, Outcome, Ports, Stop, Vm
+from hypervisor.traps.bios_call import BREATHE, CF, DONE, OF, UNSERVED, WAIT, Call, Outcome, Ports, Stop, Vm
 from hypervisor.traps.bios_disk import Disk
 from hypervisor.traps.bios_drives import Drives
 from hypervisor.traps.bios_font import Fonts
@@ -109,7 +109,8 @@ class Bios:
             return PASS
         address = vcpu.cs.base + (vcpu.rip & 0xFFFF)
         if address == BASE + KEYBOARD_CALL:
-            self.keyboard.scan_code(vcpu.al)
+            ctrl_break = self.keyboard.scan_code(vcpu.al)
+            vcpu.rflags = vcpu.rflags & ~CF | (CF if ctrl_break else 0)
             return HANDLED
         if address == BASE + RESET:
             self.vm.request_reset()
@@ -124,8 +125,8 @@ class Bios:
             self.vm.tell("bios", f"{asked} -> {call.result()}", vcpu)
         if isinstance(outcome, Stop):
             return stop(outcome.text)
-        # The live CF is the stub's: IRET gives the caller its own back.
-        vcpu.rflags = vcpu.rflags & ~CF | (CF if outcome is WAIT else 0)
+        # The live flags are the stub's: IRET gives the caller its own back.
+        vcpu.rflags = vcpu.rflags & ~(CF | OF) | (CF if outcome is WAIT else OF if outcome is BREATHE else 0)
         return HANDLED
 
     def serve(self, call: Call) -> Outcome:

@@ -12,6 +12,7 @@ from hypervisor.errors import GuestFault
 
 CF = 1 << 0
 ZF = 1 << 6
+OF = 1 << 11
 MEMORY_WRAP = 0xFFFF
 
 
@@ -21,6 +22,8 @@ class Result(Enum):
     DONE = auto()
     WAIT = auto()
     """Nothing changed yet: let the guest halt until an interrupt, then call again."""
+    BREATHE = auto()
+    """Done, but there was nothing to tell yet: let interrupts in before the caller goes on, as BIOSes do."""
     UNSERVED = auto()
     """No such function here."""
 
@@ -33,7 +36,7 @@ class Stop:
 
 
 Outcome = Result | Stop
-DONE, WAIT, UNSERVED = Result.DONE, Result.WAIT, Result.UNSERVED
+DONE, WAIT, BREATHE, UNSERVED = Result.DONE, Result.WAIT, Result.BREATHE, Result.UNSERVED
 
 
 class Ports(Protocol):

@@ -1,8 +1,9 @@
-"""INT 16h and the keyboard interrupt's part in it: the ring of keys at 0040:001E.
+"""INT 9h and INT 16h: the keyboard's interrupt, and the keys that it leaves for programs.
 
-Reading blocks in the guest, not in the host: the service answers WAIT and the ROM's stub halts until an interrupt
-(the timer's, or the keyboard's), then asks again. Source: IBM PS/2 and PC BIOS Interface Technical Reference, section
-2, "Interrupt 09h" and "16h".
+INT 9h is machine code in the ROM, which guests may chain; it asks here what the scan code means. Reading blocks in the
+guest, not in the host: the service answers WAIT and the ROM's stub halts until an interrupt (the timer's, or the
+keyboard's), then asks again. Source: IBM PS/2 and PC BIOS Interface Technical Reference, section 2, "Interrupt 09h" and
+"16h", and section 3 for the flags in the data area.
 """
 
 from __future__ import annotations
@@ -10,40 +11,113 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from hypervisor.traps import bios_bda as bda
-from hypervisor.traps import bios_keys as keys
-from hypervisor.traps.bios_call import DONE, WAIT, ZF, Call, Outcome
+from hypervisor.traps import bios_key_codes as codes
+from hypervisor.traps.bios_call import BREATHE, DONE, WAIT, ZF, Call, Outcome
+from hypervisor.traps.bios_key_ring import KeyRing
+from hypervisor.traps.bios_keys import KeyQueue
 from hypervisor.traps.bios_table import service
 
-LAST_WAS_EXTENDED = 1 << 1
+AFTER_PAUSE, AFTER_EXTENDED, RIGHT_CTRL, RIGHT_ALT = 1 << 0, 1 << 1, 1 << 2, 1 << 3
+"""Bits of 0040:0096."""
+LEFT_CTRL, LEFT_ALT, SYSREQ_DOWN, SCROLL_DOWN, NUM_DOWN, CAPS_DOWN, INSERT_DOWN = (
+    1 << 0, 1 << 1, 1 << 2, 1 << 4, 1 << 5, 1 << 6, 1 << 7,
+)  # fmt: skip
+"""Bits of 0040:0018."""
+SCROLL_LOCK, INSERT = 1 << 4, 1 << 7
+"""Bits of 0040:0017 beside those of `bios_key_codes`."""
+CTRL_KEY, ALT_KEY, INSERT_KEY, DELETE_KEY, BREAK_KEY = 0x1D, 0x38, 0x52, 0x53, 0x46
+SHIFTS = {0x36: codes.RIGHT_SHIFT, 0x2A: codes.LEFT_SHIFT}
+TOGGLES = {0x45: (codes.NUM_LOCK, NUM_DOWN), 0x3A: (codes.CAPS_LOCK, CAPS_DOWN), 0x46: (SCROLL_LOCK, SCROLL_DOWN)}
+"""What a lock key switches in 0040:0017, and which bit of 0040:0018 says that it is down."""
+BREAK_FLAG = 0x80
+FUNCTIONS = 0x30
+"""INT 16h AH=09h: functions 0Ah, and 10h to 12h, are there."""
+KEYBOARD_ID = 0x41AB
 
 
 class Keyboard:
     """The keyboard services. ``queue`` is drained into the ring as room allows; ``reset`` is what Ctrl-Alt-Del does."""
 
-    def __init__(self, area: bda.Bda, queue: keys.KeyQueue, reset: Callable[[], None]) -> None:
+    def __init__(self, area: bda.Bda, queue: KeyQueue, reset: Callable[[], None]) -> None:
         self.area = area
-        self.queue = queue
+        self.ring = KeyRing(area, queue)
         self.reset = reset
 
-    def scan_code(self, code: int) -> None:
-        """The keyboard interrupt has read ``code`` from port 60h."""
+    def scan_code(self, code: int) -> bool:
+        """The keyboard interrupt has read ``code`` from port 60h; whether that was Ctrl-Break."""
         area = self.area
-        flags, state = area.byte(bda.SHIFT_FLAGS), area.byte(bda.KEYBOARD_FLAGS)
-        extended = bool(state & LAST_WAS_EXTENDED)
-        now_extended = LAST_WAS_EXTENDED if code == keys.EXTENDED else 0
-        area.set_byte(bda.KEYBOARD_FLAGS, state & ~LAST_WAS_EXTENDED | now_extended)
-        pressed = code & ~keys.RELEASED
-        if now_extended or (extended and pressed in (0x2A, 0x36)):  # fake shifts around extended keys
-            return
-        if pressed in keys.MODIFIERS:
-            bit = keys.MODIFIERS[pressed]
-            area.set_byte(bda.SHIFT_FLAGS, flags & ~bit if code & keys.RELEASED else flags | bit)
-        elif code in keys.LOCKS:
-            area.set_byte(bda.SHIFT_FLAGS, flags ^ keys.LOCKS[code])
-        elif code == keys.DELETE and flags & keys.CTRL and flags & keys.ALT:
+        state = area.byte(bda.KEYBOARD_FLAGS)
+        pressed = not code & codes.RELEASED
+        key = code & ~codes.RELEASED
+        if code in (codes.EXTENDED, codes.PAUSE):
+            area.set_byte(bda.KEYBOARD_FLAGS, state | (AFTER_EXTENDED if code == codes.EXTENDED else AFTER_PAUSE))
+            return False
+        if state & AFTER_PAUSE:  # the pause key: two codes that mean nothing here, of Ctrl and Num Lock
+            if key != CTRL_KEY:
+                area.set_byte(bda.KEYBOARD_FLAGS, state & ~AFTER_PAUSE)
+            return False
+        extended = bool(state & AFTER_EXTENDED)
+        area.set_byte(bda.KEYBOARD_FLAGS, state & ~AFTER_EXTENDED)
+        if self._modifier(key, pressed=pressed, extended=extended) or not pressed:
+            return False
+        return self._key(code, extended=extended)
+
+    def _key(self, code: int, *, extended: bool) -> bool:
+        """A key that is not one of the shifts was pressed; whether it was Ctrl-Break."""
+        area = self.area
+        flags = area.byte(bda.SHIFT_FLAGS)
+        if code == DELETE_KEY and flags & codes.CTRL and flags & codes.ALT:
             self.reset()
-        elif (key := keys.translate(code, flags, extended=extended)) is not None:
-            self._append(key)
+            return False
+        if code == BREAK_KEY and extended and flags & codes.CTRL:
+            area.set_byte(bda.BREAK, BREAK_FLAG)
+            self.ring.clear()
+            self.ring.append(0)
+            return True
+        key = codes.translate(code, flags, extended=extended)
+        if key is not None:
+            self.ring.typed(key)
+        return False
+
+    def _modifier(self, key: int, *, pressed: bool, extended: bool) -> bool:
+        """Keep the flags of a key that changes others; whether it is one."""
+        if key in SHIFTS:
+            if not extended:  # with the prefix they are fakes, around keys that the keypad has as well
+                self._flag(bda.SHIFT_FLAGS, SHIFTS[key], pressed)
+        elif key in (CTRL_KEY, ALT_KEY):
+            left, right, both = (
+                (LEFT_CTRL, RIGHT_CTRL, codes.CTRL) if key == CTRL_KEY else (LEFT_ALT, RIGHT_ALT, codes.ALT)
+            )
+            self._flag(bda.KEYBOARD_FLAGS if extended else bda.SHIFT_FLAGS_2, right if extended else left, pressed)
+            down = self.area.byte(bda.SHIFT_FLAGS_2) & left or self.area.byte(bda.KEYBOARD_FLAGS) & right
+            self._flag(bda.SHIFT_FLAGS, both, bool(down))
+        elif key in TOGGLES and not extended:
+            toggle, down = TOGGLES[key]
+            if pressed and not self.area.byte(bda.SHIFT_FLAGS_2) & down:
+                self.area.set_byte(bda.SHIFT_FLAGS, self.area.byte(bda.SHIFT_FLAGS) ^ toggle)
+            self._flag(bda.SHIFT_FLAGS_2, down, pressed)
+        else:
+            if key == INSERT_KEY:
+                self._insert(pressed=pressed, extended=extended)
+            return False
+        return True
+
+    def _insert(self, *, pressed: bool, extended: bool) -> None:
+        """Insert switches its flag when it is a key by itself, and not 0 on the keypad."""
+        flags, down = self.area.byte(bda.SHIFT_FLAGS), self.area.byte(bda.SHIFT_FLAGS_2)
+        shift = bool(flags & (codes.LEFT_SHIFT | codes.RIGHT_SHIFT))
+        digit = not extended and bool(flags & codes.NUM_LOCK) is not shift
+        if pressed and not digit and not down & INSERT_DOWN and not flags & (codes.CTRL | codes.ALT):
+            self.area.set_byte(bda.SHIFT_FLAGS, flags ^ INSERT)
+        self._flag(bda.SHIFT_FLAGS_2, INSERT_DOWN, pressed)
+
+    def _flag(self, address: int, bit: int, on: bool) -> None:
+        value = self.area.byte(address)
+        self.area.set_byte(address, value | bit if on else value & ~bit)
+
+    @service(0x15, 0x4F, "keyboard intercept: INT 9h asks before it takes a scan code; hook it to change one")
+    def _intercept(self, call: Call) -> Outcome:
+        return DONE  # the carry flag that INT 9h has set says that the key is to be taken
 
     @service(0x16, 0x00, "read a key, waiting for one")
     def _read_classic(self, call: Call) -> Outcome:
@@ -61,24 +135,6 @@ class Keyboard:
     def _peek_extended(self, call: Call) -> Outcome:
         return self._peek(call, extended=True)
 
-    @service(0x16, 0x03, "set typematic rate (nothing repeats here)")
-    def _set_typematic(self, call: Call) -> Outcome:
-        return DONE
-
-    def _read(self, call: Call, *, extended: bool) -> Outcome:
-        key = self._oldest(remove=True)
-        if key is None:
-            return WAIT
-        call.regs.ax = key if extended else _classic(key)
-        return DONE
-
-    def _peek(self, call: Call, *, extended: bool) -> Outcome:
-        key = self._oldest(remove=False)
-        call.set_flag(ZF, key is None)
-        if key is not None:
-            call.regs.ax = key if extended else _classic(key)
-        return DONE
-
     @service(0x16, 0x02, "shift flags")
     def _shift_flags(self, call: Call) -> Outcome:
         call.regs.al = self.area.byte(bda.SHIFT_FLAGS)
@@ -86,61 +142,44 @@ class Keyboard:
 
     @service(0x16, 0x12, "extended shift flags")
     def _extended_shift_flags(self, call: Call) -> Outcome:
-        """AH has left Ctrl and left Alt in bits 0 and 1: boot loaders take what is set there for keys held down."""
-        flags = self.area.byte(bda.SHIFT_FLAGS)
-        call.regs.ax = (flags >> 2 & 3) << 8 | flags
+        """AH says which of the keys are held down, left and right apart."""
+        down = self.area.byte(bda.SHIFT_FLAGS_2)
+        held = down & (LEFT_CTRL | LEFT_ALT | SCROLL_DOWN | NUM_DOWN | CAPS_DOWN)
+        held |= self.area.byte(bda.KEYBOARD_FLAGS) & (RIGHT_CTRL | RIGHT_ALT)
+        held |= 0x80 if down & SYSREQ_DOWN else 0
+        call.regs.ax = held << 8 | self.area.byte(bda.SHIFT_FLAGS)
+        return DONE
+
+    @service(0x16, 0x03, "set typematic rate (accepted, without effect)")
+    def _set_typematic(self, call: Call) -> Outcome:
         return DONE
 
     @service(0x16, 0x05, "put a key into the buffer")
     def _push(self, call: Call) -> Outcome:
-        call.regs.al = 0 if self._append(call.regs.cx) else 1
+        call.regs.al = 0 if self.ring.append(call.regs.cx) else 1
         return DONE
 
-    def _oldest(self, *, remove: bool) -> int | None:
-        while not self._full() and (typed := self.queue.pop()) is not None:
-            self._append(typed)
-        head, tail, _ = self._ring()
-        if head == tail:
-            return self._oldest(remove=remove) if self.queue.wanted(waiting=remove) else None
-        if remove:
-            self.area.set_word(bda.KEY_HEAD, self._after(head))
-        return self.area.word(0x400 + head)
+    @service(0x16, 0x09, "which functions are there")
+    def _functions(self, call: Call) -> Outcome:
+        call.regs.al = FUNCTIONS
+        return DONE
 
-    def _append(self, key: int) -> bool:
-        """Whether there was room."""
-        if self._full():
-            return False
-        _, tail, _ = self._ring()
-        self.area.set_word(0x400 + tail, key)
-        self.area.set_word(bda.KEY_TAIL, self._after(tail))
-        return True
+    @service(0x16, 0x0A, "keyboard identity")
+    def _identity(self, call: Call) -> Outcome:
+        call.regs.bx = KEYBOARD_ID
+        return DONE
 
-    def _full(self) -> bool:
-        head, tail, _ = self._ring()
-        return self._after(tail) == head
+    def _read(self, call: Call, *, extended: bool) -> Outcome:
+        key = self.ring.oldest(remove=True)
+        if key is None:
+            return WAIT
+        call.regs.ax = key if extended else codes.classic(key)
+        return DONE
 
-    def _after(self, offset: int) -> int:
-        _, _, (start, end) = self._ring()
-        return offset + 2 if offset + 2 < end else start
-
-    def _ring(self) -> tuple[int, int, tuple[int, int]]:
-        """Head, tail and bounds, as offsets in segment 40h; a ring that the guest has made senseless is emptied."""
-        area = self.area
-        head, tail = area.word(bda.KEY_HEAD), area.word(bda.KEY_TAIL)
-        start, end = area.word(bda.KEY_BUFFER_START), area.word(bda.KEY_BUFFER_END)
-        if not (start + 4 <= end and start <= head < end and start <= tail < end):
-            start = head = tail = bda.KEY_BUFFER - 0x400
-            end = start + 32
-            for field, value in (
-                (bda.KEY_HEAD, head),
-                (bda.KEY_TAIL, tail),
-                (bda.KEY_BUFFER_START, start),
-                (bda.KEY_BUFFER_END, end),
-            ):
-                area.set_word(field, value)
-        return head, tail, (start, end)
-
-
-def _classic(key: int) -> int:
-    """A key as function 00h shows it: the 101-key keyboard's extra keys look like the old keypad's."""
-    return key & 0xFF00 if key & 0xFF == keys.EXTENDED and key >> 8 else key
+    def _peek(self, call: Call, *, extended: bool) -> Outcome:
+        key = self.ring.oldest(remove=False)
+        call.set_flag(ZF, key is None)
+        if key is None:
+            return BREATHE
+        call.regs.ax = key if extended else codes.classic(key)
+        return DONE

@@ -4,11 +4,15 @@ Each of the 256 vectors has a stub of 16 bytes at `STUBS` + 16 * vector that mak
 hypercall's address says which interrupt was called::
 
     again: vmmcall        ; the trap handler serves the call
-           jc   wait      ; it sets CF when the call has to wait for something
+           jc   wait      ; it sets CF when the call has to wait for something,
+           jo   breathe   ; and OF when a caller who keeps interrupts off would never see anything change
            iret
     wait:  sti
            hlt            ; an ordinary HLT: time passes, interrupts come, the host's processor sleeps
            jmp  again
+    breathe: sti
+           nop
+           iret
 
 Hardware interrupts are machine code from end to end, as on a real PC: they work without a handler, at their own speed.
 """
@@ -32,11 +36,11 @@ IRET = 0xE1C0
 DISKETTE_TABLE = 0xEFC7
 RESET = 0xFFF0
 
-STUB = bytes.fromhex("0f01d9 7201 cf fb f4 ebf6")
+STUB = bytes.fromhex("0f01d9 7203 7005 cf fb f4 ebf4 fb 90 cf")
 
 # Count the dword at 0040:006c with its wrap at midnight (1800b0h ticks, flag at 0070h), int 1ch, EOI.
 TIMER_CODE = bytes.fromhex(
-    "50 1e"  # push ax; push ds
+    "50 52 1e"  # push ax; push dx; push ds
     "b84000 8ed8"  # mov ax, 40h; mov ds, ax
     "ff066c00 7504 ff066e00"  # inc word [6ch]; jnz +4; inc word [6eh]
     "833e6e0018 7215"  # cmp word [6eh], 18h; jb done
@@ -44,12 +48,19 @@ TIMER_CODE = bytes.fromhex(
     "31c0 a36c00 a36e00 c606700001"  # xor ax, ax; mov [6ch], ax; mov [6eh], ax; mov byte [70h], 1
     "cd1c"  # done: int 1ch
     "b020 e620"  # mov al, 20h; out 20h, al
-    "1f 58 cf"  # pop ds; pop ax; iret
+    "1f 5a 58 cf"  # pop ds; pop dx; pop ax; iret
 )
 
-# in al, 60h; vmmcall with the scan code in AL; EOI.
-KEYBOARD_CODE = bytes.fromhex("50 e460 0f01d9 b020 e620 58 cf")
-KEYBOARD_CALL = KEYBOARD + 3
+# Offer the scan code to INT 15h AH=4fh, then to the trap handler, which sets CF for Ctrl-Break.
+KEYBOARD_CODE = bytes.fromhex(
+    "50 e460"  # push ax; in al, 60h
+    "b44f f9 cd15 7307"  # mov ah, 4fh; stc; int 15h; jnc done
+    "0f01d9 7302"  # vmmcall; jnc done
+    "cd1b"  # int 1bh
+    "b020 e620"  # done: mov al, 20h; out 20h, al
+    "58 cf"  # pop ax; iret
+)
+KEYBOARD_CALL = KEYBOARD + KEYBOARD_CODE.index(b"\x0f\x01\xd9")
 
 MASTER_DUMMY_CODE = bytes.fromhex("50 b020 e620 58 cf")
 SLAVE_DUMMY_CODE = bytes.fromhex("50 b020 e6a0 e620 58 cf")

@@ -70,6 +70,8 @@ def test_the_ring_holds_15_keys_and_the_queue_the_rest() -> None:
         ([0xE0, 0x48], 0x4800),
         ([0xE0, 0x2A, 0xE0, 0x53], 0x5300),
         ([0xE0, 0x1C], 0x1C0D),
+        ([0xE0, 0x35], 0x352F),
+        ([0xE0, 0x37], None),
         ([0x39], 0x3920),
         ([0x1C], 0x1C0D),
         ([0x0E], 0x0E08),
@@ -105,6 +107,60 @@ def test_shift_flags() -> None:
     scan(machine, 0xAA, 0x9D, 0xB8)
     machine.interrupt(0x16, ax=0x1200)
     assert machine.vcpu.ax == 0
+
+
+def test_left_and_right_are_told_apart() -> None:
+    machine = Machine()
+    for codes, held in [
+        ((0xE0, 0x1D), 0x04),
+        ((0x1D,), 0x05),
+        ((0xE0, 0x9D), 0x01),
+        ((0x9D,), 0),
+        ((0xE0, 0x38), 0x08),
+    ]:
+        scan(machine, *codes)
+        machine.interrupt(0x16, ax=0x1200)
+        assert machine.vcpu.ah == held
+        assert bool(machine.vcpu.al & 0b0100) == bool(held & 0x05) and bool(machine.vcpu.al & 0b1000) == bool(
+            held & 0x08
+        )
+
+
+@pytest.mark.parametrize(
+    ("before", "toggles"),
+    [
+        ((), True),
+        ((0x1D,), False),
+        ((0x38,), False),
+        ((0x2A,), False),
+        ((0x45, 0xC5), False),
+        ((0x45, 0xC5, 0x2A), True),
+    ],
+)
+def test_insert_has_a_flag_of_its_own(before: tuple[int, ...], toggles: bool) -> None:
+    machine = Machine()
+    scan(machine, *before, 0x52)
+    machine.interrupt(0x16, ax=0x0200)
+    assert bool(machine.vcpu.al & 0x80) is toggles
+
+
+def test_the_pause_key_is_neither_ctrl_nor_num_lock() -> None:
+    machine = Machine()
+    scan(machine, 0xE1, 0x1D, 0x45, 0xE1, 0x9D, 0xC5)
+    machine.interrupt(0x16, ax=0x0200)
+    assert machine.vcpu.al == 0 and read(machine) is None
+    scan(machine, 0x1E)
+    assert read(machine) == 0x1E61
+
+
+def test_ctrl_break_empties_the_ring_and_asks_for_int_1b() -> None:
+    machine = Machine()
+    scan(machine, 0x1E, 0x1D, 0xE0, 0x46)
+    assert machine.vcpu.rflags & 1  # what makes the ROM call INT 1Bh
+    assert machine.memory.read(0x471, 1) == b"\x80"
+    assert read(machine) == 0 and read(machine) is None
+    scan(machine, 0xE0, 0xC6)
+    assert not machine.vcpu.rflags & 1
 
 
 def test_ctrl_alt_del_resets() -> None:
