@@ -57,6 +57,7 @@ class ApicTimer:
         s.initial = count
         s.periodic = periodic
         s.start_ns = self._clock.now_ns
+        s.armed = count != 0
         self.want(wanted)
 
     def divide(self, value: int) -> None:
@@ -64,10 +65,9 @@ class ApicTimer:
         s = self.state
         if value == s.divide:
             return
-        now = self._clock.now_ns
         left = self.count()
         s.divide = value
-        s.start_ns = now - (s.initial - left << DIVIDE_SHIFTS[value])
+        s.start_ns = self._clock.now_ns - (s.initial - left << DIVIDE_SHIFTS[value])
         self.want(s.armed)
 
     def mode(self, periodic: bool, wanted: bool) -> None:
@@ -90,16 +90,20 @@ class ApicTimer:
         return max(s.initial - gone, 0)
 
     def want(self, wanted: bool) -> None:
-        """Whether anybody hears the next zero; nobody is called for one that is over."""
+        """Whether anybody hears the next zero.
+
+        Nobody is called for one that was over when nobody wanted it; one that is still to be told is told, however
+        late it has become meanwhile.
+        """
         s = self.state
-        s.armed = wanted and s.initial != 0 and self._next(self._clock.now_ns)
+        s.armed = wanted and s.initial != 0 and (self._next(self._clock.now_ns) or s.armed)
         if s.armed:
             self._alarm.set(s.due_ns)
         else:
             self._alarm.clear()
 
     def _next(self, now: int) -> bool:
-        """Find the next zero after ``now``; False when there is none."""
+        """Find the next zero after ``now``; False when the last one is over."""
         s = self.state
         period = s.initial << DIVIDE_SHIFTS[s.divide]
         if not s.periodic:

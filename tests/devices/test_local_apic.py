@@ -399,3 +399,26 @@ def test_the_shortest_period_does_not_stop_the_host(cpu: Cpu, clock: ManualClock
             cpu.write(r.EOI, 0)
             fired += 1
     assert 90 <= fired <= 100
+
+
+class RunningClock(ManualClock):
+    """A clock that goes on by itself, as the host's does: 100 ns with each look at it."""
+
+    @property
+    def now_ns(self) -> int:
+        self.advance(100)
+        return self._now
+
+
+def test_a_short_count_is_not_lost_when_time_goes_on_meanwhile() -> None:
+    clock = RunningClock()
+    cpu = Cpu(clock, ApicBus()).enable()
+    cpu.write(r.TIMER_DIVIDE, 0b1011)
+    cpu.write(r.LVT_TIMER, 0x60)
+    for count in (1, 50, 99, 100, 101, 500):
+        cpu.write(r.TIMER_INITIAL, count)
+        cpu.write(r.LVT_TIMER, 0x60)
+        clock.advance(1_000)
+        assert cpu.intr.level, count
+        cpu.apic.acknowledge()
+        cpu.write(r.EOI, 0)
