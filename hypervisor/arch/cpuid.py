@@ -109,6 +109,7 @@ LEAF_6_EAX = {
 }
 LEAF_7_EBX = {
     "fsgsbase": 0,
+    "tsc_adjust": 1,  # with the invariant TSC it tells Linux that no watchdog must compare the TSC with other clocks
     "bmi1": 3,  # VEX-encoded, and translated although AVX is not offered
     "smep": 7,
     "bmi2": 8,

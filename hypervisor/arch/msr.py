@@ -16,6 +16,7 @@ from hypervisor.arch.cpuid import PHYSICAL_BITS
 
 # Numbers.
 TSC = 0x10
+TSC_ADJUST = 0x3B
 APIC_BASE = 0x1B
 PATCH_LEVEL = 0x8B
 SYSENTER_CS = 0x174
@@ -116,6 +117,7 @@ _ENGINE, _VCPU, _CLOCK, _CONSTANT = Home.ENGINE, Home.VCPU, Home.CLOCK, Home.CON
 
 _LIST = (
     Msr(TSC, "TSC", _CLOCK, note="a write moves this vCPU's offset"),
+    Msr(TSC_ADJUST, "TSC_ADJUST", _CLOCK, note="this vCPU's offset itself"),
     Msr(
         APIC_BASE, "APIC_BASE", _VCPU, APIC_BASE_RESET | APIC_BASE_BSP | APIC_BASE_ENABLE,
         writable=APIC_BASE_ENABLE | APIC_BASE_ADDRESS, ignored=APIC_BASE_BSP,

@@ -49,6 +49,8 @@ class MsrBank(MutableMapping[int, int]):
             return self._vcpu.registers.segment(_SEGMENT[number]).base
         if number == m.TSC:
             return (self._vcpu.vm.clock.now_ns + self._vcpu.registers.tsc_offset) & m.MASK64
+        if number == m.TSC_ADJUST:
+            return self._vcpu.registers.tsc_offset & m.MASK64
         if number in self._values:
             return self._values[number]
         return MSRS[number].reset
@@ -60,6 +62,8 @@ class MsrBank(MutableMapping[int, int]):
             self._vcpu.registers.set_base(_SEGMENT[number], value)
         elif number == m.TSC:
             self._vcpu.registers.tsc_offset = value - self._vcpu.vm.clock.now_ns
+        elif number == m.TSC_ADJUST:
+            self._vcpu.registers.tsc_offset = value
         else:
             self._values[MSRS[number].number] = value & m.MASK64
 

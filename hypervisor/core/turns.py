@@ -163,6 +163,8 @@ class Turns:
             return
         if not self.inside or pcpu is None:
             vcpu.event_at = self.time
+            if vcpu is not self.current:  # under the wall clock a turn may have been given without an end
+                self.end = min(self.end, self.current.position + SLICE_NS)
             return
         now = pcpu.words[_NOW]
         vcpu.event_at = now
