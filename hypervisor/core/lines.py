@@ -10,6 +10,11 @@ from typing import Any
 LARGEST_FILE = 256 << 20
 """Bytes of an ELF file beyond which its lines are not looked up: reading them would take minutes."""
 
+_STUMBLES = (
+    ValueError, KeyError, IndexError, OverflowError, AssertionError, TypeError, AttributeError, NotImplementedError,
+)  # fmt: skip
+"""What pyelftools raises besides its own errors where a file is damaged."""
+
 Row = tuple[int, str, int]
 """Address, file, line; an empty file ends a sequence."""
 
@@ -49,8 +54,8 @@ class LineTable:
             if elf.has_dwarf_info():
                 for unit in (info := elf.get_dwarf_info()).iter_CUs():
                     rows += _unit_rows(info.line_program_for_CU(unit))
-        except (ELFError, DWARFError, ConstructError, ValueError, KeyError, IndexError, OverflowError, AssertionError):
-            pass  # damaged: what was read until here is used
+        except (ELFError, DWARFError, ConstructError, *_STUMBLES):
+            return rows  # damaged: what was read until here is used
         return rows
 
 
