@@ -11,7 +11,7 @@ LARGEST_FILE = 256 << 20
 """Bytes of an ELF file beyond which its lines are not looked up: reading them would take minutes."""
 
 _STUMBLES = (
-    ValueError, KeyError, IndexError, OverflowError, AssertionError, TypeError, AttributeError, NotImplementedError,
+    ValueError, KeyError, IndexError, ArithmeticError, AssertionError, TypeError, AttributeError, NotImplementedError,
 )  # fmt: skip
 """What pyelftools raises besides its own errors where a file is damaged."""
 
