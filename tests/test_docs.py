@@ -1,4 +1,7 @@
-"""Every Python block in the documents runs. One that cannot is preceded by a line ``<!-- not run: reason -->``."""
+"""Every Python block in the documents runs. One that cannot is preceded by a line ``<!-- not run: reason -->``.
+
+One that is a file of a transcript (``<!-- file: NAME -->``) is run by tests/test_transcripts.py.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 MOST_EXEMPTIONS = 2
-_BLOCK = re.compile(r"^(?:<!-- not run: (?P<reason>.+?) -->\n+)?```python\n(?P<code>.*?)^```$", re.M | re.S)
+_BLOCK = re.compile(r"^(?:<!-- (?P<why>not run|file): (?P<what>.+?) -->\n+)?```python\n(?P<code>.*?)^```$", re.M | re.S)
 
 
 @dataclass(frozen=True)
@@ -24,18 +27,25 @@ class Block:
     line: int
     code: str
     exemption: str | None
+    file: str | None = None
 
 
 def blocks(document: Path, text: str) -> list[Block]:
     """The Python blocks of a document's text."""
     return [
-        Block(document, text.count("\n", 0, match.start("code")) + 1, match["code"], match["reason"])
+        Block(
+            document,
+            text.count("\n", 0, match.start("code")) + 1,
+            match["code"],
+            match["what"] if match["why"] == "not run" else None,
+            match["what"] if match["why"] == "file" else None,
+        )
         for match in _BLOCK.finditer(text)
     ]
 
 
 BLOCKS = [block for document in DOCUMENTS for block in blocks(document, document.read_text())]
-RUN = [block for block in BLOCKS if block.exemption is None]
+RUN = [block for block in BLOCKS if block.exemption is None and block.file is None]
 
 
 @pytest.mark.parametrize("block", RUN, ids=lambda block: f"{block.document.name}:{block.line}")
@@ -46,6 +56,12 @@ def test_block_runs(block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     module = ModuleType("example")
     monkeypatch.setitem(sys.modules, "example", module)  # where dataclasses look up their annotations
     exec(code, vars(module))
+
+
+@pytest.mark.parametrize("block", [block for block in BLOCKS if block.file], ids=lambda block: block.file)
+def test_a_file_is_run_by_a_command_of_its_document(block: Block) -> None:
+    commands = re.findall(r"^\$ .*", block.document.read_text(), re.M)
+    assert any(str(block.file) in command for command in commands)
 
 
 def test_exemptions_stay_few() -> None:

@@ -14,13 +14,14 @@ DOCUMENTS = [path for path in sorted((ROOT / "docs").glob("*.md")) if "```consol
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_a_documents_transcripts_are_true(document: Path, tmp_path: Path) -> None:
-    assert shutil.which("gcc"), "gcc is not installed; run: make system-deps"
+    for program in ("gcc", "make", "gdb"):
+        assert shutil.which(program), f"{program} is not installed; run: make system-deps"
     problems = play(steps(document), tmp_path)
     assert not problems, f"{document.name}, " + "\n".join(problems)
 
 
 def test_documents_have_transcripts() -> None:
-    assert {path.name for path in DOCUMENTS} >= {"debugging.md"}
+    assert {path.name for path in DOCUMENTS} >= {"debugging.md", "tutorial.md"}
 
 
 def test_a_wrong_transcript_is_noticed(tmp_path: Path) -> None:

@@ -83,16 +83,17 @@ def _run_booted(
 def _sentence(result: Result, vm: Guest, options: RunOptions) -> str | None:
     if options.halt_ok and result.reason.value in ("halted", "idle"):
         return None
-    return sentence(result, place(vm))
+    return sentence(result, place(vm, behind=result.reason.value in ("halted", "idle")))
 
 
-def place(vm: Guest) -> str:
-    """Where the guest stands, with the symbol if one is known."""
+def place(vm: Guest, *, behind: bool = False) -> str:
+    """Where the guest stands, with the symbol if one is known: that of the HLT ``behind`` which it stands."""
     rip = vm.vcpu.rip
-    symbol = vm.symbols.lookup(rip)
+    symbol = vm.symbols.lookup(rip - behind)
     if symbol is None:
         return f"RIP {rip:#x}"
-    return f"RIP {rip:#x} ({symbol[0]}+{symbol[1]:#x})" if symbol[1] else f"RIP {rip:#x} ({symbol[0]})"
+    name, offset = symbol[0], symbol[1] + behind
+    return f"RIP {rip:#x} ({name}+{offset:#x})" if offset else f"RIP {rip:#x} ({name})"
 
 
 def say(text: str) -> None:

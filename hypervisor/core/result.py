@@ -68,7 +68,7 @@ class RunResult:
     virtual_s: float
     exits: Mapping[str, int]
     host_events: Mapping[str, int]
-    crash: Crash | None = None
+    crash: Crash | None = field(default=None, repr=False)
     hint: str = ""
     error: BaseException | None = field(default=None, repr=False)
     registers: Mapping[str, int] = field(default_factory=dict, repr=False)

@@ -352,7 +352,7 @@ class Runner:
             )
         names = [VECTORS[f.vector].mnemonic if f.vector in VECTORS else hex(f.vector) for f in self._chain]
         last = next((event for event in reversed(self.vm.events()) if event.vector is not None), None)
-        if last is not None and last.origin == EXTERNAL:
+        if last is not None and (last.origin == EXTERNAL or last.vector not in VECTORS):
             names[0] = str(last)
         self.finish(Reason.CRASHED, f"{self._who()}triple fault at RIP {self.vcpu.rip:#x} ({', '.join(names)})")
 

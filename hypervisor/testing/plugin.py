@@ -43,12 +43,15 @@ class VmFactory:
         if errors:
             raise errors[0]
 
-    def sections(self) -> Iterator[tuple[str, str]]:
-        """Heading and text for a failure: each guest's console, and its crash report or present state."""
+    def sections(self, told: str = "") -> Iterator[tuple[str, str]]:
+        """Heading and text for a failure: each guest's console, and its crash report or present state.
+
+        A report that ``told``, the failure's own text, has from `RunResult.check` is not told again.
+        """
         for number, (name, vm) in enumerate(self._vms, 1):
             guest = f"guest {number} ({name})"
             yield f"{guest}: console", _tail(vm.console.text)
-            yield f"{guest}: state", _state(vm)
+            yield f"{guest}: state", _state(vm, told)
 
 
 _FACTORY = pytest.StashKey[VmFactory]()
@@ -70,7 +73,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     report = yield
     factory = item.stash.get(_FACTORY, None)
     if report.failed and report.when == "call" and factory is not None:
-        report.sections.extend(factory.sections())
+        report.sections.extend(factory.sections(report.longreprtext))
     return report
 
 
@@ -82,13 +85,14 @@ def _tail(text: str) -> str:
     return "\n".join(([f"... {left_out} lines left out"] if left_out > 0 else []) + lines[-CONSOLE_LINES:])
 
 
-def _state(vm: Any) -> str:
+def _state(vm: Any, told: str) -> str:
     """The crash report of the last run, else registers and code as they are now."""
     from hypervisor.debug import report
 
     result = getattr(vm, "result", None)
     if result is not None and result.crash:
-        return str(result.crash)
+        lines = str(result.crash).splitlines()
+        return "(its crash report is above)" if lines[0] in told and lines[-1] in told else str(result.crash)
     title = f"last run: {result.reason.value}, {result.message}" if result is not None else ""
     try:
         return str(report(vm, title))

@@ -77,7 +77,7 @@ def test_output_goes_to_stdout_as_bytes(boots: Any, capfdbinary: pytest.CaptureF
 def test_a_halt_names_the_place_on_stderr(boots: Any, capfd: pytest.CaptureFixture[str]) -> None:
     boots(ends(value="halted"))
     assert main(["run", "hello"]) == 123
-    assert "RIP 0x7c3e (idle+0x2)" in capfd.readouterr().err
+    assert "RIP 0x7c3e (idle+0x3)" in capfd.readouterr().err
     assert main(["run", "hello", "--halt-ok"]) == 0
     assert capfd.readouterr().err == ""
 
