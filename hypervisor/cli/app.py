@@ -117,6 +117,12 @@ def run(
             metavar="WHAT[:FILE]",
         ),
     ] = None,
+    display: Annotated[
+        str,
+        typer.Option(
+            help="What is shown: the screen, too, if the guest draws there.", metavar="auto|serial|screen|none"
+        ),
+    ] = "auto",
     firmware: Annotated[
         str | None, typer.Option(help="Start this ROM instead of the built-in BIOS.", metavar="FILE|seabios")
     ] = None,
@@ -169,6 +175,7 @@ def run(
             type=type_,
             script=script,
             logs=tuple(log or ()),
+            display=display,
         )
     )
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
 
+from hypervisor.cli.keys import Keyboard
 from hypervisor.cli.status import Outcome
 
 
@@ -37,11 +38,60 @@ class Console(Protocol):
         ...
 
 
-class Keyboard(Protocol):
-    """The VM's keyboard."""
+class Mode(Protocol):
+    """What a screen is set to."""
 
-    def type(self, text: str) -> None:
-        """Type ``text``."""
+    @property
+    def kind(self) -> str:
+        """``"text"``, or a kind of picture."""
+        ...
+
+
+class Row(Protocol):
+    """A row of text."""
+
+    @property
+    def text(self) -> str:
+        """Its characters."""
+        ...
+
+    @property
+    def attributes(self) -> bytes:
+        """An index of `Screen.colours` for each."""
+        ...
+
+
+class Screen(Protocol):
+    """The VM's screen. It may be asked from any thread."""
+
+    @property
+    def mode(self) -> Mode:
+        """What it is set to."""
+        ...
+
+    @property
+    def text(self) -> str:
+        """Its text."""
+        ...
+
+    @property
+    def rows(self) -> Sequence[Row]:
+        """Its rows."""
+        ...
+
+    @property
+    def colours(self) -> Sequence[tuple[int, int]]:
+        """Colour and background, 0 to 15 each, by attribute."""
+        ...
+
+    @property
+    def cursor(self) -> tuple[int, int] | None:
+        """Row and column, if it is shown."""
+        ...
+
+    @property
+    def pixels(self) -> Any:
+        """Its picture, an array of height by width by 3."""
         ...
 
 
@@ -106,6 +156,11 @@ class Guest(Protocol):
     @property
     def keyboard(self) -> Keyboard:
         """Its keyboard."""
+        ...
+
+    @property
+    def screen(self) -> Screen | None:
+        """Its screen, if the board has a display adapter."""
         ...
 
     @property

@@ -15,6 +15,8 @@ GDB_PORT = 1234
 
 CLOCKS = ("virtual", "wall")
 MODES = (16, 32, 64)
+DISPLAYS = ("auto", "serial", "screen", "none")
+"""See `hypervisor.cli.display`."""
 MAX_CPUS = 8
 
 
@@ -52,6 +54,7 @@ class RunOptions:
     type: str | None = None
     script: str | None = None
     logs: tuple[str, ...] = ()
+    display: str = "auto"
 
     def __post_init__(self) -> None:
         for option, value in (("--timeout", self.timeout), ("--virtual-timeout", self.virtual_timeout)):
@@ -59,6 +62,8 @@ class RunOptions:
                 raise ConfigError(f"{option} is {value:g}; give a number of seconds greater than zero.")
         if self.clock is not None and self.clock not in CLOCKS:
             raise ConfigError(f"--clock is {self.clock!r}; it must be one of: {', '.join(CLOCKS)}.")
+        if self.display not in DISPLAYS:
+            raise ConfigError(f"--display is {self.display!r}; it must be one of: {', '.join(DISPLAYS)}.")
         if not 1 <= self.cpus <= MAX_CPUS:
             raise ConfigError(f"--cpus is {self.cpus}; give 1 to {MAX_CPUS}.")
         if self.wait and self.gdb is None:

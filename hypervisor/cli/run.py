@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING, TextIO
 
 from hypervisor.cli import stats
+from hypervisor.cli.display import Display
 from hypervisor.cli.guest import Guest, Result
 from hypervisor.cli.options import RunOptions, parse_log
 from hypervisor.cli.playing import keys, play, read_script
@@ -56,7 +57,10 @@ def _run_booted(
         server = vm.gdb(options.gdb, wait=options.wait)
         say(f'gdb: "target remote :{server.port}"{" lets the guest start" if options.wait else ""}')
     on_demand = options.clock_for(interactive=terminal is not None) == "virtual" and terminal is None
-    with Session(vm, stdin=_input(terminal), stdout=1, terminal=terminal, on_demand=on_demand) as session:
+    display = Display(vm, options.display, terminal)
+    with Session(
+        vm, stdin=_input(terminal), stdout=1, terminal=terminal, on_demand=on_demand, display=display
+    ) as session:
         if terminal:
             say(HELP)  # the terminal is the guest's from here on
         result = vm.run(until=script, timeout=options.timeout, virtual_timeout=options.virtual_timeout)
@@ -71,6 +75,8 @@ def _run_booted(
         status = ExitStatus.ERROR
     if not session.at_line_start and os.isatty(1):
         os.write(2, b"\n")
+    if session.output_lost is False and (left_out := display.finish()):
+        say(left_out)
     if text := _sentence(result, vm, options):
         say(text)
     if unplayed is not None:

@@ -12,7 +12,9 @@ import signal
 import threading
 from types import FrameType, TracebackType
 
+from hypervisor.cli.display import Display
 from hypervisor.cli.guest import Guest
+from hypervisor.cli.keys import press
 from hypervisor.cli.terminal import EscapeFilter, Terminal
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
@@ -34,7 +36,14 @@ class Session:
     """
 
     def __init__(
-        self, vm: Guest, *, stdin: int | None, stdout: int, terminal: Terminal | None, on_demand: bool = False
+        self,
+        vm: Guest,
+        *,
+        stdin: int | None,
+        stdout: int,
+        terminal: Terminal | None,
+        on_demand: bool = False,
+        display: Display | None = None,
     ) -> None:
         self.received: int | None = None
         self.output_lost = False
@@ -45,6 +54,7 @@ class Session:
         self._live = stdin is not None and not on_demand
         self._stdout = stdout
         self._terminal = terminal
+        self._display = display
         self._escape = EscapeFilter() if terminal else None
         self._stop = ""
         self._handlers: dict[int, object] = {}
@@ -64,12 +74,21 @@ class Session:
                 self._handlers[number] = signal.signal(number, _leave_to_watcher)
         if self._terminal:
             self._terminal.make_raw()
+        if self._display:
+            self._display.__enter__()
         self._thread.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
+        try:
+            if self._display:
+                self._display.__exit__(kind, value, trace)
+        finally:
+            self._close()
+
+    def _close(self) -> None:
         if self._terminal:
             self._terminal.restore()
         os.write(self._wake_write, bytes([END]))
@@ -82,7 +101,7 @@ class Session:
 
     def _write(self, data: bytes) -> None:
         """Guest output, on the VM's thread. A slow reader slows the guest; a vanished one ends it."""
-        if self.output_lost or not data:
+        if self.output_lost or not data or (self._display is not None and not self._display.passes(data)):
             return
         self.at_line_start = data.endswith(b"\n")
         try:
@@ -156,7 +175,9 @@ class Session:
             data, ended = self._escape.feed(data)
             if ended:
                 self._end("ended by the user with Ctrl-A x")
-        if data:
+        if data and self._display is not None and self._display.live:
+            press(self._vm.keyboard, data)
+        elif data:
             self._vm.console.send(data)
         return True
 

@@ -8,7 +8,11 @@ import signal
 import termios
 from typing import Any
 
+from hypervisor.cli.ansi import LEAVE
+
 ESCAPE = 0x01  # Ctrl-A, as in QEMU and screen
+TAKEN, GIVEN, DISMISSED = b"+", b"-", b"."
+"""What the guardian is told: the screen is drawn on, it is not, all is put back."""
 HELP = "Ctrl-A x ends the guest; Ctrl-A Ctrl-A sends one Ctrl-A."
 
 
@@ -54,6 +58,7 @@ class Terminal:
         self._fd = fd
         self._saved = termios.tcgetattr(fd)
         self._guardian, self._lifeline = _start_guardian(fd, self._saved)
+        self._drawn_on = False
         atexit.register(self.restore)
 
     def make_raw(self) -> None:
@@ -69,16 +74,31 @@ class Terminal:
         settings[6][termios.VTIME] = 0
         termios.tcsetattr(self._fd, termios.TCSADRAIN, settings)
 
+    def draw_on(self, taken: bool) -> None:
+        """Say that somebody draws on the terminal's alternate screen, which is left on every way out, too."""
+        self._drawn_on = taken
+        if self._guardian:
+            os.write(self._lifeline, TAKEN if taken else GIVEN)
+
     def restore(self) -> None:
-        """Put the settings back and dismiss the guardian. Harmless when already done."""
+        """Put the settings and the screen back and dismiss the guardian. Harmless when already done."""
         if self._guardian == 0:
             return
         atexit.unregister(self.restore)
+        if self._drawn_on:
+            _leave_screen(self._fd)
         _set_from_background(self._fd, self._saved)
-        os.write(self._lifeline, b".")
+        os.write(self._lifeline, DISMISSED)
         os.close(self._lifeline)
         os.waitpid(self._guardian, 0)
         self._guardian = 0
+
+
+def _leave_screen(fd: int) -> None:
+    try:
+        os.write(fd, LEAVE.encode())
+    except OSError:  # the terminal is gone, or was opened for reading only: nothing can be drawn back
+        return
 
 
 def _set_from_background(fd: int, settings: list[Any]) -> None:
@@ -103,7 +123,12 @@ def _start_guardian(fd: int, settings: list[Any]) -> tuple[int, int]:
     try:
         os.setpgid(0, 0)  # out of reach of signals to the terminal's foreground group
         os.close(our_end)
-        if os.read(their_end, 1) == b"":
+        last = word = GIVEN
+        while word not in (b"", DISMISSED):
+            last, word = word, os.read(their_end, 1)
+        if word == b"":
+            if last == TAKEN:
+                _leave_screen(fd)
             _set_from_background(fd, settings)
     finally:
         os._exit(0)

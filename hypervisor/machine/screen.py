@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from hypervisor.core.expecting import EXPECT_S, Match, Wait, compiled, exact, expect, shown
-from hypervisor.devices.vga import Mode, Vga, geometry
+from hypervisor.devices.vga import Mode, Vga, geometry, palette
 from hypervisor.devices.vga import text as characters
 from hypervisor.errors import ConfigError
 from hypervisor.machine import png
@@ -51,6 +51,12 @@ class Screen:
     def rows(self) -> list[characters.Row]:
         """The rows of a text mode with their attributes; none in a graphics mode."""
         return characters.rows(self.vga)
+
+    @property
+    def colours(self) -> list[tuple[int, int]]:
+        """For each text attribute its colour and background, as numbers of the 16 colours of the palette."""
+        vga = self.vga
+        return [palette.text_colours(vga, attribute) for attribute in range(256)]
 
     @property
     def mode(self) -> Mode:

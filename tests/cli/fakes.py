@@ -80,6 +80,7 @@ class FakeVm:
     def __init__(self, script: Callable[[FakeVm], FakeResult]) -> None:
         self.console = FakeConsole()
         self.vcpu = SimpleNamespace(rip=0x7C3E)
+        self.screen: Any = None
         self.symbols = SimpleNamespace(lookup=lambda address: ("idle", 2))
         self.host_memory_bytes = 4096
         self.stopped = threading.Event()

@@ -85,17 +85,21 @@ def test_linear_modes_scroll_by_their_offsets(host: hv.Host) -> None:
     assert (vm.screen.pixels == expected).all()
 
 
-def test_mode_12h(host: hv.Host) -> None:
-    code = guests.set_mode(0x12)
+@pytest.mark.parametrize("linear", [False, True])
+def test_16_colours(host: hv.Host, linear: bool) -> None:
+    """Mode 12h, and 800 by 600 by the Bochs interface."""
+    width, height = (800, 600) if linear else (640, 480)
+    code = guests.set_mode(0x12) + (guests.dispi(width, height, 4) if linear else "")
+    count = width * height // 32
     for plane in range(4):
-        code += guests.indexed(0x3C4, bytes((1 << plane,)), 2) + guests.noise(0xA0000, 9600, 10 + plane)
+        code += guests.indexed(0x3C4, bytes((1 << plane,)), 2) + guests.noise(0xA0000, count, 10 + plane)
     vm = draw(host, code)
-    numbers = np.zeros((480, 640), int)
+    numbers = np.zeros((height, width), int)
     for plane in range(4):
-        bits = np.unpackbits(np.frombuffer(guests.noise_bytes(9600, 10 + plane), np.uint8)).reshape(480, 640)
+        bits = np.unpackbits(np.frombuffer(guests.noise_bytes(count, 10 + plane), np.uint8)).reshape(height, width)
         numbers |= bits.astype(int) << plane
     sixteen = [*range(6), 0x14, 7, *range(0x38, 0x40)]
-    assert str(vm.screen.mode) == "640x480x4"
+    assert str(vm.screen.mode) == f"{width}x{height}x4"
     assert (vm.screen.pixels == levels(dac("ega"))[sixteen][numbers]).all()
 
 

@@ -56,7 +56,6 @@ SCENES = {
     "640x480x16": guests.dispi(640, 480, 16) + guests.noise(LFB, 640 * 480 // 2, 4),
     "640x480x15": guests.dispi(640, 480, 15) + guests.noise(LFB, 640 * 480 // 2, 5),
     "640x400x8": guests.set_mode(0x13) + guests.dispi(640, 400, 8) + guests.noise(LFB, 640 * 100, 6),
-    "800x600x4": guests.set_mode(0x12) + guests.dispi(800, 600, 4) + planes(15000),
     "text": guests.set_mode(0x03) + OWN_FONT + guests.noise(0xB8000, 1000, 9),
     "text of 8 dots and 50 rows": guests.set_mode(0x03)
     + OWN_FONT
