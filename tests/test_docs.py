@@ -16,7 +16,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 MOST_EXEMPTIONS = 2
-_BLOCK = re.compile(r"^(?:<!-- (?P<why>not run|file): (?P<what>[^\n]+?) -->\n+)?```python\n(?P<code>.*?)^```$", re.M | re.S)
+_COMMENT = r"^(?:<!-- (?P<why>not run|file): (?P<what>[^\n]+?) -->\n+)?"
+_BLOCK = re.compile(_COMMENT + r"```python\n(?P<code>.*?)^```$", re.M | re.S)
 
 
 @dataclass(frozen=True)
