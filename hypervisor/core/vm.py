@@ -453,10 +453,10 @@ class VM:
         return self._pcpu
 
     def _memory_written(self, gpa: int, size: int) -> None:
-        pages = range(gpa >> 12, min((gpa + size - 1 >> 12) + 1, self.tables.pages))
-        pcpu = self.last_pcpu
-        for page in pages:
-            if self.tables.map[page] & b.MAP_CODE and pcpu is not None:
+        if self.last_pcpu is None:  # nothing has been translated yet
+            return
+        for page in range(gpa >> 12, min((gpa + size - 1 >> 12) + 1, self.tables.pages)):
+            if self.tables.map[page] & b.MAP_CODE:
                 with self.placed() as pcpu:
                     pcpu.written(page << 12)
 

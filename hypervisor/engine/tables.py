@@ -9,6 +9,7 @@ import mmap
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache as remember
 from typing import Any
 
 from hypervisor.arch.exits import ExitKind
@@ -21,6 +22,8 @@ from hypervisor.units import PAGE_SHIFT, PAGE_SIZE
 _MAX_HANDLERS = 255
 MAX_WATCHES = 64
 """Ranges of linear addresses that can be watched at the same time."""
+_CHUNK = 8192
+"""Pages whose map words are made at once."""
 _TRAPS = b.MAP_TRAP_READ | b.MAP_TRAP_WRITE | b.MAP_TRAP_EXECUTE
 _SINGLE = {ExitKind.CPUID: b.C_CPUID, ExitKind.RDMSR: b.C_RDMSR, ExitKind.HYPERCALL: b.C_HYPERCALL}
 
@@ -34,6 +37,12 @@ def _word_per_page(pages: int) -> ctypes.Array[ctypes.c_int64]:
     """A zeroed table that takes host memory only where it is used."""
     count = max(pages, 1)
     return (ctypes.c_int64 * count).from_buffer(mmap.mmap(-1, 8 * count, **PRIVATE))
+
+
+@remember(maxsize=32)
+def _words(word: int, count: int) -> memoryview:
+    """Map words of consecutive pages. VMs that come and go get the same frames again and again."""
+    return memoryview(array("q", range(word, word + count * PAGE_SIZE, PAGE_SIZE)))
 
 
 class GuestTables:
@@ -74,10 +83,11 @@ class GuestTables:
 
     def map_range(self, gpa: int, size: int, hpa: int, writable: bool = True) -> None:
         """Let ``size`` bytes at guest-physical ``gpa`` be the host's memory at ``hpa`` (all page-aligned)."""
-        word = b.MAP_RAM | (b.MAP_WRITE if writable else 0)
-        first = gpa >> PAGE_SHIFT
-        words = array("q", range(hpa | word, (hpa | word) + size, PAGE_SIZE))
-        self.map[first : first + len(words)] = memoryview(words)
+        word = hpa | b.MAP_RAM | (b.MAP_WRITE if writable else 0)
+        first, count = gpa >> PAGE_SHIFT, size >> PAGE_SHIFT
+        for start in range(0, count, _CHUNK):
+            words = _words(word + start * PAGE_SIZE, min(_CHUNK, count - start))
+            self.map[first + start : first + start + len(words)] = words
 
     def remap(self, gpa: int, size: int, regions: Iterable[tuple[int, int, int, bool]]) -> None:
         """Let a range be these regions, as `map_range` takes them, and nothing else; what is trapped stays trapped."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 
 from hypervisor.bus import Line
 from hypervisor.devices._state import adopt, data, refuse
@@ -24,6 +25,18 @@ class PciFunctionState:
     """The configuration space."""
 
     config: bytearray = field(default_factory=lambda: bytearray(SIZE), metadata=data(SIZE, exact=True))
+
+
+@cache
+def _images(registers: tuple[ConfigRegister, ...]) -> tuple[bytes, bytes, bytes]:
+    """Three images of configuration space: values after reset, bits that can be written, bits that a 1 clears."""
+    default, writable, clears = (bytearray(SIZE) for _ in range(3))
+    for row in registers:
+        where = slice(row.offset, row.offset + row.width)
+        default[where] = row.default.to_bytes(row.width, "little")
+        writable[where] = row.writable.to_bytes(row.width, "little")
+        clears[where] = row.clears.to_bytes(row.width, "little")
+    return bytes(default), bytes(writable), bytes(clears)
 
 
 class PciFunction:
@@ -64,16 +77,8 @@ class PciFunction:
         self.pin = Line(f"{name}.pin")
         """The pin as the bus sees it: ``intx``, unless the command register holds it off."""
         self._moves: dict[str, Move] = {}
-        self._default = self._mask("default")
-        self._writable = self._mask("writable")
-        self._clears = self._mask("clears")
+        self._default, self._writable, self._clears = _images(self.registers)
         self._s = PciFunctionState(bytearray(self._default))
-
-    def _mask(self, column: str) -> bytes:
-        image = bytearray(SIZE)
-        for row in self.registers:
-            image[row.offset : row.offset + row.width] = getattr(row, column).to_bytes(row.width, "little")
-        return bytes(image)
 
     # ---- device contract
 
