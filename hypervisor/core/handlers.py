@@ -103,7 +103,7 @@ Sealed = tuple[tuple[Callable[[Exit], bool], Handler], ...]
 class Table:
     """The sealed handlers of one kind of exit."""
 
-    __slots__ = ("after", "before", "builtin", "decide", "outputs", "private", "stored")
+    __slots__ = ("after", "before", "builtin", "decide", "outputs", "private", "stored", "written")
 
     def __init__(self, kind: ExitKind, handlers: list[Handler]) -> None:
         on = [h for h in handlers if h.enabled]
@@ -114,6 +114,10 @@ class Table:
         self.builtin = _seal([h for h in on if h.rank == "builtin"])
         self.private = _seal([h for h in on if h.rank == "private"])
         self.outputs = OUTPUTS.get(kind, ()) if self.builtin else ()
+        self.written: Callable[[Exit], tuple[Any, ...]] = (
+            attrgetter(*self.outputs, "kind") if self.outputs else _nothing
+        )
+        """The result fields' values (and one more, so that they are a tuple): None is in it where one is missing."""
         self.stored = kind in STORED and bool(self.builtin)
 
     @property
@@ -125,6 +129,10 @@ class Table:
     def listeners(self) -> tuple[Handler, ...]:
         """Those for whom `heard` holds."""
         return (*self.before, *self.after, *(handler for _, handler in (*self.private, *self.decide)))
+
+
+def _nothing(exit: Exit) -> tuple[Any, ...]:
+    return ()
 
 
 def _seal(handlers: list[Handler]) -> Sealed:
@@ -139,6 +147,8 @@ def _matcher(handler: Handler) -> Callable[[Exit], bool]:
         return lambda exit: True
     field, values = handler.key[0]
     get, start, stop = attrgetter(field), values.start, values.stop
+    if len(values) == 1:
+        return lambda exit: get(exit) == start
     return lambda exit: start <= get(exit) < stop
 
 

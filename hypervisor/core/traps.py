@@ -310,9 +310,8 @@ class TrapRegistry:
                 _observe(handler, vcpu, exit)
         verdict = _ask(table.decide, vcpu, exit)
         if verdict is HANDLED:
-            for field in table.outputs:
-                if getattr(exit, field) is None:
-                    return _fill_in(table, vcpu, exit)
+            if None in table.written(exit):
+                return _fill_in(table, vcpu, exit)
             if not table.stored:
                 return HANDLED
         elif verdict is not PASS:
