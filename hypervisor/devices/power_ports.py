@@ -74,7 +74,9 @@ class Port92State:
 
 
 class Port92(ByteDevice):
-    """System control port A: ``set_a20(enabled)`` called as bit 1 changes, ``reset_machine()`` as bit 0 rises."""
+    """System control port A: ``set_a20(enabled)`` is called with bit 1 of each write, ``reset_machine()`` as bit 0
+    rises.
+    """
 
     def __init__(
         self, set_a20: Callable[[bool], object], reset_machine: Callable[[], object], name: str = "port92"
@@ -109,7 +111,8 @@ class Port92(ByteDevice):
 
     def _write(self, value: int) -> None:
         reset = value & FAST_RESET and not self._s.value & FAST_RESET
-        self._take(Port92State(value & 3))
+        self._s = Port92State(value & 3)
+        self._set_a20(bool(value & A20_GATE))
         if reset:
             self._reset_machine()
 

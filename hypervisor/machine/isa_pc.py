@@ -31,27 +31,8 @@ last two).
 """
 
 
-class A20:
-    """Address line 20 has two drivers on a PC: it passes when either lets it. Both loaders and firmware leave it on."""
-
-    def __init__(self, vm: VM) -> None:
-        self._vm = vm
-        self._levels = {"keyboard": True, "port92": False}
-
-    def drive(self, who: str, on: bool) -> None:
-        """One of the drivers changes."""
-        self._levels[who] = on
-        self._vm.set_a20(any(self._levels.values()))
-
-
 def _at(start: int, count: int, base: int | None = None) -> tuple[range, int]:
     return range(start, start + count), start if base is None else base
-
-
-def _a20(vm: VM, parts: dict[str, Any]) -> A20:
-    if "a20" not in parts:
-        parts["a20"] = A20(vm)
-    return parts["a20"]  # type: ignore[no-any-return]
 
 
 def _debugcon(vm: VM) -> Stream:
@@ -110,16 +91,15 @@ PC = Board(
         Part("port61", lambda vm, p: Port61(p["pit"], vm.clock), (_at(0x61, 1),)),
         Part(
             "i8042",
-            lambda vm, p: I8042(
-                p["pic"].line(1), p["pic"].line(12), lambda on: _a20(vm, p).drive("keyboard", on), vm.request_reset
-            ),
+            # Address line 20 is what the keyboard controller or port 92h said last, as in QEMU and Bochs.
+            lambda vm, p: I8042(p["pic"].line(1), p["pic"].line(12), vm.set_a20, vm.request_reset),
             (_at(0x60, 1), _at(0x64, 1, 0x63)),
         ),
         Part("rtc", _rtc, (_at(0x70, 2),)),
         Part("post", lambda vm, _: PostPort(), (_at(0x80, 1),)),
         Part(
             "port92",
-            lambda vm, p: Port92(lambda on: _a20(vm, p).drive("port92", on), vm.request_reset),
+            lambda vm, _: Port92(vm.set_a20, vm.request_reset),
             (_at(0x92, 1),),
         ),
         Part("debugcon", lambda vm, _: DebugConsole(_debugcon(vm).write), (_at(0xE9, 1),)),

@@ -94,6 +94,7 @@ PORT_WRITES: tuple[tuple[int, int], ...] = (
     # 8042: command byte with the keyboard's interrupt and translation on, the mouse off.
     (0x64, 0x60),
     (0x60, 0x65),
+    (0x92, 0x02),  # address line 20 on
 )
 """(port, byte) in the order in which a BIOS writes them at power-on."""
 

@@ -48,7 +48,7 @@ class System:
     def _a20(self, call: Call) -> Outcome:
         regs, ports = call.regs, self.ports
         if regs.al == 3:
-            regs.bx = 1 << 1  # port 92h
+            regs.bx = 1 << 1 | 1 << 0  # port 92h, keyboard controller
         elif ports is None or regs.al > 3:
             return UNSERVED
         else:

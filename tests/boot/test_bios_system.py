@@ -51,7 +51,7 @@ def test_a20_goes_through_port_92h() -> None:
         machine.interrupt(0x15, ax=0x2402)
         assert machine.vcpu.al == value
     machine.interrupt(0x15, ax=0x2403)
-    assert machine.vcpu.bx == 2
+    assert machine.vcpu.bx == 3
 
 
 def test_waiting_takes_the_guests_time() -> None:

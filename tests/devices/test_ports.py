@@ -48,19 +48,19 @@ def test_power_off_needs_the_machines_own_word(port: int, word: int) -> None:
     assert len(calls) == 2
 
 
-def test_port_92_drives_a20_at_changes_and_resets_at_a_rising_bit() -> None:
+def test_port_92_drives_a20_at_writes_and_resets_at_a_rising_bit() -> None:
     a20: list[bool] = []
     resets: list[None] = []
     port = Port92(a20.append, lambda: resets.append(None))
     port.write(0, 1, 0x02)
     port.write(0, 1, 0x02)
-    assert a20 == [True] and port.read(0, 1) == 2
+    assert a20 == [True, True] and port.read(0, 1) == 2
     port.write(0, 1, 0x01)
-    assert a20 == [True, False] and len(resets) == 1
+    assert a20 == [True, True, False] and len(resets) == 1
     port.write(0, 1, 0x03)
     assert len(resets) == 1
     port.reset()
-    assert a20 == [True, False, True, False]
+    assert a20 == [True, True, False, True, False]
 
 
 def test_reset_control_resets_at_a_rising_bit_2() -> None:
