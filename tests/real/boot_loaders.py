@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 DebianFile = Callable[[str, str], Path]
@@ -42,13 +42,14 @@ def grub_disk(debian_file: DebianFile, directory: Path, kernel: bytes) -> Path:
     return disk
 
 
-def grub_cd(debian_file: DebianFile, directory: Path, kernel: bytes) -> Path:
-    """A CD by grub-mkrescue, as many tutorials make one."""
+def grub_cd(debian_file: DebianFile, directory: Path, files: Mapping[str, bytes], configuration: str) -> Path:
+    """A CD by grub-mkrescue, as many tutorials make one, with ``files`` in /boot."""
     modules = debian_file("grub-pc-bin", "usr/lib/grub/i386-pc/boot.img").parent
     root = directory / "cd"
     (root / "boot/grub").mkdir(parents=True)
-    (root / "boot/kernel").write_bytes(kernel)
-    (root / "boot/grub/grub.cfg").write_text(GRUB.format(folder="/boot"))
+    for name, contents in files.items():
+        (root / "boot" / name).write_bytes(contents)
+    (root / "boot/grub/grub.cfg").write_text(configuration)
     cd = directory / "grub.iso"
     program("grub-mkrescue", "grub-common", "-d", modules, "-o", cd, root)
     return cd

@@ -14,7 +14,7 @@ import hypervisor as hv
 from hypervisor.guests import shipped
 from tests.qemu_screen import screen_under_qemu
 from tests.real import boot_loaders
-from tests.real.boot_loaders import DebianFile
+from tests.real.boot_loaders import GRUB, DebianFile
 
 QEMU_BOARD = ("-nodefaults", "-vga", "std", "-m", "64", "-global", "apic-common.vapic=off")
 """QEMU's PC with what ours has; its option ROM for Windows guests would change the order of boot attempts."""
@@ -41,7 +41,11 @@ class Medium:
 
 MEDIA = {
     "grub-disk": Medium(lambda files, tmp: boot_loaders.grub_disk(files, tmp, KERNEL), "c", KERNEL_SAYS),
-    "grub-cd": Medium(lambda files, tmp: boot_loaders.grub_cd(files, tmp, KERNEL), "d", KERNEL_SAYS),
+    "grub-cd": Medium(
+        lambda files, tmp: boot_loaders.grub_cd(files, tmp, {"kernel": KERNEL}, GRUB.format(folder="/boot")),
+        "d",
+        KERNEL_SAYS,
+    ),
     "syslinux-floppy": Medium(boot_loaders.syslinux_floppy, "a", ("boot:",)),
     "isolinux-cd": Medium(boot_loaders.isolinux_cd, "d", ("boot:",)),
     "ipxe-cd": Medium(
