@@ -25,16 +25,18 @@ from hypervisor.core import HANDLED, PASS, stop
 from hypervisor.errors import GuestFault
 from hypervisor.traps import bios_video_rom
 from hypervisor.traps.bios_adapter import Adapter
+from hypervisor.traps.bios_apm import Apm
 from hypervisor.traps.bios_bda import Bda
 from hypervisor.traps.bios_boot import DEFAULT_ORDER, Boot
-from hypervisor.traps.bios_call import BREATHE, CF, DONE, OF, UNSERVED, WAIT, Call, Outcome, Ports, Stop, Vm
+from hypervisor.traps.bios_call import BREATHE, CF, DONE, OF, UNSERVED, WAIT, Call, FarCall, Outcome, Ports, Stop, Vm
 from hypervisor.traps.bios_disk import Disk
 from hypervisor.traps.bios_drives import Drives
 from hypervisor.traps.bios_font import Fonts
 from hypervisor.traps.bios_keyboard import Keyboard
 from hypervisor.traps.bios_keys import KeyQueue
 from hypervisor.traps.bios_palette import Palette
-from hypervisor.traps.bios_rom import BASE, KEYBOARD_CALL, PORT_WRITES, RESET, install_rom, vector_of
+from hypervisor.traps.bios_rom import APM_ENTRY, BASE, KEYBOARD_CALL, PORT_WRITES, RESET, install_rom, vector_of
+from hypervisor.traps.bios_serial import Serial
 from hypervisor.traps.bios_system import System
 from hypervisor.traps.bios_table import Services
 from hypervisor.traps.bios_time import Time
@@ -83,10 +85,13 @@ class Bios:
         self.system = System(vm, self.area, memory_map, ports)
         self.keyboard = Keyboard(self.area, keys, vm.request_reset)
         self.time = Time(self.area, ports)
+        self.serial = Serial(self.area, ports, vm.clock)
         self._log = log
         self._named: set[tuple[int, int]] = set()
         screen = (self.video, Fonts(self.video), Palette(self.video), self.vbe)
-        self._services = Services((*screen, self.disk, self.system, self.keyboard, self.time, self.boot))
+        self._services = Services(
+            (*screen, self.disk, self.serial, self.system, Apm(vm), self.keyboard, self.time, self.boot)
+        )
 
     def power_on(self, memory_map: Sequence[tuple[int, int, int]], ports: Ports | None) -> None:
         """Write vectors, ROM and data area and set the devices up, as after a reset.
@@ -102,11 +107,12 @@ class Bios:
         bios_video_rom.install(self.vm.memory, self.vbe.modes)
         self.video.power_on()
         self.time.power_on()
+        self.serial.power_on()
 
     def handle(self, vcpu: Any, exit: Any) -> Any:
         """The hypercall handler."""
         if vcpu.cr0 & CR0_PE and not vcpu.rflags & RFLAGS_VM:
-            return PASS
+            return self._far_call(vcpu)
         address = vcpu.cs.base + (vcpu.rip & 0xFFFF)
         if address == BASE + KEYBOARD_CALL:
             ctrl_break = self.keyboard.scan_code(vcpu.al)
@@ -127,6 +133,15 @@ class Bios:
             return stop(outcome.text)
         # The live flags are the stub's: IRET gives the caller its own back.
         vcpu.rflags = vcpu.rflags & ~(CF | OF) | (CF if outcome is WAIT else OF if outcome is BREATHE else 0)
+        return HANDLED
+
+    def _far_call(self, vcpu: Any) -> Any:
+        """A hypercall in protected mode: ours if the kernel has called the ROM's entry for APM."""
+        if vcpu.cs.base + vcpu.rip != BASE + APM_ENTRY or vcpu.cs.selector & 3:
+            return PASS
+        call = FarCall(vcpu, 0x15)
+        vcpu.ah = 0x53
+        self.serve(call)
         return HANDLED
 
     def serve(self, call: Call) -> Outcome:
@@ -169,7 +184,7 @@ class Bios:
             self._log(f"guest called {self._services.describe(call.vector, ah)}: {problem}")
 
 
-PROVIDERS: tuple[type, ...] = (Video, Fonts, Palette, Vbe, Disk, System, Keyboard, Time, Boot)
+PROVIDERS: tuple[type, ...] = (Video, Fonts, Palette, Vbe, Disk, Serial, System, Apm, Keyboard, Time, Boot)
 """The classes that declare services."""
 
 

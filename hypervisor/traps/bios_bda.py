@@ -34,6 +34,7 @@ MIDNIGHT = 0x470
 BREAK = 0x471
 DISK_STATUS = 0x474
 DISK_COUNT = 0x475
+COM_TIMEOUTS = 0x47C
 KEY_BUFFER_START = 0x480
 KEY_BUFFER_END = 0x482
 LAST_ROW = 0x484
@@ -45,6 +46,9 @@ DISPLAY_CODE = 0x48A
 KEYBOARD_FLAGS = 0x496
 VBE_MODE = 0x4BA
 """The linear mode that is set, 0 for none: a byte pair that is free on a PC."""
+
+EQUIPMENT_COM = 7 << 9
+"""The number of serial ports, in `EQUIPMENT`."""
 
 END = 0x500
 USABLE = 1
@@ -81,12 +85,11 @@ class Bda:
         self.memory.write(address, struct.pack("<I", value & 0xFFFFFFFF))
 
     def power_on(self, memory_map: Sequence[tuple[int, int, int]]) -> None:
-        """One serial port, an 80 by 25 colour screen, and a 101-key keyboard; drives are added later."""
+        """An 80 by 25 colour screen and a 101-key keyboard; serial ports and drives are added later."""
         self.memory.write(COM_PORTS, bytes(END - COM_PORTS))
-        self.set_word(COM_PORTS, 0x3F8)
         conventional = conventional_kib(memory_map)
         self.set_word(EBDA_SEGMENT, conventional * 64 if conventional < 640 else 0)
-        self.set_word(EQUIPMENT, 1 << 1 | 2 << 4 | 1 << 9)  # FPU; 80 by 25 colour; one serial port
+        self.set_word(EQUIPMENT, 1 << 1 | 2 << 4)  # FPU; 80 by 25 colour
         self.set_word(MEMORY_KIB, conventional)
         for address in (KEY_HEAD, KEY_TAIL, KEY_BUFFER_START):
             self.set_word(address, KEY_BUFFER - 0x400)

@@ -97,6 +97,9 @@ class Call:
     FLAGS, as INT pushed them.
     """
 
+    waits = True
+    """Whether the caller can be made to wait (`Result.WAIT`)."""
+
     __slots__ = ("_flags_at", "regs", "vector")
 
     def __init__(self, vcpu: Any, vector: int) -> None:
@@ -146,3 +149,19 @@ class Call:
         """CS:IP that the call returns to, for messages."""
         frame = self.regs.read(self._flags_at - 4, 4)
         return f"{int.from_bytes(frame[2:], 'little'):04x}:{int.from_bytes(frame[:2], 'little'):04x}"
+
+
+class FarCall(Call):
+    """A far call into the ROM from protected mode, for ``vector``: the flags that the caller gets are the live ones."""
+
+    waits = False
+
+    __slots__ = ()
+
+    def __init__(self, vcpu: Any, vector: int) -> None:
+        self.regs = vcpu
+        self.vector = vector
+
+    def set_flag(self, flag: int, on: bool) -> None:
+        """Set or clear ``flag`` in the live flags."""
+        self.regs.rflags = self.regs.rflags & ~flag | (flag if on else 0)

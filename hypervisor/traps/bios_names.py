@@ -37,6 +37,7 @@ NAMES: dict[tuple[int, int], str] = {
     (0x15, 0x01): "cassette motor off",
     (0x15, 0x02): "read cassette",
     (0x15, 0x03): "write cassette",
+    (0x15, 0x53): "advanced power management",
     (0x15, 0x80): "open device",
     (0x15, 0x81): "close device",
     (0x15, 0x82): "end program",

@@ -33,6 +33,8 @@ MASTER_DUMMY = 0xE180
 SLAVE_DUMMY = 0xE190
 RTC = 0xE1A0
 IRET = 0xE1C0
+APM_ENTRY = 0xE1D0
+CONFIGURATION = 0xE6F5
 DISKETTE_TABLE = 0xEFC7
 RESET = 0xFFF0
 
@@ -67,6 +69,14 @@ SLAVE_DUMMY_CODE = bytes.fromhex("50 b020 e6a0 e620 58 cf")
 
 # Reading RTC register C lets it interrupt again (MC146818A data sheet, "Register C").
 RTC_CODE = bytes.fromhex("50 b00c e670 e471 b020 e6a0 e620 58 cf")
+
+APM_CODE = bytes.fromhex("0f01d9 cb")
+"""vmmcall; retf: the same bytes in a 16-bit and in a 32-bit code segment."""
+
+CONFIGURATION_TABLE = bytes.fromhex("0800 fc 00 01 74 40 00 00 00")
+"""What INT 15h AH=C0h points at: 8 bytes of an AT with two 8259s, an RTC, the keyboard intercept and an extended data
+area; INT 16h AH=09h is there (IBM technical reference, "Interrupt 15h", function C0h).
+"""
 
 RESET_CODE = bytes.fromhex("0f01d9 ebfb")
 """again: vmmcall; jmp again: at the CPU's reset vector, then the BIOS date and the AT model byte."""
@@ -109,6 +119,8 @@ def install_rom(memory: Dma) -> None:
         (SLAVE_DUMMY, SLAVE_DUMMY_CODE),
         (RTC, RTC_CODE),
         (IRET, b"\xcf"),
+        (APM_ENTRY, APM_CODE),
+        (CONFIGURATION, CONFIGURATION_TABLE),
         (DISKETTE_TABLE, DISKETTE_PARAMETERS),
         (RESET, RESET_CODE + b"01/01/24\0\xfc\0"),
     ):

@@ -1,7 +1,7 @@
-"""INT 15h, 11h and 12h: memory map, A20, waiting, block moves, and the little of APM that switches off.
+"""INT 15h, 11h and 12h: memory map, A20, waiting and block moves.
 
 Sources: ACPI 6.5, section 15.1 ("INT 15H, E820H"); IBM PS/2 and PC BIOS Interface Technical Reference, section 2,
-"Interrupt 15h"; APM BIOS Interface Specification 1.2.
+"Interrupt 15h".
 """
 
 from __future__ import annotations
@@ -11,12 +11,19 @@ from collections.abc import Sequence
 
 from hypervisor.traps import bios_bda as bda
 from hypervisor.traps.bios_call import DONE, UNSERVED, WAIT, Call, Outcome, Ports, Vm
+from hypervisor.traps.bios_rom import CONFIGURATION, SEGMENT
 from hypervisor.traps.bios_table import service
 
 SMAP = 0x534D4150
 A20_PORT = 0x92
 A20_BIT = 1 << 1
+A20_KEYBOARD, A20_PORT_92 = 1 << 0, 1 << 1
 MAX_MOVE_WORDS = 0x8000
+MAX_EXTENDED_KIB = 63 << 10
+"""The most that function 88h tells, which many programs hold to be the most that there is."""
+RTC_INDEX, RTC_DATA, REGISTER_B, PERIODIC = 0x70, 0x71, 0x0B, 1 << 6
+TIMER_PERIODS_NS = 110_000_000
+"""Two periods of the timer's 18.2 Hz."""
 
 
 class System:
@@ -28,6 +35,9 @@ class System:
         self.memory_map = list(memory_map)
         self.ports = ports
         self._wait: tuple[int, int] | None = None
+        """The caller's stack and until when it waits, in nanoseconds."""
+        self._ticking = False
+        """Whether we have switched the RTC's periodic interrupt on."""
 
     @service(0x11, None, "equipment list")
     def equipment(self, call: Call) -> Outcome:
@@ -48,7 +58,7 @@ class System:
     def _a20(self, call: Call) -> Outcome:
         regs, ports = call.regs, self.ports
         if regs.al == 3:
-            regs.bx = 1 << 1 | 1 << 0  # port 92h, keyboard controller
+            regs.bx = A20_KEYBOARD | A20_PORT_92
         elif ports is None or regs.al > 3:
             return UNSERVED
         else:
@@ -61,30 +71,30 @@ class System:
         regs.ah = 0
         return call.ok()
 
-    @service(0x15, 0x53, "advanced power management")
-    def _apm(self, call: Call) -> Outcome:
-        regs = call.regs
-        if regs.al == 0x00:  # installation check: version 1.2, no protected-mode interface
-            regs.ax, regs.bx, regs.cx = 0x0102, 0x504D, 0
-        elif regs.al == 0x0E:  # driver version
-            regs.ax = 0x0102
-        elif regs.al == 0x07 and regs.bx == 1 and regs.cx == 3:  # all devices: off
-            self.vm.power_off()
-        elif regs.al not in (0x01, 0x04, 0x08, 0x0F):  # connect, disconnect, enable, engage
-            return UNSERVED
-        return call.ok()
-
     @service(0x15, 0x86, "wait for CX:DX microseconds")
     def _sleep(self, call: Call) -> Outcome:
-        """CX:DX microseconds, rounded up to the next interrupt (the timer's, at most 55 ms)."""
-        frame = Call.linear(call.regs.ss, call.regs.rsp)
-        now = self.vm.clock.now_ns
-        if self._wait is None or self._wait[0] != frame:
-            self._wait = (frame, now + 1000 * (call.regs.cx << 16 | call.regs.dx))
-        if now < self._wait[1]:
+        """To the next interrupt behind that: the timer's, and for the last of it the RTC's, of 1024 a second."""
+        stack, now = Call.linear(call.regs.ss, call.regs.rsp), self.vm.clock.now_ns
+        if self._wait is None or self._wait[0] != stack:
+            self._wait = (stack, now + 1000 * (call.regs.cx << 16 | call.regs.dx))
+        left = self._wait[1] - now
+        if left > 0:
+            if left < TIMER_PERIODS_NS and self.ports is not None and not self._ticking:
+                self._ticking = not self._periodic(self.ports, on=True)
             return WAIT
         self._wait = None
+        if self._ticking and self.ports is not None:
+            self._periodic(self.ports, on=False)
+            self._ticking = False
         return call.ok()
+
+    @staticmethod
+    def _periodic(ports: Ports, *, on: bool) -> bool:
+        """Switch the RTC's periodic interrupt; whether it was on."""
+        ports.write(RTC_INDEX, 1, REGISTER_B)
+        before = ports.read(RTC_DATA, 1)
+        ports.write(RTC_DATA, 1, before | PERIODIC if on else before & ~PERIODIC)
+        return bool(before & PERIODIC)
 
     @service(0x15, 0x87, "move a block of extended memory")
     def _move_block(self, call: Call) -> Outcome:
@@ -98,9 +108,15 @@ class System:
         regs.ah = 0
         return call.ok()
 
-    @service(0x15, 0x88, "extended memory in KiB, at most 65535")
+    @service(0x15, 0x88, "extended memory in KiB, at most 63 MiB")
     def _extended_memory(self, call: Call) -> Outcome:
-        call.regs.ax = min(bda.extended_bytes(self.memory_map) >> 10, 0xFFFF)
+        call.regs.ax = min(bda.extended_bytes(self.memory_map) >> 10, MAX_EXTENDED_KIB)
+        return call.ok()
+
+    @service(0x15, 0xC0, "configuration table")
+    def _configuration(self, call: Call) -> Outcome:
+        call.regs.set("es", SEGMENT)
+        call.regs.bx, call.regs.ah = CONFIGURATION, 0
         return call.ok()
 
     @service(0x15, 0xC1, "segment of the extended data area")

@@ -134,10 +134,14 @@ def test_the_machine_code_of_the_timer_interrupt() -> None:
         assert events == [("int", 0x1C), ("out", 0x20, 0x20)]
 
 
-def test_the_machine_code_of_the_keyboard_interrupt() -> None:
-    _, _, events = _run_rom(bios_rom.KEYBOARD_CODE.replace(b"\x0f\x01\xd9", b"\x90\x90\x90"), 0, al=0x1E)
-    assert events == [("in", 0x60), ("out", 0x20, 0x20)]
-    assert bios_rom.KEYBOARD_CODE[3:6] == b"\x0f\x01\xd9" and bios_rom.KEYBOARD_CALL == bios_rom.KEYBOARD + 3
+@pytest.mark.parametrize(("answer", "events"), [(b"\xf8", []), (b"\xf9", [("int", 0x1B)])])
+def test_the_machine_code_of_the_keyboard_interrupt(answer: bytes, events: list[tuple[Any, ...]]) -> None:
+    """The handler's answer is the carry flag: Ctrl-Break."""
+    code = bios_rom.KEYBOARD_CODE
+    at = bios_rom.KEYBOARD_CALL - bios_rom.KEYBOARD
+    assert code[at : at + 3] == b"\x0f\x01\xd9"
+    _, _, happened = _run_rom(code.replace(b"\x0f\x01\xd9", answer + b"\x90\x90"), 0, al=0x1E)
+    assert happened == [("in", 0x60), ("int", 0x15), *events, ("out", 0x20, 0x20)]
 
 
 def test_the_machine_code_of_the_rtc_and_dummy_interrupts() -> None:

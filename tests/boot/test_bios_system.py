@@ -6,7 +6,8 @@ import struct
 
 import pytest
 
-from tests.boot.bios_fakes import CF, MEMORY_MAP, Machine
+from hypervisor.core import HANDLED, PASS
+from tests.boot.bios_fakes import CF, MEMORY_MAP, Machine, Segment
 
 
 def test_e820_walks_the_map() -> None:
@@ -38,7 +39,7 @@ def test_the_older_memory_sizes() -> None:
     machine.interrupt(0x12)
     assert machine.vcpu.ax == 639
     machine.interrupt(0x11)
-    assert machine.vcpu.ax == 0x0222
+    assert machine.vcpu.ax == 0x0822
     machine.interrupt(0x15, ax=0xC100)
     assert machine.vcpu.es.selector == 0x9FC0
 
@@ -52,6 +53,22 @@ def test_a20_goes_through_port_92h() -> None:
         assert machine.vcpu.al == value
     machine.interrupt(0x15, ax=0x2403)
     assert machine.vcpu.bx == 3
+
+
+def test_the_configuration_table() -> None:
+    machine = Machine()
+    machine.interrupt(0x15, ax=0xC000)
+    table = machine.memory.read(machine.vcpu.es.base + machine.vcpu.bx, 10)
+    assert (machine.carry, machine.vcpu.ah, table[:3]) == (False, 0, b"\x08\x00\xfc")
+
+
+def test_no_more_than_63_mib_are_told_by_function_88h() -> None:
+    machine = Machine()
+    machine.bios.system.memory_map = [(0, 0x9FC00, 1), (1 << 20, 255 << 20, 1)]
+    machine.interrupt(0x15, ax=0x8800)
+    assert machine.vcpu.ax == 63 << 10
+    machine.interrupt(0x15, ax=0xE801)
+    assert (machine.vcpu.ax, machine.vcpu.bx) == (0x3C00, 240 << 4)
 
 
 def test_waiting_takes_the_guests_time() -> None:
@@ -90,8 +107,47 @@ def test_apm_switches_off() -> None:
     machine.interrupt(0x15, ax=0x5301, bx=0)
     machine.interrupt(0x15, ax=0x5307, bx=1, cx=3)
     assert not machine.carry and machine.requests == ["off"]
-    machine.interrupt(0x15, ax=0x5307, bx=1, cx=2)
-    assert machine.carry
+    for device, state, code in [(0, 3, 0x09), (1, 4, 0x0A)]:
+        machine.interrupt(0x15, ax=0x5307, bx=device, cx=state)
+        assert (machine.carry, machine.vcpu.ah, machine.requests) == (True, code, ["off"])
+
+
+def test_apm_from_protected_mode_is_a_far_call() -> None:
+    machine = Machine()
+    machine.interrupt(0x15, ax=0x5303)
+    assert (machine.carry, machine.vcpu.ax, machine.vcpu.cx, machine.vcpu.dx) == (False, 0xF000, 0xF000, 0xF000)
+    vcpu = machine.vcpu
+    vcpu.cr0, vcpu.rip, vcpu.rflags = 1, vcpu.ebx, 3
+    assert machine.memory.read(0xF0000 + vcpu.rip, 4) == b"\x0f\x01\xd9\xcb"
+    handler = machine.traps.handler  # type: ignore[attr-defined]
+    for selector, base, verdict in [(0x0B, 0xF0000, PASS), (0x08, 0, PASS), (0x08, 0xF0000, HANDLED)]:
+        vcpu.segments["cs"] = Segment(selector, base)
+        vcpu.rax, vcpu.rbx, vcpu.rcx = 0x5307, 1, 3
+        assert handler(vcpu, object()) is verdict
+    assert machine.requests == ["off"] and not vcpu.rflags & 1
+    vcpu.rax = 0x530B
+    assert handler(vcpu, object()) is HANDLED and (vcpu.ah, vcpu.rflags & 1) == (0x80, 1)
+
+
+def test_idle_waits_for_one_interrupt() -> None:
+    machine = Machine()
+    waited = []
+    for _ in range(4):
+        machine.interrupt(0x15, ax=0x5305)
+        waited.append(machine.waiting)
+    assert waited == [True, False, True, False]
+
+
+def test_the_end_of_a_wait_is_timed_by_the_rtc() -> None:
+    machine = Machine()
+    machine.interrupt(0x15, ax=0x8600, cx=0x0007, dx=0xA120)  # half a second
+    assert machine.waiting and not machine.ports.rtc[0x0B] & 0x40
+    machine.clock.advance(450_000_000)
+    machine.interrupt(0x15, ax=0x8600)
+    assert machine.waiting and machine.ports.rtc[0x0B] & 0x40
+    machine.clock.advance(50_000_000)
+    machine.interrupt(0x15, ax=0x8600)
+    assert not machine.waiting and not machine.ports.rtc[0x0B] & 0x40
 
 
 def test_ticks_start_at_the_time_of_day() -> None:
