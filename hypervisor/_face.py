@@ -18,7 +18,7 @@ def _report(vm: VM, message: str, chain: Any, events: Any) -> Crash:
 
 
 def _hint(vm: VM) -> str:
-    from hypervisor.debug.interrupts import hint
+    from hypervisor.debug.mistakes.waiting import hint
 
     return hint(vm)
 

@@ -118,7 +118,8 @@ def put_back(words: memoryview, kept: list[int]) -> None:
     words[at : at + len(kept)] = memoryview(array("q", kept))
 
 
-def line(event: Event, symbols: SymbolTable) -> str:
-    """An event as a line: virtual time in ns, what it was, RIP with its symbol."""
+def line(event: Event, symbols: SymbolTable, cpus: int = 1) -> str:
+    """An event as a line: virtual time in ns, the vCPU if there are several, what it was, RIP with its symbol."""
     symbol = symbols.describe(event.rip)
-    return f"{event.ns:>14} ns  {event} at {event.rip:#x}{f' ({symbol})' if symbol else ''}"
+    cpu = f" cpu{event.vcpu}" if cpus > 1 else ""
+    return f"{event.ns:>14} ns{cpu}  {event} at {event.rip:#x}{f' ({symbol})' if symbol else ''}"

@@ -40,9 +40,10 @@ def report(vm: Vm, message: str = "", chain: Sequence[Any] = (), events: Sequenc
     vcpu = vm.vcpus[cpu] if vm.vcpus else None
     shown = tuple(events[-LAST_EVENTS:])
     if vcpu is None:
-        return Crash("\n".join([message, *_events(shown, vm.symbols)]), message, events=shown)
-    found = _reconstruct(vcpu, chain, events)
-    named = tuple(mistakes(vcpu, chain, found, events))
+        return Crash("\n".join([message, *_events(shown, vm)]), message, events=shown)
+    own = [event for event in events if event.vcpu == cpu]
+    found = _reconstruct(vcpu, chain, own)
+    named = tuple(mistakes(vcpu, chain, found, own))
     links = tuple(_links(vcpu, chain, found))
     frames = tuple(trace(vcpu, vm.symbols))
     found_at = vm.symbols.lookup(linear_rip(vcpu))
@@ -52,7 +53,7 @@ def report(vm: Vm, message: str = "", chain: Sequence[Any] = (), events: Sequenc
     lines = [
         *([message] if message else []),
         *(f"likely mistake: {text}" for text in named),
-        *_chain(links, frames[0]),
+        *_chain(links, frames[0], found is not None),
         f"vcpu {cpu}, {mode_name(vcpu)}:",
         *_indented(texts),
         f"code at {_place(frames[0])}:",
@@ -62,7 +63,7 @@ def report(vm: Vm, message: str = "", chain: Sequence[Any] = (), events: Sequenc
         "stack:",
         *_indented(_or_reason(_stack, vcpu)),
         *_others(vm, cpu),
-        *_events(shown, vm.symbols),
+        *_events(shown, vm),
     ]
     return Crash("\n".join(lines), message, named, links, texts, code, frames, shown)
 
@@ -117,7 +118,7 @@ def _name(vector: int, made: Attempt | None) -> str:
     return f"{known.mnemonic} {known.name}".strip() if known is not None else f"vector {vector:#x}"
 
 
-def _chain(links: Sequence[Link], here: StackFrame) -> Iterator[str]:
+def _chain(links: Sequence[Link], here: StackFrame, explained: bool) -> Iterator[str]:
     if not links:
         return
     yield "what happened:"
@@ -133,6 +134,8 @@ def _chain(links: Sequence[Link], here: StackFrame) -> Iterator[str]:
             if text:
                 yield f"     {label}{text}"
     yield f"  {len(links) + 1}. triple fault: the processor shut down"
+    if not explained:
+        yield "  (why each was not delivered cannot be said: the tables have changed on the way)"
 
 
 def link_line(link: Link) -> str:
@@ -165,12 +168,12 @@ def _others(vm: Vm, cpu: int) -> Iterator[str]:
             yield f"vcpu {number}, {mode_name(vcpu)}: at {_place(frame)}"
 
 
-def _events(events: Sequence[Event], symbols: Any) -> Iterator[str]:
+def _events(events: Sequence[Event], vm: Vm) -> Iterator[str]:
     if events:
         yield (
             "last exit or interrupt:" if len(events) == 1 else f"last {len(events)} exits and interrupts, newest last:"
         )
-        yield from (f"  {line(event, symbols)}" for event in events)
+        yield from (f"  {line(event, vm.symbols, len(vm.vcpus))}" for event in events)
 
 
 def _frames(frames: Sequence[StackFrame]) -> Iterator[str]:

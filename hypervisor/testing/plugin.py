@@ -94,6 +94,8 @@ def _state(vm: Any, told: str) -> str:
         lines = str(result.crash).splitlines()
         return "(its crash report is above)" if lines[0] in told and lines[-1] in told else str(result.crash)
     title = f"last run: {result.reason.value}, {result.message}" if result is not None else ""
+    if result is not None and result.hint:
+        title += f"\nlikely mistake: {result.hint}"
     try:
         return str(report(vm, title))
     except Exception as error:  # a closed or half-built guest must not hide the test's own failure

@@ -19,7 +19,7 @@ class Reason:
     value = "halted"
 
 class Result:
-    reason, message, crash = Reason, "HLT with interrupts off", None
+    reason, message, crash, hint = Reason, "HLT with interrupts off", None, "no EOI was sent"
 
 class Vm:
     def __init__(self, image, crash=None, **options):
@@ -69,7 +69,9 @@ def test_a_failure_shows_every_console_and_state_and_guests_are_closed(tmp_path:
     assert "1 failed, 1 passed" in text
     assert "guest 1 (hello): console" in text and "... 10 lines left out\nline 10\n" in text and "line 49" in text
     assert "line 9\n" not in text
-    assert "guest 1 (hello): state" in text and "last run: halted, HLT with interrupts off" in text
+    assert (
+        "guest 1 (hello): state" in text and "last run: halted, HLT with interrupts off\nlikely mistake: no EOI" in text
+    )
     assert "guest 2 (other): state" in text and "the crash report" in text
     assert text.count("closed") == 3
 

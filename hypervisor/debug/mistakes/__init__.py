@@ -1,0 +1,45 @@
+"""The classic mistakes of a young kernel, recognised in a crash and named in a sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from hypervisor.core.history import Event
+from hypervisor.debug.autopsy import Autopsy
+from hypervisor.debug.instruction import at_rip
+from hypervisor.debug.mistakes import events as e
+from hypervisor.debug.mistakes import memory as m
+from hypervisor.debug.mistakes import tables as t
+from hypervisor.debug.mistakes.case import Case
+
+Rule = Callable[[Case], str]
+"""Judges a case: a sentence, or "" if it is not this mistake."""
+
+EVENT_RULES: tuple[Rule, ...] = (e.pic_not_remapped, e.no_error_code_pop)
+"""What the last events show, crash or not."""
+
+RULES: tuple[Rule, ...] = (
+    *EVENT_RULES, t.no_tss, t.empty_stack_in_tss, m.bad_stack, m.paging_switched_on, m.page_fault, m.wild_address,
+    t.gdt_limit, t.no_idt, t.wrong_code_segment, t.gate_missing, m.lost,
+)  # fmt: skip
+"""What caused the first exception comes before what kept it from its handler."""
+
+
+def mistakes(vcpu: Any, chain: Sequence[Any], found: Autopsy | None, events: Sequence[Event]) -> list[str]:
+    """Sentences about what the guest got wrong, the best first; empty if it is no classic.
+
+    ``chain`` holds the exceptions of a crash (objects with ``vector``, ``error``, ``address``), or is empty for a guest
+    that only waits.
+    """
+    first = chain[0] if chain else None
+    case = Case(
+        vcpu,
+        None if first is None else first.vector,
+        0 if first is None else first.error or 0,
+        None if first is None else first.address,
+        () if found is None else found.attempts,
+        events,
+        at_rip(vcpu),
+    )
+    return [text for rule in (RULES if chain else EVENT_RULES) if (text := rule(case))]

@@ -1,0 +1,44 @@
+"""What a rule is given to judge."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hypervisor.arch import flags
+from hypervisor.arch.vectors import VECTORS
+from hypervisor.core.history import Event
+from hypervisor.debug.delivery import Attempt, Refusal
+from hypervisor.debug.instruction import Instruction
+
+
+@dataclass(frozen=True)
+class Case:
+    """A crash to judge: the first exception of the chain (None: no chain) and everything around it."""
+
+    vcpu: Any
+    vector: int | None
+    error: int
+    address: int | None
+    attempts: Sequence[Attempt]
+    events: Sequence[Event]
+    instruction: Instruction | None
+
+    @property
+    def protected(self) -> bool:
+        """Protected or long mode."""
+        return bool(self.vcpu.cr0 & flags.CR0_PE)
+
+    def refused(self, *steps: str) -> tuple[Attempt, Refusal] | None:
+        """The first attempt that failed at one of these steps."""
+        for made in self.attempts:
+            if made.refusal is not None and made.refusal.step in steps:
+                return made, made.refusal
+        return None
+
+
+def vector_name(vector: int) -> str:
+    """A vector as a sentence needs it: ``#PF page fault``, ``interrupt 0x21``."""
+    known = VECTORS.get(vector)
+    return f"{known.mnemonic} {known.name}".strip() if known is not None else f"interrupt {vector:#x}"
