@@ -91,8 +91,8 @@ def empty_stack_in_tss(case: Case) -> str:
             where = "has no room for it" if made.refusal and made.refusal.step == "tss-limit" else "is 0"
             name, stack = vector_name(made.event.vector), made.stack_from
             return (
-                f"The handler of {name} is to run on {stack}, and {stack} in the TSS at {case.vcpu.tr.base:#x} {where}: "
-                "write the address of the stack's end there."
+                f"The handler of {name} is to run on {stack}, and {stack} in the TSS at {case.vcpu.tr.base:#x} {where}:"
+                " write the address of the stack's end there."
             )
     return ""
 
