@@ -40,14 +40,15 @@ RESET = 0xFFF0
 
 STUB = bytes.fromhex("0f01d9 7203 7005 cf fb f4 ebf4 fb 90 cf")
 
-# Count the dword at 0040:006c with its wrap at midnight (1800b0h ticks, flag at 0070h), int 1ch, EOI.
+# Count the dword at 0040:006c with its wrap at midnight (1800b0h ticks, flag at 0070h), int 1ch, EOI. DS is 0 during int
+# 1ch, as it is in the BIOSes of emulators; programs that hook it without setting DS rely on that.
 TIMER_CODE = bytes.fromhex(
     "50 52 1e"  # push ax; push dx; push ds
-    "b84000 8ed8"  # mov ax, 40h; mov ds, ax
-    "ff066c00 7504 ff066e00"  # inc word [6ch]; jnz +4; inc word [6eh]
-    "833e6e0018 7215"  # cmp word [6eh], 18h; jb done
-    "813e6c00b000 720d"  # cmp word [6ch], 0b0h; jb done
-    "31c0 a36c00 a36e00 c606700001"  # xor ax, ax; mov [6ch], ax; mov [6eh], ax; mov byte [70h], 1
+    "31c0 8ed8"  # xor ax, ax; mov ds, ax
+    "ff066c04 7504 ff066e04"  # inc word [46ch]; jnz +4; inc word [46eh]
+    "833e6e0418 7215"  # cmp word [46eh], 18h; jb done
+    "813e6c04b000 720d"  # cmp word [46ch], 0b0h; jb done
+    "31c0 a36c04 a36e04 c606700401"  # xor ax, ax; mov [46ch], ax; mov [46eh], ax; mov byte [470h], 1
     "cd1c"  # done: int 1ch
     "b020 e620"  # mov al, 20h; out 20h, al
     "1f 5a 58 cf"  # pop ds; pop dx; pop ax; iret
