@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from hypervisor.core import inject as inject
     from hypervisor.core import stop as stop
     from hypervisor.core.compiled import compiled as compiled
+    from hypervisor.core.expecting import Match as Match
     from hypervisor.debug.walk import explain as explain
     from hypervisor.engine.state import Segment as Segment
     from hypervisor.engine.state import Table as Table
@@ -51,6 +52,7 @@ _WHERE = {
         "HANDLED", "PASS", "RETRY", "VM", "Exit", "Reason", "RunResult", "Vcpu", "Verdict", "after", "inject", "stop",
     ),
     "hypervisor.core.compiled": ("compiled",),
+    "hypervisor.core.expecting": ("Match",),
     "hypervisor.debug.walk": ("explain",),
     "hypervisor.engine.state": ("Segment", "Table"),
     "hypervisor.errors": (

@@ -40,8 +40,8 @@ RESET = 0xFFF0
 
 STUB = bytes.fromhex("0f01d9 7203 7005 cf fb f4 ebf4 fb 90 cf")
 
-# Count the dword at 0040:006c with its wrap at midnight (1800b0h ticks, flag at 0070h), int 1ch, EOI. DS is 0 during int
-# 1ch, as it is in the BIOSes of emulators; programs that hook it without setting DS rely on that.
+# Count the dword at 0040:006c with its wrap at midnight (1800b0h ticks, flag at 0070h), int 1ch, EOI. DS is 0 during
+# int 1ch, as it is in the BIOSes of emulators; programs that hook it without setting DS rely on that.
 TIMER_CODE = bytes.fromhex(
     "50 52 1e"  # push ax; push dx; push ds
     "31c0 8ed8"  # xor ax, ax; mov ds, ax
