@@ -69,7 +69,7 @@ class Bench:
         figures = Figures(row)
         try:
             if isinstance(row, rows.Micro):
-                peer: dict[str, Run] = {QEMU: partial(qemu.micro, self._image)}
+                peer: dict[str, Run] = {QEMU: partial(qemu.micro, self._image, options=row.peer)}
                 self._per_operation(figures, row, self._chosen(peer | self._own(row.handler)))
             elif isinstance(row, rows.Exit):
                 self._per_operation(figures, row, self._own(row.handler))
@@ -101,7 +101,8 @@ class Bench:
         rounds = max(row.rounds // self._share, 1)
         operations = rounds * row.operations
         bases = {
-            side: self._baseline(f"{side} {row.handler}", partial(run, row.test, 0)) for side, run in sides.items()
+            side: self._baseline(f"{side} {row.handler} {getattr(row, 'peer', '')}", partial(run, row.test, 0))
+            for side, run in sides.items()
         }
         self._take(figures, {side: partial(run, row.test, rounds) for side, run in sides.items()})
         for side, samples in figures.samples.items():

@@ -6,6 +6,7 @@
 #    4 TLB miss                10 sieve                       16 timer interrupts, busy
 #    5 stores after TLB misses 11 call and return
 #    6 port write              12 CPUID                       17 two threads, preempted 1000 times a second
+#                                                             18 a full-screen redraw in mode 13h
 #
 # It ends by writing 0x10 to the debug-exit port 0xf4 (0x20 if a computation gave a wrong result), which makes the
 # exit status 33 (65). Anything unexpected is a triple fault. Tests 1, 2, 3, 9, 10 and 11 run in ring 3, all others in
@@ -150,7 +151,7 @@ entry64:
     test ebx, ebx
     jz done
     mov eax, [test_id]
-    cmp eax, 17
+    cmp eax, 18
     ja wrong
     jmp [tests + rax * 8]
 
@@ -328,6 +329,39 @@ start_port:
     out 0x80, al
     dec ebx
     jnz .loop
+    jmp done
+
+start_redraw:                       # mode 13h by its registers, then 16000 stores of 4 pixels for each picture
+    mov al, 0x63
+    mov dx, 0x3c2
+    out dx, al
+    mov rsi, mode_13h
+.registers:
+    lodsw
+    mov edx, eax
+    and edx, 0xffff
+    jz .ready
+    lodsw
+    movzx ecx, ax
+.register:
+    lodsw
+    out dx, ax
+    dec ecx
+    jnz .register
+    jmp .registers
+.ready:
+    xor eax, eax
+.picture:
+    mov edi, 0xa0000
+    mov ecx, 16000
+.pixels:
+    mov [rdi], eax
+    add eax, 0x01030507
+    add rdi, 4
+    dec ecx
+    jnz .pixels
+    dec ebx
+    jnz .picture
     jmp done
 
 start_mmio:
@@ -515,7 +549,18 @@ set_gate:                           # vector EDI, handler RAX, type BL (kept)
 tests:
     .qword wrong, start_syscall, start_page_fault, start_int80, start_tlb, start_stores, start_port, start_mmio
     .qword start_timer, start_integer, start_sieve, start_calls, start_cpuid, start_rdmsr, start_hypercall, start_idle
-    .qword start_busy_timer, start_preempt
+    .qword start_busy_timer, start_preempt, start_redraw
+mode_13h:                           # index port, number of words, words of value and index
+    .word 0x3c4, 5
+    .word 0x0300, 0x0101, 0x0f02, 0x0003, 0x0e04
+    .word 0x3d4, 26
+    .word 0x0e11, 0x5f00, 0x4f01, 0x5002, 0x8203, 0x5404, 0x8005, 0xbf06, 0x1f07, 0x0008, 0x4109, 0x000a
+    .word 0x000b, 0x000c, 0x000d, 0x000e, 0x000f, 0x9c10, 0x8e11, 0x8f12, 0x2813, 0x4014, 0x9615, 0xb916
+    .word 0xa317, 0xff18
+    .word 0x3ce, 9
+    .word 0x0000, 0x0001, 0x0002, 0x0003, 0x0004, 0x4005, 0x0506, 0x0f07, 0xff08
+    .word 0
+    .align 8
 gdt:
     .qword 0, 0x00af9a000000ffff, 0x00cf92000000ffff, 0x00cff2000000ffff, 0x00affa000000ffff
 gdt_tss:

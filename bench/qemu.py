@@ -26,9 +26,10 @@ def version() -> str:
     return subprocess.run([PROGRAM, "--version"], capture_output=True, text=True, check=True).stdout.splitlines()[0]
 
 
-def micro(image: Path, test: int, rounds: int) -> float:
-    """Seconds from the start of the process to its end."""
-    seconds, status, output = _run(["-m", "64M", "-kernel", str(image), "-append", f"{test} {rounds}", *DEBUG_EXIT])
+def micro(image: Path, test: int, rounds: int, options: tuple[str, ...] = ()) -> float:
+    """Seconds from the start of the process to its end; ``options`` are added to the machine's."""
+    guest = ["-m", "64M", "-kernel", str(image), "-append", f"{test} {rounds}"]
+    seconds, status, output = _run([*guest, *DEBUG_EXIT, *options])
     if status != SUCCESS:
         raise PeerError(f"test {test} with N={rounds} ended with status {status}, not {SUCCESS}: {output[-500:]!r}")
     return seconds

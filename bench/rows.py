@@ -40,6 +40,8 @@ class Micro:
     """A key of `bench.handlers.ATTACH`, or nothing."""
     per_second: bool = False
     """Show operations per second instead of the time of one."""
+    peer: tuple[str, ...] = ()
+    """Options that QEMU needs for it."""
     kind: str = field(default="micro", init=False)
 
 
@@ -105,6 +107,7 @@ ROWS: Final[tuple[Row, ...]] = (
     Micro("integer loop", 9, 200_000_000, 1, _COMPUTE),
     Micro("sieve, one number", 10, 1_000, SIEVED, _COMPUTE),
     Micro("call + return", 11, 4_000, CALLS, _COMPUTE),
+    Micro("full-screen redraw in mode 13h", 18, 4_000, 1, _COMPUTE, peer=("-vga", "std")),
     Linux("Linux to READY", _both(1.3, 0.9)),
     Exit("CPUID, compiled handler", 12, 5_000_000, _IN_ENGINE, "compiled cpuid"),
     Exit("RDMSR, compiled handler", 13, 5_000_000, _IN_ENGINE, "compiled rdmsr"),
