@@ -24,6 +24,13 @@ menuentry kernel {{
 """
 
 
+def diskette(out: Path) -> Path:
+    """A diskette whose sectors differ."""
+    file = out / "diskette"
+    file.write_bytes(b"".join(bytes(sector * 7 + n & 0xFF for n in range(512)) for sector in range(FLOPPY_SIZE // 512)))
+    return file
+
+
 def image(kernel: Kernel, medium: Medium, out: Path) -> Path:
     """The image of a kernel for a medium."""
     assembly = SOURCES / f"{kernel.name}.asm"

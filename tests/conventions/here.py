@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import hypervisor as hv
+from tests.conventions import build
 from tests.conventions.outcome import Outcome
 from tests.conventions.table import Act, Kernel, Medium
 
@@ -21,6 +22,8 @@ _ENDINGS = {
 def run(kernel: Kernel, medium: Medium, image: Path) -> Outcome:
     """Boot the image, do what a person does, and look when it has ended."""
     options: dict[str, Any] = {"memory": "64M", "cpus": kernel.cpus}
+    if kernel.diskette:
+        options["floppy"] = build.diskette(image.parent)
     if medium is Medium.KERNEL:
         options["image"] = image
     elif medium is Medium.CD:
@@ -34,17 +37,21 @@ def run(kernel: Kernel, medium: Medium, image: Path) -> Outcome:
             _do(vm, act)
         result = vm.run(timeout=PATIENCE_S)
         ending = f"exit {result.status}" if result.reason is hv.Reason.DEBUG_EXIT else _ENDINGS.get(result.reason)
-        picture = None
+        picture, screen, colours = None, "", b""
         if kernel.picture:
             pixels = vm.screen.pixels
             if pixels.shape == (200, 320, 3):
                 pixels = pixels.repeat(2, 0).repeat(2, 1)  # as a VGA's monitor, and QEMU, show mode 13h
             picture = (pixels.shape[1], pixels.shape[0], pixels.tobytes())
+        elif kernel.status is None:
+            screen = vm.screen.text.rstrip()
+            colours = b"".join(row.attributes for row in vm.screen.rows)
         return Outcome(
             ending or f"{result.reason.value}: {result.message}",
-            "" if kernel.picture or kernel.status is not None else vm.screen.text.rstrip(),
+            screen,
             vm.serial[0].bytes,
             vm.debugcon.bytes,
+            colours,
             picture,
         )
 

@@ -8,13 +8,15 @@ from dataclasses import dataclass
 @dataclass(frozen=True)
 class Outcome:
     """``ending`` is "halted", "power-off", "reset", or "exit N" with the status of isa-debug-exit. ``picture`` is the
-    size of the screen and its pixels as bytes, for kernels that draw; ``screen`` is the text of the others.
+    size of the screen and its pixels as bytes, for kernels that draw; of the others, ``screen`` is the text and
+    ``colours`` has the attributes.
     """
 
     ending: str
     screen: str
     serial: bytes
     debugcon: bytes
+    colours: bytes = b""
     picture: tuple[int, int, bytes] | None = None
 
     def __str__(self) -> str:

@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from tests.conventions import build
 from tests.conventions.outcome import Outcome, exit_status
 from tests.conventions.table import Act, Kernel, Medium
 from tests.qemu_screen import QEMU, require_qemu, text_of
@@ -53,6 +54,8 @@ class Machine:
             Medium.CD: ["-cdrom", str(image)],
             Medium.KERNEL: ["-kernel", str(image)],
         }[medium]
+        if kernel.diskette:
+            options += ["-drive", f"file={build.diskette(out)},format=raw,if=floppy"]
         pipe = subprocess.PIPE
         self.process = subprocess.Popen([QEMU, *options], stdin=pipe, stdout=pipe, stderr=pipe)
         self._ask("qmp_capabilities")
@@ -63,7 +66,7 @@ class Machine:
             self._wait(lambda act=act: act.after.encode() in self._serial.read_bytes())  # type: ignore[misc]
             self._do(act)
         ending = self._end(kernel)
-        picture, screen = None, ""
+        picture, screen, colours = None, "", b""
         if self.process.poll() is None:
             dump = self._out / "dump"
             if kernel.picture:
@@ -73,8 +76,8 @@ class Machine:
                 picture = width, height, pixels
             else:
                 self._ask("pmemsave", val=0xB8000, size=4000, filename=str(dump))
-                screen = text_of(dump.read_bytes())
-        return Outcome(ending, screen, self._serial.read_bytes(), self._debugcon.read_bytes(), picture)
+                screen, colours = text_of(dump.read_bytes()), dump.read_bytes()[1::2]
+        return Outcome(ending, screen, self._serial.read_bytes(), self._debugcon.read_bytes(), colours, picture)
 
     def _end(self, kernel: Kernel) -> str:
         if kernel.status is not None:

@@ -32,7 +32,8 @@ class Kernel:
 
     ``here`` is the medium under this hypervisor where it is not the one under QEMU (whose own loader knows multiboot 1
     only). ``status`` is the exit status that QEMU's own process must end with, for kernels that leave through
-    isa-debug-exit; nobody can look at their screen then.
+    isa-debug-exit; nobody can look at their screen then. ``diskette`` puts one into drive A of a kernel that is loaded
+    otherwise.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Kernel:
     picture: bool = False
     here: Medium | None = None
     status: int | None = None
+    diskette: bool = False
 
 
 FLOPPY, DISK, CD, KERNEL = Medium
@@ -105,4 +107,8 @@ KERNELS = (
     Kernel("pci_scan", KERNEL, "1234:1111", "enumerating PCI"),
     Kernel("multiboot2", CD, "36d76289", "a multiboot 2 kernel", here=KERNEL),
     Kernel("grub_iso", CD, "loaded by multiboot", "an ISO made by grub-mkrescue"),
+    Kernel("floppy_dma", KERNEL, "seek 2001", "OSDev's floppy driver: 82077AA and DMA", diskette=True),
+    Kernel("long_boot", FLOPPY, "Hello from 64 bits", "a boot sector that enters long mode directly"),
+    Kernel("higher_half", KERNEL, "running at c", "a higher-half kernel, by the a.out kludge of multiboot"),
+    Kernel("apic_timer", KERNEL, "PIT through the I/O APIC: 5 ticks", "the local APIC's timer, and the I/O APIC"),
 )

@@ -21,6 +21,7 @@ def test_the_same_as_under_qemu(kernel: Kernel, tmp_path: Path) -> None:
         image = build.image(kernel, kernel.here, tmp_path)
     ours = here.run(kernel, kernel.here or kernel.medium, image)
     assert str(ours) == str(there)
+    assert ours.colours == there.colours
     assert ours.picture == there.picture
     assert ours.ending == kernel.ending
     assert kernel.shows in str(ours)

@@ -201,6 +201,46 @@ def test_vcpus_are_threads(debug: Debug) -> None:
     assert "exited normally" in said
 
 
+def test_each_vcpu_stops_for_itself(debug: Debug) -> None:
+    with hv.boot("smp", memory="16M", cpus=3) as vm:
+        at = vm.symbols
+        said = debug(
+            vm,
+            f"""CONNECT
+            break *{at["TRAMPOLINE"]}
+            continue
+            info threads
+            p/x $cs
+            continue
+            delete
+            break *{at["on_ping"]}
+            continue
+            thread
+            p $efer
+            stepi
+            p/x $pc - {at["on_ping"]} < 16
+            thread 1
+            continue
+            thread
+            delete
+            watch *(int*){at["pongs"]}
+            continue
+            thread
+            delete
+            continue""",
+        )
+        assert "smp: good" in vm.console.text
+    assert "Thread 2 hit Breakpoint 1" in said
+    assert "(vCPU 2, waiting-for-startup)" in said
+    assert "$1 = 0x800" in said
+    assert "Thread 3 hit Breakpoint 1" in said
+    assert "Thread 2 hit Breakpoint 2" in said
+    assert "LME LMA" in said
+    assert "$3 = 0x1" in said
+    assert "Thread 3 hit Breakpoint 2" in said
+    assert "exited normally" in said
+
+
 def test_monitor(debug: Debug) -> None:
     with hv.boot("hello", memory="16M") as vm:
         said = debug(
