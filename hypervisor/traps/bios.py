@@ -35,6 +35,7 @@ from hypervisor.traps.bios_font import Fonts
 from hypervisor.traps.bios_keyboard import Keyboard
 from hypervisor.traps.bios_keys import KeyQueue
 from hypervisor.traps.bios_palette import Palette
+from hypervisor.traps.bios_pci import PciBios
 from hypervisor.traps.bios_rom import APM_ENTRY, BASE, KEYBOARD_CALL, PORT_WRITES, RESET, install_rom, vector_of
 from hypervisor.traps.bios_serial import Serial
 from hypervisor.traps.bios_system import System
@@ -90,7 +91,7 @@ class Bios:
         self._named: set[tuple[int, int]] = set()
         screen = (self.video, Fonts(self.video), Palette(self.video), self.vbe)
         self._services = Services(
-            (*screen, self.disk, self.serial, self.system, Apm(vm), self.keyboard, self.time, self.boot)
+            (*screen, self.disk, self.serial, self.system, Apm(vm), self.keyboard, self.time, PciBios(ports), self.boot)
         )
 
     def power_on(self, memory_map: Sequence[tuple[int, int, int]], ports: Ports | None) -> None:
@@ -184,7 +185,7 @@ class Bios:
             self._log(f"guest called {self._services.describe(call.vector, ah)}: {problem}")
 
 
-PROVIDERS: tuple[type, ...] = (Video, Fonts, Palette, Vbe, Disk, Serial, System, Apm, Keyboard, Time, Boot)
+PROVIDERS: tuple[type, ...] = (Video, Fonts, Palette, Vbe, Disk, Serial, System, Apm, Keyboard, Time, PciBios, Boot)
 """The classes that declare services."""
 
 
