@@ -17,16 +17,14 @@ import pytest
 import hypervisor as hv
 from tests.real.screen import Screen
 
-OPTIONS = "nobench nosm nosmp nopause console=ttyS0,115200"
+OPTIONS = "nobench nosm nopause console=ttyS0,115200"
 BIT_FADE = "#10 [Bit fade test"
 LONG = pytest.mark.stress
 
 
-@pytest.mark.parametrize("memory", ["8M", pytest.param("64M", marks=LONG)])
-@pytest.mark.parametrize("build", ["ia32", "x64"])
-def test_tests_0_to_9_find_no_errors(debian_file: Callable[[str, str], Path], build: str, memory: str) -> None:
-    image = debian_file("memtest86+", f"boot/memtest86+{build}.bin")
-    with closing(hv.boot(image, memory=memory, append=OPTIONS)) as vm:
+def run(image: Path, memory: str, options: str, cpus: int) -> Screen:
+    """The screen when tests 0 to 9 are done."""
+    with closing(hv.boot(image, memory=memory, append=options, cpus=cpus)) as vm:
         result = vm.run(until=BIT_FADE, timeout=180 if memory == "8M" else 1200)
         # The line with the error count comes behind the line that ended the run.
         if result.reason is hv.Reason.UNTIL:
@@ -34,7 +32,22 @@ def test_tests_0_to_9_find_no_errors(debian_file: Callable[[str, str], Path], bu
             result = vm.run(until=lambda: "Errors:" in vm.console.text[seen:], timeout=60)
         screen = Screen().feed(vm.console.text)
     assert result.reason is hv.Reason.UNTIL, f"{result.message}\n{screen.text}"
+    return screen
+
+
+@pytest.mark.parametrize("memory", ["8M", pytest.param("64M", marks=LONG)])
+@pytest.mark.parametrize("build", ["ia32", "x64"])
+def test_tests_0_to_9_find_no_errors(debian_file: Callable[[str, str], Path], build: str, memory: str) -> None:
+    screen = run(debian_file("memtest86+", f"boot/memtest86+{build}.bin"), memory, f"{OPTIONS} nosmp", 1)
     assert "Memtest86+ v6.10" in screen.lines[0]
     assert screen.lines[24].endswith("6.10.unknown.x64" if build == "x64" else "6.10.unknown.x32")
     assert re.search(r"Pass:\s+0\s+Errors: 0$", screen.lines[8]), screen.text
     assert BIT_FADE in screen.lines[3]
+
+
+@pytest.mark.parametrize(("build", "cpus"), [("x64", 2), pytest.param("ia32", 4, marks=LONG)])
+def test_all_processors_test_memory(debian_file: Callable[[str, str], Path], build: str, cpus: int) -> None:
+    """It finds the processors in the MADT, starts them, and they test in parallel, with a barrier after each part."""
+    screen = run(debian_file("memtest86+", f"boot/memtest86+{build}.bin"), "8M", OPTIONS, cpus)
+    assert f"CPU: {cpus} Cores {cpus} Threads    SMP: {cpus}T (PAR)" in screen.text
+    assert re.search(r"Pass:\s+0\s+Errors: 0$", screen.lines[8]), screen.text
