@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 _INFO = b.X_INFO >> 3
 _OUT_OPCODES = (0xE6, 0xE7, 0xEE, 0xEF)
+_PORT_IN, _PORT_OUT, _MMIO_WRITE = int(K.PORT_IN), int(K.PORT_OUT), int(K.MMIO_WRITE)
 _READS = frozenset((K.PORT_IN, K.MMIO_READ))
 _HALF_DONE = "a port or memory access is in the middle of its instruction"
 _GPA_MASK = (1 << 40) - 1
@@ -42,6 +43,7 @@ class InPlace:
         self.select(runner.vcpu)
         self._routing = Routing(runner.vm)
         self._heard = {kind for kind, table in runner.vm.traps.seal().items() if table.heard}
+        self._plain = not self._heard & {K.MMIO_READ, K.MMIO_WRITE, K.MEMORY}
         self._strings = Strings(runner.vm, self._heard)
         self._verdict: Verdict | None = None
         self._after: Callable[[PCpu], int] | None = None
@@ -61,11 +63,11 @@ class InPlace:
         words = pcpu.words
         address, size = words[_INFO], words[_INFO + 1]
         try:
-            if kind == K.PORT_IN or kind == K.PORT_OUT:
+            if kind == _PORT_IN or kind == _PORT_OUT:
                 if kind in self._heard:
                     return self._port(pcpu, K(kind), address, size)
                 mapping = self._vm.ports.find(address)
-                if kind == K.PORT_OUT:
+                if kind == _PORT_OUT:
                     self._routing.port_write(address, size, words[_INFO + 2] & 0xFFFFFFFF, mapping)
                     if mapping is not None and mapping.strings:
                         self._strings.write(pcpu, self._vcpu, mapping, address, size)
@@ -74,7 +76,16 @@ class InPlace:
                 if mapping is not None and mapping.strings:
                     self._strings.read(pcpu, self._vcpu, mapping, address, size)
                 return 0
-            return self._memory(pcpu, K(kind), address & _GPA_MASK, size)
+            gpa = address & _GPA_MASK
+            if self._plain and self._vm.breakpoints is breakpoints.NONE:  # the usual case: a device, and nobody watches
+                mapping = self._vm.mmio.find(gpa)
+                if mapping is not None and gpa + size <= mapping.end and not self._routing.is_memory(gpa):
+                    if kind == _MMIO_WRITE:
+                        mapping.device.write(gpa - mapping.base, size, words[_INFO + 2] & (1 << 8 * size) - 1)
+                    else:
+                        _answer(pcpu, mapping.device.read(gpa - mapping.base, size), size)
+                    return 0
+            return self._memory(pcpu, K(kind), gpa, size)
         except BaseException as error:  # must not cross the engine's frames; it ends this VM
             self._runner.fail(error)
             return 1

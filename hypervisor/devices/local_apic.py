@@ -31,6 +31,7 @@ from hypervisor.devices.apic_bus import BROADCAST, ApicBus, Message
 
 SIZE = r.SIZE
 _WORD = 0xFFFF_FFFF
+_MODES = tuple(Mode)
 _ENABLE = r.SVR_ENABLE
 _EXTINT = Mode.EXTINT << r.MODE_SHIFT
 _GATE = r.MASKED | r.MODE_MASK << r.MODE_SHIFT
@@ -66,6 +67,7 @@ class LocalApic:
     ) -> None:
         self.name = name
         self.pins = pins
+        self._intr = pins.intr
         self.external = external
         self._bus = bus
         self._own_id, self._bootstrap = apic_id, bootstrap
@@ -122,7 +124,7 @@ class LocalApic:
         """The vector to deliver, which is now in service; the spurious vector if nothing is requested any more."""
         s = self._s
         vector = s.irr.bit_length() - 1
-        if vector >> 4 > self.priority >> 4 and s.svr & _ENABLE and s.enabled:
+        if vector >> 4 > self.priority >> 4 and s.svr & _ENABLE:
             bit = 1 << vector
             s.irr &= ~bit
             s.isr |= bit
@@ -182,7 +184,7 @@ class LocalApic:
         """A LINT wire as its LVT entry describes it."""
         if not level or entry & r.MASKED or entry & r.REMOTE_IRR:
             return
-        mode = Mode(entry >> r.MODE_SHIFT & r.MODE_MASK)
+        mode = _MODES[entry >> r.MODE_SHIFT & r.MODE_MASK]
         fixed = mode is Mode.FIXED
         if fixed and entry & r.LEVEL:
             setattr(self._s, field, entry | r.REMOTE_IRR)
@@ -200,7 +202,9 @@ class LocalApic:
     def priority(self) -> int:
         """The processor priority (10.8.3.1): the task priority, or the class in service if that is higher."""
         s = self._s
-        serving = s.isr.bit_length() - 1 & ~0xF if s.isr else 0
+        if not s.isr:
+            return s.tpr
+        serving = s.isr.bit_length() - 1 & ~0xF
         return s.tpr if s.tpr >> 4 >= serving >> 4 else serving
 
     @property
@@ -249,6 +253,8 @@ class LocalApic:
 
     def read(self, offset: int, size: int) -> int:
         """See `hypervisor.bus.Device.read`."""
+        if not self._s.enabled:
+            return (1 << 8 * size) - 1
         reader = self._readers.get(offset)
         if reader is not None and size == 4:
             return reader()
@@ -256,6 +262,8 @@ class LocalApic:
 
     def write(self, offset: int, size: int, value: int) -> None:
         """See `hypervisor.bus.Device.write`."""
+        if not self._s.enabled:
+            return
         writer = self._writers.get(offset)
         if writer is not None and size >= 4:
             writer(value & _WORD)
@@ -307,11 +315,12 @@ class LocalApic:
     def _update(self) -> None:
         """Drive INTR."""
         s = self._s
-        top = s.irr.bit_length() - 1
-        if top >= 16 and s.svr & _ENABLE and top >> 4 > self.priority >> 4:
-            self.pins.intr.set(True)
+        if s.irr and s.svr & _ENABLE and s.irr.bit_length() - 1 >> 4 > self.priority >> 4:
+            self._intr.set(True)
+        elif s.lint0 or s.extint:
+            self._intr.set(self._external_requested())
         else:
-            self.pins.intr.set(self._external_requested())
+            self._intr.set(False)
 
     def _timer_expired(self) -> None:
         s = self._s
@@ -411,28 +420,26 @@ class LocalApic:
         """Send an interprocessor interrupt (10.6.1)."""
         s = self._s
         s.icr_low = value & r.ICR_WRITABLE
-        if not s.enabled:
-            return
-        mode = Mode(value >> r.MODE_SHIFT & r.MODE_MASK)
+        mode = _MODES[value >> r.MODE_SHIFT & r.MODE_MASK]
         vector = value & r.VECTOR
-        if mode in (Mode.SMI, Mode.RESERVED, Mode.EXTINT):
+        if mode is Mode.FIXED or mode is Mode.LOWEST:
+            if vector < 16:
+                self._error(r.ESR_SEND_ILLEGAL)
+                return
+        elif mode not in (Mode.NMI, Mode.INIT, Mode.STARTUP):
             return
         if mode is Mode.INIT and value & r.LEVEL and not value & r.ASSERT:
             return  # the de-assertion of INIT, which only older APICs knew
-        if mode in (Mode.FIXED, Mode.LOWEST) and vector < 16:
-            self._error(r.ESR_SEND_ILLEGAL)
-            return
         message = Message(mode, vector, s.icr_high, bool(value & r.LOGICAL))
-        match Shorthand(value >> r.SHORTHAND_SHIFT & 3):
-            case Shorthand.NONE:
-                self._bus.send(message)
-            case Shorthand.SELF:
-                if mode in (Mode.FIXED, Mode.LOWEST, Mode.NMI):
-                    self.receive(message)
-            case Shorthand.ALL:
-                self._bus.send_all(message)
-            case Shorthand.OTHERS:
-                self._bus.send_all(message, but=self)
+        shorthand = value >> r.SHORTHAND_SHIFT & 3
+        if shorthand == Shorthand.NONE:
+            self._bus.send(message)
+        elif shorthand == Shorthand.ALL:
+            self._bus.send_all(message)
+        elif shorthand == Shorthand.OTHERS:
+            self._bus.send_all(message, but=self)
+        elif mode not in (Mode.INIT, Mode.STARTUP):
+            self.receive(message)
 
 
 __all__ = ["SIZE", "LocalApic", "LocalApicState", "Pins"]

@@ -48,6 +48,7 @@ class LocalApics:
 
     def __init__(self, vm: VM, pic: I8259Pair | None) -> None:
         self._vm = vm
+        self._turns = vm.turns
         self.bus = ApicBus()
         self.apics = [self._make(vcpu, pic) for vcpu in vm.vcpus]
 
@@ -59,14 +60,11 @@ class LocalApics:
 
     def read(self, offset: int, size: int) -> int:
         """The vCPU that runs reads its own APIC."""
-        apic = self.apics[self._vm.current.number]
-        return apic.read(offset, size) if apic.enabled else (1 << 8 * size) - 1
+        return self.apics[self._turns.current.number].read(offset, size)
 
     def write(self, offset: int, size: int, value: int) -> None:
         """The vCPU that runs writes its own APIC."""
-        apic = self.apics[self._vm.current.number]
-        if apic.enabled:
-            apic.write(offset, size, value)
+        self.apics[self._turns.current.number].write(offset, size, value)
 
     def reset(self) -> None:
         """Power-on state of each, at the usual address."""

@@ -1,0 +1,144 @@
+# ipi: N interprocessor interrupts there and back, between two processors that wait for them in HLT.
+#
+#   qemu-system-x86_64 -kernel ipi.bin -append "1 N" -smp 2 -device isa-debug-exit,iobase=0xf4,iosize=1
+#
+# Ends with debug-exit status 33. With N = 0 the second processor is started, and nothing else happens.
+
+.include "long.inc"
+.include "text.inc"
+.include "apic.inc"
+
+.equ PING, 0x28
+.equ PONG, 0x29
+.equ TRAMPOLINE, 0x8000
+
+main:
+    call map_apics
+    call enable_apic
+    mov qword ptr [handlers + PING*8], on_ping
+    mov qword ptr [handlers + PONG*8], on_pong
+    mov qword ptr [handlers + SPURIOUS*8], on_spurious
+    call read_rounds
+    mov rsi, trampoline
+    mov edi, TRAMPOLINE
+    mov ecx, trampoline_end - trampoline
+    rep movsb
+    mov eax, MODE_INIT
+    mov ecx, 1
+    call send_ipi
+    mov ecx, 10000              # 10 ms: a write to this port takes about a microsecond
+.delay:
+    out 0x80, al
+    loop .delay
+    mov eax, MODE_STARTUP | TRAMPOLINE >> 12
+    mov ecx, 1
+    call send_ipi
+.wait:
+    pause
+    cmp dword ptr [come], 0
+    je .wait
+.round:
+    mov eax, [rounds]
+    cmp [pongs], eax
+    jae .done
+    mov eax, PING
+    mov ecx, 1
+    call send_ipi
+    sti
+    hlt
+    cli
+    jmp .round
+.done:
+    mov al, 0x10
+    jmp debug_exit
+
+read_rounds:                    # [rounds] = the last number of the command line
+    mov ebx, [multiboot_info]
+    mov esi, [rbx + 16]
+.restart:
+    xor ecx, ecx
+.next:
+    lodsb
+    test al, al
+    jz .end
+    cmp al, ' '
+    je .restart
+    movzx eax, al
+    sub eax, '0'
+    imul ecx, ecx, 10
+    add ecx, eax
+    jmp .next
+.end:
+    mov [rounds], ecx
+    ret
+
+on_ping:                        # handlers: RDI = frame, which they return in RAX
+    mov eax, PONG
+    xor ecx, ecx
+    call send_ipi
+    call end_of_interrupt
+    mov rax, rdi
+    ret
+on_pong:
+    inc dword ptr [pongs]
+    call end_of_interrupt
+on_spurious:
+    mov rax, rdi
+    ret
+
+.code16
+trampoline:                     # runs as a copy, at TRAMPOLINE
+    cli
+    xor ax, ax
+    mov ds, ax
+    mov eax, cr4
+    or eax, 1 << 5 | 1 << 9 | 1 << 10
+    mov cr4, eax
+    mov eax, pml4
+    mov cr3, eax
+    mov ecx, EFER
+    rdmsr
+    or eax, 1 << 8 | 1
+    wrmsr
+    mov eax, cr0
+    and eax, ~(1 << 2 | 1 << 30 | 1 << 29)
+    or eax, 1 << 31 | 1 << 16 | 1 << 1 | 1
+    o32 lgdt [TRAMPOLINE + trampoline_gdt - trampoline]
+    mov cr0, eax
+    jmp dword KERNEL_CODE:ap64
+    .align 4
+trampoline_gdt:
+    .word gdt_end - gdt - 1
+    .dword gdt
+trampoline_end:
+
+.code64
+ap64:
+    mov ax, KERNEL_DATA
+    mov ds, ax
+    mov es, ax
+    mov ss, ax
+    mov esp, ap_stack_top
+    lidt [idt_pointer]
+    call enable_apic
+    mov dword ptr [come], 1
+.idle:
+    sti
+    hlt
+    jmp .idle
+
+    .align 4
+come:
+    .dword 0
+pongs:
+    .dword 0
+rounds:
+    .dword 0
+
+.include "long_bss.inc"
+    .align 4096
+apic_directory:
+    .skip 4096
+    .skip 4096
+ap_stack_top:
+memory_end:
