@@ -28,7 +28,7 @@ _ACCESSES = {
 _NUMBERED = {
     ExitKind.CR_READ: "mov from cr{info}", ExitKind.CR_WRITE: "mov to cr{info}, {value:#x}",
     ExitKind.DR_READ: "mov from dr{info}", ExitKind.DR_WRITE: "mov to dr{info}, {value:#x}",
-    ExitKind.INT_N: "int {info:#x}", ExitKind.EXECUTE: "execute {info:#x}", ExitKind.INVLPG: "invlpg {info:#x}",
+    ExitKind.INT_N: "int {info:#x}", ExitKind.EXECUTE: "execute {info:#x}", ExitKind.INVLPG: "invlpg {value:#x}",
 }  # fmt: skip
 
 
@@ -100,8 +100,8 @@ def last_events(vm: VM, count: int = MAX_EVENTS) -> list[Event]:
     events = []
     for n in range(max(0, end - min(count, MAX_EVENTS)), end):
         at = 1 + b.RING_WORDS * (n & MAX_EVENTS - 1)
-        kind, rip, info, now, value = (word & _MASK64 for word in words[at : at + b.RING_WORDS])
-        events.append(Event(now, ExitKind(kind & 0xFF), rip, info, value, kind >> 8 & 0xFF, kind >> 16))
+        head, rip, now, value = (word & _MASK64 for word in words[at : at + b.RING_WORDS])
+        events.append(Event(now, ExitKind(head & 0xFF), rip, head >> 24, value, head >> 8 & 0xFF, head >> 16 & 0xFF))
     return events
 
 

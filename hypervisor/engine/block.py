@@ -144,7 +144,7 @@ C_FLIPS = _word("c_flips")
 C_STOPS = _word("c_stops")
 COUNTS = _word("counts", 128)  # exits by ExitCode
 RING_AT = _word("ring_at")
-RING_ENTRIES, RING_WORDS = 1024, 5
+RING_ENTRIES, RING_WORDS = 1024, 4
 RING = _word("ring", RING_WORDS * RING_ENTRIES)  # the last exits and events, see `kernels.exits.ring`
 
 SIZE = 8 * len(_names)

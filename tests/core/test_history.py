@@ -34,6 +34,13 @@ def test_an_event_is_told_with_its_value(code: str) -> None:
         assert str(last) == "hlt" and last.ns <= vm.clock.now_ns
 
 
+def test_an_invlpg_that_is_watched_is_told_with_its_address() -> None:
+    with bare("mov rbx, 0x123456789000; invlpg [rbx]; hlt") as vm:
+        vm.traps.invlpg(lambda vcpu, exit: None, mode="observe")
+        vm.run(timeout=20)
+        assert str(vm.events()[-2]) == "invlpg 0x123456789000"
+
+
 def test_interrupts_are_remembered_in_order_with_their_time() -> None:
     with hv.boot("preempt", memory="16M") as vm:
         vm.run(timeout=60, virtual_timeout=0.2)

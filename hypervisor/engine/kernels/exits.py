@@ -65,17 +65,16 @@ def count(b, kind):  # type: ignore[no-untyped-def]
 
 @kernel
 def ring(b, kind, info, value):  # type: ignore[no-untyped-def]
-    """Remember an exit among the last `RING_ENTRIES`: kind (| an access's size << 8 | vCPU << 16), RIP, info, time and
-    value. Returns the entry's address.
+    """Remember an exit among the last `RING_ENTRIES`: kind (| an access's size << 8 | vCPU << 16 | info << 24), RIP,
+    time and value; ``info`` has 40 bits. Returns the entry's address.
     """
     at = ld64(b + _RING_AT)
     st64(b + _RING_AT, at + 1)
     slot = b + _RING + _RING_SIZE * (at & _RING_MASK)
-    st64(slot, kind | ld64(b + _NUMBER) << 16)
+    st64(slot, kind | ld64(b + _NUMBER) << 16 | info << 24)
     st64(slot + 8, ld64(ld64(b + _ENV) + _EIP))
-    st64(slot + 16, info)
-    st64(slot + 24, ld64(b + _NOW))
-    st64(slot + 32, value)
+    st64(slot + 16, ld64(b + _NOW))
+    st64(slot + 24, value)
     return slot
 
 
@@ -258,7 +257,10 @@ def _report(b, kind, first, second):  # type: ignore[no-untyped-def]
     st64(b + _X_INFO, first)
     st64(b + _X_INFO + 8, second)
     count(b, kind)
-    ring(b, kind, first, _written(b, kind, second))
+    if kind == _INVLPG:
+        ring(b, kind, 0, first)
+    else:
+        ring(b, kind, first, _written(b, kind, second))
     return stop(b, kind, 1)
 
 

@@ -86,7 +86,7 @@ def python(b, kind, address, size, value):  # type: ignore[no-untyped-def]
         stop(b, _VERDICT, 0)
     answer = ld64(b + _X_INFO + 24)
     if kind == _PORT_IN or kind == _MMIO_READ:
-        st64(slot + 32, answer)
+        st64(slot + 24, answer)
     return answer
 
 

@@ -78,7 +78,7 @@ def on_syscall(b):  # type: ignore[no-untyped-def]
         length = 2  # its bytes are gone from the page tables
     if listens(b, _SYSCALL):
         settle(b)
-        ring(b, _SYSCALL, ld64(ld64(b + _ENV)), 0)
+        ring(b, _SYSCALL, 0, ld64(ld64(b + _ENV)))
         return stop(b, _SYSCALL, 0)
     return enter_syscall(b, length, 1)
 
