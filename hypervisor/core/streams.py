@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hypervisor.backends.console import Console
 from hypervisor.core.expecting import EXPECT_S, Match, Wait, compiled, exact, expect, literal, shown
+from hypervisor.errors import DeviceError
 
 if TYPE_CHECKING:
     from hypervisor.core.vm import VM
@@ -65,6 +66,14 @@ class Stream(Console):
         pcpu = self._vm.on_pcpu
         if pcpu is not None:
             pcpu.kick()
+
+
+class SerialPorts(dict[int, Any]):
+    """Serial ports by number: 0 is COM1."""
+
+    def __missing__(self, number: int) -> Any:
+        there = ", ".join(map(str, sorted(self))) or "none"
+        raise DeviceError(f"serial[{number!r}]: the board has no such serial port; it has {there}.")
 
 
 class StreamWait(Wait):

@@ -20,6 +20,7 @@ from hypervisor.core.device_memory import MemoryBlock, hole
 from hypervisor.core.expecting import EXPECT_S, Match, Source
 from hypervisor.core.plugins import PluginSet
 from hypervisor.core.result import Reason, RunResult
+from hypervisor.core.streams import SerialPorts
 from hypervisor.core.symbols import SymbolTable
 from hypervisor.core.traps import TrapRegistry
 from hypervisor.core.turns import Turns
@@ -115,7 +116,7 @@ class VM:
         self.plugins = PluginSet()
         self.irq_lines: Callable[[int], Line] | None = None
         self.console: Any = None
-        self.serial: Any = {}
+        self.serial = SerialPorts()
         self.debugcon: Any = None
         self.bios_tty: Any = None
         self.keyboard: Any = None

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from hypervisor.core.streams import Stream
-from hypervisor.errors import ConfigError, DeviceError
+from hypervisor.errors import ConfigError
 
 if TYPE_CHECKING:
     from hypervisor.core import VM
@@ -61,14 +61,6 @@ class SerialPort(Stream):
             taken = self._uart.receive(bytes(self._queue))
             for _ in range(taken):
                 self._queue.popleft()
-
-
-class SerialPorts(dict[int, SerialPort]):
-    """Serial ports by number: 0 is COM1."""
-
-    def __missing__(self, number: int) -> SerialPort:
-        there = ", ".join(map(str, sorted(self))) or "none"
-        raise DeviceError(f"serial[{number!r}]: the board has no such serial port; it has {there}.")
 
 
 class GuestConsole(Stream):
@@ -157,8 +149,6 @@ def stream(vm: VM, name: str, *, shown: bool) -> Stream:
 def serial(vm: VM, number: int, *, shown: bool) -> SerialPort:
     """A new serial port ``vm.serial[number]``."""
     port = SerialPort(f"serial port {number}", vm)
-    if not vm.serial:
-        vm.serial = SerialPorts()
     vm.serial[number] = port
     _added(vm, port, shown)
     return port

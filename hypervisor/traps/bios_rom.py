@@ -20,6 +20,7 @@ Hardware interrupts are machine code from end to end, as on a real PC: they work
 from __future__ import annotations
 
 import struct
+from functools import cache
 
 from hypervisor.bus import Dma
 
@@ -126,7 +127,7 @@ def install_rom(memory: Dma) -> None:
         (RESET, RESET_CODE + b"01/01/24\0\xfc\0"),
     ):
         memory.write(BASE + offset, code)
-    memory.write(0, b"".join(struct.pack("<HH", _offset(vector), SEGMENT) for vector in range(256)))
+    memory.write(0, _vectors())
 
 
 def vector_of(address: int) -> int | None:
@@ -135,12 +136,16 @@ def vector_of(address: int) -> int | None:
     return offset // STUB_SIZE if 0 <= offset < 256 * STUB_SIZE and offset % STUB_SIZE == 0 else None
 
 
-def _offset(vector: int) -> int:
-    special = {0x08: TIMER, 0x09: KEYBOARD, 0x1B: IRET, 0x1C: IRET, 0x1E: DISKETTE_TABLE, 0x4A: IRET, 0x70: RTC}
-    if vector in special:
-        return special[vector]
-    if vector in range(0x0A, 0x10):
-        return MASTER_DUMMY
-    if vector in range(0x71, 0x78):
-        return SLAVE_DUMMY
-    return STUBS + STUB_SIZE * vector
+@cache
+def _vectors() -> bytes:
+    """The interrupt vector table."""
+    offsets = [STUBS + STUB_SIZE * vector for vector in range(256)]
+    offsets[0x0A:0x10] = [MASTER_DUMMY] * 6
+    offsets[0x71:0x78] = [SLAVE_DUMMY] * 7
+    for vector, offset in _SPECIAL.items():
+        offsets[vector] = offset
+    return struct.pack("<512H", *(word for offset in offsets for word in (offset, SEGMENT)))
+
+
+_SPECIAL = {0x08: TIMER, 0x09: KEYBOARD, 0x1B: IRET, 0x1C: IRET, 0x1E: DISKETTE_TABLE, 0x4A: IRET, 0x70: RTC}
+"""Vectors that are not those of stubs, and not those of hardware interrupts that nobody uses."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, TypeVar
 
 from hypervisor.errors import TrapError
@@ -59,8 +60,12 @@ def service(interrupt: int, function: int | None, title: str) -> Callable[[F], F
 
 def rows(classes: Iterable[type]) -> list[Service]:
     """The rows that ``classes`` declare, in the order of their numbers."""
-    found = [row for one in classes for value in vars(one).values() for row in getattr(value, "bios_services", ())]
-    return sorted(found)
+    return sorted(row for one in classes for row in _declared(one))
+
+
+@cache
+def _declared(one: type) -> tuple[Service, ...]:
+    return tuple(row for value in vars(one).values() for row in getattr(value, "bios_services", ()))
 
 
 class Services:
@@ -70,7 +75,8 @@ class Services:
         self._by_call: dict[tuple[int, int], Callable[[Call], Outcome]] = {}
         self._titles = dict(NAMES)
         for provider in providers:
-            for row in rows([type(provider)]):
+            kind: type = type(provider)
+            for row in _declared(kind):
                 key = (row.interrupt, row.function)
                 if key in self._by_call:
                     raise TrapError(f"{row} ({row.title}) is declared twice; a BIOS call has one service.")
