@@ -4,7 +4,7 @@ The engine serves a string instruction element by element. When the first elemen
 that lie in the same page of memory are offered to a device that is a `hypervisor.bus.StringPort`; what it takes is
 moved here, and the registers are advanced, so that the engine goes on behind it. A guest cannot tell the difference:
 each element takes its virtual time, nothing is done while something looks at single elements (stepping, breakpoints,
-watched memory), and an interrupt between elements waits for at most a page.
+watched memory), and it ends before the next timer, so that an interrupt comes between the same elements.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ _INS, _OUTS = (0x6C, 0x6D), (0x6E, 0x6F)
 _PREFIXES = frozenset((0x66, 0x67, 0xF2, 0xF3, *range(0x40, 0x50)))
 """Prefixes that an instruction served here may have: none of them chooses a segment."""
 _TF, _DF = 1 << 8, 1 << 10
-_OPCODE, _REPEAT, _WIDTH, _STEP, _NOW = (
-    b.D_OPCODE >> 3, b.D_REPEAT >> 3, b.D_ADDRESS_SIZE >> 3, b.STEP >> 3, b.NOW >> 3,
+_LENGTH, _OPCODE, _REPEAT, _WIDTH, _STEP, _NOW, _DEADLINE = (
+    b.D_LENGTH >> 3, b.D_OPCODE >> 3, b.D_REPEAT >> 3, b.D_ADDRESS_SIZE >> 3, b.STEP >> 3, b.NOW >> 3, b.DEADLINE >> 3,
 )  # fmt: skip
 _READ, _WRITE, _PEEK, _USER = 0, 1, 8, 1
 _PLAIN = b.MAP_RAM | b.MAP_WRITE
@@ -73,7 +73,8 @@ class Strings:
         if vcpu.mode != 64:
             linear = vcpu.registers.segment("es" if writes else "ds").base + index & 0xFFFFFFFF
         room = min(PAGE_SIZE - (linear & PAGE_MASK), mask + 1 - index)
-        count = min(count, room // size) - 1
+        time = words[_DEADLINE] - words[_NOW]
+        count = min(count, room // size, time // (b.PORT_COST + length)) - 1
         if count <= 0 or not _PREFIXES.issuperset(vcpu.read(vcpu.linear_rip, length - 1)):
             return 0, 0
         gpa, vector, _ = pcpu.walk(linear, _WRITE if writes else _READ, _PEEK | (_USER if vcpu.cpl == 3 else 0))
@@ -91,4 +92,4 @@ class Strings:
             mask = (1 << 8 * width) - 1
             low = value + by & mask
             registers.set(name, low if width == 4 else value & ~mask | low)
-        pcpu.words[_NOW] += b.PORT_COST * (moved // size)
+        pcpu.words[_NOW] += (b.PORT_COST + pcpu.words[_LENGTH]) * (moved // size)
