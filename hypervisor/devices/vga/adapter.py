@@ -52,6 +52,8 @@ class Vga(ByteDevice):
         )
         self.registers = VgaState()
         self.window = DEVICE
+        self.bank = 0
+        """The bank of 64 KiB that A0000h shows."""
         self._show = show
         self.dispi = Dispi(self)
         self.planes = Planes(self)
@@ -62,11 +64,6 @@ class Vga(ByteDevice):
         self._firmware_memory()
         self.refresh(restored=True)
 
-    @property
-    def bank(self) -> int:
-        """The bank of 64 KiB that A0000h shows."""
-        return self.dispi.bank
-
     def _firmware_memory(self) -> None:
         """The memory as mode 3 begins: a font, and a blank screen."""
         self.memory.write_plane(2, 0, font(16).rooms(GLYPH_ROOM))
@@ -76,6 +73,7 @@ class Vga(ByteDevice):
 
     def refresh(self, *, restored: bool = False) -> None:
         """Show the guest the memory as the registers say; what it wrote as text moves along, except on a restore."""
+        self.bank = self.dispi.bank
         new = window(self.registers, self.bank)
         if new == self.window:
             return

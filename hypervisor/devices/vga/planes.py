@@ -48,6 +48,9 @@ class Planes:
 
     def write(self, offset: int, size: int, value: int) -> None:
         """See `hypervisor.bus.Device.write`."""
+        if size == 1:
+            self._store(offset, value)
+            return
         for n in range(size):
             self._store(offset + n, value >> 8 * n & 0xFF)
 
@@ -102,31 +105,42 @@ class Planes:
         if place is None:
             return
         cell, planes = place
-        registers = self._vga.registers
-        graphics = registers.graphics
-        mode, bits, latch = graphics[r.GR_MODE] & 3, graphics[r.GR_BIT_MASK], self._latch
-        if mode == 1:
-            result = latch
-        else:
-            rotate, colour = graphics[r.GR_ROTATE], PLANE_BITS[graphics[r.GR_SET_RESET]]
-            if mode == 2:
-                data = PLANE_BITS[value & 0xF]
-            else:
-                count = rotate & 7
-                value = (value >> count | value << 8 - count) & 0xFF
-                if mode == 3:
-                    data, bits = colour, bits & value
-                else:
-                    set_reset = PLANE_BITS[graphics[r.GR_ENABLE_SET_RESET]]
-                    data = value * EACH & ~set_reset | colour & set_reset
-            function = rotate >> 3
-            if function == 1:
-                data &= latch
-            elif function == 2:
-                data |= latch
-            elif function == 3:
-                data ^= latch
-            mask = bits * EACH
-            result = data & mask | latch & ~mask
+        registers, memory = self._vga.registers, self._memory
         enabled = PLANE_BITS[registers.sequencer[r.SEQ_MAP_MASK] & planes]
-        self._memory.set_cell(cell, self._memory.cell(cell) & ~enabled & ALL | result & enabled)
+        result = self._result(registers.graphics, value)
+        if enabled != ALL:
+            result = memory.cell(cell) & ~enabled & ALL | result & enabled
+        memory.set_cell(cell, result)
+
+    def _result(self, graphics: bytearray, value: int) -> int:
+        """What the graphics controller makes of a byte for all four planes."""
+        mode, bits, rotate, latch = graphics[r.GR_MODE] & 3, graphics[r.GR_BIT_MASK], graphics[r.GR_ROTATE], self._latch
+        if mode == 1:
+            return latch
+        if mode == 0 and not rotate:
+            data = value * EACH
+            if graphics[r.GR_ENABLE_SET_RESET]:
+                set_reset = PLANE_BITS[graphics[r.GR_ENABLE_SET_RESET]]
+                data = data & ~set_reset | PLANE_BITS[graphics[r.GR_SET_RESET]] & set_reset
+            elif bits == 0xFF:
+                return data
+        elif mode == 2:
+            data = PLANE_BITS[value & 0xF]
+        else:
+            count = rotate & 7
+            value = (value >> count | value << 8 - count) & 0xFF
+            data = colour = PLANE_BITS[graphics[r.GR_SET_RESET]]
+            if mode == 3:
+                bits &= value
+            else:
+                set_reset = PLANE_BITS[graphics[r.GR_ENABLE_SET_RESET]]
+                data = value * EACH & ~set_reset | colour & set_reset
+        function = rotate >> 3
+        if function == 1:
+            data &= latch
+        elif function == 2:
+            data |= latch
+        elif function == 3:
+            data ^= latch
+        mask = bits * EACH
+        return data & mask | latch & ~mask & ALL
