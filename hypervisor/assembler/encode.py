@@ -7,6 +7,7 @@ branch's length; operands are range-checked first, because Keystone cuts a const
 from __future__ import annotations
 
 import re
+import threading
 from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -142,6 +143,9 @@ def _check_constants(mnemonic: str, operands: list[Operand]) -> None:
             raise AssemblyError(f"{value:#x} does not fit into the {width or 32}-bit constant of {mnemonic}.")
 
 
+_one_at_a_time = threading.Lock()  # a Keystone engine crashes when two threads assemble with it
+
+
 @lru_cache(maxsize=3)
 def _keystone(mode: int) -> keystone.Ks:
     try:
@@ -158,7 +162,8 @@ def _assemble(text: str, mode: int) -> bytes:
     import keystone
 
     try:
-        code, _ = engine.asm(text, 0, as_bytes=True)
+        with _one_at_a_time:
+            code, _ = engine.asm(text, 0, as_bytes=True)
     except keystone.KsError as problem:
         reason = re.sub(r"\s*\(KS_ERR\w+\)", "", str(problem))
         raise AssemblyError(f"Keystone refuses {text!r} in {mode}-bit code: {reason}.") from None

@@ -37,6 +37,8 @@ class CoreHost:
         self._free = list(self.pcpus)
         self._condition = threading.Condition()
         self._waiting = 0
+        self.placing = threading.Lock()
+        """Held while a VM's state moves: it is taken off a pCPU by the VM's own thread or by the next owner's."""
         self.vms: list[VM] = []
 
     # --- pCPUs --------------------------------------------------------------------------------------------------------

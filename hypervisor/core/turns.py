@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 SLICE_NS = 200_000
 """The longest turn, in virtual nanoseconds, of a vCPU while others have something to do."""
 
-SPINS = 16
+SPINS = 8
 """PAUSE instructions in quick succession that end a turn."""
 
 SPINS_AGAIN = 4
@@ -33,6 +33,7 @@ wait for time to pass.
 
 _NOW, _NEXT, _DEADLINE = b.NOW >> 3, b.NEXT >> 3, b.DEADLINE >> 3
 _FLOOR, _SPINS_LEFT, _SPINS = b.FLOOR >> 3, b.SPINS_LEFT >> 3, b.SPINS >> 3
+_SPUN_AT, _WORKED = b.SPUN_AT >> 3, b.WORKED >> 3
 
 
 class Turns:
@@ -130,12 +131,16 @@ class Turns:
             self._new = False
             spins = 0 if self._alone else SPINS_AGAIN if self.current.spinning else SPINS
             words[_SPINS] = words[_SPINS_LEFT] = spins
+            words[_SPUN_AT] = words[_NOW]
+            words[_WORKED] = 0
 
     def give_way(self, pcpu: PCpu) -> None:
         """The current vCPU waits for another one: those behind it come first, and then one at least."""
         current = self.current
         current.position = pcpu.words[_NOW]
-        current.spinning = True
+        current.spinning = not pcpu.words[_WORKED]
+        if not current.spinning:
+            self._idle_turns = 0
         others = [vcpu for vcpu in self._awake() if vcpu is not current]
         if others:
             busy = [vcpu.position for vcpu in others if not vcpu.spinning]

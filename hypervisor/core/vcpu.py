@@ -126,7 +126,7 @@ class Vcpu(Registers):
         self.event_at = 0
         """When the last thing happened that may wake it."""
         self.spinning = False
-        """Whether it gave up its last turn, because it waited for another vCPU."""
+        """Whether all that it did in its last turn was to wait for another vCPU."""
         self.looked_at = 0
         """The position at which somebody looked last whether it jumps to itself."""
         self.init_pending = False

@@ -387,11 +387,12 @@ class VM:
     def place(self, pcpu: PCpu) -> None:
         """Put the VM on a pCPU, which the caller holds."""
         if pcpu.owner is not self:
-            if pcpu.owner is not None:
-                pcpu.owner.displaced(pcpu)  # type: ignore[attr-defined]  # the engine does not know the VM type
-            pcpu.owner = self
-            if self.last_pcpu is not None and self.last_pcpu is not pcpu and self.last_pcpu.owner is self:
-                self.displaced(self.last_pcpu)
+            with self.host.placing:
+                if pcpu.owner is not None:
+                    pcpu.owner.displaced(pcpu)  # type: ignore[attr-defined]  # the engine does not know the VM type
+                pcpu.owner = self
+                if self.last_pcpu is not None and self.last_pcpu is not pcpu and self.last_pcpu.owner is self:
+                    self.displaced(self.last_pcpu)
             if self.last_pcpu is not pcpu:
                 pcpu.forget_code()
                 if self.last_pcpu is not None:

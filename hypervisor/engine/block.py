@@ -112,7 +112,8 @@ SKIP = _word("skip")  # linear address whose execute trap has just been served, 
 CAREFUL = _word("careful")  # instructions still to be run one by one, to find the one that Unicorn cannot translate
 SPINS = _word("spins")  # PAUSE instructions in quick succession that end its turn, 0 = none do
 SPINS_LEFT = _word("spins_left")
-SPUN_AT = _word("spun_at")  # when its last PAUSE was
+SPUN_AT = _word("spun_at")  # when its last PAUSE was, or its turn began
+WORKED = _word("worked")  # 1: it has done something else than PAUSE in this turn
 NUMBER = _word("number")  # which of the VM's vCPUs it is
 VCPU_END = 8 * len(_names)
 

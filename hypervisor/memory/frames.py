@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import mmap
 import sys
+import threading
 from typing import NamedTuple
 
 from hypervisor.errors import ConfigError, InternalError
@@ -28,7 +29,10 @@ DEVICE_MEMORY = 512 * MIB
 
 
 class HostMemory:
-    """All frames of a host. Behind them lie one that the host keeps, full of FFh bytes, and those for devices."""
+    """All frames of a host. Behind them lie one that the host keeps, full of FFh bytes, and those for devices.
+
+    VMs are created and closed in any thread.
+    """
 
     def __init__(self, size: int) -> None:
         self.size = page_up(size)
@@ -38,6 +42,7 @@ class HostMemory:
             raise ConfigError(f"{size // MIB} MiB of host memory cannot be had ({error}). Ask for less.") from error
         self.ones_page = self.size
         self.map[self.ones_page : self.ones_page + PAGE_SIZE] = b"\xff" * PAGE_SIZE
+        self._lock = threading.Lock()
         self._free = [Extent(0, self.size)]
         self._free_for_devices = [Extent(self.ones_page + PAGE_SIZE, DEVICE_MEMORY)]
 
@@ -48,7 +53,8 @@ class HostMemory:
 
     def allocate(self, size: int) -> Extent:
         """A contiguous, zeroed extent. Raises `ConfigError` when there is none so long."""
-        extent = _take(self._free, size)
+        with self._lock:
+            extent = _take(self._free, size)
         if extent is None:
             raise ConfigError(
                 f"The host has no {size // MIB} MiB of memory left for another VM ({self.free // MIB} MiB of "
@@ -58,7 +64,8 @@ class HostMemory:
 
     def allocate_for_device(self, size: int) -> Extent:
         """A contiguous, zeroed extent that does not count as RAM. Raises `ConfigError` when there is none so long."""
-        extent = _take(self._free_for_devices, size)
+        with self._lock:
+            extent = _take(self._free_for_devices, size)
         if extent is None:
             raise ConfigError(
                 f"The host has no {size // MIB} MiB left of its {DEVICE_MEMORY // MIB} MiB for frame buffers and ROMs. "
@@ -68,17 +75,18 @@ class HostMemory:
 
     def release(self, extent: Extent) -> None:
         """Take an extent back; its contents are gone, and read as zero when it is handed out again."""
-        free = self._free if extent.hpa < self.size else self._free_for_devices
-        if any(extent.hpa < f.hpa + f.size and f.hpa < extent.hpa + extent.size for f in free):
-            raise InternalError(f"Extent {extent} was released twice. Please report this.")
-        self.zero(extent)
-        merged: list[Extent] = []
-        for one in sorted([*free, extent]):
-            if merged and merged[-1].hpa + merged[-1].size == one.hpa:
-                merged[-1] = Extent(merged[-1].hpa, merged[-1].size + one.size)
-            else:
-                merged.append(one)
-        free[:] = merged
+        with self._lock:
+            free = self._free if extent.hpa < self.size else self._free_for_devices
+            if any(extent.hpa < f.hpa + f.size and f.hpa < extent.hpa + extent.size for f in free):
+                raise InternalError(f"Extent {extent} was released twice. Please report this.")
+            self.zero(extent)
+            merged: list[Extent] = []
+            for one in sorted([*free, extent]):
+                if merged and merged[-1].hpa + merged[-1].size == one.hpa:
+                    merged[-1] = Extent(merged[-1].hpa, merged[-1].size + one.size)
+                else:
+                    merged.append(one)
+            free[:] = merged
 
     def zero(self, extent: Extent) -> None:
         """Clear frames, which then take no memory any more."""

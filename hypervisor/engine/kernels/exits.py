@@ -22,7 +22,9 @@ _C_CPUID, _C_RDMSR, _C_HYPERCALL = b_.C_CPUID, b_.C_RDMSR, b_.C_HYPERCALL
 _ALIAS, _F_TLB_FLUSH_PAGE, _TSC_OFFSET = b_.ALIAS, b_.F_TLB_FLUSH_PAGE, b_.TSC_OFFSET
 _RING, _RING_AT = b_.RING, b_.RING_AT
 _EVENT_COST, _EXIT_COST, _D_IMMEDIATE, _W_VECTOR = b_.EVENT_COST, b_.EXIT_COST, b_.D_IMMEDIATE, b_.W_VECTOR
-_FLOOR, _SPINS, _SPINS_LEFT, _SPUN_AT, _SPIN_NS = b_.FLOOR, b_.SPINS, b_.SPINS_LEFT, b_.SPUN_AT, b_.SPIN_NS
+_FLOOR, _SPINS, _SPINS_LEFT, _SPUN_AT, _SPIN_NS, _WORKED = (
+    b_.FLOOR, b_.SPINS, b_.SPINS_LEFT, b_.SPUN_AT, b_.SPIN_NS, b_.WORKED,
+)  # fmt: skip
 _WALL, _F_CLOCK, _WALL_BASE, _SCRATCH = b_.WALL, b_.F_CLOCK, b_.WALL_BASE, b_.SCRATCH
 _REQUEST, _ERROR_CODE, _TSC_AUX = l_.CPU_INTERRUPT_REQUEST, l_.ERROR_CODE, l_.TSC_AUX
 _RING_MASK, _RING_SIZE = b_.RING_ENTRIES - 1, 8 * b_.RING_WORDS
@@ -350,11 +352,12 @@ def _spin(b):  # type: ignore[no-untyped-def]
     """A PAUSE was executed, and other vCPUs could run: many in quick succession end the turn."""
     now = ld64(b + _NOW)
     left = ld64(b + _SPINS_LEFT) - 1
-    if now - ld64(b + _SPUN_AT) > _SPIN_NS or left < 0:
+    if now - ld64(b + _SPUN_AT) > _SPIN_NS:
+        st64(b + _WORKED, 1)
         left = ld64(b + _SPINS)
     st64(b + _SPUN_AT, now)
     st64(b + _SPINS_LEFT, left)
-    if left == 0 and ld64(b + _X_KIND) == 0:
+    if left <= 0 and ld64(b + _X_KIND) == 0:
         stop(b, _SPINNING, 1)
     return 0
 

@@ -1,0 +1,81 @@
+"""Hosts that many threads use: frames belong to one VM, and so does the state on a pCPU."""
+
+from __future__ import annotations
+
+import random
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing
+
+import pytest
+
+import hypervisor as hv
+from hypervisor.memory import HostMemory
+from tests.core.smp import long_mode
+
+THREADS = 6
+
+
+@pytest.fixture(autouse=True)
+def _switch_often() -> Iterator[None]:
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(interval)
+
+
+def _in_threads(function: Callable[[int], None]) -> None:
+    problems: list[BaseException] = []
+
+    def run(number: int) -> None:
+        try:
+            function(number)
+        except BaseException as problem:
+            problems.append(problem)
+
+    threads = [threading.Thread(target=run, args=(number,)) for number in range(THREADS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if problems:
+        raise problems[0]
+
+
+def test_frames_are_handed_out_once() -> None:
+    memory = HostMemory(THREADS << 20)
+    owners: dict[int, int] = {}
+
+    def use(number: int) -> None:
+        generator = random.Random(number)
+        for _ in range(2000):
+            extent = memory.allocate(generator.randrange(1, 64) << 12)
+            frames = range(extent.hpa >> 12, (extent.hpa + extent.size) >> 12)
+            for frame in frames:
+                assert owners.setdefault(frame, number) == number, f"frame {frame} belongs to two"
+            for frame in frames:
+                del owners[frame]
+            memory.release(extent)
+
+    _in_threads(use)
+    assert memory.free == THREADS << 20
+    memory.close()
+
+
+def test_more_vms_than_pcpus_keep_their_own_state() -> None:
+    """Each VM moves between the pCPUs many times while it counts with all its vCPUs."""
+    code = "mov ecx, 20000\na: inc dword ptr [0x80000]\nadd rbx, {step}\ndec ecx\njnz a\ncli\nhlt\n"
+    with closing(hv.Host(memory="16M", cpus=2)) as host:
+
+        def count(number: int) -> None:
+            for step in range(3):
+                with long_mode([code.format(step=number + 10 * step)] * 2, host) as vm:
+                    for _ in range(200):
+                        if vm.run(virtual_timeout=2e-6, timeout=60).reason is hv.Reason.HALTED:
+                            break
+                    assert vm.run(timeout=60, virtual_timeout=1).reason is hv.Reason.HALTED
+                    assert int.from_bytes(vm.memory.read(0x80000, 4), "little") == 40000
+                    assert [vcpu.rbx for vcpu in vm.vcpus] == [20000 * (number + 10 * step)] * 2
+
+        _in_threads(count)
