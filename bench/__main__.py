@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bench import qemu, report
 from bench.measure import Bench
-from bench.rows import ROWS, Linux, Micro
+from bench.rows import ROWS, Linux, Micro, Processors
 
 DOCS = Path(__file__).parent.parent / "docs"
 
@@ -29,7 +29,7 @@ def main() -> int:
         parser.error("--repeat is less than 1")
     wanted = [row for row in ROWS if not arguments.only or any(text in row.name for text in arguments.only)]
     if arguments.peer_only:
-        wanted = [row for row in wanted if isinstance(row, Micro | Linux)]
+        wanted = [row for row in wanted if isinstance(row, Micro | Linux | Processors)]
     if not wanted:
         parser.error(f"no row is called {arguments.only[0]!r}; there are: {'; '.join(row.name for row in ROWS)}")
     try:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hypervisor.assembler import assemble_file
+from hypervisor.assembler import assemble, assemble_file
 
 SOURCE = Path(__file__).with_name("micro.asm")
 SUCCESS = 0x10 << 1 | 1
 """Exit status after the image wrote 0x10 to the debug-exit port."""
+IPI_SOURCE = Path(__file__).with_name("ipi.asm")
+INCLUDES = Path(__file__).parent.parent / "guests"
 HALT = 15
 """The test that does nothing but halt for good."""
 
@@ -17,4 +19,11 @@ def build(directory: Path) -> Path:
     """Write the image into ``directory``; returns its path."""
     path = directory / "micro.bin"
     path.write_bytes(assemble_file(SOURCE).code)
+    return path
+
+
+def build_ipi(directory: Path) -> Path:
+    """Write the image of the interprocessor interrupts into ``directory``; returns its path."""
+    path = directory / "ipi.bin"
+    path.write_bytes(assemble(IPI_SOURCE.read_text(), file=IPI_SOURCE.name, folder=INCLUDES).code)
     return path

@@ -13,14 +13,15 @@ from typing import TypeVar
 from bench import image, ours, process, qemu, rows
 from hypervisor.errors import HypervisorError
 from tests import debian
-from tests.initramfs import RESET, initramfs
+from tests.initramfs import POWER_OFF, RESET, initramfs
 
 Run = Callable[[int, int], float]
 """Seconds for a test of the image with its number of rounds."""
 Side = TypeVar("Side")
-QEMU = "qemu"
+QEMU, QEMU_THREADS = "qemu", "qemu, a thread for each vCPU"
 LINUX_COMMAND_LINE = "acpi=off noapic nolapic console=ttyS0 reboot=k"
 LINUX_MEMORY = "128M"
+ACPI_COMMAND_LINE = "console=ttyS0"
 QUICK_SHARE = 4
 """``--quick`` runs a quarter of the rounds; with fewer, the start of QEMU's process drowns the figure."""
 
@@ -38,7 +39,7 @@ class Figures:
 
     def bounded(self) -> dict[str, tuple[float, rows.Bound]]:
         """The figures that have a bound, in the bound's unit, by side."""
-        if isinstance(self.row, rows.Micro | rows.Linux):
+        if isinstance(self.row, rows.Micro | rows.Linux | rows.Processors):
             bounds = self.row.bounds
             return {
                 clock: (self.values[clock] / self.values[QEMU], bounds[clock])
@@ -58,6 +59,7 @@ class Bench:
         self._share = QUICK_SHARE if quick else 1
         self._directory = tempfile.TemporaryDirectory(prefix="rootmode-bench-")
         self._image = image.build(Path(self._directory.name))
+        self._ipi_image = image.build_ipi(Path(self._directory.name))
         self._baselines: dict[str, float] = {}
 
     def close(self) -> None:
@@ -75,6 +77,10 @@ class Bench:
                 self._per_operation(figures, row, self._own(row.handler))
             elif isinstance(row, rows.Linux):
                 self._linux(figures)
+            elif isinstance(row, rows.Processors) and row.rounds:
+                self._ipi(figures, row)
+            elif isinstance(row, rows.Processors):
+                self._linux_off(figures, row)
             else:
                 measure = process.MEASURES[row.measure]
                 self._take(figures, {"ours": lambda: measure(self._image)})
@@ -118,12 +124,41 @@ class Bench:
     def _own(self, handler: str) -> dict[str, Run]:
         return {clock: partial(ours.micro, self._image, clock, handler) for clock in rows.CLOCKS}
 
-    def _linux(self, figures: Figures) -> None:
+    def _files(self, init: str) -> tuple[Path, Path]:
+        """Kernel and initrd."""
         kernel = debian.debian_path(debian.kernel_package(), "boot/vmlinuz-*")
         busybox = debian.debian_path("busybox-static", "bin/busybox").read_bytes()
         initrd = Path(self._directory.name) / "initrd.cpio"
-        initrd.write_bytes(initramfs(RESET, busybox))
-        machine = (kernel, initrd, LINUX_COMMAND_LINE, LINUX_MEMORY)
+        initrd.write_bytes(initramfs(init, busybox))
+        return kernel, initrd
+
+    def _linux_off(self, figures: Figures, row: rows.Processors) -> None:
+        machine = (*self._files(POWER_OFF), ACPI_COMMAND_LINE, LINUX_MEMORY)
+        sides: dict[str, Callable[[], float]] = {
+            QEMU: partial(qemu.linux_off, *machine, qemu.ONE_THREAD, row.cpus),
+            QEMU_THREADS: partial(qemu.linux_off, *machine, qemu.MANY_THREADS, row.cpus),
+        }
+        sides |= {clock: partial(process.linux_off, *machine, clock, row.cpus) for clock in rows.CLOCKS}
+        self._take(figures, self._chosen(sides))
+        for side, samples in figures.samples.items():
+            figures.values[side] = statistics.median(samples)
+
+    def _ipi(self, figures: Figures, row: rows.Processors) -> None:
+        rounds = row.rounds // self._share
+        at = self._ipi_image
+        runs: dict[str, Callable[[int], float]] = {
+            QEMU: partial(qemu.ipi, at, qemu.ONE_THREAD, row.cpus),
+            QEMU_THREADS: partial(qemu.ipi, at, qemu.MANY_THREADS, row.cpus),
+        }
+        runs |= {clock: partial(ours.ipi, at, clock, row.cpus) for clock in rows.CLOCKS}
+        runs = self._chosen(runs)
+        bases = {side: self._baseline(f"ipi {side}", partial(run, 0)) for side, run in runs.items()}
+        self._take(figures, {side: partial(run, rounds) for side, run in runs.items()})
+        for side, samples in figures.samples.items():
+            figures.values[side] = (statistics.median(samples) - bases[side]) / rounds
+
+    def _linux(self, figures: Figures) -> None:
+        machine = (*self._files(RESET), LINUX_COMMAND_LINE, LINUX_MEMORY)
         sides: dict[str, Callable[[], float]] = {QEMU: partial(qemu.linux, *machine)}
         sides |= {clock: partial(process.linux, *machine, clock) for clock in rows.CLOCKS}
         self._take(figures, self._chosen(sides))
@@ -131,4 +166,4 @@ class Bench:
             figures.values[side] = statistics.median(samples)
 
     def _chosen(self, sides: dict[str, Side]) -> dict[str, Side]:
-        return {QEMU: sides[QEMU]} if self._peer_only else sides
+        return {side: run for side, run in sides.items() if side.startswith(QEMU)} if self._peer_only else sides

@@ -17,6 +17,17 @@ class RunError(Exception):
     """The image did not run to its end."""
 
 
+def ipi(image: Path, clock: str, cpus: int, rounds: int) -> float:
+    """As `micro`, for the image of the interprocessor interrupts."""
+    start = time.perf_counter()
+    with closing(hv.boot(str(image), memory="64M", append=f"1 {rounds}", clock=clock, cpus=cpus)) as vm:
+        result = vm.run(timeout=TIMEOUT_S)
+        seconds = time.perf_counter() - start
+    if result.reason is not hv.Reason.DEBUG_EXIT or result.status != SUCCESS:
+        raise RunError(f"{rounds} rounds ended as {result.reason.value}: {result.message}")
+    return seconds
+
+
 def micro(image: Path, clock: str, handler: str, test: int, rounds: int) -> float:
     """Seconds from the creation of the VM, with ``handler`` of `bench.handlers`, to the end of its run."""
     if handler not in ATTACH:

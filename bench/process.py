@@ -54,6 +54,15 @@ def linux(kernel: Path, initrd: Path, command_line: str, memory: str, clock: str
     return seconds
 
 
+def linux_off(kernel: Path, initrd: Path, command_line: str, memory: str, clock: str, cpus: int) -> float:
+    """Seconds from the start of ``hypervisor run`` to its end, by the power-off that init asks for once it is ready."""
+    options = ["--initrd", str(initrd), "--append", command_line, "--memory", memory, "--clock", clock]
+    seconds, output = _run([*COMMAND, "run", str(kernel), *options, "--cpus", str(cpus)])
+    if b"READY" not in output:
+        raise ProcessError(f"Linux never became ready: {output[-500:]!r}")
+    return seconds
+
+
 def run_hello(image: Path) -> float:
     """Seconds for ``hypervisor run hello``, from the start of the process to its end."""
     return _run([*COMMAND, "run", "hello"])[0]

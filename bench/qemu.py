@@ -10,6 +10,7 @@ from pathlib import Path
 from bench.image import SUCCESS
 
 PROGRAM = "qemu-system-x86_64"
+ONE_THREAD, MANY_THREADS = "tcg,thread=single", "tcg,thread=multi"
 MACHINE = ("-accel", "tcg", "-cpu", "max", "-nodefaults", "-no-reboot", "-display", "none")
 DEBUG_EXIT = ("-device", "isa-debug-exit,iobase=0xf4,iosize=1")
 TIMEOUT_S = 300.0
@@ -44,11 +45,29 @@ def linux(kernel: Path, initrd: Path, command_line: str, memory: str) -> float:
     return seconds
 
 
-def _run(arguments: list[str]) -> tuple[float, int, bytes]:
+def ipi(image: Path, accelerator: str, cpus: int, rounds: int) -> float:
+    """As `micro`, for the image of the interprocessor interrupts."""
+    arguments = ["-m", "64M", "-smp", str(cpus), "-kernel", str(image), "-append", f"1 {rounds}", *DEBUG_EXIT]
+    seconds, status, output = _run(arguments, accelerator)
+    if status != SUCCESS:
+        raise PeerError(f"{rounds} rounds ended with status {status}, not {SUCCESS}: {output[-500:]!r}")
+    return seconds
+
+
+def linux_off(kernel: Path, initrd: Path, command_line: str, memory: str, accelerator: str, cpus: int) -> float:
+    """Seconds from the start of the process to the power-off that the guest's init asks for once it is ready."""
+    files = ["-kernel", str(kernel), "-initrd", str(initrd), "-append", command_line]
+    seconds, status, output = _run(["-m", memory, "-smp", str(cpus), "-serial", "stdio", *files], accelerator)
+    if status != 0 or b"READY" not in output:
+        raise PeerError(f"Linux ended with status {status}: {output[-500:]!r}")
+    return seconds
+
+
+def _run(arguments: list[str], accelerator: str = "tcg") -> tuple[float, int, bytes]:
     start = time.perf_counter()
     try:
         done = subprocess.run(
-            [PROGRAM, *MACHINE, *arguments],
+            [PROGRAM, "-accel", accelerator, *MACHINE[2:], *arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

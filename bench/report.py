@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench import rows
-from bench.measure import LINUX_COMMAND_LINE, LINUX_MEMORY, QEMU, Figures
+from bench.measure import ACPI_COMMAND_LINE, LINUX_COMMAND_LINE, LINUX_MEMORY, QEMU, QEMU_THREADS, Figures
 from bench.qemu import MACHINE, PROGRAM
 
 TEXT = """# Benchmarks
@@ -26,6 +26,12 @@ target in brackets. **Bold** figures are over their limit.
 | | QEMU | virtual clock | ratio | limit | wall clock | ratio | limit |
 |---|--:|--:|--:|--:|--:|--:|--:|
 {beside}
+
+## Several processors beside QEMU
+
+| | QEMU, one thread | QEMU, a thread for each | virtual clock | ratio | limit | wall clock | ratio | limit |
+|---|--:|--:|--:|--:|--:|--:|--:|--:|
+{processors}
 
 ## Exits that QEMU does not take
 
@@ -60,6 +66,10 @@ target in brackets. **Bold** figures are over their limit.
 - *Linux to READY* is Debian's unmodified 6.1 cloud kernel with a busybox initramfs, {linux_memory} of memory, and
   `{linux}`: the whole process, from start to the reset that init asks for once it has
   printed READY.
+- *Linux to power-off* is the same kernel with `{acpi}`, so with ACPI, APICs and all processors, from the start of the
+  process to the power-off that init asks for. The vCPUs of a VM take turns on one thread here, so QEMU runs with
+  `-accel tcg,thread=single`; the figure with a thread for each vCPU stands beside it, and ratios are to the former.
+- *IPI there and back* is one round of [bench/ipi.asm](../bench/ipi.asm): two processors in HLT that wake each other.
 - *Memory of an idle VM* is what each of 8 more VMs of 64 MiB adds to the private memory of one process
   (`/proc/self/smaps_rollup`), after it ran to a halt.
 """
@@ -77,6 +87,7 @@ def markdown(figures: Sequence[Figures], repeat: int, quick: bool, peer: str) ->
         repeat=repeat,
         quick=", with a quarter of the work (`--quick`)" if quick else "",
         beside=_lines(figures, "micro", "linux"),
+        processors=_lines(figures, "processors"),
         exits=_lines(figures, "exit"),
         whole=_lines(figures, "whole"),
         problems="\n## Not measured\n\n" + "\n".join(problems) + "\n" if problems else "",
@@ -84,6 +95,7 @@ def markdown(figures: Sequence[Figures], repeat: int, quick: bool, peer: str) ->
         machine=" ".join(MACHINE),
         linux=LINUX_COMMAND_LINE,
         linux_memory=LINUX_MEMORY,
+        acpi=ACPI_COMMAND_LINE,
     )
 
 
@@ -91,9 +103,11 @@ def line(item: Figures) -> str:
     """One row of its table."""
     row, bounded = item.row, item.bounded()
     cells = [row.name]
-    if isinstance(row, rows.Micro | rows.Linux):
+    if isinstance(row, rows.Micro | rows.Linux | rows.Processors):
         rate = isinstance(row, rows.Micro) and row.per_second
         cells.append(_time(item.values.get(QEMU), rate))
+        if isinstance(row, rows.Processors):
+            cells.append(_time(item.values.get(QEMU_THREADS), rate))
         for clock in rows.CLOCKS:
             cells += [_time(item.values.get(clock), rate), _bold(bounded.get(clock), "{:.2f}"), str(row.bounds[clock])]
     elif isinstance(row, rows.Exit):

@@ -78,7 +78,22 @@ class Linux:
     kind: str = field(default="linux", init=False)
 
 
-Row = Micro | Exit | Whole | Linux
+@dataclass(frozen=True)
+class Processors:
+    """Work for several vCPUs, beside QEMU with one thread for all of them and, for comparison, with one for each.
+
+    With ``rounds`` it is the image ipi.asm and the figure is the time of a round; without, Linux from the start of the
+    process to its power-off. Bounds are on our time divided by that of QEMU with one thread.
+    """
+
+    name: str
+    cpus: int
+    bounds: dict[str, Bound]
+    rounds: int = 0
+    kind: str = field(default="processors", init=False)
+
+
+Row = Micro | Exit | Whole | Linux | Processors
 CLOCKS: Final = ("virtual", "wall")
 
 
@@ -109,6 +124,10 @@ ROWS: Final[tuple[Row, ...]] = (
     Micro("call + return", 11, 4_000, CALLS, _COMPUTE),
     Micro("full-screen redraw in mode 13h", 18, 4_000, 1, _COMPUTE, peer=("-vga", "std")),
     Linux("Linux to READY", _both(1.3, 0.9)),
+    Processors("Linux to power-off, 1 vCPU", 1, _both(1.2, 0.9)),
+    Processors("Linux to power-off, 2 vCPUs", 2, _both(1.2, 0.9)),
+    Processors("Linux to power-off, 4 vCPUs", 4, _both(1.2, 0.9)),
+    Processors("IPI there and back, both in HLT", 2, _both(15.0, 1.0), rounds=20_000),
     Exit("CPUID, compiled handler", 12, 5_000_000, _IN_ENGINE, "compiled cpuid"),
     Exit("RDMSR, compiled handler", 13, 5_000_000, _IN_ENGINE, "compiled rdmsr"),
     Exit("hypercall, compiled handler", 14, 5_000_000, _IN_ENGINE, "compiled hypercall"),

@@ -11,7 +11,7 @@ import pytest
 
 import hypervisor as hv
 from bench import image, qemu, report, rows
-from bench.measure import Figures
+from bench.measure import QEMU, QEMU_THREADS, Figures
 
 TESTS = sorted({row.test for row in rows.ROWS if isinstance(row, rows.Micro)})
 
@@ -38,6 +38,35 @@ def test_every_image_runs_here(micro: Path, test: int) -> None:
     with closing(hv.boot(str(micro), memory="64M", append=f"{test} 2")) as vm:
         result = vm.run(timeout=60)
     assert (result.reason, result.status) == (hv.Reason.DEBUG_EXIT, image.SUCCESS), result.message
+
+
+@pytest.fixture(scope="module")
+def ipi(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return image.build_ipi(tmp_path_factory.mktemp("ipi"))
+
+
+@pytest.mark.skipif(shutil.which(qemu.PROGRAM) is None, reason="QEMU IS NOT INSTALLED: apt-get install qemu-system-x86")
+@pytest.mark.parametrize("accelerator", [qemu.ONE_THREAD, qemu.MANY_THREADS])
+def test_the_ipi_image_runs_under_qemu(ipi: Path, accelerator: str) -> None:
+    qemu.ipi(ipi, accelerator, 2, 10)
+
+
+@pytest.mark.parametrize("clock", rows.CLOCKS)
+def test_the_ipi_image_sends_as_many_as_asked(ipi: Path, clock: str) -> None:
+    interrupts = []
+    for rounds in (0, 10):
+        with closing(hv.boot(str(ipi), memory="64M", append=f"1 {rounds}", cpus=2, clock=clock)) as vm:
+            result = vm.run(timeout=60)
+        assert (result.reason, result.status) == (hv.Reason.DEBUG_EXIT, image.SUCCESS), result.message
+        interrupts.append(result.exits.get("interrupt", 0))
+    assert interrupts == [0, 20]
+
+
+def test_rows_for_several_processors_show_both_kinds_of_qemu() -> None:
+    row = rows.Processors("Linux", 2, {clock: rows.Bound(1.2, 0.9) for clock in rows.CLOCKS})
+    figures = Figures(row, values={QEMU: 2.0, QEMU_THREADS: 1.0, "virtual": 3.0, "wall": 2.0})
+    assert report.line(figures) == "| Linux | 2 s | 1 s | 3 s | **1.50** | 1.2 (0.9) | 2 s | 1.00 | 1.2 (0.9) |"
+    assert report.over([figures]) == ["Linux (virtual): 1.5, limit 1.2 (0.9)"]
 
 
 def _figures(**values: float) -> Figures:
