@@ -104,6 +104,21 @@ def test_without_acknowledgements(running: tuple[hv.VM, object, list[hv.RunResul
         assert end.recv(64) == b"$QC1#c5"
 
 
+def test_a_client_that_takes_no_answers_is_left(
+    running: tuple[hv.VM, object, list[hv.RunResult]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vm, server, _ = running
+    monkeypatch.setattr("hypervisor.debug.gdb.server.GIVE_UP_S", 0.2)
+    with connected(server) as end:
+        end.settimeout(PATIENCE_S)
+        with contextlib.suppress(OSError):  # the connection is reset
+            for _ in range(100_000):
+                end.sendall(frame(b"m0,2000"))
+    before = vm.vcpu.rax
+    while vm.vcpu.rax == before:  # the guest runs again
+        pass
+
+
 def test_closing_the_vm_says_goodbye() -> None:
     with bare(LOOP) as vm:
         server = vm.gdb()

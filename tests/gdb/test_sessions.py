@@ -8,6 +8,9 @@ import threading
 from pathlib import Path
 
 import hypervisor as hv
+from hypervisor._face import CODE, STACK
+from hypervisor.assembler import assemble
+from hypervisor.machine.bare import prepare
 from tests.core.bare import addresses, bare
 from tests.gdb.conftest import Debug
 
@@ -127,6 +130,49 @@ def test_ctrl_c_stops_a_running_guest(debug: Debug) -> None:
     assert "$1 = 1" in said
     assert "$2 = 1" in said
     assert (said.result.reason, said.result.message) == (hv.Reason.STOPPED, "killed by gdb")
+
+
+def test_ctrl_c_and_breakpoints_by_the_wall_clock(debug: Debug) -> None:
+    code = assemble("out 0x80, al; again: inc rax; jmp again", origin=CODE, mode=64).code
+    gdbs: list[subprocess.Popen[str]] = []
+    with hv.Host("2M", 1) as host, hv.VM(host, "1M", clock="wall") as vm:
+        prepare(vm, code, 64, CODE, STACK)
+
+        @vm.traps.port_out(0x80, mode="observe")
+        def running(vcpu: hv.Vcpu, exit: hv.Exit) -> None:
+            threading.Timer(0.2, gdbs[0].send_signal, [signal.SIGINT]).start()
+
+        said = debug(
+            vm,
+            f"""CONNECT
+            continue
+            p $rax > 1
+            break *{CODE + 2}
+            continue
+            continue
+            stepi
+            p/x $pc
+            kill""",
+            started=gdbs.append,
+        )
+    assert "Program received signal SIGINT" in said
+    assert "$1 = 1" in said
+    assert said.text.count("Breakpoint 1, ") == 2
+    assert f"$2 = {CODE + 5:#x}" in said
+
+
+def test_a_handler_that_stops_the_run_shows_where(debug: Debug) -> None:
+    with bare("mov rbx, 9; out 0x80, al; hlt") as vm:
+
+        @vm.traps.port_out(0x80)
+        def refuse(vcpu: hv.Vcpu, exit: hv.Exit) -> hv.Verdict:
+            return hv.stop("not that port")
+
+        said = debug(vm, "CONNECT\ncontinue\np $rbx\nx/i $pc\ncontinue")
+    assert "hypervisor: not that port" in said
+    assert "$1 = 9" in said
+    assert "out    %al,$0x80" in said
+    assert (said.result.reason, said.result.message) == (hv.Reason.STOPPED, "not that port")
 
 
 def test_a_guest_runs_on_when_gdb_detaches(debug: Debug) -> None:

@@ -22,6 +22,9 @@ from hypervisor.debug.gdb.session import SIGINT, SIGSEGV, SIGTRAP, Session
 from hypervisor.errors import ConfigError
 
 LOOPBACK = "127.0.0.1"
+GIVE_UP_S = 10.0
+"""Host seconds after which a client that does not take our answers is left."""
+
 _BACKLOG = 256  # packets that wait for the VM; gdb sends one at a time
 _PATIENCE_S = 0.1
 _LOOKED_AT = {
@@ -62,6 +65,7 @@ class GdbServer:
         self._acknowledges = True
         self._interrupted = False
         self._woken = False
+        self._lost = False
         self._closing = False
         self._wake_read, self._wake_write = socket.socketpair()
         self._thread = threading.Thread(target=self._serve, name=f"{vm.name}-gdb", daemon=True)
@@ -87,8 +91,9 @@ class GdbServer:
         if self._connection is not None:  # one gdb at a time
             new.close()
             return
+        new.settimeout(GIVE_UP_S)
         new.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._acknowledges = True
+        self._acknowledges, self._lost = True, False
         self._connection = new
         self._put(_Change.CONNECTED)
 
@@ -105,6 +110,8 @@ class GdbServer:
             self._put(_Change.CLOSED)
             return
         for item in reader.feed(data):
+            if self._lost:
+                break
             if item is Event.RESEND:
                 self._transmit(self._last)
             elif self._acknowledges and item is not Event.INTERRUPTED:
@@ -132,6 +139,7 @@ class GdbServer:
 
     def _hang_up(self) -> None:
         """End the connection; the socket's thread notices, and closes it."""
+        self._lost = True
         if self._connection is not None:
             try:
                 self._connection.shutdown(socket.SHUT_RDWR)
@@ -179,7 +187,7 @@ class GdbServer:
             self._interrupted = False
             if session is not None and session.running:
                 self._send(session.stop(SIGINT, vcpu=self._vm.current))
-        elif isinstance(item, bytes) and session is not None:
+        elif isinstance(item, bytes) and session is not None and not self._lost:
             self._answer(session, item)
 
     def _answer(self, session: Session, packet: bytes) -> None:
