@@ -190,9 +190,3 @@ def test_without_ports_there_is_no_rtc_and_no_a20_gate() -> None:
     for vector, ax in [(0x1A, 0x0200), (0x15, 0x2401)]:
         machine.interrupt(vector, ax=ax)
         assert (machine.carry, machine.vcpu.ah) == (True, 0x86)
-
-
-def test_pci_bios_is_absent() -> None:
-    machine = Machine()
-    machine.interrupt(0x1A, ax=0xB101)
-    assert machine.carry
