@@ -93,7 +93,9 @@ def run(
     ] = None,
     at: Annotated[str | None, typer.Option(help="Where a flat image goes.", metavar="ADDR")] = None,
     entry: Annotated[str | None, typer.Option(help="Where a flat image starts.", metavar="ADDR")] = None,
-    mode: Annotated[int | None, typer.Option(help="CPU mode of a flat image.", metavar="16|32|64")] = None,
+    mode: Annotated[
+        int | None, typer.Option(help="CPU mode of a flat image, or entry of a Linux kernel.", metavar="16|32|64")
+    ] = None,
     cdrom: Annotated[str | None, typer.Option(help="The CD in the drive.", metavar="FILE")] = None,
     floppy: Annotated[str | None, typer.Option(help="The diskette in the drive.", metavar="FILE")] = None,
     disk: Annotated[

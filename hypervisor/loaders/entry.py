@@ -55,8 +55,8 @@ class BootSpec:
     ``memory_size`` is in bytes and 0 means the size of the memory object. ``memory_map`` is what the board tells its
     guests; empty means `hypervisor.loaders.memory_map.default_memory_map`. ``modules`` are (name, arguments, contents).
     ``format`` overrides the detection (one of `hypervisor.loaders.FORMATS`); ``at`` and ``entry`` are guest-physical
-    addresses, for flat binaries only; ``mode`` is 16, 32 or 64: the mode of a flat binary, or 32 to take a Linux
-    kernel's 32-bit entry. ``acpi_rsdp`` is the address of the ACPI tables' root, 0 where there is none.
+    addresses, for flat binaries only; ``mode`` is 16, 32 or 64: the mode of a flat binary, or the width of
+    a Linux kernel's entry to take. ``acpi_rsdp`` is the address of the ACPI tables' root, 0 where there is none.
     """
 
     name: str = "image"
@@ -77,8 +77,8 @@ class Entry:
     """The state of the first vCPU at the image's first instruction.
 
     ``mode`` is the width of that code in bits (16, 32 or 64). ``regs`` has rax to r15, rip, rsp (among them) and
-    rflags; ``segments`` has cs, ds, es, ss, fs, gs, tr and ldtr. ``kind`` names the protocol that was used: linux32,
-    linux64, multiboot1, multiboot2, pvh, elf32, elf64, bootsector or flat. ``symbols`` are
+    rflags; ``segments`` has cs, ds, es, ss, fs, gs, tr and ldtr. ``kind`` names the protocol that was used: linux16,
+    linux32, linux64, multiboot1, multiboot2, pvh, elf32, elf64, bootsector or flat. ``symbols`` are
     virtual addresses by name, read from the image when first looked at.
     """
 

@@ -1,4 +1,4 @@
-"""Linux bzImage kernels: the 32-bit and 64-bit entries of the boot protocol, 2.02 and later.
+"""Linux bzImage kernels: the 32-bit and 64-bit entries of the boot protocol, 2.02 and later. (`linux16` has the other.)
 
 Source: the Linux kernel's Documentation/arch/x86/boot.rst ("The Linux/x86 Boot Protocol") and zero-page.rst. Section
 names below are those of boot.rst.
@@ -17,6 +17,7 @@ import struct
 from dataclasses import dataclass
 
 from hypervisor.errors import ConfigError
+from hypervisor.loaders import linux16
 from hypervisor.loaders.cpu_state import long_mode, protected_mode, stack_top
 from hypervisor.loaders.entry import BootSpec, Entry, GuestMemory, MemoryRange
 from hypervisor.loaders.image import Image
@@ -102,8 +103,8 @@ def parse_header(image: Image) -> Header:
 
 
 def load(image: Image, spec: BootSpec, memory: GuestMemory) -> Entry:
-    """Place kernel, initrd, command line and boot_params; returns the 64-bit entry if the kernel has one and ``mode``
-    is not 32.
+    """Place kernel, initrd, command line and boot_params; returns the entry that ``mode`` asks for, otherwise the
+    64-bit one if there is one, or else the 32-bit one. (A kernel without either has its 16-bit entry alone.)
 
     Raises `ImageError` for a bad image or one that does not fit, `ConfigError` for options that cannot work.
     """
@@ -114,6 +115,14 @@ def load(image: Image, spec: BootSpec, memory: GuestMemory) -> Entry:
     ranges = memory_map_of(spec, memory)
     placement = Placement(image.name, ranges)
 
+    line = c_string(spec.append, "the command line")
+    if len(line) - 1 > header.command_line_size:
+        raise ConfigError(
+            f"{image.name}: the command line has {len(line) - 1} bytes, but this kernel takes at most "
+            f"{header.command_line_size}; shorten --append."
+        )
+    if mode == 16:
+        return linux16.load(image, header, spec, line, placement, memory)
     start = header.pref_address if header.relocatable and header.pref_address else header.code32_start
     if start >= 1 << 32:
         raise image.error(f"the setup header asks for load address {start:#x}, beyond 4 GiB; the file is damaged.")
@@ -121,12 +130,6 @@ def load(image: Image, spec: BootSpec, memory: GuestMemory) -> Entry:
     placement.claim(start, max(header.init_size, header.code_size), "the kernel")
     memory.write(start, image.slice(header.setup_size, header.code_size, "the kernel's code"))
 
-    line = c_string(spec.append, "the command line")
-    if len(line) - 1 > header.command_line_size:
-        raise ConfigError(
-            f"{image.name}: the command line has {len(line) - 1} bytes, but this kernel takes at most "
-            f"{header.command_line_size}; shorten --append."
-        )
     params_at = placement.loader_area(PAGE_SIZE, "boot_params")
     line_at = placement.loader_area(len(line), "the command line", align=16)
     memory.write(line_at, line)
@@ -146,13 +149,17 @@ def load(image: Image, spec: BootSpec, memory: GuestMemory) -> Entry:
 
 
 def _entry_mode(image: Image, header: Header, spec: BootSpec) -> int:
+    if not header.code32_start and not header.entry_64:
+        if spec.mode not in (None, 16):
+            raise ConfigError(
+                f"{image.name}: this kernel has a 16-bit entry only (code32_start is 0); leave --mode out."
+            )
+        return 16
     if spec.mode == 64 and not header.entry_64:
         raise ConfigError(f"{image.name}: this kernel has no 64-bit entry (XLF_KERNEL_64 is clear); leave --mode out.")
-    if spec.mode not in (None, 32, 64):
-        raise ConfigError(
-            f"{image.name}: a Linux kernel is entered in mode 32 or 64, not {spec.mode}; leave --mode out."
-        )
-    return 64 if header.entry_64 and spec.mode != 32 else 32
+    if spec.mode not in (None, 16, 32, 64):
+        raise ConfigError(f"{image.name}: a Linux kernel is entered in mode 16, 32 or 64; leave --mode out.")
+    return spec.mode or (64 if header.entry_64 else 32)
 
 
 def _boot_params(

@@ -187,8 +187,11 @@ def _power_on(vm: VM, media: Media, data: bytes | None, spec: loaders.BootSpec) 
         if target is None:
             raise ImageError(f"There is {vm.firmware.boot.message}. Give an image that boots, or another --boot order.")
         _enter(vm, loaders.bootsector.enter((target.segment << 4) + target.offset, target.drive))
-    else:
-        _enter(vm, loaders.load(data, spec, vm.memory))
+        return
+    entry = loaders.load(data, spec, vm.memory)
+    if entry.kind == "linux16":
+        _firmware(vm, media, spec)
+    _enter(vm, entry)
 
 
 def _enter(vm: VM, entry: loaders.Entry) -> None:

@@ -115,6 +115,7 @@ def bzimage(
     pref_address: int = 0x200000,
     init_size: int = 0x100000,
     jump: int = 0x6A,
+    code32_start: int = 0x100000,
 ) -> bytes:
     """A bzImage whose code is ``code``."""
     setup = bytearray(512 * ((setup_sects or 4) + 1))
@@ -123,7 +124,7 @@ def bzimage(
     setup[0x1FE:0x206] = bytes((0x55, 0xAA, 0xEB, jump)) + b"HdrS"
     struct.pack_into("<H", setup, 0x206, version)
     setup[0x211] = loadflags
-    struct.pack_into("<I", setup, 0x214, 0x100000)
+    struct.pack_into("<I", setup, 0x214, code32_start)
     struct.pack_into("<I", setup, 0x22C, initrd_addr_max)
     struct.pack_into("<IBBH", setup, 0x230, 0x200000, relocatable, 21, xloadflags)
     struct.pack_into("<I", setup, 0x238, cmdline_size)

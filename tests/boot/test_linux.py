@@ -157,13 +157,34 @@ def test_bad_images(image: bytes, spec: BootSpec, sentence: str) -> None:
         (BootSpec(append="x" * 101), "has 101 bytes, but this kernel takes at most 100"),
         (BootSpec(append="a\0b"), "NUL character"),
         (BootSpec(modules=[("m", "", b"")]), "--initrd instead of --module"),
-        (BootSpec(mode=16), "mode 32 or 64, not 16"),
+        (BootSpec(mode=8), "mode 16, 32 or 64"),
         (BootSpec(memory_map=[(i << 12, 4096, 1) for i in range(4096)]), "has 4096 entries"),
     ],
 )
 def test_bad_options(spec: BootSpec, sentence: str) -> None:
     with pytest.raises(ConfigError, match=sentence):
         load(bzimage(), spec, FakeMemory())
+
+
+def test_the_16_bit_entry_when_asked_for_or_when_there_is_no_other() -> None:
+    for image, mode in ((bzimage(), 16), (bzimage(xloadflags=0, code32_start=0), None)):
+        memory = FakeMemory()
+        entry = load(image, BootSpec(mode=mode, append="one two", initrd=b"rd" * 100), memory)
+        assert (entry.kind, entry.mode, entry.cr0 & 1) == ("linux16", 16, 0)
+        assert (entry.segments["cs"].selector, entry.regs["rip"]) == (0x9020, 0)
+        assert {entry.segments[name].selector for name in ("ds", "es", "ss", "fs", "gs")} == {0x9000}
+        assert not entry.regs["rflags"] & 0x200
+        setup = memory.read(0x90000, 1024)
+        assert setup[0x1FE:0x206] == b"\x55\xaa\xeb\x6aHdrS"
+        assert setup[0x210] == 0xFF and setup[0x211] & 0x81 == 0x81
+        initrd_at, initrd_size = struct.unpack_from("<II", setup, 0x218)
+        assert memory.read(initrd_at, initrd_size) == b"rd" * 100
+        assert struct.unpack_from("<H", setup, 0x224)[0] == entry.regs["rsp"] - 0x200
+        (line_at,) = struct.unpack_from("<I", setup, 0x228)
+        assert memory.read(line_at, 8) == b"one two\0"
+        assert memory.read(0x100000, 64) == CODE
+    with pytest.raises(ConfigError, match="16-bit entry only"):
+        load(bzimage(xloadflags=0, code32_start=0), BootSpec(mode=32), FakeMemory())
 
 
 def test_a_64_bit_entry_that_the_kernel_lacks() -> None:

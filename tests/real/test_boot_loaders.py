@@ -105,6 +105,20 @@ def own_lines(screen: str) -> list[str]:
     return lines[first:]
 
 
+def test_ipxe_as_a_kernel_shows_its_prompt_as_under_qemu(debian_file: DebianFile, tmp_path: Path) -> None:
+    """A program that looks like a Linux kernel with a 16-bit entry alone; Ctrl-B leads to its prompt."""
+    kernel = debian_file("ipxe", "boot/ipxe.lkrn")
+    words = MEDIA["ipxe-cd"].last
+    options = (*QEMU_BOARD, "-kernel", str(kernel))
+    expected = screen_under_qemu(options, lambda text: all(one in text for one in words), tmp_path)
+    with closing(hv.boot(kernel)) as vm:
+        vm.run(until=lambda: all(one in vm.screen.text for one in words), timeout=60)
+        screen = vm.screen.text.rstrip()
+        vm.keyboard.press("ctrl", "b")
+        assert vm.run(until=lambda: "iPXE>" in vm.screen.text, timeout=60).reason is hv.Reason.UNTIL, vm.screen.text
+    assert screen == expected[expected.index("iPXE initialising") :]
+
+
 @pytest.mark.parametrize("firmware", [None, "seabios"])
 def test_memtest_from_its_cd_tests_with_every_processor(debian_file: DebianFile, firmware: str | None) -> None:
     """By El Torito, with SMP on: both processors test for a second of the guest's time, and find no error."""

@@ -74,6 +74,18 @@ def test_linux_reaches_userspace(cloud_kernel: Path, sleeping: Path, clock: str)
         assert complaint not in console
 
 
+def test_linux_starts_in_its_own_real_mode_code(cloud_kernel: Path, initramfs: Callable[[str], Path]) -> None:
+    """The 16-bit entry: the kernel asks the BIOS for memory and screen, and switches modes itself."""
+    with closing(
+        hv.boot(cloud_kernel, append="console=ttyS0", initrd=initramfs(POWER_OFF), memory=MEMORY, mode=16)
+    ) as vm:
+        result = vm.run(timeout=HOST_SECONDS)
+        text = vm.serial[0].text
+    assert result.reason is hv.Reason.POWERED_OFF, result.message
+    assert "BIOS-e820: [mem 0x0000000000100000-0x0000000007ffffff] usable" in text
+    assert "READY" in text
+
+
 def test_linux_halts_when_it_cannot_power_off(cloud_kernel: Path, initramfs: Callable[[str], Path]) -> None:
     # Without ACPI there is no way to power off: Linux halts the CPU with interrupts off.
     with closing(hv.boot(cloud_kernel, append=COMMAND_LINE, initrd=initramfs(POWER_OFF), memory=MEMORY)) as vm:
