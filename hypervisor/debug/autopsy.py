@@ -64,4 +64,6 @@ def matches(found: Autopsy, recorded: Sequence[Any]) -> bool:
     """Whether the autopsy came to what the engine recorded: faults with ``vector`` and ``error``, oldest first."""
     theirs = [(fault.vector, fault.error or 0) for fault in recorded]
     ours = [(vector, error or 0) for vector, error in found.chain]
+    if found.end == "task gate":  # how a task switch fails is not made again
+        return len(theirs) > len(ours) and theirs[: len(ours)] == ours
     return found.end == "shutdown" and ours[: len(theirs)] == theirs

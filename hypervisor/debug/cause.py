@@ -41,7 +41,7 @@ def cause(vcpu: Any, vector: int, error: int | None, address: int | None, instru
     if vector == v.PF and address is not None:
         return _page_fault(vcpu, page_walk(vcpu, error or 0, address))
     if vector in (v.TS, v.NP, v.SS, v.GP) and error:
-        return _returning(vcpu, instruction) + _selector(vcpu, error)
+        return _returning(vcpu, instruction) + selector(vcpu, error)
     if instruction is None:
         return "the instruction cannot be read"
     if vector in (v.GP, v.SS):
@@ -75,19 +75,19 @@ def _page_fault(vcpu: Any, found: Walk) -> str:
     return f"{found.who} {verb} {found.gva:#x}{null}, {reason}"
 
 
-def _selector(vcpu: Any, error: int) -> str:
+def selector(vcpu: Any, error: int) -> str:
     """An error code that names a descriptor (APM volume 2, 8.4.1)."""
     if error & v.SELECTOR_IDT:
         return f"the error code names IDT entry {error >> 3}"
-    selector = error & 0xFFFC
-    if why := beyond(vcpu, selector):
-        return f"selector {selector:#x} {why}"
-    table, base, _ = table_of(vcpu, selector)
+    number = error & 0xFFFC
+    if why := beyond(vcpu, number):
+        return f"selector {number:#x} {why}"
+    table, base, _ = table_of(vcpu, number)
     try:
-        entry = Descriptor(int.from_bytes(vcpu.read(base + (selector & 0xFFF8), 8), "little"))
+        entry = Descriptor(int.from_bytes(vcpu.read(base + (number & 0xFFF8), 8), "little"))
     except GuestFault:
-        return f"selector {selector:#x}: the {table} at {base:#x} is not mapped"
-    return f"selector {selector:#x} names {entry}"
+        return f"selector {number:#x}: the {table} at {base:#x} is not mapped"
+    return f"selector {number:#x} names {entry}"
 
 
 def _returning(vcpu: Any, instruction: Instruction | None) -> str:

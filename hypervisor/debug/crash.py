@@ -12,7 +12,7 @@ from hypervisor.core.crash import Crash, Link, StackFrame
 from hypervisor.core.history import EXCEPTION, EXTERNAL, SOFTWARE, Event, line
 from hypervisor.debug._guest import Symbols, Vcpu, Vm
 from hypervisor.debug.autopsy import Autopsy, autopsy, matches
-from hypervisor.debug.cause import cause, page_walk
+from hypervisor.debug.cause import cause, page_walk, selector
 from hypervisor.debug.delivery import Attempt
 from hypervisor.debug.delivery import Event as Raised
 from hypervisor.debug.disasm import around, code_bits, linear_rip
@@ -105,8 +105,22 @@ def _links(vcpu: Any, chain: Sequence[Any], found: Autopsy | None) -> Iterator[L
             walk if number == 0 else "",
             made.gate_words if made is not None else "",
             made.stack_words if made is not None else "",
-            made.refusal.why if made is not None and made.refusal is not None else "",
+            ""
+            if made is None
+            else made.refusal.why
+            if made.refusal is not None
+            else _switch(vcpu, chain[number + 1 :]),
         )
+
+
+def _switch(vcpu: Any, following: Sequence[Any]) -> str:
+    """Why a task gate led nowhere, from the fault that followed."""
+    fault = following[0] if following else None
+    if fault is None:
+        return ""
+    known = VECTORS.get(fault.vector)
+    why = f": {selector(vcpu, fault.error)}" if fault.error and fault.vector != PF else ""
+    return f"the switch to the gate's task was refused with {known.mnemonic if known else fault.vector}{why}"
 
 
 def _name(vector: int, made: Attempt | None) -> str:

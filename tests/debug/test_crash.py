@@ -75,6 +75,23 @@ def test_registers_and_code_are_of_the_mode(mode: int, name: str) -> None:
     assert "ud2" in crash.code
 
 
+def test_a_task_gate_that_leads_nowhere_is_told() -> None:
+    def setup(vm: hv.VM) -> None:
+        vm.memory.write(0x60000, bytes(0x800))
+        vm.memory.write(0x60000 + 8 * 8, bytes.fromhex("0000 1800 0085 0000"))  # #DF: a task gate to TSS 18h
+        vm.vcpu.idtr = hv.Table(0x60000, 0x7FF)
+
+    crash = hv.run_asm("ud2", mode=32, setup=setup).crash
+    assert crash is not None
+    link = crash.chain[-2]
+    assert (link.name, link.gate) == ("#DF double fault", "a task gate to 0x18:0x0")
+    assert link.why == (
+        "the switch to the gate's task was refused with #GP: "
+        "selector 0x18 lies beyond the GDT: its limit 0x17 has room for 3 entries"
+    )
+    assert "cannot be said" not in str(crash)
+
+
 def test_a_run_that_ends_well_has_no_crash() -> None:
     result = hv.run_asm("hlt")
     assert result.crash is None and result.hint == ""
