@@ -41,9 +41,9 @@ class Echo:
         pass
 
 
-def card(name: str) -> PciFunction:
+def card(name: str, pin: int = 0) -> PciFunction:
     bars = (io_bar(0, 16, "ports"), memory_bar(1, 0x100000, "memory"), memory_bar(2, 0x1000, "registers"))
-    return PciFunction(name, Identity(0x1234, 0x5678, 0x000000), bars=bars)
+    return PciFunction(name, Identity(0x1234, 0x5678, 0x000000, pin=pin), bars=bars)
 
 
 @pytest.fixture
@@ -139,3 +139,31 @@ def test_a_window_anywhere_is_borne(vm: hv.VM) -> None:
             place(vm, "one", index, address)
     vm.reset()
     assert vm.devices["one"].places["memory"] is not None
+
+
+@pytest.mark.parametrize(("device", "irq"), [("one", 10), ("two", 10), ("three", 11)])
+def test_interrupts_reach_the_controller_by_the_routed_wire(device: str, irq: int) -> None:
+    """INTA# of slots 5, 6 and 7 is on wires A, B and C."""
+    board = hv.pc()
+    wire = board.wire
+    functions = {name: card(name, pin=1) for name in ("one", "two", "three")}
+
+    def wired(vm: hv.VM, parts: dict[str, object]) -> None:
+        wire(vm, parts)
+        for slot, function in enumerate(functions.values(), 5):
+            parts["pci"].attach(function, slot)  # type: ignore[attr-defined]
+
+    with hv.Host("8M").create_vm(memory="4M", board=replace(board, wire=wired)) as vm:
+        function, line = functions[device], vm.irq_line(irq)
+        assert function.read(r.INTERRUPT_LINE, 1) == irq
+        function.intx.raise_()
+        assert line.level
+        function.write(r.COMMAND, 2, r.COMMAND_NO_INTX)
+        assert not line.level
+        function.write(r.COMMAND, 2, 0)
+        other = functions["two" if device == "one" else "one"]
+        other.intx.raise_()
+        function.intx.lower()
+        assert line.level is (irq == 10)  # shared with another slot
+        other.intx.lower()
+        assert not line.level
