@@ -35,19 +35,33 @@ def run(image: Path, memory: str, options: str, cpus: int) -> Screen:
     return screen
 
 
+def _until_bit_fade(image: Path, memory: str, options: str, timeout: float, cpus: int = 1) -> Screen:
+    """The screen when test 10 has begun."""
+    with closing(hv.boot(image, memory=memory, append=options, cpus=cpus)) as vm:
+        result = vm.run(until=BIT_FADE, timeout=timeout)
+        # The line with the error count comes behind the line that ended the run.
+        if result.reason is hv.Reason.UNTIL:
+            seen = len(vm.console.text)
+            result = vm.run(until=lambda: "Errors:" in vm.console.text[seen:], timeout=60)
+        screen = Screen().feed(vm.console.text)
+    assert result.reason is hv.Reason.UNTIL, f"{result.message}\n{screen.text}"
+    assert "Memtest86+ v6.10" in screen.lines[0]
+    assert re.search(r"Pass:\s+0\s+Errors: 0$", screen.lines[8]), screen.text
+    assert BIT_FADE in screen.lines[3]
+    return screen
+
+
 @pytest.mark.parametrize("memory", ["8M", pytest.param("64M", marks=LONG)])
 @pytest.mark.parametrize("build", ["ia32", "x64"])
 def test_tests_0_to_9_find_no_errors(debian_file: Callable[[str, str], Path], build: str, memory: str) -> None:
-    screen = run(debian_file("memtest86+", f"boot/memtest86+{build}.bin"), memory, f"{OPTIONS} nosmp", 1)
-    assert "Memtest86+ v6.10" in screen.lines[0]
+    image = debian_file("memtest86+", f"boot/memtest86+{build}.bin")
+    screen = _until_bit_fade(image, memory, OPTIONS, 180 if memory == "8M" else 1200)
     assert screen.lines[24].endswith("6.10.unknown.x64" if build == "x64" else "6.10.unknown.x32")
-    assert re.search(r"Pass:\s+0\s+Errors: 0$", screen.lines[8]), screen.text
-    assert BIT_FADE in screen.lines[3]
 
 
-@pytest.mark.parametrize(("build", "cpus"), [("x64", 2), pytest.param("ia32", 4, marks=LONG)])
-def test_all_processors_test_memory(debian_file: Callable[[str, str], Path], build: str, cpus: int) -> None:
-    """It finds the processors in the MADT, starts them, and they test in parallel, with a barrier after each part."""
-    screen = run(debian_file("memtest86+", f"boot/memtest86+{build}.bin"), "8M", OPTIONS, cpus)
-    assert f"CPU: {cpus} Cores {cpus} Threads    SMP: {cpus}T (PAR)" in screen.text
-    assert re.search(r"Pass:\s+0\s+Errors: 0$", screen.lines[8]), screen.text
+@pytest.mark.parametrize("cpus", [2, pytest.param(8, marks=LONG)])
+def test_all_vcpus_test_at_once(debian_file: Callable[[str, str], Path], cpus: int) -> None:
+    """It starts them by INIT and startup IPIs, wakes them from HLT by NMIs, and lets all of them test."""
+    image = debian_file("memtest86+", "boot/memtest86+x64.bin")
+    screen = _until_bit_fade(image, "8M", OPTIONS.replace("nosmp ", ""), 180, cpus)
+    assert f"CPU: {cpus} Cores {cpus} Threads    SMP: {cpus}T (PAR)" in screen.lines[7], screen.text
