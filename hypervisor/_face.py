@@ -14,7 +14,8 @@ from hypervisor.machine.boot import Host, boot
 def _report(vm: VM, message: str, chain: Any, events: Any) -> Crash:
     from hypervisor.debug.crash import report
 
-    return report(vm, message, chain, events, vm.current.number)
+    with vm.placed():  # so that each look at memory need not ask for a place
+        return report(vm, message, chain, events, vm.current.number)
 
 
 def _hint(vm: VM) -> str:

@@ -87,7 +87,7 @@ def around(vcpu: Vcpu, before: int = 5, after: int = 5, start: int | None = None
     rip, bits = linear_rip(vcpu), code_bits(vcpu)
     later = at(vcpu, rip, 1 + after)
     known = start is not None and 0 <= rip - start <= FAR_START
-    data = _read_backward(vcpu, rip, rip - (start or 0) if known else before * LONGEST)
+    data = read_backward(vcpu, rip, rip - (start or 0) if known else before * LONGEST)
     for first in range(1 if known else len(data)):
         earlier = disassemble(data[first:], rip - len(data) + first, bits)
         whole = sum(len(line.data) for line in earlier) == len(data) - first
@@ -110,7 +110,7 @@ def read_forward(vcpu: Vcpu, address: int, size: int) -> bytes:
     return data
 
 
-def _read_backward(vcpu: Vcpu, end: int, size: int) -> bytes:
+def read_backward(vcpu: Vcpu, end: int, size: int) -> bytes:
     """Up to ``size`` bytes that end at ``end``, fewer where a page is not there."""
     data = b""
     while len(data) < min(size, end):

@@ -7,13 +7,17 @@ from typing import Any
 
 from hypervisor.core.crash import StackFrame
 from hypervisor.debug._guest import Symbols
-from hypervisor.debug.disasm import code_bits, disassemble, linear_rip
+from hypervisor.debug.disasm import code_bits, disassemble, linear_rip, read_backward, read_forward
 from hypervisor.errors import GuestFault
 
 MAX_FRAMES = 32
 SCAN_WORDS = 512
 """How much of the stack is searched where there are no frame pointers."""
 MAX_GUESSES = 12
+LONGEST_CALL = 8
+"""Bytes of the longest CALL: prefixes, FF /2, SIB and a 32-bit displacement."""
+CALL_BEGINS = frozenset((0xE8, 0xFF, 0x9A, 0x66, 0x67, 0x2E, 0x64, 0x65, *range(0x40, 0x50)))
+"""First bytes of a CALL: E8, 9A, FF, and the prefixes that it may have."""
 LARGEST_FRAME = 1 << 20
 """Bytes between two frame pointers beyond which they are taken for garbage."""
 
@@ -30,6 +34,7 @@ class _Stack:
         self._size = self._bits // 8
         self._base = 0 if self._bits == 64 else vcpu.ss.base
         self._mask = (1 << self._bits) - 1
+        self._known: dict[int, bool] = {}
 
     def frames(self) -> Iterator[StackFrame]:
         rip = linear_rip(self._vcpu)
@@ -64,11 +69,13 @@ class _Stack:
 
     def _scan(self, start: int) -> Iterator[StackFrame]:
         guesses = 0
-        for at in range(start, start + SCAN_WORDS * self._size, self._size):
-            word = self._word(at)
-            if word is None:
-                return
-            if self._is_return(word) and (self._symbols.lookup(self._linear(word)) or not len(self._symbols)):
+        try:
+            data = read_forward(self._vcpu, self._at(start), SCAN_WORDS * self._size)
+        except GuestFault:
+            return
+        for n in range(0, len(data) - self._size + 1, self._size):
+            word = int.from_bytes(data[n : n + self._size], "little")
+            if (self._symbols.lookup(self._linear(word)) or not len(self._symbols)) and self._is_return(word):
                 guesses += 1
                 yield self._return(word, guessed=True)
                 if guesses == MAX_GUESSES:
@@ -76,11 +83,14 @@ class _Stack:
 
     def _word(self, offset: int) -> int | None:
         """A word of the stack, None where it cannot be read."""
-        at = offset if self._bits == 64 else self._base + (offset & self._mask) & 0xFFFF_FFFF
         try:
-            return int.from_bytes(self._vcpu.read(at, self._size), "little")
+            return int.from_bytes(self._vcpu.read(self._at(offset), self._size), "little")
         except GuestFault:
             return None
+
+    def _at(self, offset: int) -> int:
+        """The linear address of an offset in the stack segment."""
+        return offset if self._bits == 64 else self._base + (offset & self._mask) & 0xFFFF_FFFF
 
     def _linear(self, offset: int) -> int:
         return offset if self._bits == 64 else self._vcpu.cs.base + offset & 0xFFFF_FFFF
@@ -89,17 +99,18 @@ class _Stack:
         """Whether a CALL ends at this offset in the code segment."""
         if not offset:
             return False
-        at = self._linear(offset)
-        for length in (5, 2, 3, 6, 7, 4):
-            try:
-                data = self._vcpu.read(at - length, length)
-            except (GuestFault, ValueError):
-                continue
-            if data[0] not in (0xE8, 0xFF, 0x41, 0x9A, 0x66, 0x67, 0x2E, 0x64, 0x65):
-                continue
-            lines = disassemble(data, at - length, self._bits, 1)
-            if len(lines[0].data) == length and lines[0].text.startswith(("call", "lcall")):
-                return True
+        if offset not in self._known:
+            self._known[offset] = self._ends_a_call(self._linear(offset))
+        return self._known[offset]
+
+    def _ends_a_call(self, at: int) -> bool:
+        before = read_backward(self._vcpu, at, LONGEST_CALL)
+        for length in range(2, len(before) + 1):
+            data = before[-length:]
+            if data[0] in CALL_BEGINS:
+                decoded = disassemble(data, at - length, self._bits, 1)[0]
+                if len(decoded.data) == length and decoded.text.startswith(("call", "lcall")):
+                    return True
         return False
 
     def _return(self, offset: int, guessed: bool = False) -> StackFrame:
