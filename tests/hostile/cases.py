@@ -36,7 +36,16 @@ def add(name: str, make: Callable[[], Scene], *ends: str) -> None:
 
 def load() -> dict[str, Case]:
     """Every attack."""
-    from tests.hostile import attack_code, attack_control, attack_devices, attack_paging, attack_segments, attack_tasks
+    from tests.hostile import (
+        attack_apic,
+        attack_code,
+        attack_control,
+        attack_devices,
+        attack_paging,
+        attack_segments,
+        attack_tasks,
+    )
 
-    assert all((attack_code, attack_control, attack_devices, attack_paging, attack_segments, attack_tasks))
+    modules = (attack_control, attack_devices, attack_paging, attack_segments, attack_tasks)
+    assert all((attack_apic, attack_code, *modules))
     return CASES
