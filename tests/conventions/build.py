@@ -17,6 +17,7 @@ _C_FLAGS = (
 )
 _GRUB = """set timeout=0
 terminal_output console
+insmod all_video
 menuentry kernel {{
   {command} /boot/kernel
   boot

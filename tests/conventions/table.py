@@ -106,6 +106,9 @@ KERNELS = (
     Kernel("port_e9", KERNEL, "Hello from port E9", "the debug port of Bochs"),
     Kernel("pci_scan", KERNEL, "1234:1111", "enumerating PCI"),
     Kernel("multiboot2", CD, "36d76289", "a multiboot 2 kernel", here=KERNEL),
+    Kernel(
+        "multiboot2_framebuffer", CD, "00000320 00000258 ", "a multiboot 2 kernel with a framebuffer tag", picture=True
+    ),
     Kernel("grub_iso", CD, "loaded by multiboot", "an ISO made by grub-mkrescue"),
     Kernel("floppy_dma", KERNEL, "seek 2001", "OSDev's floppy driver: 82077AA and DMA", diskette=True),
     Kernel("long_boot", FLOPPY, "Hello from 64 bits", "a boot sector that enters long mode directly"),
