@@ -25,10 +25,11 @@ menuentry kernel {{
 """
 
 
-def diskette(out: Path) -> Path:
-    """A diskette whose sectors differ."""
-    file = out / "diskette"
-    file.write_bytes(b"".join(bytes(sector * 7 + n & 0xFF for n in range(512)) for sector in range(FLOPPY_SIZE // 512)))
+def drive(medium: Medium, out: Path) -> Path:
+    """A diskette or a disk whose sectors differ."""
+    file = out / "drive"
+    size = FLOPPY_SIZE if medium is Medium.FLOPPY else DISK_SIZE
+    file.write_bytes(b"".join(bytes(sector * 7 + n & 0xFF for n in range(512)) for sector in range(size // 512)))
     return file
 
 

@@ -22,8 +22,9 @@ _ENDINGS = {
 def run(kernel: Kernel, medium: Medium, image: Path) -> Outcome:
     """Boot the image, do what a person does, and look when it has ended."""
     options: dict[str, Any] = {"memory": "64M", "cpus": kernel.cpus}
-    if kernel.diskette:
-        options["floppy"] = build.diskette(image.parent)
+    if kernel.drive is not None:
+        drive = build.drive(kernel.drive, image.parent)
+        options |= {"floppy": drive} if kernel.drive is Medium.FLOPPY else {"disks": [drive]}
     if medium is Medium.KERNEL:
         options["image"] = image
     elif medium is Medium.CD:

@@ -54,8 +54,9 @@ class Machine:
             Medium.CD: ["-cdrom", str(image)],
             Medium.KERNEL: ["-kernel", str(image)],
         }[medium]
-        if kernel.diskette:
-            options += ["-drive", f"file={build.diskette(out)},format=raw,if=floppy"]
+        if kernel.drive is not None:
+            bus = "floppy" if kernel.drive is Medium.FLOPPY else "ide"
+            options += ["-drive", f"file={build.drive(kernel.drive, out)},format=raw,if={bus}"]
         pipe = subprocess.PIPE
         self.process = subprocess.Popen([QEMU, *options], stdin=pipe, stdout=pipe, stderr=pipe)
         self._ask("qmp_capabilities")

@@ -32,8 +32,8 @@ class Kernel:
 
     ``here`` is the medium under this hypervisor where it is not the one under QEMU (whose own loader knows multiboot 1
     only). ``status`` is the exit status that QEMU's own process must end with, for kernels that leave through
-    isa-debug-exit; nobody can look at their screen then. ``diskette`` puts one into drive A of a kernel that is loaded
-    otherwise.
+    isa-debug-exit; nobody can look at their screen then. ``drive`` gives a kernel that is loaded otherwise a diskette
+    or a disk, whose sectors differ.
     """
 
     name: str
@@ -46,7 +46,7 @@ class Kernel:
     picture: bool = False
     here: Medium | None = None
     status: int | None = None
-    diskette: bool = False
+    drive: Medium | None = None
 
 
 FLOPPY, DISK, CD, KERNEL = Medium
@@ -110,8 +110,19 @@ KERNELS = (
         "multiboot2_framebuffer", CD, "00000320 00000258 ", "a multiboot 2 kernel with a framebuffer tag", picture=True
     ),
     Kernel("grub_iso", CD, "loaded by multiboot", "an ISO made by grub-mkrescue"),
-    Kernel("floppy_dma", KERNEL, "seek 2001", "OSDev's floppy driver: 82077AA and DMA", diskette=True),
+    Kernel("floppy_dma", KERNEL, "seek 2001", "OSDev's floppy driver: 82077AA and DMA", drive=FLOPPY),
     Kernel("long_boot", FLOPPY, "Hello from 64 bits", "a boot sector that enters long mode directly"),
     Kernel("higher_half", KERNEL, "running at c", "a higher-half kernel, by the a.out kludge of multiboot"),
     Kernel("apic_timer", KERNEL, "PIT through the I/O APIC: 5 ticks", "the local APIC's timer, and the I/O APIC"),
+    Kernel(
+        "int9_chain", FLOPPY, "events: 06", "a hook on INT 9 before the BIOS", acts=(Act(">", ("a", "1", "enter")),)
+    ),
+    Kernel("bios_services", FLOPPY, "600DC0DE", "INT 1Ah's calendar, INT 15h AH=87h, INT 11h"),
+    Kernel("mode12", FLOPPY, "", "planar graphics: the write modes of the VGA", picture=True),
+    Kernel("crtc", KERNEL, "retraces 3", "the hardware cursor and the retrace, by ports"),
+    Kernel("debug_registers", KERNEL, "steps 5", "hardware breakpoints and single steps"),
+    Kernel("ata_irq", KERNEL, "read back: the same", "a disk driver on IRQ 14", drive=DISK),
+    Kernel("syscall64", KERNEL, "ok ", "SYSCALL, SYSRET, SWAPGS and NX"),
+    Kernel("speaker", KERNEL, "ten waves", "the timer's second channel and the speaker"),
+    Kernel("multiboot_map", KERNEL, "2badb002 memory", "multiboot's information structure"),
 )
