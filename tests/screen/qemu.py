@@ -13,7 +13,7 @@ from tests.qemu_screen import QEMU, SECONDS, _ask, require_qemu
 
 
 def picture(options: Sequence[str], directory: Path, said: bytes = b"D") -> np.ndarray:
-    """Run QEMU's PC with these options; height by width by 3."""
+    """Run QEMU's PC with these options until its guest has ``said`` this last; height by width by 3."""
     require_qemu()
     debug, dump = directory / "debugcon", directory / "screen.ppm"
     command = [QEMU, "-accel", "tcg", "-M", "pc", "-vga", "std", "-display", "none", "-nic", "none", "-no-reboot"]
@@ -23,7 +23,7 @@ def picture(options: Sequence[str], directory: Path, said: bytes = b"D") -> np.n
             _ask(process, "qmp_capabilities")
             end = time.monotonic() + SECONDS
             while not debug.exists() or not debug.read_bytes().endswith(said):
-                assert time.monotonic() < end, "QEMU's guest did not come to its end"
+                assert time.monotonic() < end, f"QEMU's guest did not end on {said[-20:]!r}"
                 time.sleep(0.05)
             _ask(process, "screendump", filename=str(dump))
         finally:
