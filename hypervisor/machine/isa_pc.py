@@ -65,7 +65,7 @@ def _wire(vm: VM, parts: dict[str, Any]) -> None:
     _wire_people(vm, parts)
     vm.bios_tty = console.stream(vm, "the BIOS teletype", shown=True)
     pci.wire(vm, parts)
-    vga.wire(parts)
+    vga.wire(vm, parts)
     acpi.wire(vm, parts)
 
 

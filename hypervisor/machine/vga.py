@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from hypervisor.devices.pci import PciFunction
 from hypervisor.devices.pci.registers import Identity, memory_bar
-from hypervisor.devices.vga import Kind, Vga, Window, dispi, registers
+from hypervisor.devices.vga import Kind, Vga, Window, dispi, mmio, registers
 from hypervisor.devices.vga.memory import TEXT_SIZE
 from hypervisor.devices.vga.window import APERTURE
+from hypervisor.machine import pci
 from hypervisor.machine.board import Part
 from hypervisor.machine.screen import Screen
 from hypervisor.units import MIB
@@ -23,7 +24,8 @@ APERTURE_AT = 0xA0000
 FRAME_BUFFER_AT = 0xFD000000
 """Where firmware places the frame buffer, and where it is on a board without PCI."""
 IDENTITY = Identity(0x1234, 0x1111, 0x030000, revision=2)
-FRAME_BUFFER = "vram"
+FRAME_BUFFER, REGISTERS = "vram", "registers"
+"""The windows of the PCI function: base addresses 0 and 2."""
 
 
 class Aperture:
@@ -76,15 +78,17 @@ def _vga(vm: VM, parts: dict[str, Any]) -> Vga:
 
 def function() -> PciFunction:
     """The adapter as a PCI function: QEMU's standard VGA, by its IDs."""
-    return PciFunction("vga-pci", IDENTITY, (memory_bar(0, VRAM_SIZE, FRAME_BUFFER, prefetchable=True),))
+    bars = (memory_bar(0, VRAM_SIZE, FRAME_BUFFER, prefetchable=True), memory_bar(2, mmio.SIZE, REGISTERS))
+    return PciFunction("vga-pci", IDENTITY, bars, status=0)
 
 
-def wire(parts: dict[str, Any]) -> None:
+def wire(vm: VM, parts: dict[str, Any]) -> None:
     """Put the frame buffer where PCI says, or in a fixed place on a board without PCI."""
     if "frame buffer" not in parts:
         return
     if "vga-pci" in parts and "pci" in parts:
         parts["vga-pci"].on_move(FRAME_BUFFER, parts["frame buffer"].move)
+        pci.windows(vm, parts).device(parts["vga-pci"], REGISTERS, parts["vga"].mmio)
     else:
         parts["frame buffer"].move(FRAME_BUFFER_AT)
 

@@ -35,7 +35,7 @@ from hypervisor.errors import DeviceError
 from hypervisor.testing.contract import check_device
 from tests.devices import ide as ide_driver
 from tests.devices import test_floppy
-from tests.devices.vga_device import PlanesWithMemory
+from tests.devices.vga_device import MmioWithAdapter, PlanesWithMemory
 
 Maker = Callable[[ManualClock], Device]
 
@@ -109,6 +109,7 @@ DEVICES: dict[str, tuple[Maker, int]] = {
     "i8042": (lambda clock: i8042.I8042(Line(), Line(), ignore, ignore), i8042.SIZE),
     "vga": (lambda clock: vga.Vga(clock), registers.SIZE),
     "vga-dispi": (lambda clock: vga.Vga(clock).dispi, dispi.SIZE),
+    "vga-mmio": (MmioWithAdapter, MmioWithAdapter.SIZE),
     "vga-planes": (PlanesWithMemory, PlanesWithMemory.SIZE),
     "post": (lambda clock: debug_ports.PostPort(), debug_ports.POST_SIZE),
     "debugcon": (lambda clock: debug_ports.DebugConsole(ignore), debug_ports.CONSOLE_SIZE),

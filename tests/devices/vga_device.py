@@ -6,10 +6,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hypervisor.bus.clock import ManualClock
-from hypervisor.devices._state import adopt, data, number
+from hypervisor.devices._state import adopt, data, number, part
 from hypervisor.devices.vga import Vga
+from hypervisor.devices.vga.dispi import DispiState
 from hypervisor.devices.vga.memory import PLANES_SIZE, TEXT_SIZE
 from hypervisor.devices.vga.planes import PlanesState
+from hypervisor.devices.vga.state import VgaState
 
 
 @dataclass
@@ -54,6 +56,42 @@ class PlanesWithMemory:
         self.vga.planes.restore(PlanesState(new.latch))
         self.vga.memory.vram[:] = new.vram
         self.vga.memory.text[:] = new.text
+
+
+@dataclass
+class Adapter:
+    vga: VgaState = field(default_factory=VgaState, metadata=part(VgaState))
+    dispi: DispiState = field(default_factory=DispiState, metadata=part(DispiState))
+
+
+class MmioWithAdapter:
+    """The registers in memory space, with what is behind them; offset 0 of this window is 400h of theirs."""
+
+    name = "vga-mmio"
+    SIZE = 0x120
+
+    def __init__(self, clock: ManualClock) -> None:
+        self.vga = Vga(clock)
+
+    def read(self, offset: int, size: int) -> int:
+        return self.vga.mmio.read(offset + 0x400, size)
+
+    def write(self, offset: int, size: int, value: int) -> None:
+        self.vga.mmio.write(offset + 0x400, size, value)
+
+    def reset(self) -> None:
+        self.vga.reset()
+        self.vga.dispi.reset()
+        self.vga.mmio.reset()
+
+    def state(self) -> Adapter:
+        assert self.vga.mmio.state() == self.vga.mmio.state()
+        return Adapter(self.vga.state(), self.vga.dispi.state())
+
+    def restore(self, state: Any) -> None:
+        new = adopt(self.name, Adapter, state)
+        self.vga.restore(new.vga)
+        self.vga.dispi.restore(new.dispi)
 
 
 def graphics(vga: Vga, index: int, value: int) -> None:

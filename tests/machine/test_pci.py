@@ -13,9 +13,9 @@ import pytest
 import hypervisor as hv
 from hypervisor.assembler import assemble
 
-FUNCTIONS = {"host bridge": (0, 0), "ISA bridge": (1, 0), "IDE": (1, 1), "power management": (1, 3)}
+FUNCTIONS = {"host bridge": (0, 0), "ISA bridge": (1, 0), "IDE": (1, 1), "power management": (1, 3), "display": (2, 0)}
 DUMP = """
-# for each of the four functions: 64 dwords of configuration, to the debug console
+# for each of the functions: 64 dwords of configuration, to the debug console
     xor ax, ax
     mov ds, ax
     mov es, ax
@@ -59,6 +59,7 @@ KNOWN: dict[str, set[int]] = {
     },
     "ISA bridge": {*COMMAND, 0x71},  # MBIRQ1, which QEMU does not have
     "IDE": COMMAND,
+    "display": {*COMMAND, *range(0x18, 0x1C), *range(0x30, 0x34)},  # where its registers are; QEMU has its ROM there
     "power management": {*COMMAND, 0x5F, 0x63, 0x67},  # QEMU tells there which serial and parallel ports it has
 }
 """Bytes that differ."""

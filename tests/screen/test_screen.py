@@ -147,3 +147,29 @@ def test_text_needs_neither_numpy_nor_an_imaging_library() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert {"numpy", "PIL", "numba", "capstone"}.isdisjoint(done.stdout.split())
+
+
+def test_the_registers_are_in_pci_memory_too(host: hv.Host) -> None:
+    code = """
+        mov dx, 0xcf8
+        mov eax, 0x80001018
+        out dx, eax
+        mov dx, 0xcfc
+        in eax, dx
+        mov edi, eax
+        mov word [edi + 0x502], 320
+        mov word [edi + 0x504], 240
+        mov word [edi + 0x506], 16
+        mov word [edi + 0x508], 0x41
+        mov ax, [edi + 0x500]
+        out 0xe9, al
+        mov byte [edi + 0x408], 1
+        mov byte [edi + 0x409], 0x2a
+        mov byte [edi + 0x407], 1
+        mov al, [edi + 0x409]
+        out 0xe9, al
+    """
+    vm = host.create_vm(guests.image(code), memory="8M")
+    vm.run(timeout=20)
+    assert str(vm.screen.mode) == "320x240x16"
+    assert vm.debugcon.bytes == b"\xc5\x2aD"

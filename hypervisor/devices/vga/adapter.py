@@ -18,6 +18,7 @@ from hypervisor.devices.vga import registers as r
 from hypervisor.devices.vga import timing
 from hypervisor.devices.vga.dispi import Dispi, LinearMode
 from hypervisor.devices.vga.memory import PLANES_SIZE, TEXT_SIZE, VideoMemory
+from hypervisor.devices.vga.mmio import Mmio
 from hypervisor.devices.vga.planes import Planes
 from hypervisor.devices.vga.state import VgaState
 from hypervisor.devices.vga.window import DEVICE, Kind, Window, may_be_memory, window
@@ -28,7 +29,8 @@ BLANK = b" \x07"
 
 
 class Vga(ByteDevice):
-    """The adapter; its aperture (`planes`) and its Bochs interface (`dispi`) are devices of their own.
+    """The adapter. Its aperture (`planes`), its Bochs interface (`dispi`) and the way to the registers through PCI memory
+    (`mmio`) are devices of their own.
 
     ``vram``, ``text`` and ``zero`` are its memory (see `VideoMemory`); by default it has some of its own, without a
     linear frame buffer. ``show(window)`` is called when the guest's view of the aperture changes.
@@ -57,6 +59,7 @@ class Vga(ByteDevice):
         self._show = show
         self.dispi = Dispi(self)
         self.planes = Planes(self)
+        self.mmio = Mmio(self)
         self._readers = [all_ones] * r.SIZE
         self._writers = [nothing] * r.SIZE
         self._wire_readers()

@@ -101,35 +101,42 @@ class Dispi:
         """See `hypervisor.bus.Device.read`. Only 16-bit accesses mean something."""
         if size != 2:
             return (1 << 8 * size) - 1
-        s = self._s
-        if offset == 0:
-            return s.index
-        if s.index == MEMORY_64K:
-            return self._vga.memory.banks
-        if s.index >= COUNT:
-            return 0
-        limits = {XRES: MAX_WIDTH, YRES: MAX_HEIGHT, BPP: MAX_BPP}
-        if s.registers[ENABLE] & GET_CAPABILITIES and s.index in limits:
-            return limits[s.index]
-        return s.registers[s.index]
+        return self._s.index if offset == 0 else self.get(self._s.index)
 
     def write(self, offset: int, size: int, value: int) -> None:
         """See `hypervisor.bus.Device.write`."""
         if size != 2:
             return
-        s = self._s
         if offset == 0:
-            s.index = value
-        elif s.index == ID:
+            self._s.index = value
+        else:
+            self.set(self._s.index, value)
+
+    def get(self, index: int) -> int:
+        """The register of this index; 0 for what does not exist."""
+        registers = self._s.registers
+        if index == MEMORY_64K:
+            return self._vga.memory.banks
+        if index >= COUNT:
+            return 0
+        limits = {XRES: MAX_WIDTH, YRES: MAX_HEIGHT, BPP: MAX_BPP}
+        if registers[ENABLE] & GET_CAPABILITIES and index in limits:
+            return limits[index]
+        return registers[index]
+
+    def set(self, index: int, value: int) -> None:
+        """Write the register of this index; those that do not exist ignore it."""
+        registers = self._s.registers
+        if index == ID:
             if value in VERSIONS:
-                s.registers[ID] = value
-        elif s.index == ENABLE:
+                registers[ID] = value
+        elif index == ENABLE:
             self._enable(value)
-        elif s.index == BANK:
-            s.registers[BANK] = value % self._vga.memory.banks
+        elif index == BANK:
+            registers[BANK] = value % self._vga.memory.banks
             self._vga.refresh()
-        elif s.index in (XRES, YRES, BPP, VIRT_WIDTH, X_OFFSET, Y_OFFSET):
-            s.registers[s.index] = value
+        elif index in (XRES, YRES, BPP, VIRT_WIDTH, X_OFFSET, Y_OFFSET):
+            registers[index] = value
             self._correct()
 
     def reset(self) -> None:

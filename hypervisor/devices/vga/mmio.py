@@ -1,0 +1,60 @@
+"""The adapter's registers in memory space: base address 2 of its PCI function, for machines without port 3C0h.
+
+Source: QEMU docs/specs/standard-vga, "memory bar 2": the VGA's ports from 3C0h at 400h, the Bochs registers from 500h,
+16 bits each.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from hypervisor.devices._state import adopt
+from hypervisor.devices.vga import registers as r
+
+if TYPE_CHECKING:
+    from hypervisor.devices.vga.adapter import Vga
+
+SIZE = 0x1000
+PORTS = range(0x400, 0x420)
+DISPI = range(0x500, 0x516)
+FIRST_PORT = 0x3C0 - r.PORT_BASE
+
+
+@dataclass(slots=True)
+class MmioState:
+    """Nothing: the registers are the adapter's and the Bochs interface's."""
+
+
+class Mmio:
+    """Another way to the registers of ``vga``."""
+
+    def __init__(self, vga: Vga, name: str = "vga-mmio") -> None:
+        self.name = name
+        self._vga = vga
+
+    def read(self, offset: int, size: int) -> int:
+        """See `hypervisor.bus.Device.read`."""
+        if offset in PORTS:
+            return self._vga.read(offset - PORTS.start + FIRST_PORT, size)
+        if offset in DISPI and not offset & 1 and size == 2:
+            return self._vga.dispi.get((offset - DISPI.start) >> 1)
+        return (1 << 8 * size) - 1
+
+    def write(self, offset: int, size: int, value: int) -> None:
+        """See `hypervisor.bus.Device.write`."""
+        if offset in PORTS:
+            self._vga.write(offset - PORTS.start + FIRST_PORT, size, value)
+        elif offset in DISPI and not offset & 1 and size == 2:
+            self._vga.dispi.set((offset - DISPI.start) >> 1, value)
+
+    def reset(self) -> None:
+        """Nothing to do."""
+
+    def state(self) -> MmioState:
+        """See `MmioState`."""
+        return MmioState()
+
+    def restore(self, state: MmioState) -> None:
+        """Raises `DeviceError` if ``state`` is not one of this device."""
+        adopt(self.name, MmioState, state)
