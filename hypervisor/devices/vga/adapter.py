@@ -29,8 +29,8 @@ BLANK = b" \x07"
 
 
 class Vga(ByteDevice):
-    """The adapter. Its aperture (`planes`), its Bochs interface (`dispi`) and the way to the registers through PCI memory
-    (`mmio`) are devices of their own.
+    """The adapter. Its aperture (`planes`), its Bochs interface (`dispi`) and the way to the registers through PCI
+    memory (`mmio`) are devices of their own.
 
     ``vram``, ``text`` and ``zero`` are its memory (see `VideoMemory`); by default it has some of its own, without a
     linear frame buffer. ``show(window)`` is called when the guest's view of the aperture changes.
