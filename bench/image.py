@@ -9,6 +9,8 @@ from hypervisor.assembler import assemble, assemble_file
 SOURCE = Path(__file__).with_name("micro.asm")
 SUCCESS = 0x10 << 1 | 1
 """Exit status after the image wrote 0x10 to the debug-exit port."""
+DISK = 4096
+"""Bytes of the image at least."""
 IPI_SOURCE = Path(__file__).with_name("ipi.asm")
 INCLUDES = Path(__file__).parent.parent / "guests"
 HALT = 15
@@ -16,9 +18,9 @@ HALT = 15
 
 
 def build(directory: Path) -> Path:
-    """Write the image into ``directory``; returns its path."""
+    """Write the image into ``directory``; returns its path. It is the disk of test 19, too."""
     path = directory / "micro.bin"
-    path.write_bytes(assemble_file(SOURCE).code)
+    path.write_bytes(assemble_file(SOURCE).code.ljust(DISK, b"\0"))
     return path
 
 

@@ -7,6 +7,7 @@
 #    5 stores after TLB misses 11 call and return
 #    6 port write              12 CPUID                       17 two threads, preempted 1000 times a second
 #                                                             18 a full-screen redraw in mode 13h
+#                                                             19 eight sectors by PIO from the first IDE disk
 #
 # It ends by writing 0x10 to the debug-exit port 0xf4 (0x20 if a computation gave a wrong result), which makes the
 # exit status 33 (65). Anything unexpected is a triple fault. Tests 1, 2, 3, 9, 10 and 11 run in ring 3, all others in
@@ -151,7 +152,7 @@ entry64:
     test ebx, ebx
     jz done
     mov eax, [test_id]
-    cmp eax, 18
+    cmp eax, 19
     ja wrong
     jmp [tests + rax * 8]
 
@@ -364,6 +365,45 @@ start_redraw:                       # mode 13h by its registers, then 16000 stor
     jnz .picture
     jmp done
 
+start_ide:
+    mov al, 2                       # no interrupts
+    mov dx, 0x3f6
+    out dx, al
+    mov al, 0xe0
+    mov dx, 0x1f6
+    out dx, al
+.command:
+    mov al, 8
+    mov dx, 0x1f2
+    out dx, al
+    xor eax, eax
+    inc edx
+    out dx, al
+    inc edx
+    out dx, al
+    inc edx
+    out dx, al
+    mov al, 0x20
+    mov dx, 0x1f7
+    out dx, al
+    mov ebp, 8
+.sector:
+    in al, dx
+    test al, 0x80
+    jnz .sector
+    test al, 8
+    jz wrong
+    mov edi, SIEVE
+    mov ecx, 256
+    mov dx, 0x1f0
+    rep insw
+    mov dx, 0x1f7
+    dec ebp
+    jnz .sector
+    dec ebx
+    jnz .command
+    jmp done
+
 start_mmio:
     mov esi, MMIO_REG
 .loop:
@@ -549,7 +589,7 @@ set_gate:                           # vector EDI, handler RAX, type BL (kept)
 tests:
     .qword wrong, start_syscall, start_page_fault, start_int80, start_tlb, start_stores, start_port, start_mmio
     .qword start_timer, start_integer, start_sieve, start_calls, start_cpuid, start_rdmsr, start_hypercall, start_idle
-    .qword start_busy_timer, start_preempt, start_redraw
+    .qword start_busy_timer, start_preempt, start_redraw, start_ide
 mode_13h:                           # index port, number of words, words of value and index
     .word 0x3c4, 5
     .word 0x0300, 0x0101, 0x0f02, 0x0003, 0x0e04

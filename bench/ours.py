@@ -29,11 +29,14 @@ def ipi(image: Path, clock: str, cpus: int, rounds: int) -> float:
 
 
 def micro(image: Path, clock: str, handler: str, test: int, rounds: int) -> float:
-    """Seconds from the creation of the VM, with ``handler`` of `bench.handlers`, to the end of its run."""
+    """Seconds from the creation of the VM, with ``handler`` of `bench.handlers`, to the end of its run.
+
+    The image is the machine's disk, too.
+    """
     if handler not in ATTACH:
         raise RunError(f"there is no handler called {handler!r}")
     start = time.perf_counter()
-    with closing(hv.boot(str(image), memory="64M", append=f"{test} {rounds}", clock=clock)) as vm:
+    with closing(hv.boot(str(image), memory="64M", append=f"{test} {rounds}", clock=clock, disks=[image])) as vm:
         ATTACH[handler](vm)
         result = vm.run(timeout=TIMEOUT_S)
         seconds = time.perf_counter() - start

@@ -30,6 +30,7 @@ def version() -> str:
 def micro(image: Path, test: int, rounds: int, options: tuple[str, ...] = ()) -> float:
     """Seconds from the start of the process to its end; ``options`` are added to the machine's."""
     guest = ["-m", "64M", "-kernel", str(image), "-append", f"{test} {rounds}"]
+    guest += ["-drive", f"if=ide,format=raw,snapshot=on,file={image}"]
     seconds, status, output = _run([*guest, *DEBUG_EXIT, *options])
     if status != SUCCESS:
         raise PeerError(f"test {test} with N={rounds} ended with status {status}, not {SUCCESS}: {output[-500:]!r}")

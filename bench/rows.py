@@ -11,6 +11,8 @@ SIEVED: Final = 65536
 """Numbers that one round of the sieve covers (micro.asm)."""
 CALLS: Final = 21891
 """Calls that one round of the call test takes: those of fib(20)."""
+SECTORS: Final = 8
+"""Sectors that one round of the disk test reads (micro.asm)."""
 
 
 @dataclass(frozen=True)
@@ -123,6 +125,7 @@ ROWS: Final[tuple[Row, ...]] = (
     Micro("sieve, one number", 10, 1_000, SIEVED, _COMPUTE),
     Micro("call + return", 11, 4_000, CALLS, _COMPUTE),
     Micro("full-screen redraw in mode 13h", 18, 4_000, 1, _COMPUTE, peer=("-vga", "std")),
+    Micro("REP INSW of a sector from IDE", 19, 10_000, SECTORS, _DEVICE),
     Linux("Linux to READY", _both(1.3, 0.9)),
     Processors("Linux to power-off, 1 vCPU", 1, _both(1.2, 0.9)),
     Processors("Linux to power-off, 2 vCPUs", 2, _both(1.2, 0.9)),

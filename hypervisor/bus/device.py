@@ -49,6 +49,9 @@ class StringPort(Protocol):
     The bus moves the first element with `Device.read` or `Device.write`, and offers the following ones here.
     """
 
+    string_offset: int
+    """The offset of the register that such instructions move, in bytes from the start of the device's range."""
+
     def read_string(self, offset: int, size: int, count: int) -> bytes:
         """What ``count`` further reads of ``size`` bytes at ``offset`` give, or what fewer of them give: as many as
         the device has at hand. None at all is an empty answer.

@@ -21,11 +21,12 @@ class Mapping:
     end: int
     device: Device
     base: int
-    strings: bool = field(init=False)
-    """Whether the device is a `hypervisor.bus.StringPort`, too."""
+    strings: int = field(init=False)
+    """The address of its string port (`hypervisor.bus.StringPort`), or -1."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "strings", hasattr(self.device, "read_string"))
+        offset = getattr(self.device, "string_offset", None)
+        object.__setattr__(self, "strings", -1 if offset is None else self.base + offset)
 
     def __str__(self) -> str:
         return f"{self.device.name} at {self.start:#x}-{self.end - 1:#x}"

@@ -69,11 +69,11 @@ class InPlace:
                 mapping = self._vm.ports.find(address)
                 if kind == _PORT_OUT:
                     self._routing.port_write(address, size, words[_INFO + 2] & 0xFFFFFFFF, mapping)
-                    if mapping is not None and mapping.strings:
+                    if mapping is not None and mapping.strings == address:
                         self._strings.write(pcpu, self._vcpu, mapping, address, size)
                     return self._left_after_out()
                 words[_INFO + 3] = self._routing.port_read(address, size, mapping)
-                if mapping is not None and mapping.strings:
+                if mapping is not None and mapping.strings == address:
                     self._strings.read(pcpu, self._vcpu, mapping, address, size)
                 return 0
             gpa = address & _GPA_MASK

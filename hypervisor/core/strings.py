@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _INS, _OUTS = (0x6C, 0x6D), (0x6E, 0x6F)
 _PREFIXES = frozenset((0x66, 0x67, 0xF2, 0xF3, *range(0x40, 0x50)))
-"""Prefixes that an instruction served here may have: none of them chooses a segment."""
+"""Prefixes that an OUTS served here may have: none of them chooses a segment."""
 _TF, _DF = 1 << 8, 1 << 10
 _LENGTH, _OPCODE, _REPEAT, _WIDTH, _STEP, _NOW, _DEADLINE = (
     b.D_LENGTH >> 3, b.D_OPCODE >> 3, b.D_REPEAT >> 3, b.D_ADDRESS_SIZE >> 3, b.STEP >> 3, b.NOW >> 3, b.DEADLINE >> 3,
@@ -75,7 +75,7 @@ class Strings:
         room = min(PAGE_SIZE - (linear & PAGE_MASK), mask + 1 - index)
         time = words[_DEADLINE] - words[_NOW]
         count = min(count, room // size, time // (b.PORT_COST + length)) - 1
-        if count <= 0 or not _PREFIXES.issuperset(vcpu.read(vcpu.linear_rip, length - 1)):
+        if count <= 0 or not (writes or _PREFIXES.issuperset(vcpu.read(vcpu.linear_rip, length - 1))):
             return 0, 0
         gpa, vector, _ = pcpu.walk(linear, _WRITE if writes else _READ, _PEEK | (_USER if vcpu.cpl == 3 else 0))
         gpa &= vm.tables.a20

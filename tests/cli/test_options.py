@@ -87,3 +87,18 @@ def test_a_log_is_categories_and_a_file() -> None:
 def test_a_bad_log_names_the_categories(text: str) -> None:
     with pytest.raises(ConfigError, match=r"--log is '.*'; (give some of int, exits, faults|after the colon)"):
         RunOptions("hello", logs=(text,))
+
+
+def test_drives_become_arguments_of_boot() -> None:
+    from hypervisor import Disk
+
+    options = RunOptions(None, cdrom="a.iso", floppy="a.img", disks=("b,mode=write", "c"), boot="dc")
+    arguments = options.boot_arguments(interactive=False)
+    assert arguments["disks"] == [Disk("b", mode="write"), Disk("c")]
+    assert (arguments["cdrom"], arguments["floppy"], arguments["boot_order"]) == ("a.iso", "a.img", "dc")
+    assert "media" not in arguments and "disks" not in RunOptions("hello").boot_arguments(interactive=False)
+
+
+def test_something_has_to_boot() -> None:
+    with pytest.raises(ConfigError, match="There is nothing to boot: give an IMAGE, a drive with --disk, --cdrom"):
+        RunOptions(None)

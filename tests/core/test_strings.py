@@ -49,6 +49,8 @@ class Stream:
 class Batches(Stream):
     """A string port."""
 
+    string_offset = 0
+
     def read_string(self, offset: int, size: int, count: int) -> bytes:
         assert 0 < count * size < 4096
         self.calls += 1

@@ -35,7 +35,7 @@ def test_an_image_that_fails_is_noticed(micro: Path) -> None:
 
 @pytest.mark.parametrize("test", TESTS)
 def test_every_image_runs_here(micro: Path, test: int) -> None:
-    with closing(hv.boot(str(micro), memory="64M", append=f"{test} 2")) as vm:
+    with closing(hv.boot(str(micro), memory="64M", append=f"{test} 2", disks=[micro])) as vm:
         result = vm.run(timeout=60)
     assert (result.reason, result.status) == (hv.Reason.DEBUG_EXIT, image.SUCCESS), result.message
 

@@ -32,8 +32,11 @@ class IdeChannelState:
 class IdeChannel:
     """A channel with up to two drives: master, slave.
 
-    ``irq`` is its interrupt (14 or 15). Without a drive, registers read as zero, as where nothing pulls the bus up.
+    Its data register is a `hypervisor.bus.StringPort`. ``irq`` is its interrupt (14 or 15). Without a drive, registers
+    read as zero, as where nothing pulls the bus up.
     """
+
+    string_offset = r.DATA
 
     def __init__(self, irq: Line, drives: Sequence[Drive | None] = (), name: str = "ide0") -> None:
         self.name = name
