@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -19,6 +20,8 @@ ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(r"(?:<!-- file: (?P<file>\S+) -->\n+)?^```(?P<kind>\w*)\n(?P<text>.*?)^```$", re.M | re.S)
 SHIMS = {"hypervisor": "-m hypervisor", "python": "", "pytest": "-m pytest -p no:cacheprovider"}
 SECONDS = 300
+PORT = "3117"
+"""The TCP port of the documents; a free one takes its place."""
 
 
 @dataclass
@@ -58,13 +61,15 @@ def play(found: list[Step], folder: Path) -> list[str]:
         (binaries / name).chmod(0o755)
     path = f"{binaries}{os.pathsep}{os.environ['PATH']}"
     environment = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT), "COLUMNS": "80", "LC_ALL": "C"}
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
     problems = []
     for step in found:
         if step.file:
             (folder / step.file).write_text(step.text)
             continue
         done = subprocess.run(
-            ["bash", "-c", step.command], cwd=folder, env=environment, stdin=subprocess.DEVNULL,
+            ["bash", "-c", step.command.replace(PORT, port)], cwd=folder, env=environment, stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=SECONDS, check=False,
         )  # fmt: skip
         printed = done.stdout.decode(errors="replace").replace("\r", "").splitlines()

@@ -55,6 +55,17 @@ def test_a_reset_and_the_end_of_the_run_are_told() -> None:
     assert "the run ends (virtual-timeout)" in lines[-1]
 
 
+def test_with_several_vcpus_each_line_names_its_own() -> None:
+    lines: list[str] = []
+    with hv.boot("smp", memory="16M", cpus=2) as vm:
+        vm.log("reset,int", to=lines.append)
+        vm.run(timeout=60)
+    texts = [line.split(" ns ")[1] for line in lines]
+    assert {text.split()[0] for text in texts} == {"cpu0", "cpu1"}
+    assert any(text.startswith("cpu1  INIT at") for text in texts)
+    assert any(text.startswith("cpu1  start-up IPI 0x") for text in texts)
+
+
 def test_nmi_and_interrupts_are_told() -> None:
     lines: list[str] = []
     with hv.boot("preempt", memory="16M") as vm:

@@ -20,6 +20,7 @@ SAID = {
     "no_tss": "No TSS is loaded (TR is 0)",
     "reserved_bit": "which has reserved bit 45 set",
     "pic": "the PIC still has the vectors of real mode",
+    "pic_handler": "Interrupt vector 0x8 was IRQ 0 (the timer), which is also #DF",
     "paging_on": "Paging was switched on, and the next instruction, at 0x7c2a, is not mapped",
     "user_bit": "PDPT[0] has no user bit",
 }
