@@ -58,9 +58,11 @@ class Session:
         assert termios.tcgetattr(self.theirs) == self.settings
 
 
-# Makes the inherited terminal the controlling one, as a login does, then becomes the command.
+# Makes the inherited terminal the controlling one and has no signal ignored, as a login does, then becomes the command.
 _TAKE_TERMINAL = """
-import fcntl, os, sys, termios
+import fcntl, os, signal, sys, termios
+for number in (signal.SIGINT, signal.SIGQUIT):
+    signal.signal(number, signal.SIG_DFL)
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
 """
