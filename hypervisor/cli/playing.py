@@ -29,7 +29,7 @@ def keys(text: str | None) -> str:
     """What ``--type`` types: its text, with escapes such as \\n. Raises `ConfigError`."""
     if not text:
         return ""
-    from hypervisor.devices._keyboard import strokes
+    from hypervisor.devices.keys import strokes
     from hypervisor.machine.script import unescaped
 
     typed = unescaped(text)

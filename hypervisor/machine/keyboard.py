@@ -5,8 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from hypervisor.devices._keyboard import BREAK, strokes
-from hypervisor.devices._keys import codes
+from hypervisor.devices.keys import BREAK, codes, strokes
 from hypervisor.errors import ConfigError
 from hypervisor.machine.pacing import Paced
 

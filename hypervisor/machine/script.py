@@ -26,8 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 from hypervisor.core.conditions import AfterTime, Condition
 from hypervisor.core.expecting import any_source, exact
-from hypervisor.devices._keyboard import strokes
-from hypervisor.devices._keys import codes
+from hypervisor.devices.keys import codes, strokes
 from hypervisor.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -60,7 +61,7 @@ KEYS = (
     "a z 1 0 minus equal backspace tab bracket_left bracket_right ret semicolon apostrophe grave_accent backslash "
     "comma dot slash spc caps_lock f1 f10 f11 f12 num_lock scroll_lock kp_7 kp_subtract kp_5 kp_add kp_0 kp_decimal "
     "kp_multiply kp_divide kp_enter insert delete home end pgup pgdn up down left right ctrl_r alt_r shift_r "
-    "meta_l meta_r compose less"
+    "meta_l meta_r compose less print pause"
 ).split()
 
 
@@ -156,3 +157,21 @@ def test_what_is_typed_waits_for_a_guest_that_does_not_read(vm: Any) -> None:
     machine.keyboard.type(text)
     machine.keyboard.press("esc")
     assert machine.run(timeout=60).reason is hv.Reason.DEBUG_EXIT
+
+
+@pytest.mark.parametrize("clock", ["virtual", "wall"])
+def test_another_thread_may_type_while_the_guest_runs(clock: str) -> None:
+    """The guest sleeps with nothing but its timer and its keyboard to wake it."""
+    with hv.boot(guest("", 0x81), memory="4M", clock=clock) as vm:
+        vm.serial[0].expect(">", timeout=60)
+
+        def press() -> None:
+            vm.keyboard.type("ok")
+            vm.keyboard.press("esc")
+
+        thread = threading.Timer(0.1, press)
+        thread.start()
+        result = vm.run(timeout=60)
+        thread.join()
+        assert result.reason is hv.Reason.DEBUG_EXIT
+        assert vm.serial[0].text.split(">")[1] == "18 98 25 a5 01 81 "
