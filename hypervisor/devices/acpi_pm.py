@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from hypervisor.bus import Clock, Line
-from hypervisor.devices._parts import Alarm, ByteDevice, Register
+from hypervisor.devices._parts import Alarm, Register
 from hypervisor.devices._state import adopt, flag, number, u8
 
 PM_SIZE = 0x40
@@ -57,7 +57,7 @@ class AcpiPmState:
     halves: int = number(0, 1 << 62)
 
 
-class AcpiPm(ByteDevice):
+class AcpiPm:
     """The registers behind FADT's PM1a_EVT, PM1a_CNT, PM_TMR and SMI_CMD.
 
     ``sci`` is the system control interrupt's wire; ``power_off()`` is called when the guest enters S5. The board shows
@@ -71,8 +71,6 @@ class AcpiPm(ByteDevice):
         self._power_off = power_off
         self._alarm = Alarm(clock, self._update)
         self._s = AcpiPmState(halves=self._halves())
-        self._readers = [lambda at=at: self._word(at & ~1) >> 8 * (at & 1) & 0xFF for at in range(SIZE)]  # type: ignore[misc]
-        self._writers = [lambda value, at=at: self._write_byte(at, value) for at in range(SIZE)]  # type: ignore[misc]
 
     # ---- the host's side
 
@@ -87,16 +85,20 @@ class AcpiPm(ByteDevice):
         """See `hypervisor.bus.Device.read`. The timer's four bytes are of one moment."""
         if offset == TIMER and size == 4:
             return self._ticks() & (1 << TIMER_BITS) - 1
-        if size == 2 and not offset & 1 and offset < SIZE:
-            return self._word(offset)
-        return super().read(offset, size)
+        value = 0
+        for at in range(offset, offset + size):
+            byte = self._word(at & ~1) >> 8 * (at & 1) & 0xFF if at < SIZE else 0xFF
+            value |= byte << 8 * (at - offset)
+        return value
 
     def write(self, offset: int, size: int, value: int) -> None:
         """See `hypervisor.bus.Device.write`."""
         if size == 2 and offset in (EVENT, EVENT + 2, CONTROL):
             self._write_word(offset, value)
-        else:
-            super().write(offset, size, value)
+            return
+        for at in range(offset, min(offset + size, SIZE)):
+            self._write_byte(at, value & 0xFF)
+            value >>= 8
 
     def reset(self) -> None:
         """Everything off, in legacy mode."""

@@ -99,6 +99,21 @@ def fdc(clock: ManualClock) -> Device:
     return floppy.I82077(Line(), pair.channel(2), clock, [test_floppy.diskette()])
 
 
+class Words:
+    """A device with 32-bit registers 16 bytes apart, one offset for each: a random walk meets them all."""
+
+    def __init__(self, device: Device) -> None:
+        self._device = device
+        self.name = device.name
+        self.reset, self.state, self.restore = device.reset, device.state, device.restore
+
+    def read(self, offset: int, size: int) -> int:
+        return self._device.read(16 * offset, 4) & (1 << 8 * size) - 1
+
+    def write(self, offset: int, size: int, value: int) -> None:
+        self._device.write(16 * offset, 4, value & 0xFFFFFFFF)
+
+
 DEVICES: dict[str, tuple[Maker, int]] = {
     "uart": (uart, uart16550.SIZE),
     "busy-uart": (busy_uart, uart16550.SIZE),
@@ -122,6 +137,8 @@ DEVICES: dict[str, tuple[Maker, int]] = {
     "piix3-ide": (lambda clock: piix.ide(), function.SIZE),
     "piix4-pm": (lambda clock: piix.power_management(), function.SIZE),
     "lapic": (lapic, local_apic.SIZE),
+    "lapic-words": (lambda clock: Words(lapic(clock)), 0x40),
+    "ioapic-words": (lambda clock: Words(ioapic.IoApic(ApicBus())), 2),
     "ioapic": (lambda clock: ioapic.IoApic(ApicBus()), ioapic.SIZE),
     "acpi-pm": (lambda clock: acpi_pm.AcpiPm(Line(), clock, ignore), acpi_pm.SIZE),
     "fw_cfg": (lambda clock: fw_cfg.FwCfg(NoMemory(), {}, {"etc/one": b"1"}), fw_cfg.SIZE),
