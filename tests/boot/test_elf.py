@@ -53,6 +53,12 @@ def test_a_pvh_note_is_honoured(bits: int) -> None:
     assert memory.unpack("QQII", memory_map) == (0, 0x9FC00, 1, 0)
 
 
+def test_pvh_passes_the_root_of_acpi_tables_on() -> None:
+    memory = FakeMemory()
+    entry = load(elf(32, note=xen_note(0x100010)), BootSpec(acpi_rsdp=0xF0000), memory)
+    assert memory.unpack("Q", entry.regs["rbx"] + 32) == (0xF0000,)
+
+
 def test_symbols_are_read_when_looked_at() -> None:
     symbols = [("main", 0xFFFFFFFF80001000, 0x12), ("counter", 0xFFFFFFFF80002000, 0x01)]
     entry = load(elf(64, symbols=symbols), BootSpec(), FakeMemory())

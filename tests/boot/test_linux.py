@@ -190,3 +190,9 @@ def test_the_16_bit_entry_when_asked_for_or_when_there_is_no_other() -> None:
 def test_a_64_bit_entry_that_the_kernel_lacks() -> None:
     with pytest.raises(ConfigError, match="no 64-bit entry"):
         load(bzimage(xloadflags=0), BootSpec(mode=64), FakeMemory())
+
+
+def test_the_root_of_acpi_tables_is_passed_on() -> None:
+    memory = FakeMemory()
+    params = load(bzimage(), BootSpec(acpi_rsdp=0xF0000), memory).regs["rsi"]
+    assert memory.unpack("Q", params + 0x70) == (0xF0000,)

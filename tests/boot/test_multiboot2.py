@@ -113,3 +113,13 @@ def test_spoiled_bytes_never_escape_as_other_errors() -> None:
                 load(image[:at] + bytes((value,)) + image[at + 1 :], BootSpec(format="multiboot2"), memory)
             except ImageError:
                 continue
+
+
+def test_the_root_of_acpi_tables_is_copied_as_both_versions_have_it() -> None:
+    memory = FakeMemory()
+    root = bytes(range(36))
+    memory.write(0xF0000, root)
+    spec = BootSpec(acpi_rsdp=0xF0000)
+    tags = information(memory, load(multiboot2_elf(), spec, memory).regs["rbx"])
+    assert dict(tags)[14] == root[:20]
+    assert dict(tags)[15] == root
