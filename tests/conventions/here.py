@@ -19,9 +19,9 @@ _ENDINGS = {
 }
 
 
-def run(kernel: Kernel, medium: Medium, image: Path) -> Outcome:
+def run(kernel: Kernel, medium: Medium, image: Path, firmware: Path | None = None) -> Outcome:
     """Boot the image, do what a person does, and look when it has ended."""
-    options: dict[str, Any] = {"memory": "64M", "cpus": kernel.cpus}
+    options: dict[str, Any] = {"memory": "64M", "cpus": kernel.cpus, "firmware": firmware}
     if kernel.drive is not None:
         drive = build.drive(kernel.drive, image.parent)
         options |= {"floppy": drive} if kernel.drive is Medium.FLOPPY else {"disks": [drive]}

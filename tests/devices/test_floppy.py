@@ -151,6 +151,15 @@ def test_multi_track_reads_both_sides_and_ends_with_the_cylinder() -> None:
     assert one.transfer(0x06 | MFM | MT, 10, 0, 1)[:3] == bytes((0x44, r.ST1_END, 0))
 
 
+def test_multi_track_goes_on_with_the_other_side_behind_the_last_sector() -> None:
+    """Though the end of the track was said to be further: SeaBIOS reads 18 sectors from the second one like this."""
+    one = Driver(diskette())
+    one.seek(10)
+    one.program(2, BUFFER, 18 * 512, dma.WRITE)
+    assert one.transfer(0x06 | MFM | MT, 10, 0, 2, last=19) == bytes((4, 0, 0, 10, 1, 2, 2))
+    assert one.memory.read(BUFFER, 18 * 512) == content(lba(10, 0, 2), 18)
+
+
 def test_writing_by_dma() -> None:
     medium = diskette()
     one = Driver(medium)

@@ -219,9 +219,11 @@ class Transfer:
                 s.sector[3] = 0
                 self.end(Progress(cylinder, head, sector), 0)
             return
-        last = sector >= s.command[6]
-        following = Progress(cylinder, head, min(sector + 1, 255))
         other_side = s.command[0] & r.MULTI_TRACK and head == 0
+        last = sector >= s.command[6]
+        if other_side and self._medium is not None and sector == self._medium.geometry.sectors:
+            last = True  # SeaBIOS names an end behind the track's last sector, and expects head 1 there, as under QEMU
+        following = Progress(cylinder, head, min(sector + 1, 255))
         if last:
             following = (
                 Progress(cylinder, 1, 1)
