@@ -17,6 +17,7 @@ from hypervisor.arch.exits import ExitKind as K
 from hypervisor.arch.vectors import VECTORS
 from hypervisor.core import completion
 from hypervisor.core.access import InPlace
+from hypervisor.core.breakpoints import NONE
 from hypervisor.core.conditions import Condition, condition
 from hypervisor.core.crash import Crash
 from hypervisor.core.history import EXTERNAL
@@ -40,6 +41,7 @@ LOOK_NS = 20_000_000
 _FOREVER = 1 << 62
 _NOW, _NEXT, _DEADLINE, _KICK = b.NOW >> 3, b.NEXT >> 3, b.DEADLINE >> 3, b.KICK >> 3
 _IF = 1 << 9
+_ARMED = 0xFF  # in DR7: breakpoints that are enabled
 PAGE_FAULT = 14
 _MEMORY, _DR_WRITE = int(K.MEMORY), int(K.DR_WRITE)
 
@@ -251,7 +253,8 @@ class Runner:
         self.vm.turns.enter(pcpu, vcpu)
         self.vcpu = vcpu
         self.access.select(vcpu)
-        apply(self.vm, pcpu)
+        if self.vm.breakpoints is not NONE or vcpu.registers.get("dr7") & _ARMED:
+            apply(self.vm, pcpu)
 
     def serve(self, pcpu: PCpu, kind: int) -> None:
         """Serve an exit, and whatever serving it causes."""

@@ -49,6 +49,8 @@ class Turns:
         """The furthest that any has come: a clock that is read later shows no less (see docs/design.md)."""
         self.end = 0
         """Where the current turn ends; before that position nothing but the vCPU itself ends it."""
+        self._known: list[Vcpu] | None = None
+        """Who is awake, from `advance` to the next event."""
         self._alone = self._new = True
         self._idle_turns = 0
         self.inside = False
@@ -66,9 +68,10 @@ class Turns:
             return
         if now > self.floor:
             self.floor = now
+        self._known = None
         if self._goes_on(self.end):
             return
-        awake = self._awake()
+        self._known = awake = self._awake()
         time = min([vcpu.position for vcpu in awake]) if awake else self.floor
         if time > self.time:
             self.time = time
@@ -96,7 +99,9 @@ class Turns:
         if self._goes_on(end):
             self.end = end
             return self.current
-        awake = self._awake()
+        awake = self._known
+        if awake is None:
+            awake = self._awake()
         if not awake:
             self.end = 0
             return None
@@ -164,6 +169,7 @@ class Turns:
 
     def happens(self, pcpu: PCpu | None, vcpu: Vcpu) -> None:
         """Something happens to a vCPU (an interrupt, an NMI, INIT, its start): it may wake, and wants a turn then."""
+        self._known = None
         if not self.several:
             return
         if not self.inside or pcpu is None:

@@ -260,7 +260,8 @@ class Vcpu(Registers):
             return False
         if not self.halted:
             return True
-        if (self.intr.level and self.rflags & _IF) or (self.nmi_pending and not self.registers.nmi_blocked):
+        registers = self.registers
+        if (self.intr.level and registers.get("rflags") & _IF) or (self.nmi_pending and not registers.nmi_blocked):
             self.halted = False
             self.position = max(self.position, self.event_at)
             return True
