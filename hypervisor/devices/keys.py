@@ -61,6 +61,7 @@ _EXTENDED = {
 }  # fmt: skip
 _SEQUENCES = {
     "print": (b"\xe0\x12\xe0\x7c", b"\xe0\xf0\x7c\xe0\xf0\x12"),
+    "break": (b"\xe0\x7e\xe0\xf0\x7e", b""),  # what the pause key sends while Ctrl is held
     "pause": (b"\xe1\x14\x77\xe1\xf0\x14\xf0\x77", b""),  # no code when it is released
 }
 _ALIASES = {

@@ -51,6 +51,11 @@ class VmFactory:
         for number, (name, vm) in enumerate(self._vms, 1):
             guest = f"guest {number} ({name})"
             yield f"{guest}: console", _tail(vm.console.text)
+            for number_of_port, port in vm.serial.items():
+                if number_of_port and port.text:  # the first one is on the console
+                    yield f"{guest}: {port.name}", _tail(port.text)
+            if vm.notes:
+                yield f"{guest}: what it asked for and did not get", _tail("\n".join(vm.notes))
             yield f"{guest}: state", _state(vm, told)
 
 

@@ -73,3 +73,28 @@ def test_a_guest_that_looks_for_keys_with_interrupts_off_gets_them() -> None:
     text = here(sector(poll), [(">", (), lambda vm: vm.keyboard.type("x"))])
     key, flags = text.split(">")[1].split()
     assert key == "2d78" and not int(flags, 16) & 1 << 9
+
+
+@pytest.mark.parametrize("delete", ["delete", "kp_decimal"])
+def test_ctrl_alt_del_resets_the_machine(delete: str) -> None:
+    with hv.boot(sector("mov al, '>'; call put; sti; wait: hlt; jmp wait"), memory="4M") as vm:
+        vm.serial[0].expect(">", timeout=60)
+        vm.keyboard.press("ctrl", "alt", delete)
+        assert vm.run(timeout=60).reason is hv.Reason.RESET
+
+
+def test_ctrl_break_calls_int_1bh() -> None:
+    hooked = """
+        mov word ptr [0x6c], int1b
+        mov word ptr [0x6e], 0
+        mov al, '>'
+        call put
+        sti
+    wait: hlt
+        jmp wait
+    int1b: mov al, [0x471]
+        call hex
+        jmp quit
+    """
+    press = [(">", (), lambda vm: vm.keyboard.press("ctrl", "break"))]
+    assert here(sector(hooked), press) == ">80 "

@@ -26,6 +26,8 @@ class Vm:
         self.console, self.result = Console(), Result()
         self.result.crash = crash
         self.vcpus, self.symbols = [], {}
+        self.serial = {n: types.SimpleNamespace(name=f"serial port {n}", text="log\\n" * (n == 1)) for n in range(3)}
+        self.notes = ["guest called INT 13h AH=05h (format track): not provided"]
     def close(self):
         print("closed", file=sys.stderr)
 
@@ -72,6 +74,8 @@ def test_a_failure_shows_every_console_and_state_and_guests_are_closed(tmp_path:
     assert (
         "guest 1 (hello): state" in text and "last run: halted, HLT with interrupts off\nlikely mistake: no EOI" in text
     )
+    assert "guest 1 (hello): serial port 1" in text and "serial port 2" not in text
+    assert "what it asked for and did not get" in text and "(format track)" in text
     assert "guest 2 (other): state" in text and "the crash report" in text
     assert text.count("closed") == 3
 
