@@ -7,7 +7,6 @@ from typing import Any
 
 from hypervisor.core.history import Event
 from hypervisor.debug.autopsy import Autopsy
-from hypervisor.debug.instruction import at_rip
 from hypervisor.debug.mistakes import events as e
 from hypervisor.debug.mistakes import memory as m
 from hypervisor.debug.mistakes import tables as t
@@ -40,6 +39,5 @@ def mistakes(vcpu: Any, chain: Sequence[Any], found: Autopsy | None, events: Seq
         None if first is None else first.address,
         () if found is None else found.attempts,
         events,
-        at_rip(vcpu),
     )
     return [text for rule in (RULES if chain else EVENT_RULES) if (text := rule(case))]

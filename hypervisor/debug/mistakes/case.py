@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from hypervisor.arch import flags
 from hypervisor.arch.vectors import VECTORS
 from hypervisor.core.history import Event
 from hypervisor.debug.delivery import Attempt, Refusal
-from hypervisor.debug.instruction import Instruction
+from hypervisor.debug.instruction import Instruction, at_rip
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,11 @@ class Case:
     address: int | None
     attempts: Sequence[Attempt]
     events: Sequence[Event]
-    instruction: Instruction | None
+
+    @cached_property
+    def instruction(self) -> Instruction | None:
+        """What is at RIP, read when a rule asks for it; None where it cannot be read."""
+        return at_rip(self.vcpu)
 
     @property
     def protected(self) -> bool:
