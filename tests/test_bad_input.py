@@ -235,7 +235,13 @@ CASES = (
     Case("an unknown disk option", lambda _: parse_disk("a,cache=none"), ConfigError,
          "--disk a,cache=none: 'cache=none' is no option; give FILE[,if=ide][,mode=overlay|write]."),
     Case("a disk without a file", lambda _: parse_disk(",if=ide"), ConfigError, "--disk ',if=ide': give a file."),
+    boots("a command line for nothing", None, ConfigError, "There is no image that --append could be for; leave that",
+          append="quiet", disks=[HALT]),
+    boots("options for nothing", None, ConfigError, "There is no image that --initrd and --mode could be for", mode=32,
+          initrd=b"x", disks=[HALT]),
     # firmware
+    boots("a command line for firmware", None, ConfigError, "There is no image that --append could be for",
+          append="quiet", firmware=bytes(65536)),
     boots("no firmware file", None, ImageError, "/no/bios: there is no such file; give a firmware ROM, or 'seabios'.",
           firmware="/no/bios"),
     boots("a directory as firmware", None, ImageError, "/ cannot be read: Is a directory.", firmware="/"),

@@ -146,6 +146,7 @@ def _take(
     if subject is None:
         if choice is not None:
             raise ConfigError("media= says which drive an image is put into, and there is no image; leave it out.")
+        _refuse_options_of_images(spec)
         return None
     kind = loaders.check_format(subject.kind(spec.format))
     if kind in loaders.MEDIA_FORMATS:
@@ -158,6 +159,17 @@ def _take(
     data = subject.whole()
     subject.source.close()
     return data
+
+
+def _refuse_options_of_images(spec: loaders.BootSpec) -> None:
+    """Raise `ConfigError` for options that say how an image is loaded, where there is none."""
+    options = {
+        "--append": spec.append, "--initrd": spec.initrd, "--module": spec.modules, "--format": spec.format,
+        "--at": spec.at, "--entry": spec.entry, "--mode": spec.mode,
+    }  # fmt: skip
+    given = [name for name, value in options.items() if value not in (None, "", [], ())]
+    if given:
+        raise ConfigError(f"There is no image that {' and '.join(given)} could be for; leave that out, or give one.")
 
 
 def _board(board: Board | None) -> Board:
