@@ -37,7 +37,7 @@ class Machine:
         self._out = out
         self._gone: str | None = None
         options = ["-accel", "tcg", "-M", "pc", "-vga", "std", "-display", "none", "-nic", "none", "-m", "64"]
-        options += ["-no-shutdown", "-no-reboot", "-smp", str(kernel.cpus), "-qmp", "stdio"]
+        options += ["-snapshot", "-no-shutdown", "-no-reboot", "-smp", str(kernel.cpus), "-qmp", "stdio"]
         options += ["-serial", f"file:{self._serial}", "-debugcon", f"file:{self._debugcon}"]
         if kernel.status is None:
             options += [
