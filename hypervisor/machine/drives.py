@@ -61,7 +61,7 @@ def _floppy(vm: VM, parts: dict[str, Any]) -> I82077:
 
 def _bus_master(vm: VM, parts: dict[str, Any]) -> BusMaster:
     channels = [parts[name] for name in ("ide0", "ide1") if name in parts]
-    master = BusMaster(vm.memory, channels)
+    master = BusMaster(vm.memory, channels, vm.clock)
     if "piix3-ide" in parts:
         pci.windows(vm, parts).device(parts["piix3-ide"], "bmide", master)
     return master

@@ -6,6 +6,7 @@ import struct
 
 import pytest
 
+from hypervisor.bus.clock import ManualClock
 from hypervisor.devices.ide import BusMaster, bus_master, mmc
 from hypervisor.devices.ide import registers as r
 from tests.boot.fakes import FakeMemory
@@ -31,7 +32,8 @@ class Machine(Driver):
     def __init__(self) -> None:
         super().__init__(disk(), cd())
         self.memory = Memory(4 << 20)
-        self.master = BusMaster(self.memory, [self.channel])
+        self.clock = ManualClock()
+        self.master = BusMaster(self.memory, [self.channel], self.clock)
         self.select()
 
     def _changed(self, level: bool) -> None:
@@ -76,7 +78,9 @@ def test_writing() -> None:
     one.memory.write(0x100000, content)
     one.table((0x100000, 0), (0x110000, EOT | len(content) - 65536))
     one.command(r.WRITE_DMA, 50, 200)
-    assert one.start(0) == bus_master.INTERRUPT
+    assert one.start(0) == bus_master.ACTIVE
+    one.clock.advance(bus_master.BURST_NS)
+    assert one.master.read(2, 1) == bus_master.INTERRUPT
     assert one.channel.drives[0] is not None
     assert (
         one.channel.drives[0].medium.read(49, 202)
@@ -89,7 +93,10 @@ def test_packets_by_dma() -> None:
     one.select(slave=True, low=0xA0)
     one.table((0x100000, 0), (0x110000, EOT))
     one.packet(struct.pack(">BBIBHB", mmc.READ_10, 0, 2, 0, 50, 0), dma=True)
-    assert one.start(TO_MEMORY) == bus_master.INTERRUPT | bus_master.ACTIVE  # the table is longer than the data
+    assert one.start(TO_MEMORY) == bus_master.ACTIVE
+    assert one.memory.read(0x110000, 16) == bytes(16)  # one burst so far
+    one.clock.advance(bus_master.BURST_NS)
+    assert one.master.read(2, 1) == bus_master.INTERRUPT | bus_master.ACTIVE  # the table is longer than the data
     assert one.memory.read(0x100000, 50 * 2048) == CD_IMAGE[2 * 2048 : 52 * 2048]
     assert (one.status, one.channel.read(r.COUNT, 1)) == (r.DRDY | r.DSC, 3)
 
@@ -118,7 +125,9 @@ def test_tables_and_buffers_that_are_no_memory(at: int) -> None:
     one = Machine()
     one.master.write(4, 4, at)
     one.command(r.READ_DMA, 0, 256)
-    assert one.start(TO_MEMORY) & ~(bus_master.INTERRUPT | bus_master.ACTIVE) == 0
+    one.start(TO_MEMORY)
+    one.clock.advance(10 * bus_master.BURST_NS)
+    assert one.master.read(2, 1) & ~(bus_master.INTERRUPT | bus_master.ACTIVE) == 0
 
 
 def test_a_table_without_an_end_ends_after_64_kib() -> None:
@@ -128,3 +137,26 @@ def test_a_table_without_an_end_ends_after_64_kib() -> None:
     one.command(r.READ_DMA, 0, 100)
     assert one.start(TO_MEMORY) == 0
     assert one.channel.drives[0] is not None and one.channel.drives[0].s.position == 8192 * 2
+
+
+def test_a_transfer_that_is_stopped_between_bursts_stays_stopped() -> None:
+    one = Machine()
+    one.table((0x100000, 0), (0x110000, EOT))
+    one.command(r.READ_DMA, 0, 256)
+    assert one.start(TO_MEMORY) == bus_master.ACTIVE
+    one.master.write(0, 1, 0)
+    one.clock.advance(10 * bus_master.BURST_NS)
+    assert (one.master.read(2, 1), one.interrupts) == (0, 0)
+    assert one.memory.read(0x110000, 512) == bytes(512)
+
+
+def test_a_state_between_bursts_goes_on() -> None:
+    one, other = Machine(), Machine()
+    one.table((0x100000, 0), (0x110000, EOT))
+    one.command(r.READ_DMA, 0, 256)
+    one.start(TO_MEMORY)
+    other.channel.restore(one.channel.state())
+    other.master.restore(one.master.state())
+    other.memory.write(TABLE, one.memory.read(TABLE, 16))
+    other.clock.advance(bus_master.BURST_NS)
+    assert other.memory.read(0x110000, 65536) == IMAGE[65536 : 2 * 65536]

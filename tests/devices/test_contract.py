@@ -88,7 +88,7 @@ def ide_cd(clock: ManualClock) -> Device:
 
 
 def bus_master(clock: ManualClock) -> Device:
-    return ide.BusMaster(NoMemory(), [ide_driver.Driver(ide_driver.disk()).channel])
+    return ide.BusMaster(NoMemory(), [ide_driver.Driver(ide_driver.disk()).channel], clock)
 
 
 def fdc(clock: ManualClock) -> Device:

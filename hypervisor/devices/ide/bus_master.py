@@ -2,6 +2,9 @@
 
 Source: Intel 82371SB (PIIX3) data sheet (290550), 2.7 and 3.5; "Programming Interface for Bus Master IDE Controller"
 1.0. Descriptors are read from guest memory, so nothing in them is trusted: a transfer ends with the table's 64 KiB.
+
+The first burst is moved at once, each further one takes its time: what a guest can have the host copy is bounded by the
+time that it has.
 """
 
 from __future__ import annotations
@@ -12,9 +15,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from hypervisor.bus import Dma
-from hypervisor.devices._parts import Register
-from hypervisor.devices._state import adopt, flag, number, parts, u8
+from hypervisor.bus import Clock, Dma
+from hypervisor.devices._parts import Alarm, Register
+from hypervisor.devices._state import adopt, flag, number, parts, time_ns, u8
 from hypervisor.devices.ide.channel import IdeChannel
 from hypervisor.devices.ide.drive import Phase
 
@@ -34,6 +37,10 @@ ENTRY = 8
 """Bytes of a descriptor: address, byte count (0: 64 KiB), end of table in bit 31."""
 TABLE_SIZE = 64 << 10
 END_OF_TABLE = 1 << 31
+BURST = 64 << 10
+"""Bytes that are moved at once."""
+BURST_NS = 500_000
+"""Time of a burst behind the first: 131 MB a second, the most that PCI moves."""
 
 
 @dataclass(slots=True)
@@ -49,6 +56,8 @@ class ChannelMasterState:
     size: int = number(0, TABLE_SIZE)
     """What is left of the current descriptor."""
     last: bool = flag()
+    due: int = time_ns(-1)
+    """When the next burst is moved; negative: none waits for its time."""
 
 
 @dataclass(slots=True)
@@ -63,12 +72,14 @@ class BusMasterState:
 class BusMaster:
     """The bus master. It listens to its channels' interrupts and moves their data in ``memory``.
 
-    Data are moved at once when both sides are ready.
+    Data are moved when both sides are ready.
     """
 
-    def __init__(self, memory: Dma, channels: Sequence[IdeChannel], name: str = "bmide") -> None:
+    def __init__(self, memory: Dma, channels: Sequence[IdeChannel], clock: Clock, name: str = "bmide") -> None:
         self.name = name
         self._memory = memory
+        self._clock = clock
+        self._alarms = [Alarm(clock, lambda: self._go_on(0)), Alarm(clock, lambda: self._go_on(1))]
         self._channels = list(channels)
         self._s = BusMasterState()
         for number_, channel in enumerate(self._channels):
@@ -85,7 +96,7 @@ class BusMaster:
 
     def reset(self) -> None:
         """Both channels are stopped."""
-        self._s = BusMasterState()
+        self._take(BusMasterState())
 
     def state(self) -> BusMasterState:
         """A copy of all mutable state."""
@@ -93,7 +104,14 @@ class BusMaster:
 
     def restore(self, state: Any) -> None:
         """Take over ``state``; raises `DeviceError` if it is not one of this device."""
-        self._s = adopt(self.name, BusMasterState, state)
+        self._take(adopt(self.name, BusMasterState, state))
+
+    def _take(self, state: BusMasterState) -> None:
+        self._s = state
+        for alarm, channel in zip(self._alarms, state.channels, strict=True):
+            alarm.clear()
+            if channel.due >= 0:
+                alarm.set(channel.due)
 
     def read(self, offset: int, size: int) -> int:
         """See `hypervisor.bus.Device.read`."""
@@ -122,6 +140,8 @@ class BusMaster:
         s.command = value & (START | TO_MEMORY)
         if not value & START:
             s.status &= ~ACTIVE
+            s.due = -1
+            self._alarms[channel].clear()
         elif started:
             s.status |= ACTIVE
             s.entry, s.size, s.last = 0, 0, False
@@ -129,27 +149,37 @@ class BusMaster:
 
     # ---- moving data
 
+    def _go_on(self, channel: int) -> None:
+        self._s.channels[channel].due = -1
+        self._move(channel)
+
     def _move(self, channel: int) -> None:
-        """Move what the drive and the descriptors allow."""
+        """Move what the drive and the descriptors allow, a burst at most."""
         s = self._s.channels[channel]
         drive = self._channels[channel].selected if channel < len(self._channels) else None
-        if drive is None or not s.status & ACTIVE or drive.s.phase not in (Phase.DMA_IN, Phase.DMA_OUT):
+        if drive is None or not s.status & ACTIVE or drive.s.phase not in (Phase.DMA_IN, Phase.DMA_OUT) or s.due >= 0:
             return
         to_memory = drive.s.phase == Phase.DMA_IN
         if to_memory != bool(s.command & TO_MEMORY):
             return  # the wrong direction: nothing moves, and the host's timeout resets the drive
+        left = BURST
         while drive.s.phase in (Phase.DMA_IN, Phase.DMA_OUT):
+            if left <= 0:
+                s.due = self._clock.now_ns + BURST_NS
+                self._alarms[channel].set(s.due)
+                return
             if not s.size and not self._next_descriptor(s):
                 s.status &= ~ACTIVE  # the table is shorter than the transfer
                 return
             if to_memory:
-                content = drive.dma_read(s.size)
+                content = drive.dma_read(min(s.size, left))
                 self._memory.write(s.address, content)
                 moved = len(content)
             else:
-                moved = drive.dma_write(self._memory.read(s.address, s.size))
+                moved = drive.dma_write(self._memory.read(s.address, min(s.size, left)))
             s.address += moved
             s.size -= moved
+            left -= max(moved, 1)
         if not s.size and s.last:
             s.status &= ~ACTIVE
 
