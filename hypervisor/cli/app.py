@@ -136,7 +136,7 @@ def run(
     """Boot IMAGE, or the first drive that boots, with its console on this terminal, and end with its status.
 
     Exit status: the guest's debug-exit status; 0 after power-off; 121 stopped by a handler or by Ctrl-A x; 122 reset;
-    123 halted or idle; 124 timeout; 125 our own error or bad usage; 126 the guest crashed.
+    123 halted or idle; 124 timeout; 125 our own error, bad usage, or a script cut short; 126 the guest crashed.
     """
     from hypervisor.cli.options import RunOptions, parse_module, parse_number
     from hypervisor.engine.layout import platform_problem

@@ -7,7 +7,7 @@ n      the guest wrote to the debug-exit port: its status, ``(value << 1) | 1``,
 122    the guest asked for a reset, and ``--reboot`` was not given
 123    the guest halted with interrupts off, or waits for what can never come
 124    ``--timeout`` or ``--virtual-timeout`` ran out
-125    our own error, or bad usage
+125    our own error, or bad usage; or the run ended before its ``--script``
 126    the guest crashed
 128+n  this process received signal n
 =====  ==========================================================================================
