@@ -42,6 +42,7 @@ from hypervisor.traps.bios_system import System
 from hypervisor.traps.bios_table import Services
 from hypervisor.traps.bios_time import Time
 from hypervisor.traps.bios_vbe import Vbe
+from hypervisor.traps.bios_vbe_display import VbeDisplay
 from hypervisor.traps.bios_video import Video
 
 _warn = logging.getLogger("hypervisor.bios").warning
@@ -89,7 +90,7 @@ class Bios:
         self.serial = Serial(self.area, ports, vm.clock)
         self._log = log
         self._named: set[tuple[int, int]] = set()
-        screen = (self.video, Fonts(self.video), Palette(self.video), self.vbe)
+        screen = (self.video, Fonts(self.video), Palette(self.video), self.vbe, VbeDisplay(self.video))
         self._services = Services(
             (*screen, self.disk, self.serial, self.system, Apm(vm), self.keyboard, self.time, PciBios(ports), self.boot)
         )
@@ -185,7 +186,10 @@ class Bios:
             self._log(f"guest called {self._services.describe(call.vector, ah)}: {problem}")
 
 
-PROVIDERS: tuple[type, ...] = (Video, Fonts, Palette, Vbe, Disk, Serial, System, Apm, Keyboard, Time, PciBios, Boot)
+PROVIDERS: tuple[type, ...] = (
+    *(Video, Fonts, Palette, Vbe, VbeDisplay),
+    *(Disk, Serial, System, Apm, Keyboard, Time, PciBios, Boot),
+)
 """The classes that declare services."""
 
 

@@ -59,7 +59,7 @@ class Vbe:
     def _information(self, call: Call) -> Outcome:
         regs = call.regs
         if not self._adapter.has_dispi:
-            return _answer(call, FAILED)
+            return answer(call, FAILED)
         wants_more = call.read(regs.es, regs.di, 4) == b"VBE2"
         block = struct.pack(
             "<4sHHHIHHHH",
@@ -73,16 +73,16 @@ class Vbe:
         for name in ("vendor", "product", "revision"):
             block += struct.pack("<HH", rom.STRINGS[name], rom.SEGMENT)
         call.write(regs.es, regs.di, block.ljust(512 if wants_more else 256, b"\0"))
-        return _answer(call, OK)
+        return answer(call, OK)
 
     @service(0x10, 0x4F01, "VBE: what a mode is")
     def _mode_information(self, call: Call) -> Outcome:
         regs = call.regs
         mode = LINEAR_MODES.get(regs.cx & NUMBER)
         if mode is None or not self._fits(mode):
-            return _answer(call, FAILED)
+            return answer(call, FAILED)
         call.write(regs.es, regs.di, self._describe(mode).ljust(256, b"\0"))
-        return _answer(call, OK)
+        return answer(call, OK)
 
     def _describe(self, mode: LinearMode) -> bytes:
         direct = mode.bits > 8
@@ -108,12 +108,12 @@ class Vbe:
         number, clear = wanted & NUMBER, not wanted & KEEP
         if number < 0x100:
             if number not in MODES:
-                return _answer(call, FAILED)
+                return answer(call, FAILED)
             self._video.set_mode(number, clear=clear)
-            return _answer(call, OK)
+            return answer(call, OK)
         mode = LINEAR_MODES.get(number)
         if mode is None or not self._fits(mode):
-            return _answer(call, FAILED)
+            return answer(call, FAILED)
         adapter = self._adapter
         adapter.set_mode(MODES[0x12 if mode.bits == 4 else 0x13], clear=False)
         if mode.bits == 8:
@@ -126,16 +126,17 @@ class Vbe:
         self._area.set_word(bda.COLUMNS, min(mode.width // 8, 255))
         self._area.set_byte(bda.LAST_ROW, mode.height // 16 - 1)
         self._area.set_word(bda.CHARACTER_HEIGHT, 16)
-        return _answer(call, OK)
+        return answer(call, OK)
 
     @service(0x10, 0x4F03, "VBE: current mode")
     def _current_mode(self, call: Call) -> Outcome:
         if not self._adapter.has_dispi:
-            return _answer(call, FAILED)
+            return answer(call, FAILED)
         call.regs.bx = self._area.word(bda.VBE_MODE) & ~KEEP or self._area.byte(bda.VIDEO_MODE)
-        return _answer(call, OK)
+        return answer(call, OK)
 
 
-def _answer(call: Call, value: int) -> Outcome:
+def answer(call: Call, value: int) -> Outcome:
+    """Return ``value`` in AX."""
     call.regs.ax = value
     return DONE

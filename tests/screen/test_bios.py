@@ -372,3 +372,63 @@ def test_a_picture_of_text_is_made_of_our_font(host: hv.Host) -> None:
     cell = pixels[16:32, 18:27]
     lit = (cell == 168).all(axis=(1, 2))
     assert lit.nonzero()[0].tolist() == [13, 14] and not cell[~lit].any()
+
+
+DISPLAY = """
+    mov ax, 0x4f07  # fails without a linear mode
+    xor bx, bx
+    int 0x10
+    mov [0x8100], ax
+    mov ax, 0x4f02
+    mov bx, 0x4105
+    int 0x10
+    mov ax, 0x4f06
+    mov bl, 0
+    mov cx, 1104
+    int 0x10
+    mov [0x8102], bx
+    mov [0x8104], cx
+    mov [0x8106], dx
+    mov ax, 0x4f07
+    xor bx, bx
+    mov cx, 16
+    mov dx, 5
+    int 0x10
+    mov ax, 0x4f07
+    mov bx, 1
+    int 0x10
+    mov [0x8108], cx
+    mov [0x810a], dx
+    mov ax, 0x4f08
+    mov bx, 0x0800
+    int 0x10
+    mov [0x810c], bx
+    mov ax, 0x4f09
+    xor bx, bx
+    mov cx, 1
+    mov dx, 7
+    mov di, data
+    int 0x10
+    mov ax, 0x4f05
+    xor bx, bx
+    mov dx, 1
+    int 0x10
+    mov ax, 0xa000
+    mov es, ax
+    mov byte [es:0], 7
+    mov si, 0x8100
+    mov cx, 14
+    call dump
+"""
+
+
+def test_vbe_scrolls_colours_and_windows(host: hv.Host, tmp_path: Path) -> None:
+    image = sector(DISPLAY, "data: .byte 30, 20, 10, 0")
+    ours, theirs = both(host, image, tmp_path)
+    failed, pitch, width, lines, x, y, dac = struct.unpack_from("<7H", ours)
+    assert (failed, pitch, width, lines, x, y, dac >> 8) == (0x014F, 1104, 1104, (16 << 20) // 1104, 16, 5, 8)
+    assert ours[2:] == theirs[2:]  # SeaBIOS fails with another answer
+    vm = run(host, image)
+    picture = vm.screen.pixels
+    row, column = divmod(0x10000, 1104)
+    assert tuple(picture[row - 5, column - 16]) == (10, 20, 30)
