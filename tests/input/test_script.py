@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,19 @@ def test_a_script_is_played(tmp_path: Path) -> None:
     (tmp_path / "script").write_text(SCRIPT)
     result = hypervisor("run", str(tmp_path / "image"), "--script", str(tmp_path / "script"), "--timeout", "60")
     assert (result.returncode, result.stdout, result.stderr) == (0, b"send me an atype a b", b"")
+
+
+def test_a_script_repeats_bit_for_bit(tmp_path: Path) -> None:
+    (tmp_path / "image").write_bytes(sector(TALKS))
+    (tmp_path / "script").write_text(SCRIPT)
+    runs = []
+    for number in range(2):
+        stats = tmp_path / f"stats{number}"
+        arguments = ["--script", str(tmp_path / "script"), "--stats", str(stats), "--timeout", "60"]
+        assert hypervisor("run", str(tmp_path / "image"), *arguments).returncode == 0
+        facts = json.loads(stats.read_text())
+        runs.append((facts["virtual_s"], facts["exits"]))
+    assert runs[0] == runs[1] and runs[0][0] > 0.25
 
 
 def test_a_script_that_was_not_played_to_its_end_is_a_failure(tmp_path: Path) -> None:
