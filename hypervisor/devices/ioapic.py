@@ -12,6 +12,7 @@ Decisions of the model:
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from hypervisor.devices import _apic_registers as r
@@ -59,11 +60,16 @@ class IoApicState:
 
 
 class IoApic:
-    """24 inputs (`drive`) and the messages that they become on ``bus``."""
+    """24 inputs (`drive`) and the messages that they become on ``bus``.
 
-    def __init__(self, bus: ApicBus, name: str = "ioapic") -> None:
+    ``connect()`` is called once, before the first input is unmasked: wires that nobody hears need not be led here.
+    """
+
+    def __init__(self, bus: ApicBus, connect: Callable[[], object] = lambda: None, name: str = "ioapic") -> None:
         self.name = name
         self._bus = bus
+        self._connect = connect
+        self._connected = False
         self._s = IoApicState()
         bus.listen(self)
 
@@ -137,7 +143,14 @@ class IoApic:
         new = adopt(self.name, IoApicState, state)
         if len(new.table) != PINS:
             raise refuse(self.name, f"state.table has {len(new.table)} entries, but must have {PINS}")
+        if any(not entry & r.MASKED for entry in new.table):
+            self._use()
         self._s = new
+
+    def _use(self) -> None:
+        if not self._connected:
+            self._connected = True
+            self._connect()
 
     # ---- registers
 
@@ -165,6 +178,8 @@ class IoApic:
         if index & 1:
             s.table[pin] = entry & 0xFFFF_FFFF | (value >> 24) << 56
             return
+        if not value & r.MASKED:
+            self._use()  # its input is still masked: an edge that has been is lost, a level is seen
         remote = entry & r.REMOTE_IRR if value & r.LEVEL else 0  # an edge-triggered entry has none
         s.table[pin] = entry & 0xFF << 56 | value & _LOW_WRITABLE | remote
         self._level(pin)

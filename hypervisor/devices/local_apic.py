@@ -124,13 +124,15 @@ class LocalApic:
         """The vector to deliver, which is now in service; the spurious vector if nothing is requested any more."""
         s = self._s
         vector = s.irr.bit_length() - 1
-        if vector >> 4 > self.priority >> 4 and s.svr & _ENABLE:
+        if vector >= 0 and vector >> 4 > self.priority >> 4 and s.svr & _ENABLE:
             bit = 1 << vector
             s.irr &= ~bit
             s.isr |= bit
             self._update()
             return vector
         if self._external_requested() and self.external is not None:
+            if not s.extint:
+                return self.external.acknowledge()  # its wire tells what is requested then
             s.extint = False
             vector = self.external.acknowledge()
             self._update()
@@ -167,7 +169,10 @@ class LocalApic:
         s = self._s
         s.lint0 = level
         if s.lvt_lint0 & _GATE == _EXTINT or not s.enabled:
-            self._update()
+            if s.irr or s.extint:
+                self._update()
+            else:
+                self._intr.set(level)
         else:
             self._local(s.lvt_lint0, "lvt_lint0", level)
 

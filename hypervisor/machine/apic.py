@@ -91,13 +91,9 @@ class LocalApics:
 
 def wire(vm: VM, parts: dict[str, Any]) -> None:
     """Connect the interrupt controllers that the board has with each other and with the vCPUs."""
-    pic, apics, io = parts.get("pic"), parts.get("lapic"), parts.get("ioapic")
+    pic, apics = parts.get("pic"), parts.get("lapic")
     if pic is not None:
         vm.irq_lines = pic.line
-    if pic is not None and io is not None:
-        for irq in ISA_LINES:
-            pic.line(irq).fork(partial(io.drive, irq or TIMER_PIN))
-        pic.intr.fork(partial(io.drive, PIC_PIN))
     if apics is None:
         if pic is not None:
             vm.vcpu.interrupt_controller = pic
@@ -120,7 +116,17 @@ def set_up(parts: dict[str, Any]) -> None:
 
 
 def _io_apic(vm: VM, parts: dict[str, Any]) -> IoApic:
-    return IoApic(parts["lapic"].bus if "lapic" in parts else ApicBus())
+    """The I/O APIC. The wires are led to it when the guest first uses it: others pay nothing for it."""
+    pic = parts.get("pic")
+
+    def connect() -> None:
+        if pic is not None:
+            for irq in ISA_LINES:
+                pic.line(irq).fork(partial(made.drive, irq or TIMER_PIN))
+            pic.intr.fork(partial(made.drive, PIC_PIN))
+
+    made = IoApic(parts["lapic"].bus if "lapic" in parts else ApicBus(), connect)
+    return made
 
 
 PARTS = (

@@ -137,3 +137,28 @@ def test_an_nmi_from_a_pin(m: Machine) -> None:
     m.entry(2, Mode.NMI << 8, destination=1)
     m.io.drive(2, True)
     assert m.events == ["nmi"]
+
+
+def test_wires_are_asked_for_when_the_first_input_is_unmasked() -> None:
+    calls = []
+    io = IoApic(ApicBus(), lambda: calls.append(len(calls)))
+    for low in (r.MASKED | 0x30, r.LEVEL | r.MASKED):
+        io.write(IOREGSEL, 4, TABLE + 4)
+        io.write(IOWIN, 4, low)
+    assert calls == []
+    io.write(IOWIN, 4, 0x30)
+    io.write(IOWIN, 4, 0x31)
+    assert calls == [0]
+    other = IoApic(ApicBus(), lambda: calls.append(len(calls)))
+    other.restore(io.state())
+    assert calls == [0, 1]
+
+
+def test_a_wire_that_is_high_when_it_is_led_here_is_no_edge_but_a_level(m: Machine) -> None:
+    line = Line()
+    line.raise_()
+    for low, vector in ((0x34, None), (r.LEVEL | 0x34, 0x34)):
+        io = IoApic(m.bus, lambda: line.fork(lambda level: io.drive(4, level)))  # noqa: B023 - called within the turn
+        io.write(IOREGSEL, 4, TABLE + 8)
+        io.write(IOWIN, 4, low)
+        assert m.take() == vector
