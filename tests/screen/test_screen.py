@@ -173,3 +173,18 @@ def test_the_registers_are_in_pci_memory_too(host: hv.Host) -> None:
     vm.run(timeout=20)
     assert str(vm.screen.mode) == "320x240x16"
     assert vm.debugcon.bytes == b"\xc5\x2aD"
+
+
+def test_boards_without_pci_or_without_a_display(host: hv.Host) -> None:
+    bare = hv.pc().without("vga-pci").without("pci")
+    vm = host.create_vm(
+        guests.image(guests.dispi(640, 480, 32) + guests.noise(0xFD000000, 640, 1)), memory="8M", board=bare
+    )
+    vm.run(timeout=20)
+    words = np.frombuffer(guests.noise_bytes(640, 1), "<u4")
+    assert (vm.screen.pixels[0, :, 2] == words & 0xFF).all()
+    blind = hv.pc()
+    for name in ("vga", "vga-planes", "vga-dispi", "vga-pci"):
+        blind = blind.without(name)
+    with hv.boot("hello", memory="8M", board=blind) as quiet:
+        assert quiet.run(until="Hello", timeout=20).reason is hv.Reason.UNTIL and quiet.screen is None
