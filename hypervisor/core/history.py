@@ -105,17 +105,16 @@ def last_events(vm: VM, count: int = MAX_EVENTS) -> list[Event]:
     return events
 
 
-def keep(words: memoryview) -> list[int]:
+def keep(words: memoryview) -> array[int]:
     """The ring of a pCPU's block: how many events there were, and the entries in use."""
     at = b.RING_AT >> 3
-    kept: list[int] = words[at : at + 1 + b.RING_WORDS * min(words[at], b.RING_ENTRIES)].tolist()
-    return kept
+    return array("q", words[at : at + 1 + b.RING_WORDS * min(words[at], b.RING_ENTRIES)].tobytes())
 
 
-def put_back(words: memoryview, kept: list[int]) -> None:
+def put_back(words: memoryview, kept: array[int]) -> None:
     """Continue a ring on another pCPU."""
     at = b.RING_AT >> 3
-    words[at : at + len(kept)] = memoryview(array("q", kept))
+    words[at : at + len(kept)] = memoryview(kept)
 
 
 def line(event: Event, symbols: SymbolTable, cpus: int = 1) -> str:

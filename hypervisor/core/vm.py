@@ -6,6 +6,7 @@ import logging
 import random
 import re
 import threading
+from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -132,7 +133,7 @@ class VM:
         self.devices: dict[str, Device] = {}
         self.stats: Counter[str] = Counter()
         self.host_events: Counter[str] = Counter()
-        self.kept_events: list[int] = [0]
+        self.kept_events = array("q", [0])
         self.unclaimed: Counter[str] = Counter()
         self.last_pcpu: PCpu | None = None
         self.runner: Runner | None = None

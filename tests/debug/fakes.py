@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from hypervisor.core.symbols import SymbolTable
 from hypervisor.errors import GuestFault
 from hypervisor.units import PAGE_SIZE
 
@@ -68,9 +67,3 @@ class FakeVcpu:
 
     def __getattr__(self, name: str) -> Any:
         raise AttributeError(name)
-
-
-@dataclass
-class FakeVm:
-    vcpus: list[FakeVcpu]
-    symbols: SymbolTable = field(default_factory=SymbolTable)
