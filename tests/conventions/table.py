@@ -125,4 +125,5 @@ KERNELS = (
     Kernel("syscall64", KERNEL, "ok ", "SYSCALL, SYSRET, SWAPGS and NX"),
     Kernel("speaker", KERNEL, "ten waves", "the timer's second channel and the speaker"),
     Kernel("multiboot_map", KERNEL, "2badb002 memory", "multiboot's information structure"),
+    Kernel("bios_serial", FLOPPY, "sent by INT 14h", "the serial port by INT 14h"),
 )
