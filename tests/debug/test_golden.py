@@ -11,6 +11,7 @@ SAID = {
     "gdt_limit": "The GDT's limit is too small",
     "wrong_cs": "the gate's code segment 0x10 is a writable data segment",
     "error_code": "returned without removing the error code",
+    "error_code_loop": "The handler of #PF page fault returned without removing the error code",
     "no_eoi": "sent no end of interrupt (EOI)",
     "no_eoi_apic": "End the handler with a write of 0 to the local APIC's EOI register",
     "stack_unmapped": "The stack is unusable: RSP 0x7f0000001000 is in a page that is not mapped",

@@ -6,6 +6,7 @@ from typing import Any
 
 from hypervisor.arch import flags
 from hypervisor.arch.vectors import GP, NP, SELECTOR_IDT, SS, TS
+from hypervisor.debug.cause import IRETS
 from hypervisor.debug.mistakes.case import Case, vector_name
 from hypervisor.debug.tables import Descriptor, count, table_of
 from hypervisor.errors import GuestFault
@@ -44,6 +45,8 @@ def gdt_limit(case: Case) -> str:
     found = case.refused("code-limit", "stack-limit")
     if found and found[0].gate is not None and found[1].step == "code-limit":
         selector = found[0].gate.selector
+    elif case.instruction is not None and case.instruction.mnemonic in IRETS:
+        return ""  # whatever lay on the stack is no selector of the guest's making
     elif case.vector in (GP, NP, SS, TS) and case.error and not case.error & SELECTOR_IDT:
         selector = case.error & 0xFFFC
     if selector is None:
