@@ -39,6 +39,8 @@ EDD_3_0 = 0x30
 PACKET_ACCESS, REMOVABLE_ACCESS = 1 << 0, 1 << 1
 GEOMETRY_VALID, REMOVABLE, LOCKABLE = 1 << 1, 1 << 2, 1 << 5
 """Information flags of AH=48h."""
+LAST_SECTOR = 4
+"""Offset in the diskette parameter table of the number of a track's last sector."""
 ALL_EMULATIONS = 0x7F
 """The drive number with which 4B00h ends every emulation."""
 FLAT_BUFFER = 0xFFFFFFFF
@@ -87,11 +89,13 @@ class Disk:
         self.drives = drives
 
     def power_on(self) -> None:
-        """Say in the BIOS data area how many drives there are."""
+        """Say in the BIOS data area how many drives there are, and in the diskette table what is in the first."""
         floppies, disks = len(self.drives.floppies), len(self.drives.disks)
         self.area.set_byte(bda.DISK_COUNT, disks)
         equipment = self.area.word(bda.EQUIPMENT) & ~0xC1
         if floppies:
+            sectors = self.drives.floppies[0].geometry.sectors
+            self.area.set_byte((SEGMENT << 4) + DISKETTE_TABLE + LAST_SECTOR, sectors)
             equipment |= 1 | floppies - 1 << 6
         self.area.set_word(bda.EQUIPMENT, equipment)
 
@@ -278,7 +282,7 @@ def _move(call: Call, transfer: Transfer, move: Mover) -> int:
     except PermissionError:
         return WRITE_PROTECTED
     except OSError:
-        return READ_ERROR if move is _load else WRITE_FAULT
+        return WRITE_FAULT if move is _store else READ_ERROR
     return 0
 
 

@@ -4,9 +4,14 @@ import struct
 
 import pytest
 
+from hypervisor.backends import disk_image as media
+from hypervisor.backends.disk_image import ImageMedium
 from hypervisor.backends.geometry import disk_geometry
+from hypervisor.backends.image_source import BytesSource
+from hypervisor.backends.overlay import Overlay
 from hypervisor.bus import Geometry
 from hypervisor.core import HANDLED
+from hypervisor.traps.bios_drives import Drives
 from tests.boot.bios_fakes import Machine
 
 SECTORS = b"".join(bytes([number]) * 512 for number in range(64))
@@ -137,3 +142,45 @@ def test_extended_parameters() -> None:
     machine.memory.write(0x6000, struct.pack("<H", 20))
     machine.interrupt(0x13, ax=0x4800, dx=0x80)
     assert machine.carry
+
+
+@pytest.mark.parametrize(
+    ("size", "kind", "sectors"), [(512, 4, 18), (368_640, 1, 9), (1_228_800, 2, 15), (2_000_000, 5, 36)]
+)
+def test_floppies(size: int, kind: int, sectors: int) -> None:
+    machine = Machine(drives=Drives([media.floppy(Overlay(BytesSource(bytes(size))))]))
+    assert machine.memory.unpack("H", 0x410)[0] & 0xC1 == 1
+    machine.interrupt(0x13, ax=0x0800, dx=0)
+    cylinders = 40 if kind == 1 else 80
+    assert (machine.carry, machine.vcpu.bl, machine.vcpu.cx, machine.vcpu.dx) == (
+        False, kind, (cylinders - 1) << 8 | sectors, 0x0101,
+    )  # fmt: skip
+    table = machine.vcpu.es.base + machine.vcpu.di
+    assert machine.memory.read(table + 4, 1)[0] == sectors
+    assert machine.memory.unpack("HH", 4 * 0x1E) == (table - 0xF0000, 0xF000)
+    machine.interrupt(0x13, ax=0x1500, dx=0)
+    assert (machine.carry, machine.vcpu.ah) == (False, 1)
+    machine.interrupt(0x13, ax=0x0201, cx=sectors, dx=0x0100, es=0x1000, bx=0)
+    assert not machine.carry
+    machine.interrupt(0x13, ax=0x0201, cx=sectors + 1, dx=0x0100)
+    assert (machine.carry, machine.vcpu.ah) == (True, 4)
+    machine.interrupt(0x13, ax=0x0201, cx=1, dx=1)
+    assert (machine.carry, machine.vcpu.ah) == (True, 1)
+
+
+def test_what_the_host_cannot_do_is_a_status() -> None:
+    class Broken(ImageMedium):
+        def read(self, first: int, count: int) -> bytes:
+            raise OSError(5, "Input/output error")
+
+    machine = Machine(drives=Drives(disks=[Broken(BytesSource(SECTORS), 64, Geometry(1, 1, 63))]))
+    for ax, status in ((0x0201, 0x10), (0x0401, 0x10), (0x0301, 0x03)):
+        machine.interrupt(0x13, ax=ax, cx=1, dx=0x80, es=0x1000, bx=0)
+        assert (machine.carry, machine.vcpu.ah, machine.vcpu.al) == (True, status, 0)
+
+
+def test_a_packet_with_a_flat_address() -> None:
+    machine = Machine(SECTORS)
+    machine.memory.write(0x6000, struct.pack("<BBHIQQ", 24, 0, 2, 0xFFFFFFFF, 5, 0x123456))
+    machine.interrupt(0x13, ax=0x4200, dx=0x80, ds=0x600, si=0)
+    assert machine.memory.read(0x123456, 1024) == SECTORS[5 * 512 : 7 * 512]
