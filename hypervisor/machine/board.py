@@ -19,13 +19,15 @@ class Part:
     """One device of a board.
 
     ``make`` builds it, given the VM and the parts built before it, by name. ``ports`` are pairs of a range and the
-    address that offset 0 stands for (usually the range's start).
+    address that offset 0 stands for (usually the range's start). ``slot`` is the device and function number of a part
+    that is a PCI function.
     """
 
     name: str
     make: Callable[[VM, dict[str, Any]], Any]
     ports: tuple[tuple[range, int], ...] = ()
     mmio: tuple[tuple[range, int], ...] = ()
+    slot: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -65,5 +67,6 @@ class Board:
             for where, base in part.mmio:
                 vm.mmio.attach(device, where, base=base)
             vm.devices[part.name] = device
+        built["slots"] = {part.name: part.slot for part in self.parts if part.slot is not None}
         self.wire(vm, built)
         return built

@@ -14,9 +14,6 @@ if TYPE_CHECKING:
     from hypervisor.core import VM
     from hypervisor.core.device_memory import MemoryBlock
 
-SLOTS = {"i440fx": (0, 0), "piix3": (1, 0), "piix3-ide": (1, 1), "piix4-pm": (1, 3), "vga-pci": (2, 0)}
-"""Device and function number of the parts that are PCI functions, where QEMU has them."""
-
 
 class Windows:
     """What is behind the windows of PCI functions, mapped wherever the guest places them.
@@ -92,9 +89,8 @@ def wire(vm: VM, parts: dict[str, Any]) -> None:
     bus, bridge = parts.get("pci"), parts.get("piix3")
     if bus is None:
         return
-    for name, (device, number) in SLOTS.items():
-        if name in parts:
-            bus.attach(parts[name], device, number)
+    for name, (device, number) in parts["slots"].items():
+        bus.attach(parts[name], device, number)
     if bridge is not None:
         taps: dict[int, Line] = {}
 
@@ -112,10 +108,12 @@ def _bus(vm: VM, parts: dict[str, Any]) -> PciBus:
 
 
 PARTS = (
-    Part("i440fx", lambda vm, _: I440Fx()),
-    Part("piix3", lambda vm, _: piix.Piix3()),
-    Part("piix3-ide", lambda vm, _: piix.ide()),
-    Part("piix4-pm", lambda vm, _: piix.power_management()),
+    Part("i440fx", lambda vm, _: I440Fx(), slot=(0, 0)),
+    Part("piix3", lambda vm, _: piix.Piix3(), slot=(1, 0)),
+    Part("piix3-ide", lambda vm, _: piix.ide(), slot=(1, 1)),
+    Part("piix4-pm", lambda vm, _: piix.power_management(), slot=(1, 3)),
     Part("pci", _bus, ((range(0xCF8, 0xD00), 0xCF8),)),
 )
-"""The parts of the board that make its PCI bus. ``cf9`` comes before them, and is reached through ``pci``."""
+"""The parts of the board that make its PCI bus, in the slots where QEMU has them. ``cf9`` comes before them, and is
+reached through ``pci``.
+"""

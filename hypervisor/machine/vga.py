@@ -105,6 +105,6 @@ PARTS = (
         mmio=((range(APERTURE_AT, APERTURE_AT + APERTURE), APERTURE_AT),),
     ),
     Part("vga-dispi", lambda vm, p: p["vga"].dispi, ((range(0x1CE, 0x1CE + dispi.SIZE), 0x1CE),)),
-    Part("vga-pci", lambda vm, p: function()),
+    Part("vga-pci", lambda vm, p: function(), slot=(2, 0)),
 )
 """The parts of the board that are its display adapter."""

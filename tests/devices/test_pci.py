@@ -168,7 +168,7 @@ def test_configuration_cycles_reach_the_selected_function() -> None:
     assert bus.read(4, 4) == 0xFFFFFFFF
     bus.write(0, 4, 0)
     assert bus.read(4, 4) == 0xFFFFFFFF
-    with pytest.raises(ValueError, match=r"02\.0 is not free"):
+    with pytest.raises(DeviceError, match=r"02\.0 is not free"):
         bus.attach(card(), 2)
 
 

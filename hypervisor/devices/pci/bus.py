@@ -13,6 +13,7 @@ from hypervisor.bus import Device
 from hypervisor.devices._parts import Register
 from hypervisor.devices._state import adopt, number
 from hypervisor.devices.pci.function import PciFunction
+from hypervisor.errors import DeviceError
 
 SIZE = 8
 """Bytes of the register window (ports cf8h-cffh)."""
@@ -58,13 +59,15 @@ class PciBus:
         self._s = PciBusState()
 
     def attach(self, function: PciFunction, device: int, number: int = 0) -> None:
-        """Put a function at this device and function number, and wire its pin.
+        """Put a function at this device and function number, and wire its pin. Raises `DeviceError` if it is taken.
 
         The slots' pins are rotated over the four wires, as on boards with this chip set: INTA# of device 1 is on the
         first.
         """
         if (device, number) in self.functions or not 0 <= device < 32 or not 0 <= number < 8:
-            raise ValueError(f"{function.name}: {device:02x}.{number} is not free on the PCI bus")
+            raise DeviceError(
+                f"{function.name}: {device:02x}.{number} is not free on the PCI bus; choose another slot."
+            )
         self.functions[device, number] = function
         if function.identity.pin:
             wire = self.wire_of(device, function.identity.pin)
