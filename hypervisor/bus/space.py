@@ -82,9 +82,10 @@ class AddressSpace:
     def find(self, address: int) -> Mapping | None:
         """The mapping that answers at ``address``, or None."""
         index = bisect_right(self._starts, address) - 1
-        if index >= 0 and address < self._mappings[index].end:
-            return self._mappings[index]
-        return None
+        if index < 0:
+            return None
+        mapping = self._mappings[index]
+        return mapping if address < mapping.end else None
 
     def overlapping(self, where: range) -> list[Mapping]:
         """Every mapping that shares an address with ``where``, lowest first."""

@@ -43,6 +43,7 @@ class InPlace:
         self.select(runner.vcpu)
         self._routing = Routing(runner.vm)
         self._heard = {kind for kind, table in runner.vm.traps.seal().items() if table.heard}
+        self._find, self._is_memory = runner.vm.mmio.find, self._routing.is_memory
         self._plain = not self._heard & {K.MMIO_READ, K.MMIO_WRITE, K.MEMORY}
         self._strings = Strings(runner.vm, self._heard)
         self._verdict: Verdict | None = None
@@ -78,8 +79,8 @@ class InPlace:
                 return 0
             gpa = address & _GPA_MASK
             if self._plain and self._vm.breakpoints is breakpoints.NONE:  # the usual case: a device, and nobody watches
-                mapping = self._vm.mmio.find(gpa)
-                if mapping is not None and gpa + size <= mapping.end and not self._routing.is_memory(gpa):
+                mapping = self._find(gpa)
+                if mapping is not None and gpa + size <= mapping.end and not self._is_memory(gpa):
                     if kind == _MMIO_WRITE:
                         mapping.device.write(gpa - mapping.base, size, words[_INFO + 2] & (1 << 8 * size) - 1)
                     else:

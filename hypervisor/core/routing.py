@@ -71,7 +71,8 @@ class Routing:
 
     def is_memory(self, gpa: int) -> bool:
         """Whether there is memory at a guest-physical address."""
-        return bool(self._word(gpa) & b.MAP_RAM)
+        tables, page = self._vm.tables, gpa >> 12
+        return page < tables.pages and bool(tables.map[page] & b.MAP_RAM)
 
     def _word(self, gpa: int) -> int:
         tables = self._vm.tables
