@@ -13,6 +13,7 @@ import pytest
 
 import hypervisor as hv
 from hypervisor.assembler import assemble_file
+from tests.boot.cds import cd
 from tests.qemu_screen import QEMU, require_qemu
 
 HERE = Path(__file__).parent
@@ -74,3 +75,13 @@ def test_the_floppy_controller_and_int_13h(tmp_path: Path) -> None:
     written = word_sum(struct.pack("<256H", *range(0x1234, 0x1334)))
     assert said == "".join(f"s{one} " for one in sums) + f"ws{written} \n"
     assert said == qemu(floppy, "if=floppy", tmp_path)
+
+
+def test_atapi_packets_and_int_13h(tmp_path: Path) -> None:
+    code = assemble_file(HERE / "atapi.asm").code
+    assert len(code) <= 4 * 512, "the boot catalogue has four sectors loaded"
+    iso = cd(code.ljust(2048, b"\0") + random.Random("atapi").randbytes(100 * 2048))
+    said = ours(iso)
+    sums = [word_sum(iso[n * 2048 : n * 2048 + 2048]) for n in (16, 19, 20, 99)]
+    assert said == "".join(f"s{one} " for one in sums) + "15\n"  # an error, illegal request
+    assert said == qemu(iso, "if=ide,index=2,media=cdrom", tmp_path)
