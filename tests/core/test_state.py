@@ -144,3 +144,13 @@ def test_mode_and_privilege(mode: int) -> None:
     with bare("hlt", mode=mode) as vm:
         assert vm.vcpu.mode == mode and vm.vcpu.cpl == 0
         assert vm.vcpu.linear_rip == 0x10000
+
+
+def test_long_mode_without_pae_is_walked_as_long_mode() -> None:
+    """No guest gets there; the host can write any registers, and must get an answer."""
+    with hv.Host("16M") as host, host.create_vm(memory="1M") as vm:
+        vcpu = vm.vcpu
+        vcpu.cr3, vcpu.efer, vcpu.cr4, vcpu.cr0 = 0x5000, 0xD01, 0, 0x80000011
+        vm.memory.write(0x5000, bytes(4096))
+        with pytest.raises(hv.GuestFault):
+            vcpu.translate(0x1234)

@@ -62,7 +62,7 @@ def walk(b, va, access, how):  # type: ignore[no-untyped-def]
     efer = ld64(env + _EFER)
     cr3 = ld64(env + _CR + 24)
     long_mode = efer & 0x400
-    pae = cr4 & 0x20
+    pae = (cr4 & 0x20) | long_mode >> 5  # long mode implies it, even where the host has put the registers together
     nxe = (efer & 0x800) if pae else 0
     user = how & 1
     # the error code of a violation; a missing page clears bit 0
