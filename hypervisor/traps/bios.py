@@ -28,7 +28,21 @@ from hypervisor.traps.bios_adapter import Adapter
 from hypervisor.traps.bios_apm import Apm
 from hypervisor.traps.bios_bda import Bda
 from hypervisor.traps.bios_boot import DEFAULT_ORDER, Boot
-from hypervisor.traps.bios_call import BREATHE, CF, DONE, OF, UNSERVED, WAIT, Call, FarCall, Outcome, Ports, Stop, Vm
+from hypervisor.traps.bios_call import (
+    CF,
+    DONE,
+    OF,
+    POLL_NS,
+    POLLED,
+    UNSERVED,
+    WAIT,
+    Call,
+    FarCall,
+    Outcome,
+    Ports,
+    Stop,
+    Vm,
+)
 from hypervisor.traps.bios_disk import Disk
 from hypervisor.traps.bios_drives import Drives
 from hypervisor.traps.bios_font import Fonts
@@ -133,8 +147,10 @@ class Bios:
             self.vm.tell("bios", f"{asked} -> {call.result()}", vcpu)
         if isinstance(outcome, Stop):
             return stop(outcome.text)
+        if outcome is POLLED:
+            self.vm.spend(POLL_NS)
         # The live flags are the stub's: IRET gives the caller its own back.
-        vcpu.rflags = vcpu.rflags & ~(CF | OF) | (CF if outcome is WAIT else OF if outcome is BREATHE else 0)
+        vcpu.rflags = vcpu.rflags & ~(CF | OF) | (CF if outcome is WAIT else OF if outcome is POLLED else 0)
         return HANDLED
 
     def _far_call(self, vcpu: Any) -> Any:

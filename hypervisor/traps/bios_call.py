@@ -14,6 +14,10 @@ CF = 1 << 0
 ZF = 1 << 6
 OF = 1 << 11
 MEMORY_WRAP = 0xFFFF
+POLL_NS = 50_000
+"""Virtual time of a call that guests make in loops. A loop of nothing else would take a host minute for a tick of the
+timer, at the 50 ns of its own code.
+"""
 
 
 class Result(Enum):
@@ -22,8 +26,10 @@ class Result(Enum):
     DONE = auto()
     WAIT = auto()
     """Nothing changed yet: let the guest halt until an interrupt, then call again."""
-    BREATHE = auto()
-    """Done, but there was nothing to tell yet: let interrupts in before the caller goes on, as BIOSes do."""
+    POLLED = auto()
+    """Done, but the caller may ask again and again until there is news: the call takes `POLL_NS`, and lets interrupts
+    in before the caller goes on, as BIOSes do.
+    """
     UNSERVED = auto()
     """No such function here."""
 
@@ -36,7 +42,7 @@ class Stop:
 
 
 Outcome = Result | Stop
-DONE, WAIT, BREATHE, UNSERVED = Result.DONE, Result.WAIT, Result.BREATHE, Result.UNSERVED
+DONE, WAIT, POLLED, UNSERVED = Result.DONE, Result.WAIT, Result.POLLED, Result.UNSERVED
 
 
 class Ports(Protocol):
@@ -79,6 +85,10 @@ class Vm(Protocol):
 
     def tell(self, category: str, text: str, vcpu: Any) -> None:
         """Tell the logs of an event."""
+        ...
+
+    def spend(self, ns: int) -> None:
+        """Let the call take so much virtual time."""
         ...
 
     def request_reset(self) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from hypervisor.traps import bios_bda as bda
 from hypervisor.traps import bios_key_codes as codes
-from hypervisor.traps.bios_call import BREATHE, DONE, WAIT, ZF, Call, Outcome
+from hypervisor.traps.bios_call import DONE, POLLED, WAIT, ZF, Call, Outcome
 from hypervisor.traps.bios_key_ring import KeyRing
 from hypervisor.traps.bios_keys import KeyQueue
 from hypervisor.traps.bios_table import service
@@ -180,6 +180,6 @@ class Keyboard:
         key = self.ring.oldest(remove=False)
         call.set_flag(ZF, key is None)
         if key is None:
-            return BREATHE
+            return POLLED
         call.regs.ax = key if extended else codes.classic(key)
         return DONE

@@ -5,7 +5,7 @@ hypercall's address says which interrupt was called::
 
     again: vmmcall        ; the trap handler serves the call
            jc   wait      ; it sets CF when the call has to wait for something,
-           jo   breathe   ; and OF when a caller who keeps interrupts off would never see anything change
+           jo   breathe   ; and OF when a caller who asks again must see something change
            iret
     wait:  sti
            hlt            ; an ordinary HLT: time passes, interrupts come, the host's processor sleeps

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from hypervisor.bus import Clock
 from hypervisor.traps import bios_bda as bda
-from hypervisor.traps.bios_call import UNSERVED, WAIT, Call, Outcome, Ports
+from hypervisor.traps.bios_call import POLLED, UNSERVED, WAIT, Call, Outcome, Ports
 from hypervisor.traps.bios_table import service
 from hypervisor.units import NS_PER_S
 
@@ -108,4 +108,5 @@ class Serial:
         if not base or ports is None:
             return UNSERVED
         call.regs.ax = ports.read(base + LSR, 1) << 8 | ports.read(base + MSR, 1)
-        return call.ok()
+        call.ok()
+        return POLLED

@@ -7,7 +7,7 @@ Technical Reference, section 2, "Interrupt 1Ah"; MC146818A data sheet.
 from __future__ import annotations
 
 from hypervisor.traps import bios_bda as bda
-from hypervisor.traps.bios_call import UNSERVED, Call, Outcome, Ports
+from hypervisor.traps.bios_call import POLLED, UNSERVED, Call, Outcome, Ports
 from hypervisor.traps.bios_table import service
 
 SECONDS, MINUTES, HOURS, DAY, MONTH, YEAR, REGISTER_B, CENTURY = 0x00, 0x02, 0x04, 0x07, 0x08, 0x09, 0x0B, 0x32
@@ -36,7 +36,8 @@ class Time:
         call.regs.cx, call.regs.dx = ticks >> 16, ticks & 0xFFFF
         call.regs.al = self.area.byte(bda.MIDNIGHT)
         self.area.set_byte(bda.MIDNIGHT, 0)
-        return call.ok()
+        call.ok()
+        return POLLED
 
     @service(0x1A, 0x01, "set tick count")
     def _set_ticks(self, call: Call) -> Outcome:
@@ -51,7 +52,8 @@ class Time:
         regs = call.regs
         regs.ch, regs.cl, regs.dh = self._get(HOURS), self._get(MINUTES), self._get(SECONDS)
         regs.dl = self._raw(REGISTER_B) & DAYLIGHT
-        return call.ok()
+        call.ok()
+        return POLLED
 
     @service(0x1A, 0x04, "read RTC date")
     def _get_date(self, call: Call) -> Outcome:

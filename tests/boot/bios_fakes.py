@@ -137,6 +137,7 @@ class Machine:
         self.tty = bytearray()
         self.log: list[str] = []
         self.requests: list[str] = []
+        self.spent = 0
         self.vcpu = FakeVcpu(self.memory)
         self.bios: Bios = install(
             self,
@@ -148,6 +149,9 @@ class Machine:
             log=self.log.append,
             boot_order=boot_order,
         )
+
+    def spend(self, ns: int) -> None:
+        self.spent += ns
 
     def request_reset(self) -> None:
         self.requests.append("reset")

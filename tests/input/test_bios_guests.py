@@ -245,3 +245,21 @@ gdt: .qword 0, {0x00CF9B000000FFFF if wide else 0x00009B000000FFFF}, 0x00CF93000
 table: .word 31
     .dword gdt
 """
+
+
+POLLS = {
+    "ticks": "mov ah, 0; int 0x1a; mov bx, dx; again: mov ah, 0; int 0x1a; sub dx, bx; cmp dx, 10; jb again; jmp quit",
+    "keys": "mov al, '>'; call put; again: mov ah, 1; int 0x16; jz again; mov ah, 0; int 0x16; cmp al, 'q'; jne again; "
+    "jmp quit",
+}
+
+
+@pytest.mark.parametrize("what", POLLS)
+def test_a_loop_that_asks_the_bios_takes_a_poll_of_virtual_time_each(what: str) -> None:
+    """And so few exits; at the speed of the loop's own code it would be millions."""
+    with hv.boot(sector(f"sti; {POLLS[what]}"), memory="4M") as vm:
+        vm.keyboard.type("a word q")
+        result = vm.run(timeout=SECONDS)
+        assert result.reason is hv.Reason.DEBUG_EXIT
+        assert 0.1 < result.virtual_s < 0.7
+        assert result.exits["hypercall"] < result.virtual_s / 40e-6
