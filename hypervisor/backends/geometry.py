@@ -27,7 +27,7 @@ FLOPPIES = {
 """Diskette formats by their size in bytes: 160, 180, 320, 360, 720 KB, 1.2, 1.44, 2.88 MB."""
 
 PADDED_TO = (Geometry(80, 2, 18), Geometry(80, 2, 36))
-"""Formats of an image that has no format's size: those that PCs boot toy kernels from, 1.44 and 2.88 MB."""
+"""Formats of an image that has no format's size, the smallest first: loaders that count sectors count 18 a track."""
 
 FLOPPY_LIMIT = 80 * 2 * 36 * SECTOR
 """Bytes on the largest diskette."""

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import hypervisor as hv
-from hypervisor.assembler import assemble_file
+from hypervisor.assembler import assemble, assemble_file
 from tests.boot.cds import cd
 from tests.qemu_screen import QEMU, require_qemu
 
@@ -85,3 +85,21 @@ def test_atapi_packets_and_int_13h(tmp_path: Path) -> None:
     sums = [word_sum(iso[n * 2048 : n * 2048 + 2048]) for n in (16, 19, 20, 99)]
     assert said == "".join(f"s{one} " for one in sums) + "15\n"  # an error, illegal request
     assert said == qemu(iso, "if=ide,index=2,media=cdrom", tmp_path)
+
+
+GEOMETRY = """
+    mov ah, 8; int 0x13; push dx; push cx; mov bp, sp; mov cx, 4; mov dx, 0x3f8
+next: mov al, [bp]; shr al, 4; call digit; mov al, [bp]; call digit; inc bp; loop next
+    mov al, 0x10; mov dx, 0xf4; out dx, al; hlt
+digit: and al, 15; add al, 0x41; out dx, al; ret
+"""
+
+
+@pytest.mark.parametrize("size", [1_228_800, 1_474_560, 2_949_120])
+def test_the_geometry_of_a_diskette(size: int, tmp_path: Path) -> None:
+    """Cylinders, sectors, heads and drives as AH=08h tells them; of smaller formats SeaBIOS tells what the drive can."""
+    code = assemble(GEOMETRY, origin=0x7C00, mode=16).code
+    floppy = (code.ljust(510, b"\0") + b"\x55\xaa").ljust(size, b"\0")
+    said = ours(floppy)
+    assert len(said) == 8
+    assert said == qemu(floppy, "if=floppy", tmp_path)
