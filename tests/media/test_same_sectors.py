@@ -97,7 +97,7 @@ digit: and al, 15; add al, 0x41; out dx, al; ret
 
 @pytest.mark.parametrize("size", [1_228_800, 1_474_560, 2_949_120])
 def test_the_geometry_of_a_diskette(size: int, tmp_path: Path) -> None:
-    """Cylinders, sectors, heads and drives as AH=08h tells them; of smaller formats SeaBIOS tells what the drive can."""
+    """As AH=08h tells it; of diskettes of smaller formats SeaBIOS tells what the drive can."""
     code = assemble(GEOMETRY, origin=0x7C00, mode=16).code
     floppy = (code.ljust(510, b"\0") + b"\x55\xaa").ljust(size, b"\0")
     said = ours(floppy)
