@@ -38,6 +38,7 @@ more:
     push cx
     mov eax, [bp]
     call read_both
+    mov cx, [size]
     call compare
     pop cx
     add bp, 4
@@ -51,6 +52,7 @@ more:
     call pio_write
     mov eax, 77
     call bios_read
+    mov cx, [size]
     call compare
     mov al, 0x57                # "W": written by INT 13h, read by PIO
     call put
@@ -64,6 +66,7 @@ more:
     call bios_read
     mov eax, 78
     call pio_read
+    mov cx, [size]
     call compare
     mov al, 0x6d                # "m": READ MULTIPLE, eight sectors in one string
     call put
@@ -91,6 +94,7 @@ more:
     mov eax, 40
     call bios_read
     mov word ptr [size], 256 * 8
+    mov cx, [size]
     call compare
 finish:
     mov al, 0x0a
@@ -192,62 +196,7 @@ pio_data:                       # until it wants data moved
     jz pio_data
     ret
 
-fill:                           # a sector of words AX, AX + 1, ... at 3000:0
-    push es
-    mov bx, 0x3000
-    mov es, bx
-    xor di, di
-    mov cx, 256
-.word:
-    stosw
-    inc ax
-    loop .word
-    pop es
-    ret
-
-compare:                        # 2000:0 and 3000:0: "same SUM" or "other SUM"
-    push ds
-    push es
-    mov cx, [size]
-    mov ax, 0x2000
-    mov ds, ax
-    mov ax, 0x3000
-    mov es, ax
-    xor si, si
-    xor di, di
-    xor bx, bx
-    mov dl, 0x73                # "s"
-.word:
-    lodsw
-    add bx, ax
-    scasw
-    je .next
-    mov dl, 0x6f                # "o"
-.next:
-    loop .word
-    pop es
-    pop ds
-    mov al, dl
-    call put
-    mov cx, 4
-.digit:
-    rol bx, 4
-    mov al, bl
-    and al, 15
-    add al, 0x30
-    cmp al, 0x3a
-    jb .put
-    add al, 0x27
-.put:
-    call put
-    loop .digit
-    mov al, 0x20
-put:
-    push dx
-    mov dx, 0x3f8
-    out dx, al
-    pop dx
-    ret
+.include "compare.inc"
 
 packet:
     .byte 16, 0

@@ -51,6 +51,7 @@ canonical:
 .over:
     push 0
     pop es
+    mov cx, 1024
     call compare
     pop cx
     add bp, 4
@@ -122,49 +123,7 @@ data:                           # the same; not zero if it wants data moved
     test al, 8
     ret
 
-compare:                        # 2000:0 and 3000:0: "same SUM" or "other SUM"
-    push ds
-    push es
-    mov ax, 0x2000
-    mov ds, ax
-    mov ax, 0x3000
-    mov es, ax
-    xor si, si
-    xor di, di
-    xor bx, bx
-    mov cx, 1024
-    mov dl, 0x73                # "s"
-.word:
-    lodsw
-    add bx, ax
-    scasw
-    je .next
-    mov dl, 0x6f                # "o"
-.next:
-    loop .word
-    pop es
-    pop ds
-    mov al, dl
-    call put
-    mov cx, 4
-.digit:
-    rol bx, 4
-    mov al, bl
-    and al, 15
-    add al, 0x30
-    cmp al, 0x3a
-    jb .put
-    add al, 0x27
-.put:
-    call put
-    loop .digit
-    mov al, 0x20
-put:
-    push dx
-    mov dx, 0x3f8
-    out dx, al
-    pop dx
-    ret
+.include "compare.inc"
 
 packet_drive:
     .byte 0

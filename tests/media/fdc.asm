@@ -47,6 +47,7 @@ more:
     mov byte ptr [way], 0x46    # to memory
     mov byte ptr [code], 0x46
     call fdc_transfer
+    mov cx, 256
     call compare
     pop cx
     add bp, 4
@@ -61,6 +62,7 @@ more:
     call fdc_transfer
     mov ax, 0x0201
     call bios
+    mov cx, 256
     call compare
 finish:
     mov al, 0x0a
@@ -182,62 +184,7 @@ fdc_transfer:                   # [code] through DMA channel 2 with mode [way], 
     jnz failed
     ret
 
-fill:
-    push es
-    mov bx, 0x3000
-    mov es, bx
-    xor di, di
-    mov cx, 256
-.word:
-    stosw
-    inc ax
-    loop .word
-    pop es
-    ret
-
-compare:                        # 2000:0 and 3000:0: "same SUM" or "other SUM"
-    push ds
-    push es
-    mov ax, 0x2000
-    mov ds, ax
-    mov ax, 0x3000
-    mov es, ax
-    xor si, si
-    xor di, di
-    xor bx, bx
-    mov cx, 256
-    mov dl, 0x73                # "s"
-.word:
-    lodsw
-    add bx, ax
-    scasw
-    je .next
-    mov dl, 0x6f                # "o"
-.next:
-    loop .word
-    pop es
-    pop ds
-    mov al, dl
-    call put
-    mov cx, 4
-.digit:
-    rol bx, 4
-    mov al, bl
-    and al, 15
-    add al, 0x30
-    cmp al, 0x3a
-    jb .put
-    add al, 0x27
-.put:
-    call put
-    loop .digit
-    mov al, 0x20
-put:
-    push dx
-    mov dx, 0x3f8
-    out dx, al
-    pop dx
-    ret
+.include "compare.inc"
 
 cylinder:
     .byte 0

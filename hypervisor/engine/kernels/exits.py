@@ -49,7 +49,6 @@ _SIDT, _SGDT, _SLDT, _STR, _LIDT, _LGDT, _LLDT, _LTR = (
 )  # fmt: skip
 _RDPMC, _PUSHF, _POPF, _IRET, _PAUSE = int(K.RDPMC), int(K.PUSHF), int(K.POPF), int(K.IRET), int(K.PAUSE)
 _SPINNING = int(K.SPINNING)
-_SPINNING = int(K.SPINNING)
 
 
 @kernel
