@@ -86,31 +86,7 @@ on_spurious:
     mov rax, rdi
     ret
 
-.code16
-trampoline:                     # runs as a copy, at TRAMPOLINE
-    cli
-    xor ax, ax
-    mov ds, ax
-    mov eax, cr4
-    or eax, 1 << 5 | 1 << 9 | 1 << 10
-    mov cr4, eax
-    mov eax, pml4
-    mov cr3, eax
-    mov ecx, EFER
-    rdmsr
-    or eax, 1 << 8 | 1
-    wrmsr
-    mov eax, cr0
-    and eax, ~(1 << 2 | 1 << 30 | 1 << 29)
-    or eax, 1 << 31 | 1 << 16 | 1 << 1 | 1
-    o32 lgdt [TRAMPOLINE + trampoline_gdt - trampoline]
-    mov cr0, eax
-    jmp dword KERNEL_CODE:ap64
-    .align 4
-trampoline_gdt:
-    .word gdt_end - gdt - 1
-    .dword gdt
-trampoline_end:
+.include "ap.inc"
 
 .code64
 ap64:
