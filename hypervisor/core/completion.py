@@ -81,9 +81,10 @@ def _skip(pcpu: PCpu, vcpu: Vcpu, exit: Exit) -> int:
     """On to the next instruction, unless the handler went elsewhere itself."""
     if vcpu.registers.rip != exit.rip:
         return 0
-    if not exit.length:
+    length = exit.known_length or exit.length
+    if not length:
         raise TrapError(f"hv.HANDLED for {exit!r}: the instruction's end is not known. Set vcpu.rip in the handler.")
-    return pcpu.defer_completion(exit.length)
+    return pcpu.defer_completion(length)
 
 
 def _cpuid(pcpu: PCpu, vcpu: Vcpu, exit: Exit) -> int:

@@ -277,7 +277,7 @@ class Runner:
             verdict = traps.decide(vcpu, exit)
             if isinstance(verdict, Stop):
                 self.finish(Reason.STOPPED, verdict.reason)
-            else:
+            elif kind in traps.shown:
                 traps.decided(vcpu, exit)
             if kind == _MEMORY:
                 return self.access.finish_fetch(pcpu, verdict)

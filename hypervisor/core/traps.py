@@ -47,6 +47,8 @@ class TrapRegistry:
         self._sealed: list[Table | None] = [None] * 128
         self._running = False
         self.revision = 0
+        self.shown: frozenset[K] = frozenset()
+        """Kinds of exit whose final values somebody observes; `decided` does nothing for others."""
 
     # --- the kinds ----------------------------------------------------------------------------------------------------
 
@@ -290,6 +292,7 @@ class TrapRegistry:
         self._sealed = [None] * 128
         for kind, table in tables.items():
             self._sealed[kind] = table
+        self.shown = frozenset(kind for kind, table in tables.items() if table.after)
         return tables
 
     def running(self, on: bool) -> None:
