@@ -1,4 +1,4 @@
-"""``python -m bench [--quick] [--only NAME]... [--repeat N]``: measure, print, and write docs/benchmarks.md."""
+"""``python -m bench [--quick] [--only NAME]... [--update] [--repeat N]``: measure, print, write docs/benchmarks.md."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ def main() -> int:
     parser.add_argument(
         "--only", action="append", metavar="NAME", help="rows whose name has NAME in it; may be repeated"
     )
+    parser.add_argument("--update", action="store_true", help="put the rows of --only into the published table")
     parser.add_argument("--repeat", type=int, default=5, metavar="N", help="runs for each median (default: 5)")
     parser.add_argument("--peer-only", action="store_true", help="QEMU's side alone; the documents are left alone")
     arguments = parser.parse_args()
@@ -32,9 +33,12 @@ def main() -> int:
         wanted = [row for row in wanted if isinstance(row, Micro | Linux | Processors)]
     if not wanted:
         parser.error(f"no row is called {arguments.only[0]!r}; there are: {'; '.join(row.name for row in ROWS)}")
+    if arguments.update and (arguments.quick or arguments.peer_only):
+        parser.error("--update publishes figures: leave --quick and --peer-only out")
     try:
         peer = qemu.version()
-    except qemu.PeerError as problem:
+        published = report.read_json(DOCS / "benchmarks.json", arguments.repeat, peer) if arguments.update else {}
+    except (qemu.PeerError, report.OtherRunError) as problem:
         parser.error(str(problem))
 
     bench = Bench(arguments.repeat, arguments.quick, arguments.peer_only)
@@ -46,9 +50,11 @@ def main() -> int:
     finally:
         bench.close()
     # Part of the rows, or part of the work, does not replace the published table.
-    if not (arguments.only or arguments.quick or arguments.peer_only):
-        (DOCS / "benchmarks.md").write_text(report.markdown(figures, arguments.repeat, arguments.quick, peer))
-        report.write_json(DOCS / "benchmarks.json", figures, arguments.repeat, arguments.quick, peer)
+    if arguments.update or not (arguments.only or arguments.quick or arguments.peer_only):
+        published |= {item.row.name: item for item in figures}
+        table = [published[row.name] for row in ROWS]
+        (DOCS / "benchmarks.md").write_text(report.markdown(table, arguments.repeat, arguments.quick, peer))
+        report.write_json(DOCS / "benchmarks.json", table, arguments.repeat, arguments.quick, peer)
     problems = report.over(figures)
     for sentence in problems:
         print(f"over: {sentence}", file=sys.stderr)

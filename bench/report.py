@@ -52,7 +52,8 @@ target in brackets. **Bold** figures are over their limit.
 - Our time is that from `hypervisor.boot(...)` to the end of `vm.run()`, in one process that has done so before.
 - Both run the image [bench/micro.asm](../bench/micro.asm) with its test and number of rounds, and with 0 rounds. The
   median of the latter is subtracted on each side, and the rest divided by the number of operations. The sides take
-  turns within each row. No guest clock is used.
+  turns within each row, so a ratio is of one run; two rows need not be (`--update` measures some again). No guest clock
+  is used.
 - *TLB miss* loads from 2048 pages of 4 KiB (mapped by 2 MiB pages) and flushes the TLB by a write to CR3, over and
   over; *4 stores after a TLB miss* does the same with four stores to each page.
 - *Port write* goes to port 0x80, which both sides ignore; ours is a compiled device. *MMIO read* is the version
@@ -118,10 +119,33 @@ def line(item: Figures) -> str:
     return f"| {' | '.join(cells)} |"
 
 
+class OtherRunError(Exception):
+    """The published figures cannot stand beside those of this run."""
+
+
+def read_json(path: Path, repeat: int, peer: str) -> dict[str, Figures]:
+    """The published figures by name. Raises `OtherRunError` if they are not of this machine, or not of all rows."""
+    content = json.loads(path.read_text())
+    if content["machine"] != _machine(peer) or content["repeat"] != repeat or content["quick"]:
+        raise OtherRunError("the published table is of another machine, QEMU or number of runs; measure all rows again")
+    by_name = {row["name"]: row for row in content["rows"]}
+    missing = [row.name for row in rows.ROWS if row.name not in by_name]
+    if missing:
+        raise OtherRunError(f"the published table has no row {missing[0]!r}; measure all rows again")
+    return {
+        row.name: Figures(row, **{field: by_name[row.name][field] for field in ("samples", "values", "problem")})
+        for row in rows.ROWS
+    }
+
+
+def _machine(peer: str) -> dict[str, object]:
+    return {"cpu": _cpu(), "cpus": os.cpu_count(), "python": platform.python_version(), "qemu": peer}
+
+
 def write_json(path: Path, figures: Sequence[Figures], repeat: int, quick: bool, peer: str) -> None:
     """All samples, medians and bounds; times in seconds unless a unit is given."""
     content = {
-        "machine": {"cpu": _cpu(), "cpus": os.cpu_count(), "python": platform.python_version(), "qemu": peer},
+        "machine": _machine(peer),
         "repeat": repeat,
         "quick": quick,
         "rows": [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import closing
@@ -92,3 +93,17 @@ def test_every_row_can_be_written() -> None:
     values = {"qemu": 1.0, "virtual": 1.0, "wall": 1.0, "ours": 1.0}
     for row in rows.ROWS:
         assert row.name in report.line(Figures(row, values=values))
+
+
+def test_published_figures_are_read_back_where_they_can_stand_beside_new_ones(tmp_path: Path) -> None:
+    values = {"qemu": 1.0, "virtual": 2.0, "wall": 3.0, "ours": 4.0}
+    figures = [Figures(row, samples={"qemu": [1.0]}, values=values) for row in rows.ROWS]
+    place = tmp_path / "benchmarks.json"
+    report.write_json(place, figures, 5, False, "QEMU")
+    assert list(report.read_json(place, 5, "QEMU").values()) == figures
+    for repeat, peer in ((3, "QEMU"), (5, "another QEMU")):
+        with pytest.raises(report.OtherRunError, match="measure all rows again"):
+            report.read_json(place, repeat, peer)
+    report.write_json(place, figures[1:], 5, False, "QEMU")
+    with pytest.raises(report.OtherRunError, match=re.escape(f"no row {rows.ROWS[0].name!r}")):
+        report.read_json(place, 5, "QEMU")
