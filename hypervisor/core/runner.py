@@ -2,6 +2,8 @@
 
 The loop is: fire due timers, wait if the guest sleeps, let the engine run to the next exit or deadline, serve the exit.
 What an exit means is decided by handlers (`traps`), what their verdict does to the processor by `completion`.
+
+The file is long because the ways in which a run can end share its state, and are easiest to compare in one place.
 """
 
 from __future__ import annotations
