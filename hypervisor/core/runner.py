@@ -41,7 +41,7 @@ LOOK_NS = 20_000_000
 """Virtual time after which Python looks in, whatever the guest does: for timeouts, signals and other VMs."""
 
 _FOREVER = 1 << 62
-_NOW, _NEXT, _DEADLINE, _KICK = b.NOW >> 3, b.NEXT >> 3, b.DEADLINE >> 3, b.KICK >> 3
+_NOW, _NEXT, _KICK = b.NOW >> 3, b.NEXT >> 3, b.KICK >> 3
 _IF = 1 << 9
 _ARMED = 0xFF  # in DR7: breakpoints that are enabled
 PAGE_FAULT = 14

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from hypervisor.core.vm import VM
 
 _MASK64 = (1 << 64) - 1
-_WRITE, _FETCH = 1, 2
 _USER, _IMPLICIT, _PEEK = 1, 2, 8
 _IF = 1 << 9
 

@@ -1,7 +1,7 @@
 """A VM: a guest and its resources. How it runs is in `hypervisor.core.runner`.
 
-The file is long because this is the object that users hold: each thing that can be asked of a machine has its name here,
-most of them a few lines that lead to the module that does it.
+The file is long because this is the object that users hold: each thing that can be asked of a machine has its name
+here, most of them a few lines that lead to the module that does it.
 """
 
 from __future__ import annotations

@@ -23,7 +23,6 @@ ALIGNED = frozenset(("movaps", "movapd", "movdqa", "movntdq", "movntps", "movntp
 
 _IO = frozenset(("in", "out", "insb", "insw", "insd", "outsb", "outsw", "outsd"))
 IRETS = ("iret", "iretd", "iretq")
-_MASK64 = (1 << 64) - 1
 NULL_PAGE = 4096
 """Addresses below this are taken for null pointers with an offset."""
 
