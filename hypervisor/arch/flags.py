@@ -93,8 +93,7 @@ DR6_RESET = 0xFFFF_0FF0
 DR6_WRITABLE = 0xF | DR6_BD | DR6_BS | DR6_BT
 
 # DR7
-DR7_GE = 1 << 9
-DR7_LE = 1 << 8
+DR7_ENABLES = 0xFF  # L0, G0 to L3, G3
 DR7_GD = 1 << 13
 DR7_RESET = 0x0000_0400
 DR7_WRITABLE = 0xFFFF_23FF  # bits 10 (one), 11, 12, 14 and 15 (zero) are fixed

@@ -10,14 +10,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from hypervisor.arch.exits import ExitKind as K
+from hypervisor.arch.flags import DR7_ENABLES, RFLAGS_RF
+from hypervisor.arch.vectors import DB
 from hypervisor.engine import block as b
 
 if TYPE_CHECKING:
     from hypervisor.core.vcpu import Vcpu
     from hypervisor.engine.pcpu import PCpu
 
-DB = 1
-RF = 1 << 16
 _EXECUTE, _WRITE, _ACCESS = 0, 1, 3
 _LENGTHS = (1, 2, 8, 4)
 _EXCEPTIONS = (b.COUNTS >> 3) + K.EXCEPTION
@@ -45,7 +45,7 @@ NONE = Breakpoints()
 def armed(vcpu: Vcpu) -> Breakpoints:
     """What the debug registers ask for."""
     control = vcpu.dr7
-    if not control & 0xFF:
+    if not control & DR7_ENABLES:
         return NONE
     execution: dict[int, int] = {}
     data = []
@@ -68,10 +68,10 @@ def before_instruction(pcpu: PCpu, vcpu: Vcpu, address: int) -> int:
     """
     hits = vcpu.vm.breakpoints.execution.get(address, 0)
     flags = vcpu.rflags
-    if hits and not flags & RF:
+    if hits and not flags & RFLAGS_RF:
         vcpu.set("dr6", vcpu.dr6 | hits)
         return pcpu.exception(DB, 0)
-    vcpu.set("rflags", flags & ~RF)
+    vcpu.set("rflags", flags & ~RFLAGS_RF)
     pass_by(pcpu, address)
     return 0
 
@@ -84,8 +84,8 @@ def pass_by(pcpu: PCpu, address: int) -> None:
 def after_iret(pcpu: PCpu, vcpu: Vcpu) -> None:
     """IRET has loaded RF, which holds for one instruction: with hooks that is one that is passed by."""
     flags = vcpu.rflags
-    if flags & RF:
-        vcpu.set("rflags", flags & ~RF)
+    if flags & RFLAGS_RF:
+        vcpu.set("rflags", flags & ~RFLAGS_RF)
         if vcpu.linear_rip in vcpu.vm.breakpoints.execution:
             pass_by(pcpu, vcpu.linear_rip)
 

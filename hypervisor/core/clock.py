@@ -11,16 +11,13 @@ from hypervisor.bus.clock import Timer, TimerQueue
 if TYPE_CHECKING:
     from hypervisor.core.vm import VM
 
-NS_PER_BYTE = 1
-"""Virtual nanoseconds per byte of guest code that retires; the TSC counts at 1 GHz, so it counts nanoseconds."""
-
 
 class VmClock:
     """What devices and handlers see as time, in integer nanoseconds since power-on.
 
-    Under the virtual clock a run is reproducible: time advances by `NS_PER_BYTE` for each byte of code that retires, by
-    a fixed cost for each event delivered, and jumps to the next timer when the guest sleeps. Under the wall clock it is
-    the host's monotonic clock.
+    Under the virtual clock a run is reproducible: time advances by 1 ns for each byte of code that retires and by fixed
+    costs (`hypervisor.engine.block`), and jumps to the next timer when the guest sleeps. Under the wall clock it is the
+    host's monotonic clock. The TSC counts at 1 GHz, so it counts nanoseconds of either.
     """
 
     def __init__(self, vm: VM, wall: bool) -> None:

@@ -12,8 +12,20 @@ from typing import TYPE_CHECKING
 
 from hypervisor.arch.exits import INTERCEPT_BIT
 from hypervisor.arch.exits import ExitKind as K
+from hypervisor.arch.flags import (
+    DR6_BS,
+    RFLAGS_AF,
+    RFLAGS_CF,
+    RFLAGS_OF,
+    RFLAGS_PF,
+    RFLAGS_SF,
+    RFLAGS_TF,
+    RFLAGS_ZF,
+)
+from hypervisor.arch.vectors import DB, NMI, PF, UD
 from hypervisor.core import breakpoints
 from hypervisor.core.exits import Exit
+from hypervisor.core.history import EXCEPTION, EXTERNAL
 from hypervisor.core.operands import set_register, write_word
 from hypervisor.core.verdicts import HANDLED, PASS, RETRY, Inject, Verdict
 from hypervisor.engine import block as b
@@ -23,12 +35,9 @@ if TYPE_CHECKING:
     from hypervisor.core.vcpu import Vcpu
     from hypervisor.engine.pcpu import PCpu
 
-EXCEPTION, EXTERNAL = 0, 2
-NMI, _UD, _PF = 2, 6, 14
-_TF, _DR6_BS = 1 << 8, 1 << 14
 _INFO = b.X_INFO >> 3
 _MASK32, _MASK64 = 0xFFFFFFFF, (1 << 64) - 1
-_ARITHMETIC = 0x8D5  # CF, PF, AF, ZF, SF, OF
+_ARITHMETIC_FLAGS = RFLAGS_CF | RFLAGS_PF | RFLAGS_AF | RFLAGS_ZF | RFLAGS_SF | RFLAGS_OF
 
 
 def finish(pcpu: PCpu, vcpu: Vcpu, exit: Exit, verdict: Verdict) -> int:
@@ -58,7 +67,7 @@ def deliver(pcpu: PCpu, vcpu: Vcpu, vector: int, error: int | None) -> int:
 
 
 def _inject(pcpu: PCpu, vcpu: Vcpu, exit: Exit, verdict: Inject) -> int:
-    if verdict.vector == _PF and exit.address is not None:
+    if verdict.vector == PF and exit.address is not None:
         vcpu.set("cr2", exit.address)
     return deliver(pcpu, vcpu, verdict.vector, verdict.error)
 
@@ -70,7 +79,7 @@ def _after(vcpu: Vcpu, length: int) -> int:
 
 def _forget(pcpu: PCpu, vcpu: Vcpu, exit: Exit) -> None:
     """A page fault that is not delivered has not changed CR2."""
-    if exit.vector == _PF:
+    if exit.vector == PF:
         vcpu.set("cr2", pcpu.words[_INFO + 3] & _MASK64)
 
 
@@ -114,7 +123,7 @@ def _word(pcpu: PCpu, vcpu: Vcpu, exit: Exit) -> int:
 
 def _random(pcpu: PCpu, vcpu: Vcpu, exit: Exit) -> int:
     set_register(vcpu, pcpu.words[b.D_RM >> 3], exit.value, exit.size)
-    vcpu.set("rflags", vcpu.rflags & ~_ARITHMETIC | 1)  # CF says that the number is valid
+    vcpu.set("rflags", vcpu.rflags & ~_ARITHMETIC_FLAGS | RFLAGS_CF)  # CF says that the number is valid
     return _skip(pcpu, vcpu, exit)
 
 
@@ -164,7 +173,7 @@ def _exception(pcpu: PCpu, vcpu: Vcpu, exit: Exit) -> int:
 
 
 def _undefined(pcpu: PCpu, vcpu: Vcpu, exit: Exit) -> int:
-    return pcpu.event(_UD, 0, EXCEPTION, vcpu.rip)
+    return pcpu.event(UD, 0, EXCEPTION, vcpu.rip)
 
 
 def _interrupt(pcpu: PCpu, vcpu: Vcpu, exit: Exit) -> int:
@@ -190,14 +199,14 @@ def _sysenter(pcpu: PCpu, vcpu: Vcpu, exit: Exit) -> int:
 
 def _single_step(pcpu: PCpu, vcpu: Vcpu) -> int:
     """SYSCALL and SYSENTER look at TF after they have loaded the flags."""
-    if not vcpu.rflags & _TF:
+    if not vcpu.rflags & RFLAGS_TF:
         return 0
-    vcpu.set("dr6", vcpu.dr6 | _DR6_BS)
-    return pcpu.exception(breakpoints.DB, 0)
+    vcpu.set("dr6", vcpu.dr6 | DR6_BS)
+    return pcpu.exception(DB, 0)
 
 
 def _halt(pcpu: PCpu, vcpu: Vcpu, exit: Exit) -> int:
-    stepped = vcpu.rflags & _TF
+    stepped = vcpu.rflags & RFLAGS_TF
     further = pcpu.complete(exit.length)
     vcpu.halted = not further and not stepped  # the single-step trap wakes it
     return further

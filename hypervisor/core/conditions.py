@@ -12,13 +12,14 @@ from hypervisor.errors import ConfigError
 if TYPE_CHECKING:
     from hypervisor.core.vm import VM
 
-_FOREVER = 1 << 62
+FOREVER_NS = 1 << 62
+"""A virtual time that does not come."""
 
 
 class Condition:
     """Holds or not; `deadline_ns` is a virtual time at which it should be asked."""
 
-    deadline_ns = _FOREVER
+    deadline_ns = FOREVER_NS
     after_each_exit = False
     """Whether it should be asked after every exit, and not only when Python looks in."""
     text = ""

@@ -18,7 +18,9 @@ MAX_EVENTS = b.RING_ENTRIES
 """How many events a VM remembers."""
 
 EXCEPTION, SOFTWARE, EXTERNAL, PRIVILEGED = range(4)
-"""`Event.origin` of what enters a guest's handler."""
+"""Where a delivered event comes from, by the engine's numbers: `Event.origin`. INT1 is `PRIVILEGED`: the DPL of its
+gate is not checked.
+"""
 
 _MASK64 = (1 << 64) - 1
 _ACCESSES = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from hypervisor.arch.flags import RFLAGS_AC
 from hypervisor.engine import block as b
 from hypervisor.engine.state import GPR
 
@@ -59,7 +60,7 @@ def set_register(vcpu: Vcpu, number: int, value: int, size: int) -> None:
 
 def _locate(pcpu: PCpu, vcpu: Vcpu, address: int, access: int) -> int:
     """The guest-physical address of an operand's byte, accessed and dirty bits set."""
-    how = (_USER if vcpu.cpl == 3 else 0) | (_AC if vcpu.rflags >> 18 & 1 else 0)
+    how = (_USER if vcpu.cpl == 3 else 0) | (_AC if vcpu.rflags & RFLAGS_AC else 0)
     gpa, vector, error = pcpu.walk(address, access, how)
     if vector >= 0:
         raise OperandFault(vector, error, address)

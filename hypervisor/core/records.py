@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from hypervisor.arch.exits import ExitKind as K
+from hypervisor.arch.vectors import PF
 from hypervisor.core.exits import Exit
 from hypervisor.core.operands import read_word
 from hypervisor.engine import block as b
@@ -58,7 +59,7 @@ def _register_write(exit: Exit, vcpu: Vcpu, pcpu: PCpu) -> None:
 def _exception(exit: Exit, vcpu: Vcpu, pcpu: PCpu) -> None:
     exit.known_length = 0
     exit.vector, exit.error, address = pcpu.words[_INFO : _INFO + 3].tolist()
-    exit.address = address & _MASK64 if exit.vector == 14 else None
+    exit.address = address & _MASK64 if exit.vector == PF else None
 
 
 def _hypercall(exit: Exit, vcpu: Vcpu, pcpu: PCpu) -> None:

@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 from hypervisor.arch.exits import FIRST_ENGINE, INTERCEPT_BIT
 from hypervisor.arch.exits import ExitKind as K
-from hypervisor.arch.vectors import VECTORS
+from hypervisor.arch.flags import CR0_PE, DR7_ENABLES, RFLAGS_IF
+from hypervisor.arch.vectors import NMI, PF, VECTORS
 from hypervisor.core import completion
 from hypervisor.core.access import InPlace
 from hypervisor.core.breakpoints import NONE
-from hypervisor.core.conditions import Condition, condition
+from hypervisor.core.conditions import FOREVER_NS, Condition, condition
 from hypervisor.core.crash import Crash
 from hypervisor.core.history import EXTERNAL
 from hypervisor.core.interception import apply
@@ -40,11 +41,7 @@ if TYPE_CHECKING:
 LOOK_NS = 20_000_000
 """Virtual time after which Python looks in, whatever the guest does: for timeouts, signals and other VMs."""
 
-_FOREVER = 1 << 62
 _NOW, _NEXT, _KICK = b.NOW >> 3, b.NEXT >> 3, b.KICK >> 3
-_IF = 1 << 9
-_ARMED = 0xFF  # in DR7: breakpoints that are enabled
-PAGE_FAULT = 14
 _MEMORY, _DR_WRITE = int(K.MEMORY), int(K.DR_WRITE)
 
 
@@ -140,7 +137,7 @@ class Runner:
         started = time.monotonic()
         began = vm.clock.now_ns
         end_at = None if self._timeout is None else started + self._timeout
-        limit = _FOREVER if self._virtual_timeout is None else began + int(self._virtual_timeout * 1e9)
+        limit = FOREVER_NS if self._virtual_timeout is None else began + int(self._virtual_timeout * 1e9)
         vm.traps.running(True)
         try:
             with ExitStack() as stack:
@@ -220,7 +217,7 @@ class Runner:
                 self._reset = False
                 vm.reset()
                 continue
-            horizon = _FOREVER
+            horizon = FOREVER_NS
             if virtual:
                 horizon = (turns.time // LOOK_NS + 1) * LOOK_NS
                 earliest = timers.next_ns()
@@ -255,7 +252,7 @@ class Runner:
         self.vm.turns.enter(pcpu, vcpu)
         self.vcpu = vcpu
         self.access.select(vcpu)
-        if self.vm.breakpoints is not NONE or vcpu.registers.get("dr7") & _ARMED:
+        if self.vm.breakpoints is not NONE or vcpu.registers.get("dr7") & DR7_ENABLES:
             apply(self.vm, pcpu)
 
     def serve(self, pcpu: PCpu, kind: int) -> None:
@@ -305,7 +302,7 @@ class Runner:
         if not self._stuck():
             return
         where = f"a jump to itself{{}} at RIP {self.vcpu.rip:#x}{{}}{self._everywhere()}"
-        if all(vcpu.waiting or not vcpu.rflags & _IF for vcpu in self.vm.vcpus):
+        if all(vcpu.waiting or not vcpu.rflags & RFLAGS_IF for vcpu in self.vm.vcpus):
             self.finish(Reason.HALTED, where.format(" with interrupts off", ""))
         elif not self._something_comes():
             self.finish(Reason.IDLE, where.format("", ", and nothing is left to interrupt it"))
@@ -340,7 +337,7 @@ class Runner:
         self.vcpu.registers.nmi_blocked = True
         self.vm.tell("int", "NMI", self.vcpu)
         pcpu.intercept(INTERCEPT_BIT[K.IRET], True)
-        self.serve(pcpu, completion.deliver(pcpu, self.vcpu, completion.NMI, None))
+        self.serve(pcpu, completion.deliver(pcpu, self.vcpu, NMI, None))
 
     def _shutdown(self, pcpu: PCpu) -> None:
         words = pcpu.words
@@ -350,8 +347,8 @@ class Runner:
             self._chain.append(
                 Fault(
                     vector,
-                    error if vector in WITH_ERROR and self.vcpu.cr0 & 1 else None,
-                    address & (1 << 64) - 1 if vector == PAGE_FAULT else None,
+                    error if vector in WITH_ERROR and self.vcpu.cr0 & CR0_PE else None,
+                    address & (1 << 64) - 1 if vector == PF else None,
                     self.vcpu.rip,
                 )
             )
@@ -398,7 +395,7 @@ class Runner:
     def _sleep(self, pcpu: PCpu, end_at: float | None, limit: int) -> None:
         """No vCPU is awake: move the time to when one may be, or end the run."""
         vm = self.vm
-        if all(vcpu.waiting or not vcpu.rflags & _IF for vcpu in vm.vcpus):
+        if all(vcpu.waiting or not vcpu.rflags & RFLAGS_IF for vcpu in vm.vcpus):
             self.finish(Reason.HALTED, f"HLT with interrupts off at RIP {self.vcpu.rip:#x}{self._everywhere()}")
             return
         earliest = vm.clock.timers.next_ns()
@@ -505,7 +502,7 @@ class Runner:
     def _step(self, pcpu: PCpu) -> int:
         """One instruction, or what comes instead of it; 0 if the engine only looked in."""
         pcpu.words[_KICK] = 0
-        pcpu.words[_NEXT] = _FOREVER
+        pcpu.words[_NEXT] = FOREVER_NS
         kind = pcpu.step()
         rip = self.vcpu.rip
         self.serve(pcpu, kind)

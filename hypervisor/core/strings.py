@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hypervisor.arch.exits import ExitKind as K
+from hypervisor.arch.flags import RFLAGS_DF, RFLAGS_TF
 from hypervisor.core.breakpoints import NONE
 from hypervisor.engine import block as b
 from hypervisor.units import PAGE_MASK, PAGE_SIZE
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 _INS, _OUTS = (0x6C, 0x6D), (0x6E, 0x6F)
 _PREFIXES = frozenset((0x66, 0x67, 0xF2, 0xF3, *range(0x40, 0x50)))
 """Prefixes that an OUTS served here may have: none of them chooses a segment."""
-_TF, _DF = 1 << 8, 1 << 10
 _LENGTH, _OPCODE, _REPEAT, _WIDTH, _STEP, _NOW, _DEADLINE = (
     b.D_LENGTH >> 3, b.D_OPCODE >> 3, b.D_REPEAT >> 3, b.D_ADDRESS_SIZE >> 3, b.STEP >> 3, b.NOW >> 3, b.DEADLINE >> 3,
 )  # fmt: skip
@@ -63,7 +63,7 @@ class Strings:
         if self._watched or words[_STEP] or vm.tables.execute or vm.breakpoints is not NONE:
             return 0, 0
         length = pcpu.decode()
-        if not length or words[_OPCODE] not in opcodes or not words[_REPEAT] or pcpu.flags() & (_TF | _DF):
+        if not length or words[_OPCODE] not in opcodes or not words[_REPEAT] or pcpu.flags() & (RFLAGS_TF | RFLAGS_DF):
             return 0, 0
         writes = opcodes is _INS
         width, get = words[_WIDTH], vcpu.registers.get

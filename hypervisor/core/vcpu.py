@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from hypervisor.arch import segments
 from hypervisor.arch.exits import ExitKind
+from hypervisor.arch.flags import CR0_PE, CR0_RESET, DR6_RESET, DR7_RESET, RFLAGS_FIXED, RFLAGS_IF, RFLAGS_VM
 from hypervisor.bus import ApicPort, InterruptController, Line
 from hypervisor.core._registers import Registers
 from hypervisor.core.exits import Exit
@@ -19,9 +21,8 @@ if TYPE_CHECKING:
 
 _MASK64 = (1 << 64) - 1
 _USER, _IMPLICIT, _PEEK = 1, 2, 8
-_IF = 1 << 9
 
-RESET_SEGMENT = Segment(0, 0, 0xFFFF, 0x93)
+RESET_SEGMENT = Segment(0, 0, 0xFFFF, segments.DATA16)
 
 
 class _Register:
@@ -151,7 +152,7 @@ class Vcpu(Registers):
             self.registers.set(name, value)
         elif name in ("es", "cs", "ss", "ds", "fs", "gs"):
             old = self.registers.segment(name)
-            real = not self.cr0 & 1 or self.rflags >> 17 & 1
+            real = not self.cr0 & CR0_PE or self.rflags & RFLAGS_VM
             self.registers.set_segment(
                 name, old._replace(selector=value, base=value << 4) if real else old._replace(selector=value)
             )
@@ -237,7 +238,7 @@ class Vcpu(Registers):
         if self.init_pending:
             self._startup = vector
         elif self.waiting:
-            self.registers.set_segment("cs", Segment(vector << 8, vector << 12, 0xFFFF, 0x9B))
+            self.registers.set_segment("cs", Segment(vector << 8, vector << 12, 0xFFFF, segments.CODE16))
             self.registers.set("rip", 0)
             self.vm.tell("reset", f"start-up IPI {vector:#x}", self)
             self._happens()
@@ -260,7 +261,8 @@ class Vcpu(Registers):
         if not self.halted:
             return True
         registers = self.registers
-        if (self.intr.level and registers.get("rflags") & _IF) or (self.nmi_pending and not registers.nmi_blocked):
+        interrupted = self.intr.level and registers.get("rflags") & RFLAGS_IF
+        if interrupted or (self.nmi_pending and not registers.nmi_blocked):
             self.halted = False
             self.position = max(self.position, self.event_at)
             return True
@@ -274,14 +276,15 @@ class Vcpu(Registers):
         registers.set("rdx", 0x00830F10)
         for name in ("es", "ss", "ds", "fs", "gs"):
             registers.set_segment(name, RESET_SEGMENT)
-        registers.set_segment("cs", Segment(0xF000, 0xFFFF0000, 0xFFFF, 0x9B))
-        registers.set_segment("ldtr", Segment(0, 0, 0xFFFF, 0x82))
-        registers.set_segment("tr", Segment(0, 0, 0xFFFF, 0x8B))
+        registers.set_segment("cs", Segment(0xF000, 0xFFFF0000, 0xFFFF, segments.CODE16))
+        registers.set_segment("ldtr", Segment(0, 0, 0xFFFF, segments.LDT))
+        registers.set_segment("tr", Segment(0, 0, 0xFFFF, segments.BUSY_TSS))
         registers.set_table("gdtr", Table(0, 0xFFFF))
         registers.set_table("idtr", Table(0, 0xFFFF))
         for name, value in (
-            ("rip", 0xFFF0), ("rflags", 2), ("cr0", 0x60000010), ("cr2", 0), ("cr3", 0), ("cr4", 0), ("efer", 0),
-            ("dr0", 0), ("dr1", 0), ("dr2", 0), ("dr3", 0), ("dr6", 0xFFFF0FF0), ("dr7", 0x400),
+            ("rip", 0xFFF0), ("rflags", RFLAGS_FIXED), ("efer", 0),
+            ("cr0", CR0_RESET), ("cr2", 0), ("cr3", 0), ("cr4", 0),
+            ("dr0", 0), ("dr1", 0), ("dr2", 0), ("dr3", 0), ("dr6", DR6_RESET), ("dr7", DR7_RESET),
         ):  # fmt: skip
             registers.set(name, value)
         registers.nmi_blocked = False

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from hypervisor.arch.vectors import CP, ERROR_CODE_VECTORS, SX, VC
 from hypervisor.errors import TrapError
 
-WITH_ERROR = frozenset((8, 10, 11, 12, 13, 14, 17))
-"""Exceptions that push an error code (APM volume 2, table 8-1)."""
+WITH_ERROR = ERROR_CODE_VECTORS - {CP, VC, SX}
+"""Exceptions of the processor that is offered which push an error code."""
 
 
 @dataclass(frozen=True, slots=True)

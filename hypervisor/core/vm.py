@@ -164,7 +164,6 @@ class VM:
         """What is in the machine's drives; the board's disk controllers are built around it."""
         self._pcpu: PCpu | None = None
         self._claim = threading.Lock()
-        self.horizon = 1 << 62
         self.closed = False
         self.has_run = False
         self.vcpus = [Vcpu(self, number, host.pcpus[0].new_vcpu(number)) for number in range(cpus)]

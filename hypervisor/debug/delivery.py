@@ -11,17 +11,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from hypervisor.arch import flags
+from hypervisor.arch import flags, segments
 from hypervisor.arch.vectors import ERROR_CODE_VECTORS, GP, NP, SS, TS
+from hypervisor.core.history import EXCEPTION, SOFTWARE
 from hypervisor.debug.tables import TASK_GATE, Descriptor, Gate, beyond, count, table_of
 from hypervisor.debug.walk import Walk, read_physical, walk
 from hypervisor.units import PAGE_SIZE
 
-EXCEPTION, SOFTWARE, EXTERNAL, PRIVILEGED = range(4)
-"""Where an event comes from; the engine's numbers. INT1 is PRIVILEGED: its gate's DPL is not checked."""
-
 _MASK64 = (1 << 64) - 1
-_BIG = 1 << 10
 
 
 class Event(NamedTuple):
@@ -244,7 +241,7 @@ class _Delivery:
             sp, ss, stack = vcpu.rsp, 0, None
             base, attributes, limit = vcpu.ss.base, vcpu.ss.attributes, vcpu.ss.limit
             self._stack(sp & 0xFFFF_FFFF, "ESP", "the interrupted code's")
-        mask = 0xFFFF_FFFF if attributes & _BIG else 0xFFFF
+        mask = 0xFFFF_FFFF if attributes & segments.BIG else 0xFFFF
         items = 3 + self._coded + 2 * inner + 4 * vm86
         if not _room(attributes, limit, sp & mask, mask, gate.wide, items):
             why = f"the frame does not fit below {sp & mask:#x} in the stack segment (limit {limit:#x})"
@@ -297,7 +294,7 @@ class _Delivery:
         what = f"entry {vector} of the vector table cannot be read"
         entry = self._read("idt-read", what, vcpu.idtr.base + 4 * vector, 4)
         self._made.gate_words = f"vector table entry to {entry >> 16:#06x}:{entry & 0xFFFF:#06x}"
-        mask = 0xFFFF_FFFF if vcpu.ss.attributes & _BIG else 0xFFFF
+        mask = 0xFFFF_FFFF if vcpu.ss.attributes & segments.BIG else 0xFFFF
         sp = vcpu.rsp & mask
         self._stack(vcpu.ss.base + sp, "SS:SP", "the interrupted code's")
         if not _room(vcpu.ss.attributes, vcpu.ss.limit, sp, mask, 2, 3):
@@ -319,7 +316,7 @@ def _canonical(address: int) -> bool:
 def _room(attributes: int, limit: int, sp: int, mask: int, size: int, items: int) -> bool:
     """Whether the pushes stay inside a stack segment (APM volume 2, 4.12)."""
     expand_down = attributes & 0xC == 4
-    last = 0xFFFF_FFFF if attributes & _BIG else 0xFFFF
+    last = 0xFFFF_FFFF if attributes & segments.BIG else 0xFFFF
     for _ in range(items):
         sp = sp - size & mask
         if (sp <= limit or sp + size - 1 > last) if expand_down else sp + size - 1 > limit:

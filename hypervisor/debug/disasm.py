@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from hypervisor.arch import flags, segments
 from hypervisor.debug._guest import Vcpu
 from hypervisor.errors import GuestFault
 from hypervisor.units import PAGE_SIZE
@@ -14,10 +15,6 @@ LONGEST = 15
 
 FAR_START = 4096
 """Bytes before RIP beyond which the start of a function is too far away to decode from."""
-
-ATTRIBUTE_LONG = 1 << 9  # L
-ATTRIBUTE_32BIT = 1 << 10  # D
-EFER_LMA = 1 << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +32,9 @@ class Line:
 def code_bits(vcpu: Vcpu) -> int:
     """16, 32 or 64: the size that the vCPU's code segment gives to instructions (APM volume 2, section 4.8)."""
     attributes = vcpu.cs.attributes
-    if vcpu.efer & EFER_LMA and attributes & ATTRIBUTE_LONG:
+    if vcpu.efer & flags.EFER_LMA and attributes & segments.LONG:
         return 64
-    return 32 if attributes & ATTRIBUTE_32BIT else 16
+    return 32 if attributes & segments.BIG else 16
 
 
 def linear_rip(vcpu: Vcpu) -> int:

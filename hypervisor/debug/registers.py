@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from hypervisor.arch import flags
+from hypervisor.arch import flags, segments
 from hypervisor.debug._guest import Segment, Vcpu
-from hypervisor.debug.disasm import ATTRIBUTE_32BIT, EFER_LMA, code_bits
+from hypervisor.debug.disasm import code_bits
 
 LEGACY = ("ax", "bx", "cx", "dx", "si", "di", "bp", "sp")
 EXTENDED = tuple(f"r{n}" for n in range(8, 16))
@@ -19,7 +19,7 @@ def mode_name(vcpu: Vcpu) -> str:
         return "virtual-8086 mode"
     if bits == 64:
         kind = "64-bit long mode"
-    elif vcpu.efer & EFER_LMA:
+    elif vcpu.efer & flags.EFER_LMA:
         kind = f"{bits}-bit compatibility mode"
     else:
         paging = "paged" if vcpu.cr0 & flags.CR0_PG else "not paged"
@@ -68,10 +68,13 @@ def registers(vcpu: Vcpu) -> str:
 
 def _segment(name: str, segment: Segment, width: int) -> str:
     attributes = segment.attributes
-    kind = "code" if attributes & 0x18 == 0x18 else "data" if attributes & 0x10 else "system"
-    size = "64" if attributes & 0x208 == 0x208 and kind == "code" else "32" if attributes & ATTRIBUTE_32BIT else "16"
-    text = f"{kind}{size if attributes & 0x10 else ''}" if attributes & 0x80 else "not present"
+    kind = "system"
+    if attributes & segments.CODE_OR_DATA:
+        code = attributes & segments.CODE
+        width = 64 if code and attributes & segments.LONG else 32 if attributes & segments.BIG else 16
+        kind = f"{'code' if code else 'data'}{width}"
+    text = kind if attributes & segments.PRESENT else "not present"
     return (
         f"{name:<4} {segment.selector:04x} base {segment.base:0{width}x} limit {segment.limit:08x} "
-        f"attributes {attributes:03x} ({text}, DPL {attributes >> 5 & 3})"
+        f"attributes {attributes:03x} ({text}, DPL {attributes >> segments.DPL_SHIFT & 3})"
     )

@@ -11,26 +11,11 @@ import struct
 from collections.abc import Mapping
 from dataclasses import replace
 
+from hypervisor.arch.flags import CR0_ET, CR0_PE, CR0_PG, CR4_PAE, EFER_LMA, EFER_LME, RFLAGS_FIXED, RFLAGS_IF
+from hypervisor.arch.segments import BUSY_TSS, CODE16, CODE32, CODE64, DATA16, DATA32, LDT
 from hypervisor.loaders.entry import Entry, GuestMemory, Segment, Table
 from hypervisor.loaders.memory_map import Placement
 from hypervisor.units import GIB, MIB, PAGE_SIZE
-
-CODE16 = 0x09B
-DATA16 = 0x093
-CODE32 = 0xC9B
-CODE64 = 0xA9B
-DATA32 = 0xC93
-BUSY_TSS = 0x08B
-LDT = 0x082
-
-CR0_PE = 1 << 0
-CR0_ET = 1 << 4
-CR0_PG = 1 << 31
-CR4_PAE = 1 << 5
-EFER_LME = 1 << 8
-EFER_LMA = 1 << 10
-RFLAGS_FIXED = 1 << 1
-RFLAGS_IF = 1 << 9
 
 FLAT_LIMIT = 0xFFFFFFFF
 STACK_SIZE = 16 << 10

@@ -10,7 +10,9 @@ import struct
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from hypervisor.loaders.cpu_state import DATA16, RFLAGS_FIXED, real_mode
+from hypervisor.arch.flags import RFLAGS_FIXED
+from hypervisor.arch.segments import DATA16
+from hypervisor.loaders.cpu_state import real_mode
 from hypervisor.loaders.entry import BootSpec, Entry, GuestMemory, Segment
 from hypervisor.loaders.memory_map import Placement
 

@@ -6,6 +6,8 @@ import struct
 from typing import TYPE_CHECKING
 
 from hypervisor import traps
+from hypervisor.arch import flags as f
+from hypervisor.arch import segments
 from hypervisor.engine.state import Segment, Table
 from hypervisor.machine.boot import install_cpuid
 
@@ -13,8 +15,8 @@ if TYPE_CHECKING:
     from hypervisor.core import VM
 
 GDT, PAGE_TABLES = 0x1000, 0x2000
-_CODE = {16: 0x9B, 32: 0xC9B, 64: 0xA9B}
-_DATA = {16: 0x93, 32: 0xC93, 64: 0xC93}
+_CODE = {16: segments.CODE16, 32: segments.CODE32, 64: segments.CODE64}
+_DATA = {16: segments.DATA16, 32: segments.DATA32, 64: segments.DATA32}
 
 
 def prepare(vm: VM, code: bytes, mode: int, at: int, stack: int) -> None:
@@ -36,18 +38,18 @@ def prepare(vm: VM, code: bytes, mode: int, at: int, stack: int) -> None:
         registers.set_segment("cs", Segment(at >> 4, at, 0xFFFF, _CODE[mode]))
         registers.set("rip", 0)
         registers.set("rsp", 0x7C00)
-        registers.set("cr0", 0x10)
+        registers.set("cr0", f.CR0_ET)
     else:
         registers.set_segment("cs", Segment(8, 0, 0xFFFFFFFF, _CODE[mode]))
         registers.set("rip", at)
         registers.set("rsp", stack)
-        registers.set("cr0", 0x11)
+        registers.set("cr0", f.CR0_PE | f.CR0_ET)
         registers.set_table("gdtr", Table(GDT, 23))
         registers.set_table("idtr", Table(0, 0))
     if mode == 64:
         vm.memory.write(PAGE_TABLES, struct.pack("<Q", (PAGE_TABLES + 0x1000) | 7))
         vm.memory.write(PAGE_TABLES + 0x1000, b"".join(struct.pack("<Q", n << 30 | 0x87) for n in range(4)))
         registers.set("cr3", PAGE_TABLES)
-        registers.set("cr4", 0x20 | 0x600)
-        registers.set("efer", 0xD01)
-        registers.set("cr0", 0x80000011)
+        registers.set("cr4", f.CR4_PAE | f.CR4_OSFXSR | f.CR4_OSXMMEXCPT)
+        registers.set("efer", f.EFER_SCE | f.EFER_LME | f.EFER_LMA | f.EFER_NXE)
+        registers.set("cr0", f.CR0_PE | f.CR0_ET | f.CR0_PG)

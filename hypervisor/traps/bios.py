@@ -20,6 +20,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
+from hypervisor.arch.flags import CR0_PE, RFLAGS_CF, RFLAGS_OF, RFLAGS_VM
 from hypervisor.bus import Dma
 from hypervisor.core import HANDLED, PASS, stop
 from hypervisor.errors import GuestFault
@@ -29,9 +30,7 @@ from hypervisor.traps.bios_apm import Apm
 from hypervisor.traps.bios_bda import Bda
 from hypervisor.traps.bios_boot import DEFAULT_ORDER, Boot
 from hypervisor.traps.bios_call import (
-    CF,
     DONE,
-    OF,
     POLL_NS,
     POLLED,
     UNSERVED,
@@ -65,8 +64,6 @@ NOT_SUPPORTED = 0x86
 MAX_NOTES = 1000
 """Different calls that are named; a guest that tries more has been heard."""
 
-CR0_PE = 1 << 0
-RFLAGS_VM = 1 << 17
 FATAL = {0x00: "a divide error", 0x06: "an invalid opcode", 0x07: "a missing coprocessor"}
 """Exceptions that return to the instruction that caused them: an IRET from the BIOS would repeat them for ever."""
 
@@ -132,7 +129,7 @@ class Bios:
         address = vcpu.cs.base + (vcpu.rip & 0xFFFF)
         if address == BASE + KEYBOARD_CALL:
             ctrl_break = self.keyboard.scan_code(vcpu.al)
-            vcpu.rflags = vcpu.rflags & ~CF | (CF if ctrl_break else 0)
+            vcpu.rflags = vcpu.rflags & ~RFLAGS_CF | (RFLAGS_CF if ctrl_break else 0)
             return HANDLED
         if address == BASE + RESET:
             self.vm.request_reset()
@@ -150,7 +147,8 @@ class Bios:
         if outcome is POLLED:
             self.vm.spend(POLL_NS)
         # The live flags are the stub's: IRET gives the caller its own back.
-        vcpu.rflags = vcpu.rflags & ~(CF | OF) | (CF if outcome is WAIT else OF if outcome is POLLED else 0)
+        told = RFLAGS_CF if outcome is WAIT else RFLAGS_OF if outcome is POLLED else 0
+        vcpu.rflags = vcpu.rflags & ~(RFLAGS_CF | RFLAGS_OF) | told
         return HANDLED
 
     def _far_call(self, vcpu: Any) -> Any:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 from typing import NamedTuple
 
+from hypervisor.arch.flags import RFLAGS_FIXED, RFLAGS_IF
 from hypervisor.backends import el_torito
 from hypervisor.bus import Dma
 from hypervisor.traps.bios_call import DONE, Call, Outcome, Stop
@@ -22,8 +23,6 @@ DEFAULT_ORDER = "cad"
 LOAD_ADDRESS = 0x7C00
 SECTOR = 512
 SIGNATURE = b"\x55\xaa"
-FLAGS = 1 << 9 | 1 << 1
-"""Interrupts on."""
 
 
 class Target(NamedTuple):
@@ -87,7 +86,8 @@ class Boot:
         for segment in ("ss", "ds", "es"):
             regs.set(segment, 0)
         regs.rsp = LOAD_ADDRESS - 6  # the stub's IRET leaves it at 7c00h
-        self._memory.write(LOAD_ADDRESS - 6, struct.pack("<HHH", target.offset, target.segment, FLAGS))
+        frame = struct.pack("<HHH", target.offset, target.segment, RFLAGS_FIXED | RFLAGS_IF)
+        self._memory.write(LOAD_ADDRESS - 6, frame)
         regs.ax, regs.dx = 0xAA55, target.drive
         return DONE
 

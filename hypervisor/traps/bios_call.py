@@ -7,12 +7,10 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any, Protocol
 
+from hypervisor.arch.flags import RFLAGS_CF
 from hypervisor.bus import Clock, Dma
 from hypervisor.errors import GuestFault
 
-CF = 1 << 0
-ZF = 1 << 6
-OF = 1 << 11
 MEMORY_WRAP = 0xFFFF
 POLL_NS = 50_000
 """Virtual time of a call that guests make in loops. A loop of nothing else would take a host minute for a tick of the
@@ -138,13 +136,13 @@ class Call:
 
     def ok(self) -> Outcome:
         """The call succeeded: CF = 0."""
-        self.set_flag(CF, False)
+        self.set_flag(RFLAGS_CF, False)
         return DONE
 
     def fail(self, code: int) -> Outcome:
         """The call failed: CF = 1, AH = ``code``."""
         self.regs.ah = code
-        self.set_flag(CF, True)
+        self.set_flag(RFLAGS_CF, True)
         return DONE
 
     def result(self) -> str:
@@ -153,7 +151,7 @@ class Call:
             flags = int.from_bytes(self.regs.read(self._flags_at, 2), "little")
         except GuestFault:
             return f"AX={self.regs.ax:04x}"
-        return f"AX={self.regs.ax:04x} CF={flags & CF}"
+        return f"AX={self.regs.ax:04x} CF={flags & RFLAGS_CF}"
 
     def caller(self) -> str:
         """CS:IP that the call returns to, for messages."""

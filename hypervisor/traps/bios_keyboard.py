@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from hypervisor.arch.flags import RFLAGS_ZF
 from hypervisor.traps import bios_bda as bda
 from hypervisor.traps import bios_key_codes as codes
-from hypervisor.traps.bios_call import DONE, POLLED, WAIT, ZF, Call, Outcome
+from hypervisor.traps.bios_call import DONE, POLLED, WAIT, Call, Outcome
 from hypervisor.traps.bios_key_ring import KeyRing
 from hypervisor.traps.bios_keys import KeyQueue
 from hypervisor.traps.bios_table import service
@@ -178,7 +179,7 @@ class Keyboard:
 
     def _peek(self, call: Call, *, extended: bool) -> Outcome:
         key = self.ring.oldest(remove=False)
-        call.set_flag(ZF, key is None)
+        call.set_flag(RFLAGS_ZF, key is None)
         if key is None:
             return POLLED
         call.regs.ax = key if extended else codes.classic(key)

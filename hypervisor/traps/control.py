@@ -8,13 +8,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hypervisor.arch import flags as f
+from hypervisor.arch import segments
+from hypervisor.arch.vectors import GP
 from hypervisor.core import HANDLED, PASS, VM, inject
 
 if TYPE_CHECKING:
     from hypervisor.core import Exit, Vcpu, Verdict
 
-GP = 13
-_CS_LONG = 1 << 9  # the L bit in a segment's attributes
 _CR8_MAX = 15
 _MASK64 = (1 << 64) - 1
 
@@ -28,7 +28,7 @@ def write_cr0(vcpu: Vcpu, value: int) -> bool:
     efer = vcpu.efer
     if (old ^ value) & f.CR0_PG and efer & f.EFER_LME:
         if value & f.CR0_PG:
-            if not vcpu.cr4 & f.CR4_PAE or vcpu.cs.attributes & _CS_LONG:
+            if not vcpu.cr4 & f.CR4_PAE or vcpu.cs.attributes & segments.LONG:
                 return False
             vcpu.set("efer", efer | f.EFER_LMA)
         else:

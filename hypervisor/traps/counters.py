@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hypervisor.arch import msr
+from hypervisor.arch.vectors import GP
 from hypervisor.core import HANDLED, VM, inject
 
 if TYPE_CHECKING:
     from hypervisor.core import Exit, Vcpu, Verdict
-
-GP = 13
 
 
 def time_stamp(vcpu: Vcpu, exit: Exit) -> Verdict:

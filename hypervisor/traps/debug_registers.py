@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hypervisor.arch import flags as f
+from hypervisor.arch.vectors import DB, GP, UD
 from hypervisor.core import HANDLED, VM, inject
 
 if TYPE_CHECKING:
     from hypervisor.core import Exit, Vcpu, Verdict
-
-GP, UD, DB = 13, 6, 1
 
 
 def _number(vcpu: Vcpu, number: int) -> int | None:

@@ -6,12 +6,11 @@ from typing import TYPE_CHECKING
 
 from hypervisor.arch import flags
 from hypervisor.arch import msr as m
+from hypervisor.arch.vectors import GP
 from hypervisor.core import HANDLED, VM, inject
 
 if TYPE_CHECKING:
     from hypervisor.core import Exit, Vcpu, Verdict
-
-GP = 13
 
 
 def read(vcpu: Vcpu, exit: Exit) -> Verdict:

@@ -6,8 +6,9 @@ from collections import Counter
 
 import pytest
 
+from hypervisor.core.history import EXCEPTION, EXTERNAL, SOFTWARE
 from hypervisor.debug.autopsy import autopsy
-from hypervisor.debug.delivery import EXCEPTION, EXTERNAL, SOFTWARE, Event
+from hypervisor.debug.delivery import Event
 from tests.debug.oracle_vcpu import oracle_vcpu
 from tests.oracle.event import Kind
 from tests.oracle.events import Delivered, Shutdown, TaskGate, deliver
