@@ -39,6 +39,7 @@ class InPlace:
     def __init__(self, runner: Runner) -> None:
         self._runner = runner
         self._vm = runner.vm
+        self._place = runner.vm.place
         self._records = [Exit(vcpu) for vcpu in runner.vm.vcpus]
         self.select(runner.vcpu)
         self._routing = Routing(runner.vm)
@@ -58,7 +59,7 @@ class InPlace:
 
     def __call__(self, kind: int) -> int:
         """Serve an access; 0 to let the instruction complete, 1 to have the guest left."""
-        pcpu = self._vm.on_pcpu
+        pcpu = self._place.pcpu
         if pcpu is None:
             return 1
         words = pcpu.words

@@ -7,9 +7,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from hypervisor.bus.clock import Timer, TimerQueue
+from hypervisor.engine import block as b
 
 if TYPE_CHECKING:
     from hypervisor.core.vm import VM
+
+_NOW = b.NOW >> 3
 
 
 class VmClock:
@@ -30,9 +33,12 @@ class VmClock:
     @property
     def now_ns(self) -> int:
         """Time since power-on, in nanoseconds."""
-        if not self.wall:
-            return self._vm.retired_ns
-        return time.monotonic_ns() - self.base_ns if self._stopped_ns is None else self._stopped_ns
+        if self.wall:
+            return time.monotonic_ns() - self.base_ns if self._stopped_ns is None else self._stopped_ns
+        place, turns = self._vm.place, self._vm.turns
+        pcpu = place.last
+        progress = pcpu.words[_NOW] if pcpu is not None and pcpu.owner is place else turns.current.position
+        return max(progress, turns.floor)
 
     @property
     def passed_ns(self) -> int:

@@ -96,8 +96,7 @@ def last_events(vm: VM, count: int = MAX_EVENTS) -> list[Event]:
     """The last exits and events, oldest first. Ports and device memory that a compiled handler serves, and what the
     engine does by itself (CPUID without a listener, INVLPG, PAUSE, system calls) are not among them.
     """
-    pcpu = vm.last_pcpu
-    words = keep(pcpu.words) if pcpu is not None and pcpu.owner is vm else vm.kept_events
+    words = vm.place.events()
     end = words[0]
     events = []
     for n in range(max(0, end - min(count, MAX_EVENTS)), end):

@@ -52,7 +52,7 @@ class CoreHost:
                 self._condition.wait()
             self._waiting -= 1
             for pcpu in self._free:
-                if pcpu is vm.last_pcpu:
+                if pcpu is vm.place.last:
                     break
             else:
                 pcpu = next((p for p in self._free if p.owner is None), self._free[0])

@@ -81,7 +81,7 @@ class Runner:
         """End the run; the first reason counts. Called on the VM's own thread."""
         if self._verdict is None:
             self._verdict = (reason, message, status)
-            pcpu = self.vm.on_pcpu
+            pcpu = self.vm.place.pcpu
             if pcpu is not None:
                 pcpu.kick()
 
@@ -94,7 +94,7 @@ class Runner:
 
     def look(self) -> None:
         """Make the run look at what came from outside; from any thread."""
-        pcpu = self.vm.on_pcpu
+        pcpu = self.vm.place.pcpu
         if pcpu is not None:
             pcpu.kick()
         if self._alarm is not None:
@@ -108,7 +108,7 @@ class Runner:
     def reset_soon(self) -> None:
         """Reset the VM at the guest's next block, and go on."""
         self._reset = True
-        pcpu = self.vm.on_pcpu
+        pcpu = self.vm.place.pcpu
         if pcpu is not None:
             pcpu.kick()
 
@@ -152,12 +152,12 @@ class Runner:
                         paused_s = self._attend(None)
                         end_at = None if end_at is None else end_at + paused_s
                     with vm.host.holding(vm) as pcpu:
-                        vm.place(pcpu)
+                        vm.place.take(pcpu)
                         apply(vm, pcpu)
-                        with vm.running_on(pcpu):
+                        with vm.place.running_on(pcpu):
                             pcpu.on_access(self.access)
                             self._turn(pcpu, end_at, limit)
-                        vm.collect(pcpu)
+                        vm.place.collect(pcpu)
                 if vm.debugger is not None and self._outside is None:
                     self._attend(self._verdict[:2])
         finally:
@@ -414,7 +414,7 @@ class Runner:
         target = min(earliest, limit)
         if self._until is not None:
             target = min(target, self._until.deadline_ns)
-        vm.jump_to(target)
+        vm.turns.sleep_until(pcpu, target)
 
     def _everywhere(self) -> str:
         """What a sentence about the vCPU that was last to run must add where there are several."""
@@ -484,8 +484,8 @@ class Runner:
         done = 0
         try:
             with vm.host.holding(vm) as pcpu:
-                vm.place(pcpu)
-                with vm.running_on(pcpu):
+                vm.place.take(pcpu)
+                with vm.place.running_on(pcpu):
                     if vcpu is not self.vcpu:
                         vm.turns.advance(pcpu)
                         self._switch(pcpu, vcpu)
@@ -494,7 +494,7 @@ class Runner:
                     while done < count and self._verdict is None and vcpu.activity == "running":
                         vm.clock.timers.run_due(vm.clock.now_ns)
                         done += self._step(pcpu)
-                vm.collect(pcpu)
+                vm.place.collect(pcpu)
         finally:
             vm.traps.running(False)
         return done

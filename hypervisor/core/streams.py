@@ -63,7 +63,7 @@ class Stream(Console):
 
     def look(self) -> None:
         """Have the run look at its conditions at the guest's next block."""
-        pcpu = self._vm.on_pcpu
+        pcpu = self._vm.place.pcpu
         if pcpu is not None:
             pcpu.kick()
 

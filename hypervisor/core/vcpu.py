@@ -197,10 +197,10 @@ class Vcpu(Registers):
         return "waiting-for-startup" if self.waiting else "halted" if self.halted else "running"
 
     def _happens(self) -> None:
-        self.vm.turns.happens(self.vm.on_pcpu, self)
+        self.vm.turns.happens(self.vm.place.pcpu, self)
 
     def _intr_changed(self, level: bool) -> None:
-        pcpu = self.vm.on_pcpu
+        pcpu = self.vm.place.pcpu
         if pcpu is not None and self.vm.current is self:
             pcpu.request_interrupt(level)
         if level:
@@ -210,7 +210,7 @@ class Vcpu(Registers):
         """Pulse the NMI line: it is taken at the next block, or after the IRET of the NMI that is being handled."""
         self.nmi_pending = True
         self._happens()
-        pcpu = self.vm.on_pcpu
+        pcpu = self.vm.place.pcpu
         if pcpu is not None:
             pcpu.kick()
 
@@ -222,7 +222,7 @@ class Vcpu(Registers):
         self._happens()
         if turns.inside and turns.current is self:  # in the middle of its own instruction
             self.init_pending, self._startup = True, None
-            pcpu = self.vm.on_pcpu
+            pcpu = self.vm.place.pcpu
             if pcpu is not None:
                 pcpu.kick()
             return

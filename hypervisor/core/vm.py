@@ -10,19 +10,18 @@ import logging
 import random
 import re
 import threading
-from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any
 
-from hypervisor.arch.exits import ExitKind
 from hypervisor.bus import AddressSpace, Device, InterruptController, Line
 from hypervisor.core import breakpoints, expecting, history
 from hypervisor.core.clock import VmClock
 from hypervisor.core.crash import Crash
 from hypervisor.core.device_memory import MemoryBlock, hole
 from hypervisor.core.expecting import EXPECT_S, Match, Source
+from hypervisor.core.placing import Place
 from hypervisor.core.plugins import PluginSet
 from hypervisor.core.result import Reason, RunResult
 from hypervisor.core.streams import SerialPorts
@@ -52,8 +51,6 @@ MAX_UNCLAIMED = 4096
 """Different accesses without an answer that are counted one by one."""
 
 _log = logging.getLogger("hypervisor.unclaimed")
-_COUNT_FIRST = b.COUNTS >> 3
-_NO_COUNTS = memoryview(bytes(8 * 128)).cast("q")
 
 
 class VM:
@@ -137,9 +134,8 @@ class VM:
         self.devices: dict[str, Device] = {}
         self.stats: Counter[str] = Counter()
         self.host_events: Counter[str] = Counter()
-        self.kept_events = array("q", [0])
         self.unclaimed: Counter[str] = Counter()
-        self.last_pcpu: PCpu | None = None
+        self.place = Place(self)
         self.runner: Runner | None = None
         self.debugger: Debugger | None = None
         self.inputs: list[Callable[[], None]] = []
@@ -162,7 +158,6 @@ class VM:
         """Called when the VM is closed: files of the host are given back."""
         self.media: Any = None
         """What is in the machine's drives; the board's disk controllers are built around it."""
-        self._pcpu: PCpu | None = None
         self._claim = threading.Lock()
         self.closed = False
         self.has_run = False
@@ -273,7 +268,7 @@ class VM:
         """Other memory shows in this range from now on: bring the engine's map up to date."""
         self._memory_written(gpa, size)
         self.tables.remap(gpa, size, self.memory.within(gpa, size))
-        if self.last_pcpu is not None:
+        if self.place.last is not None:
             with self.placed() as pcpu:
                 pcpu.flush()
 
@@ -352,28 +347,16 @@ class VM:
         value = -1 if on else ~(1 << 20)
         if value != self.tables.a20:
             self.tables.a20 = value
-            if self._pcpu is not None:
-                self._pcpu.words[b.A20 >> 3] = value
-                self._pcpu.flush()
+            pcpu = self.place.pcpu
+            if pcpu is not None:
+                pcpu.words[b.A20 >> 3] = value
+                pcpu.flush()
 
     def nmi(self) -> None:
         """Pulse the first vCPU's NMI line; see `Vcpu.nmi`."""
         self.vcpus[0].nmi()
 
-    # --- time and place -----------------------------------------------------------------------------------------------
-
-    @property
-    def retired_ns(self) -> int:
-        """The guest's own progress, in virtual nanoseconds."""
-        pcpu = self.last_pcpu
-        if pcpu is not None and pcpu.owner is self:
-            return max(pcpu.words[b.NOW >> 3], self.turns.floor)
-        return max(self.turns.current.position, self.turns.floor)
-
-    def jump_to(self, now_ns: int) -> None:
-        """Move the virtual clock forward: nothing happens until then."""
-        assert self._pcpu is not None
-        self.turns.sleep_until(self._pcpu, now_ns)
+    # --- time ---------------------------------------------------------------------------------------------------------
 
     def spend(self, ns: int) -> None:
         """Let the instruction that a handler serves take ``ns`` of virtual time more, at most up to the next timer.
@@ -381,7 +364,7 @@ class VM:
         For services that a guest calls in a loop until something happens. Under the wall clock they take the time that
         they take.
         """
-        pcpu = self._pcpu
+        pcpu = self.place.pcpu
         if pcpu is not None and not self.clock.wall:
             words = pcpu.words
             now, limit = words[b.NOW >> 3], words[b.NEXT >> 3]
@@ -389,7 +372,7 @@ class VM:
 
     def deadline_changed(self) -> None:
         """A timer was asked for: the engine may have to stop earlier."""
-        pcpu = self._pcpu
+        pcpu = self.place.pcpu
         if pcpu is None:
             return
         if self.clock.wall:
@@ -400,78 +383,12 @@ class VM:
         if earliest is not None:
             self.turns.end_at(pcpu, earliest)
 
-    def place(self, pcpu: PCpu) -> None:
-        """Put the VM on a pCPU, which the caller holds."""
-        if pcpu.owner is not self:
-            with self.host.placing:
-                if pcpu.owner is not None:
-                    pcpu.owner.displaced(pcpu)  # type: ignore[attr-defined]  # the engine does not know the VM type
-                pcpu.owner = self
-                if self.last_pcpu is not None and self.last_pcpu is not pcpu and self.last_pcpu.owner is self:
-                    self.displaced(self.last_pcpu)
-            if self.last_pcpu is not pcpu:
-                pcpu.forget_code()
-                if self.last_pcpu is not None:
-                    for region in self.memory.regions:
-                        self.tables.forget_code_states(region.gpa, region.size)
-            self.turns.enter(pcpu, self.turns.current)
-            words = pcpu.words
-            history.put_back(words, self.kept_events)
-            words[_COUNT_FIRST : _COUNT_FIRST + 128] = _NO_COUNTS
-            for offset in (b.C_FILLS, b.C_FLIPS, b.C_STOPS):
-                words[offset >> 3] = 0
-            self.last_pcpu = pcpu
-            pcpu.bind(self.tables)
-
-    def displaced(self, pcpu: PCpu) -> None:
-        """Save what lies on a pCPU that this VM leaves."""
-        self.collect(pcpu)
-        self.kept_events = history.keep(pcpu.words)
-        self.turns.current.position = pcpu.words[b.NOW >> 3]
-        pcpu.unload()
-        pcpu.owner = None
-
-    def collect(self, pcpu: PCpu) -> None:
-        """Take the pCPU's counters over into the VM's statistics."""
-        words = pcpu.words
-        for kind, count in enumerate(words[_COUNT_FIRST : _COUNT_FIRST + 128].tolist()):
-            if count:
-                self.stats[ExitKind(kind).name.lower()] += count
-                words[_COUNT_FIRST + kind] = 0
-        for offset, name in ((b.C_FILLS, "tlb_fill"), (b.C_FLIPS, "code_state_change"), (b.C_STOPS, "engine_stop")):
-            if words[offset >> 3]:
-                self.host_events[name] += words[offset >> 3]
-                words[offset >> 3] = 0
-
-    @contextmanager
-    def placed(self) -> Iterator[PCpu]:
-        """A pCPU with this VM's vCPU on it: the one that runs it, else any for a moment."""
-        if self._pcpu is not None:
-            yield self._pcpu
-            return
-        if self.closed:
-            raise ConfigError(f"The VM {self.name} is closed, and its state is gone.")
-        with self.host.holding(self) as pcpu:
-            self.place(pcpu)
-            with self.running_on(pcpu):
-                yield pcpu
-
-    @contextmanager
-    def running_on(self, pcpu: PCpu) -> Iterator[None]:
-        """The VM runs on ``pcpu`` during the block."""
-        self._pcpu = pcpu
-        try:
-            yield
-        finally:
-            self._pcpu = None
-
-    @property
-    def on_pcpu(self) -> PCpu | None:
-        """The pCPU that runs the VM at the moment."""
-        return self._pcpu
+    def placed(self) -> AbstractContextManager[PCpu]:
+        """A pCPU with this VM on it during a ``with`` block: the one that runs it, else any for a moment."""
+        return self.place.held()
 
     def _memory_written(self, gpa: int, size: int) -> None:
-        if self.last_pcpu is None:  # nothing has been translated yet
+        if self.place.last is None:  # nothing has been translated yet
             return
         for page in range(gpa >> 12, min((gpa + size - 1 >> 12) + 1, self.tables.pages)):
             if self.tables.map[page] & b.MAP_CODE:
@@ -593,12 +510,7 @@ class VM:
         try:
             self.plugins.detach()
         finally:
-            pcpu = self.last_pcpu
-            if pcpu is not None and pcpu.owner is self:
-                with self.host.holding(self) as held:
-                    if held is pcpu:
-                        self.displaced(pcpu)
-                        pcpu.unbind()
+            self.place.give_up()
             for block in self.blocks:
                 block.close()
             for action in self.on_close:

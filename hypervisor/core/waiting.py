@@ -73,7 +73,7 @@ class Alarm:
             while not self._ended:
                 deadline = self._vm.clock.timers.next_ns()
                 seconds = LOOK_IN_S if deadline is None else (deadline - self._vm.clock.now_ns) / 1e9
-                pcpu = self._vm.on_pcpu
+                pcpu = self._vm.place.pcpu
                 if pcpu is not None and (seconds <= 0 or pcpu.kicked or time.monotonic() >= look_at):
                     pcpu.kick()
                     look_at = time.monotonic() + LOOK_IN_S

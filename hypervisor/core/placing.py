@@ -1,0 +1,131 @@
+"""A VM's place: on which physical CPU it runs, what is saved when another VM needs that one, and its counters.
+
+A VM is gang-placed: all its vCPUs are on one pCPU, by turns (`hypervisor.core.turns`). When a run ends its state stays
+loaded where it is, until another VM takes the pCPU or this one goes to another.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from hypervisor.arch.exits import ExitKind
+from hypervisor.core import history
+from hypervisor.engine import block as b
+from hypervisor.errors import ConfigError
+
+if TYPE_CHECKING:
+    from hypervisor.core.vm import VM
+    from hypervisor.engine.pcpu import PCpu
+
+KINDS = 128
+"""Counters of exits in a pCPU's block, by kind."""
+
+_FIRST = b.COUNTS >> 3
+_NO_COUNTS = memoryview(bytes(8 * KINDS)).cast("q")
+_HOST_EVENTS = ((b.C_FILLS >> 3, "tlb_fill"), (b.C_FLIPS >> 3, "code_state_change"), (b.C_STOPS >> 3, "engine_stop"))
+
+
+class Place:
+    """Where one VM is. It is the `owner` of the pCPU that its state is loaded on."""
+
+    def __init__(self, vm: VM) -> None:
+        self._vm = vm
+        self.pcpu: PCpu | None = None
+        """The pCPU that runs the VM at the moment."""
+        self.last: PCpu | None = None
+        """The pCPU that ran it last; its state is still there unless that has another owner."""
+        self._events = array("q", [0])
+
+    @property
+    def loaded(self) -> PCpu | None:
+        """The pCPU that holds the VM's state, None while it is saved."""
+        return self.last if self.last is not None and self.last.owner is self else None
+
+    @contextmanager
+    def held(self) -> Iterator[PCpu]:
+        """A pCPU with the VM on it during the block: the one that runs it, else any for a moment."""
+        if self.pcpu is not None:
+            yield self.pcpu
+            return
+        vm = self._vm
+        if vm.closed:
+            raise ConfigError(f"The VM {vm.name} is closed, and its state is gone.")
+        with vm.host.holding(vm) as pcpu:
+            self.take(pcpu)
+            with self.running_on(pcpu):
+                yield pcpu
+
+    @contextmanager
+    def running_on(self, pcpu: PCpu) -> Iterator[None]:
+        """The VM runs on ``pcpu`` during the block."""
+        self.pcpu = pcpu
+        try:
+            yield
+        finally:
+            self.pcpu = None
+
+    def take(self, pcpu: PCpu) -> None:
+        """Put the VM on a pCPU, which the caller holds."""
+        if pcpu.owner is self:
+            return
+        vm, last = self._vm, self.last
+        with vm.host.placing:
+            if isinstance(pcpu.owner, Place):
+                pcpu.owner.leave(pcpu)
+            pcpu.owner = self
+            if last is not None and last is not pcpu and last.owner is self:
+                self.leave(last)
+        if last is not pcpu:
+            pcpu.forget_code()
+            if last is not None:
+                for region in vm.memory.regions:
+                    vm.tables.forget_code_states(region.gpa, region.size)
+        vm.turns.enter(pcpu, vm.turns.current)
+        words = pcpu.words
+        history.put_back(words, self._events)
+        words[_FIRST : _FIRST + KINDS] = _NO_COUNTS
+        for word, _ in _HOST_EVENTS:
+            words[word] = 0
+        self.last = pcpu
+        pcpu.bind(vm.tables)
+
+    def leave(self, pcpu: PCpu) -> None:
+        """Save what lies on a pCPU that the VM leaves."""
+        self.collect(pcpu)
+        self._events = history.keep(pcpu.words)
+        self._vm.turns.current.position = pcpu.words[b.NOW >> 3]
+        pcpu.unload()
+        pcpu.owner = None
+
+    def give_up(self) -> None:
+        """The VM is being closed: nothing of it stays on a pCPU."""
+        loaded = self.loaded
+        if loaded is None:
+            return
+        with self._vm.host.holding(self._vm) as held:
+            if held is loaded:
+                self.leave(loaded)
+                loaded.unbind()
+
+    def collect(self, pcpu: PCpu) -> None:
+        """Take the pCPU's counters over into the VM's statistics."""
+        words, vm = pcpu.words, self._vm
+        for kind, count in enumerate(words[_FIRST : _FIRST + KINDS].tolist()):
+            if count:
+                vm.stats[ExitKind(kind).name.lower()] += count
+                words[_FIRST + kind] = 0
+        for word, name in _HOST_EVENTS:
+            if words[word]:
+                vm.host_events[name] += words[word]
+                words[word] = 0
+
+    def events(self) -> array[int]:
+        """The ring of the last events, as `hypervisor.core.history.keep` takes it out of a pCPU's block."""
+        loaded = self.loaded
+        return self._events if loaded is None else history.keep(loaded.words)
+
+
+__all__ = ["Place"]
