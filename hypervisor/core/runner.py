@@ -22,12 +22,12 @@ from hypervisor.core import completion
 from hypervisor.core.access import InPlace
 from hypervisor.core.breakpoints import NONE
 from hypervisor.core.conditions import FOREVER_NS, Condition, condition
-from hypervisor.core.crash import Crash
 from hypervisor.core.history import EXTERNAL
 from hypervisor.core.interception import apply
 from hypervisor.core.operands import OperandFault
+from hypervisor.core.outcome import End, result_of
 from hypervisor.core.records import fill
-from hypervisor.core.result import WAITING, Fault, Reason, RunResult
+from hypervisor.core.result import Fault, Reason, RunResult
 from hypervisor.core.verdicts import PASS, WITH_ERROR, Stop
 from hypervisor.core.waiting import Alarm, looking_after, spins_in_place
 from hypervisor.engine import block as b
@@ -54,8 +54,8 @@ class Runner:
         self._until: Condition | None = condition(vm, until)
         self._timeout = timeout
         self._virtual_timeout = virtual_timeout
-        self._verdict: tuple[Reason, str, int | None] | None = None
-        self._outside: tuple[Reason, str] | None = None
+        self._end: End | None = None
+        self._outside: End | None = None
         self._error: BaseException | None = None
         self._chain: list[Fault] = []
         self.access = InPlace(self)
@@ -79,15 +79,15 @@ class Runner:
 
     def finish(self, reason: Reason, message: str, status: int | None = None) -> None:
         """End the run; the first reason counts. Called on the VM's own thread."""
-        if self._verdict is None:
-            self._verdict = (reason, message, status)
+        if self._end is None:
+            self._end = End(reason, message, status)
             pcpu = self.vm.place.pcpu
             if pcpu is not None:
                 pcpu.kick()
 
     def finish_from_outside(self, reason: Reason, message: str) -> None:
         """End the run from any thread, at the guest's next block."""
-        self._outside = (reason, message)
+        self._outside = End(reason, message)
         self.look()
         if self.paused and self.vm.debugger is not None:
             self.vm.debugger.wake()
@@ -115,7 +115,7 @@ class Runner:
     @property
     def finished(self) -> bool:
         """Whether something has ended the run."""
-        return self._verdict is not None
+        return self._end is not None
 
     def fail(self, error: BaseException) -> None:
         """A handler or a device raised."""
@@ -147,7 +147,7 @@ class Runner:
                     stack.enter_context(looking_after(vm, self._timeout))
                 if self._until is not None:
                     stack.enter_context(self._until)
-                while self._verdict is None:
+                while self._end is None:
                     if self._pause:
                         paused_s = self._attend(None)
                         end_at = None if end_at is None else end_at + paused_s
@@ -159,7 +159,7 @@ class Runner:
                             self._turn(pcpu, end_at, limit)
                         vm.place.collect(pcpu)
                 if vm.debugger is not None and self._outside is None:
-                    self._attend(self._verdict[:2])
+                    self._attend((self._end.reason, self._end.message))
         finally:
             vm.traps.running(False)
             vm.turns.inside = False
@@ -205,13 +205,13 @@ class Runner:
                     poll()
             except BaseException as error:
                 self.fail(error)
-            if self._outside is not None and self._verdict is None:
-                self._verdict = (*self._outside, None)
+            if self._outside is not None and self._end is None:
+                self._end = self._outside
             if now >= limit:
                 self.finish(Reason.VIRTUAL_TIMEOUT, f"{self._virtual_timeout} s of guest time are over")
             if end_at is not None and time.monotonic() >= end_at:
                 self.finish(Reason.TIMEOUT, f"{self._timeout} s of host time are over")
-            if self._verdict is not None or self._pause:
+            if self._end is not None or self._pause:
                 return
             if self._reset:
                 self._reset = False
@@ -240,7 +240,7 @@ class Runner:
             while True:  # exits that change nothing here go straight back to the guest
                 kind = pcpu.run()
                 self.serve(pcpu, kind)
-                if kind >= FIRST_ENGINE or self._verdict is not None or vcpu.halted or self._reset or ask:
+                if kind >= FIRST_ENGINE or self._end is not None or vcpu.halted or self._reset or ask:
                     break
             self.serve(pcpu, pcpu.complete_deferred())
             turns.inside = False
@@ -422,48 +422,16 @@ class Runner:
             return ""
         return f" (vCPU {self.vcpu.number}; none of the {self.vm.cpus} vCPUs can go on)"
 
-    # --- results ------------------------------------------------------------------------------------------------------
+    # --- results and steps --------------------------------------------------------------------------------------------
 
     def _result(self, wall_s: float, virtual_s: float) -> RunResult:
-        vm = self.vm
-        reason, message, status = self._verdict or (Reason.STOPPED, "", None)
-        vm.tell("reset", f"the run ends ({reason.value}): {message.partition(chr(10))[0]}")
-        crash = None
-        if reason in (Reason.CRASHED, Reason.HOST_ERROR):
-            crash = self._report(message)
-        return RunResult(
-            reason=reason,
-            message=message,
-            status=status,
-            wall_s=wall_s,
-            virtual_s=virtual_s,
-            exits=dict(vm.stats),
-            host_events=dict(vm.host_events),
-            crash=crash,
-            hint=self._hint() if reason in WAITING and vm.devices else "",
-            error=self._error,
-            registers=(vm.current if crash else vm.vcpu).dump(),
-        )
-
-    def _hint(self) -> str:
-        try:
-            return type(self.vm).adviser(self.vm)
-        except Exception as error:
-            return f"(the hint failed: {error!r}; please report this)"
-
-    def _report(self, message: str) -> Crash:
-        reporter = type(self.vm).reporter
-        if reporter is None:
-            return Crash("\n".join(f"{name:>7} {value:#018x}" for name, value in self.vcpu.dump().items()), message)
-        try:
-            return reporter(self.vm, message, self._chain, self.vm.events())
-        except Exception as error:
-            return Crash(f"{message}\n(the crash report failed: {error!r}; please report this)", message)
+        end = self._end or End(Reason.STOPPED, "")
+        return result_of(self.vm, end, self._chain, self._error, wall_s, virtual_s)
 
     def step(self, count: int, vcpu: Vcpu) -> int:
         """See `Vcpu.step`."""
         done = self._steps(count, vcpu)
-        if self._verdict is not None:
+        if self._end is not None:
             self.vm.result = self._result(0.0, 0.0)
         if self._error is not None:
             raise self._error
@@ -491,7 +459,7 @@ class Runner:
                         self._switch(pcpu, vcpu)
                     apply(vm, pcpu)
                     pcpu.on_access(self.access)
-                    while done < count and self._verdict is None and vcpu.activity == "running":
+                    while done < count and self._end is None and vcpu.activity == "running":
                         vm.clock.timers.run_due(vm.clock.now_ns)
                         done += self._step(pcpu)
                 vm.place.collect(pcpu)

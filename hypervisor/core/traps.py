@@ -6,7 +6,6 @@ are sealed into one tuple per kind; an exit then costs a table index and a compa
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from hypervisor.arch.exits import ExitKind as K
@@ -40,10 +39,9 @@ _OPTIONS = frozenset(("name", "mode", "when", "rank", "watch"))
 class TrapRegistry:
     """The handlers of one VM; `VM.traps`."""
 
-    def __init__(self, vm: VM, resolve: Callable[[int | str], int]) -> None:
+    def __init__(self, vm: VM) -> None:
         self._vm = vm
         self._handlers: dict[str, Handler] = {}
-        self._resolve = resolve
         self._sealed: list[Table | None] = [None] * 128
         self._running = False
         self.revision = 0
@@ -131,7 +129,7 @@ class TrapRegistry:
 
     def execute(self, address: int | str, fn: Any = None, **options: Any) -> Any:
         """The instruction at a linear address or symbol, before it runs."""
-        linear = self._resolve(address)
+        linear = self._vm.symbols.address(address)
         return self._register(K.EXECUTE, fn, options, address=range(linear, linear + 1))
 
     def memory(

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any
 
-from hypervisor.bus import AddressSpace, Device, InterruptController, Line
+from hypervisor.bus import AddressSpace, Device, Line
 from hypervisor.core import breakpoints, expecting, history
 from hypervisor.core.clock import VmClock
 from hypervisor.core.crash import Crash
@@ -51,6 +51,20 @@ MAX_UNCLAIMED = 4096
 """Different accesses without an answer that are counted one by one."""
 
 _log = logging.getLogger("hypervisor.unclaimed")
+
+
+def _ram(host: CoreHost, size: int) -> GuestMemory:
+    """RAM from 0 up; what does not fit below the PCI hole begins at 4 GiB."""
+    extent = host.memory.allocate(size)
+    low = min(size, PCI_HOLE)
+    regions = [Region(0, low, extent.hpa)]
+    if size > low:
+        regions.append(Region(4 * GIB, size - low, extent.hpa + low))
+    return GuestMemory(host.memory, extent, regions)
+
+
+def _no_cpuid(vcpu: Vcpu, leaf: int, subleaf: int) -> tuple[int, int, int, int]:
+    return 0, 0, 0, 0
 
 
 class VM:
@@ -93,29 +107,37 @@ class VM:
         self.host = host
         self.name = name
         self.strict = strict
-        extent = host.memory.allocate(size)
-        low = min(size, PCI_HOLE)
-        regions = [Region(0, low, extent.hpa)]
-        if size > low:
-            regions.append(Region(4 * GIB, size - low, extent.hpa + low))
-        self.memory = GuestMemory(host.memory, extent, regions)
-        self.blocks: list[MemoryBlock] = []
-        top = max(regions[-1].gpa + regions[-1].size, 4 * GIB)
-        self.tables = GuestTables(top // PAGE_SIZE)
-        for region in regions:
-            self.tables.map_range(*region)
+        self.seed = seed
+        self.random = random.Random(seed)
+        self.memory = _ram(host, size)
         self.memory.written = self._memory_written
+        self.blocks: list[MemoryBlock] = []
+        """Memory beside RAM, which is closed with the VM."""
+        self.tables = GuestTables(max(self.memory.ram_ranges[-1][1], 4 * GIB) // PAGE_SIZE)
+        for region in self.memory.regions:
+            self.tables.map_range(*region)
         self.clock = VmClock(self, clock == "wall")
         if self.clock.wall:
             self.tables.wall_base = self.clock.base_ns
-        self.random = random.Random(seed)
-        self.seed = seed
         self.ports = AddressSpace("I/O ports", 1 << 16)
         self.mmio = AddressSpace("guest-physical addresses", 1 << 40)
+        self.devices: dict[str, Device] = {}
         self.symbols = SymbolTable()
-        self.traps = TrapRegistry(self, self._resolve)
+        self.traps = TrapRegistry(self)
         self.breakpoints = breakpoints.NONE
         self.plugins = PluginSet()
+        self._init_board()
+        self._init_run()
+        self.place = Place(self)
+        self.vcpus = [Vcpu(self, number, host.pcpus[0].new_vcpu(number)) for number in range(cpus)]
+        self.tables.takes_turns = cpus > 1
+        self.turns = Turns(self.vcpus)
+        for vcpu in self.vcpus:
+            vcpu.reset()
+        host.vms.append(self)
+
+    def _init_board(self) -> None:
+        """What a board fills in."""
         self.irq_lines: Callable[[int], Line] | None = None
         self.console: Any = None
         self.serial = SerialPorts()
@@ -127,46 +149,45 @@ class VM:
         self.screen: Any = None
         self.searched: list[Source] = []
         """Where ``until="text"`` and `expect` look: the streams and screens of the board."""
-        self.listeners: list[Callable[[str, str, Vcpu], None]] = []
-        """Logs, told of what no trap shows: called with a category, a text and the vCPU."""
-        self.notes: list[str] = []
-        """Sentences about what the guest asked for and did not get, each once."""
-        self.devices: dict[str, Device] = {}
-        self.stats: Counter[str] = Counter()
-        self.host_events: Counter[str] = Counter()
-        self.unclaimed: Counter[str] = Counter()
-        self.place = Place(self)
+        self.media: Any = None
+        """What is in the machine's drives; the board's disk controllers are built around it."""
+        self.firmware: Any = None
+        self.builtin_cpuid: Callable[[Vcpu, int, int], tuple[int, int, int, int]] = _no_cpuid
+        """What CPUID answers unless a handler says otherwise: (EAX, EBX, ECX, EDX) of a leaf and subleaf."""
+        self.reload: Callable[[], None] | None = None
+        """Brings the guest to its first instruction again, after a reset of the devices and vCPUs."""
+        self.on_reset: list[Callable[[], None]] = []
+        """Called behind that."""
+        self.on_close: list[Callable[[], None]] = []
+        """Called when the VM is closed: files of the host are given back."""
+        self.owns_host = False
+        """Whether closing the VM closes its host."""
+
+    def _init_run(self) -> None:
+        """What runs change, and what they are told."""
         self.runner: Runner | None = None
         self.debugger: Debugger | None = None
+        self.reboot = False
+        """Whether a run goes on after a reset."""
         self.inputs: list[Callable[[], None]] = []
         """Called on the VM's thread whenever Python looks in: where what came from outside enters the guest."""
         self.input_open = False
+        """Whether input may come at any time, so that a guest that waits is not idle."""
         self.result: RunResult | None = None
-        self.builtin_cpuid: Callable[[Vcpu, int, int], tuple[int, int, int, int]] = lambda vcpu, leaf, subleaf: (
-            0,
-            0,
-            0,
-            0,
-        )
-        """What CPUID answers unless a handler says otherwise: (EAX, EBX, ECX, EDX) of a leaf and subleaf."""
-        self.firmware: Any = None
-        self.reload: Callable[[], None] | None = None
-        self.reboot = False
-        self.owns_host = False
-        self.on_reset: list[Callable[[], None]] = []
-        self.on_close: list[Callable[[], None]] = []
-        """Called when the VM is closed: files of the host are given back."""
-        self.media: Any = None
-        """What is in the machine's drives; the board's disk controllers are built around it."""
-        self._claim = threading.Lock()
-        self.closed = False
+        """Of the last run."""
+        self.stats: Counter[str] = Counter()
+        """Exits by kind."""
+        self.host_events: Counter[str] = Counter()
+        """What the host caused: TLB fills and the like."""
+        self.unclaimed: Counter[str] = Counter()
+        """Accesses that nothing answered."""
+        self.notes: list[str] = []
+        """Sentences about what the guest asked for and did not get, each once."""
+        self.listeners: list[Callable[[str, str, Vcpu], None]] = []
+        """Logs, told of what no trap shows: called with a category, a text and the vCPU."""
         self.has_run = False
-        self.vcpus = [Vcpu(self, number, host.pcpus[0].new_vcpu(number)) for number in range(cpus)]
-        self.tables.takes_turns = cpus > 1
-        self.turns = Turns(self.vcpus)
-        for vcpu in self.vcpus:
-            vcpu.reset()
-        host.vms.append(self)
+        self.closed = False
+        self._claim = threading.Lock()
 
     # --- parts --------------------------------------------------------------------------------------------------------
 
@@ -184,20 +205,6 @@ class VM:
     def current(self) -> Vcpu:
         """The vCPU that runs, and whose instruction handlers and devices are serving; the last one between runs."""
         return self.turns.current
-
-    @property
-    def intr(self) -> Line:
-        """The first vCPU's interrupt input."""
-        return self.vcpus[0].intr
-
-    @property
-    def interrupt_controller(self) -> InterruptController | None:
-        """What the first vCPU asks for the vector of an interrupt."""
-        return self.vcpus[0].interrupt_controller
-
-    @interrupt_controller.setter
-    def interrupt_controller(self, controller: InterruptController | None) -> None:
-        self.vcpus[0].interrupt_controller = controller
 
     def attach(
         self,
@@ -394,9 +401,6 @@ class VM:
             if self.tables.map[page] & b.MAP_CODE:
                 with self.placed() as pcpu:
                     pcpu.written(page << 12)
-
-    def _resolve(self, place: int | str) -> int:
-        return self.symbols.address(place)
 
     def log(self, *what: str, to: Any = None) -> Log:
         """Write a line for each event from now on: virtual time, what it was with its value, RIP and symbol.

@@ -97,7 +97,7 @@ def wire(vm: VM, parts: dict[str, Any]) -> None:
     if apics is None:
         if pic is not None:
             vm.vcpu.interrupt_controller = pic
-            pic.intr.fork(vm.intr.set)
+            pic.intr.fork(vm.vcpu.intr.set)
         return
     for vcpu, apic in zip(vm.vcpus, apics.apics, strict=True):
         vcpu.apic = ApicBase(vm, apics, apic)

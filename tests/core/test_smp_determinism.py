@@ -131,7 +131,7 @@ def _once(host: hv.Host) -> tuple[Any, ...]:
             def acknowledge(self) -> int:
                 return own.acknowledge() if own.pending() else pic.acknowledge()
 
-        vm.interrupt_controller = Both()
+        vm.vcpu.interrupt_controller = Both()
         result = vm.run(timeout=60, virtual_timeout=5)
         assert result.reason is hv.Reason.DEBUG_EXIT, (result.message, result.exits)
         digest = hashlib.sha256(vm.memory.read(0, vm.memory.size)).hexdigest()

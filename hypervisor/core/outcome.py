@@ -1,0 +1,62 @@
+"""What a run returns: how it ended, with the report of a crash or a hint, which are asked of the rooms above.
+
+Whatever state a guest leaves behind, a run has a result: a report or a hint that fails says so in its place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from hypervisor.core.crash import Crash
+from hypervisor.core.result import WAITING, Fault, Reason, RunResult
+
+if TYPE_CHECKING:
+    from hypervisor.core.vm import VM
+
+
+class End(NamedTuple):
+    """What ended a run: the reason, a sentence, and the guest's debug-exit status where there is one."""
+
+    reason: Reason
+    message: str
+    status: int | None = None
+
+
+def result_of(
+    vm: VM, end: End, chain: Sequence[Fault], error: BaseException | None, wall_s: float, virtual_s: float
+) -> RunResult:
+    """The result of a run that is over; ``chain`` are the faults that led to a crash, ``error`` what was raised."""
+    reason, message, status = end
+    vm.tell("reset", f"the run ends ({reason.value}): {message.partition(chr(10))[0]}")
+    crash = _report(vm, message, chain) if reason in (Reason.CRASHED, Reason.HOST_ERROR) else None
+    return RunResult(
+        reason=reason,
+        message=message,
+        status=status,
+        wall_s=wall_s,
+        virtual_s=virtual_s,
+        exits=dict(vm.stats),
+        host_events=dict(vm.host_events),
+        crash=crash,
+        hint=_hint(vm) if reason in WAITING and vm.devices else "",
+        error=error,
+        registers=(vm.current if crash else vm.vcpu).dump(),
+    )
+
+
+def _hint(vm: VM) -> str:
+    try:
+        return type(vm).adviser(vm)
+    except Exception as error:
+        return f"(the hint failed: {error!r}; please report this)"
+
+
+def _report(vm: VM, message: str, chain: Sequence[Fault]) -> Crash:
+    reporter = type(vm).reporter
+    if reporter is None:
+        return Crash("\n".join(f"{name:>7} {value:#018x}" for name, value in vm.current.dump().items()), message)
+    try:
+        return reporter(vm, message, chain, vm.events())
+    except Exception as error:
+        return Crash(f"{message}\n(the crash report failed: {error!r}; please report this)", message)
