@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from hypervisor.cli.messages import hold_standard_descriptors, say
 from hypervisor.cli.status import ExitStatus
 from hypervisor.errors import EngineError, HypervisorError, InternalError
 
@@ -23,6 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Parse ``arguments`` (None: those of the process), run the command, and return the exit status."""
     from hypervisor.cli.options import with_gdb_port
 
+    hold_standard_descriptors()
     command = typer.main.get_command(app)
     try:
         typed = with_gdb_port(sys.argv[1:] if arguments is None else arguments)
@@ -31,9 +33,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except InternalError:
         traceback.print_exc()
     except HypervisorError as error:
-        print(f"hypervisor: {error}", file=sys.stderr)
+        say(str(error))
     except OSError as error:
-        print(f"hypervisor: {error.filename or 'input or output'}: {error.strerror or error}.", file=sys.stderr)
+        say(f"{error.filename or 'input or output'}: {error.strerror or error}.")
     except typer.Abort:
         return 130
     except Exception as error:
@@ -41,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             error.show()  # type: ignore[attr-defined]  # usage, a pointer to --help, and the sentence
         else:
             traceback.print_exc()
-            print("hypervisor: this is a bug in rootmode; please report it with the lines above.", file=sys.stderr)
+            say("this is a bug in rootmode; please report it with the lines above.")
     return ExitStatus.ERROR
 
 

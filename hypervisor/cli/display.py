@@ -11,7 +11,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections import deque
 from typing import TYPE_CHECKING
@@ -20,6 +19,7 @@ from hypervisor.cli.live import LiveScreen
 
 if TYPE_CHECKING:
     from hypervisor.cli.guest import Guest
+    from hypervisor.cli.output import Output
     from hypervisor.cli.terminal import Terminal
 
 TICK_S = 0.04
@@ -33,13 +33,13 @@ KEPT = 64 << 10
 class Display:
     """Context manager around a run, inside that of the session. Streams come in by `passes`, on the VM's thread."""
 
-    def __init__(self, vm: Guest, kind: str, terminal: Terminal | None, stdout: int = 1) -> None:
+    def __init__(self, vm: Guest, kind: str, terminal: Terminal | None, output: Output) -> None:
         self.live = False
         self._vm = vm
         self._kind = kind
-        self._stdout = stdout
+        self._output = output
         screen = vm.screen if kind in ("auto", "screen") else None
-        self._screen = LiveScreen(screen, terminal, stdout) if screen is not None and terminal is not None else None
+        self._screen = LiveScreen(screen, terminal, output) if screen is not None and terminal is not None else None
         self._last = screen
         self._said: deque[bytes] = deque()
         self._said_bytes = 0
@@ -65,7 +65,7 @@ class Display:
                 self.live = False
                 self._print_last()
                 held = b"".join(self._held)
-                self._write(held if held.endswith(b"\n") or not held else held + b"\n")
+                self._output.write(held if held.endswith(b"\n") or not held else held + b"\n")
         if self._failure is not None:
             raise self._failure
 
@@ -103,11 +103,7 @@ class Display:
     def _print_last(self) -> None:
         text = "" if self._last is None else self._last.text.rstrip()
         if text:
-            self._write(text.encode() + b"\n")
-
-    def _write(self, data: bytes) -> None:
-        while data:
-            data = data[os.write(self._stdout, data) :]
+            self._output.write(text.encode() + b"\n")
 
     # ---- on the display's thread
 

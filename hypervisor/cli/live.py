@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import os
-import select
 from typing import TYPE_CHECKING, Any
 
 from hypervisor.cli import ansi
 
 if TYPE_CHECKING:
     from hypervisor.cli.guest import Screen
+    from hypervisor.cli.output import Output
     from hypervisor.cli.terminal import Terminal
 
 TRUE_COLOUR = ("truecolor", "24bit")
 """Values of COLORTERM."""
+COLUMNS, ROWS = 80, 24
+"""Taken for the size of a terminal that does not know its own, as that of a serial line."""
 
 
 class LiveScreen:
     """Draws on the terminal's alternate screen, so that what was there comes back."""
 
-    def __init__(self, screen: Screen, terminal: Terminal, stdout: int) -> None:
+    def __init__(self, screen: Screen, terminal: Terminal, output: Output) -> None:
         self._screen = screen
         self._terminal = terminal
-        self._stdout = stdout
+        self._output = output
         self._size = (0, 0)
         self._text: ansi.Shown | None = None
         self._picture: Any = None
@@ -31,18 +33,21 @@ class LiveScreen:
     def enter(self) -> None:
         """Take the terminal's screen."""
         self._terminal.draw_on(True)
+        self._was_at_line_start = self._output.at_line_start
         self._write(ansi.ENTER)
 
     def leave(self) -> None:
         """Give it back."""
         self._write(ansi.LEAVE)
+        self._output.at_line_start = self._was_at_line_start
         self._terminal.draw_on(False)
 
     def draw(self) -> None:
         """Bring the terminal up to date."""
-        columns, rows = os.get_terminal_size(self._stdout)
-        if (columns, rows) != self._size:
-            self._size = columns, rows
+        columns, rows = os.get_terminal_size(self._output.fd)
+        size = columns or COLUMNS, rows or ROWS
+        if size != self._size:
+            self._size = size
             self._forget()
         if self._screen.mode.kind == "text":
             if self._picture is not None:
@@ -73,9 +78,4 @@ class LiveScreen:
         return ansi.Shown(tuple(lines), self._screen.cursor)
 
     def _write(self, text: str) -> None:
-        data = text.encode()
-        while data:
-            try:
-                data = data[os.write(self._stdout, data) :]
-            except BlockingIOError:  # somebody made our stdout non-blocking
-                select.select([], [self._stdout], [])
+        self._output.write(text.encode())

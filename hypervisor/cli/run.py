@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, TextIO
 from hypervisor.cli import stats
 from hypervisor.cli.display import Display
 from hypervisor.cli.guest import Guest, Result
+from hypervisor.cli.messages import say
 from hypervisor.cli.options import RunOptions, parse_log
+from hypervisor.cli.output import Output
 from hypervisor.cli.playing import keys, play, read_script
 from hypervisor.cli.session import Session
 from hypervisor.cli.status import ExitStatus, exit_status, sentence
@@ -57,28 +59,30 @@ def _run_booted(
         server = vm.gdb(options.gdb, wait=options.wait)
         say(f'gdb: "target remote :{server.port}"{" lets the guest start" if options.wait else ""}')
     on_demand = options.clock_for(interactive=terminal is not None) == "virtual" and terminal is None
-    display = Display(vm, options.display, terminal)
+    output = Output(1, on_failure=vm.request_stop)
+    display = Display(vm, options.display, terminal, output)
     with Session(
-        vm, stdin=_input(terminal), stdout=1, terminal=terminal, on_demand=on_demand, display=display
+        vm, stdin=_input(terminal), output=output, terminal=terminal, on_demand=on_demand, display=display
     ) as session:
         if terminal:
             say(HELP)  # the terminal is the guest's from here on
         result = vm.run(until=script, timeout=options.timeout, virtual_timeout=options.virtual_timeout)
     status = exit_status(result, halt_ok=options.halt_ok)
-    if result.reason.value == "stopped":
-        if session.received is not None:
-            status = 128 + session.received
-        elif session.output_lost:
-            status = ExitStatus.ERROR
+    if result.reason.value == "stopped" and session.received is not None:
+        status = 128 + session.received
     unplayed = script.waits_at if script is not None else None
     if unplayed is not None and status == 0:
         status = ExitStatus.ERROR
-    if not session.at_line_start and os.isatty(1):
-        os.write(2, b"\n")
-    if session.output_lost is False and (left_out := display.finish()):
+    if left_out := display.finish():
         say(left_out)
+    if output.failure and session.received is None:
+        status = ExitStatus.ERROR
+    if not output.at_line_start and os.isatty(1):
+        os.write(2, b"\n")
     if text := _sentence(result, vm, options):
         say(text)
+    if output.failure and output.failure != result.message:
+        say(f"{output.failure}.")
     if unplayed is not None:
         say(f"--script {options.script}: the run ended while line {unplayed.line} ({unplayed.source}) was waiting.")
     if stats_file:
@@ -100,14 +104,6 @@ def place(vm: Guest, *, behind: bool = False) -> str:
         return f"RIP {rip:#x}"
     name, offset = symbol[0], symbol[1] + behind
     return f"RIP {rip:#x} ({name}+{offset:#x})" if offset else f"RIP {rip:#x} ({name})"
-
-
-def say(text: str) -> None:
-    """A message of ours, on stderr: stdout is the guest's."""
-    try:
-        print(f"hypervisor: {text}", file=sys.stderr, flush=True)
-    except BrokenPipeError:  # nobody reads our messages, which must not change how the run ends
-        sys.stderr = None
 
 
 def _input(terminal: Terminal | None) -> int | None:

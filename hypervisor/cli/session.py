@@ -15,6 +15,7 @@ from types import FrameType, TracebackType
 from hypervisor.cli.display import Display
 from hypervisor.cli.guest import Guest
 from hypervisor.cli.keys import press
+from hypervisor.cli.output import Output
 from hypervisor.cli.terminal import EscapeFilter, Terminal
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
@@ -40,19 +41,17 @@ class Session:
         vm: Guest,
         *,
         stdin: int | None,
-        stdout: int,
+        output: Output,
         terminal: Terminal | None,
         on_demand: bool = False,
         display: Display | None = None,
     ) -> None:
         self.received: int | None = None
-        self.output_lost = False
-        self.at_line_start = True
         self._vm = vm
         self._stdin = stdin
         self._source = stdin if on_demand else None
         self._live = stdin is not None and not on_demand
-        self._stdout = stdout
+        self._output = output
         self._terminal = terminal
         self._display = display
         self._escape = EscapeFilter() if terminal else None
@@ -101,18 +100,8 @@ class Session:
 
     def _write(self, data: bytes) -> None:
         """Guest output, on the VM's thread. A slow reader slows the guest; a vanished one ends it."""
-        if self.output_lost or not data or (self._display is not None and not self._display.passes(data)):
-            return
-        self.at_line_start = data.endswith(b"\n")
-        try:
-            while data:
-                try:
-                    data = data[os.write(self._stdout, data) :]
-                except BlockingIOError:  # somebody made our stdout non-blocking
-                    select.select([], [self._stdout], [])
-        except OSError as error:
-            self.output_lost = True
-            self._vm.request_stop(f"standard output failed: {error.strerror}")
+        if self._display is None or self._display.passes(data):
+            self._output.write(data)
 
     def _read_for_guest(self) -> bytes:
         """The next input, on the VM's thread, which wants it; nothing at its end, and when it enters by itself."""

@@ -148,4 +148,10 @@ def deaf(vm: FakeVm) -> FakeResult:
     return FakeResult("timeout")
 
 
-SCRIPTS = {"waits": waits, "echoes": echoes, "floods": floods, "deaf": deaf, "ends": ends()}
+def warns(vm: FakeVm) -> FakeResult:
+    """A script whose end is told on stderr."""
+    vm.console.write(b"ready")
+    return FakeResult("reset")
+
+
+SCRIPTS = {"waits": waits, "echoes": echoes, "floods": floods, "deaf": deaf, "warns": warns, "ends": ends()}

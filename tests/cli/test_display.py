@@ -70,6 +70,14 @@ def test_a_picture_is_not_printed_but_named(tmp_path: Path) -> None:
     assert "the guest's screen is a picture (8x1x8)" in errors
 
 
+def test_a_last_screen_that_cannot_be_written_is_a_failure(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "hypervisor", "run", flat(tmp_path / "image", f"{DRAW}\n{POWER_OFF}"), *FLAT]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, check=False)
+    assert done.returncode == 125
+    assert done.stderr == b"hypervisor: standard output failed: No space left on device.\n"
+
+
 def test_an_unknown_display_is_refused(tmp_path: Path) -> None:
     image = flat(tmp_path / "image", "nop")
     done = subprocess.run(
@@ -79,9 +87,11 @@ def test_an_unknown_display_is_refused(tmp_path: Path) -> None:
     assert "--display is 'tv'; it must be one of: auto, serial, screen, none." in done.stderr
 
 
-def start(sessions: list[Session], tmp_path: Path, source: str, *options: str, rows: int = 40) -> Session:
+def start(
+    sessions: list[Session], tmp_path: Path, source: str, *options: str, size: tuple[int, int] = (40, 100)
+) -> Session:
     session = Session("-m", "hypervisor", "run", flat(tmp_path / "image", source), *FLAT, *options)
-    fcntl.ioctl(session.theirs, termios.TIOCSWINSZ, struct.pack("4H", rows, 100, 0, 0))
+    fcntl.ioctl(session.theirs, termios.TIOCSWINSZ, struct.pack("4H", *size, 0, 0))
     sessions.append(session)
     return session
 
@@ -120,8 +130,9 @@ def test_what_streams_say_meanwhile_comes_after_the_screen(sessions: list[Sessio
     assert b"Hi\r\n" in session.seen.split(LEAVE.encode())[-1]
 
 
-def test_a_picture_is_drawn_with_half_blocks(sessions: list[Session], tmp_path: Path) -> None:
-    session = start(sessions, tmp_path, f"{PICTURE}\nhere: jmp here", "--display", "screen")
+@pytest.mark.parametrize("size", [(40, 100), (0, 0)], ids=["a size", "no size"])
+def test_a_picture_is_drawn_with_half_blocks(sessions: list[Session], tmp_path: Path, size: tuple[int, int]) -> None:
+    session = start(sessions, tmp_path, f"{PICTURE}\nhere: jmp here", "--display", "screen", size=size)
     session.read_until("\u2580".encode())
     session.write(b"\x01x")
     assert session.process.wait(30) == 121

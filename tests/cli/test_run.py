@@ -229,6 +229,16 @@ def test_a_reader_that_goes_away_ends_the_run() -> None:
         assert b"standard output failed: Broken pipe" in process.stderr.read()
 
 
+@pytest.mark.parametrize(
+    ("closed", "status"), [("2>&-", 122), ("2>/dev/full", 122), (">&-", 125), ("<&- >&- 2>&-", 125)]
+)
+def test_what_is_closed_does_not_become_something_else(closed: str, status: int) -> None:
+    """Descriptor 1 or 2 would be the next file that is opened, and the guest's output or a message would go there."""
+    command = ["sh", "-c", f'"{sys.executable}" "{FAKE_MAIN}" warns {closed}; echo " $?"']
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=20, check=False)
+    assert done.stdout == (b"ready" if closed[0] == "2" else b"") + b" %d\n" % status
+
+
 def test_a_slow_reader_loses_nothing() -> None:
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
