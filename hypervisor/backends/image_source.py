@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import stat
 import weakref
@@ -93,7 +94,9 @@ class Window:
 
 
 class FileSource:
-    """A file or a block device of the host. It is opened for writing only if ``writable``."""
+    """A file or a block device of the host. It is opened for writing only if ``writable``, and then it is the only
+    source of that file, on this host: who reads what another one writes finds a file system in pieces.
+    """
 
     def __init__(self, path: Path, what: str, *, writable: bool = False) -> None:
         """Raises `ImageError`, which calls the file ``what``, if it cannot be opened."""
@@ -106,7 +109,20 @@ class FileSource:
             hint = " for writing; use mode=overlay" if writable else "; check its permissions"
             raise ImageError(f"{path} cannot be opened{hint} ({error.strerror}).") from error
         self._close = weakref.finalize(self, os.close, self._fd)
+        self._lock(what)
         self.size = os.lseek(self._fd, 0, os.SEEK_END)
+
+    def _lock(self, what: str) -> None:
+        try:
+            fcntl.flock(self._fd, (fcntl.LOCK_EX if self.writable else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno != errno.EWOULDBLOCK:
+                return  # a file system without locks: nothing can be known
+            self._close()
+            use = "is in use" if self.writable else "is being written"
+            raise ImageError(
+                f"{self.name} {use}, by another drive or another VM; end that one, or give the {what} a copy."
+            ) from error
 
     def read(self, offset: int, size: int) -> bytes:
         """See `Source.read`."""

@@ -98,8 +98,8 @@ def run(
     mode: Annotated[
         int | None, typer.Option(help="CPU mode of a flat image, or entry of a Linux kernel.", metavar="16|32|64")
     ] = None,
-    cdrom: Annotated[str | None, typer.Option(help="The CD in the drive.", metavar="FILE")] = None,
-    floppy: Annotated[str | None, typer.Option(help="The diskette in the drive.", metavar="FILE")] = None,
+    cdrom: Annotated[list[str] | None, typer.Option(help="The CD in the drive.", metavar="FILE")] = None,
+    floppy: Annotated[list[str] | None, typer.Option(help="The diskette in the drive.", metavar="FILE")] = None,
     disk: Annotated[
         list[str] | None,
         typer.Option(help="A hard disk; may be repeated.", metavar="FILE[,if=ide][,mode=overlay|write]"),
@@ -138,9 +138,10 @@ def run(
     """Boot IMAGE, or the first drive that boots, with its console on this terminal, and end with its status.
 
     Exit status: the guest's debug-exit status; 0 after power-off; 121 stopped by a handler or by Ctrl-A x; 122 reset;
-    123 halted or idle; 124 timeout; 125 our own error, bad usage, or a script cut short; 126 the guest crashed.
+    123 halted or idle; 124 timeout; 125 our own error, bad usage, or a script cut short; 126 the guest crashed; 128+n
+    signal n was received.
     """
-    from hypervisor.cli.options import RunOptions, parse_module, parse_number
+    from hypervisor.cli.options import RunOptions, only, parse_module, parse_number
     from hypervisor.engine.layout import platform_problem
 
     if problem := platform_problem():
@@ -168,8 +169,8 @@ def run(
             at=parse_number("--at", at),
             entry=parse_number("--entry", entry),
             mode=mode,
-            cdrom=cdrom,
-            floppy=floppy,
+            cdrom=only("--cdrom", cdrom),
+            floppy=only("--floppy", floppy),
             disks=tuple(disk or ()),
             boot=boot,
             media=media,

@@ -111,7 +111,7 @@ class RunOptions:
             "media": self.media,
             "firmware": self.firmware,
         }
-        return {name: value for name, value in given.items() if value}
+        return {name: value for name, value in given.items() if value not in (None, [])}
 
 
 def parse_log(text: str) -> tuple[str, str | None]:
@@ -146,6 +146,13 @@ def with_gdb_port(arguments: Sequence[str]) -> list[str]:
         if word == "--":
             break
     return words
+
+
+def only(option: str, values: Sequence[str] | None) -> str | None:
+    """The value of an option for which the machine has one place. Raises `ConfigError` if there are more."""
+    if values and len(values) > 1:
+        raise ConfigError(f"{option} is given {len(values)} times, and there is one such drive; leave the others out.")
+    return values[0] if values else None
 
 
 def parse_number(option: str, text: str | None) -> int | None:

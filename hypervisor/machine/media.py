@@ -137,17 +137,21 @@ def checked_order(order: str) -> str:
 
 
 def parse_disk(text: str) -> Disk:
-    """``FILE[,if=ide][,mode=overlay|write]``, as on the command line."""
-    file, *options = text.split(",")
-    values = {"if": "ide", "mode": "overlay"}
-    for option in options:
+    """``FILE[,if=ide][,mode=overlay|write]``, as on the command line. A file's name may have commas."""
+    file, values = text, dict[str, str]()
+    while not os.path.exists(file):
+        before, comma, option = file.rpartition(",")
+        if not comma:
+            break
         key, equals, value = option.partition("=")
-        if key not in values or not equals:
+        if key not in ("if", "mode") or not equals:
             raise ConfigError(f"--disk {text}: {option!r} is no option; give FILE[,if=ide][,mode=overlay|write].")
-        values[key] = value
+        if key in values:
+            raise ConfigError(f"--disk {text}: {key}= is given twice; leave one of them out.")
+        file, values[key] = before, value
     if not file:
         raise ConfigError(f"--disk {text!r}: give a file.")
-    return Disk(file, values["mode"], values["if"])
+    return Disk(file, values.get("mode", "overlay"), values.get("if", "ide"))
 
 
 def _check_count(media: Media) -> None:

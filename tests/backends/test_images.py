@@ -162,3 +162,16 @@ def test_a_forgotten_source_gives_its_file_back(file: Path) -> None:
     assert len(os.listdir("/proc/self/fd")) == before + 1
     del source
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_who_writes_a_file_has_it_alone(file: Path) -> None:
+    reader, other = FileSource(file, "disk"), FileSource(file, "disk")
+    with pytest.raises(ImageError, match="is in use, by another drive or another VM; end that one, or give the disk a"):
+        FileSource(file, "disk", writable=True)
+    reader.close()
+    other.close()
+    writer = FileSource(file, "disk", writable=True)
+    with pytest.raises(ImageError, match="is being written, by another drive"):
+        FileSource(file, "disk")
+    writer.close()
+    FileSource(file, "disk").close()

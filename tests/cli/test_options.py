@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from hypervisor.cli.options import RunOptions, parse_log, parse_module, parse_number, with_gdb_port
+from hypervisor.cli.options import RunOptions, only, parse_log, parse_module, parse_number, with_gdb_port
 from hypervisor.errors import ConfigError
 
 
@@ -97,6 +97,16 @@ def test_drives_become_arguments_of_boot() -> None:
     assert arguments["disks"] == [Disk("b", mode="write"), Disk("c")]
     assert (arguments["cdrom"], arguments["floppy"], arguments["boot_order"]) == ("a.iso", "a.img", "dc")
     assert "media" not in arguments and "disks" not in RunOptions("hello").boot_arguments(interactive=False)
+
+
+def test_there_is_one_place_for_a_diskette() -> None:
+    assert (only("--floppy", None), only("--floppy", ["a"])) == (None, "a")
+    with pytest.raises(ConfigError, match="--floppy is given 2 times, and there is one such drive"):
+        only("--floppy", ["a", "b"])
+
+
+def test_an_empty_value_is_a_value() -> None:
+    assert RunOptions(None, disks=("a",), boot="").boot_arguments(interactive=False)["boot_order"] == ""
 
 
 def test_something_has_to_boot() -> None:

@@ -111,7 +111,14 @@ def test_disks_on_the_command_line(text: str, disk: hv.Disk) -> None:
     assert parse_disk(text) == disk
 
 
-@pytest.mark.parametrize("text", ["a.img,if=scsi", "a.img,mode=rw", "a.img,", "a.img,if", ""])
+def test_the_name_of_a_disk_may_have_commas(tmp_path: Path) -> None:
+    file = tmp_path / "a,mode=b.img"
+    file.write_bytes(b"x")
+    assert parse_disk(str(file)) == hv.Disk(str(file))
+    assert parse_disk(f"{file},mode=write") == hv.Disk(str(file), mode="write")
+
+
+@pytest.mark.parametrize("text", ["a.img,if=scsi", "a.img,mode=rw", "a.img,", "a.img,if", "", "a.img,if=ide,if=ide"])
 def test_bad_disks_on_the_command_line(text: str) -> None:
-    with pytest.raises(ConfigError, match=r"use one of|is no option|give a file"):
+    with pytest.raises(ConfigError, match=r"use one of|is no option|give a file|given twice"):
         parse_disk(text)
