@@ -6,7 +6,7 @@ here is not offered. The numbers and names are those of AMD64 Architecture Progr
 E, "Obtaining Processor Information Via the CPUID Instruction"; the hypervisor leaves follow the convention of its
 section on function 4000_0000h.
 
-Two fields change while a guest runs (`DYNAMIC`); everything else is constant for the life of a VM.
+One bit changes while a guest runs (`OSXSAVE`); everything else is constant for the life of a VM.
 """
 
 from __future__ import annotations
@@ -35,6 +35,9 @@ MODEL = 0x31
 """Zen 2 server ("Rome"). Zen 1 models make Linux run a DIV at every return to user mode (its "DIV0" erratum)."""
 
 STEPPING = 0
+
+SIGNATURE = (FAMILY - 0xF) << 20 | MODEL >> 4 << 16 | 0xF << 8 | (MODEL & 0xF) << 4 | STEPPING
+"""Leaf 1 EAX, and EDX after a reset: family, model and stepping (APM volume 3, function 0000_0001h)."""
 
 PHYSICAL_BITS = 40
 LINEAR_BITS = 48
@@ -172,11 +175,8 @@ NOT_OFFERED = {
 }
 """What the engine or its peers know and we do not offer, with the reason (shown in docs/traps.md)."""
 
-DYNAMIC = {
-    "osxsave": (LEAF_FEATURES, "ecx", 1 << 27, "copy of CR4.OSXSAVE (CR4 bit 18)"),
-    "apic_id": (LEAF_FEATURES, "ebx", 0xFF00_0000, "initial APIC id: the vCPU's index"),
-}
-"""Fields that `leaves` leaves zero and the CPUID handler fills in: (leaf, register, mask, source)."""
+OSXSAVE = 1 << LEAF_1_ECX["osxsave"]
+"""The bit of leaf 1 ECX that copies CR4.OSXSAVE. `leaves` leaves it clear, and whoever answers CPUID fills it in."""
 
 
 class Answer(NamedTuple):
@@ -196,8 +196,7 @@ def leaves(vcpus: int = 1, number: int = 0, *, apic: bool = True) -> Mapping[tup
     """Every non-zero answer, keyed by (leaf, subleaf); what is missing reads as four zeros.
 
     ``vcpus`` is the number of cores the guest is told about (1 to 255), ``number`` which of them asks (its initial APIC
-    ID); ``apic`` says whether the board has a local APIC. The fields in `DYNAMIC` are zero. Source: APM volume 3,
-    appendix E.
+    ID); ``apic`` says whether the board has a local APIC. `OSXSAVE` is clear. Source: APM volume 3, appendix E.
     """
     if not 1 <= vcpus <= 255:
         raise ValueError(f"{vcpus} vCPUs cannot be described by CPUID leaf 1, whose count has 8 bits (1 to 255).")
@@ -210,7 +209,7 @@ def leaves(vcpus: int = 1, number: int = 0, *, apic: bool = True) -> Mapping[tup
         (LEAF_VENDOR, 0): _text(LEAF_TSC, VENDOR, order="bdc"),
         # EBX: CLFLUSH line in units of 8 bytes (15:8), logical processors (23:16), initial APIC ID (31:24).
         (LEAF_FEATURES, 0): Answer(
-            _signature(), number << 24 | (vcpus << 16 if smp else 0) | 8 << 8, _bits(LEAF_1_ECX, without), edx
+            SIGNATURE, number << 24 | (vcpus << 16 if smp else 0) | 8 << 8, _bits(LEAF_1_ECX, without), edx
         ),
         (LEAF_POWER, 0): Answer(_bits(LEAF_6_EAX, without), 0, 0, 0),
         (LEAF_EXTENDED_FEATURES, 0): Answer(0, _bits(LEAF_7_EBX), 0, 0),
@@ -223,7 +222,7 @@ def leaves(vcpus: int = 1, number: int = 0, *, apic: bool = True) -> Mapping[tup
         (LEAF_HYPERVISOR_TIMING, 0): Answer(TSC_HZ // 1000, TSC_HZ // 1000 if apic else 0, 0, 0),
         (LEAF_EXT_MAX, 0): _text(LEAF_EXT_FEATURES_2, VENDOR, order="bdc"),
         (LEAF_EXT_FEATURES, 0): Answer(
-            _signature(),
+            SIGNATURE,
             0,
             _bits(LEAF_80000001_ECX, without),
             _bits(LEAF_80000001_EDX) | edx & EDX_ALIASES & ~(1 << 11),
@@ -255,11 +254,6 @@ def answer(table: Mapping[tuple[int, int], Answer], leaf: int, subleaf: int) -> 
 
 def _bits(names: dict[str, int], without: frozenset[str] = frozenset()) -> int:
     return sum(1 << bit for name, bit in names.items() if name not in without)
-
-
-def _signature() -> int:
-    """Family, model and stepping as APM volume 3, function 0000_0001h EAX packs them."""
-    return (FAMILY - 0xF) << 20 | MODEL >> 4 << 16 | 0xF << 8 | (MODEL & 0xF) << 4 | STEPPING
 
 
 def _text(eax: int, text: str, *, order: str) -> Answer:

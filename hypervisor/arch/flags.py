@@ -120,9 +120,12 @@ EFER_NAMES = {
     "SCE": EFER_SCE, "LME": EFER_LME, "LMA": EFER_LMA, "NXE": EFER_NXE, "SVME": EFER_SVME, "LMSLE": EFER_LMSLE,
     "FFXSR": EFER_FFXSR, "TCE": EFER_TCE, "AIBRSE": EFER_AIBRSE,
 }  # fmt: skip
-DR6_NAMES = {
-    "B0": DR6_B0, "B1": DR6_B1, "B2": DR6_B2, "B3": DR6_B3, "BD": DR6_BD, "BS": DR6_BS, "BT": DR6_BT,
-}  # fmt: skip
+MXCSR_NAMES = {
+    **{name: 1 << n for n, name in enumerate(("IE", "DE", "ZE", "OE", "UE", "PE", "DAZ"))},
+    **{name: 1 << n for n, name in enumerate(("IM", "DM", "ZM", "OM", "UM", "PM"), 7)},
+    "FZ": 1 << 15,
+}
+"""APM volume 1, 4.2.2, without the rounding control."""
 PAGE_FAULT_NAMES = {"P": 1 << 0, "W": 1 << 1, "U": 1 << 2, "RSVD": 1 << 3, "I": 1 << 4}
 """Bits of #PF's error code (APM volume 2, section 8.4.2): present, write, user, reserved bit, instruction fetch."""
 

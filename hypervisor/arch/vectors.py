@@ -78,6 +78,13 @@ ERROR_CODE_VECTORS = frozenset(number for number, vector in VECTORS.items() if v
 FAULT_VECTORS = frozenset(number for number, vector in VECTORS.items() if vector.type is ExceptionType.FAULT)
 """Their pushed RFLAGS image has RF set; #DB may be a fault too (instruction breakpoints), and pushes RF clear."""
 
+
+def title(vector: int) -> str:
+    """A vector as reports name it, ``#PF page fault``; empty for one without a meaning of its own."""
+    known = VECTORS.get(vector)
+    return f"{known.mnemonic} {known.name}".strip() if known is not None else ""
+
+
 # Selector error code (APM volume 2, 8.4.1): bits 15:3 are the selector index.
 SELECTOR_EXT = 1 << 0
 SELECTOR_IDT = 1 << 1

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from hypervisor.arch.exits import ExitKind
 from hypervisor.arch.msr import NAMES as MSR_NAMES
-from hypervisor.arch.vectors import ERROR_CODE_VECTORS, PF, VECTORS
+from hypervisor.arch.vectors import ERROR_CODE_VECTORS, NMI, PF, title
 from hypervisor.engine import block as b
 
 if TYPE_CHECKING:
@@ -83,11 +83,10 @@ class Event(NamedTuple):
 def _delivered(event: Event) -> str:
     vector = event.info & 0xFF
     if event.origin == EXTERNAL:
-        return "NMI" if vector == 2 else f"interrupt {vector:#x}"
+        return "NMI" if vector == NMI else f"interrupt {vector:#x}"
     if event.origin == SOFTWARE and not event.info >> 26 & 1:
         return f"int {vector:#x}"
-    known = VECTORS.get(vector)
-    text = f"{known.mnemonic} {known.name}".strip() if known else f"exception {vector}"
+    text = title(vector) or f"exception {vector}"
     text += f", error {event.error:#x}" if event.error is not None else ""
     return text + (f", address {event.value:#x}" if vector == PF else "")
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from hypervisor.arch.exits import ExitKind as K
 from hypervisor.arch.msr import NAMES as MSR_NAMES
-from hypervisor.arch.vectors import PF, VECTORS
+from hypervisor.arch.vectors import ERROR_CODE_VECTORS, PF, title
 from hypervisor.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -146,9 +146,8 @@ def _hex(value: Any) -> str:
 
 
 def _exception(exit: Exit) -> str:
-    known = VECTORS.get(exit.vector)
-    text = f"{known.mnemonic} {known.name}".strip() if known else f"exception {exit.vector}"
-    text += f", error {exit.error:#x}" if known and known.has_error_code else ""
+    text = title(exit.vector) or f"exception {exit.vector}"
+    text += f", error {exit.error:#x}" if exit.vector in ERROR_CODE_VECTORS else ""
     return text + (f", address {_hex(exit.address)}" if exit.vector == PF else "")
 
 

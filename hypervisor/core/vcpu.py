@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hypervisor.arch import segments
+from hypervisor.arch.cpuid import SIGNATURE
 from hypervisor.arch.exits import ExitKind
 from hypervisor.arch.flags import CR0_PE, CR0_RESET, DR6_RESET, DR7_RESET, RFLAGS_FIXED, RFLAGS_IF, RFLAGS_VM
 from hypervisor.bus import ApicPort, InterruptController, Line
@@ -273,7 +274,7 @@ class Vcpu(Registers):
         registers = self.registers
         for name in GPR:
             registers.set(name, 0)
-        registers.set("rdx", 0x00830F10)
+        registers.set("rdx", SIGNATURE)
         for name in ("es", "ss", "ds", "fs", "gs"):
             registers.set_segment(name, RESET_SEGMENT)
         registers.set_segment("cs", Segment(0xF000, 0xFFFF0000, 0xFFFF, segments.CODE16))

@@ -7,10 +7,10 @@ from functools import partial
 from typing import Any
 
 from hypervisor.arch import flags
-from hypervisor.arch.vectors import PF, SELECTOR_EXT, SELECTOR_IDT, SELECTOR_TI, VECTORS
+from hypervisor.arch.vectors import PF, SELECTOR_EXT, SELECTOR_IDT, SELECTOR_TI, VECTORS, title
 from hypervisor.core.crash import Crash, Link, StackFrame
 from hypervisor.core.history import EXCEPTION, EXTERNAL, SOFTWARE, Event, line
-from hypervisor.debug._guest import Symbols, Vcpu, Vm
+from hypervisor.debug._guest import Vcpu, Vm
 from hypervisor.debug.autopsy import Autopsy, autopsy, matches
 from hypervisor.debug.cause import cause, page_walk, selector
 from hypervisor.debug.delivery import Attempt
@@ -128,8 +128,7 @@ def _name(vector: int, made: Attempt | None) -> str:
         return f"interrupt {vector:#x}"
     if made is not None and made.event.origin == SOFTWARE and made.event.from_int_n:
         return f"INT {vector:#x}"
-    known = VECTORS.get(vector)
-    return f"{known.mnemonic} {known.name}".strip() if known is not None else f"vector {vector:#x}"
+    return title(vector) or f"vector {vector:#x}"
 
 
 def _chain(links: Sequence[Link], here: StackFrame, explained: bool) -> Iterator[str]:
@@ -229,13 +228,6 @@ def _place(frame: StackFrame) -> str:
     """``0x100080 (main+0x4, kernel.c:12)``."""
     known = ", ".join(part for part in (frame.symbol, frame.line) if part)
     return f"{frame.address:#x} ({known})" if known else f"{frame.address:#x}"
-
-
-def place(address: int, symbols: Symbols) -> str:
-    """An address with its symbol and source line, where they are known."""
-    found, source = symbols.lookup(address), symbols.line(address)
-    name = "" if found is None else f"{found[0]}+{found[1]:#x}" if found[1] else found[0]
-    return _place(StackFrame(address, name, f"{source[0]}:{source[1]}" if source else ""))
 
 
 def _indented(text: str) -> Iterator[str]:

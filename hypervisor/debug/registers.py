@@ -71,8 +71,8 @@ def _segment(name: str, segment: Segment, width: int) -> str:
     kind = "system"
     if attributes & segments.CODE_OR_DATA:
         code = attributes & segments.CODE
-        width = 64 if code and attributes & segments.LONG else 32 if attributes & segments.BIG else 16
-        kind = f"{'code' if code else 'data'}{width}"
+        bits = 64 if code and attributes & segments.LONG else 32 if attributes & segments.BIG else 16
+        kind = f"{'code' if code else 'data'}{bits}"
     text = kind if attributes & segments.PRESENT else "not present"
     return (
         f"{name:<4} {segment.selector:04x} base {segment.base:0{width}x} limit {segment.limit:08x} "

@@ -9,7 +9,7 @@ from hypervisor import traps
 from hypervisor.arch import flags as f
 from hypervisor.arch import segments
 from hypervisor.engine.state import Segment, Table
-from hypervisor.machine.boot import install_cpuid
+from hypervisor.machine import cpuid
 
 if TYPE_CHECKING:
     from hypervisor.core import VM
@@ -22,7 +22,7 @@ _DATA = {16: segments.DATA16, 32: segments.DATA32, 64: segments.DATA32}
 def prepare(vm: VM, code: bytes, mode: int, at: int, stack: int) -> None:
     """Put ``code`` into the guest and the vCPU at its first byte, in 16-, 32- or 64-bit mode with flat segments."""
     traps.install(vm)
-    install_cpuid(vm)
+    cpuid.install(vm)
     vm.memory.write(at, code)
     vm.memory.write(
         GDT, struct.pack("<QQQ", 0, 0x00AF9B000000FFFF if mode == 64 else 0x00CF9B000000FFFF, 0x00CF93000000FFFF)

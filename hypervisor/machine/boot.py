@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from functools import cache
 from typing import Any
 
 from hypervisor import loaders, traps
-from hypervisor.arch import cpuid
 from hypervisor.backends.image_source import ImageLike
-from hypervisor.core import HANDLED, VM, CoreHost
+from hypervisor.core import VM, CoreHost
 from hypervisor.core.plugins import PluginSet
 from hypervisor.engine.state import Segment, Table
 from hypervisor.errors import ConfigError, ImageError
-from hypervisor.machine import acpi, apic, pci_setup
+from hypervisor.machine import acpi, apic, bios, cpuid, pci_setup
 from hypervisor.machine import media as media_set
 from hypervisor.machine.board import Board
 from hypervisor.machine.images import Subject, contents, look_at
 from hypervisor.machine.isa_pc import PC
 from hypervisor.machine.media import Disk, Media
-from hypervisor.traps import bios
-from hypervisor.traps.bios_keys import KeyQueue
 from hypervisor.units import page_up, parse_size
-
-_log = logging.getLogger("hypervisor.bios")
 
 
 class Host(CoreHost):
@@ -105,7 +98,7 @@ class Host(CoreHost):
             vm.plugins = PluginSet(plugins)
             parts = _board(board).build(vm)
             traps.install(vm)
-            install_cpuid(vm)
+            cpuid.install(vm)
             if firmware is not None:
                 _install_firmware(vm, parts, firmware, subject, data)
             elif subject is not None or gathered:
@@ -194,7 +187,7 @@ def _module(module: Any) -> tuple[str, str, bytes]:
 def _power_on(vm: VM, media: Media, data: bytes | None, spec: loaders.BootSpec) -> None:
     """Bring the guest to its first instruction: that of an image which is loaded, or of boot code in a drive."""
     if data is None:
-        _firmware(vm, media, spec)
+        bios.start(vm, media, spec.memory_map)
         target = vm.firmware.boot.first()
         if target is None:
             raise ImageError(f"There is {vm.firmware.boot.message}. Give an image that boots, or another --boot order.")
@@ -202,7 +195,7 @@ def _power_on(vm: VM, media: Media, data: bytes | None, spec: loaders.BootSpec) 
         return
     entry = loaders.load(data, spec, vm.memory)
     if entry.kind == "linux16":
-        _firmware(vm, media, spec)
+        bios.start(vm, media, spec.memory_map)
     _enter(vm, entry)
 
 
@@ -249,72 +242,3 @@ def _reload(vm: VM, parts: dict[str, Any], media: Media, data: bytes | None, spe
     _set_up(vm, parts)
     if spec is not None:
         _power_on(vm, media, data, spec)
-
-
-class _Ports:
-    """The board's ports as the BIOS reaches them."""
-
-    def __init__(self, vm: VM) -> None:
-        self._vm = vm
-
-    def read(self, port: int, size: int) -> int:
-        """IN."""
-        mapping = self._vm.ports.find(port)
-        return (1 << 8 * size) - 1 if mapping is None else mapping.device.read(port - mapping.base, size)
-
-    def write(self, port: int, size: int, value: int) -> None:
-        """OUT."""
-        mapping = self._vm.ports.find(port)
-        if mapping is not None:
-            mapping.device.write(port - mapping.base, size, value)
-
-
-def _firmware(vm: VM, media: Media, spec: loaders.BootSpec) -> None:
-    """Give boot code its BIOS; after a reset, power it on again."""
-    if vm.firmware is not None:
-        vm.firmware.power_on(spec.memory_map, _Ports(vm))
-        return
-    keys = KeyQueue()
-    if vm.console is not None:
-        vm.console.keys = keys
-    tty = vm.bios_tty.write if vm.bios_tty is not None else lambda data: None
-
-    def note(sentence: str) -> None:
-        vm.notes.append(sentence)
-        _log.warning(sentence)
-
-    vm.firmware = bios.install(
-        vm,
-        media.drives(),
-        keys,
-        tty,
-        memory_map=spec.memory_map,
-        ports=_Ports(vm),
-        log=note,
-        boot_order=media.order,
-    )
-
-
-@cache
-def _cpuid_rows(vcpus: int, number: int, apic: bool) -> list[tuple[int, int, int, int, int, int]]:
-    rows = []
-    for (leaf, subleaf), answer in cpuid.leaves(vcpus, number, apic=apic).items():
-        rows.append((leaf, subleaf if leaf in cpuid.SUBLEAVES else -1, answer.eax, answer.ebx, answer.ecx, answer.edx))
-    return rows
-
-
-def install_cpuid(vm: VM) -> None:
-    """The built-in CPUID, for exits that a handler listens to; the engine answers the others from the same table."""
-    has_apic = vm.vcpu.apic is not None
-    vm.tables.set_cpuid([_cpuid_rows(vm.cpus, number, has_apic) for number in range(vm.cpus)])
-    tables = [cpuid.leaves(vm.cpus, number, apic=has_apic) for number in range(vm.cpus)]
-
-    def answer(vcpu: Any, leaf: int, subleaf: int) -> tuple[int, int, int, int]:
-        table = tables[vcpu.number]
-        if leaf != cpuid.LEAF_FEATURES:
-            return cpuid.answer(table, leaf, subleaf)
-        found: cpuid.Answer = table[leaf, 0]
-        return found._replace(ecx=found.ecx | (vcpu.cr4 >> 18 & 1) << 27)  # OSXSAVE follows CR4
-
-    vm.builtin_cpuid = answer
-    vm.traps.cpuid(lambda vcpu, exit: HANDLED, name="builtin.cpuid", rank="builtin")

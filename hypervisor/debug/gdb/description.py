@@ -14,6 +14,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 
+from hypervisor.arch import flags
+
 ARCHITECTURES = {16: "i8086", 32: "i386", 64: "i386:x86-64"}
 """gdb's name of the code that a CPU runs, by its width in bits."""
 
@@ -77,24 +79,13 @@ REGISTERS = tuple(register for registers in FEATURES.values() for register in re
 """All registers, in the order of the ``g`` packet; the index is gdb's number of the register."""
 
 _FLAGS = {
-    "eflags": (4, {
-        "CF": 0, "PF": 2, "AF": 4, "ZF": 6, "SF": 7, "TF": 8, "IF": 9, "DF": 10, "OF": 11, "NT": 14, "RF": 16, "VM": 17,
-        "AC": 18, "VIF": 19, "VIP": 20, "ID": 21,
-    }),
-    "mxcsr": (4, {
-        "IE": 0, "DE": 1, "ZE": 2, "OE": 3, "UE": 4, "PE": 5, "DAZ": 6, "IM": 7, "DM": 8, "ZM": 9, "OM": 10, "UM": 11,
-        "PM": 12, "FZ": 15,
-    }),
-    "cr0": (8, {
-        "PE": 0, "MP": 1, "EM": 2, "TS": 3, "ET": 4, "NE": 5, "WP": 16, "AM": 18, "NW": 29, "CD": 30, "PG": 31,
-    }),
-    "cr4": (8, {
-        "VME": 0, "PVI": 1, "TSD": 2, "DE": 3, "PSE": 4, "PAE": 5, "MCE": 6, "PGE": 7, "PCE": 8, "OSFXSR": 9,
-        "OSXMMEXCPT": 10, "UMIP": 11, "FSGSBASE": 16, "PCIDE": 17, "OSXSAVE": 18, "SMEP": 20, "SMAP": 21,
-    }),
-    "efer": (8, {"SCE": 0, "LME": 8, "LMA": 10, "NXE": 11}),
-}  # fmt: skip
-"""Types whose bits have names: (bytes, bit numbers)."""
+    "eflags": (4, flags.RFLAGS_NAMES),
+    "mxcsr": (4, flags.MXCSR_NAMES),
+    "cr0": (8, flags.CR0_NAMES),
+    "cr4": (8, flags.CR4_NAMES),
+    "efer": (8, flags.EFER_NAMES),
+}
+"""Types whose bits have names: their bytes, and the bits."""
 
 _VECTOR = """<vector id="v4f" type="ieee_single" count="4"/><vector id="v2d" type="ieee_double" count="2"/>
 <vector id="v16i8" type="int8" count="16"/><vector id="v8i16" type="int16" count="8"/>
@@ -124,7 +115,8 @@ def _feature(name: str, registers: tuple[Register, ...], bits: int) -> str:
 
 def _flags(kind: str) -> str:
     size, bits = _FLAGS[kind]
-    fields = "".join(f'<field name="{name}" start="{bit}" end="{bit}"/>' for name, bit in bits.items())
+    places = {name: bit.bit_length() - 1 for name, bit in bits.items()}
+    fields = "".join(f'<field name="{name}" start="{at}" end="{at}"/>' for name, at in places.items())
     return f'<flags id="{kind}" size="{size}">{fields}</flags>'
 
 

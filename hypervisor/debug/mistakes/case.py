@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from hypervisor.arch import flags
-from hypervisor.arch.vectors import VECTORS
+from hypervisor.arch.vectors import title
 from hypervisor.core.history import Event
 from hypervisor.debug.delivery import Attempt, Refusal
 from hypervisor.debug.instruction import Instruction, at_rip
@@ -45,5 +45,4 @@ class Case:
 
 def vector_name(vector: int) -> str:
     """A vector as a sentence needs it: ``#PF page fault``, ``interrupt 0x21``."""
-    known = VECTORS.get(vector)
-    return f"{known.mnemonic} {known.name}".strip() if known is not None else f"interrupt {vector:#x}"
+    return title(vector) or f"interrupt {vector:#x}"

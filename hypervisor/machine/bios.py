@@ -1,0 +1,59 @@
+"""The built-in BIOS on a board: the ports, drives, keys and streams that its services use."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from hypervisor.traps import bios
+from hypervisor.traps.bios_keys import KeyQueue
+
+if TYPE_CHECKING:
+    from hypervisor.core import VM
+    from hypervisor.machine.media import Media
+
+_log = logging.getLogger("hypervisor.bios")
+
+
+class BoardPorts:
+    """The board's I/O ports, as `hypervisor.traps.bios_call.Ports`. Where no device is, reads are all ones."""
+
+    def __init__(self, vm: VM) -> None:
+        self._vm = vm
+
+    def read(self, port: int, size: int) -> int:
+        """IN."""
+        mapping = self._vm.ports.find(port)
+        return (1 << 8 * size) - 1 if mapping is None else mapping.device.read(port - mapping.base, size)
+
+    def write(self, port: int, size: int, value: int) -> None:
+        """OUT."""
+        mapping = self._vm.ports.find(port)
+        if mapping is not None:
+            mapping.device.write(port - mapping.base, size, value)
+
+
+def start(vm: VM, media: Media, memory_map: Sequence[tuple[int, int, int]]) -> None:
+    """Give boot code its BIOS; after a reset, power it on again. ``memory_map`` is what E820 tells."""
+    if vm.firmware is not None:
+        vm.firmware.power_on(memory_map, BoardPorts(vm))
+        return
+    keys = KeyQueue()
+    if vm.console is not None:
+        vm.console.keys = keys
+
+    def note(sentence: str) -> None:
+        vm.notes.append(sentence)
+        _log.warning(sentence)
+
+    vm.firmware = bios.install(
+        vm,
+        media.drives(),
+        keys,
+        vm.bios_tty.write if vm.bios_tty is not None else lambda data: None,
+        memory_map=memory_map,
+        ports=BoardPorts(vm),
+        log=note,
+        boot_order=media.order,
+    )
