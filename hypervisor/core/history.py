@@ -107,14 +107,15 @@ def last_events(vm: VM, count: int = MAX_EVENTS) -> list[Event]:
 
 def keep(words: memoryview) -> array[int]:
     """The ring of a pCPU's block: how many events there were, and the entries in use."""
-    at = b.RING_AT >> 3
-    return array("q", words[at : at + 1 + b.RING_WORDS * min(words[at], b.RING_ENTRIES)].tobytes())
+    count = words[b.RING_AT >> 3]
+    used = words[b.RING >> 3 : (b.RING >> 3) + b.RING_WORDS * min(count, b.RING_ENTRIES)]
+    return array("q", [count]) + array("q", used.tobytes())
 
 
 def put_back(words: memoryview, kept: array[int]) -> None:
     """Continue a ring on another pCPU."""
-    at = b.RING_AT >> 3
-    words[at : at + len(kept)] = memoryview(kept)
+    words[b.RING_AT >> 3] = kept[0]
+    words[b.RING >> 3 : (b.RING >> 3) + len(kept) - 1] = memoryview(kept)[1:]
 
 
 def line(event: Event, symbols: SymbolTable, cpus: int = 1) -> str:

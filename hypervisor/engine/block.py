@@ -59,6 +59,7 @@ ALIAS = _word("alias")  # bloom filter address: large pages served since the las
 
 # --- time -------------------------------------------------------------------------------------------------------------
 NOW = _word("now")  # retired bytes plus jumps, in virtual nanoseconds
+RING_AT = _word("ring_at")  # how many events the ring has seen; stands beside the clock because each event needs both
 DEADLINE = _word("deadline")  # stop before the first block that starts at or after this; 0 = look closer now
 NEXT = _word("next")  # the deadline that DEADLINE returns to
 BLOCK_END = _word("block_end")  # linear end of the block that was counted last
@@ -144,7 +145,6 @@ C_FILLS = _word("c_fills")
 C_FLIPS = _word("c_flips")
 C_STOPS = _word("c_stops")
 COUNTS = _word("counts", 128)  # exits by ExitCode
-RING_AT = _word("ring_at")
 RING_ENTRIES, RING_WORDS = 1024, 4
 RING = _word("ring", RING_WORDS * RING_ENTRIES)  # the last exits and events, see `kernels.exits.ring`
 

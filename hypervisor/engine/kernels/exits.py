@@ -103,7 +103,8 @@ def stop(b, kind, inside):  # type: ignore[no-untyped-def]
 def raise_event(b, vector, error, kind, rip, inside):  # type: ignore[no-untyped-def]
     """Deliver an event, and stop where delivery does not end in the guest's handler."""
     st64(b + _NOW, ld64(b + _NOW) + _EVENT_COST)
-    ring(b, _EXCEPTION, vector | (error & 0xFFFF) << 8 | kind << 24, ld64(ld64(b + _ENV) + _CR + 16))
+    address = ld64(ld64(b + _ENV) + _CR + 16) if vector == 14 else 0
+    ring(b, _EXCEPTION, vector | (error & 0xFFFF) << 8 | kind << 24, address)
     result = deliver(b, vector, error, kind, rip, inside)
     if result == SHUTDOWN:
         count(b, _SHUTDOWN)
