@@ -104,7 +104,8 @@ def parse_header(image: Image) -> Header:
 
 def load(image: Image, spec: BootSpec, memory: GuestMemory) -> Entry:
     """Place kernel, initrd, command line and boot_params; returns the entry that ``mode`` asks for, otherwise the
-    64-bit one if there is one, or else the 32-bit one. (A kernel without either has its 16-bit entry alone.)
+    64-bit one if there is one, or else the 32-bit one. (A kernel without either has its 16-bit entry alone.) Who asks
+    for a video mode (``vga=``) gets the 16-bit one: only the kernel's real-mode code can set it.
 
     Raises `ImageError` for a bad image or one that does not fit, `ConfigError` for options that cannot work.
     """
@@ -159,6 +160,8 @@ def _entry_mode(image: Image, header: Header, spec: BootSpec) -> int:
         raise ConfigError(f"{image.name}: this kernel has no 64-bit entry (XLF_KERNEL_64 is clear); leave --mode out.")
     if spec.mode not in (None, 16, 32, 64):
         raise ConfigError(f"{image.name}: a Linux kernel is entered in mode 16, 32 or 64; leave --mode out.")
+    if spec.mode is None and linux16.video_mode(spec.append) is not None:
+        return 16
     return spec.mode or (64 if header.entry_64 else 32)
 
 

@@ -1,7 +1,8 @@
 """The 16-bit entry of the Linux boot protocol: the kernel's own real-mode code, which calls the BIOS.
 
-Source: the Linux kernel's Documentation/arch/x86/boot.rst, "Memory Layout", "Details of the Real-Mode Header" and
-"Running the Kernel". Programs that only look like a kernel, such as iPXE's ``ipxe.lkrn``, have no other entry.
+Source: the Linux kernel's Documentation/arch/x86/boot.rst, "Memory Layout", "Details of the Real-Mode Header",
+"Special Command Line Options" and "Running the Kernel". Programs that only look like a kernel, such as iPXE's
+``ipxe.lkrn``, have no other entry.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from hypervisor.arch.flags import RFLAGS_FIXED
 from hypervisor.arch.segments import DATA16
+from hypervisor.errors import ConfigError
 from hypervisor.loaders.cpu_state import real_mode
 from hypervisor.loaders.entry import BootSpec, Entry, GuestMemory, Segment
 from hypervisor.loaders.memory_map import Placement
@@ -26,16 +28,44 @@ HEAP_END = 0xE000
 PROTECTED_MODE = 0x100000
 CAN_USE_HEAP = 0x80
 UNKNOWN_LOADER = 0xFF
+VIDEO_MODES = {"normal": 0xFFFF, "ext": 0xFFFE, "ask": 0xFFFD}
+"""Values of vid_mode that have a name; the others are modes of the BIOS, of VBE (200h + n) and of the kernel's own."""
+
+
+def video_mode(append: str) -> int | None:
+    """What ``vga=`` asks for, the last one if there are several, None without one; in C's notation, or by name.
+
+    The kernel's real-mode code sets the mode before it can read its command line, so the loader reads it.
+    Raises `ConfigError` for one that is no mode.
+    """
+    asked = [word.removeprefix("vga=") for word in append.split() if word.startswith("vga=")]
+    if not asked:
+        return None
+    word = asked[-1]
+    if word in VIDEO_MODES:
+        return VIDEO_MODES[word]
+    octal = word.startswith("0") and word.isdigit()
+    try:
+        mode = int(word, 8 if octal else 0)
+    except ValueError:
+        mode = -1
+    if not 0 <= mode <= 0xFFFF:
+        raise ConfigError(f"vga={word} is no video mode: give a number up to 0xffff, {', '.join(VIDEO_MODES)}.")
+    return mode
 
 
 def load(image: Image, header: Header, spec: BootSpec, line: bytes, placement: Placement, memory: GuestMemory) -> Entry:
     """Place both parts of the kernel, initrd and command line; returns the state in which a boot loader jumps.
 
-    Raises `ImageError` for an image that does not fit. The BIOS must be there.
+    Raises `ImageError` for an image that does not fit, `ConfigError` for a ``vga=`` that is no mode. The BIOS must be
+    there.
     """
     placement.claim(REAL_MODE, SIZE, "the kernel's real-mode code")
     placement.claim(PROTECTED_MODE, header.code_size, "the kernel")
     code = bytearray(image.slice(0, header.setup_size, "the kernel's real-mode code"))
+    mode = video_mode(spec.append)
+    if mode is not None:
+        struct.pack_into("<H", code, 0x1FA, mode)
     code[0x210] = UNKNOWN_LOADER
     code[0x211] |= CAN_USE_HEAP
     initrd_at = 0

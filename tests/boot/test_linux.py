@@ -158,6 +158,8 @@ def test_bad_images(image: bytes, spec: BootSpec, sentence: str) -> None:
         (BootSpec(append="a\0b"), "NUL character"),
         (BootSpec(modules=[("m", "", b"")]), "--initrd instead of --module"),
         (BootSpec(mode=8), "mode 16, 32 or 64"),
+        (BootSpec(append="vga=big"), "vga=big is no video mode"),
+        (BootSpec(append="vga=0x10000"), "vga=0x10000 is no video mode"),
         (BootSpec(memory_map=[(i << 12, 4096, 1) for i in range(4096)]), "has 4096 entries"),
     ],
 )
@@ -185,6 +187,20 @@ def test_the_16_bit_entry_when_asked_for_or_when_there_is_no_other() -> None:
         assert memory.read(0x100000, 64) == CODE
     with pytest.raises(ConfigError, match="16-bit entry only"):
         load(bzimage(xloadflags=0, code32_start=0), BootSpec(mode=32), FakeMemory())
+
+
+@pytest.mark.parametrize(
+    ("append", "mode"),
+    [
+        ("vga=791 quiet", 791), ("a vga=0x318", 0x318), ("vga=01", 1), ("vga=010", 8), ("vga=0", 0),
+        ("vga=ask", 0xFFFD), ("vga=ext", 0xFFFE), ("vga=1 b vga=normal", 0xFFFF),
+    ],
+)  # fmt: skip
+def test_a_video_mode_goes_to_the_kernels_real_mode_code(append: str, mode: int) -> None:
+    memory = FakeMemory()
+    assert load(bzimage(), BootSpec(append=append), memory).kind == "linux16"
+    assert struct.unpack_from("<H", memory.read(0x90000, 1024), 0x1FA)[0] == mode
+    assert load(bzimage(), BootSpec(append=append, mode=32), FakeMemory()).kind == "linux32"
 
 
 def test_a_64_bit_entry_that_the_kernel_lacks() -> None:

@@ -75,15 +75,15 @@ def test_linux_reaches_userspace(cloud_kernel: Path, sleeping: Path, clock: str)
 
 
 def test_linux_starts_in_its_own_real_mode_code(cloud_kernel: Path, initramfs: Callable[[str], Path]) -> None:
-    """The 16-bit entry: the kernel asks the BIOS for memory and screen, and switches modes itself."""
-    with closing(
-        hv.boot(cloud_kernel, append="console=ttyS0", initrd=initramfs(POWER_OFF), memory=MEMORY, mode=16)
-    ) as vm:
+    """The 16-bit entry: the kernel asks the BIOS for memory, sets its video mode, and switches modes itself."""
+    append = "console=ttyS0 vga=0x311"
+    with closing(hv.boot(cloud_kernel, append=append, initrd=initramfs(POWER_OFF), memory=MEMORY)) as vm:
         result = vm.run(timeout=HOST_SECONDS)
-        text = vm.serial[0].text
+        text, mode = vm.serial[0].text, str(vm.screen.mode)
     assert result.reason is hv.Reason.POWERED_OFF, result.message
     assert "BIOS-e820: [mem 0x0000000000100000-0x0000000007ffffff] usable" in text
     assert "READY" in text
+    assert mode == "640x480x16"
 
 
 def test_linux_halts_when_it_cannot_power_off(cloud_kernel: Path, initramfs: Callable[[str], Path]) -> None:
