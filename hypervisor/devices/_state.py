@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import field, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
 
 from hypervisor.errors import DeviceError
@@ -104,6 +104,28 @@ def _wrong(kind: type[Any], value: Any, path: str) -> str | None:
         if wrong:
             return wrong
     return None
+
+
+@dataclass(slots=True)
+class NoState:
+    """The state of a device that remembers nothing."""
+
+
+class Stateless:
+    """A device that remembers nothing: its part of the contract that is about memory."""
+
+    name: str
+
+    def reset(self) -> None:
+        """Nothing to do."""
+
+    def state(self) -> NoState:
+        """An empty state."""
+        return NoState()
+
+    def restore(self, state: NoState) -> None:
+        """Raises `DeviceError` if ``state`` is not one of such a device."""
+        adopt(self.name, NoState, state)
 
 
 def adopt(name: str, kind: type[T], state: Any) -> T:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from hypervisor.devices._parts import ByteDevice, Register
-from hypervisor.devices._state import adopt, u8
+from hypervisor.devices._state import Stateless, adopt, u8
 
 POST_SIZE = 1
 """Bytes of the register window (port 80h)."""
@@ -69,12 +69,7 @@ class PostPort(ByteDevice):
         self._s.code = value
 
 
-@dataclass(slots=True)
-class NoState:
-    """A device that remembers nothing."""
-
-
-class DebugConsole(ByteDevice):
+class DebugConsole(Stateless, ByteDevice):
     """Port e9h: each byte written goes to ``sink`` at once."""
 
     def __init__(self, sink: Callable[[bytes], object], name: str = "debugcon") -> None:
@@ -83,22 +78,11 @@ class DebugConsole(ByteDevice):
         self._readers = [lambda: CONSOLE_HERE]
         self._writers = [self._write]
 
-    def reset(self) -> None:
-        """Nothing to do."""
-
-    def state(self) -> NoState:
-        """An empty state."""
-        return NoState()
-
-    def restore(self, state: NoState) -> None:
-        """Raises `DeviceError` if ``state`` is not one of this device."""
-        adopt(self.name, NoState, state)
-
     def _write(self, value: int) -> None:
         self._sink(bytes((value,)))
 
 
-class DebugExit:
+class DebugExit(Stateless):
     """Port f4h: a write of any size calls ``exit_with(status)``, where status is ``(value << 1) | 1``."""
 
     def __init__(self, exit_with: Callable[[int], object], name: str = "debugexit") -> None:
@@ -113,14 +97,3 @@ class DebugExit:
         """End the run. Only a write that starts at the first port counts."""
         if offset == 0:
             self._exit_with(value << 1 | 1)
-
-    def reset(self) -> None:
-        """Nothing to do."""
-
-    def state(self) -> NoState:
-        """An empty state."""
-        return NoState()
-
-    def restore(self, state: NoState) -> None:
-        """Raises `DeviceError` if ``state`` is not one of this device."""
-        adopt(self.name, NoState, state)

@@ -4,9 +4,9 @@ Source: MC146818A data sheet (ADI1212), "Programmer's model"; Intel 82371SB (PII
 bytes and ports 70h and 71h; Ralf Brown's CMOS list for the bytes that PC firmware keeps there.
 
 Time starts at ``start`` and runs with the VM's clock; no guest ever sees the host's date. The time registers are kept
-raw, as the guest wrote them, and are advanced when somebody looks (or when an interrupt is due), so that an idle
-clock costs nothing. All is counted in periods of the 32.768 kHz crystal since ``origin``, when the divider chain was
-zero.
+raw, as the guest wrote them (`_rtc_time`), and are advanced when somebody looks (or when an interrupt is due), so that
+an idle clock costs nothing. All is counted in periods of the 32.768 kHz crystal since ``origin``, when the divider
+chain was zero.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from hypervisor.bus import Clock, Line
+from hypervisor.devices import _rtc_time as rtc_time
 from hypervisor.devices._parts import Alarm, ByteDevice, Register, all_ones
+from hypervisor.devices._rtc_time import B_24H, CENTURY, B
 from hypervisor.devices._state import adopt, data, number, time_ns
 from hypervisor.errors import DeviceError
 from hypervisor.units import KIB, MIB, NS_PER_S
@@ -29,6 +31,11 @@ REGISTERS = (
     Register(0, "INDEX", "w", "70h: bits 6:0 choose a CMOS byte, bit 7 masks NMI; reads as all ones"),
     Register(1, "DATA", "rw", "71h: the chosen byte"),
 )
+A, C, D = 0x0A, 0x0C, 0x0D
+FLOPPIES, EQUIPMENT, BASE_KIB, EXTENDED_KIB, CHECKSUM, EXTENDED_KIB_POST, ABOVE_16M = (
+    0x10, 0x14, 0x15, 0x17, 0x2E, 0x30, 0x34,
+)  # fmt: skip
+BOOT_2, TRANSLATION, BOOT_1, ABOVE_4G, MORE_CPUS = 0x38, 0x39, 0x3D, 0x5B, 0x5F
 CMOS = (
     Register(0x00, "SECONDS", "rw", "0-59"),
     Register(0x01, "SECONDS_ALARM", "rw", "a value from c0h means any"),
@@ -40,48 +47,41 @@ CMOS = (
     Register(0x07, "DAY", "rw", "1-31"),
     Register(0x08, "MONTH", "rw", "1-12"),
     Register(0x09, "YEAR", "rw", "0-99"),
-    Register(0x0A, "A", "rw", "UIP, divider, periodic rate"),
-    Register(0x0B, "B", "rw", "SET, PIE, AIE, UIE, SQWE, binary, 24 hours, daylight saving (stored only)"),
-    Register(0x0C, "C", "rc", "IRQF, PF, AF, UF"),
-    Register(0x0D, "D", "r", "VRT: memory and time are valid"),
-    Register(0x10, "FLOPPIES", "rw", "types of the drives: A in bits 7:4, B in bits 3:0; 1 to 5 are 360K to 2.88M"),
+    Register(A, "A", "rw", "UIP, divider, periodic rate"),
+    Register(B, "B", "rw", "SET, PIE, AIE, UIE, SQWE, binary, 24 hours, daylight saving (stored only)"),
+    Register(C, "C", "rc", "IRQF, PF, AF, UF"),
+    Register(D, "D", "r", "VRT: memory and time are valid"),
+    Register(FLOPPIES, "FLOPPIES", "rw", "types of the drives: A in bits 7:4, B in bits 3:0; 1 to 5 are 360K to 2.88M"),
     Register(
-        0x14, "EQUIPMENT", "rw", "0 floppy drives, 1 coprocessor, 2 PS/2 pointing device port, 7:6 drives less one"
+        EQUIPMENT, "EQUIPMENT", "rw", "0 floppy drives, 1 coprocessor, 2 PS/2 pointing device port, 7:6 drives less one"
     ),
-    Register(0x15, "BASE_KIB", "rw", "16 bits: memory below 640 KiB, in KiB"),
-    Register(0x17, "EXTENDED_KIB", "rw", "16 bits: memory above 1 MiB, in KiB, at most 65535"),
-    Register(0x2E, "CHECKSUM", "rw", "16 bits, high byte first: sum of 10h to 2dh"),
-    Register(0x30, "EXTENDED_KIB_POST", "rw", "16 bits: as EXTENDED_KIB"),
-    Register(0x32, "CENTURY", "rw", "BCD; follows when the year wraps"),
-    Register(0x34, "ABOVE_16M", "rw", "16 bits: memory above 16 MiB, in 64 KiB, at most 65535"),
-    Register(0x38, "BOOT_2", "rw", "bits 7:4: third device to boot (1 floppy, 2 disk, 3 CD); bit 0: any floppy"),
-    Register(0x39, "TRANSLATION", "rw", "two bits for each IDE disk: 0 as it is, 1 LBA-assisted"),
-    Register(0x3D, "BOOT_1", "rw", "first device to boot in bits 3:0, second in bits 7:4"),
-    Register(0x5B, "ABOVE_4G", "rw", "24 bits: memory above 4 GiB, in 64 KiB"),
-    Register(0x5F, "MORE_CPUS", "rw", "processors less one"),
+    Register(BASE_KIB, "BASE_KIB", "rw", "16 bits: memory below 640 KiB, in KiB"),
+    Register(EXTENDED_KIB, "EXTENDED_KIB", "rw", "16 bits: memory above 1 MiB, in KiB, at most 65535"),
+    Register(CHECKSUM, "CHECKSUM", "rw", "16 bits, high byte first: sum of 10h to 2dh"),
+    Register(EXTENDED_KIB_POST, "EXTENDED_KIB_POST", "rw", "16 bits: as EXTENDED_KIB"),
+    Register(CENTURY, "CENTURY", "rw", "BCD; follows when the year wraps"),
+    Register(ABOVE_16M, "ABOVE_16M", "rw", "16 bits: memory above 16 MiB, in 64 KiB, at most 65535"),
+    Register(BOOT_2, "BOOT_2", "rw", "bits 7:4: third device to boot (1 floppy, 2 disk, 3 CD); bit 0: any floppy"),
+    Register(TRANSLATION, "TRANSLATION", "rw", "two bits for each IDE disk: 0 as it is, 1 LBA-assisted"),
+    Register(BOOT_1, "BOOT_1", "rw", "first device to boot in bits 3:0, second in bits 7:4"),
+    Register(ABOVE_4G, "ABOVE_4G", "rw", "24 bits: memory above 4 GiB, in 64 KiB"),
+    Register(MORE_CPUS, "MORE_CPUS", "rw", "processors less one"),
 )
 """The bytes of CMOS memory; those from 38h on are as SeaBIOS reads them on an emulated PC (``src/hw/rtc.h``)."""
 
 CRYSTAL_HZ = 32_768
-SECONDS, MINUTES, HOURS, WEEKDAY, DAY, MONTH, YEAR = 0, 2, 4, 6, 7, 8, 9
-SECONDS_ALARM, MINUTES_ALARM, HOURS_ALARM = 1, 3, 5
-A, B, C, D, CENTURY = 0x0A, 0x0B, 0x0C, 0x0D, 0x32
 A_UIP, A_DIVIDER_RESET, A_RATE = 0x80, 0x60, 0x0F
-B_SET, B_PIE, B_AIE, B_UIE, B_BINARY, B_24H = 0x80, 0x40, 0x20, 0x10, 0x04, 0x02
+B_SET, B_UIE = 0x80, 0x10
 C_IRQF, C_PF, C_AF, C_UF = 0x80, 0x40, 0x20, 0x10
 D_VRT = 0x80
-HOUR_PM = 0x80
-ANY = 0xC0
 UIP_TICKS = 73
 """UIP is set for 244 us before and for the 1984 us of each update (data sheet, "Update cycle")."""
 SPLIT_SECOND_NS = NS_PER_S // 2
 """The first update comes half a second after the divider is released (data sheet, register A)."""
-EQUIPMENT = 0x06
-"""Coprocessor and pointing device."""
+ALWAYS_THERE = 0x06
+"""Bits of `EQUIPMENT`: coprocessor and pointing device."""
 START = datetime(2000, 1, 1)
 """The date at power-on, unless the board says otherwise."""
-
-_MONTH_DAYS = (31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 
 
 @dataclass(slots=True)
@@ -135,7 +135,7 @@ class Mc146818(ByteDevice):
     def _apply_preset(self, cmos: bytearray) -> None:
         for at, value in self._preset.items():
             cmos[at] = value
-        cmos[0x2E:0x30] = (sum(cmos[0x10:0x2E]) & 0xFFFF).to_bytes(2, "big")
+        cmos[CHECKSUM : CHECKSUM + 2] = (sum(cmos[FLOPPIES:CHECKSUM]) & 0xFFFF).to_bytes(2, "big")
 
     # ---- device contract
 
@@ -157,23 +157,18 @@ class Mc146818(ByteDevice):
         s = Mc146818State(origin_ns=self.clock.now_ns)
         m = s.cmos
         m[A], m[B], m[D] = 0x26, B_24H, D_VRT
-        when = self.start
-        for register, value in (
-            (SECONDS, when.second), (MINUTES, when.minute), (HOURS, when.hour), (WEEKDAY, when.isoweekday() % 7 + 1),
-            (DAY, when.day), (MONTH, when.month), (YEAR, when.year % 100), (CENTURY, when.year // 100),
-        ):  # fmt: skip
-            m[register] = _to_bcd(value)
-        m[0x14] = EQUIPMENT
+        rtc_time.set_date(m, self.start)
+        m[EQUIPMENT] = ALWAYS_THERE
         above_1m = max(self.memory_size - MIB, 0)
         above_16m = max(self.memory_size - 16 * MIB, 0)
         for at, value in (
-            (0x15, min(self.memory_size // KIB, 640)),
-            (0x17, above_1m // KIB),
-            (0x30, above_1m // KIB),
-            (0x34, above_16m // (64 * KIB)),
+            (BASE_KIB, min(self.memory_size // KIB, 640)),
+            (EXTENDED_KIB, above_1m // KIB),
+            (EXTENDED_KIB_POST, above_1m // KIB),
+            (ABOVE_16M, above_16m // (64 * KIB)),
         ):
             m[at : at + 2] = min(value, 0xFFFF).to_bytes(2, "little")
-        m[0x5B:0x5E] = min(self.above_4g // (64 * KIB), 0xFFFFFF).to_bytes(3, "little")
+        m[ABOVE_4G : ABOVE_4G + 3] = min(self.above_4g // (64 * KIB), 0xFFFFFF).to_bytes(3, "little")
         self._apply_preset(m)
         return s
 
@@ -181,7 +176,7 @@ class Mc146818(ByteDevice):
 
     def _tick(self) -> int:
         """Crystal periods since the divider chain was zero; held there while it is reset."""
-        if self._s.cmos[A] & A_DIVIDER_RESET == A_DIVIDER_RESET:
+        if _held(self._s.cmos):
             return self._s.last_tick
         return (self.clock.now_ns - self._s.origin_ns) * CRYSTAL_HZ // NS_PER_S
 
@@ -205,78 +200,12 @@ class Mc146818(ByteDevice):
         seconds = tick // CRYSTAL_HZ - s.last_tick // CRYSTAL_HZ
         if seconds and not m[B] & B_SET:
             m[C] |= C_UF
-            alarm = self._seconds_to_alarm()
+            alarm = rtc_time.seconds_to_alarm(m)
             if alarm is not None and alarm <= seconds:
                 m[C] |= C_AF
-            self._advance(seconds)
+            rtc_time.advance(m, seconds)
         s.last_tick = tick
         return tick
-
-    def _number(self, raw: int) -> int:
-        return raw if self._s.cmos[B] & B_BINARY else (raw >> 4) * 10 + (raw & 15)
-
-    def _raw(self, value: int) -> int:
-        return value if self._s.cmos[B] & B_BINARY else _to_bcd(value)
-
-    def _hour(self, raw: int) -> int:
-        if self._s.cmos[B] & B_24H:
-            return self._number(raw)
-        return self._number(raw & ~HOUR_PM) % 12 + (12 if raw & HOUR_PM else 0)
-
-    def _raw_hour(self, hour: int) -> int:
-        if self._s.cmos[B] & B_24H:
-            return self._raw(hour)
-        return self._raw((hour + 11) % 12 + 1) | (HOUR_PM if hour >= 12 else 0)
-
-    def _time_of_day(self) -> int:
-        """Seconds since midnight; what is out of range counts as the largest value in range."""
-        m = self._s.cmos
-        hour, minute, second = self._hour(m[HOURS]), self._number(m[MINUTES]), self._number(m[SECONDS])
-        return min(hour, 23) * 3600 + min(minute, 59) * 60 + min(second, 59)
-
-    def _advance(self, seconds: int) -> None:
-        """Let ``seconds`` pass in the time registers."""
-        m = self._s.cmos
-        days, rest = divmod(self._time_of_day() + seconds, 86_400)
-        m[HOURS] = self._raw_hour(rest // 3600)
-        m[MINUTES] = self._raw(rest // 60 % 60)
-        m[SECONDS] = self._raw(rest % 60)
-        if days == 0:
-            return
-        m[WEEKDAY] = self._raw((max(self._number(m[WEEKDAY]), 1) - 1 + days) % 7 + 1)
-        day, month = max(self._number(m[DAY]), 1), min(max(self._number(m[MONTH]), 1), 12)
-        year = self._number(m[YEAR]) % 100
-        for _ in range(days):
-            day += 1
-            if day > _MONTH_DAYS[month - 1] + (month == 2 and year % 4 == 0):
-                day, month = 1, month + 1
-            if month > 12:
-                month, year = 1, year + 1
-            if year > 99:
-                year = 0
-                century = (m[CENTURY] >> 4) * 10 + (m[CENTURY] & 15)
-                m[CENTURY] = _to_bcd((century + 1) % 100)
-        m[DAY], m[MONTH], m[YEAR] = self._raw(day), self._raw(month), self._raw(year)
-
-    def _seconds_to_alarm(self) -> int | None:
-        """How many updates until the time matches the alarm, 1 to 86400, or None if it never does."""
-        m = self._s.cmos
-        second = None if m[SECONDS_ALARM] >= ANY else self._number(m[SECONDS_ALARM])
-        minute = None if m[MINUTES_ALARM] >= ANY else self._number(m[MINUTES_ALARM])
-        hour = None if m[HOURS_ALARM] >= ANY else self._hour(m[HOURS_ALARM])
-        if (second or 0) > 59 or (minute or 0) > 59 or (hour or 0) > 23:
-            return None
-        first = self._time_of_day() + 1
-        at = first
-        while True:
-            if hour is not None and at // 3600 % 24 != hour:
-                at = (at // 3600 + 1) * 3600
-            elif minute is not None and at // 60 % 60 != minute:
-                at = (at // 60 + 1) * 60
-            elif second is not None and at % 60 != second:
-                at += 1
-            else:
-                return at - first + 1
 
     # ---- interrupts
 
@@ -293,7 +222,7 @@ class Mc146818(ByteDevice):
         m[C] = m[C] & 0x70 | (C_IRQF if m[C] & enabled else 0)
         self.line.set(bool(m[C] & C_IRQF))
         waiting = enabled & ~m[C]
-        if m[A] & A_DIVIDER_RESET == A_DIVIDER_RESET:
+        if _held(m):
             waiting = 0
         wakes = []
         period = self._period()
@@ -303,7 +232,7 @@ class Mc146818(ByteDevice):
             if waiting & C_UF:
                 wakes.append((s.last_tick // CRYSTAL_HZ + 1) * CRYSTAL_HZ)
             elif waiting & C_AF:
-                seconds = self._seconds_to_alarm()
+                seconds = rtc_time.seconds_to_alarm(m)
                 if seconds is not None:
                     wakes.append((s.last_tick // CRYSTAL_HZ + seconds) * CRYSTAL_HZ)
         if wakes:
@@ -347,9 +276,9 @@ class Mc146818(ByteDevice):
 
     def _write_a(self, value: int) -> None:
         s = self._s
-        held = s.cmos[A] & A_DIVIDER_RESET == A_DIVIDER_RESET
+        held = _held(s.cmos)
         s.cmos[A] = value & ~A_UIP & 0xFF
-        if held and value & A_DIVIDER_RESET != A_DIVIDER_RESET:
+        if held and not _held(s.cmos):
             s.origin_ns = self.clock.now_ns - SPLIT_SECOND_NS
             s.last_tick = CRYSTAL_HZ // 2
 
@@ -360,5 +289,6 @@ class Mc146818(ByteDevice):
         """Registers C and D cannot be written."""
 
 
-def _to_bcd(value: int) -> int:
-    return value // 10 % 10 << 4 | value % 10
+def _held(m: bytearray) -> bool:
+    """Whether the divider chain is held in reset."""
+    return m[A] & A_DIVIDER_RESET == A_DIVIDER_RESET

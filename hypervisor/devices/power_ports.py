@@ -13,8 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from hypervisor.devices._parts import ByteDevice, Register
-from hypervisor.devices._state import adopt, number
-from hypervisor.devices.debug_ports import NoState
+from hypervisor.devices._state import Stateless, adopt, number
 
 POWER_OFF_SIZE = 2
 """Bytes of the register window of each power-off port."""
@@ -37,7 +36,7 @@ FAST_RESET, A20_GATE = 0x01, 0x02
 RST_CPU, SRST = 0x04, 0x02
 
 
-class PowerOffPort:
+class PowerOffPort(Stateless):
     """One power-off port: writing a word whose bits 13:10 are those of ``word`` calls ``power_off()``."""
 
     def __init__(self, power_off: Callable[[], object], word: int = 0x2000, name: str = "poweroff") -> None:
@@ -53,17 +52,6 @@ class PowerOffPort:
         """Turn the power off, if the value says so. Bytes are too narrow to say it."""
         if offset == 0 and size >= 2 and value & SLP_MASK == self._want:
             self._power_off()
-
-    def reset(self) -> None:
-        """Nothing to do."""
-
-    def state(self) -> NoState:
-        """An empty state."""
-        return NoState()
-
-    def restore(self, state: NoState) -> None:
-        """Raises `DeviceError` if ``state`` is not one of this device."""
-        adopt(self.name, NoState, state)
 
 
 @dataclass(slots=True)

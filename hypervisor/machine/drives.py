@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from hypervisor.bus import Line
 from hypervisor.devices import i8237
+from hypervisor.devices import mc146818 as rtc
 from hypervisor.devices.floppy import I82077
 from hypervisor.devices.i8237 import I8237Pair
 from hypervisor.devices.ide import AtaDisk, BusMaster, Cdrom, IdeChannel
-from hypervisor.devices.mc146818 import EQUIPMENT
 from hypervisor.machine import pci
 from hypervisor.machine.board import Part
 from hypervisor.machine.media import Media
@@ -23,16 +23,13 @@ IDE = ((0x1F0, 0x3F6, 14), (0x170, 0x376, 15))
 """Command block, control block and interrupt of the primary and the secondary channel (82371SB, 2.7)."""
 
 
-CMOS_FLOPPIES, CMOS_EQUIPMENT = 0x10, 0x14
-
-
 def cmos(media: Media) -> dict[int, int]:
     """What CMOS memory says of the floppy drives: their types, and how many there are."""
     types = [DRIVE_TYPES.get(floppy.geometry.total, 1) for floppy in media.floppies[:2]]
     if not types:
         return {}
     first, second = (*types, 0)[:2]
-    return {CMOS_FLOPPIES: first << 4 | second, CMOS_EQUIPMENT: EQUIPMENT | 1 | len(types) - 1 << 6}
+    return {rtc.FLOPPIES: first << 4 | second, rtc.EQUIPMENT: rtc.ALWAYS_THERE | 1 | len(types) - 1 << 6}
 
 
 def _channel(vm: VM, parts: dict[str, Any], number: int, irq: int) -> IdeChannel:

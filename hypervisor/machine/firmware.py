@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from hypervisor.core.streams import Stream
 from hypervisor.core.vm import PCI_HOLE
 from hypervisor.devices import fw_cfg
+from hypervisor.devices import mc146818 as rtc
 from hypervisor.devices.debug_ports import DebugConsole
 from hypervisor.devices.fw_cfg import FwCfg
 from hypervisor.devices.pci import PciBus
@@ -143,10 +144,10 @@ def _cmos(vm: VM) -> dict[int, int]:
         if disk is not None and disk is not vm.media.cd and disk.sectors > PLAIN_SECTORS:
             translation |= LBA_ASSISTED << 2 * number
     return {
-        0x38: order[2] << 4,
-        0x39: translation,
-        0x3D: order[0] | order[1] << 4,
-        0x5F: vm.cpus - 1,
+        rtc.BOOT_2: order[2] << 4,
+        rtc.TRANSLATION: translation,
+        rtc.BOOT_1: order[0] | order[1] << 4,
+        rtc.MORE_CPUS: vm.cpus - 1,
     }
 
 

@@ -8,8 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hypervisor.core.device_memory import ReadOnlyMemory
-from hypervisor.devices._state import adopt
-from hypervisor.devices.debug_ports import NoState
+from hypervisor.devices._state import Stateless
 from hypervisor.devices.pci.i440fx import READ_RAM, SEGMENTS, WRITE_RAM, I440Fx, Segment
 from hypervisor.units import GIB, KIB, MIB
 
@@ -20,7 +19,7 @@ LOW_ROM = 128 * KIB
 """How much of the ROM's end shows below 1 MiB."""
 
 
-class WriteThrough:
+class WriteThrough(Stateless):
     """Behind a segment that reads from the bus and writes to RAM, as while firmware copies itself: takes the stores."""
 
     name = "shadow"
@@ -37,17 +36,6 @@ class WriteThrough:
         size = min(size, self._size - offset)
         at = self._vm.memory.extent.hpa + self._start + offset
         self._vm.host.memory.map[at : at + size] = (value & (1 << 8 * size) - 1).to_bytes(size, "little")
-
-    def reset(self) -> None:
-        """Nothing to do: what it stores into is RAM."""
-
-    def state(self) -> NoState:
-        """An empty state."""
-        return NoState()
-
-    def restore(self, state: NoState) -> None:
-        """Raises `DeviceError` if ``state`` is not one of this device."""
-        adopt(self.name, NoState, state)
 
 
 class Shadow:

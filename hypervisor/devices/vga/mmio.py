@@ -6,10 +6,9 @@ Source: QEMU docs/specs/standard-vga, "memory bar 2": the VGA's ports from 3C0h 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from hypervisor.devices._state import adopt
+from hypervisor.devices._state import Stateless
 from hypervisor.devices.vga import registers as r
 
 if TYPE_CHECKING:
@@ -21,13 +20,8 @@ DISPI = range(0x500, 0x516)
 FIRST_PORT = 0x3C0 - r.PORT_BASE
 
 
-@dataclass(slots=True)
-class MmioState:
-    """Nothing: the registers are the adapter's and the Bochs interface's."""
-
-
-class Mmio:
-    """Another way to the registers of ``vga``."""
+class Mmio(Stateless):
+    """Another way to the registers of ``vga``, which are the adapter's and the Bochs interface's."""
 
     def __init__(self, vga: Vga, name: str = "vga-mmio") -> None:
         self.name = name
@@ -47,14 +41,3 @@ class Mmio:
             self._vga.write(offset - PORTS.start + FIRST_PORT, size, value)
         elif offset in DISPI and not offset & 1 and size == 2:
             self._vga.dispi.set((offset - DISPI.start) >> 1, value)
-
-    def reset(self) -> None:
-        """Nothing to do."""
-
-    def state(self) -> MmioState:
-        """See `MmioState`."""
-        return MmioState()
-
-    def restore(self, state: MmioState) -> None:
-        """Raises `DeviceError` if ``state`` is not one of this device."""
-        adopt(self.name, MmioState, state)
