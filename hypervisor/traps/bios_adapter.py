@@ -10,10 +10,10 @@ from __future__ import annotations
 from hypervisor.arch.font import Font
 from hypervisor.arch.vga_modes import ModeRegisters, dac
 from hypervisor.bus import Dma
+from hypervisor.traps import bios_pci as pci
 from hypervisor.traps.bios_call import Ports
 
-CONFIG_ADDRESS, CONFIG_DATA = 0xCF8, 0xCFC
-PCI_ENABLE, PCI_ID, BASE_ADDRESS = 1 << 31, 0x11111234, 0x10
+PCI_ID, BASE_ADDRESS = 0x11111234, 0x10
 FRAME_BUFFER = 0xFD000000
 """Where it is on a board without PCI."""
 DISPI_INDEX, DISPI_DATA = 0x1CE, 0x1CF
@@ -37,7 +37,7 @@ class Adapter:
     def __init__(self, memory: Dma, ports: Ports | None) -> None:
         self.memory = memory
         self.ports = ports
-        self._slot: int | None = None
+        self._function: int | None = None
 
     def _in(self, port: int, size: int = 1) -> int:
         return (1 << 8 * size) - 1 if self.ports is None else self.ports.read(port, size)
@@ -156,17 +156,19 @@ class Adapter:
     @property
     def frame_buffer(self) -> int:
         """The guest-physical address of the linear frame buffer, as its PCI function says it."""
-        before = self._in(CONFIG_ADDRESS, 4)
+        ports = self.ports
+        if ports is None:
+            return FRAME_BUFFER
+        before = ports.read(pci.ADDRESS, 4)
         try:
-            if self._slot is None:
-                self._slot = next((slot for slot in range(32) if self._config(slot, 0) == PCI_ID), -1)
-            return self._config(self._slot, BASE_ADDRESS) & ~0xF if self._slot >= 0 else FRAME_BUFFER
+            if self._function is None:
+                slots = range(0, 32 << 3, 1 << 3)
+                self._function = next((slot for slot in slots if pci.read_config(ports, slot, 0, 4) == PCI_ID), -1)
+            if self._function < 0:
+                return FRAME_BUFFER
+            return pci.read_config(ports, self._function, BASE_ADDRESS, 4) & ~0xF
         finally:
-            self._out(CONFIG_ADDRESS, before, 4)  # the guest may be between its own two accesses
-
-    def _config(self, slot: int, register: int) -> int:
-        self._out(CONFIG_ADDRESS, PCI_ENABLE | slot << 11 | register, 4)
-        return self._in(CONFIG_DATA, 4)
+            ports.write(pci.ADDRESS, 4, before)  # the guest may be between its own two accesses
 
     def load_font(self, font: Font, block: int, first: int = 0, count: int = 256) -> None:
         """Store ``count`` characters into plane 2 from character ``first`` of font ``block`` (0 to 7) on."""

@@ -159,6 +159,28 @@ class Call:
         return f"{int.from_bytes(frame[2:], 'little'):04x}:{int.from_bytes(frame[:2], 'little'):04x}"
 
 
+class Waiting:
+    """A service's call that waits, for a time at most. It is known by its caller's stack: whoever calls from elsewhere
+    waits anew.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._until: tuple[int, int] | None = None
+        """The caller's stack, and the time in nanoseconds."""
+
+    def left_ns(self, call: Call, limit_ns: int) -> int:
+        """What is left of ``limit_ns`` since the caller came; 0 or less when they are over."""
+        stack, now = Call.linear(call.regs.ss, call.regs.rsp), self._clock.now_ns
+        if self._until is None or self._until[0] != stack:
+            self._until = stack, now + limit_ns
+        return self._until[1] - now
+
+    def end(self) -> None:
+        """The caller gets its answer."""
+        self._until = None
+
+
 class FarCall(Call):
     """A far call into the ROM from protected mode, for ``vector``: the flags that the caller gets are the live ones."""
 

@@ -6,12 +6,14 @@ Source: IBM PS/2 and PC BIOS Interface Technical Reference, section 2, "Interrup
 from __future__ import annotations
 
 from hypervisor.traps import bios_bda as bda
+from hypervisor.traps.bios_adapter import SEQUENCER
 from hypervisor.traps.bios_call import DONE, UNSERVED, Call, Outcome
 from hypervisor.traps.bios_table import service
 from hypervisor.traps.bios_video import NO_PALETTE, Video
 
 OVERSCAN, AR_MODE, COLOUR_SELECT = 0x11, 0x10, 0x14
 BLINK, SELECT_16 = 1 << 3, 1 << 7
+SEQ_CLOCKING, SCREEN_OFF = 1, 1 << 5
 CGA_MODES = (4, 5)
 
 
@@ -154,8 +156,8 @@ class Palette:
         elif regs.bl == 0x34 and regs.al <= 1:
             area.set_byte(bda.VIDEO_CONTROL, area.byte(bda.VIDEO_CONTROL) & ~1 | regs.al)
         elif regs.bl == 0x36 and regs.al <= 1:
-            clocking = self._adapter.get(0x3C4, 1)
-            self._adapter.set(0x3C4, 1, clocking & ~0x20 | regs.al << 5)
+            clocking = self._adapter.get(SEQUENCER, SEQ_CLOCKING)
+            self._adapter.set(SEQUENCER, SEQ_CLOCKING, clocking & ~SCREEN_OFF | (SCREEN_OFF if regs.al else 0))
         else:
             return UNSERVED
         regs.al = 0x12

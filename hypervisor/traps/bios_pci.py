@@ -74,11 +74,7 @@ class PciBios:
         return self._done(call, SUCCESSFUL)
 
     def _read(self, who: int, register: int, size: int) -> int:
-        """``size`` bytes of configuration; ``who`` is bus, device and function as 16 bits."""
-        if self.ports is None:
-            return (1 << 8 * size) - 1
-        self.ports.write(ADDRESS, 4, ENABLE | who << 8 | register & 0xFC)
-        return self.ports.read(DATA + (register & 3), size)
+        return (1 << 8 * size) - 1 if self.ports is None else read_config(self.ports, who, register, size)
 
     def _functions(self) -> Iterator[int]:
         """Every function of bus 0, in order."""
@@ -104,6 +100,12 @@ class PciBios:
             return call.fail(code)
         call.regs.ah = SUCCESSFUL
         return call.ok()
+
+
+def read_config(ports: Ports, who: int, register: int, size: int) -> int:
+    """``size`` bytes of configuration; ``who`` is bus, device and function as 16 bits."""
+    ports.write(ADDRESS, 4, ENABLE | who << 8 | register & 0xFC)
+    return ports.read(DATA + (register & 3), size)
 
 
 def _is_register(register: int, size: int) -> bool:

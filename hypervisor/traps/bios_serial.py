@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from hypervisor.bus import Clock
 from hypervisor.traps import bios_bda as bda
-from hypervisor.traps.bios_call import POLLED, UNSERVED, WAIT, Call, Outcome, Ports
+from hypervisor.traps.bios_call import POLLED, UNSERVED, WAIT, Call, Outcome, Ports, Waiting
 from hypervisor.traps.bios_table import service
 from hypervisor.units import NS_PER_S
 
@@ -30,9 +30,7 @@ class Serial:
     def __init__(self, area: bda.Bda, ports: Ports | None, clock: Clock) -> None:
         self.area = area
         self.ports = ports
-        self.clock = clock
-        self._wait: tuple[int, int] | None = None
-        """The caller's stack and until when it waits, in nanoseconds."""
+        self._waiting = Waiting(clock)
 
     def power_on(self) -> None:
         """Find the ports and list them."""
@@ -90,15 +88,13 @@ class Serial:
             return UNSERVED
         status = ports.read(base + LSR, 1)
         if not status & DATA_READY:
-            stack, now = Call.linear(call.regs.ss, call.regs.rsp), self.clock.now_ns
-            if self._wait is None or self._wait[0] != stack:
-                self._wait = (stack, now + self.area.byte(bda.COM_TIMEOUTS + call.regs.dx) * NS_PER_S)
-            if now < self._wait[1]:
+            patience_ns = self.area.byte(bda.COM_TIMEOUTS + call.regs.dx) * NS_PER_S
+            if self._waiting.left_ns(call, patience_ns) > 0:
                 return WAIT
             status |= TIMED_OUT
         else:
             call.regs.al = ports.read(base + DATA, 1)
-        self._wait = None
+        self._waiting.end()
         call.regs.ah = status & ~DATA_READY
         return call.ok()
 

@@ -10,8 +10,9 @@ import struct
 from collections.abc import Sequence
 
 from hypervisor.traps import bios_bda as bda
-from hypervisor.traps.bios_call import DONE, UNSERVED, WAIT, Call, Outcome, Ports, Vm
+from hypervisor.traps.bios_call import DONE, UNSERVED, WAIT, Call, Outcome, Ports, Vm, Waiting
 from hypervisor.traps.bios_rom import CONFIGURATION, SEGMENT
+from hypervisor.traps.bios_rtc import PERIODIC, REGISTER_B, Rtc
 from hypervisor.traps.bios_table import service
 
 SMAP = 0x534D4150
@@ -21,7 +22,6 @@ A20_KEYBOARD, A20_PORT_92 = 1 << 0, 1 << 1
 MAX_MOVE_WORDS = 0x8000
 MAX_EXTENDED_KIB = 63 << 10
 """The most that function 88h tells, which many programs hold to be the most that there is."""
-RTC_INDEX, RTC_DATA, REGISTER_B, PERIODIC = 0x70, 0x71, 0x0B, 1 << 6
 TIMER_PERIODS_NS = 110_000_000
 """Two periods of the timer's 18.2 Hz."""
 
@@ -34,8 +34,8 @@ class System:
         self.area = area
         self.memory_map = list(memory_map)
         self.ports = ports
-        self._wait: tuple[int, int] | None = None
-        """The caller's stack and until when it waits, in nanoseconds."""
+        self._rtc = None if ports is None else Rtc(ports)
+        self._waiting = Waiting(vm.clock)
         self._ticking = False
         """Whether we have switched the RTC's periodic interrupt on."""
 
@@ -74,27 +74,16 @@ class System:
     @service(0x15, 0x86, "wait for CX:DX microseconds")
     def _sleep(self, call: Call) -> Outcome:
         """To the next interrupt behind that: the timer's, and for the last of it the RTC's, of 1024 a second."""
-        stack, now = Call.linear(call.regs.ss, call.regs.rsp), self.vm.clock.now_ns
-        if self._wait is None or self._wait[0] != stack:
-            self._wait = (stack, now + 1000 * (call.regs.cx << 16 | call.regs.dx))
-        left = self._wait[1] - now
-        if left > 0:
-            if left < TIMER_PERIODS_NS and self.ports is not None and not self._ticking:
-                self._ticking = not self._periodic(self.ports, on=True)
+        left_ns = self._waiting.left_ns(call, 1000 * (call.regs.cx << 16 | call.regs.dx))
+        if left_ns > 0:
+            if left_ns < TIMER_PERIODS_NS and self._rtc is not None and not self._ticking:
+                self._ticking = not _periodic(self._rtc, on=True)
             return WAIT
-        self._wait = None
-        if self._ticking and self.ports is not None:
-            self._periodic(self.ports, on=False)
+        self._waiting.end()
+        if self._ticking and self._rtc is not None:
+            _periodic(self._rtc, on=False)
             self._ticking = False
         return call.ok()
-
-    @staticmethod
-    def _periodic(ports: Ports, *, on: bool) -> bool:
-        """Switch the RTC's periodic interrupt; whether it was on."""
-        ports.write(RTC_INDEX, 1, REGISTER_B)
-        before = ports.read(RTC_DATA, 1)
-        ports.write(RTC_DATA, 1, before | PERIODIC if on else before & ~PERIODIC)
-        return bool(before & PERIODIC)
 
     @service(0x15, 0x87, "move a block of extended memory")
     def _move_block(self, call: Call) -> Outcome:
@@ -146,6 +135,13 @@ class System:
         regs.eax, regs.ecx = SMAP, 20
         regs.ebx = index + 1 if index + 1 < len(self.memory_map) else 0
         return call.ok()
+
+
+def _periodic(rtc: Rtc, *, on: bool) -> bool:
+    """Switch the RTC's periodic interrupt; whether it was on."""
+    before = rtc.read(REGISTER_B)
+    rtc.write(REGISTER_B, before | PERIODIC if on else before & ~PERIODIC)
+    return bool(before & PERIODIC)
 
 
 def _base(table: bytes, at: int) -> int:

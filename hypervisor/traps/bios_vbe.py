@@ -45,10 +45,7 @@ class Vbe:
     def modes(self) -> tuple[int, ...]:
         """The numbers of the modes that fit into the frame buffer."""
         memory = self._memory
-        return tuple(number for number, mode in LINEAR_MODES.items() if mode.pitch * mode.height <= memory)
-
-    def _fits(self, mode: LinearMode) -> bool:
-        return mode.pitch * mode.height <= self._memory
+        return tuple(number for number, mode in LINEAR_MODES.items() if mode.size <= memory)
 
     @property
     def _memory(self) -> int:
@@ -79,7 +76,7 @@ class Vbe:
     def _mode_information(self, call: Call) -> Outcome:
         regs = call.regs
         mode = LINEAR_MODES.get(regs.cx & NUMBER)
-        if mode is None or not self._fits(mode):
+        if mode is None or mode.size > self._memory:
             return answer(call, FAILED)
         call.write(regs.es, regs.di, self._describe(mode).ljust(256, b"\0"))
         return answer(call, OK)
@@ -89,7 +86,7 @@ class Vbe:
         planar = mode.bits == 4
         attributes = SUPPORTED | INFORMATION | COLOUR | GRAPHICS | NO_VGA | (0 if planar else HAS_LINEAR)
         pitch = mode.width // 8 if planar else mode.pitch
-        pages = min(max(self._memory // (mode.pitch * mode.height) - 1, 0), 255)
+        pages = min(max(self._memory // mode.size - 1, 0), 255)
         masks = MASKS.get(mode.bits, (0,) * 8)
         model = DIRECT if direct else PLANAR if planar else PACKED
         head = struct.pack("<HBBHHHHIH", attributes, WINDOW_READABLE_WRITABLE, 0, 64, 64, 0xA000, 0, 0, pitch)
@@ -112,7 +109,7 @@ class Vbe:
             self._video.set_mode(number, clear=clear)
             return answer(call, OK)
         mode = LINEAR_MODES.get(number)
-        if mode is None or not self._fits(mode):
+        if mode is None or mode.size > self._memory:
             return answer(call, FAILED)
         adapter = self._adapter
         adapter.set_mode(MODES[0x12 if mode.bits == 4 else 0x13], clear=False)

@@ -22,6 +22,11 @@ class LinearMode(NamedTuple):
         """Bytes a line."""
         return self.width * (16 if self.bits == 15 else self.bits) // 8
 
+    @property
+    def size(self) -> int:
+        """Bytes of the frame buffer that it shows."""
+        return self.pitch * self.height
+
 
 def _run(first: int, width: int, height: int, *depths: int) -> list[LinearMode]:
     return [LinearMode(first + n, width, height, bits) for n, bits in enumerate(depths)]

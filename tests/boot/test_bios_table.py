@@ -9,6 +9,7 @@ import pytest
 from hypervisor.errors import TrapError
 from hypervisor.traps.bios import PROVIDERS
 from hypervisor.traps.bios_call import DONE, Call, Outcome
+from hypervisor.traps.bios_names import NAMES
 from hypervisor.traps.bios_table import Services, markdown, rows, service
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "bios.md"
@@ -25,6 +26,11 @@ def test_titles_are_words() -> None:
     for row in rows(PROVIDERS):
         assert row.title and "|" not in row.title and row.title[0] != " ", row
         assert 0 <= row.interrupt <= 0xFF and -1 <= row.function <= 0xFFFF
+
+
+def test_names_are_for_calls_that_nobody_serves() -> None:
+    """Served calls have titles; a name beside one would never be read."""
+    assert not NAMES.keys() & {(row.interrupt, row.function) for row in rows(PROVIDERS)}
 
 
 class Example:
