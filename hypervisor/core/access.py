@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 from hypervisor.arch.exits import ExitKind as K
 from hypervisor.core import breakpoints, completion
 from hypervisor.core.exits import Exit
-from hypervisor.core.result import Reason
 from hypervisor.core.routing import Routing
 from hypervisor.core.strings import Strings
 from hypervisor.core.verdicts import HANDLED, PASS, Stop, Verdict
@@ -172,7 +171,7 @@ class InPlace:
         if after is not None:
             return after(pcpu)
         if isinstance(verdict, Stop):
-            self._runner.finish(Reason.STOPPED, verdict.reason)
+            self._runner.stop(verdict)
         elif verdict is not None:
             return completion.finish(pcpu, self._vcpu, self._exit, verdict)
         return 0

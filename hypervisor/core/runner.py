@@ -85,6 +85,10 @@ class Runner:
             if pcpu is not None:
                 pcpu.kick()
 
+    def stop(self, verdict: Stop) -> None:
+        """End the run as a handler wants it."""
+        self.finish(Reason.CRASHED if verdict.crashed else Reason.STOPPED, verdict.reason)
+
     def finish_from_outside(self, reason: Reason, message: str) -> None:
         """End the run from any thread, at the guest's next block."""
         self._outside = End(reason, message)
@@ -275,7 +279,7 @@ class Runner:
             exit = fill(vcpu, pcpu, kind)
             verdict = traps.decide(vcpu, exit)
             if isinstance(verdict, Stop):
-                self.finish(Reason.STOPPED, verdict.reason)
+                self.stop(verdict)
             elif kind in traps.shown:
                 traps.decided(vcpu, exit)
             if kind == _MEMORY:
@@ -325,7 +329,7 @@ class Runner:
         exit.vector = vector
         verdict = self.vm.traps.decide(self.vcpu, exit)
         if isinstance(verdict, Stop):
-            self.finish(Reason.STOPPED, verdict.reason)
+            self.stop(verdict)
             verdict = PASS  # it has been acknowledged, so it is delivered before the run ends
         self.vm.traps.decided(self.vcpu, exit)
         self.serve(pcpu, completion.finish(pcpu, self.vcpu, exit, verdict))

@@ -31,6 +31,7 @@ class Stop(Verdict):
     """See `stop`."""
 
     reason: str = ""
+    crashed: bool = False
 
 
 HANDLED = Verdict("HANDLED")
@@ -54,6 +55,6 @@ def inject(vector: int, error: int | None = None) -> Verdict:
     return Inject("inject", vector, error)
 
 
-def stop(reason: str = "stopped by a handler") -> Verdict:
-    """The run ends with reason ``stopped`` and this text."""
-    return Stop("stop", str(reason))
+def stop(reason: str = "stopped by a handler", *, crashed: bool = False) -> Verdict:
+    """The run ends with reason ``stopped`` and this text, or as ``crashed``, with a crash report below it."""
+    return Stop("stop", str(reason), bool(crashed))

@@ -64,7 +64,13 @@ NOT_SUPPORTED = 0x86
 MAX_NOTES = 1000
 """Different calls that are named; a guest that tries more has been heard."""
 
-FATAL = {0x00: "a divide error", 0x06: "an invalid opcode", 0x07: "a missing coprocessor"}
+FATAL = {
+    0x00: "a divide error",
+    0x06: "an invalid opcode",
+    0x07: "a missing coprocessor",
+    0x0C: "a stack fault",
+    0x0D: "a general protection fault",
+}
 """Exceptions that return to the instruction that caused them: an IRET from the BIOS would repeat them for ever."""
 
 QUIET = range(0x00, 0x08)
@@ -143,7 +149,7 @@ class Bios:
         if asked and outcome is not WAIT:
             self.vm.tell("bios", f"{asked} -> {call.result()}", vcpu)
         if isinstance(outcome, Stop):
-            return stop(outcome.text)
+            return stop(outcome.text, crashed=outcome.crashed)
         if outcome is POLLED:
             self.vm.spend(POLL_NS)
         # The live flags are the stub's: IRET gives the caller its own back.
@@ -189,7 +195,9 @@ class Bios:
 
     def _default(self, call: Call) -> Outcome:
         if call.vector in FATAL:
-            return Stop(f"{FATAL[call.vector]} at {call.caller()} in real mode, and the guest has no handler for it")
+            text = f"{FATAL[call.vector]} at {call.caller()}, and the guest has put no handler behind interrupt vector"
+            call.go_back()
+            return Stop(f"{text} {call.vector}", crashed=True)
         return DONE if call.vector in QUIET else UNSERVED
 
     def _note(self, call: Call, problem: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -34,9 +35,10 @@ class Result(Enum):
 
 @dataclass(frozen=True)
 class Stop:
-    """The call ends the run; ``text`` says why, for the user."""
+    """The call ends the run; ``text`` says why, for the user. ``crashed`` asks for a crash report."""
 
     text: str
+    crashed: bool = False
 
 
 Outcome = Result | Stop
@@ -152,6 +154,14 @@ class Call:
         except GuestFault:
             return f"AX={self.regs.ax:04x}"
         return f"AX={self.regs.ax:04x} CF={flags & RFLAGS_CF}"
+
+    def go_back(self) -> None:
+        """Undo the interrupt: the vCPU is at the instruction that CS:IP on the stack names."""
+        offset, selector, flags = struct.unpack("<3H", self.regs.read(self._flags_at - 4, 6))
+        self.regs.rip = offset
+        self.regs.set("cs", selector)
+        self.regs.rflags = self.regs.rflags & ~0xFFFF | flags
+        self.regs.sp = (self.regs.sp + 6) & 0xFFFF
 
     def caller(self) -> str:
         """CS:IP that the call returns to, for messages."""

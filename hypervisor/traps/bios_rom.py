@@ -31,6 +31,8 @@ STUB_SIZE = 16
 TIMER = 0xE100
 KEYBOARD = 0xE140
 MASTER_DUMMY = 0xE180
+STACK_FAULT = 0xE1E0
+PROTECTION_FAULT = 0xE200
 SLAVE_DUMMY = 0xE190
 RTC = 0xE1A0
 IRET = 0xE1C0
@@ -67,6 +69,17 @@ KEYBOARD_CODE = bytes.fromhex(
 KEYBOARD_CALL = KEYBOARD + KEYBOARD_CODE.index(b"\x0f\x01\xd9")
 
 MASTER_DUMMY_CODE = bytes.fromhex("50 b020 e620 58 cf")
+
+
+def _irq_or_exception(vector: int, at: int) -> bytes:
+    """Vectors 0Ch and 0Dh are #SS and #GP, too: it is an interrupt if the 8259 says that it is being served (in its
+    ISR, data sheet, "OCW3"), else the vector's stub is told.
+    """
+    served = bytes.fromhex("50 b00b e620 e420 a8") + bytes([1 << vector - 8, 0x74, 0x06]) + MASTER_DUMMY_CODE[1:]
+    end = at + len(served) + 4
+    return served + b"\x58\xe9" + struct.pack("<H", STUBS + STUB_SIZE * vector - end & 0xFFFF)
+
+
 SLAVE_DUMMY_CODE = bytes.fromhex("50 b020 e6a0 e620 58 cf")
 
 # Reading RTC register C lets it interrupt again (MC146818A data sheet, "Register C").
@@ -118,6 +131,8 @@ def install_rom(memory: Dma) -> None:
         (TIMER, TIMER_CODE),
         (KEYBOARD, KEYBOARD_CODE),
         (MASTER_DUMMY, MASTER_DUMMY_CODE),
+        (STACK_FAULT, _irq_or_exception(0x0C, STACK_FAULT)),
+        (PROTECTION_FAULT, _irq_or_exception(0x0D, PROTECTION_FAULT)),
         (SLAVE_DUMMY, SLAVE_DUMMY_CODE),
         (RTC, RTC_CODE),
         (IRET, b"\xcf"),
@@ -140,7 +155,7 @@ def vector_of(address: int) -> int | None:
 def _vectors() -> bytes:
     """The interrupt vector table."""
     offsets = [STUBS + STUB_SIZE * vector for vector in range(256)]
-    offsets[0x0A:0x10] = [MASTER_DUMMY] * 6
+    offsets[0x0A:0x10] = [MASTER_DUMMY, MASTER_DUMMY, STACK_FAULT, PROTECTION_FAULT, MASTER_DUMMY, MASTER_DUMMY]
     offsets[0x71:0x78] = [SLAVE_DUMMY] * 7
     for vector, offset in _SPECIAL.items():
         offsets[vector] = offset

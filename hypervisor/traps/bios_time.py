@@ -54,7 +54,7 @@ class Time:
     def _set_ticks(self, call: Call) -> Outcome:
         self.area.set_dword(bda.TICKS, call.regs.cx << 16 | call.regs.dx)
         self.area.set_byte(bda.MIDNIGHT, 0)
-        return call.ok()
+        return _done(call)
 
     @service(0x1A, 0x02, "read RTC time")
     def _get_time(self, call: Call) -> Outcome:
@@ -63,7 +63,7 @@ class Time:
         regs = call.regs
         regs.ch, regs.cl, regs.dh = self._rtc.field(HOURS), self._rtc.field(MINUTES), self._rtc.field(SECONDS)
         regs.dl = self._rtc.read(REGISTER_B) & DAYLIGHT
-        call.ok()
+        _done(call)
         return POLLED
 
     @service(0x1A, 0x04, "read RTC date")
@@ -73,14 +73,14 @@ class Time:
         regs = call.regs
         regs.ch, regs.cl = self._rtc.field(CENTURY), self._rtc.field(YEAR)
         regs.dh, regs.dl = self._rtc.field(MONTH), self._rtc.field(DAY)
-        return call.ok()
+        return _done(call)
 
     @service(0x1A, 0x03, "set RTC time")
     def _set_time(self, call: Call) -> Outcome:
         if self._rtc is None:
             return UNSERVED
         self._rtc.set_fields({HOURS: call.regs.ch, MINUTES: call.regs.cl, SECONDS: call.regs.dh})
-        return call.ok()
+        return _done(call)
 
     @service(0x1A, 0x05, "set RTC date")
     def _set_date(self, call: Call) -> Outcome:
@@ -88,4 +88,9 @@ class Time:
             return UNSERVED
         regs = call.regs
         self._rtc.set_fields({CENTURY: regs.ch, YEAR: regs.cl, MONTH: regs.dh, DAY: regs.dl})
-        return call.ok()
+        return _done(call)
+
+
+def _done(call: Call) -> Outcome:
+    call.regs.ah = 0
+    return call.ok()

@@ -29,6 +29,8 @@ MIX = 0x80
 """Of a colour in graphics modes: exclusive or with what is there."""
 NO_PALETTE = 1 << 3
 """Of `bda.VIDEO_SWITCHES`: mode sets leave the palette alone."""
+NOT_CLEARED = 1 << 7
+"""Of `bda.VIDEO_CONTROL`: the mode was set without clearing the screen."""
 MONO_MODES = (0x07, 0x0F)
 
 
@@ -59,6 +61,8 @@ class Video:
         keep_palette = bool(self.area.byte(bda.VIDEO_SWITCHES) & NO_PALETTE)
         self.adapter.set_mode(mode, clear=clear and not mode.is_text, palette=not keep_palette)
         self._describe(mode)
+        control = self.area.byte(bda.VIDEO_CONTROL) & ~NOT_CLEARED
+        self.area.set_byte(bda.VIDEO_CONTROL, control | (0 if clear else NOT_CLEARED))
         if not mode.is_text:
             set_graphics_font(self.area.memory, mode.character_height)
         if mode.is_text:
@@ -97,7 +101,7 @@ class Video:
 
     @service(0x10, 0x0F, "current mode")
     def _get_mode(self, call: Call) -> Outcome:
-        call.regs.al = self.area.byte(bda.VIDEO_MODE)
+        call.regs.al = self.area.byte(bda.VIDEO_MODE) | self.area.byte(bda.VIDEO_CONTROL) & NOT_CLEARED
         call.regs.ah = self.columns & 0xFF
         call.regs.bh = self._page()
         return DONE

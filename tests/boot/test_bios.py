@@ -93,9 +93,13 @@ def test_ignored_exceptions_leave_the_flags(vector: int) -> None:
 
 
 @pytest.mark.parametrize(("vector", "text"), [(0, "a divide error"), (6, "an invalid opcode")])
-def test_a_fault_without_a_handler_stops_the_guest(vector: int, text: str) -> None:
-    verdict = Machine().interrupt(vector)
-    assert verdict == stop(f"{text} at 1000:1234 in real mode, and the guest has no handler for it")
+def test_a_fault_without_a_handler_is_a_crash_of_the_instruction(vector: int, text: str) -> None:
+    machine = Machine()
+    verdict = machine.interrupt(vector, flags=CF)
+    why = f"{text} at 1000:1234, and the guest has put no handler behind interrupt vector {vector}"
+    assert verdict == stop(why, crashed=True)
+    vcpu = machine.vcpu
+    assert (vcpu.cs.selector, vcpu.rip, vcpu.sp, vcpu.rflags & 0xFFFF) == (0x1000, 0x1234, 0x7C00, CF)
 
 
 def test_a_buffer_outside_memory_fails_the_call_only() -> None:

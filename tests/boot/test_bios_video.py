@@ -93,6 +93,8 @@ def test_modes_and_pages(machine: Machine) -> None:
     say(machine, "x")
     do(machine, 0x0083)
     assert machine.screen(0) == "x"
+    do(machine, 0x0F00)
+    assert machine.vcpu.ax == 0x5083
     do(machine, 0x0001)
     assert machine.screen(0) == ""
     do(machine, 0x0F00)
