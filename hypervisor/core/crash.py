@@ -30,27 +30,31 @@ class Link:
 class StackFrame:
     """A return address with the symbol (``name+0x12``) and ``file:line`` where they are known, else empty.
 
-    ``guessed`` says that it was found by looking through the stack, not by following frame pointers.
+    ``guessed`` says that it was found by looking through the stack, not by following frames. ``interrupted`` names the
+    event that came in there, where the frame was not left by a CALL.
     """
 
     address: int
     symbol: str = ""
     line: str = ""
     guessed: bool = False
+    interrupted: str = ""
 
 
 @dataclass(frozen=True)
 class Crash:
     """Why a guest died. ``str()`` is the report as it is printed.
 
-    ``mistakes`` are sentences that name likely causes, best first; ``chain`` the exceptions, oldest first; ``stack``
-    the stack trace, innermost frame first; ``events`` the last exits and interrupts, oldest first. ``registers`` and
-    ``code`` are text.
+    ``mistakes`` are sentences that name likely causes, best first; ``handling`` the exceptions and interrupts whose
+    handlers were running, outermost first; ``chain`` the exceptions that followed, oldest first; ``stack`` the stack
+    trace, innermost frame first; ``events`` the last exits and interrupts, oldest first. ``registers`` and ``code`` are
+    text.
     """
 
     text: str
     message: str = ""
     mistakes: tuple[str, ...] = ()
+    handling: tuple[Event, ...] = ()
     chain: tuple[Link, ...] = ()
     registers: str = ""
     code: str = ""

@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-import io
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from typing import Any
 
-LARGEST_FILE = 256 << 20
-"""Bytes of an ELF file beyond which its lines are not looked up: reading them would take minutes."""
-
-_STUMBLES = (
-    ValueError, KeyError, IndexError, ArithmeticError, AssertionError, TypeError, AttributeError, NotImplementedError,
-)  # fmt: skip
-"""What pyelftools raises besides its own errors where a file is damaged."""
+from hypervisor.core.dwarf import read_each
 
 Row = tuple[int, str, int]
 """Address, file, line; an empty file ends a sequence."""
@@ -40,22 +33,14 @@ class LineTable:
         return places[index] if index >= 0 and places[index][0] else None
 
     def _load(self) -> list[Row]:
-        """The rows of every unit. pyelftools is imported late: most runs need no line."""
-        from elftools.common.exceptions import DWARFError, ELFError
-        from elftools.construct import ConstructError
-        from elftools.elf.elffile import ELFFile
-
-        data = self._read()
-        if len(data) > LARGEST_FILE or data[:4] != b"\x7fELF":
-            return []
+        """The rows of every unit."""
         rows: list[Row] = []
-        try:
-            elf = ELFFile(io.BytesIO(data))
-            if elf.has_dwarf_info():
-                for unit in (info := elf.get_dwarf_info()).iter_CUs():
-                    rows += _unit_rows(info.line_program_for_CU(unit))
-        except (ELFError, DWARFError, ConstructError, *_STUMBLES):
-            return rows  # damaged: what was read until here is used
+
+        def collect(elf: Any, info: Any) -> None:
+            for unit in info.iter_CUs():
+                rows.extend(_unit_rows(info.line_program_for_CU(unit)))
+
+        read_each(self._read(), collect)
         return rows
 
 

@@ -22,7 +22,6 @@ from hypervisor.core import completion
 from hypervisor.core.access import InPlace
 from hypervisor.core.breakpoints import NONE
 from hypervisor.core.conditions import FOREVER_NS, Condition, condition
-from hypervisor.core.history import EXTERNAL
 from hypervisor.core.interception import apply
 from hypervisor.core.operands import OperandFault
 from hypervisor.core.outcome import End, result_of
@@ -358,9 +357,9 @@ class Runner:
             )
         names = [VECTORS[f.vector].mnemonic if f.vector in VECTORS else hex(f.vector) for f in self._chain]
         last = next((event for event in reversed(self.vm.events()) if event.vector is not None), None)
-        if last is not None and (last.origin == EXTERNAL or last.vector not in VECTORS):
+        if last is not None and not str(last).startswith("#"):  # an interrupt, NMI or INT n
             names[0] = str(last)
-        self.finish(Reason.CRASHED, f"{self._who()}triple fault at RIP {self.vcpu.rip:#x} ({', '.join(names)})")
+        self.finish(Reason.CRASHED, f"{self._who()}triple fault at RIP {self.vcpu.linear_rip:#x} ({', '.join(names)})")
 
     def _who(self) -> str:
         """The vCPU, where there are several, at the beginning of a sentence."""

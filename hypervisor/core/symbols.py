@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 
+from hypervisor.core.frames import FrameTable, ReadWord, Registers
 from hypervisor.core.lines import LineTable
 from hypervisor.errors import ConfigError
 
@@ -28,6 +29,7 @@ class SymbolTable(Mapping[str, int]):
         self._by_name: dict[str, int] | None = None
         self._by_address: tuple[list[int], list[str]] | None = None
         self._lines: list[LineTable] = []
+        self._frames: list[FrameTable] = []
         if symbols is not None:
             self.add(symbols)
 
@@ -51,14 +53,20 @@ class SymbolTable(Mapping[str, int]):
         self.add_lines(file.read_bytes, base)
 
     def add_lines(self, read: Callable[[], bytes], base: int = 0) -> None:
-        """Use the line numbers (DWARF) of the ELF file whose bytes ``read`` returns, for `line`. Read when first asked
-        for; a file that is no ELF file, or has none, adds nothing.
+        """Use the line numbers and call frames (DWARF) of the ELF file whose bytes ``read`` returns, for `line` and
+        `caller`. Read when first asked for; a file that is no ELF file, or has none, adds nothing.
         """
         self._lines.append(LineTable(read, base))
+        self._frames.append(FrameTable(read, base))
 
     def line(self, address: int) -> tuple[str, int] | None:
         """Source file and line number of the instruction at ``address``, or None where they are not known."""
         return next((found for table in self._lines if (found := table.line(address)) is not None), None)
+
+    def caller(self, registers: Registers, instruction: int, word: ReadWord, bits: int) -> Registers | None:
+        """The registers as they were in the caller of the code around ``instruction``, or None where no file tells."""
+        found = (table.caller(registers, instruction, word, bits) for table in self._frames)
+        return next((caller for caller in found if caller is not None), None)
 
     def address(self, symbol: str | int) -> int:
         """The address of a symbol; an address is returned as it is. Raises `ConfigError` with similar names."""

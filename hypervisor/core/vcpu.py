@@ -122,6 +122,8 @@ class Vcpu(Registers):
         self.halted = False
         self.waiting = number > 0
         """Whether it waits for a startup IPI, as all but the first do after a reset."""
+        self.started: tuple[int, bytes] | None = None
+        """Where its last startup IPI sent it (guest-physical), and the first bytes that were there then."""
         self.position = 0
         """How far into the VM's virtual time it has come, in nanoseconds, while it is not on a pCPU."""
         self.event_at = 0
@@ -244,6 +246,8 @@ class Vcpu(Registers):
             self.vm.tell("reset", f"start-up IPI {vector:#x}", self)
             self._happens()
             self.waiting = False
+            page, memory = vector << 12, self.vm.memory
+            self.started = page, memory.read(page, 2) if page < memory.size else b""
             self.position = max(self.position, self.event_at)
 
     def take_init(self) -> None:
@@ -291,7 +295,7 @@ class Vcpu(Registers):
         registers.nmi_blocked = False
         self.nmi_pending = False
         self.halted = False
-        self.waiting = self.number > 0
+        self.waiting, self.started = self.number > 0, None
         if keep:
             return
         for name, value in (

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+from hypervisor.core.frames import ReadWord, Registers
+
 
 class Segment(Protocol):
     """A segment register with its hidden part; attributes in the VMCB's 12-bit form (APM volume 2, 15.5.1)."""
@@ -41,6 +43,10 @@ class Symbols(Protocol):
 
     def line(self, address: int) -> tuple[str, int] | None:
         """Source file and line, or None."""
+        ...
+
+    def caller(self, registers: Registers, instruction: int, word: ReadWord, bits: int) -> Registers | None:
+        """The registers as they were in the caller, or None where no file tells."""
         ...
 
     def __len__(self) -> int: ...

@@ -6,9 +6,11 @@ from typing import Any
 
 from hypervisor.arch import flags
 from hypervisor.arch import vectors as v
+from hypervisor.arch.msr import is_canonical
+from hypervisor.debug import refused
 from hypervisor.debug.disasm import code_bits, linear_rip
 from hypervisor.debug.instruction import Instruction, Touched
-from hypervisor.debug.tables import Descriptor, beyond, table_of
+from hypervisor.debug.tables import beyond, descriptor, table_of
 from hypervisor.debug.walk import Walk, walk
 from hypervisor.errors import GuestFault
 
@@ -21,6 +23,7 @@ PRIVILEGED = frozenset((
 ALIGNED = frozenset(("movaps", "movapd", "movdqa", "movntdq", "movntps", "movntpd", "movntdqa", "fxsave", "fxrstor"))
 """SSE instructions that want an address that 16 divides."""
 
+SYSTEM_CALLS = ("syscall", "sysret", "sysretq")
 _IO = frozenset(("in", "out", "insb", "insw", "insd", "outsb", "outsw", "outsd"))
 IRETS = ("iret", "iretd", "iretq")
 NULL_PAGE = 4096
@@ -40,9 +43,10 @@ def cause(vcpu: Any, vector: int, error: int | None, address: int | None, instru
     if vector == v.PF and address is not None:
         return _page_fault(vcpu, page_walk(vcpu, error or 0, address))
     if vector in (v.TS, v.NP, v.SS, v.GP) and error:
-        return _returning(vcpu, instruction) + selector(vcpu, error)
+        return returning(vcpu, instruction) + selector(vcpu, error)
     if instruction is None:
-        return "the instruction cannot be read"
+        wild = vcpu.efer & flags.EFER_LMA and not is_canonical(linear_rip(vcpu))
+        return "RIP is not canonical (bits 63 to 47 must be equal)" if wild else "the instruction cannot be read"
     if vector in (v.GP, v.SS):
         return _general_protection(vcpu, instruction)
     if vector == v.UD:
@@ -52,6 +56,8 @@ def cause(vcpu: Any, vector: int, error: int | None, address: int | None, instru
     if vector == v.NM:
         bit = "CR0.EM" if vcpu.cr0 & flags.CR0_EM else "CR0.TS"
         return f"{instruction.text} needs the FPU, and {bit} is set"
+    if vector == v.MF:
+        return "an x87 instruction before this one raised an exception that its control word does not mask"
     return {v.DB: "", v.BP: "INT3 was executed", v.OF: "INTO found an overflow"}.get(vector, "")
 
 
@@ -82,14 +88,13 @@ def selector(vcpu: Any, error: int) -> str:
     if why := beyond(vcpu, number):
         return f"selector {number:#x} {why}"
     table, base, _ = table_of(vcpu, number)
-    try:
-        entry = Descriptor(int.from_bytes(vcpu.read(base + (number & 0xFFF8), 8), "little"))
-    except GuestFault:
+    entry = descriptor(vcpu, number)
+    if entry is None:
         return f"selector {number:#x}: the {table} at {base:#x} is not mapped"
     return f"selector {number:#x} names {entry}"
 
 
-def _returning(vcpu: Any, instruction: Instruction | None) -> str:
+def returning(vcpu: Any, instruction: Instruction | None) -> str:
     """Where an IRET wants to go, as the beginning of a sentence; empty for other instructions."""
     if instruction is None or instruction.mnemonic not in IRETS:
         return ""
@@ -120,9 +125,11 @@ def _general_protection(vcpu: Any, instruction: Instruction) -> str:
         iopl = vcpu.rflags >> flags.RFLAGS_IOPL_SHIFT & 3
         return f"{text} in ring {cpl} needs IOPL {cpl} or a permission, and IOPL is {iopl}"
     if mnemonic == "mov" and any(name.startswith(("cr", "dr")) for name in instruction.operands):
-        return f"{text} is for ring 0 only" if cpl else f"{text}: the value has a bit or a combination that is refused"
+        register, source = instruction.operands
+        refuses = "" if cpl else refused.control_register(vcpu, register, vcpu.get(source))
+        return f"{text} is for ring 0 only" if cpl else f"{text}: {refuses}"
     if mnemonic in ("rdmsr", "wrmsr"):
-        return f"{text}: there is no MSR {vcpu.get('rcx') & 0xFFFF_FFFF:#x}, or it refuses the value"
+        return f"{text}: {refused.msr_access(vcpu, mnemonic == 'wrmsr')}"
     if mnemonic in ALIGNED and instruction.memory and instruction.memory[0].address % 16:
         return f"{text} needs an address that 16 divides, and {instruction.memory[0].address:#x} is not"
     if mnemonic in IRETS:
@@ -142,6 +149,8 @@ def _undefined(vcpu: Any, instruction: Instruction) -> str:
         return f"the bytes {instruction.data[:4].hex(' ')} are no instruction"
     if instruction.mnemonic == "ud2":
         return "UD2 was executed: compilers put it where code must never come"
+    if instruction.mnemonic in SYSTEM_CALLS and not vcpu.efer & flags.EFER_SCE:
+        return f"{instruction.text} needs EFER.SCE, which is clear"
     if instruction.sse and not vcpu.cr4 & flags.CR4_OSFXSR:
         return f"{instruction.text} is an SSE instruction, and CR4.OSFXSR is clear"
     if instruction.sse and vcpu.cr0 & flags.CR0_EM:

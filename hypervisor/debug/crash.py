@@ -4,26 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import groupby
 from typing import Any
 
 from hypervisor.arch import flags
-from hypervisor.arch.vectors import PF, SELECTOR_EXT, SELECTOR_IDT, SELECTOR_TI, VECTORS, title
+from hypervisor.arch.vectors import NMI, PF, SELECTOR_EXT, SELECTOR_IDT, SELECTOR_TI, VECTORS, title
 from hypervisor.core.crash import Crash, Link, StackFrame
 from hypervisor.core.history import EXCEPTION, EXTERNAL, SOFTWARE, Event, line
-from hypervisor.debug._guest import Vcpu, Vm
+from hypervisor.debug._guest import Symbols, Vcpu, Vm
 from hypervisor.debug.autopsy import Autopsy, autopsy, matches
 from hypervisor.debug.cause import cause, page_walk, selector
 from hypervisor.debug.delivery import Attempt
 from hypervisor.debug.delivery import Event as Raised
 from hypervisor.debug.disasm import around, code_bits, linear_rip
 from hypervisor.debug.instruction import at_rip
+from hypervisor.debug.interrupted import interrupted
 from hypervisor.debug.mistakes import mistakes
 from hypervisor.debug.registers import mode_name, registers
-from hypervisor.debug.stack import trace
+from hypervisor.debug.stack import named, trace
 from hypervisor.errors import GuestFault
 
 LAST_EVENTS = 32
 """How many exits and interrupts a report shows."""
+
+MOST_HANDLERS = 4
+"""How many handlers that run one inside the other a report names."""
 
 STACK_WORDS = 8
 """How many words of the stack a report shows."""
@@ -42,10 +47,14 @@ def report(vm: Vm, message: str = "", chain: Sequence[Any] = (), events: Sequenc
     if vcpu is None:
         return Crash("\n".join([message, *_events(shown, vm)]), message, events=shown)
     own = [event for event in events if event.vcpu == cpu]
-    found = _reconstruct(vcpu, chain, own)
-    named = tuple(mistakes(vcpu, chain, found, own))
-    links = tuple(_links(vcpu, chain, found))
-    frames = tuple(trace(vcpu, vm.symbols))
+    delivered = [event for event in own if event.vector is not None]
+    first, delivered = _first(chain, delivered)
+    pending = interrupted(vcpu, delivered)
+    handling = tuple(came.event for came in reversed(pending))
+    found = _reconstruct(vcpu, chain, first)
+    named = tuple(mistakes(vcpu, chain, first, found, own, handling))
+    links = tuple(_links(vcpu, chain, first, found))
+    frames = tuple(trace(vcpu, vm.symbols, pending))
     found_at = vm.symbols.lookup(linear_rip(vcpu))
     start = None if found_at is None else linear_rip(vcpu) - found_at[1]
     code = _or_reason(partial(_code, start=start), vcpu)
@@ -53,7 +62,7 @@ def report(vm: Vm, message: str = "", chain: Sequence[Any] = (), events: Sequenc
     lines = [
         *([message] if message else []),
         *(f"likely mistake: {text}" for text in named),
-        *_chain(links, frames[0], found is not None),
+        *_chain(links, frames[0], found is not None, _handlers(vm, handling)),
         f"vcpu {cpu}, {mode_name(vcpu)}:",
         *_indented(texts),
         f"code at {_place(frames[0])}:",
@@ -65,24 +74,38 @@ def report(vm: Vm, message: str = "", chain: Sequence[Any] = (), events: Sequenc
         *_others(vm, cpu),
         *_events(shown, vm),
     ]
-    return Crash("\n".join(lines), message, named, links, texts, code, frames, shown)
+    return Crash("\n".join(lines), message, named, handling, links, texts, code, frames, shown)
 
 
-def _reconstruct(vcpu: Any, chain: Sequence[Any], events: Sequence[Event]) -> Autopsy | None:
-    """The deliveries that failed, made again; None if that does not lead to what the engine saw."""
+def _first(chain: Sequence[Any], delivered: list[Event]) -> tuple[Raised | None, list[Event]]:
+    """The first event of the chain, to deliver again, and the events that were delivered before it."""
     if not chain:
-        return None
-    first = chain[0]
-    last = next((event for event in reversed(events) if event.vector is not None), None)
-    origin, is_int_n = EXCEPTION, True
-    if last is not None and last.vector == first.vector:
-        origin, is_int_n = last.origin or EXCEPTION, not last.info >> 26 & 1
-    error = first.error if origin == EXCEPTION else None
-    found = autopsy(vcpu, Raised(first.vector, error, origin, first.address, is_int_n))
-    return found if matches(found, chain) else None
+        return None, delivered
+    fault = chain[0]
+    if not delivered or delivered[-1].vector != fault.vector:
+        return Raised(fault.vector, fault.error, EXCEPTION, fault.address), delivered
+    remembered = delivered[-1]
+    origin = remembered.origin or EXCEPTION
+    error = fault.error if origin == EXCEPTION else None
+    return Raised(fault.vector, error, origin, fault.address, not remembered.info >> 26 & 1), delivered[:-1]
 
 
-def _links(vcpu: Any, chain: Sequence[Any], found: Autopsy | None) -> Iterator[Link]:
+def _reconstruct(vcpu: Any, chain: Sequence[Any], first: Raised | None) -> Autopsy | None:
+    """The deliveries that failed, made again; None if that does not lead to what the engine saw."""
+    found = None if first is None else autopsy(vcpu, first)
+    return found if found is not None and matches(found, chain) else None
+
+
+def _handlers(vm: Vm, handling: Sequence[Event]) -> Iterator[str]:
+    """What was being handled already when the chain began, outermost first; of many, the ends."""
+    texts = [f"{event}, at {place(event.rip, vm.symbols)}" for event in handling]
+    if len(texts) > MOST_HANDLERS:
+        left_out = len(texts) - MOST_HANDLERS + 1
+        texts[MOST_HANDLERS // 2 : -(MOST_HANDLERS // 2 - 1)] = [f"({left_out} more, each inside the one before)"]
+    return (f"  in the handler of: {text}" for text in texts)
+
+
+def _links(vcpu: Any, chain: Sequence[Any], first: Raised | None, found: Autopsy | None) -> Iterator[Link]:
     """The chain with what each delivery would have used and why it failed."""
     attempts = list(found.attempts) if found is not None else []
     for number, fault in enumerate(chain):
@@ -93,14 +116,16 @@ def _links(vcpu: Any, chain: Sequence[Any], found: Autopsy | None) -> Iterator[L
         why = ""
         if fault.vector == PF and fault.address is not None:
             walk = str(page_walk(vcpu, fault.error or 0, fault.address))
-        if number == 0 and (made is None or made.event.origin == EXCEPTION):
+        raised = first if number == 0 else made.event if made is not None else None
+        interrupts = raised is not None and raised.origin != EXCEPTION
+        if number == 0 and not interrupts:
             why = cause(vcpu, fault.vector, fault.error, fault.address, at_rip(vcpu))
-        error = None if made is not None and made.event.origin != EXCEPTION else fault.error
+        error = None if interrupts else fault.error
         yield Link(
             fault.vector,
             error,
             fault.address,
-            _name(fault.vector, made),
+            _name(fault.vector, raised),
             why,
             walk if number == 0 else "",
             made.gate_words if made is not None else "",
@@ -123,18 +148,19 @@ def _switch(vcpu: Any, following: Sequence[Any]) -> str:
     return f"the switch to the gate's task was refused with {known.mnemonic if known else fault.vector}{why}"
 
 
-def _name(vector: int, made: Attempt | None) -> str:
-    if made is not None and made.event.origin == EXTERNAL:
+def _name(vector: int, raised: Raised | None) -> str:
+    if raised is not None and raised.origin == EXTERNAL and vector != NMI:
         return f"interrupt {vector:#x}"
-    if made is not None and made.event.origin == SOFTWARE and made.event.from_int_n:
+    if raised is not None and raised.origin == SOFTWARE and raised.from_int_n:
         return f"INT {vector:#x}"
     return title(vector) or f"vector {vector:#x}"
 
 
-def _chain(links: Sequence[Link], here: StackFrame, explained: bool) -> Iterator[str]:
+def _chain(links: Sequence[Link], here: StackFrame, explained: bool, handlers: Iterator[str]) -> Iterator[str]:
     if not links:
         return
     yield "what happened:"
+    yield from handlers
     for number, link in enumerate(links):
         yield f"  {number + 1}. {link_line(link)}" + (f", at {_place(here)}" if number == 0 else "")
         for label, text in (
@@ -176,9 +202,11 @@ def _error_words(vector: int, error: int) -> str:
 def _others(vm: Vm, cpu: int) -> Iterator[str]:
     """The vCPUs that did not die, on a line each."""
     for number, vcpu in enumerate(vm.vcpus):
-        if number != cpu:
-            frame = trace(vcpu, vm.symbols)[0]
-            yield f"vcpu {number}, {mode_name(vcpu)}: at {_place(frame)}"
+        if number != cpu and vcpu.activity == "waiting-for-startup":
+            yield f"vcpu {number}: waits for its startup IPI"
+        elif number != cpu:
+            activity = ", asleep (HLT)" if vcpu.activity == "halted" else ""
+            yield f"vcpu {number}, {mode_name(vcpu)}: at {place(linear_rip(vcpu), vm.symbols)}{activity}"
 
 
 def _events(events: Sequence[Event], vm: Vm) -> Iterator[str]:
@@ -192,9 +220,15 @@ def _events(events: Sequence[Event], vm: Vm) -> Iterator[str]:
 def _frames(frames: Sequence[StackFrame]) -> Iterator[str]:
     if any(frame.guessed for frame in frames):
         yield "  (no frame pointers: '?' marks what only looks like a return address)"
-    for number, frame in enumerate(frames):
+    number = 0
+    for frame, run in groupby(frames):
+        again = len([*run]) - 1
         mark = "? " if frame.guessed else "  "
-        yield f"  #{number:<2}{mark}{_place(frame)}"
+        came = f", interrupted by {frame.interrupted}" if frame.interrupted else ""
+        yield f"  #{number:<2}{mark}{_place(frame)}{came}"
+        if again:
+            yield f"  #{number + 1}{f' to #{number + again}' if again > 1 else ''}: the same"
+        number += again + 1
 
 
 def _code(vcpu: Vcpu, start: int | None) -> str:
@@ -222,6 +256,11 @@ def _or_reason(part: Callable[[Vcpu], str], vcpu: Vcpu) -> str:
         return part(vcpu)
     except GuestFault as error:
         return f"cannot be read: {error}"
+
+
+def place(address: int, symbols: Symbols) -> str:
+    """An address with its symbol and source line, where they are known."""
+    return _place(named(symbols, address, address))
 
 
 def _place(frame: StackFrame) -> str:

@@ -1,13 +1,17 @@
-"""Stack traces: by frame pointers where the code keeps them, else by looking for return addresses."""
+"""Stack traces: by the file's call frames, by frame pointers where the code keeps them, else by looking for return
+addresses; and across interrupts, to the code that they came in."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from hypervisor.core.crash import StackFrame
+from hypervisor.core.frames import Registers
 from hypervisor.debug._guest import Symbols
 from hypervisor.debug.disasm import code_bits, disassemble, linear_rip, read_backward, read_forward
+from hypervisor.debug.interrupted import Interrupted
 from hypervisor.errors import GuestFault
 
 MAX_FRAMES = 32
@@ -22,62 +26,102 @@ LARGEST_FRAME = 1 << 20
 """Bytes between two frame pointers beyond which they are taken for garbage."""
 
 
-def trace(vcpu: Any, symbols: Symbols) -> list[StackFrame]:
-    """Where the guest is and how it came there, innermost first. Guessed frames are marked."""
-    return list(_Stack(vcpu, symbols).frames())
+def trace(vcpu: Any, symbols: Symbols, pending: Sequence[Interrupted] = ()) -> list[StackFrame]:
+    """Where the guest is and how it came there, innermost first. Guessed frames are marked.
+
+    ``pending`` are the interrupts whose handlers run: the trace goes on behind their frames, where they came in.
+    """
+    return list(_Stack(vcpu, symbols, pending).frames())
 
 
 class _Stack:
-    def __init__(self, vcpu: Any, symbols: Symbols) -> None:
+    def __init__(self, vcpu: Any, symbols: Symbols, pending: Sequence[Interrupted]) -> None:
         self._vcpu, self._symbols = vcpu, symbols
         self._bits = code_bits(vcpu)
         self._size = self._bits // 8
         self._base = 0 if self._bits == 64 else vcpu.ss.base
         self._mask = (1 << self._bits) - 1
         self._known: dict[int, bool] = {}
+        self._pending = list(pending)
 
     def frames(self) -> Iterator[StackFrame]:
         rip = linear_rip(self._vcpu)
         yield self._frame(rip, rip)
-        sp = self._vcpu.rsp & self._mask
-        found = self._symbols.lookup(rip)
-        # a function that has not set up its frame yet: the return address is on top, or below the pushed RBP
-        early = sp + self._size * found[1] if found is not None and found[1] in (0, 1) else None
-        if early is not None and self._is_return(self._word(early)):
-            yield self._return(self._word(early) or 0)
-        else:
-            early = None
-        followed = list(self._by_frame_pointers(sp))
-        for address in followed:
-            yield self._return(address)
-        if not followed:
-            yield from self._scan(sp if early is None else early + self._size)
-
-    def _by_frame_pointers(self, sp: int) -> Iterator[int]:
-        """Return addresses, as the chain of saved frame pointers leads to them."""
-        pointer = self._vcpu.get("rbp") & self._mask
-        below = sp
+        here = Registers(self._vcpu.rip, self._vcpu.rsp & self._mask, self._vcpu.get("rbp") & self._mask)
+        exact = True  # ip is the instruction itself, not what follows a CALL
+        linked = False  # a caller has been found for sure since then
         for _ in range(MAX_FRAMES):
-            if not below <= pointer < below + LARGEST_FRAME or pointer % min(self._size, 4):
-                return
-            address = self._word(pointer + self._size)
-            if not self._is_return(address):
-                return
-            below = pointer + 2 * self._size
-            yield address or 0
-            pointer = self._word(pointer) or 0
+            caller = self._linked(here, exact)
+            linked = linked or caller is not None
+            caller = caller or (self._on_top(here) if exact else None)
+            came = self._came_in(here, caller)
+            if came is not None:
+                if caller is None:
+                    yield from self._scan(here.sp, came.at)
+                self._pending.remove(came)
+                here, exact, linked = self._before(came, here, caller), True, False
+                at = self._linear(here.ip)
+                yield replace(self._frame(at, at), interrupted=str(came.event))
+            elif caller is not None:
+                here, exact = caller, False
+                yield self._return(here.ip)
+            else:
+                break
+        if not linked:
+            yield from self._scan(here.sp)
 
-    def _scan(self, start: int) -> Iterator[StackFrame]:
+    def _linked(self, here: Registers, exact: bool) -> Registers | None:
+        """The caller's registers: as the file's call frames say, else as the frame pointer leads to them."""
+        found = self._symbols.caller(here, self._linear(here.ip) - (not exact), self._word, self._bits)
+        if found is None and not (exact and self._on_top(here)) and self._plausible(here):
+            back, pointer = self._word(here.bp + self._size), self._word(here.bp)
+            found = None if back is None else Registers(back, here.bp + 2 * self._size, pointer or 0)
+        if found is None or self._is_return(found.ip) or self._came_in(here, found):
+            return found
+        return None
+
+    def _plausible(self, here: Registers) -> bool:
+        """Whether RBP can be a frame pointer."""
+        return here.sp <= here.bp < here.sp + LARGEST_FRAME and not here.bp % min(self._size, 4)
+
+    def _on_top(self, here: Registers) -> Registers | None:
+        """The caller of a function that has not set up its frame: at most RBP has been pushed. That of no function,
+        too: a CALL that led astray leaves its return address on top.
+        """
+        found = self._symbols.lookup(self._linear(here.ip))
+        pushed = found[1] if found is not None else 0
+        if pushed > 1 or not len(self._symbols):
+            return None
+        back = self._word(here.sp + self._size * pushed)
+        bp = self._word(here.sp) or 0 if pushed else here.bp
+        return Registers(back or 0, here.sp + self._size * (pushed + 1), bp) if self._is_return(back) else None
+
+    def _came_in(self, here: Registers, caller: Registers | None) -> Interrupted | None:
+        """The interrupt whose frame lies where this function would have its own return address, or next after it."""
+        end = self._mask if caller is None else caller.sp + self._size  # an error code may lie in between
+        return next((came for came in self._pending if here.sp <= came.at < end), None)
+
+    def _before(self, came: Interrupted, here: Registers, caller: Registers | None) -> Registers:
+        """The registers of the code that was interrupted."""
+        user = self._bits == 64 or (self._word(came.at + self._size) or 0) & 3 > self._vcpu.cpl
+        after = came.at + 3 * self._size
+        own = caller is not None and came.at >= caller.sp - self._size  # the handler itself has a frame, and saved RBP
+        bp = caller.bp if caller is not None and own else here.bp
+        return Registers(came.event.rip, (self._word(after) or 0) if user else after, bp)
+
+    def _scan(self, start: int, end: int | None = None) -> Iterator[StackFrame]:
+        """Words between two offsets that look like return addresses."""
         guesses = 0
+        size = SCAN_WORDS * self._size if end is None else min(end - start, SCAN_WORDS * self._size)
         try:
-            data = read_forward(self._vcpu, self._at(start), SCAN_WORDS * self._size)
+            data = read_forward(self._vcpu, self._at(start), size)
         except GuestFault:
             return
         for n in range(0, len(data) - self._size + 1, self._size):
             word = int.from_bytes(data[n : n + self._size], "little")
             if (self._symbols.lookup(self._linear(word)) or not len(self._symbols)) and self._is_return(word):
                 guesses += 1
-                yield self._return(word, guessed=True)
+                yield replace(self._return(word), guessed=True)
                 if guesses == MAX_GUESSES:
                     return
 
@@ -113,15 +157,19 @@ class _Stack:
                     return True
         return False
 
-    def _return(self, offset: int, guessed: bool = False) -> StackFrame:
+    def _return(self, offset: int) -> StackFrame:
         at = self._linear(offset)
-        return self._frame(at, at - 1, guessed)
+        return self._frame(at, at - 1)
 
-    def _frame(self, address: int, instruction: int, guessed: bool = False) -> StackFrame:
-        found = self._symbols.lookup(instruction)
-        name = ""
-        if found is not None:
-            offset = found[1] + address - instruction
-            name = f"{found[0]}+{offset:#x}" if offset else found[0]
-        line = self._symbols.line(instruction)
-        return StackFrame(address, name, f"{line[0]}:{line[1]}" if line else "", guessed)
+    def _frame(self, address: int, instruction: int) -> StackFrame:
+        return named(self._symbols, address, instruction)
+
+
+def named(symbols: Symbols, address: int, instruction: int) -> StackFrame:
+    """A place with the symbol and line of ``instruction``, which begins or ends there."""
+    found, line = symbols.lookup(instruction), symbols.line(instruction)
+    name = ""
+    if found is not None:
+        offset = found[1] + address - instruction
+        name = f"{found[0]}+{offset:#x}" if offset else found[0]
+    return StackFrame(address, name, f"{line[0]}:{line[1]}" if line else "")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from hypervisor.errors import GuestFault
+
 _SYSTEM_NAMES = {
     1: "an available 16-bit TSS", 2: "an LDT", 3: "a busy 16-bit TSS", 4: "a 16-bit call gate", 5: "a task gate",
     6: "a 16-bit interrupt gate", 7: "a 16-bit trap gate", 9: "an available TSS", 11: "a busy TSS", 12: "a call gate",
@@ -149,6 +151,16 @@ def beyond(vcpu: Any, selector: int) -> str:
         return "lies in the LDT, and none is loaded"
     entries = (limit + 1) // 8
     return f"lies beyond the {name}: its limit {limit:#x} has room for {count(entries, 'entry', 'entries')}"
+
+
+def descriptor(vcpu: Any, selector: int) -> Descriptor | None:
+    """What a selector names; None where its table ends before it, or cannot be read."""
+    if not selector & 0xFFFC or beyond(vcpu, selector):
+        return None
+    try:
+        return Descriptor(int.from_bytes(vcpu.read(table_of(vcpu, selector)[1] + (selector & 0xFFF8), 8), "little"))
+    except GuestFault:
+        return None
 
 
 def count(number: int, one: str, many: str) -> str:

@@ -120,6 +120,8 @@ class _Walker:
                 says = f"has reserved bit {bad.bit_length() - 1} set"
             elif large:
                 says = f"a {_SIZES[level.shift]} page"
+            elif value & p.PS and level.reserved_large is not None:
+                says = "present (its PS bit is ignored: CR4.PSE is clear)"
             self._entries.append(Entry(_TABLES[level.name], index, gpa, value, says))
             if not value & p.P:
                 return self._refused(present=False)

@@ -23,6 +23,16 @@ SAID = {
     "pic": "the PIC still has the vectors of real mode",
     "pic_handler": "Interrupt vector 0x8 was IRQ 0 (the timer), which is also #DF",
     "paging_on": "Paging was switched on, and the next instruction, at 0x7c2a, is not mapped",
+    "null_call": "RIP is 0: a jump or call through a wrong pointer",
+    "handler_faults": "it was there for #UD invalid opcode, raised at",
+    "bad_handler_address": "The event before them was #PF page fault, error 0x2, address 0x200000000",
+    "tables_overwritten": "The page tables at CR3",
+    "ist_unmapped": "IST 1 in the TSS at 0x1000d0 is 0xffffffff80004000, where no writable page is",
+    "bios_call": "INT 0x10 is the BIOS service for the screen",
+    "sixteen_bits": "The code segment 0x8 is a 16-bit one",
+    "data_segment": "selector 0x10 names a writable data segment",
+    "no_lme": "EFER.LME was not set before CR0.PG",
+    "panic": "The handler of #UD invalid opcode, raised at 0x102153 (main+0x13), stopped here",
     "user_bit": "PDPT[0] has no user bit",
 }
 """The words that a student must see on the first line about the mistake."""

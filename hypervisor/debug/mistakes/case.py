@@ -9,14 +9,16 @@ from typing import Any
 
 from hypervisor.arch import flags
 from hypervisor.arch.vectors import title
-from hypervisor.core.history import Event
+from hypervisor.core.history import EXCEPTION, Event
 from hypervisor.debug.delivery import Attempt, Refusal
 from hypervisor.debug.instruction import Instruction, at_rip
 
 
 @dataclass(frozen=True)
 class Case:
-    """A crash to judge: the first exception of the chain (None: no chain) and everything around it."""
+    """A crash to judge: the first exception of the chain (None: no chain) and everything around it; ``origin`` is where
+    that came from, ``handling`` the events whose handlers were running.
+    """
 
     vcpu: Any
     vector: int | None
@@ -24,6 +26,8 @@ class Case:
     address: int | None
     attempts: Sequence[Attempt]
     events: Sequence[Event]
+    origin: int | None = None
+    handling: Sequence[Event] = ()
 
     @cached_property
     def instruction(self) -> Instruction | None:
@@ -34,6 +38,16 @@ class Case:
     def protected(self) -> bool:
         """Protected or long mode."""
         return bool(self.vcpu.cr0 & flags.CR0_PE)
+
+    @property
+    def raised(self) -> bool:
+        """Whether the first event is an exception of the instruction at RIP, and not an interrupt or an INT n."""
+        return self.origin == EXCEPTION
+
+    def symbol(self, address: int) -> str:
+        """An address with its symbol, if it has one."""
+        name = self.vcpu.vm.symbols.describe(address)
+        return f"{address:#x} ({name})" if name else f"{address:#x}"
 
     def refused(self, *steps: str) -> tuple[Attempt, Refusal] | None:
         """The first attempt that failed at one of these steps."""

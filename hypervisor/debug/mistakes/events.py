@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from typing import Any
 
 from hypervisor.arch import flags
@@ -15,6 +15,8 @@ from hypervisor.errors import GuestFault
 
 PIC_DEFAULT = range(8, 16)
 """Where a PC's firmware leaves the vectors of IRQ 0 to 7, on top of the processor's exceptions."""
+MANY = 16
+"""Exceptions in a row, all the same, from which on no guest means it."""
 IRQ_NAMES = ("the timer", "the keyboard", "the second PIC", "COM2", "COM1", "LPT2", "the floppy", "LPT1")
 
 
@@ -49,6 +51,34 @@ def no_error_code_pop(case: Case) -> str:
             f"{before.error:#x} for RIP and the old RIP {before.rip:#x} for CS. Put '{pop}' before IRET."
         )
     return ""
+
+
+def again_and_again(case: Case) -> str:
+    """One instruction raises the same exception for ever."""
+    if case.vector is None and case.vcpu.halted:
+        return ""
+    raised = [event for event in case.events if event.vector is not None]
+    same = list(takewhile(lambda event: event[1:6] == raised[-1][1:6], reversed(raised)))
+    if len(same) < MANY or same[0].origin != EXCEPTION:
+        return ""
+    before = raised[-len(same) - 1] if len(same) < len(raised) else None
+    began = "" if before is None else f" The event before them was {before}, at {case.symbol(before.rip)}."
+    times = f"{len(same)} times in a row" if before else f"{len(same)} times or more"
+    return (
+        f"{same[0]} was raised at {case.symbol(same[0].rip)} {times}: its handler comes back without having removed "
+        f"the cause, or raises it itself.{began}"
+    )
+
+
+def handler_faults(case: Case) -> str:
+    """The crash is in the handler of an earlier exception."""
+    earlier = case.handling[-1] if case.handling else None
+    if earlier is None or earlier.origin != EXCEPTION or again_and_again(case) or no_error_code_pop(case):
+        return ""
+    return (
+        f"The handler of an earlier exception faulted itself: it was there for {earlier}, raised at "
+        f"{case.symbol(earlier.rip)}. Look for the cause of that one first."
+    )
 
 
 def _is_iret(vcpu: Any, rip: int) -> bool:

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from hypervisor.arch import flags
 from hypervisor.arch.exits import ExitKind
-from hypervisor.arch.vectors import DF, GP, PF, PF_FETCH, PF_RESERVED, PF_USER, SS
+from hypervisor.arch.msr import is_canonical
+from hypervisor.arch.vectors import DF, GP, PF, PF_FETCH, PF_RESERVED, PF_USER, SS, UD
 from hypervisor.debug.cause import non_canonical, page_walk
-from hypervisor.debug.disasm import linear_rip
+from hypervisor.debug.disasm import LONGEST, linear_rip
 from hypervisor.debug.mistakes.case import Case
+from hypervisor.debug.mistakes.modes import long_mode_off
+from hypervisor.debug.walk import walk
+from hypervisor.units import PAGE_SIZE
+
+ASTRAY = "a jump or call through a wrong pointer (a null pointer?), or a return on an overwritten stack"
+LOW_ADDRESS = (1 << 30) - 1
+"""What a kernel's virtual addresses usually have in common with the physical ones."""
 
 
 def bad_stack(case: Case) -> str:
@@ -36,7 +44,7 @@ def page_fault(case: Case) -> str:
         return ""
     found = page_walk(case.vcpu, case.error, case.address)
     last = found.entries[-1] if found.entries else None
-    if case.error & PF_RESERVED and last is not None and "reserved" in last.says:
+    if case.error & PF_RESERVED and last is not None and "reserved" in last.says and not long_mode_off(case):
         nx = " (NX, which is reserved until EFER.NXE is set)" if "bit 63" in last.says else ""
         return (
             f"A page-table entry is malformed: {last.table}[{last.index}] at {last.gpa:#x} holds {last.value:#x}, "
@@ -60,12 +68,39 @@ def paging_switched_on(case: Case) -> str:
     """The code that switches paging on is not mapped by the tables that it switches on."""
     if case.vector != PF or case.address != linear_rip(case.vcpu) or len(case.events) < 2:
         return ""
+    if page_fault(case) or long_mode_off(case):
+        return ""
     before = case.events[-2]
     if before.kind is not ExitKind.CR_WRITE or before.info != 0 or not before.value & flags.CR0_PG:
         return ""
+    if not 0 < case.vcpu.rip - before.rip <= LONGEST:
+        return ""  # it has gone on since then
     return (
         f"Paging was switched on, and the next instruction, at {case.address:#x}, is not mapped. Map the code that "
         "sets CR0.PG one to one until it has jumped to its final address."
+    )
+
+
+def tables_lost(case: Case) -> str:
+    """Nothing of the kernel is mapped any more."""
+    vcpu = case.vcpu
+    if not vcpu.cr0 & flags.CR0_PG or paging_switched_on(case) or page_fault(case):
+        return ""
+    rip, table = linear_rip(vcpu), vcpu.idtr.base
+    code, idt = walk(vcpu, rip, "fetch", False, True), walk(vcpu, table, "read", False, True)
+    if code.vector is None or idt.vector is None or not idt.entries or table == 0:
+        return ""
+    entry = idt.entries[-1]
+    over = vcpu.rsp - entry.gpa & LOW_ADDRESS
+    grown = over < PAGE_SIZE or LOW_ADDRESS - over < PAGE_SIZE
+    why = (
+        f"The stack (its pointer is {vcpu.rsp:#x}) has grown into the tables."
+        if grown
+        else "Either CR3 was loaded with tables that leave the kernel out, or something has written into them."
+    )
+    return (
+        f"The page tables at CR3 {vcpu.cr3:#x} map neither the code at {rip:#x} nor the IDT at {table:#x}: "
+        f"{entry.table}[{entry.index}] at {entry.gpa:#x} holds {entry.value:#x}. {why}"
     )
 
 
@@ -82,14 +117,34 @@ def wild_address(case: Case) -> str:
     )
 
 
+def started_nowhere(case: Case) -> str:
+    """A startup IPI has sent a processor to where no code is."""
+    start, data = case.vcpu.started or (0, b"")
+    if case.protected or data not in (bytes(2), b"\xff\xff"):
+        return ""
+    return (
+        f"The startup IPI sent vCPU {case.vcpu.number} to {start:#x}, where no code was (bytes {data.hex(' ')}). Copy "
+        "the code there first; the IPI's vector is the number of the page."
+    )
+
+
 def lost(case: Case) -> str:
     """RIP is where no code is."""
-    rip = linear_rip(case.vcpu)
-    if page_fault(case) or paging_switched_on(case):
+    vcpu, rip = case.vcpu, linear_rip(case.vcpu)
+    if not case.raised or page_fault(case) or paging_switched_on(case) or tables_lost(case):
         return ""
-    if rip == 0 and case.vcpu.idtr.base != 0:
-        return "RIP is 0: a call through a null pointer, or a return on an overwritten stack."
-    data = case.instruction.data if case.instruction is not None else b""
-    if data[:4] in (b"\xff" * 4,) or data[:2] == b"\0\0":
-        return f"RIP {rip:#x} is in memory without code (bytes {data[:2].hex(' ')}): a jump or return went wrong."
+    if vcpu.efer & flags.EFER_LMA and not is_canonical(rip):
+        return f"RIP {rip:#x} is not canonical: {ASTRAY}, or a SYSRET with a wrong RCX."
+    if rip == 0 and vcpu.idtr.base != 0:
+        return f"RIP is 0: {ASTRAY}."
+    data = case.instruction.data[:4] if case.instruction is not None else b""
+    symbols = vcpu.vm.symbols
+    known = symbols.lookup(rip)
+    if data == b"\xff" * 4 or data[:2] == b"\0\0":
+        if known is not None:
+            return f"The code at {case.symbol(rip)} has been overwritten: the bytes {data[:2].hex(' ')} are there now."
+        return f"RIP {rip:#x} is in memory without code (bytes {data[:2].hex(' ')}): {ASTRAY}."
+    missed = case.vector == UD or (case.vector == PF and case.address == rip)
+    if missed and known is None and len(symbols) and case.protected:
+        return f"RIP {rip:#x} is outside of all code that has a symbol: {ASTRAY}."
     return ""

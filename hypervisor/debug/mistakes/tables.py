@@ -6,10 +6,10 @@ from typing import Any
 
 from hypervisor.arch import flags
 from hypervisor.arch.vectors import GP, NP, SELECTOR_IDT, SS, TS
-from hypervisor.debug.cause import IRETS
+from hypervisor.debug.cause import IRETS, returning, selector
 from hypervisor.debug.mistakes.case import Case, vector_name
-from hypervisor.debug.tables import Descriptor, count, table_of
-from hypervisor.errors import GuestFault
+from hypervisor.debug.mistakes.events import no_error_code_pop
+from hypervisor.debug.tables import count, descriptor, table_of
 
 _CODE_STEPS = ("code-type", "code-dpl", "code-bits", "code-present", "code-null", "code-v86")
 _GATE_STEPS = ("idt-limit", "idt-read", "gate-type", "gate-present", *_CODE_STEPS, "code-limit")
@@ -41,24 +41,34 @@ def gate_missing(case: Case) -> str:
 
 def gdt_limit(case: Case) -> str:
     """A selector that lies beyond the GDT."""
-    selector = None
+    number = None
     found = case.refused("code-limit", "stack-limit")
     if found and found[0].gate is not None and found[1].step == "code-limit":
-        selector = found[0].gate.selector
+        number = found[0].gate.selector
     elif case.instruction is not None and case.instruction.mnemonic in IRETS:
         return ""  # whatever lay on the stack is no selector of the guest's making
     elif case.vector in (GP, NP, SS, TS) and case.error and not case.error & SELECTOR_IDT:
-        selector = case.error & 0xFFFC
-    if selector is None:
+        number = case.error & 0xFFFC
+    if number is None:
         return ""
-    table, _, limit = table_of(case.vcpu, selector)
-    if limit < 0 or (selector & 0xFFF8) + 7 <= limit:
+    table, _, limit = table_of(case.vcpu, number)
+    if limit < 0 or (number & 0xFFF8) + 7 <= limit:
         return ""
     room = count((limit + 1) // 8, "entry", "entries")
     return (
-        f"The {table}'s limit is too small: {limit:#x} has room for {room}, and selector {selector:#x} is entry "
-        f"{selector >> 3}. The limit that LGDT takes is the size of the whole table in bytes minus 1."
+        f"The {table}'s limit is too small: {limit:#x} has room for {room}, and selector {number:#x} is entry "
+        f"{number >> 3}. The limit that LGDT takes is the size of the whole table in bytes minus 1."
     )
+
+
+def wrong_selector(case: Case) -> str:
+    """A selector whose descriptor is there, but not what the instruction needs."""
+    if case.vector not in (GP, NP, SS, TS) or not case.error or case.error & SELECTOR_IDT or not case.raised:
+        return ""
+    if case.instruction is None or gdt_limit(case) or no_error_code_pop(case):
+        return ""
+    why = returning(case.vcpu, case.instruction) or f"{case.instruction.text}: "
+    return f"{why}{selector(case.vcpu, case.error)}."
 
 
 def wrong_code_segment(case: Case) -> str:
@@ -100,14 +110,24 @@ def empty_stack_in_tss(case: Case) -> str:
     return ""
 
 
+def bad_stack_in_tss(case: Case) -> str:
+    """The stack pointer in the TSS leads to where no stack is."""
+    made_refusal = case.refused("push", "stack-canonical")
+    if not made_refusal or made_refusal[0].stack_from in ("RSP", "ESP", "SS:SP") or not made_refusal[0].sp:
+        return ""
+    made, refusal = made_refusal
+    why = "which is not canonical" if refusal.page is None else "where no writable page is"
+    return (
+        f"The handler of {vector_name(made.event.vector)} is to run on {made.stack_from}, and {made.stack_from} in the "
+        f"TSS at {case.vcpu.tr.base:#x} is {made.sp:#x}, {why}."
+    )
+
+
 def _code_selector(vcpu: Any) -> int:
     """The first usable ring 0 code segment of the GDT, 0 if there is none."""
     wide = bool(vcpu.efer & flags.EFER_LMA)
-    for selector in range(8, min(vcpu.gdtr.limit, 0x7F), 8):
-        try:
-            entry = Descriptor(int.from_bytes(vcpu.read(vcpu.gdtr.base + selector, 8), "little"))
-        except GuestFault:
-            return 0
-        if entry.is_code and entry.present and not entry.dpl and entry.is_64_bit == wide:
-            return selector
+    for number in range(8, min(vcpu.gdtr.limit, 0x7F), 8):
+        entry = descriptor(vcpu, number)
+        if entry is not None and entry.is_code and entry.present and not entry.dpl and entry.is_64_bit == wide:
+            return number
     return 0

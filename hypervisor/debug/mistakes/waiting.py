@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from hypervisor.arch import flags
+from hypervisor.core.history import EXCEPTION, Event
+from hypervisor.debug.crash import place
+from hypervisor.debug.interrupted import interrupted
 from hypervisor.debug.mistakes import mistakes
 from hypervisor.devices.i8259 import I8259Pair, I8259State
 from hypervisor.devices.local_apic import LocalApic
@@ -16,11 +20,21 @@ def hint(vm: Any) -> str:
     """A likely mistake of a guest that waits, halts or spins, or "" where none is recognised."""
     for vcpu in vm.vcpus:
         own = [event for event in vm.events() if event.vcpu == vcpu.number]
-        if found := mistakes(vcpu, (), None, own):
+        if found := mistakes(vcpu, (), None, None, own):
             return found[0]
+        if text := _in_handler(vm, vcpu, own):
+            return text
         if vcpu.rflags & flags.RFLAGS_IF and (text := _no_eoi(vm, vcpu)):
             return text
     return ""
+
+
+def _in_handler(vm: Any, vcpu: Any, events: Sequence[Event]) -> str:
+    """The handler of an exception is where it stopped for good: a kernel's panic, most likely."""
+    if not vcpu.halted or vcpu.rflags & flags.RFLAGS_IF:
+        return ""
+    cause = next((came.event for came in interrupted(vcpu, events) if came.event.origin == EXCEPTION), None)
+    return "" if cause is None else f"The handler of {cause}, raised at {place(cause.rip, vm.symbols)}, stopped here."
 
 
 def _no_eoi(vm: Any, vcpu: Any) -> str:
