@@ -174,9 +174,8 @@ _NORMAL, _STRONG = 0x2A, 0x15
 
 def _ega(index: int) -> tuple[int, int, int]:
     """Two bits for each of red, green and blue: 2Ah for bits 2, 1, 0 and 15h more for bits 5, 4, 3."""
-    return tuple(  # type: ignore[return-value]
-        _NORMAL * (index >> bit & 1) + _STRONG * (index >> bit + 3 & 1) for bit in (2, 1, 0)
-    )
+    red, green, blue = (_NORMAL * (index >> bit & 1) + _STRONG * (index >> bit + 3 & 1) for bit in (2, 1, 0))
+    return red, green, blue
 
 
 def _cga(index: int) -> tuple[int, int, int]:

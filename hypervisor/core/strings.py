@@ -45,7 +45,7 @@ class Strings:
         """The first element of an IN or INS has been read."""
         gpa, count = self._following(pcpu, vcpu, _INS, size)
         if count:
-            content = mapping.device.read_string(port - mapping.base, size, count)  # type: ignore[attr-defined]
+            content = mapping.device.read_string(port - mapping.base, size, count)  # type: ignore[attr-defined]  # a StringPort
             self._vm.memory.write(gpa, content)
             self._advance(pcpu, vcpu, "rdi", len(content), size)
 
@@ -54,7 +54,7 @@ class Strings:
         gpa, count = self._following(pcpu, vcpu, _OUTS, size)
         if count:
             content = self._vm.memory.read(gpa, count * size)
-            taken = mapping.device.write_string(port - mapping.base, size, content)  # type: ignore[attr-defined]
+            taken = mapping.device.write_string(port - mapping.base, size, content)  # type: ignore[attr-defined]  # likewise
             self._advance(pcpu, vcpu, "rsi", taken, size)
 
     def _following(self, pcpu: PCpu, vcpu: Vcpu, opcodes: tuple[int, int], size: int) -> tuple[int, int]:

@@ -93,9 +93,8 @@ class LocalApic:
             r.TIMER_DIVIDE: lambda: self._timer.state.divide,
         }
         for n in range(8):
-            self._readers[r.ISR + 16 * n] = lambda n=n: self._s.isr >> 32 * n & _WORD  # type: ignore[misc]
-            self._readers[r.TMR + 16 * n] = lambda n=n: self._s.tmr >> 32 * n & _WORD  # type: ignore[misc]
-            self._readers[r.IRR + 16 * n] = lambda n=n: self._s.irr >> 32 * n & _WORD  # type: ignore[misc]
+            for first, field in ((r.ISR, "isr"), (r.TMR, "tmr"), (r.IRR, "irr")):
+                self._readers[first + 16 * n] = partial(self._read_vectors, field, n)
         self._writers: dict[int, Callable[[int], None]] = {
             r.ID: self._write_id,
             r.TPR: self._write_tpr,
@@ -395,6 +394,10 @@ class LocalApic:
 
     def _write_esr(self, value: int) -> None:
         self._s.esr, self._s.errors = self._s.errors, 0
+
+    def _read_vectors(self, field: str, word: int) -> int:
+        value: int = getattr(self._s, field)
+        return value >> 32 * word & _WORD
 
     def _read_lvt(self, field: str) -> int:
         value: int = getattr(self._s, field)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from hypervisor.bus import Line
@@ -68,7 +69,7 @@ PARTS = (
     *(
         Part(
             f"ide{n}",
-            lambda vm, p, n=n, irq=irq: _channel(vm, p, n, irq),  # type: ignore[misc]
+            partial(_channel, number=n, irq=irq),
             ((range(command, command + 8), command), (range(control, control + 1), control - 8)),
         )
         for n, (command, control, irq) in enumerate(IDE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from hypervisor.bus import Line, SharedLine
@@ -57,6 +58,10 @@ def _uart(vm: VM, parts: dict[str, Any], number: int, irq: int) -> Uart16550:
     return Uart16550(parts[shared].tap(), vm.clock, port.write, f"uart{number}")
 
 
+def _power_off(vm: VM, parts: dict[str, Any], word: int) -> PowerOffPort:
+    return PowerOffPort(vm.power_off, word)
+
+
 def _wire(vm: VM, parts: dict[str, Any]) -> None:
     apic.wire(vm, parts)
     for number, port in vm.serial.items():
@@ -97,16 +102,12 @@ PC = Board(
         ),
         Part("rtc", _rtc, (_at(0x70, 2),)),
         Part("post", lambda vm, _: PostPort(), (_at(0x80, 1),)),
-        Part(
-            "port92",
-            lambda vm, _: Port92(vm.set_a20, vm.request_reset),
-            (_at(0x92, 1),),
-        ),
+        Part("port92", lambda vm, _: Port92(vm.set_a20, vm.request_reset), (_at(0x92, 1),)),
         Part("debugcon", lambda vm, _: DebugConsole(_debugcon(vm).write), (_at(0xE9, 1),)),
         Part("debugexit", lambda vm, _: DebugExit(vm.debug_exit), (_at(0xF4, 4),)),
         *vga.PARTS,
         *(
-            Part(f"uart{n}", lambda vm, p, n=n, irq=irq: _uart(vm, p, n, irq), (_at(port, 8),))  # type: ignore[misc]
+            Part(f"uart{n}", partial(_uart, number=n, irq=irq), (_at(port, 8),))
             for n, (port, irq) in enumerate(COM_PORTS)
         ),
         Part("cf9", lambda vm, _: ResetControl(vm.request_reset)),
@@ -114,7 +115,7 @@ PC = Board(
         *acpi.PARTS,
         *drives.PARTS,
         *(
-            Part(f"poweroff{port:x}", lambda vm, _, word=word: PowerOffPort(vm.power_off, word), (_at(port, 2),))  # type: ignore[misc]
+            Part(f"poweroff{port:x}", partial(_power_off, word=word), (_at(port, 2),))
             for port, word in POWER_OFF_PORTS.items()
         ),
     ),

@@ -73,7 +73,8 @@ def windows(vm: VM, parts: dict[str, Any]) -> Windows:
     """The board's windows: one collection for each VM, made when it is first asked for."""
     if "windows" not in parts:
         parts["windows"] = Windows(vm)
-    return parts["windows"]  # type: ignore[no-any-return]
+    made: Windows = parts["windows"]
+    return made
 
 
 def shared_irq(vm: VM, parts: dict[str, Any], irq: int) -> SharedLine:
@@ -81,7 +82,8 @@ def shared_irq(vm: VM, parts: dict[str, Any], irq: int) -> SharedLine:
     name = f"irq{irq}"
     if name not in parts:
         parts[name] = SharedLine(vm.irq_line(irq))
-    return parts[name]  # type: ignore[no-any-return]
+    line: SharedLine = parts[name]
+    return line
 
 
 def wire(vm: VM, parts: dict[str, Any]) -> None:

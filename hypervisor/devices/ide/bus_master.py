@@ -13,6 +13,7 @@ import copy
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from hypervisor.bus import Clock, Dma
@@ -79,13 +80,13 @@ class BusMaster:
         self.name = name
         self._memory = memory
         self._clock = clock
-        self._alarms = [Alarm(clock, lambda: self._go_on(0)), Alarm(clock, lambda: self._go_on(1))]
+        self._alarms = [Alarm(clock, partial(self._go_on, number_)) for number_ in range(2)]
         self._channels = list(channels)
         self._s = BusMasterState()
         for number_, channel in enumerate(self._channels):
             for drive in channel.drives:
                 if drive is not None:
-                    drive.dma_ready = lambda n=number_: self._move(n)  # type: ignore[misc]
+                    drive.dma_ready = partial(self._move, number_)
 
     def interrupt(self, channel: int, level: bool) -> None:
         """The channel's interrupt line changes; a rising edge sets the status bit."""

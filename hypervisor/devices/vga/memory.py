@@ -35,7 +35,7 @@ class VideoMemory:
 
     def cell(self, number: int) -> int:
         """A cell as a number, plane 0 in its low byte."""
-        return _CELL.unpack_from(self.vram, 4 * number)[0]  # type: ignore[no-any-return]
+        return _CELL.unpack_from(self.vram, 4 * number)[0]  # type: ignore[no-any-return]  # struct: an int
 
     def set_cell(self, number: int, value: int) -> None:
         """Store a cell."""
