@@ -1,6 +1,6 @@
-"""Looking into a guest: disassembly and crash reports.
+"""Looking into a guest: crash reports that name the mistake, page walks in words, disassembly, and the gdb server.
 
-Everything here uses only the public face of a VM (`vm.vcpus`, `vcpu.read`, registers by name, `vm.symbols`).
+Reports use only the public face of a VM (`vm.vcpus`, `vcpu.read`, registers by name, `vm.symbols`, states of devices).
 """
 
 from hypervisor.debug.crash import report
