@@ -318,6 +318,8 @@ class Runner:
         )
 
     def _interrupt(self, pcpu: PCpu) -> None:
+        if not self.vcpu.intr.level:  # the guest took it back with interrupts off, and the engine noticed only the rise
+            return
         controller = self.vcpu.interrupt_controller
         if controller is None:
             self.vcpu.intr.lower()
