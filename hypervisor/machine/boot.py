@@ -196,6 +196,8 @@ def _power_on(vm: VM, media: Media, data: bytes | None, spec: loaders.BootSpec) 
     entry = loaders.load(data, spec, vm.memory)
     if entry.kind == "linux16":
         bios.start(vm, media, spec.memory_map)
+    elif entry.kind != "flat":
+        bios.set_up(vm)
     _enter(vm, entry)
 
 

@@ -62,6 +62,12 @@ KERNELS = (
     Kernel("unreal", FLOPPY, "at 2 MiB: 12345678", "unreal mode"),
     Kernel("bare_bones", KERNEL, "line 39", "OSDev's Bare Bones in C, with a terminal that scrolls"),
     Kernel("interrupts", KERNEL, "tick 30", "GDT, IDT, PIC and PIT, as every 32-bit tutorial sets them up"),
+    Kernel(
+        "lone_timer",
+        KERNEL,
+        "ticks at vector 20: 2",
+        "a kernel that never programs the timer: 18.2 Hz, as firmware does",
+    ),
     Kernel("exceptions", KERNEL, "still here", "exception handlers with error codes, as in JamesM's tutorial"),
     Kernel("keyboard", KERNEL, "keys: 6", "a keyboard driver on IRQ 1", acts=(Act("type: ", (*"hello", "enter")),)),
     Kernel(
