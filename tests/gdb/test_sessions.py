@@ -100,12 +100,19 @@ def test_memory_that_is_not_there_is_an_error(debug: Debug) -> None:
             monitor walk 0x8000000000
             monitor memory physical
             x/x 0x80000
+            set {int}0x80000 = 5
+            set {int}0xffe = 7
+            set {int}0x40000000 = 5
             monitor memory virtual
+            set {int}0xd0000000 = 5
             continue""",
         )
+        assert vm.memory.read(0x80000, 1) == b"\x05"
     assert "Cannot access memory at address 0x8000000000" in said
     assert "read by ring 0 from 0x8000000000: PML4[1] not present" in said
     assert "0x80000:\t0x00000000" in said
+    assert said.text.count("Cannot access memory at address 0x40000000") == 1, said  # no memory, and so not written
+    assert said.text.count("Cannot access memory at address 0xd0000000") == 1, said
 
 
 def test_ctrl_c_stops_a_running_guest(debug: Debug) -> None:

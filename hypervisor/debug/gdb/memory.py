@@ -32,12 +32,18 @@ class Memory:
         return data
 
     def write(self, vcpu: Any, address: int, data: bytes) -> None:
-        """Store all of ``data``, or raise `GuestFault` with some of it stored."""
+        """Store all of ``data``, or raise `GuestFault` with some of it stored. Device memory, ROM and what is no memory
+        are refused: gdb is not to believe that it has changed them.
+        """
         done = 0
         while done < len(data):
             here = address + done & _MASK64
             length = min(len(data) - done, PAGE_SIZE - here % PAGE_SIZE)
-            self._vm.memory.write(self._gpa(vcpu, here), data[done : done + length])
+            gpa = self._gpa(vcpu, here)
+            memory = self._vm.memory
+            if sum(region.size for region in memory.within(gpa, length) if region.writable) < length:
+                raise GuestFault(f"guest-physical address {gpa:#x} is not memory that can be written.")
+            memory.write(gpa, data[done : done + length])
             done += length
 
     def _gpa(self, vcpu: Any, address: int) -> int:
