@@ -191,7 +191,8 @@ class Bios:
             caller = call.caller()
         except GuestFault:
             caller = "nowhere"
-        return f"{self._services.describe(call.vector, regs.ah)} {values} from {caller}"
+        function = self._services.function(call.vector, regs.ax)
+        return f"{self._services.describe(call.vector, function)} {values} from {caller}"
 
     def _default(self, call: Call) -> Outcome:
         if call.vector in FATAL:
@@ -202,10 +203,10 @@ class Bios:
 
     def _note(self, call: Call, problem: str) -> None:
         """Once for each function, so that a guest cannot fill the host's log."""
-        ah = call.regs.ah
-        if (call.vector, ah) not in self._named and len(self._named) < MAX_NOTES:
-            self._named.add((call.vector, ah))
-            self._log(f"guest called {self._services.describe(call.vector, ah)}: {problem}")
+        function = self._services.function(call.vector, call.regs.ax)
+        if (call.vector, function) not in self._named and len(self._named) < MAX_NOTES:
+            self._named.add((call.vector, function))
+            self._log(f"guest called {self._services.describe(call.vector, function)}: {problem}")
 
 
 PROVIDERS: tuple[type, ...] = (

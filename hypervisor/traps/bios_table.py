@@ -74,6 +74,7 @@ class Services:
     def __init__(self, providers: Iterable[Any]) -> None:
         self._by_call: dict[tuple[int, int], Callable[[Call], Outcome]] = {}
         self._titles = dict(NAMES)
+        self._families: set[tuple[int, int]] = set()
         for provider in providers:
             kind: type = type(provider)
             for row in _declared(kind):
@@ -82,6 +83,8 @@ class Services:
                     raise TrapError(f"{row} ({row.title}) is declared twice; a BIOS call has one service.")
                 self._by_call[key] = getattr(provider, row.method)
                 self._titles[key] = row.title
+                if row.function > 0xFF:
+                    self._families.add((row.interrupt, row.function >> 8))
 
     def find(self, interrupt: int, ax: int) -> Callable[[Call], Outcome] | None:
         """The service for a call with ``ax``, or None: that of AX, of AH, or of the whole interrupt."""
@@ -89,10 +92,15 @@ class Services:
         found = table.get((interrupt, ax)) if ax > 0xFF else None
         return found or table.get((interrupt, ax >> 8)) or table.get((interrupt, -1))
 
-    def describe(self, interrupt: int, ah: int) -> str:
+    def function(self, interrupt: int, ax: int) -> int:
+        """What of ``ax`` says which call it is: AX where AL chooses among services, else AH."""
+        return ax if (interrupt, ax >> 8) in self._families else ax >> 8
+
+    def describe(self, interrupt: int, function: int) -> str:
         """A call with its name, if it has one: ``INT 13h AH=05h (format track)``."""
-        title = self._titles.get((interrupt, ah)) or self._titles.get((interrupt, -1))
-        return call_name(interrupt, ah) + (f" ({title})" if title else "")
+        titles = self._titles
+        title = titles.get((interrupt, function)) or titles.get((interrupt, function >> 8)) or titles.get((interrupt, -1))
+        return call_name(interrupt, function) + (f" ({title})" if title else "")
 
 
 def markdown(services: Iterable[Service]) -> str:

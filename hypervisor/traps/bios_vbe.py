@@ -129,7 +129,7 @@ class Vbe:
     def _current_mode(self, call: Call) -> Outcome:
         if not self._adapter.has_dispi:
             return answer(call, FAILED)
-        call.regs.bx = self._area.word(bda.VBE_MODE) & ~KEEP or self._area.byte(bda.VIDEO_MODE)
+        call.regs.bx = self._area.word(bda.VBE_MODE) or self._area.byte(bda.VIDEO_MODE)
         return answer(call, OK)
 
 

@@ -245,7 +245,7 @@ def test_vbe_says_what_there_is(host: hv.Host) -> None:
     current, answer, failed, unknown = struct.unpack_from("<4H", said, 24)
     assert (current, answer, failed) == (0x4144, 0x004F, 0x014F)
     assert unknown & 0xFF == 0xFF and unknown != 0x004F
-    assert vm.notes == ["guest called INT 10h AH=4Fh (VESA BIOS extension): not provided"]
+    assert vm.notes == ["guest called INT 10h AX=4FFFh (VESA BIOS extension): not provided"]
     assert str(vm.screen.mode) == "1024x768x32"
 
 
