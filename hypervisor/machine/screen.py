@@ -119,11 +119,18 @@ class Screen:
 
     def catch_up(self) -> None:
         """See `hypervisor.core.expecting.Source`."""
-        self._seen = self.text
+        self._seen = self._cells()
 
     def matched(self) -> None:
         """A wait ended on what is here now."""
-        self._expected = self._seen = self.text
+        self._expected = self._seen = self._cells()
+
+    def find(self, pattern: re.Pattern[str]) -> list[re.Match[str]]:
+        """Where ``pattern`` is on the screen, from the top."""
+        return _find(pattern, self._cells())
+
+    def _cells(self) -> str:
+        return "\n".join(row.text for row in self.rows)
 
 
 class ScreenWait(Wait):
@@ -135,7 +142,7 @@ class ScreenWait(Wait):
 
     def __init__(self, screen: Screen, pattern: re.Pattern[str], old: str) -> None:
         self._screen, self._pattern = screen, pattern
-        self._old = sum(1 for _ in pattern.finditer(old))
+        self._old = len(_find(pattern, old))
         self._looked_at: Any = None
         self.text = f"{screen.name} shows {shown(pattern)!r}"
 
@@ -145,13 +152,20 @@ class ScreenWait(Wait):
         if now == self._looked_at:
             return False
         self._looked_at = now
-        whole = self._screen.text
-        matches = list(self._pattern.finditer(whole))
+        matches = self._screen.find(self._pattern)
         if len(matches) <= self._old:
             self._old = len(matches)  # what has gone and comes again is new
             return False
         match = matches[self._old]
         before = matches[self._old - 1].end() if self._old else 0
-        self.found = Match(self._screen.name, whole[before : match.start()], match)
+        self.found = Match(self._screen.name, match.string[before : match.start()], match)
         self._screen.matched()
         return True
+
+
+def _find(pattern: re.Pattern[str], cells: str) -> list[re.Match[str]]:
+    """Matches in all the cells of a screen, where a prompt has the blank that it ends in, or in its text, where rows
+    end with their last character: in what has more of them.
+    """
+    text = "\n".join(row.rstrip() for row in cells.split("\n"))
+    return max(list(pattern.finditer(text)), list(pattern.finditer(cells)), key=len)

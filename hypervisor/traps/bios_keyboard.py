@@ -139,7 +139,7 @@ class Keyboard:
     @service(0x16, 0x02, "shift flags")
     def _shift_flags(self, call: Call) -> Outcome:
         call.regs.al = self.area.byte(bda.SHIFT_FLAGS)
-        return DONE
+        return POLLED
 
     @service(0x16, 0x12, "extended shift flags")
     def _extended_shift_flags(self, call: Call) -> Outcome:
@@ -149,7 +149,7 @@ class Keyboard:
         held |= self.area.byte(bda.KEYBOARD_FLAGS) & (RIGHT_CTRL | RIGHT_ALT)
         held |= 0x80 if down & SYSREQ_DOWN else 0
         call.regs.ax = held << 8 | self.area.byte(bda.SHIFT_FLAGS)
-        return DONE
+        return POLLED
 
     @service(0x16, 0x03, "set typematic rate (accepted, without effect)")
     def _set_typematic(self, call: Call) -> Outcome:

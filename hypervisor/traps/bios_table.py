@@ -98,8 +98,8 @@ class Services:
 
     def describe(self, interrupt: int, function: int) -> str:
         """A call with its name, if it has one: ``INT 13h AH=05h (format track)``."""
-        titles = self._titles
-        title = titles.get((interrupt, function)) or titles.get((interrupt, function >> 8)) or titles.get((interrupt, -1))
+        keys = ((interrupt, known) for known in (function, function >> 8, -1))
+        title = next((self._titles[key] for key in keys if key in self._titles), "")
         return call_name(interrupt, function) + (f" ({title})" if title else "")
 
 

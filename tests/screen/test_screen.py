@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 import subprocess
 import sys
@@ -79,6 +80,14 @@ def test_named_waits_see_what_others_found(host: hv.Host) -> None:
     assert vm.run(until=vm.screen.matches(r"al\w+"), timeout=20).reason is hv.Reason.HALTED  # it was there before
     other = host.create_vm(guests.image(text(0, 0, "alpha beta")), memory="8M")
     assert other.screen.expect(r"b(\w)ta", timeout=20)[1] == "e"
+
+
+def test_waiting_for_the_blank_at_the_end_of_a_prompt(host: hv.Host) -> None:
+    rows = text(0, 0, "> one") + text(1, 0, "two") + text(2, 0, ">")
+    vm = host.create_vm(guests.image(rows), memory="8M")
+    assert vm.screen.wait_for_text("two", timeout=20).before == "> one\n"
+    assert vm.screen.find(re.compile("> ")) and vm.screen.find(re.compile(r"one\ntwo\n>\n"))
+    assert [match.start() for match in vm.screen.find(re.compile("> "))] == [0, 2 * 81]
 
 
 def test_a_graphics_mode_has_no_text(host: hv.Host) -> None:
