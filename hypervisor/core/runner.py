@@ -41,7 +41,7 @@ LOOK_NS = 20_000_000
 """Virtual time after which Python looks in, whatever the guest does: for timeouts, signals and other VMs."""
 
 _NOW, _NEXT, _KICK = b.NOW >> 3, b.NEXT >> 3, b.KICK >> 3
-_MEMORY, _DR_WRITE = int(K.MEMORY), int(K.DR_WRITE)
+_MEMORY, _DR_WRITE, _WINDOW = int(K.MEMORY), int(K.DR_WRITE), int(K.INTERRUPT_WINDOW)
 
 
 class Runner:
@@ -243,7 +243,9 @@ class Runner:
             while True:  # exits that change nothing here go straight back to the guest
                 kind = pcpu.run()
                 self.serve(pcpu, kind)
-                if kind >= FIRST_ENGINE or self._end is not None or vcpu.halted or self._reset or ask:
+                if self._end is not None or vcpu.halted or self._reset or ask:
+                    break
+                if kind >= FIRST_ENGINE and kind != _WINDOW:  # what was due came before this turn
                     break
             self.serve(pcpu, pcpu.complete_deferred())
             turns.inside = False
