@@ -37,14 +37,13 @@ if TYPE_CHECKING:
     from hypervisor.errors import GuestFault as GuestFault
     from hypervisor.errors import HypervisorError as HypervisorError
     from hypervisor.errors import ImageError as ImageError
+    from hypervisor.errors import InternalError as InternalError
     from hypervisor.errors import PluginError as PluginError
     from hypervisor.errors import TrapError as TrapError
     from hypervisor.machine import Board as Board
     from hypervisor.machine import Disk as Disk
     from hypervisor.machine import Part as Part
     from hypervisor.machine import pc as pc
-
-    Vm = VM
 
 _WHERE = {
     "hypervisor._face": ("Host", "boot", "run_asm"),
@@ -57,20 +56,20 @@ _WHERE = {
     "hypervisor.engine.state": ("Segment", "Table"),
     "hypervisor.errors": (
         "ConfigError", "DeviceError", "EngineError", "ExpectError", "GuestCrashed", "GuestFault", "HypervisorError",
-        "ImageError", "PluginError", "TrapError",
+        "ImageError", "InternalError", "PluginError", "TrapError",
     ),
     "hypervisor.machine": ("Board", "Disk", "Part", "pc"),
 }  # fmt: skip
 _HOME = {name: module for module, names in _WHERE.items() for name in names}
 
-__all__ = [*sorted(_HOME), "Vm"]  # the table above is the list
+__all__ = sorted(_HOME)  # the table above is the list
 
 
 def __getattr__(name: str) -> Any:
-    module = _HOME.get("VM" if name == "Vm" else name)
+    module = _HOME.get(name)
     if module is None:
         raise AttributeError(f"module 'hypervisor' has no attribute {name!r}")
-    value = getattr(import_module(module), "VM" if name == "Vm" else name)
+    value = getattr(import_module(module), name)
     globals()[name] = value
     return value
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import shutil
 import subprocess
 import sys
@@ -9,6 +10,8 @@ import sysconfig
 from pathlib import Path
 
 import pytest
+
+import hypervisor
 
 ROOT = Path(__file__).parents[1]
 HEAVY = {"capstone", "keystone", "llvmlite", "numba", "numpy", "rich", "typer", "unicorn"}
@@ -60,6 +63,13 @@ def _is_room(path: Path) -> bool:
     if path.is_dir():
         return any(path.glob("*.py"))
     return path.suffix == ".py" and not path.name.startswith("_")
+
+
+def test_the_face_is_the_same_for_the_type_checker() -> None:
+    tree = ast.parse((ROOT / "hypervisor" / "__init__.py").read_text())
+    block = next(node for node in tree.body if isinstance(node, ast.If))
+    imported = {alias.asname for node in block.body if isinstance(node, ast.ImportFrom) for alias in node.names}
+    assert imported == set(hypervisor.__all__)
 
 
 @pytest.mark.parametrize("first", ["Host", "pc", "Reason", "run_asm"])

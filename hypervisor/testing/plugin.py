@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from hypervisor import Vm
+    from hypervisor import VM
 
 CONSOLE_LINES = 40
 """How many of a console's last lines a failure shows."""
@@ -22,9 +22,9 @@ class VmFactory:
     """What the fixture ``vm`` gives: call it as `hypervisor.boot`, as often as the test needs guests."""
 
     def __init__(self) -> None:
-        self._vms: list[tuple[str, Vm]] = []
+        self._vms: list[tuple[str, VM]] = []
 
-    def __call__(self, image: Any, **options: Any) -> Vm:
+    def __call__(self, image: Any, **options: Any) -> VM:
         """A guest booted from ``image`` with the options of `hypervisor.boot`; it is closed when the test is over."""
         import hypervisor
 

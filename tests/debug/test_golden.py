@@ -22,7 +22,7 @@ SAID = {
     "reserved_bit": "which has reserved bit 45 set",
     "pic": "the PIC still has the vectors of real mode",
     "pic_handler": "Interrupt vector 0x8 was IRQ 0 (the timer), which is also #DF",
-    "paging_on": "Paging was switched on, and the next instruction, at 0x7c2a, is not mapped",
+    "paging_on": "Paging was switched on, and the next instruction, at 0x7c5c, is not mapped",
     "null_call": "RIP is 0: a jump or call through a wrong pointer",
     "handler_faults": "it was there for #UD invalid opcode, raised at",
     "bad_handler_address": "The event before them was #PF page fault, error 0x2, address 0x200000000",

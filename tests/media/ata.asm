@@ -1,37 +1,9 @@
 # Reads sectors of the boot drive through INT 13h and of the primary master by ATA PIO, and compares them; writes by one
 # way and reads by the other. Says so on the first serial port, a line for each, with the sum of the sector's words.
 
-.code16
-.org 0x7c00
 .equ COUNT, 7
 
-start:
-    jmp 0:canonical
-canonical:
-    xor ax, ax
-    mov ds, ax
-    mov es, ax
-    mov ss, ax
-    mov sp, 0x7c00
-    cld
-    mov [drive], dl
-    mov ax, 0x0203              # three sectors of this program more
-    mov bx, 0x7e00
-    mov cx, 2
-    xor dh, dh
-    int 0x13
-    jc failed
-    jmp more
-failed:
-    mov al, 0x21                # an exclamation mark
-    call put
-    jmp finish
-drive:
-    .byte 0
-    .org 0x7c00 + 510
-    .byte 0x55, 0xaa
-
-more:
+.include "start.inc"
     mov bp, table
     mov cx, COUNT
 .each:
@@ -96,16 +68,7 @@ more:
     mov word ptr [size], 256 * 8
     mov cx, [size]
     call compare
-finish:
-    mov al, 0x0a
-    call put
-    mov dx, 0xf4
-    mov al, 0x10
-    out dx, al
-.halt:
-    cli
-    hlt
-    jmp .halt
+    jmp finish
 
 read_both:                      # sector EAX to 2000:0 by INT 13h, to 3000:0 by PIO
     push eax

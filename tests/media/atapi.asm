@@ -68,19 +68,6 @@ canonical:
     shr al, 4
     add al, 0x30
     call put
-finish:
-    mov al, 0x0a
-    call put
-    mov dx, 0xf4
-    mov al, 0x10
-    out dx, al
-.halt:
-    cli
-    hlt
-    jmp .halt
-failed:
-    mov al, 0x21
-    call put
     jmp finish
 
 atapi:                          # send the packet at SI

@@ -1,37 +1,9 @@
 # Reads sectors of the boot diskette through INT 13h and with the 82077 and DMA channel 2, and compares them; writes by
 # one way and reads by the other. Says so on the first serial port, with the sum of each sector's words.
 
-.code16
-.org 0x7c00
 .equ COUNT, 5
 
-start:
-    jmp 0:canonical
-canonical:
-    xor ax, ax
-    mov ds, ax
-    mov es, ax
-    mov ss, ax
-    mov sp, 0x7c00
-    cld
-    mov [drive], dl
-    mov ax, 0x0203              # three sectors of this program more
-    mov bx, 0x7e00
-    mov cx, 2
-    xor dh, dh
-    int 0x13
-    jc failed
-    jmp more
-failed:
-    mov al, 0x21
-    call put
-    jmp finish
-drive:
-    .byte 0
-    .org 0x7c00 + 510
-    .byte 0x55, 0xaa
-
-more:
+.include "start.inc"
     mov bp, table
     mov cx, COUNT
 .each:
@@ -64,16 +36,7 @@ more:
     call bios
     mov cx, 256
     call compare
-finish:
-    mov al, 0x0a
-    call put
-    mov dx, 0xf4
-    mov al, 0x10
-    out dx, al
-.halt:
-    cli
-    hlt
-    jmp .halt
+    jmp finish
 
 bios:                           # AX: function and count; the sector to 2000:0
     push es

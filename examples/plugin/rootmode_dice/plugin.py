@@ -21,7 +21,7 @@ class Dice:
         self.port = port
         self.sides = sides
 
-    def attach(self, vm: hv.Vm) -> None:
+    def attach(self, vm: hv.VM) -> None:
         """Called once, before the guest runs."""
         # From the VM's own generator: the same --seed gives the same game.
         device = DiceDevice(self.sides, seed=vm.random.getrandbits(32))
