@@ -3,30 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import subprocess
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from hypervisor.arch.font import CP437
+from tests.programs import QEMU, program
 
-QEMU = "qemu-system-x86_64"
 SECONDS = 60.0
 """Host time after which a machine that does not show what is awaited is given up."""
-
-
-def require_qemu() -> None:
-    """Skip, loudly, where QEMU is not installed; fail where that must not happen."""
-    if shutil.which(QEMU) is None:
-        sentence = f"{QEMU} is not installed (Debian: qemu-system-x86); nothing was compared with it."
-        if os.environ.get("CI", "").lower() in ("true", "1"):
-            pytest.fail(sentence, pytrace=False)
-        pytest.skip(sentence)
 
 
 def text_of(memory: bytes) -> str:
@@ -39,16 +26,15 @@ def screen_under_qemu(
     options: Sequence[str], until: Callable[[str], bool], directory: Path, seconds: float = SECONDS
 ) -> str:
     """Run QEMU's PC with these options until its screen satisfies ``until``; returns the screen."""
-    require_qemu()
     dump = directory / "screen.bin"
-    command = [QEMU, "-accel", "tcg", "-M", "pc", "-display", "none", "-nic", "none"]
+    command = [program(QEMU), "-accel", "tcg", "-M", "pc", "-display", "none", "-nic", "none"]
     command += ["-no-shutdown", "-no-reboot", "-qmp", "stdio", *options]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         try:
-            _ask(process, "qmp_capabilities")
+            ask(process, "qmp_capabilities")
             end = time.monotonic() + seconds
             while True:
-                _ask(process, "pmemsave", val=0xB8000, size=4000, filename=str(dump))
+                ask(process, "pmemsave", val=0xB8000, size=4000, filename=str(dump))
                 text = text_of(dump.read_bytes())
                 if until(text):
                     return text
@@ -58,7 +44,7 @@ def screen_under_qemu(
             process.kill()
 
 
-def _ask(process: subprocess.Popen[bytes], command: str, **arguments: Any) -> None:
+def ask(process: subprocess.Popen[bytes], command: str, **arguments: Any) -> None:
     assert process.stdin is not None
     assert process.stdout is not None
     process.stdin.write(json.dumps({"execute": command, "arguments": arguments}).encode() + b"\n")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pytest
 
+from tests.programs import program
 from tests.transcripts import ROOT, Step, matches, play, steps
 
 DOCUMENTS = [path for path in sorted((ROOT / "docs").glob("*.md")) if "```console" in path.read_text()]
@@ -14,8 +14,8 @@ DOCUMENTS = [path for path in sorted((ROOT / "docs").glob("*.md")) if "```consol
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_a_documents_transcripts_are_true(document: Path, tmp_path: Path) -> None:
-    for program in ("gcc", "make", "gdb"):
-        assert shutil.which(program), f"{program} is not installed; run: make system-deps"
+    for name in ("gcc", "make", "gdb"):
+        program(name)
     problems = play(steps(document), tmp_path)
     assert not problems, f"{document.name}, " + "\n".join(problems)
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
 import struct
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from hypervisor.acpi import Platform, build, loader_script
 from tests.acpi.machines import PLATFORMS
+from tests.programs import run
 
 AT = 0xF0040
 COMPILER = slice(28, 36)
@@ -39,27 +38,14 @@ def tables_at(platform: Platform, address: int = AT) -> dict[str, bytes]:
     return found | {"FACS": table(facs_at), "DSDT": table(dsdt_at)}
 
 
-@pytest.fixture(scope="module")
-def iasl() -> str:
-    program = shutil.which("iasl")
-    assert program, "iasl is not installed; on Debian: apt-get install acpica-tools (make system-deps does it)"
-    return program
-
-
-def run(*command: str, cwd: Path) -> str:
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout + done.stderr
-
-
 @pytest.mark.parametrize("signature", ["DSDT", "FACP", "FACS", "APIC", "RSDT", "XSDT"])
 @pytest.mark.parametrize("name", PLATFORMS)
-def test_iasl_takes_it_apart_and_puts_it_together_again(name: str, signature: str, iasl: str, tmp_path: Path) -> None:
+def test_iasl_takes_it_apart_and_puts_it_together_again(name: str, signature: str, tmp_path: Path) -> None:
     table = tables_at(PLATFORMS[name])[signature]
     (tmp_path / "table.dat").write_bytes(table)
-    said = run(iasl, "-d", "table.dat", cwd=tmp_path)
+    said = run("iasl", "-d", "table.dat", cwd=tmp_path)
     assert "warning" not in said.lower() and "error" not in said.lower(), said
-    said = run(iasl, "-oa", "-p", "again", "table.dsl", cwd=tmp_path)
+    said = run("iasl", "-oa", "-p", "again", "table.dsl", cwd=tmp_path)
     assert "0 Errors, 0 Warnings, 0 Remarks" in said
     again = bytearray((tmp_path / "again.aml").read_bytes())
     if signature != "FACS":

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
-from shutil import which
 
 from tests.conventions.table import Kernel, Medium
+from tests.programs import run
 
 SOURCES = Path(__file__).parent / "kernels"
 FLOPPY_SIZE, DISK_SIZE = 2880 * 512, 2048 * 512
@@ -38,14 +37,14 @@ def image(kernel: Kernel, medium: Medium, out: Path) -> Path:
     assembly = SOURCES / f"{kernel.name}.asm"
     made = out / kernel.name
     if medium in (Medium.FLOPPY, Medium.DISK):
-        _run("nasm", "-f", "bin", "-I", SOURCES, "-o", made, assembly)
+        run("nasm", "-f", "bin", "-I", SOURCES, "-o", made, assembly)
         size = FLOPPY_SIZE if medium is Medium.FLOPPY else DISK_SIZE
         made.write_bytes(made.read_bytes().ljust(size, b"\0"))
     elif assembly.exists():
-        _run("nasm", "-f", "elf32", "-I", SOURCES, "-o", made.with_suffix(".o"), assembly)
-        _run("ld", "-m", "elf_i386", "-n", "-Ttext=0x100000", "-e", "start", "-o", made, made.with_suffix(".o"))
+        run("nasm", "-f", "elf32", "-I", SOURCES, "-o", made.with_suffix(".o"), assembly)
+        run("ld", "-m", "elf_i386", "-n", "-Ttext=0x100000", "-e", "start", "-o", made, made.with_suffix(".o"))
     else:
-        _run("gcc", *_C_FLAGS.split(), "-o", made, SOURCES / f"{kernel.name}.c")
+        run("gcc", *_C_FLAGS.split(), "-o", made, SOURCES / f"{kernel.name}.c")
     if medium is Medium.CD:
         return _iso(made, out / f"{kernel.name}-iso")
     return made
@@ -58,12 +57,5 @@ def _iso(kernel: Path, tree: Path) -> Path:
     (tree / "boot" / "kernel").write_bytes(data)
     command = "multiboot2" if (0xE85250D6).to_bytes(4, "little") in data[:32768] else "multiboot"
     (tree / "boot" / "grub" / "grub.cfg").write_text(_GRUB.format(command=command))
-    _run("grub-mkrescue", "-o", kernel.with_suffix(".iso"), tree)
+    run("grub-mkrescue", "-o", kernel.with_suffix(".iso"), tree)
     return kernel.with_suffix(".iso")
-
-
-def _run(program: str, *arguments: object) -> None:
-    found = which(program)
-    assert found, f"{program} is not installed: `make system-deps` does it, as root."
-    done = subprocess.run([found, *map(str, arguments)], capture_output=True, text=True)
-    assert done.returncode == 0, f"{program}: {done.stderr}"

@@ -17,7 +17,8 @@ from typing import Any
 from tests.conventions import build
 from tests.conventions.outcome import Outcome, exit_status
 from tests.conventions.table import Act, Kernel, Medium
-from tests.qemu_screen import QEMU, require_qemu, text_of
+from tests.programs import QEMU, program
+from tests.qemu_screen import text_of
 
 PATIENCE_S = 60
 POLL_S = 0.02
@@ -32,7 +33,6 @@ class Machine:
     """A QEMU that runs a kernel, and its monitor."""
 
     def __init__(self, kernel: Kernel, medium: Medium, image: Path, out: Path) -> None:
-        require_qemu()
         self._serial, self._debugcon, self._exit = (out / name for name in ("serial", "debugcon", "exit"))
         self._out = out
         self._gone: str | None = None
@@ -58,7 +58,7 @@ class Machine:
             bus = "floppy" if kernel.drive is Medium.FLOPPY else "ide"
             options += ["-drive", f"file={build.drive(kernel.drive, out)},format=raw,if={bus}"]
         pipe = subprocess.PIPE
-        self.process = subprocess.Popen([QEMU, *options], stdin=pipe, stdout=pipe, stderr=pipe)
+        self.process = subprocess.Popen([program(QEMU), *options], stdin=pipe, stdout=pipe, stderr=pipe)
         self._ask("qmp_capabilities")
 
     def run(self, kernel: Kernel) -> Outcome:

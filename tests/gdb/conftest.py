@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import pytest
 
 import hypervisor as hv
+from tests.programs import program, run
 
 HERE = Path(__file__).parent
 PATIENCE_S = 60
@@ -28,12 +29,6 @@ class Transcript(NamedTuple):
 
     def __contains__(self, what: str) -> bool:
         return what in self.text
-
-
-def program(name: str) -> str:
-    found = shutil.which(name)
-    assert found, f"{name} is not installed: `make system-deps` does it, as root."
-    return found
 
 
 @pytest.fixture
@@ -85,9 +80,9 @@ def debug() -> Debug:
 def modes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The boot sector of modes.asm; beside it, modes.elf has its symbols and lines."""
     out = tmp_path_factory.mktemp("modes")
-    _run(program("nasm"), "-f", "elf64", "-g", "-F", "dwarf", "-o", out / "modes.o", HERE / "modes.asm")
-    _run(program("ld"), "-Ttext=0x7c00", "-e", "start", "-o", out / "modes.elf", out / "modes.o")
-    _run(program("objcopy"), "-O", "binary", "-j", ".text", out / "modes.elf", out / "modes.bin")
+    run("nasm", "-f", "elf64", "-g", "-F", "dwarf", "-o", out / "modes.o", HERE / "modes.asm")
+    run("ld", "-Ttext=0x7c00", "-e", "start", "-o", out / "modes.elf", out / "modes.o")
+    run("objcopy", "-O", "binary", "-j", ".text", out / "modes.elf", out / "modes.bin")
     return out / "modes.bin"
 
 
@@ -98,10 +93,5 @@ def kernel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copy(HERE / "kernel.c", out)
     flags = "-m32 -g -O0 -ffreestanding -nostdlib -static -fno-pie -no-pie -fno-stack-protector -fcf-protection=none"
     link = "-Wl,-Ttext=0x100000,--build-id=none,-n,-e,start"
-    _run(program("gcc"), *flags.split(), link, "-o", "kernel.elf", "kernel.c", cwd=out)
+    run("gcc", *flags.split(), link, "-o", "kernel.elf", "kernel.c", cwd=out)
     return out / "kernel.elf"
-
-
-def _run(*command: Any, cwd: Path | None = None) -> None:
-    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, cwd=cwd)
-    assert done.returncode == 0, done.stderr

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 
 import hypervisor as hv
-from tests.gdb.conftest import Debug, program
+from tests.gdb.conftest import Debug
+from tests.programs import run
 
 HIGH = 0xFFFFFFFF80000000
 
 
 def symbols(boot_sector: Path) -> dict[str, int]:
-    listed = subprocess.run([program("nm"), boot_sector.with_suffix(".elf")], capture_output=True, text=True).stdout
+    listed = run("nm", boot_sector.with_suffix(".elf"))
     return {name: int(address, 16) for address, _, name in map(str.split, listed.splitlines())}
 
 

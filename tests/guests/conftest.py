@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 import threading
 from collections.abc import Callable
@@ -13,8 +11,8 @@ import pytest
 
 from hypervisor.assembler import Image, assemble_file
 from hypervisor.guests import NAMES, SOURCES
+from tests.programs import QEMU, program
 
-QEMU = "qemu-system-x86_64"
 SECONDS = 60
 """After which a run is killed, which shows as a negative status."""
 
@@ -28,18 +26,13 @@ def images() -> dict[str, Image]:
 @pytest.fixture
 def qemu(images: dict[str, Image], tmp_path: Path) -> Callable[..., tuple[str, int]]:
     """``qemu(name, *options)`` runs a guest under QEMU (``until``: up to that output); gives its output and status."""
-    if shutil.which(QEMU) is None:
-        reason = f"{QEMU} is not installed (Debian: qemu-system-x86); the guests were NOT compared with it."
-        if os.environ.get("CI", "").lower() in ("true", "1"):
-            pytest.fail(reason, pytrace=False)
-        pytest.skip(reason)
 
     def run(name: str, *options: str, until: bytes = b"") -> tuple[str, int]:
         image = tmp_path / f"{name}.bin"
         image.write_bytes(images[name].code)
         load = ["-drive", f"format=raw,file={image}"] if name == "hello" else ["-kernel", str(image)]
         board = ["-display", "none", "-no-reboot", "-m", "16", "-device", "isa-debug-exit,iobase=0xf4,iosize=1"]
-        command = [QEMU, "-accel", "tcg", *board, *load, *(options or ("-serial", "stdio"))]
+        command = [program(QEMU), "-accel", "tcg", *board, *load, *(options or ("-serial", "stdio"))]
         pipe = subprocess.PIPE
         with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=pipe, stderr=subprocess.STDOUT) as process:
             watchdog = threading.Timer(SECONDS, process.kill)

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import hypervisor as hv
 from hypervisor.assembler import assemble
-from tests.qemu_screen import require_qemu
 
 CALLS = (
     {"ax": 0xB101},
@@ -86,7 +85,6 @@ def answers(output: bytes) -> list[str]:
 
 
 def test_answers_are_those_of_seabios(tmp_path: Path) -> None:
-    require_qemu()
     image = tmp_path / "calls.img"
     image.write_bytes(boot_sector())
     command = [

@@ -14,7 +14,7 @@ import pytest
 import hypervisor as hv
 from hypervisor.assembler import assemble, assemble_file
 from tests.boot.cds import cd
-from tests.qemu_screen import QEMU, require_qemu
+from tests.programs import QEMU, program
 
 HERE = Path(__file__).parent
 SECONDS = 60
@@ -39,10 +39,9 @@ def ours(image: bytes, **options: Any) -> str:
 
 
 def qemu(image: bytes, drive: str, directory: Path) -> str:
-    require_qemu()
     path = directory / "image"
     path.write_bytes(image)
-    command = [QEMU, "-accel", "tcg", "-display", "none", "-m", "16", "-no-reboot", "-serial", "stdio"]
+    command = [program(QEMU), "-accel", "tcg", "-display", "none", "-m", "16", "-no-reboot", "-serial", "stdio"]
     command += ["-device", "isa-debug-exit,iobase=0xf4,iosize=1"]
     command += ["-drive", f"{drive},format=raw,snapshot=on,file={path}"]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=SECONDS)

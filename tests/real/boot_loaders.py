@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
+
+from tests.programs import run
 
 DebianFile = Callable[[str, str], Path]
 
@@ -19,22 +20,15 @@ GRUB_MODULES = "biosdisk memdisk tar echo multiboot normal boot".split()
 SYSLINUX = "PROMPT 1\nTIMEOUT 0\nSAY Syslinux reads its configuration\n"
 
 
-def program(name: str, package: str, *arguments: str | Path) -> None:
-    """Run a program of a Debian package, which `make system-deps` installs."""
-    assert shutil.which(name), f"{name} is not installed: apt-get install {package}"
-    done = subprocess.run([name, *map(str, arguments)], capture_output=True, timeout=120)
-    assert done.returncode == 0, f"{name}: {done.stderr.decode(errors='replace')}"
-
-
 def grub_disk(debian_file: DebianFile, directory: Path, kernel: bytes) -> Path:
     """A hard disk with GRUB before its first partition would be; the kernel is in GRUB's memory disk."""
     modules = debian_file("grub-pc-bin", "usr/lib/grub/i386-pc/boot.img").parent
     (directory / "kernel").write_bytes(kernel)
     (directory / "grub.cfg").write_text(GRUB.format(folder="(memdisk)"))
-    program("tar", "tar", "-C", directory, "-cf", directory / "memdisk.tar", "kernel")
+    run("tar", "-C", directory, "-cf", directory / "memdisk.tar", "kernel")
     core = directory / "core.img"
-    program(
-        "grub-mkimage", "grub-common", "-O", "i386-pc", "-d", modules, "-o", core, "-p", "(memdisk)/",
+    run(
+        "grub-mkimage", "-O", "i386-pc", "-d", modules, "-o", core, "-p", "(memdisk)/",
         "-c", directory / "grub.cfg", "-m", directory / "memdisk.tar", *GRUB_MODULES,
     )  # fmt: skip
     disk = directory / "grub.img"
@@ -51,7 +45,7 @@ def grub_cd(debian_file: DebianFile, directory: Path, files: Mapping[str, bytes]
         (root / "boot" / name).write_bytes(contents)
     (root / "boot/grub/grub.cfg").write_text(configuration)
     cd = directory / "grub.iso"
-    program("grub-mkrescue", "grub-common", "-d", modules, "-o", cd, root)
+    run("grub-mkrescue", "-d", modules, "-o", cd, root)
     return cd
 
 
@@ -59,9 +53,9 @@ def syslinux_floppy(debian_file: DebianFile, directory: Path) -> Path:
     """A diskette with a FAT file system and SYSLINUX, whose installer comes with the loader inside."""
     floppy = directory / "syslinux.img"
     (directory / "syslinux.cfg").write_text(SYSLINUX)
-    program("mformat", "mtools", "-C", "-f", "1440", "-i", floppy, "::")
-    program("mcopy", "mtools", "-i", floppy, directory / "syslinux.cfg", "::")
-    program("syslinux", "syslinux", "--install", floppy)
+    run("mformat", "-C", "-f", "1440", "-i", floppy, "::")
+    run("mcopy", "-i", floppy, directory / "syslinux.cfg", "::")
+    run("syslinux", "--install", floppy)
     return floppy
 
 
@@ -74,8 +68,8 @@ def isolinux_cd(debian_file: DebianFile, directory: Path) -> Path:
     shutil.copy(debian_file("syslinux-common", "usr/lib/syslinux/modules/bios/ldlinux.c32"), folder)
     (folder / "isolinux.cfg").write_text(SYSLINUX)
     cd = directory / "isolinux.iso"
-    program(
-        "xorriso", "xorriso", "-as", "mkisofs", "-quiet", "-o", cd, "-b", "isolinux/isolinux.bin",
+    run(
+        "xorriso", "-as", "mkisofs", "-quiet", "-o", cd, "-b", "isolinux/isolinux.bin",
         "-c", "isolinux/boot.cat", "-no-emul-boot", "-boot-load-size", "4", "-boot-info-table", root,
     )  # fmt: skip
     return cd

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -22,13 +21,11 @@ def micro(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     yield image.build(tmp_path_factory.mktemp("bench"))
 
 
-@pytest.mark.skipif(shutil.which(qemu.PROGRAM) is None, reason="QEMU IS NOT INSTALLED: apt-get install qemu-system-x86")
 @pytest.mark.parametrize("test", TESTS)
 def test_every_image_runs_under_qemu(micro: Path, test: int) -> None:
     qemu.micro(micro, test, 2)
 
 
-@pytest.mark.skipif(shutil.which(qemu.PROGRAM) is None, reason="QEMU IS NOT INSTALLED: apt-get install qemu-system-x86")
 def test_an_image_that_fails_is_noticed(micro: Path) -> None:
     with pytest.raises(qemu.PeerError, match="status 65, not 33"):
         qemu.micro(micro, 99, 1)
@@ -46,7 +43,6 @@ def ipi(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return image.build_ipi(tmp_path_factory.mktemp("ipi"))
 
 
-@pytest.mark.skipif(shutil.which(qemu.PROGRAM) is None, reason="QEMU IS NOT INSTALLED: apt-get install qemu-system-x86")
 @pytest.mark.parametrize("accelerator", [qemu.ONE_THREAD, qemu.MANY_THREADS])
 def test_the_ipi_image_runs_under_qemu(ipi: Path, accelerator: str) -> None:
     qemu.ipi(ipi, accelerator, 2, 10)

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 
-import pytest
-
 from tests.initramfs import APPLETS, POWER_OFF, Entry, initramfs, newc
+from tests.programs import program
 
 
-@pytest.mark.skipif(shutil.which("cpio") is None, reason="THE CPIO PROGRAM IS NOT INSTALLED: apt-get install cpio")
 def test_cpio_lists_what_we_wrote() -> None:
     archive = initramfs(POWER_OFF, b"not really busybox")
-    done = subprocess.run(["cpio", "--list", "--verbose", "--numeric-uid-gid"], input=archive, capture_output=True)
+    command = [program("cpio"), "--list", "--verbose", "--numeric-uid-gid"]
+    done = subprocess.run(command, input=archive, capture_output=True)
     assert done.returncode == 0, done.stderr
     listing = done.stdout.decode()
     assert "bin/sh -> busybox" in listing

@@ -16,7 +16,7 @@ import pytest
 import hypervisor as hv
 from tests.debian import debian_path, kernel_package
 from tests.initramfs import READY, Entry, initramfs, newc
-from tests.real.boot_loaders import program
+from tests.programs import run
 
 MODULES = ("drivers/scsi/scsi_common", "drivers/scsi/scsi_mod", "drivers/cdrom/cdrom", "drivers/ata/libata",
            "drivers/ata/ata_piix", "drivers/scsi/sd_mod", "drivers/scsi/sr_mod", "fs/isofs/isofs")  # fmt: skip
@@ -58,7 +58,7 @@ def cd(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "files").mkdir()
     (root / "files/hello.txt").write_text("hello from a CD")
     (root / "files/noise").write_bytes(random.Random(5).randbytes(2 << 20))
-    program("xorriso", "xorriso", "-as", "mkisofs", "-quiet", "-R", "-J", "-o", root / "cd.iso", root / "files")
+    run("xorriso", "-as", "mkisofs", "-quiet", "-R", "-J", "-o", root / "cd.iso", root / "files")
     return root / "cd.iso"
 
 

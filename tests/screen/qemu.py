@@ -9,23 +9,23 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.qemu_screen import QEMU, SECONDS, _ask, require_qemu
+from tests.programs import QEMU, program
+from tests.qemu_screen import SECONDS, ask
 
 
 def picture(options: Sequence[str], directory: Path, said: bytes = b"D") -> np.ndarray:
     """Run QEMU's PC with these options until its guest has ``said`` this last; height by width by 3."""
-    require_qemu()
     debug, dump = directory / "debugcon", directory / "screen.ppm"
-    command = [QEMU, "-accel", "tcg", "-M", "pc", "-vga", "std", "-display", "none", "-nic", "none", "-no-reboot"]
-    command += ["-no-shutdown", "-qmp", "stdio", "-debugcon", f"file:{debug}", *options]
+    command = [program(QEMU), "-accel", "tcg", "-M", "pc", "-vga", "std", "-display", "none", "-nic", "none"]
+    command += ["-no-reboot", "-no-shutdown", "-qmp", "stdio", "-debugcon", f"file:{debug}", *options]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         try:
-            _ask(process, "qmp_capabilities")
+            ask(process, "qmp_capabilities")
             end = time.monotonic() + SECONDS
             while not debug.exists() or not debug.read_bytes().endswith(said):
                 assert time.monotonic() < end, f"QEMU's guest did not end on {said[-20:]!r}"
                 time.sleep(0.05)
-            _ask(process, "screendump", filename=str(dump))
+            ask(process, "screendump", filename=str(dump))
         finally:
             process.kill()
     return read_ppm(dump.read_bytes())
