@@ -42,7 +42,8 @@ class InPlace:
         self._records = [Exit(vcpu) for vcpu in runner.vm.vcpus]
         self.select(runner.vcpu)
         self._routing = Routing(runner.vm)
-        self._heard = {kind for kind, table in runner.vm.traps.seal().items() if table.heard}
+        self._dispatch = runner.vm.traps.seal()
+        self._heard = {kind for kind, table in self._dispatch.tables.items() if table.heard}
         self._find, self._is_memory = runner.vm.mmio.find, self._routing.is_memory
         self._plain = not self._heard & {K.MMIO_READ, K.MMIO_WRITE, K.MEMORY}
         self._strings = Strings(runner.vm, self._heard)
@@ -134,10 +135,10 @@ class InPlace:
 
     def _decide(self, pcpu: PCpu, exit: Exit, read: Callable[[], int], write: Callable[[int], None]) -> int:
         """Ask the handlers, then do what is left to do; 1 to have the guest left before the instruction."""
-        vcpu, traps = self._vcpu, self._vm.traps
+        vcpu, dispatch = self._vcpu, self._dispatch
         vcpu.locked, vcpu.registers.flags_inside = _HALF_DONE, pcpu.flags
         try:
-            verdict = traps.decide(vcpu, exit)
+            verdict = dispatch.decide(vcpu, exit)
             if self._runner.finished:
                 return 1
             if verdict is not PASS and verdict is not HANDLED:
@@ -150,7 +151,7 @@ class InPlace:
                 if verdict is PASS or exit.value is None:
                     exit.value = read()
                 _answer(pcpu, _whole(exit), exit.size)
-            traps.decided(vcpu, exit)
+            dispatch.decided(vcpu, exit)
         finally:
             vcpu.locked, vcpu.registers.flags_inside = None, None
         return 0

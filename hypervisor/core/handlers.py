@@ -5,11 +5,10 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from operator import attrgetter
 from typing import Any
 
 from hypervisor.arch.exits import ExitKind
-from hypervisor.core.exits import OUTPUTS, STORED, Exit
+from hypervisor.core.exits import Exit
 from hypervisor.errors import TrapError
 
 HandlerFunction = Callable[..., Any]
@@ -96,62 +95,6 @@ class Handler:
         return mine == others or not (_within(mine, others) or _within(others, mine))
 
 
-Sealed = tuple[tuple[Callable[[Exit], bool], Handler], ...]
-"""Handlers that decide, each with a matcher made for its key."""
-
-
-class Table:
-    """The sealed handlers of one kind of exit."""
-
-    __slots__ = ("after", "before", "builtin", "decide", "outputs", "private", "stored", "written")
-
-    def __init__(self, kind: ExitKind, handlers: list[Handler]) -> None:
-        on = [h for h in handlers if h.enabled]
-        user = [h for h in on if h.rank == "user"]
-        self.before = tuple(h for h in user if h.mode == "observe" and h.when == "before")
-        self.after = tuple(h for h in user if h.mode == "observe" and h.when == "after")
-        self.decide = _seal(sorted((h for h in user if h.mode == "decide"), key=Handler.breadth))
-        self.builtin = _seal([h for h in on if h.rank == "builtin"])
-        self.private = _seal([h for h in on if h.rank == "private"])
-        self.outputs = OUTPUTS.get(kind, ()) if self.builtin else ()
-        self.written: Callable[[Exit], tuple[Any, ...]] = (
-            attrgetter(*self.outputs, "kind") if self.outputs else _nothing
-        )
-        """The result fields' values (and one more, so that they are a tuple): None is in it where one is missing."""
-        self.stored = kind in STORED and bool(self.builtin)
-
-    @property
-    def heard(self) -> bool:
-        """Whether anyone besides the built-in handlers listens."""
-        return bool(self.before or self.after or self.decide or self.private)
-
-    @property
-    def listeners(self) -> tuple[Handler, ...]:
-        """Those for whom `heard` holds."""
-        return (*self.before, *self.after, *(handler for _, handler in (*self.private, *self.decide)))
-
-
-def _nothing(exit: Exit) -> tuple[Any, ...]:
-    return ()
-
-
-def _seal(handlers: list[Handler]) -> Sealed:
-    return tuple((_matcher(handler), handler) for handler in handlers)
-
-
-def _matcher(handler: Handler) -> Callable[[Exit], bool]:
-    """A function that says whether an exit is for this handler: the usual keys cost one comparison."""
-    if handler.watch is not None or len(handler.key) > 1:
-        return handler.matches
-    if not handler.key:
-        return lambda exit: True
-    field, values = handler.key[0]
-    get, start, stop = attrgetter(field), values.start, values.stop
-    if len(values) == 1:
-        return lambda exit: get(exit) == start
-    return lambda exit: start <= get(exit) < stop
-
-
 def check_signature(function: HandlerFunction, where: str) -> None:
     """Raise `TrapError` unless ``function`` can be called with (vcpu, exit)."""
     if not callable(function):
@@ -218,8 +161,6 @@ def _within(inner: dict[str, range], outer: dict[str, range]) -> bool:
 __all__ = [
     "Handler",
     "HandlerFunction",
-    "Sealed",
-    "Table",
     "Watch",
     "check_options",
     "check_signature",

@@ -12,7 +12,7 @@ from hypervisor.engine.tables import MAX_WATCHES
 from hypervisor.errors import TrapError
 
 if TYPE_CHECKING:
-    from hypervisor.core.handlers import Table
+    from hypervisor.core.dispatch import Table
     from hypervisor.core.vm import VM
     from hypervisor.engine.pcpu import PCpu
 
@@ -29,7 +29,7 @@ def apply(vm: VM, pcpu: PCpu) -> None:
     breakpoints = armed(vm.current)
     if tables.revision == vm.traps.revision and tables.bound_to is pcpu and breakpoints == vm.breakpoints:
         return
-    sealed = vm.traps.seal()
+    sealed = vm.traps.seal().tables
     listen = 0
     intercepts = 0
     for kind, table in sealed.items():

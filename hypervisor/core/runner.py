@@ -1,7 +1,7 @@
 """One run of a VM: place it on a pCPU, run the guest, serve its exits, until something ends it.
 
 The loop is: fire due timers, wait if the guest sleeps, let the engine run to the next exit or deadline, serve the exit.
-What an exit means is decided by handlers (`traps`), what their verdict does to the processor by `completion`.
+What an exit means is decided by handlers (`dispatch`), what their verdict does to the processor by `completion`.
 
 The file is long because the ways in which a run can end share its state, and are easiest to compare in one place.
 """
@@ -49,6 +49,7 @@ class Runner:
 
     def __init__(self, vm: VM, until: Any, timeout: float | None, virtual_timeout: float | None) -> None:
         self.vm = vm
+        self._traps = vm.traps
         self.vcpu = vm.current
         self._until: Condition | None = condition(vm, until)
         self._timeout = timeout
@@ -275,14 +276,14 @@ class Runner:
 
     def _exit(self, pcpu: PCpu, kind: int) -> int:
         """An exit that handlers may decide; the kind of a further exit, or 0."""
-        vcpu, traps = self.vcpu, self.vm.traps
+        vcpu, dispatch = self.vcpu, self._traps.dispatch
         try:
             exit = fill(vcpu, pcpu, kind)
-            verdict = traps.decide(vcpu, exit)
+            verdict = dispatch.decide(vcpu, exit)
             if isinstance(verdict, Stop):
                 self.stop(verdict)
-            elif kind in traps.shown:
-                traps.decided(vcpu, exit)
+            elif kind in dispatch.shown:
+                dispatch.decided(vcpu, exit)
             if kind == _MEMORY:
                 return self.access.finish_fetch(pcpu, verdict)
             further = completion.finish(pcpu, vcpu, exit, verdict)
@@ -330,11 +331,12 @@ class Runner:
         pcpu.words[(b.COUNTS >> 3) + K.INTERRUPT] += 1
         exit = self.vcpu.exit = self.vcpu.exits[K.INTERRUPT].begin(K.INTERRUPT, self.vcpu.rip, 0)
         exit.vector = vector
-        verdict = self.vm.traps.decide(self.vcpu, exit)
+        dispatch = self._traps.dispatch
+        verdict = dispatch.decide(self.vcpu, exit)
         if isinstance(verdict, Stop):
             self.stop(verdict)
             verdict = PASS  # it has been acknowledged, so it is delivered before the run ends
-        self.vm.traps.decided(self.vcpu, exit)
+        dispatch.decided(self.vcpu, exit)
         self.serve(pcpu, completion.finish(pcpu, self.vcpu, exit, verdict))
 
     def _take_nmi(self, pcpu: PCpu) -> None:

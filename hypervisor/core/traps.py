@@ -1,7 +1,6 @@
-"""Trap handlers: registration, validation, and the sealed tables that exits are dispatched through.
+"""Trap handlers: registering, checking and switching them. `hypervisor.core.dispatch` is what a run makes of them.
 
-A plugin's handlers, a test's and the built-in ones are registered through the same methods. Before a run the handlers
-are sealed into one tuple per kind; an exit then costs a table index and a comparison per handler.
+A plugin's handlers, a test's and the built-in ones are registered through the same methods.
 """
 
 from __future__ import annotations
@@ -11,12 +10,10 @@ from typing import TYPE_CHECKING, Any
 from hypervisor.arch.exits import ExitKind as K
 from hypervisor.core import plugins
 from hypervisor.core.compiled import Compiled
-from hypervisor.core.exits import Exit
+from hypervisor.core.dispatch import Dispatch
 from hypervisor.core.handlers import (
     Handler,
     HandlerFunction,
-    Sealed,
-    Table,
     Watch,
     check_options,
     check_signature,
@@ -24,11 +21,9 @@ from hypervisor.core.handlers import (
     one_of,
 )  # fmt: skip
 from hypervisor.core.handlers import number as key_number
-from hypervisor.core.verdicts import HANDLED, PASS, Verdict
 from hypervisor.errors import TrapError
 
 if TYPE_CHECKING:
-    from hypervisor.core.vcpu import Vcpu
     from hypervisor.core.vm import VM
 
 _SVM = ("vmrun", "vmmcall", "vmload", "vmsave", "stgi", "clgi", "skinit", "invlpga")
@@ -42,11 +37,10 @@ class TrapRegistry:
     def __init__(self, vm: VM) -> None:
         self._vm = vm
         self._handlers: dict[str, Handler] = {}
-        self._sealed: list[Table | None] = [None] * 128
+        self.dispatch = Dispatch()
+        """The handlers as the last `seal` found them."""
         self._running = False
         self.revision = 0
-        self.shown: frozenset[K] = frozenset()
-        """Kinds of exit whose final values somebody observes; `decided` does nothing for others."""
 
     # --- the kinds ----------------------------------------------------------------------------------------------------
 
@@ -279,53 +273,16 @@ class TrapRegistry:
         """Handlers by name, in the order of their registration."""
         return list(self._handlers)
 
-    # --- dispatch -----------------------------------------------------------------------------------------------------
+    # --- for runs -----------------------------------------------------------------------------------------------------
 
-    def seal(self) -> dict[K, Table]:
-        """The tables that a run uses."""
-        by_kind: dict[K, list[Handler]] = {}
-        for handler in self._handlers.values():
-            by_kind.setdefault(handler.kind, []).append(handler)
-        tables = {kind: Table(kind, handlers) for kind, handlers in by_kind.items()}
-        self._sealed = [None] * 128
-        for kind, table in tables.items():
-            self._sealed[kind] = table
-        self.shown = frozenset(kind for kind, table in tables.items() if table.after)
-        return tables
+    def seal(self) -> Dispatch:
+        """Make the tables that a run uses."""
+        self.dispatch = Dispatch(self._handlers.values())
+        return self.dispatch
 
     def running(self, on: bool) -> None:
         """Note that a run has begun or ended."""
         self._running = on
-
-    def decide(self, vcpu: Vcpu, exit: Exit) -> Verdict:
-        """Ask the handlers of an exit: observers first, then the deciding ones until one does not pass, then the
-        built-in ones.
-        """
-        table = self._sealed[exit.kind]
-        if table is None:
-            return PASS
-        if table.private and (verdict := _ask(table.private, vcpu, exit)) is not PASS:
-            return verdict
-        for handler in table.before:
-            if handler.matches(exit):
-                _observe(handler, vcpu, exit)
-        verdict = _ask(table.decide, vcpu, exit)
-        if verdict is HANDLED:
-            if None in table.written(exit):
-                return _fill_in(table, vcpu, exit)
-            if not table.stored:
-                return HANDLED
-        elif verdict is not PASS:
-            return verdict
-        return _ask(table.builtin, vcpu, exit)
-
-    def decided(self, vcpu: Vcpu, exit: Exit) -> None:
-        """Show observers the final values of an exit."""
-        table = self._sealed[exit.kind]
-        if table is not None:
-            for handler in table.after:
-                if handler.matches(exit):
-                    _observe(handler, vcpu, exit)
 
 
 _PLAIN_KINDS = {
@@ -337,46 +294,3 @@ _PLAIN_KINDS = {
     )
 }  # fmt: skip
 """Kinds without a key, by the name of their method."""
-
-
-def _observe(handler: Handler, vcpu: Vcpu, exit: Exit) -> None:
-    saved, lock = exit.save(), vcpu.locked
-    vcpu.locked = lock or f"{handler.describe()} observes"
-    try:
-        answer = handler.function(vcpu, exit)
-    finally:
-        vcpu.locked = lock
-        exit.restore(saved)
-    if answer is not None:
-        raise TrapError(
-            f"{handler.describe()} observes and returned {answer!r}: an observer returns nothing. "
-            "Register it with mode='decide' if it should answer."
-        )
-
-
-def _fill_in(table: Table, vcpu: Vcpu, exit: Exit) -> Verdict:
-    """A handler said HANDLED: result fields that it left unwritten get the built-in answer, which may be an
-    exception.
-    """
-    written = [getattr(exit, field) for field in table.outputs]
-    verdict = _ask(table.builtin, vcpu, exit)
-    for field, value in zip(table.outputs, written, strict=True):
-        if value is not None:
-            setattr(exit, field, value)
-    return HANDLED if verdict is PASS else verdict
-
-
-def _ask(handlers: Sealed, vcpu: Vcpu, exit: Exit) -> Verdict:
-    """The first answer that is not `PASS`."""
-    for matches, handler in handlers:
-        if matches(exit):
-            verdict = handler.function(vcpu, exit)
-            if verdict is PASS:
-                continue
-            if not isinstance(verdict, Verdict):
-                raise TrapError(
-                    f"{handler.describe()} returned {verdict!r} instead of a verdict. End it with one of: return "
-                    "hv.HANDLED, return hv.PASS, return hv.RETRY, return hv.inject(vector), return hv.stop('why')."
-                )
-            return verdict
-    return PASS

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 import hypervisor as hv
-from hypervisor.core.traps import TrapRegistry
+from hypervisor.core.dispatch import Dispatch
 from tests.core.bare import SYSTEM, bare
 
 
@@ -244,13 +244,13 @@ def test_a_raising_handler_ends_its_vm_and_no_other(kind: str, code: str) -> Non
 
 def test_what_nobody_listens_to_is_not_dispatched(monkeypatch: pytest.MonkeyPatch) -> None:
     dispatched: list[str] = []
-    decide = TrapRegistry.decide
+    decide = Dispatch.decide
 
-    def counting(self: TrapRegistry, vcpu: hv.Vcpu, exit: hv.Exit) -> hv.Verdict:
+    def counting(self: Dispatch, vcpu: hv.Vcpu, exit: hv.Exit) -> hv.Verdict:
         dispatched.append(exit.kind.name.lower())
         return decide(self, vcpu, exit)
 
-    monkeypatch.setattr(TrapRegistry, "decide", counting)
+    monkeypatch.setattr(Dispatch, "decide", counting)
     code = "; ".join(source for kind, source in SYSTEM.items() if kind != "iret")
     with bare(f"{code}; int3; hlt") as vm:
         vm.run(timeout=5)
