@@ -114,7 +114,8 @@ def expect(vm: VM, sources: list[Source], wait: Wait, timeout: float | None, vir
             wait.holds()  # the guest may have written it and switched off in one go
     if wait.found is not None:
         return wait.found
-    tails = "".join(f"\n--- {source.name} ends with:\n{source.text[-TAIL:]}" for source in sources if source.text)
+    said = [(source.name, source.text.rstrip()[-TAIL:]) for source in sources]
+    tails = "".join(f"\n--- {name} ends with:\n{text}" for name, text in said if text)
     raise ExpectError(f"Waited until {wait.text}, but {why}.{tails or ' Nothing was written there.'}")
 
 

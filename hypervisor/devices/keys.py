@@ -96,6 +96,8 @@ def codes(key: str) -> tuple[bytes, bytes]:
 
     Raises `ConfigError` for what is neither.
     """
+    if not isinstance(key, str) or not key:
+        raise ConfigError(f"{key!r} is no key: give a character, or a name such as 'ctrl'.")
     name = key.lower() if len(key) > 1 else key
     name = _ALIASES.get(name, name)
     if name in KEYS:

@@ -35,6 +35,8 @@ class SerialPort(Stream):
         Text goes as UTF-8, with no line ends translated: a shell on Linux wants ``"ls\\n"``, a boot loader perhaps
         ``"ls\\r"``.
         """
+        if not isinstance(data, (str, bytes, bytearray)):
+            raise ConfigError(f"send({data!r}): give a text, or bytes.")
         with self._lock:
             self._queue.extend(data.encode() if isinstance(data, str) else data)
         self._vm.look()

@@ -38,6 +38,8 @@ class Keyboard:
         """
         if not isinstance(rate, (int, float)) or not rate > 0:
             raise ConfigError(f"rate={rate!r}: give a number of keys per second greater than zero.")
+        if not isinstance(text, str):
+            raise ConfigError(f"type({text!r}): give a text.")
         for stroke in [_events(strokes(char)) for char in text]:
             for event in stroke:
                 self._send(event, 1 / rate / len(stroke))
@@ -49,6 +51,8 @@ class Keyboard:
         for longer than the keyboard's delay repeats, as the guest has set the keyboard. Raises `ConfigError` for a key
         that does not exist.
         """
+        if not isinstance(hold, (int, float)) or not hold >= 0:
+            raise ConfigError(f"hold={hold!r}: give a number of seconds.")
         pressed = [codes(key) for key in keys]
         for make, _ in pressed[:-1]:
             self._send(make, GAP_S)

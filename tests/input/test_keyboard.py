@@ -110,6 +110,10 @@ def test_every_character_of_the_keyboard_has_a_key() -> None:
         (lambda vm: vm.keyboard.press("A"), r"press\('shift', ...\)"),
         (lambda vm: vm.mouse.click("leftmost"), "no mouse button 'leftmost'; there are left, right"),
         (lambda vm: vm.mouse.move(1.5, 0), "give whole numbers"),
+        (lambda vm: vm.keyboard.type(5), r"type\(5\): give a text"),
+        (lambda vm: vm.keyboard.press(5), "5 is no key: give a character, or a name"),
+        (lambda vm: vm.keyboard.press("a", hold="long"), "hold='long': give a number of seconds"),
+        (lambda vm: vm.serial[0].send(None), r"send\(None\): give a text, or bytes"),
     ],
 )
 def test_mistakes_are_told_and_press_nothing(act: Callable[[hv.VM], object], sentence: str, vm: Any) -> None:

@@ -64,6 +64,21 @@ answer: in al, 0x64
 KNOCK = "; ".join(f"mov al, 0xf3; call mouse; mov al, {rate}; call mouse" for rate in (200, 100, 80))
 WHEEL = f"{KNOCK}; mov al, 0xf2; call mouse; call answer"
 
+STALE = """
+    cli
+    mov al, 0x60
+    out 0x64, al
+    mov al, 0x45
+    out 0x60, al
+    mov al, 0x20
+    out 0x64, al
+    in al, 0x60               # the command byte: its IRQ 1 stays pending
+    mov al, 0x60
+    out 0x64, al
+    mov al, 0x44
+    out 0x60, al
+"""
+
 MOVES = [(5, 3, 0), (-7, 0, 0), (0, -100, 0), (120, -120, 0)]
 TURNS = [1, 1, -1]
 
@@ -98,3 +113,11 @@ def test_the_wheel_is_found_and_told_as_by_qemu(tmp_path: Path) -> None:
     ours = here(image, [step])
     assert ours == under_qemu(image, tmp_path, [step]).replace("08 00 00 00 ", "")
     assert ours.endswith(">28 01 fe 00 08 00 00 01 08 00 00 01 08 00 00 ff 0c ")
+
+
+def test_the_keyboard_interrupt_leaves_the_mouse_its_bytes() -> None:
+    """IRQ 1 of an answer that was polled for comes when the first byte of a packet is there."""
+    with hv.boot(sector(PACKETS.format(setup=STALE)), memory="4M") as vm:
+        vm.mouse.down("middle")
+        assert vm.run(virtual_timeout=1).reason is hv.Reason.DEBUG_EXIT
+        assert vm.serial[0].text.endswith(">0c ")
