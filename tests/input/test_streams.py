@@ -73,7 +73,7 @@ def test_expect_says_what_came_instead(talker: Any) -> None:
     with pytest.raises(hv.ExpectError) as caught:
         talker.serial[0].expect("first", timeout=30)
     text = str(caught.value)
-    assert "serial port 0 shows 'first'" in text and "powered-off" in text and text.endswith("port 0\nlast\n")
+    assert "serial port 0 shows 'first'" in text and "powered-off" in text and text.endswith("port 0\nlast")
     with pytest.raises(hv.ExpectError, match=r"(?s)the debug console ends with:\ndebug.*the BIOS teletype ends with"):
         talker.expect("nowhere", timeout=30)
 
