@@ -1,124 +1,262 @@
-"""The registers of a vCPU as attributes, for the type checker: `hypervisor.core.vcpu` makes them from tables."""
+"""The registers of a vCPU as attributes and by name."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from hypervisor.arch.flags import CR0_PE, RFLAGS_VM
+from hypervisor.engine.state import GPR, Segment, State, Table
+from hypervisor.errors import TrapError
 
-if TYPE_CHECKING:
-    from hypervisor.engine.state import Segment, Table
+_SEGMENTS = frozenset(("es", "cs", "ss", "ds", "fs", "gs"))
+"""Segment registers that a selector is moved into."""
+
+
+class _Named:
+    """An attribute that is called as its register is."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+
+class _Whole(_Named):
+    """A whole 64-bit register."""
+
+    def __get__(self, vcpu: Registers, owner: type) -> int:
+        return vcpu.registers.get(self.name)
+
+    def __set__(self, vcpu: Registers, value: int) -> None:
+        vcpu.check_lock(self.name)
+        vcpu.registers.set(self.name, value)
+
+
+class _Part:
+    """A part of a register: EAX (writes clear the upper half, as instructions do), AX, AL, AH."""
+
+    def __init__(self, name: str, bits: int, shift: int = 0) -> None:
+        self.name, self.bits, self.shift = name, bits, shift
+        self.mask = ((1 << bits) - 1) << shift
+
+    def __get__(self, vcpu: Registers, owner: type) -> int:
+        return (vcpu.registers.get(self.name) & self.mask) >> self.shift
+
+    def __set__(self, vcpu: Registers, value: int) -> None:
+        vcpu.check_lock(self.name)
+        old = 0 if self.bits == 32 else vcpu.registers.get(self.name) & ~self.mask
+        vcpu.registers.set(self.name, old | (value << self.shift) & self.mask)
+
+
+class _Segment(_Named):
+    """A segment register with its hidden part."""
+
+    def __get__(self, vcpu: Registers, owner: type) -> Segment:
+        return vcpu.registers.segment(self.name)
+
+    def __set__(self, vcpu: Registers, value: Segment) -> None:
+        vcpu.check_lock(self.name)
+        vcpu.registers.set_segment(self.name, value)
+
+
+class _Table(_Named):
+    """GDTR or IDTR."""
+
+    def __get__(self, vcpu: Registers, owner: type) -> Table:
+        return vcpu.registers.table(self.name)
+
+    def __set__(self, vcpu: Registers, value: Table) -> None:
+        vcpu.check_lock(self.name)
+        vcpu.registers.set_table(self.name, value)
+
+
+class _Xmm(_Named):
+    """An SSE register, 128 bits."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __get__(self, vcpu: Registers, owner: type) -> int:
+        return vcpu.registers.xmm(self.number)
+
+    def __set__(self, vcpu: Registers, value: int) -> None:
+        vcpu.check_lock(self.name)
+        vcpu.registers.set_xmm(self.number, value)
 
 
 class Registers:
-    """Names that a vCPU has. Whole registers are 64 bits; writing a 32-bit part clears the upper half, as code does."""
+    """Registers as attributes by their usual names; segment registers have their hidden parts (``vcpu.cs.base``).
 
-    rax: int
-    rcx: int
-    rdx: int
-    rbx: int
-    rsp: int
-    rbp: int
-    rsi: int
-    rdi: int
-    r8: int
-    r9: int
-    r10: int
-    r11: int
-    r12: int
-    r13: int
-    r14: int
-    r15: int
-    rip: int
-    rflags: int
-    efer: int
-    cr0: int
-    cr2: int
-    cr3: int
-    cr4: int
-    cr8: int
-    dr0: int
-    dr1: int
-    dr2: int
-    dr3: int
-    dr6: int
-    dr7: int
-    eflags: int
-    eip: int
-    ip: int
-    eax: int
-    ax: int
-    al: int
-    ah: int
-    ebx: int
-    bx: int
-    bl: int
-    bh: int
-    ecx: int
-    cx: int
-    cl: int
-    ch: int
-    edx: int
-    dx: int
-    dl: int
-    dh: int
-    esp: int
-    sp: int
-    spl: int
-    ebp: int
-    bp: int
-    bpl: int
-    esi: int
-    si: int
-    sil: int
-    edi: int
-    di: int
-    dil: int
-    r8d: int
-    r8w: int
-    r8b: int
-    r9d: int
-    r9w: int
-    r9b: int
-    r10d: int
-    r10w: int
-    r10b: int
-    r11d: int
-    r11w: int
-    r11b: int
-    r12d: int
-    r12w: int
-    r12b: int
-    r13d: int
-    r13w: int
-    r13b: int
-    r14d: int
-    r14w: int
-    r14b: int
-    r15d: int
-    r15w: int
-    r15b: int
-    es: Segment
-    cs: Segment
-    ss: Segment
-    ds: Segment
-    fs: Segment
-    gs: Segment
-    ldtr: Segment
-    tr: Segment
-    gdtr: Table
-    idtr: Table
-    xmm0: int
-    xmm1: int
-    xmm2: int
-    xmm3: int
-    xmm4: int
-    xmm5: int
-    xmm6: int
-    xmm7: int
-    xmm8: int
-    xmm9: int
-    xmm10: int
-    xmm11: int
-    xmm12: int
-    xmm13: int
-    xmm14: int
-    xmm15: int
+    Writing is unchecked: what an instruction would refuse is stored.
+    """
+
+    def __init__(self, registers: State) -> None:
+        self.registers = registers
+        self.locked: str | None = None
+        """Why registers cannot be written at the moment, None if they can."""
+
+    rax = _Whole()
+    rcx = _Whole()
+    rdx = _Whole()
+    rbx = _Whole()
+    rsp = _Whole()
+    rbp = _Whole()
+    rsi = _Whole()
+    rdi = _Whole()
+    r8 = _Whole()
+    r9 = _Whole()
+    r10 = _Whole()
+    r11 = _Whole()
+    r12 = _Whole()
+    r13 = _Whole()
+    r14 = _Whole()
+    r15 = _Whole()
+    rip = _Whole()
+    rflags = _Whole()
+    efer = _Whole()
+    cr0 = _Whole()
+    cr2 = _Whole()
+    cr3 = _Whole()
+    cr4 = _Whole()
+    cr8 = _Whole()
+    dr0 = _Whole()
+    dr1 = _Whole()
+    dr2 = _Whole()
+    dr3 = _Whole()
+    dr6 = _Whole()
+    dr7 = _Whole()
+
+    eflags = _Part("rflags", 32)
+    eip = _Part("rip", 32)
+    ip = _Part("rip", 16)
+    eax = _Part("rax", 32)
+    ax = _Part("rax", 16)
+    al = _Part("rax", 8)
+    ah = _Part("rax", 8, shift=8)
+    ebx = _Part("rbx", 32)
+    bx = _Part("rbx", 16)
+    bl = _Part("rbx", 8)
+    bh = _Part("rbx", 8, shift=8)
+    ecx = _Part("rcx", 32)
+    cx = _Part("rcx", 16)
+    cl = _Part("rcx", 8)
+    ch = _Part("rcx", 8, shift=8)
+    edx = _Part("rdx", 32)
+    dx = _Part("rdx", 16)
+    dl = _Part("rdx", 8)
+    dh = _Part("rdx", 8, shift=8)
+    esp = _Part("rsp", 32)
+    sp = _Part("rsp", 16)
+    spl = _Part("rsp", 8)
+    ebp = _Part("rbp", 32)
+    bp = _Part("rbp", 16)
+    bpl = _Part("rbp", 8)
+    esi = _Part("rsi", 32)
+    si = _Part("rsi", 16)
+    sil = _Part("rsi", 8)
+    edi = _Part("rdi", 32)
+    di = _Part("rdi", 16)
+    dil = _Part("rdi", 8)
+    r8d = _Part("r8", 32)
+    r8w = _Part("r8", 16)
+    r8b = _Part("r8", 8)
+    r9d = _Part("r9", 32)
+    r9w = _Part("r9", 16)
+    r9b = _Part("r9", 8)
+    r10d = _Part("r10", 32)
+    r10w = _Part("r10", 16)
+    r10b = _Part("r10", 8)
+    r11d = _Part("r11", 32)
+    r11w = _Part("r11", 16)
+    r11b = _Part("r11", 8)
+    r12d = _Part("r12", 32)
+    r12w = _Part("r12", 16)
+    r12b = _Part("r12", 8)
+    r13d = _Part("r13", 32)
+    r13w = _Part("r13", 16)
+    r13b = _Part("r13", 8)
+    r14d = _Part("r14", 32)
+    r14w = _Part("r14", 16)
+    r14b = _Part("r14", 8)
+    r15d = _Part("r15", 32)
+    r15w = _Part("r15", 16)
+    r15b = _Part("r15", 8)
+
+    es = _Segment()
+    cs = _Segment()
+    ss = _Segment()
+    ds = _Segment()
+    fs = _Segment()
+    gs = _Segment()
+    ldtr = _Segment()
+    tr = _Segment()
+
+    gdtr = _Table()
+    idtr = _Table()
+
+    xmm0 = _Xmm(0)
+    xmm1 = _Xmm(1)
+    xmm2 = _Xmm(2)
+    xmm3 = _Xmm(3)
+    xmm4 = _Xmm(4)
+    xmm5 = _Xmm(5)
+    xmm6 = _Xmm(6)
+    xmm7 = _Xmm(7)
+    xmm8 = _Xmm(8)
+    xmm9 = _Xmm(9)
+    xmm10 = _Xmm(10)
+    xmm11 = _Xmm(11)
+    xmm12 = _Xmm(12)
+    xmm13 = _Xmm(13)
+    xmm14 = _Xmm(14)
+    xmm15 = _Xmm(15)
+
+    def get(self, name: str) -> int:
+        """A register by name, 64 bits or its width."""
+        if State.knows(name):
+            return self.registers.get(name)
+        value = getattr(self, name)
+        return value.selector if isinstance(value, Segment) else int(value)
+
+    def set(self, name: str, value: int) -> None:
+        """Write a register by name. A segment register written in real mode or virtual-8086 mode gets its base too."""
+        self.check_lock(name)
+        if State.knows(name):
+            self.registers.set(name, value)
+        elif name in _SEGMENTS:
+            old = self.registers.segment(name)
+            real = not self.cr0 & CR0_PE or self.rflags & RFLAGS_VM
+            self.registers.set_segment(
+                name, old._replace(selector=value, base=value << 4) if real else old._replace(selector=value)
+            )
+        elif name in _PARTS:
+            setattr(self, name, value)
+        else:
+            raise AttributeError(f"a vCPU has no register {name!r}.")
+
+    def check_lock(self, name: str) -> None:
+        """Raise `TrapError` where a register must not be written."""
+        if self.locked is not None:
+            raise TrapError(f"{name} cannot be written now: {self.locked}.")
+
+    @property
+    def cpl(self) -> int:
+        """Current privilege level, 0 to 3."""
+        return self.registers.cpl
+
+    @property
+    def mode(self) -> int:
+        """Width of the code that runs: 16, 32 or 64."""
+        return self.registers.mode
+
+    @property
+    def linear_rip(self) -> int:
+        """CS:RIP as a linear address."""
+        if self.mode == 64:
+            return self.rip
+        return (self.cs.base + self.rip) & 0xFFFFFFFF
+
+    def dump(self) -> dict[str, int]:
+        """All general registers, RIP and RFLAGS, with the 32-bit names too."""
+        values = {name: self.registers.get(name) for name in (*GPR, "rip", "rflags")}
+        values |= {name: getattr(self, name) for name in _PARTS}
+        return values
+
+
+_PARTS = {name: register for name, register in vars(Registers).items() if isinstance(register, _Part)}

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 from hypervisor.arch import segments
 from hypervisor.arch.cpuid import SIGNATURE
 from hypervisor.arch.exits import ExitKind
-from hypervisor.arch.flags import CR0_PE, CR0_RESET, DR6_RESET, DR7_RESET, RFLAGS_FIXED, RFLAGS_IF, RFLAGS_VM
+from hypervisor.arch.flags import CR0_RESET, DR6_RESET, DR7_RESET, RFLAGS_FIXED, RFLAGS_IF
 from hypervisor.bus import ApicPort, InterruptController, Line
 from hypervisor.core._registers import Registers
 from hypervisor.core.exits import Exit
 from hypervisor.core.msrs import MsrBank
 from hypervisor.engine.pcpu import VcpuState
-from hypervisor.engine.state import GPR, Segment, State, Table
-from hypervisor.errors import GuestFault, TrapError
+from hypervisor.engine.state import GPR, Segment, Table
+from hypervisor.errors import GuestFault
 from hypervisor.units import PAGE_MASK, PAGE_SIZE, Gpa
 
 if TYPE_CHECKING:
@@ -26,77 +26,6 @@ _USER, _IMPLICIT, _PEEK = 1, 2, 8
 RESET_SEGMENT = Segment(0, 0, 0xFFFF, segments.DATA16)
 
 
-class _Register:
-    """A whole 64-bit register."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def __get__(self, vcpu: Vcpu, owner: type) -> int:
-        return vcpu.registers.get(self.name)
-
-    def __set__(self, vcpu: Vcpu, value: int) -> None:
-        vcpu.set(self.name, value)
-
-
-class _Part:
-    """A part of a register: EAX (writes clear the upper half, as instructions do), AX, AL, AH."""
-
-    def __init__(self, name: str, bits: int, shift: int = 0) -> None:
-        self.name, self.bits, self.shift = name, bits, shift
-        self.mask = ((1 << bits) - 1) << shift
-
-    def __get__(self, vcpu: Vcpu, owner: type) -> int:
-        return (vcpu.registers.get(self.name) & self.mask) >> self.shift
-
-    def __set__(self, vcpu: Vcpu, value: int) -> None:
-        vcpu.check_lock(self.name)
-        old = 0 if self.bits == 32 else vcpu.registers.get(self.name) & ~self.mask
-        vcpu.registers.set(self.name, old | (value << self.shift) & self.mask)
-
-
-class _Segment:
-    """A segment register with its hidden part."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def __get__(self, vcpu: Vcpu, owner: type) -> Segment:
-        return vcpu.registers.segment(self.name)
-
-    def __set__(self, vcpu: Vcpu, value: Segment) -> None:
-        vcpu.check_lock(self.name)
-        vcpu.registers.set_segment(self.name, value)
-
-
-class _Table:
-    """GDTR or IDTR."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def __get__(self, vcpu: Vcpu, owner: type) -> Table:
-        return vcpu.registers.table(self.name)
-
-    def __set__(self, vcpu: Vcpu, value: Table) -> None:
-        vcpu.check_lock(self.name)
-        vcpu.registers.set_table(self.name, value)
-
-
-class _Xmm:
-    """An SSE register, 128 bits."""
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-
-    def __get__(self, vcpu: Vcpu, owner: type) -> int:
-        return vcpu.registers.xmm(self.number)
-
-    def __set__(self, vcpu: Vcpu, value: int) -> None:
-        vcpu.check_lock(f"xmm{self.number}")
-        vcpu.registers.set_xmm(self.number, value)
-
-
 class Vcpu(Registers):
     """One virtual CPU.
 
@@ -106,10 +35,10 @@ class Vcpu(Registers):
     """
 
     def __init__(self, vm: VM, number: int, state: VcpuState) -> None:
+        super().__init__(state.registers)
         self.vm = vm
         self.number = number
         self.state = state
-        self.registers: State = state.registers
         self.msr = MsrBank(self)
         self.exits = [Exit(self) for _ in range(128)]
         for kind in ExitKind:
@@ -136,61 +65,6 @@ class Vcpu(Registers):
         self._startup: int | None = None
         self.apic: ApicPort | None = None
         """The local APIC, as CR8 and the MSR APIC_BASE reach it; None on a board without."""
-        self.locked: str | None = None
-        """Why registers cannot be written at the moment, None if they can."""
-
-    # --- registers ----------------------------------------------------------------------------------------------------
-
-    def get(self, name: str) -> int:
-        """A register by name, 64 bits or its width."""
-        if State.knows(name):
-            return self.registers.get(name)
-        value = getattr(self, name)
-        return value.selector if isinstance(value, Segment) else int(value)
-
-    def set(self, name: str, value: int) -> None:
-        """Write a register by name. A segment register written in real mode or virtual-8086 mode gets its base too."""
-        self.check_lock(name)
-        if State.knows(name):
-            self.registers.set(name, value)
-        elif name in ("es", "cs", "ss", "ds", "fs", "gs"):
-            old = self.registers.segment(name)
-            real = not self.cr0 & CR0_PE or self.rflags & RFLAGS_VM
-            self.registers.set_segment(
-                name, old._replace(selector=value, base=value << 4) if real else old._replace(selector=value)
-            )
-        elif name in _PARTS:
-            setattr(self, name, value)
-        else:
-            raise AttributeError(f"a vCPU has no register {name!r}.")
-
-    def check_lock(self, name: str) -> None:
-        """Raise `TrapError` where a register must not be written."""
-        if self.locked is not None:
-            raise TrapError(f"{name} cannot be written now: {self.locked}.")
-
-    @property
-    def cpl(self) -> int:
-        """Current privilege level, 0 to 3."""
-        return self.registers.cpl
-
-    @property
-    def mode(self) -> int:
-        """Width of the code that runs: 16, 32 or 64."""
-        return self.registers.mode
-
-    @property
-    def linear_rip(self) -> int:
-        """CS:RIP as a linear address."""
-        if self.mode == 64:
-            return self.rip
-        return (self.cs.base + self.rip) & 0xFFFFFFFF
-
-    def dump(self) -> dict[str, int]:
-        """All general registers, RIP and RFLAGS, with the 32-bit names too."""
-        values = {name: self.registers.get(name) for name in (*GPR, "rip", "rflags")}
-        values |= {name: getattr(self, name) for name in _PARTS}
-        return values
 
     # --- what other processors and the board do to it -----------------------------------------------------------------
 
@@ -363,31 +237,5 @@ class Vcpu(Registers):
         """
         return self.vm.step(count, self)
 
-
-_WHOLE = (*GPR, "rip", "rflags", "efer", *(f"cr{n}" for n in (0, 2, 3, 4, 8)), *(f"dr{n}" for n in (0, 1, 2, 3, 6, 7)))
-for _name in _WHOLE:
-    setattr(Vcpu, _name, _Register(_name))
-_PARTS: dict[str, _Part] = {"eflags": _Part("rflags", 32), "eip": _Part("rip", 32), "ip": _Part("rip", 16)}
-for _letter in "abcd":
-    _PARTS[f"e{_letter}x"] = _Part(f"r{_letter}x", 32)
-    _PARTS[f"{_letter}x"] = _Part(f"r{_letter}x", 16)
-    _PARTS[f"{_letter}l"] = _Part(f"r{_letter}x", 8)
-    _PARTS[f"{_letter}h"] = _Part(f"r{_letter}x", 8, 8)
-for _pair in ("sp", "bp", "si", "di"):
-    _PARTS[f"e{_pair}"] = _Part(f"r{_pair}", 32)
-    _PARTS[_pair] = _Part(f"r{_pair}", 16)
-    _PARTS[f"{_pair}l"] = _Part(f"r{_pair}", 8)
-for _number in range(8, 16):
-    _PARTS[f"r{_number}d"] = _Part(f"r{_number}", 32)
-    _PARTS[f"r{_number}w"] = _Part(f"r{_number}", 16)
-    _PARTS[f"r{_number}b"] = _Part(f"r{_number}", 8)
-for _name, _part in _PARTS.items():
-    setattr(Vcpu, _name, _part)
-for _name in ("es", "cs", "ss", "ds", "fs", "gs", "ldtr", "tr"):
-    setattr(Vcpu, _name, _Segment(_name))
-for _number in range(16):
-    setattr(Vcpu, f"xmm{_number}", _Xmm(_number))
-for _name in ("gdtr", "idtr"):
-    setattr(Vcpu, _name, _Table(_name))
 
 __all__ = ["Vcpu"]

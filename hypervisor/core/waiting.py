@@ -94,20 +94,24 @@ def looking_after(vm: VM, seconds: float) -> Iterator[None]:
         timer.join()  # nothing is left running when a run is over
 
 
-_SPINS = (b"\xeb\xfe", b"\xe9\xfd\xff", b"\xe9\xfb\xff\xff\xff", b"\xf3\x90\xeb\xfc")
+_JMP_SHORT, _JMP_NEAR_16, _JMP_NEAR = b"\xeb\xfe", b"\xe9\xfd\xff", b"\xe9\xfb\xff\xff\xff"
+"""``jmp $`` in its three encodings."""
+
+_PAUSE, _JMP_TO_PAUSE = b"\xf3\x90", b"\xeb\xfc"
+"""``pause``, and a jump to the one just before."""
 
 
 def spins_in_place(vcpu: Vcpu) -> bool:
-    """Whether the instruction at RIP is a jump to itself (``jmp $``, or ``pause; jmp`` around it)."""
+    """Whether the instruction at RIP is a jump to itself, or part of ``pause`` and a jump back to that."""
+    rip = vcpu.linear_rip
+    near = _JMP_NEAR_16 if vcpu.mode == 16 else _JMP_NEAR
     try:
-        code = vcpu.read(vcpu.linear_rip, 2)
-        if code == b"\xeb\xfe":
-            return True
-        if code[:1] == b"\xe9":
-            long = vcpu.read(vcpu.linear_rip, 5 if vcpu.mode != 16 else 3)
-            return long in _SPINS
-        if code == b"\xeb\xfc":
-            return vcpu.read(vcpu.linear_rip - 2, 2) == b"\xf3\x90"
-        return code == b"\xf3\x90" and vcpu.read(vcpu.linear_rip, 4) == b"\xf3\x90\xeb\xfc"
+        code = vcpu.read(rip, 2)
+        return (
+            code == _JMP_SHORT
+            or (code == near[:2] and vcpu.read(rip, len(near)) == near)
+            or (code == _JMP_TO_PAUSE and vcpu.read(rip - 2, 2) == _PAUSE)
+            or (code == _PAUSE and vcpu.read(rip + 2, 2) == _JMP_TO_PAUSE)
+        )
     except GuestFault:
         return False

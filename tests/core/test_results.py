@@ -73,6 +73,20 @@ def test_a_jump_to_itself_with_interrupts_off_is_halted(code: str) -> None:
         assert result.reason is REASON.HALTED and "a jump to itself with interrupts off" in result.message
 
 
+@pytest.mark.parametrize(
+    "mode,code",
+    [
+        (16, ".byte 0xe9, 0xfd, 0xff"),
+        (32, ".byte 0xe9, 0xfb, 0xff, 0xff, 0xff"),
+        (64, ".byte 0xe9, 0xfb, 0xff, 0xff, 0xff"),
+    ],
+)
+def test_a_jump_to_itself_may_have_a_long_displacement(mode: int, code: str) -> None:
+    with bare(code, mode) as vm:
+        result = vm.run(timeout=20)
+        assert result.reason is REASON.HALTED and "jump to itself" in result.message, result.message
+
+
 @pytest.mark.parametrize("clock", ["virtual", "wall"])
 def test_timeouts_under_both_clocks(clock: str) -> None:
     with boot_sector("sti; l: inc ax; jmp l", clock=clock) as vm:
