@@ -21,6 +21,11 @@ from hypervisor.machine.isa_pc import PC
 from hypervisor.machine.media import Disk, Media
 from hypervisor.units import page_up, parse_size
 
+WITH_BIOS = ("linux16", "multiboot1", "multiboot2")
+"""Kinds of entry whose code may call the BIOS: Linux's real-mode setup does, and multiboot kernels that go back to real
+mode, as for VESA modes.
+"""
+
 
 class Host(CoreHost):
     """An emulated machine with physical CPUs and memory, on which VMs are created.
@@ -194,7 +199,7 @@ def _power_on(vm: VM, media: Media, data: bytes | None, spec: loaders.BootSpec) 
         _enter(vm, loaders.bootsector.enter((target.segment << 4) + target.offset, target.drive))
         return
     entry = loaders.load(data, spec, vm.memory)
-    if entry.kind == "linux16":
+    if entry.kind in WITH_BIOS:
         bios.start(vm, media, spec.memory_map)
     elif entry.kind != "flat":
         bios.set_up(vm)

@@ -123,7 +123,7 @@ class Bios:
         if ports is not None:
             for port, value in PORT_WRITES:
                 ports.write(port, 1, value)
-        bios_video_rom.install(self.vm.memory, self.vbe.modes)
+        bios_video_rom.install(self.vm.memory)
         self.video.power_on()
         self.time.power_on()
         self.serial.power_on()

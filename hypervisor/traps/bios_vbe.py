@@ -31,6 +31,8 @@ MASKS = {
     32: (8, 16, 8, 8, 8, 0, 8, 24),
 }
 """Size and place of red, green, blue and the rest, by depth."""
+MODE_LIST, MODE_LIST_END = 34, 256
+"""Bytes of the information block that are the BIOS's own (4.3)."""
 
 
 class Vbe:
@@ -63,12 +65,14 @@ class Vbe:
             *(b"VESA", 0x0300),
             *(rom.STRINGS["oem"], rom.SEGMENT),
             EIGHT_BIT_DAC,
-            *(rom.MODE_LIST, rom.SEGMENT),
+            *((regs.di + MODE_LIST) & 0xFFFF, regs.es.selector),  # where callers without segments find it
             self._memory >> 16,
             0x0100,
         )
         for name in ("vendor", "product", "revision"):
             block += struct.pack("<HH", rom.STRINGS[name], rom.SEGMENT)
+        numbers = self.modes[: (MODE_LIST_END - MODE_LIST) // 2 - 1]
+        block += struct.pack(f"<{len(numbers)}HH", *numbers, 0xFFFF)
         call.write(regs.es, regs.di, block.ljust(512 if wants_more else 256, b"\0"))
         return answer(call, OK)
 

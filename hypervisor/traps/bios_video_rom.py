@@ -19,31 +19,28 @@ ALTERNATES = 0x2700
 """An empty table of characters that look different in 9 dots."""
 STRINGS = {"oem": 0x2710, "vendor": 0x2730, "product": 0x2750, "revision": 0x2770}
 TEXTS = {"oem": b"rootmode VGA", "vendor": b"rootmode", "product": b"VGA with Bochs display", "revision": b"1"}
-MODE_LIST = 0x2780
-MODE_LIST_ROOM = 0x180
-SIZE = 0x3000
+SIZE = 0x2800
 IDENTITY = 0x1E, b"IBM VGA compatible"
 """Where programs look for a VGA's BIOS."""
 
 
 @cache
-def contents(modes: tuple[int, ...]) -> bytes:
-    """The ROM, with ``modes`` as VBE's list; its bytes add up to 0."""
+def contents() -> bytes:
+    """The ROM; its bytes add up to 0."""
     rom = bytearray(SIZE)
     rom[:6] = b"\x55\xaa" + bytes((SIZE // 512,)) + b"\xcb\0\0"  # retf: there is nothing to initialize
     parts = [(IDENTITY[0], IDENTITY[1])]
     parts += [(at, font(height).data) for height, at in FONT_AT.items()]
     parts += [(STRINGS[name], text) for name, text in TEXTS.items()]
-    parts += [(MODE_LIST, struct.pack(f"<{len(modes)}HH", *modes, 0xFFFF))]
     for at, data in parts:
         rom[at : at + len(data)] = data
     rom[-1] = -sum(rom) & 0xFF
     return bytes(rom)
 
 
-def install(memory: Dma, modes: tuple[int, ...]) -> None:
+def install(memory: Dma) -> None:
     """Write the ROM, and let INT 1Fh and INT 43h point at the fonts for graphics modes."""
-    memory.write(BASE, contents(modes))
+    memory.write(BASE, contents())
     memory.write(4 * 0x1F, struct.pack("<HH", FONT_AT[8] + 128 * 8, SEGMENT))
     set_graphics_font(memory, 16)
 

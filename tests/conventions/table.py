@@ -131,5 +131,6 @@ KERNELS = (
     Kernel("syscall64", KERNEL, "ok ", "SYSCALL, SYSRET, SWAPGS and NX"),
     Kernel("speaker", KERNEL, "ten waves", "the timer's second channel and the speaker"),
     Kernel("multiboot_map", KERNEL, "2badb002 memory", "multiboot's information structure"),
+    Kernel("back_to_real", KERNEL, "", "a multiboot kernel that calls the BIOS in real mode", picture=True),
     Kernel("bios_serial", FLOPPY, "sent by INT 14h", "the serial port by INT 14h"),
 )

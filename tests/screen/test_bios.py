@@ -239,8 +239,9 @@ def test_vbe_says_what_there_is(host: hv.Host) -> None:
     vm = run(host, sector(INFORMATION))
     said = vm.debugcon.bytes
     signature, version = struct.unpack_from("<4sH", said)
-    capabilities, _, _, memory = struct.unpack_from("<IHHH", said, 10)
+    capabilities, offset, segment, memory = struct.unpack_from("<IHHH", said, 10)
     assert (signature, version, capabilities, memory) == (b"VESA", 0x0300, 1, 256)
+    assert (offset, segment) == (0x8022, 0), "the list is in the block, so that its address below 64 KiB is a flat one"
     assert struct.unpack_from("<HH", said, 20) == (0x100, 0x101)
     current, answer, failed, unknown = struct.unpack_from("<4H", said, 24)
     assert (current, answer, failed) == (0x4144, 0x004F, 0x014F)
