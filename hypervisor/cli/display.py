@@ -4,8 +4,8 @@
 ``serial``    what the guest writes to its streams (serial port, debug console, BIOS teletype), as it comes
 ``screen``    its screen: live on a terminal, otherwise as it was at the end
 ``none``      nothing
-``auto``      the streams; on a terminal the live screen, too, once it shows what no stream says; elsewhere the last
-              screen, if the streams stayed silent
+``auto``      the streams; on a terminal the live screen, too, once it shows what no stream says, or the last one of a
+              run too short for that; elsewhere the last screen, if the streams stayed silent
 ============  ==================================================================================================
 """
 
@@ -35,6 +35,7 @@ class Display:
 
     def __init__(self, vm: Guest, kind: str, terminal: Terminal | None, output: Output) -> None:
         self.live = False
+        self._went_live = False
         self._vm = vm
         self._kind = kind
         self._output = output
@@ -92,8 +93,10 @@ class Display:
 
         Returns a sentence about what was not printed, if there is something to say.
         """
-        wanted = self._kind == "screen" or (self._kind == "auto" and not self._spoke)
-        if self._last is None or self._screen is not None or not wanted:
+        if self._last is None or self._went_live:
+            return None
+        unsaid = self._shows_more() if self._screen is not None else not self._spoke
+        if self._kind == "auto" and not unsaid:
             return None
         if self._last.mode.kind != "text":
             return f"the guest's screen is a picture ({self._last.mode}); vm.screen.png() is a way to keep it."
@@ -103,6 +106,8 @@ class Display:
     def _print_last(self) -> None:
         text = "" if self._last is None else self._last.text.rstrip()
         if text:
+            if not self._output.at_line_start:
+                self._output.write(b"\n")
             self._output.write(text.encode() + b"\n")
 
     # ---- on the display's thread
@@ -116,7 +121,7 @@ class Display:
                     if self.live:
                         self._screen.draw()
                     elif unsaid_s >= UNSAID_S:
-                        self.live = True
+                        self.live = self._went_live = True
                         self._screen.enter()
                         self._screen.draw()
                     else:

@@ -110,6 +110,15 @@ def test_on_a_terminal_the_screen_goes_live_and_keys_go_to_the_keyboard(
     assert session.seen.split(LEAVE.encode())[-1] == "Hi\r\n►.\r\n".encode()
 
 
+@pytest.mark.parametrize(("source", "shown"), [(DRAW, b"\r\nHi\r\n .\r\n"), (SPEAK, b"\r\ns\r\n")])
+def test_a_run_too_short_to_go_live_shows_its_last_screen(
+    sessions: list[Session], tmp_path: Path, source: str, shown: bytes
+) -> None:
+    session = start(sessions, tmp_path, f"{source}\n{POWER_OFF}")
+    assert session.process.wait(30) == 0
+    session.read_until(shown)
+
+
 def test_a_stream_that_says_what_the_screen_shows_keeps_it_from_going_live(
     sessions: list[Session], tmp_path: Path
 ) -> None:
