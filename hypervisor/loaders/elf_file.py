@@ -60,6 +60,12 @@ class ElfFile:
         """The segments that occupy memory."""
         return [s for s in self.segments if s.type == PT_LOAD and s.memory_size]
 
+    def only_notes(self, segment: Segment) -> bool:
+        """Whether a segment holds nothing but notes, which tools read from the file."""
+        end = segment.offset + segment.memory_size
+        notes = (s for s in self.segments if s.type == PT_NOTE)
+        return any(n.offset <= segment.offset and end <= n.offset + n.file_size for n in notes)
+
     def physical_entry(self) -> int:
         """The entry point as a physical address: a kernel linked high has a virtual one in its header."""
         start = self._translate()
@@ -133,10 +139,12 @@ def parse(image: Image) -> ElfFile:
 def place(elf: ElfFile, memory: GuestMemory, placement: Placement) -> None:
     """Put every loadable segment at its physical address, its rest (bss) zeroed.
 
-    All of them are checked before the first is written.
+    All of them are checked before the first is written. Notes outside memory are left out: linkers that add a build id
+    to a higher-half kernel put it at its virtual address, as no linker script speaks of it.
     """
     image = elf.image
-    for segment in elf.loadable:
+    placed = [s for s in elf.loadable if placement.is_memory(s.paddr, s.memory_size) or not elf.only_notes(s)]
+    for segment in placed:
         what = f"the segment at {segment.paddr:#x}"
         if segment.file_size > segment.memory_size:
             raise image.error(
@@ -144,7 +152,7 @@ def place(elf: ElfFile, memory: GuestMemory, placement: Placement) -> None:
             )
         image.slice(segment.offset, segment.file_size, what)
         placement.claim(segment.paddr, segment.memory_size, what)
-    for segment in elf.loadable:
+    for segment in placed:
         memory.write(segment.paddr, image.slice(segment.offset, segment.file_size, "a segment"))
         zero(memory, segment.paddr + segment.file_size, segment.memory_size - segment.file_size)
 

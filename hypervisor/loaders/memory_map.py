@@ -78,6 +78,10 @@ class Placement:
         self._usable = _merge(ranges)
         self._taken: list[tuple[int, int, str]] = []
 
+    def is_memory(self, start: int, size: int) -> bool:
+        """Whether ``size`` bytes from ``start`` are usable memory, occupied or not."""
+        return any(low <= start and start + size <= high for low, high in self._usable)
+
     def claim(self, start: int, size: int, what: str) -> None:
         """``what`` occupies ``size`` bytes from ``start``.
 
@@ -86,7 +90,7 @@ class Placement:
         end = start + size
         if size <= 0:
             return
-        if not any(low <= start and end <= high for low, high in self._usable):
+        if not self.is_memory(start, size):
             top = max((high for _, high in self._usable), default=0)
             hint = (
                 f"Memory ends at {top:#x}: give the guest more (--memory {-(-end // MIB)}M)."

@@ -11,12 +11,13 @@ CODE = b"\xf4" * 64
 
 @dataclass(frozen=True)
 class Part:
-    """A loadable ELF segment."""
+    """A loadable ELF segment; with ``is_note`` a second program header says that it holds notes."""
 
     paddr: int
     data: bytes
     memory_size: int | None = None
     vaddr: int | None = None
+    is_note: bool = False
 
 
 def elf(
@@ -32,7 +33,7 @@ def elf(
     """An ELF executable; ``symbols`` are (name, value, info). ``head`` is put right after the program headers."""
     wide = bits == 64
     header_size, ph_size, sh_size = (64, 56, 64) if wide else (52, 32, 40)
-    count = len(parts) + bool(note)
+    count = len(parts) + sum(part.is_note for part in parts) + bool(note)
     at = header_size + count * ph_size
     at += -at % 8
     body = head
@@ -40,7 +41,10 @@ def elf(
     for part in parts:
         memory_size = len(part.data) if part.memory_size is None else part.memory_size
         vaddr = part.paddr if part.vaddr is None else part.vaddr
-        headers += _program_header(wide, 1, at + len(body), vaddr, part.paddr, len(part.data), memory_size)
+        for kind_of_part in (1, 4)[: 1 + part.is_note]:
+            headers += _program_header(
+                wide, kind_of_part, at + len(body), vaddr, part.paddr, len(part.data), memory_size
+            )
         body += part.data
     if note:
         headers += _program_header(wide, 4, at + len(body), 0, 0, len(note), len(note))

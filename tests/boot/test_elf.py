@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import replace
 
 import pytest
 
@@ -33,6 +34,18 @@ def test_elf64_is_entered_in_long_mode_at_its_physical_entry() -> None:
 def test_an_entry_that_is_physical_already() -> None:
     image = elf(64, [Part(0x100000, CODE, vaddr=0xFFFF800000100000)], entry=0x100004)
     assert load(image, BootSpec(), FakeMemory()).regs["rip"] == 0x100004
+
+
+@pytest.mark.parametrize("bits", [32, 64])
+def test_notes_at_a_higher_half_kernels_virtual_address_are_left_out(bits: int) -> None:
+    kernel, build_id = Part(0x100000, CODE, vaddr=0xC0100000), Part(0xC0000000, struct.pack("<III4s", 4, 0, 3, b"GNU"))
+    with pytest.raises(ImageError, match="the segment at 0xc0000000 needs"):
+        load(elf(bits, [kernel, build_id], 0x100000), BootSpec(), FakeMemory())
+    memory = FakeMemory()
+    entry = load(elf(bits, [kernel, replace(build_id, is_note=True)], 0x100000), BootSpec(), memory)
+    assert entry.regs["rip"] == 0x100000
+    load(elf(bits, [kernel, replace(build_id, paddr=0x200000, is_note=True)], 0x100000), BootSpec(), memory)
+    assert memory.read(0x20000C, 3) == b"GNU"  # where there is memory they are loaded
 
 
 @pytest.mark.parametrize("bits", [32, 64])
