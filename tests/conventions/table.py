@@ -128,6 +128,7 @@ KERNELS = (
     Kernel("crtc", KERNEL, "retraces 3", "the hardware cursor and the retrace, by ports"),
     Kernel("debug_registers", KERNEL, "steps 5", "hardware breakpoints and single steps"),
     Kernel("ata_irq", KERNEL, "read back: the same", "a disk driver on IRQ 14", drive=DISK),
+    Kernel("ipi", KERNEL, "at edges: 1", "messages between processors, as kernels send and order them", cpus=4),
     Kernel("syscall64", KERNEL, "ok ", "SYSCALL, SYSRET, SWAPGS and NX"),
     Kernel("speaker", KERNEL, "ten waves", "the timer's second channel and the speaker"),
     Kernel("multiboot_map", KERNEL, "2badb002 memory", "multiboot's information structure"),
