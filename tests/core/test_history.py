@@ -9,9 +9,9 @@ from hypervisor.core.history import EXTERNAL, MAX_EVENTS
 from tests.core.bare import bare, with_idt
 
 CODE = {
-    "mov eax, 0x42; out 0x80, al": "out 0x80, 0x42 (1)",
+    "mov eax, 0x1242; out 0x80, al": "out 0x80, 0x42 (1)",
     "in eax, 0x60": "in 0x60 -> 0xffffffff (4)",
-    "mov eax, 0x1234; mov [0xd0000010], ax": "write 0xd0000010, 0x1234 (2)",
+    "mov eax, 0x561234; mov [0xd0000010], ax": "write 0xd0000010, 0x1234 (2)",
     "mov al, [0xd0000010]": "read 0xd0000010 -> 0xff (1)",
     "mov ecx, 0xc0000080; rdmsr; wrmsr": "wrmsr EFER, 0xd01",
     "mov ecx, 0x10; rdmsr": "rdmsr TSC",

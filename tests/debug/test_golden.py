@@ -33,6 +33,10 @@ SAID = {
     "data_segment": "selector 0x10 names a writable data segment",
     "no_lme": "EFER.LME was not set before CR0.PG",
     "panic": "The handler of #UD invalid opcode, raised at 0x102153 (main+0x13), stopped here",
+    "wrong_cr3": "Either CR3 was loaded with tables that leave the kernel out",
+    "stack_in_tables": "has grown into the tables",
+    "bad_return": "iretq takes 0x20:0x10215d from the stack for CS:RIP; selector 0x20 names a writable data segment",
+    "system_call_faults": "The IDT has no handler for vector 14",
     "user_bit": "PDPT[0] has no user bit",
 }
 """The words that a student must see on the first line about the mistake."""

@@ -93,6 +93,24 @@ def test_other_modes_and_addresses() -> None:
         assert (entry.table, entry.says) in (("PT", "present"), ("PD", "a 2 MiB page"), ("PDPT", "a 1 GiB page"))
 
 
+def test_tables_are_read_through_the_a20_gate() -> None:
+    with bare("hlt") as vm:
+        long_mode(vm, pte=0x7003)
+        vm.vcpu.cr3 = PML4 | 1 << 20
+        assert hv.explain(vm.vcpu, 0x1A70).gpa is None  # there is no memory
+        vm.set_a20(False)
+        assert hv.explain(vm.vcpu, 0x1A70).gpa == 0x7A70
+
+
+def test_a_large_page_needs_pse() -> None:
+    with bare("hlt", mode=32) as vm:
+        vm.memory.write(0x9000, (0x83).to_bytes(4, "little"))
+        vm.vcpu.cr3, vm.vcpu.cr0 = 0x9000, 0x80000011
+        assert "PD[0] present (its PS bit is ignored: CR4.PSE is clear), PT[5] " in str(hv.explain(vm.vcpu, 0x5000))
+        vm.vcpu.cr4 = 1 << 4
+        assert str(hv.explain(vm.vcpu, 0x5000)).endswith("PD[0] a 4 MiB page, leads to 0x5000 (writable, ring 0 only)")
+
+
 @pytest.mark.parametrize(
     ("gva", "access", "sentence"),
     [(0, "execute", "choose 'read', 'write' or 'fetch'"), (1 << 64, "read", "at most 64 bits"), ("x", "read", "'x'")],

@@ -98,6 +98,39 @@ def test_a_level_that_came_while_masked_is_seen_when_unmasked(m: Machine) -> Non
     assert m.take() == 0x39
 
 
+def test_a_level_that_comes_back_while_in_service_waits_for_the_end(m: Machine) -> None:
+    m.entry(9, r.LEVEL | 0x39)
+    m.io.drive(9, True)
+    assert m.apics[0].acknowledge() == 0x39
+    m.io.drive(9, False)
+    m.io.drive(9, True)
+    m.apics[0].write(r.EOI, 4, 0)
+    assert m.apics[0].acknowledge() == 0x39  # once, not twice
+    m.io.drive(9, False)
+    m.apics[0].write(r.EOI, 4, 0)
+    assert m.take() is None
+
+
+def test_a_level_that_is_masked_again_is_not_delivered(m: Machine) -> None:
+    m.io.drive(9, True)
+    m.entry(9, r.LEVEL | r.MASKED | 0x39)
+    assert m.take() is None
+
+
+def test_an_entry_that_becomes_an_edge_forgets_its_level(m: Machine) -> None:
+    m.entry(9, r.LEVEL | 0x39)
+    m.io.drive(9, True)
+    m.entry(9, 0x39)
+    assert not m.register(TABLE + 18) & r.REMOTE_IRR
+
+
+def test_a_narrow_write_changes_no_register(m: Machine) -> None:
+    m.io.write(IOREGSEL, 1, TABLE + 18)
+    m.io.write(IOWIN, 1, 0x39)
+    m.io.write(IOWIN, 2, 0x39)
+    assert m.register(TABLE + 18) == r.MASKED
+
+
 def test_the_end_of_another_vector_does_not_repeat_a_level(m: Machine) -> None:
     m.entry(9, r.LEVEL | 0x39)
     m.entry(10, r.LEVEL | 0x4A)
@@ -137,6 +170,12 @@ def test_an_nmi_from_a_pin(m: Machine) -> None:
     m.entry(2, Mode.NMI << 8, destination=1)
     m.io.drive(2, True)
     assert m.events == ["nmi"]
+    m.entry(3, r.LEVEL | Mode.NMI << 8, destination=1)
+    for _ in range(2):
+        m.io.drive(3, True)
+        m.io.drive(3, False)
+    assert m.events == ["nmi"] * 3  # only fixed interrupts wait for an end
+    assert not m.register(TABLE + 6) & r.REMOTE_IRR
 
 
 def test_wires_are_asked_for_when_the_first_input_is_unmasked() -> None:

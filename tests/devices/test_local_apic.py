@@ -109,14 +109,19 @@ def test_narrow_and_wide_accesses(cpu: Cpu) -> None:
     assert cpu.apic.read(r.LDR + 4, 4) == 0
     assert cpu.apic.read(r.LDR, 8) == 0x12000000
     cpu.apic.write(r.LDR, 1, 0xFF)
+    cpu.apic.write(r.LDR + 4, 4, 0xFF)  # behind a register there is nothing, and that is no error
     assert cpu.read(r.LDR) == 0x12000000
+    cpu.write(r.ESR, 0)
+    assert cpu.read(r.ESR) == 0
 
 
 def test_an_address_without_a_register_is_an_error_that_interrupts_once(cpu: Cpu) -> None:
     cpu.write(r.LVT_ERROR, 0x33)
     cpu.read(0x40)
-    cpu.read(0x40)
     assert cpu.apic.acknowledge() == 0x33
+    cpu.write(r.EOI, 0)
+    cpu.read(0x40)
+    assert not cpu.intr.level
     assert cpu.read(r.ESR) == 0
     cpu.write(r.ESR, 0)
     assert cpu.read(r.ESR) == r.ESR_REGISTER
@@ -218,6 +223,31 @@ def test_a_masked_lint0_keeps_the_8259_out_and_an_apic_switched_off_lets_it_thro
     assert cpu.read(r.SVR) == 0xFF
 
 
+def test_a_message_for_the_8259_is_taken_once(clock: ManualClock) -> None:
+    cpu = Cpu(clock, ApicBus(), external=Pic()).enable()
+    cpu.apic.receive(Message(Mode.EXTINT, 0))
+    assert cpu.intr.level
+    assert cpu.apic.acknowledge() == 0x08
+    assert not cpu.intr.level
+
+
+def test_lint0_is_heard_when_its_entry_becomes_a_level_input(cpu: Cpu) -> None:
+    cpu.apic.lint0(True)
+    cpu.write(r.LVT_LINT0, r.MASKED | r.LEVEL | 0x44)
+    assert not cpu.intr.level
+    cpu.write(r.LVT_LINT0, r.LEVEL | 0x44)
+    assert cpu.apic.acknowledge() == 0x44
+
+
+def test_the_end_of_another_vector_leaves_lint0_in_service(cpu: Cpu) -> None:
+    cpu.write(r.LVT_LINT0, r.LEVEL | 0x44)
+    cpu.apic.lint0(True)
+    interrupt(cpu, 0x55, level=True)
+    assert cpu.apic.acknowledge() == 0x55
+    cpu.write(r.EOI, 0)
+    assert cpu.read(r.LVT_LINT0) & r.REMOTE_IRR
+
+
 def test_lint0_as_a_fixed_level_input_repeats_after_each_end(cpu: Cpu) -> None:
     cpu.write(r.LVT_LINT0, r.LEVEL | 0x44)
     cpu.apic.lint0(True)
@@ -241,7 +271,43 @@ def test_lint1_is_an_nmi_when_its_entry_says_so(cpu: Cpu) -> None:
     assert cpu.events == ["nmi"]
 
 
+def test_a_request_that_the_task_priority_overtakes_is_spurious(cpu: Cpu) -> None:
+    interrupt(cpu, 0x41)
+    assert cpu.intr.level
+    cpu.write(r.TPR, 0x40)
+    assert not cpu.intr.level
+    assert cpu.apic.acknowledge() == 0xFF  # the processor had begun already
+    cpu.write(r.TPR, 0x3F)
+    assert cpu.apic.acknowledge() == 0x41
+
+
+def test_the_trigger_mode_is_that_of_the_last_message(cpu: Cpu) -> None:
+    interrupt(cpu, 0x41, level=True)
+    assert cpu.read(r.TMR + 0x20) == 2
+    cpu.apic.acknowledge()
+    cpu.write(r.EOI, 0)
+    interrupt(cpu, 0x41)
+    assert cpu.read(r.TMR + 0x20) == 0
+
+
+def test_the_arbitration_priority_is_the_highest_class(cpu: Cpu) -> None:
+    cpu.write(r.TPR, 0x21)
+    assert cpu.read(r.APR) == 0x21
+    interrupt(cpu, 0x55)
+    assert cpu.read(r.APR) == 0x50
+    cpu.apic.acknowledge()
+    assert cpu.read(r.APR) == 0x50  # in service
+    interrupt(cpu, 0x77)
+    assert cpu.read(r.APR) == 0x70
+
+
 # ---- interprocessor interrupts (SDM 10.6)
+
+
+@pytest.mark.parametrize("mode", [Mode.INIT, Mode.STARTUP])
+def test_the_shorthand_self_starts_nobody(cpu: Cpu, mode: Mode) -> None:
+    cpu.send(Shorthand.SELF << 18 | r.ASSERT | mode << 8 | 0x08)
+    assert cpu.events == [] and cpu.read(r.SVR) == ENABLED
 
 
 @pytest.fixture
