@@ -145,7 +145,12 @@ def test_the_machine_code_of_the_keyboard_interrupt(answer: bytes, events: list[
     at = bios_rom.KEYBOARD_CALL - bios_rom.KEYBOARD
     assert code[at : at + 3] == b"\x0f\x01\xd9"
     _, _, happened = _run_rom(code.replace(b"\x0f\x01\xd9", answer + b"\x90\x90"), 0, al=0x1E)
-    assert happened == [("in", 0x60), ("int", 0x15), *events, ("out", 0x20, 0x20)]
+    assert happened == [("in", 0x64), ("in", 0x60), ("int", 0x15), *events, ("out", 0x20, 0x20)]
+
+
+def test_the_keyboard_interrupt_leaves_a_byte_of_the_mouse() -> None:
+    _, _, happened = _run_rom(bios_rom.KEYBOARD_CODE, 0, al=0x3D)  # the status: a byte, of the second port
+    assert happened == [("in", 0x64), ("out", 0x20, 0x20)]
 
 
 def test_the_machine_code_of_the_rtc_and_dummy_interrupts() -> None:
