@@ -69,6 +69,7 @@ class ExitKind(IntEnum):
     FAILED = 69  # the emulator refused to go on
     VERDICT = 70  # a handler called in place wants the guest left
     SPINNING = 71  # PAUSE in a loop, while other vCPUs of the VM could run
+    RAISED = 72  # a compiled handler raised an exception
 
 
 FIRST_ENGINE = 64

@@ -23,23 +23,29 @@ kind                               arguments              result
 ``hypercall``                      RAX, 0, 0              1 handled, 0 pass
 =================================  =====================  ====================================================
 
-It cannot inject or stop, sees no exit record, and handlers in Python for the same exits are asked only after it has
-passed. A port or range has one compiled handler; it comes before devices.
+It cannot inject or stop, and sees no exit record; handlers in Python for the same exits are asked only after it has
+passed, and devices not at all. Otherwise it is a handler as any other: it has a name, must not overlap another compiled
+one unless it is narrower, and can be disabled, replaced and removed. One that raises (an index outside ``state``, say)
+ends the run as a handler in Python does.
 """
 
 from __future__ import annotations
 
 import ctypes
+import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any, overload
 
 from hypervisor.arch.exits import ExitKind as K
 from hypervisor.errors import TrapError
 
-KINDS = (K.PORT_IN, K.PORT_OUT, K.MMIO_READ, K.MMIO_WRITE, K.CPUID, K.RDMSR, K.HYPERCALL)
-"""Kinds that can have compiled handlers."""
+if TYPE_CHECKING:
+    from hypervisor.engine.compiled import Inside
 
-_FIRST = {K.CPUID: "leaf", K.RDMSR: "msr", K.HYPERCALL: "number"}
+ADDRESSED = {K.PORT_IN: "port", K.PORT_OUT: "port", K.MMIO_READ: "gpa", K.MMIO_WRITE: "gpa"}
+"""Kinds whose compiled handlers serve a range of addresses, and the key that names it."""
+NUMBERED = {K.CPUID: ("leaf", "subleaf"), K.RDMSR: ("msr",), K.HYPERCALL: ("number",)}
+"""Kinds whose compiled handlers may pass, and the keys that the first arguments must lie in."""
 
 
 class Compiled:
@@ -48,41 +54,63 @@ class Compiled:
     def __init__(self, function: Callable[..., int], words: int) -> None:
         self.function = function
         self.words = words
-        self._memory = (ctypes.c_int64 * max(words, 1))()
-        self.state = memoryview(self._memory).cast("B").cast("q")
+        self._memory = (ctypes.c_int64 * (1 + max(words, 1)))()  # whether it has raised, then the state
+        self.state = memoryview(self._memory).cast("B").cast("q")[1:]
+        self._addresses: dict[tuple[range | None, ...], int] = {}
         self.__name__ = function.__name__
         self.__doc__ = function.__doc__
 
-    def install(self, vm: Any, kind: K, key: dict[str, range]) -> None:
-        """Compile the function for this kind and key, and give it to the VM's engine tables."""
-        from hypervisor.engine.compiled import wrap
-
-        if kind not in KINDS:
+    def check(self, kind: K, key: dict[str, range], where: str) -> None:
+        """Raise `TrapError` unless this can be the handler ``where`` of a kind with this key."""
+        if kind not in ADDRESSED and kind not in NUMBERED:
+            names = ", ".join(known.name.lower() for known in (*ADDRESSED, *NUMBERED))
+            raise TrapError(f"{where} cannot be compiled; only those for {names} can.")
+        if kind in ADDRESSED and ADDRESSED[kind] not in key:
+            raise TrapError(f"{where} is compiled, and needs an address or a range of them.")
+        signature = inspect.signature(self.function)
+        try:
+            signature.bind(*range(5))
+        except TypeError:
             raise TrapError(
-                f"{self.__name__}: handlers of {kind.name.lower()} cannot be compiled; only those of "
-                f"{', '.join(k.name.lower() for k in KINDS)} can."
-            )
-        if kind in _FIRST:
-            keys = []
-            if _FIRST[kind] in key:
-                keys.append((0, key[_FIRST[kind]].start, key[_FIRST[kind]].stop))
-            if "subleaf" in key:
-                keys.append((1, key["subleaf"].start, key["subleaf"].stop))
-            vm.tables.compiled_exit(kind, wrap(self.function, self.words, tuple(keys)), self._memory)
-            return
-        write = kind in (K.PORT_OUT, K.MMIO_WRITE)
-        where = key.get("port" if kind in (K.PORT_IN, K.PORT_OUT) else "gpa")
-        if where is None:
-            raise TrapError(f"{self.__name__}: a compiled handler of {kind.name.lower()} needs an address or a range.")
-        place = vm.tables.compiled_ports if kind in (K.PORT_IN, K.PORT_OUT) else vm.tables.compiled_window
-        place(where, write, wrap(self.function, self.words, ()), self._memory)
+                f"{where}: a compiled handler takes (state, regs, first, second, value), this one takes {signature}."
+            ) from None
+        self.inside(kind, key)
+
+    def inside(self, kind: K, key: dict[str, range]) -> Inside:
+        """What the engine needs of it; compiles when it is first asked. Raises `TrapError` when numba cannot."""
+        from hypervisor.engine.compiled import Inside, wrap
+        from hypervisor.engine.compiler import code
+
+        keys = tuple(key.get(field) for field in NUMBERED.get(kind, ()))
+        address = self._addresses.get(keys)
+        if address is None:
+            address = code().compile_handler(wrap(self.function, self.words, keys), self.__name__)
+            self._addresses[keys] = address
+        where = key[ADDRESSED[kind]] if kind in ADDRESSED else None
+        return Inside(kind, where, address, ctypes.addressof(self._memory) + 8)
+
+    def again(self, regs: list[int], first: int, second: int, value: int) -> None:
+        """Make the call that has raised once more, in Python and on copies, for its traceback.
+
+        Raises what the function raises, or `TrapError` if it does not this time.
+        """
+        self._memory[0] = 0
+        copies = [(ctypes.c_int64 * len(words))(*words) for words in (list(self.state), regs)]
+        self.function(*copies, first, second, value)
+        raise TrapError(f"compiled handler {self.__name__!r} raised an exception, which it does not do uncompiled.")
 
     def __call__(self, *arguments: Any) -> int:
         """The function itself, uncompiled: what the compiled one must agree with."""
         return self.function(*arguments)
 
 
-def compiled(function: Callable[..., int] | None = None, *, words: int = 1) -> Any:
+@overload
+def compiled(function: Callable[..., int]) -> Compiled: ...
+@overload
+def compiled(*, words: int) -> Callable[[Callable[..., int]], Compiled]: ...
+def compiled(
+    function: Callable[..., int] | None = None, *, words: int = 1
+) -> Compiled | Callable[[Callable[..., int]], Compiled]:
     """Mark a trap handler to be compiled into the engine (see `hypervisor.core.compiled`).
 
     ``words`` is the size of its state in 64-bit words.

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hypervisor.arch.exits import ExitKind
+from hypervisor.core.compiled import Compiled
 from hypervisor.core.exits import Exit
 from hypervisor.errors import TrapError
 
@@ -53,6 +54,11 @@ class Handler:
     watch: Watch | None = None
     enabled: bool = True
 
+    @property
+    def compiled(self) -> Compiled | None:
+        """The function, if it runs inside the engine."""
+        return self.function if isinstance(self.function, Compiled) else None
+
     def matches(self, exit: Exit) -> bool:
         """Whether this handler is for the exit."""
         if self.watch is not None:
@@ -88,11 +94,23 @@ class Handler:
             return False
         if not (self.enabled and other.enabled) or self.watch is not None:
             return False  # memory traps may overlap: each is asked
+        if (self.compiled is None) is not (other.compiled is None):
+            return False  # compiled ones are asked first
         mine, others = dict(self.key), dict(other.key)
         for field in mine.keys() & others.keys():
             if mine[field].start >= others[field].stop or others[field].start >= mine[field].stop:
                 return False
         return mine == others or not (_within(mine, others) or _within(others, mine))
+
+
+def check_function(handler: Handler, function: HandlerFunction) -> None:
+    """Raise `TrapError` unless ``function`` can be that of ``handler``."""
+    if not isinstance(function, Compiled):
+        check_signature(function, handler.describe())
+        return
+    if (handler.mode, handler.when) != ("decide", "before"):
+        raise TrapError(f"{handler.describe()} is compiled, and decides: leave mode= and when= out.")
+    function.check(handler.kind, dict(handler.key), handler.describe())
 
 
 def check_signature(function: HandlerFunction, where: str) -> None:
@@ -162,6 +180,7 @@ __all__ = [
     "Handler",
     "HandlerFunction",
     "Watch",
+    "check_function",
     "check_options",
     "check_signature",
     "number",

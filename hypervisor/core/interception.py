@@ -46,6 +46,7 @@ def apply(vm: VM, pcpu: PCpu) -> None:
     tables.execute = vm.traps.execute_addresses() | breakpoints.execution.keys()
     vm.breakpoints = breakpoints
     _watch_pages(vm)
+    tables.serve_inside([h.compiled.inside(h.kind, dict(h.key)) for h in vm.traps.compiled() if h.compiled])
     tables.revision = vm.traps.revision
     tables.bound_to = pcpu
     pcpu.bind(tables)

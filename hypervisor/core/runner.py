@@ -30,6 +30,7 @@ from hypervisor.core.result import Fault, Reason, RunResult
 from hypervisor.core.verdicts import PASS, WITH_ERROR, Stop
 from hypervisor.core.waiting import Alarm, looking_after, spins_in_place
 from hypervisor.engine import block as b
+from hypervisor.engine.state import GPR
 from hypervisor.errors import HypervisorError, InternalError
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 LOOK_NS = 20_000_000
 """Virtual time after which Python looks in, whatever the guest does: for timeouts, signals and other VMs."""
 
-_NOW, _NEXT, _KICK = b.NOW >> 3, b.NEXT >> 3, b.KICK >> 3
+_NOW, _NEXT, _KICK, _INFO = b.NOW >> 3, b.NEXT >> 3, b.KICK >> 3, b.X_INFO >> 3
 _MEMORY, _DR_WRITE, _WINDOW = int(K.MEMORY), int(K.DR_WRITE), int(K.INTERRUPT_WINDOW)
 
 
@@ -73,6 +74,7 @@ class Runner:
             K.FAILED: self._failed,
             K.STEPPED: lambda pcpu: None,
             K.SPINNING: vm.turns.give_way,
+            K.RAISED: self._raised,
         }
 
     # --- ending -------------------------------------------------------------------------------------------------------
@@ -381,8 +383,15 @@ class Runner:
     def _in_place_verdict(self, pcpu: PCpu) -> None:
         self.serve(pcpu, self.access.finish(pcpu))
 
+    def _raised(self, pcpu: PCpu) -> None:
+        """A compiled handler raised an exception: find out which."""
+        number, first, second, value = pcpu.words[_INFO : _INFO + 4].tolist()
+        handler = self.vm.traps.compiled()[number - 1].compiled
+        assert handler is not None
+        handler.again([self.vcpu.get(name) for name in GPR], first, second, value)
+
     def _failed(self, pcpu: PCpu) -> None:
-        code = pcpu.words[b.X_INFO >> 3]
+        code = pcpu.words[_INFO]
         if code < 0:
             self.finish(
                 Reason.CRASHED,

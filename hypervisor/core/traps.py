@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from hypervisor.arch.exits import ExitKind as K
 from hypervisor.core import plugins
-from hypervisor.core.compiled import Compiled
 from hypervisor.core.dispatch import Dispatch
 from hypervisor.core.handlers import (
     Handler,
     HandlerFunction,
     Watch,
+    check_function,
     check_options,
-    check_signature,
     number_or_range,
     one_of,
 )  # fmt: skip
@@ -172,10 +171,6 @@ class TrapRegistry:
             )
 
         def register(function: HandlerFunction) -> HandlerFunction:
-            if isinstance(function, Compiled):
-                function.install(self._vm, kind, {f: r for f, r in key.items() if r is not None})
-                self.revision += 1
-                return function
             self._add(kind, function, tuple((f, r) for f, r in key.items() if r is not None), **options)
             return function
 
@@ -193,9 +188,9 @@ class TrapRegistry:
         base = name or str(getattr(function, "__name__", kind.name.lower()))
         full = f"{plugin}.{base}" if plugin else base
         new = Handler(full, kind, function, key, plugin=plugin, **options)
-        if new.rank != "builtin":
-            check_signature(function, new.describe())
         check_options(new.describe(), new.mode, new.when)
+        if new.rank != "builtin":
+            check_function(new, function)
         self._between_runs(f"{new.describe()} cannot be registered")
         if full in self._handlers:
             if name is not None:
@@ -218,6 +213,10 @@ class TrapRegistry:
     def _between_runs(self, what: str) -> None:
         if self._running:
             raise TrapError(f"{what} while the VM runs; do it between runs.")
+
+    def compiled(self) -> list[Handler]:
+        """The enabled handlers that run inside the engine, in the order in which they are asked: narrowest first."""
+        return sorted((h for h in self._handlers.values() if h.enabled and h.compiled), key=Handler.breadth)
 
     def watches(self) -> list[Watch]:
         """What enabled memory traps look at."""
@@ -258,7 +257,7 @@ class TrapRegistry:
         """Give a handler another function; its key, mode and name stay."""
         self._between_runs(f"handler {name!r} cannot be replaced")
         handler = self._find(name)
-        check_signature(function, handler.describe())
+        check_function(handler, function)
         handler.function = function
         self.revision += 1
 
@@ -277,7 +276,7 @@ class TrapRegistry:
 
     def seal(self) -> Dispatch:
         """Make the tables that a run uses."""
-        self.dispatch = Dispatch(self._handlers.values())
+        self.dispatch = Dispatch(h for h in self._handlers.values() if h.compiled is None)
         return self.dispatch
 
     def running(self, on: bool) -> None:

@@ -90,12 +90,12 @@ INTERCEPTS = _word("intercepts")  # the VMCB's first intercept words, as the VM 
 LISTEN_EXCEPTIONS = _word("listen_exceptions")
 LISTEN_MEMORY = _word("listen_memory")
 PORTS = _word("ports")  # address of 65,536 bytes for IN, then as many for OUT: 0 Python, n compiled handler n
-COMPILED = _word("compiled")  # address of (function, state) pairs
+COMPILED = _word("compiled")  # address of rows (function, state, the next handler of the same exits)
 WINDOWS = _word("windows")  # address of rows (first, end, handler, 1 for writes): compiled device memory
 WINDOW_COUNT = _word("window_count")
 CPUID = _word("cpuid")  # address of each vCPU's rows (leaf, subleaf or -1, eax, ebx, ecx, edx)
 CPUID_COUNT = _word("cpuid_count")
-C_CPUID = _word("c_cpuid")  # compiled handlers by kind, 0 = none
+C_CPUID = _word("c_cpuid")  # the first compiled handler of a kind, 0 = none
 C_RDMSR = _word("c_rdmsr")
 C_HYPERCALL = _word("c_hypercall")
 VIRTUAL = _word("virtual")  # watched addresses: rows (start, end, MAP_TRAP bits, guest-physical page, linear page)

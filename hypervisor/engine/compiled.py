@@ -5,16 +5,34 @@ from __future__ import annotations
 import ctypes
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
+
+from hypervisor.arch.exits import ExitKind
 
 COMPILED = os.environ.get("HYPERVISOR_KERNELS") != "plain"
 
+RAISED = -8
+"""Where, from its state's address, a handler notes that it has raised an exception."""
 
-def wrap(function: Callable[..., int], words: int, keys: tuple[tuple[int, int, int], ...]) -> Any:
+_ANY = (-(1 << 63), (1 << 63) - 1)
+
+
+class Inside(NamedTuple):
+    """A compiled handler for the engine's tables: its kind, the addresses that it serves (None where it decides by
+    itself), its machine code and its state.
+    """
+
+    kind: ExitKind
+    where: range | None
+    address: int
+    state: int
+
+
+def wrap(function: Callable[..., int], words: int, keys: tuple[range | None, ...]) -> Any:
     """A function of five 64-bit words that calls ``function(state, regs, first, second, value)``.
 
-    ``state`` and ``regs`` become arrays of ``words`` and 16 words. ``keys`` are (which, start, stop): the call is
-    passed on (result 0) unless argument number ``which`` (0 first, 1 second) lies in the half-open range.
+    ``state`` and ``regs`` become arrays of ``words`` and 16 words. The call is passed on (result 0) unless each of the
+    first arguments lies in its key. An exception is noted at `RAISED`, with result 0.
     """
     if not COMPILED:
         return _wrap_plain(function, words, keys)
@@ -28,25 +46,38 @@ def wrap(function: Callable[..., int], words: int, keys: tuple[tuple[int, int, i
 
         return types.CPointer(types.int64)(types.int64), codegen
 
-    inner = njit(function)
-    first_start, first_stop = next(((a, z) for n, a, z in keys if n == 0), (-(1 << 63), (1 << 63) - 1))
-    second_start, second_stop = next(((a, z) for n, a, z in keys if n == 1), (-(1 << 63), (1 << 63) - 1))
+    inner = njit(function, boundscheck=True)
+    bounds = [_ANY if key is None else (_signed(key.start), _signed(key.stop - 1)) for key in keys] + [_ANY, _ANY]
+    (first_start, first_last), (second_start, second_last) = bounds[:2]
 
     def handler(state, cpu, first, second, value):  # type: ignore[no-untyped-def]
-        if first < first_start or first >= first_stop or second < second_start or second >= second_stop:
+        if first < first_start or first > first_last or second < second_start or second > second_last:
             return 0
-        return inner(carray(pointer(state), (words,)), carray(pointer(cpu), (16,)), first, second, value)
+        try:
+            return inner(carray(pointer(state), (words,)), carray(pointer(cpu), (16,)), first, second, value)
+        except Exception:
+            carray(pointer(state + RAISED), (1,))[0] = 1
+            return 0
 
     return handler
 
 
-def _wrap_plain(function: Callable[..., int], words: int, keys: tuple[tuple[int, int, int], ...]) -> Any:
+def _signed(value: int) -> int:
+    return value - (1 << 64) if value >> 63 else value
+
+
+def _wrap_plain(function: Callable[..., int], words: int, keys: tuple[range | None, ...]) -> Any:
     """The same, uncompiled."""
 
     def handler(state: int, cpu: int, first: int, second: int, value: int) -> int:
-        if any(not start <= (first, second)[which] < stop for which, start, stop in keys):
+        unsigned = (first & (1 << 64) - 1, second & (1 << 64) - 1)
+        if any(key is not None and argument not in key for key, argument in zip(keys, unsigned, strict=False)):
             return 0
         arrays = [(ctypes.c_int64 * length).from_address(at) for length, at in ((words, state), (16, cpu))]
-        return int(function(*arrays, first, second, value))
+        try:
+            return int(function(*arrays, first, second, value))
+        except Exception:  # what it was is told when `hypervisor.core.compiled` makes the call again
+            ctypes.c_int64.from_address(state + RAISED).value = 1
+            return 0
 
     return handler

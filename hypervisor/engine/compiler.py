@@ -98,17 +98,17 @@ class Code:
         self._linkers.append(linker)
         return {name: linker.get_function_address(symbol) for name, (symbol, _) in objects.items()}
 
-    def compile_handler(self, function: Any) -> int:
+    def compile_handler(self, function: Any, name: str) -> int:
         """The address of a user's compiled handler: ``handler(state, cpu, first, second, value) -> int``.
 
-        All are 64-bit words. Raises `TrapError` when numba cannot compile it.
+        All are 64-bit words. Raises `TrapError` when numba cannot compile it, with its ``name``.
         """
         from numba.core.errors import NumbaError
 
         try:
             symbol, code = compile_function(function, "l(lllll)")
         except NumbaError as error:
-            raise TrapError(f"This handler cannot be compiled: {error}") from error
+            raise TrapError(f"handler {name!r} cannot be compiled: {error}") from error
         return self._link({"handler": (symbol, code)})["handler"]
 
 

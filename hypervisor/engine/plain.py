@@ -76,7 +76,7 @@ class PlainCode(Code):
         self.address["block_entry"] = machine_code[_PREFIX + "block"]
         self.call = {name: self._checked(function) for name, function in _CALLS.items()}
 
-    def compile_handler(self, function: Any) -> int:
+    def compile_handler(self, function: Any, name: str) -> int:
         """The address of a user's handler, which stays a Python function."""
         return self._callback((function, 5))
 

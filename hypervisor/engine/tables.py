@@ -14,7 +14,7 @@ from typing import Any
 
 from hypervisor.arch.exits import ExitKind
 from hypervisor.engine import block as b
-from hypervisor.engine.compiler import code
+from hypervisor.engine.compiled import Inside
 from hypervisor.errors import TrapError
 from hypervisor.memory.frames import PRIVATE
 from hypervisor.units import PAGE_SHIFT, PAGE_SIZE
@@ -55,14 +55,12 @@ class GuestTables:
         self._write_at = _word_per_page(pages)
         self.map = memoryview(self._map).cast("B").cast("q")
         self._ports = (ctypes.c_uint8 * (2 * 65536))()
-        self._handlers = (ctypes.c_int64 * (2 * (_MAX_HANDLERS + 1)))()
-        self._handler_count = 0
+        self._handlers = (ctypes.c_int64 * (3 * (_MAX_HANDLERS + 1)))()
         self._windows = (ctypes.c_int64 * (4 * _MAX_HANDLERS))()
         self._window_count = 0
         self._cpuid = (ctypes.c_int64 * 6)()
         self._cpuid_count = 0
-        self._single = {b.C_CPUID: 0, b.C_RDMSR: 0, b.C_HYPERCALL: 0}
-        self._keep: list[Any] = []
+        self._single = dict.fromkeys(_SINGLE.values(), 0)
         self.a20 = -1
         self.listen = 0
         self.listen_exceptions = 0
@@ -150,31 +148,30 @@ class GuestTables:
 
     # --- compiled handlers --------------------------------------------------------------------------------------------
 
-    def _handler(self, function: Any, state: Any) -> int:
-        self._handler_count += 1
-        index = self._handler_count
-        if index > _MAX_HANDLERS:
-            raise TrapError(f"A VM has at most {_MAX_HANDLERS} compiled handlers.")
-        self._handlers[2 * index] = code().compile_handler(function)
-        self._handlers[2 * index + 1] = ctypes.addressof(state)
-        self._keep.append(state)
-        return index
-
-    def compiled_ports(self, ports: range, write: bool, function: Any, state: Any) -> None:
-        """Serve reads of, or writes to, ports inside the engine."""
-        index = self._handler(function, state)
-        for port in ports:
-            self._ports[65536 * write + port] = index
-
-    def compiled_window(self, where: range, write: bool, function: Any, state: Any) -> None:
-        """Serve loads from, or stores to, a range of device memory inside the engine."""
-        at = 4 * self._window_count
-        self._windows[at : at + 4] = [where.start, where.stop, self._handler(function, state), int(write)]
-        self._window_count += 1
-
-    def compiled_exit(self, kind: ExitKind, function: Any, state: Any) -> None:
-        """Serve CPUID, RDMSR or hypercalls inside the engine."""
-        self._single[_SINGLE[kind]] = self._handler(function, state)
+    def serve_inside(self, handlers: Sequence[Inside]) -> None:
+        """Serve exits inside the engine, by these compiled handlers and no others: handler n is number n + 1 in the
+        engine's tables. Where two could serve the same exit, the one that comes first does.
+        """
+        if len(handlers) > _MAX_HANDLERS:
+            raise TrapError(f"{len(handlers)} compiled handlers are enabled; a VM can have {_MAX_HANDLERS}.")
+        ctypes.memset(self._ports, 0, len(self._ports))
+        self._single = dict.fromkeys(_SINGLE.values(), 0)
+        self._window_count = 0
+        for number, (kind, where, address, state) in reversed(list(enumerate(handlers, 1))):
+            following = 0
+            if where is None:  # whoever passes leaves the exit to the next one
+                following = self._single[_SINGLE[kind]]
+                self._single[_SINGLE[kind]] = number
+            elif kind in (ExitKind.PORT_IN, ExitKind.PORT_OUT):
+                base = 65536 * (kind is ExitKind.PORT_OUT)
+                for port in where:
+                    self._ports[base + port] = number
+            self._handlers[3 * number : 3 * number + 3] = [address, state, following]
+        for number, (kind, where, _, _) in enumerate(handlers, 1):
+            if where is not None and kind in (ExitKind.MMIO_READ, ExitKind.MMIO_WRITE):
+                row: list[Any] = [where.start, where.stop, number, int(kind is ExitKind.MMIO_WRITE)]
+                self._windows[4 * self._window_count : 4 * self._window_count + 4] = row
+                self._window_count += 1
 
     def set_cpuid(self, tables: Sequence[Sequence[tuple[int, int, int, int, int, int]]]) -> None:
         """Each vCPU's CPUID table, with as many rows each: (leaf, subleaf or -1 for any, EAX, EBX, ECX, EDX)."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from hypervisor.arch.exits import ExitKind as K
 from hypervisor.engine import block as b_
 from hypervisor.engine import layout as l_
+from hypervisor.engine.compiled import RAISED
 from hypervisor.engine.jit import call1, call2, call5, kernel, ld16, ld32, ld64, st32, st64
 from hypervisor.engine.kernels.access import flush_tlb, host_address, linear_rip
 from hypervisor.engine.kernels.events import EXCEPTION, PRIVILEGED, SHUTDOWN, SOFTWARE, TASK_GATE
@@ -48,7 +49,7 @@ _SIDT, _SGDT, _SLDT, _STR, _LIDT, _LGDT, _LLDT, _LTR = (
     int(K.SIDT), int(K.SGDT), int(K.SLDT), int(K.STR), int(K.LIDT), int(K.LGDT), int(K.LLDT), int(K.LTR),
 )  # fmt: skip
 _RDPMC, _PUSHF, _POPF, _IRET, _PAUSE = int(K.RDPMC), int(K.PUSHF), int(K.POPF), int(K.IRET), int(K.PAUSE)
-_SPINNING = int(K.SPINNING)
+_SPINNING, _RAISED_KIND, _RAISED, _ROW = int(K.SPINNING), int(K.RAISED), RAISED, 24
 
 
 @kernel
@@ -203,9 +204,36 @@ def clock(b):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _compiled(b, handler, first, second):  # type: ignore[no-untyped-def]
-    at = ld64(b + _COMPILED) + 16 * handler
-    return call5(ld64(at), ld64(at + 8), ld64(b + _ENV), first, second, 0)
+def compiled(b, handler, first, second, value, inside):  # type: ignore[no-untyped-def]
+    """The answer of a compiled handler. If it raised, the run ends."""
+    at = ld64(b + _COMPILED) + _ROW * handler
+    state = ld64(at + 8)
+    answer = call5(ld64(at), state, ld64(b + _ENV), first, second, value)
+    if ld64(state + _RAISED):
+        st64(b + _X_INFO, handler)
+        st64(b + _X_INFO + 8, first)
+        st64(b + _X_INFO + 16, second)
+        st64(b + _X_INFO + 24, value)
+        stop(b, _RAISED_KIND, inside)
+    return answer
+
+
+@kernel
+def _answered(b, kind, handler, first, second):  # type: ignore[no-untyped-def]
+    """Whether one of the compiled handlers of a kind of exits has dealt with this one."""
+    while handler:
+        if compiled(b, handler, first, second, 0, 1) or ld64(b + _X_KIND):
+            count(b, kind)
+            return True
+        handler = ld64(ld64(b + _COMPILED) + _ROW * handler + 16)
+    return False
+
+
+@kernel
+def _complete_unless_stopped(b, length):  # type: ignore[no-untyped-def]
+    if ld64(b + _X_KIND):
+        return 0
+    return complete(b, length, 1)
 
 
 @kernel
@@ -296,11 +324,8 @@ def _undefined(b):  # type: ignore[no-untyped-def]
     opcode, modrm = ld64(b + _D_OPCODE), ld64(b + _D_MODRM)
     if length:
         if opcode == 0x0F01 and (modrm == 0xC1 or modrm == 0xD9):  # VMCALL, VMMCALL
-            handler = ld64(b + _C_HYPERCALL)
-            if handler:
-                count(b, _HYPERCALL)
-                if _compiled(b, handler, ld64(ld64(b + _ENV)), 0):
-                    return complete(b, length, 1)
+            if _answered(b, _HYPERCALL, ld64(b + _C_HYPERCALL), ld64(ld64(b + _ENV)), 0):
+                return _complete_unless_stopped(b, length)
             if listens(b, _HYPERCALL):
                 return _report(b, _HYPERCALL, 0, 0)
         elif opcode == 0x0F01 and (modrm == 0xC8 or modrm == 0xC9):
@@ -389,11 +414,8 @@ def on_exit(b, number):  # type: ignore[no-untyped-def]
         length = length_of(b, 2)
         if length == 0:
             return unreadable(b)
-        handler = ld64(b + _C_CPUID)
-        if handler:
-            if _compiled(b, handler, ld64(env) & 0xFFFFFFFF, ld64(env + 8) & 0xFFFFFFFF):
-                count(b, _CPUID_KIND)
-                return complete(b, length, 1)
+        if _answered(b, _CPUID_KIND, ld64(b + _C_CPUID), ld64(env) & 0xFFFFFFFF, ld64(env + 8) & 0xFFFFFFFF):
+            return _complete_unless_stopped(b, length)
         if listens(b, _CPUID_KIND):
             return _report(b, _CPUID_KIND, 0, 0)
         count(b, _CPUID_KIND)
@@ -404,11 +426,8 @@ def on_exit(b, number):  # type: ignore[no-untyped-def]
         if length == 0:
             return unreadable(b)
         write = ld32(env + _ERROR_CODE) & 1
-        handler = ld64(b + _C_RDMSR)
-        if handler and write == 0:
-            if _compiled(b, handler, ld64(env + 8) & 0xFFFFFFFF, 0):
-                count(b, _RDMSR)
-                return complete(b, length, 1)
+        if write == 0 and _answered(b, _RDMSR, ld64(b + _C_RDMSR), ld64(env + 8) & 0xFFFFFFFF, 0):
+            return _complete_unless_stopped(b, length)
         return _report(b, _WRMSR if write else _RDMSR, ld64(env + 8) & 0xFFFFFFFF, 0)
     if code == 0x79:
         if listens(b, _INVLPG):
@@ -489,4 +508,4 @@ def on_exit(b, number):  # type: ignore[no-untyped-def]
     return _report(b, kind, code, 0)
 
 
-__all__ = ["complete", "count", "on_exit", "raise_event", "raise_exception", "ring", "settle", "stop"]
+__all__ = ["compiled", "complete", "count", "on_exit", "raise_event", "raise_exception", "ring", "settle", "stop"]

@@ -9,9 +9,9 @@ from __future__ import annotations
 from hypervisor.arch.exits import ExitKind as K
 from hypervisor.engine import block as b_
 from hypervisor.engine import layout as l_
-from hypervisor.engine.jit import call1, call3, call5, kernel, ld8, ld32, ld64, st64
+from hypervisor.engine.jit import call1, call3, kernel, ld8, ld32, ld64, st64
 from hypervisor.engine.kernels.access import linear_rip, page_word
-from hypervisor.engine.kernels.exits import count, ring, settle, stop
+from hypervisor.engine.kernels.exits import compiled, count, ring, settle, stop
 from hypervisor.engine.kernels.far import read_bytes
 from hypervisor.engine.kernels.supervisor import clear
 
@@ -19,7 +19,7 @@ _ENV, _CPU, _HFLAGS, _EFLAGS, _CR = b_.ENV, b_.CPU, l_.HFLAGS, l_.EFLAGS, l_.CR
 _TR, _BASE, _LIMIT, _FLAGS = l_.TR, l_.SEG_BASE, l_.SEG_LIMIT, l_.SEG_FLAGS
 _FAULT, _FAULT_ERROR, _FAULT_ADDRESS = b_.FAULT, b_.FAULT_ERROR, b_.FAULT_ADDRESS
 _N_VECTOR, _N_ERROR, _N_ADDRESS = b_.N_VECTOR, b_.N_ERROR, b_.N_ADDRESS
-_PORTS, _COMPILED, _WINDOWS, _WINDOW_COUNT = b_.PORTS, b_.COMPILED, b_.WINDOWS, b_.WINDOW_COUNT
+_PORTS, _WINDOWS, _WINDOW_COUNT = b_.PORTS, b_.WINDOWS, b_.WINDOW_COUNT
 _X_INFO, _NOW, _BLOCK_END, _F_PYTHON = b_.X_INFO, b_.NOW, b_.BLOCK_END, b_.F_PYTHON
 _PORT_COST, _MMIO_COST, _MAP_RAM, _MEMORY = b_.PORT_COST, b_.MMIO_COST, b_.MAP_RAM, int(K.MEMORY)
 _F_RESTORE, _MEM_IO_PC = b_.F_RESTORE_STATE, l_.CPU_MEM_IO_PC
@@ -99,8 +99,7 @@ def port_in(b, port, size):  # type: ignore[no-untyped-def]
     st64(b + _NOW, ld64(b + _NOW) + _PORT_COST)
     handler = ld8(ld64(b + _PORTS) + port)
     if handler:
-        at = ld64(b + _COMPILED) + 16 * handler
-        return call5(ld64(at), ld64(at + 8), ld64(b + _ENV), port, size, 0)
+        return compiled(b, handler, port, size, 0, 0)
     return python(b, _PORT_IN, port, size, 0)
 
 
@@ -113,8 +112,7 @@ def port_out(b, port, size, value):  # type: ignore[no-untyped-def]
     st64(b + _NOW, ld64(b + _NOW) + _PORT_COST)
     handler = ld8(ld64(b + _PORTS) + 65536 + port)
     if handler:
-        at = ld64(b + _COMPILED) + 16 * handler
-        call5(ld64(at), ld64(at + 8), ld64(b + _ENV), port, size, value & ((1 << (8 * size)) - 1))
+        compiled(b, handler, port, size, value & ((1 << (8 * size)) - 1), 0)
         return 0
     python(b, _PORT_OUT, port, size, value & ((1 << (8 * size)) - 1))
     return 0
@@ -147,8 +145,7 @@ def mmio_read(b, gpa, size):  # type: ignore[no-untyped-def]
     _account(b, _MMIO_READ, gpa)
     handler = _window(b, gpa, 0)
     if handler:
-        at = ld64(b + _COMPILED) + 16 * handler
-        return call5(ld64(at), ld64(at + 8), ld64(b + _ENV), gpa, size, 0)
+        return compiled(b, handler, gpa, size, 0, 0)
     cpu = ld64(b + _CPU)
     call3(ld64(b + _F_RESTORE), cpu, ld64(cpu + _MEM_IO_PC), 0)
     return python(b, _MMIO_READ, gpa, size, 0)
@@ -162,8 +159,7 @@ def mmio_write(b, gpa, size, value):  # type: ignore[no-untyped-def]
         value &= (1 << (8 * size)) - 1
     handler = _window(b, gpa, 1)
     if handler:
-        at = ld64(b + _COMPILED) + 16 * handler
-        call5(ld64(at), ld64(at + 8), ld64(b + _ENV), gpa, size, value)
+        compiled(b, handler, gpa, size, value, 0)
         return 0
     cpu = ld64(b + _CPU)
     call3(ld64(b + _F_RESTORE), cpu, ld64(cpu + _MEM_IO_PC), 0)
