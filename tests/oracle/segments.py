@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .linear import Linear
-from .state import Segment, State
+from .state import Attributes, Segment, State
 
 ACCESSED, WRITABLE_OR_READABLE, EXPAND_DOWN_OR_CONFORMING, CODE = 1, 2, 4, 8
 TASK_GATE, TSS16_AVAILABLE, TSS16_BUSY, LDT = 5, 1, 3, 2
@@ -14,7 +14,7 @@ INTERRUPT16, TRAP16, INTERRUPT32, TRAP32 = 6, 7, 14, 15
 
 
 @dataclass(frozen=True)
-class Descriptor:
+class Descriptor(Attributes):
     """A decoded segment descriptor; ``va`` is where it was read (0 when decoded from bytes)."""
 
     base: int
@@ -23,34 +23,9 @@ class Descriptor:
     va: int = 0
 
     @property
-    def type(self) -> int:
-        """The four type bits."""
-        return self.attributes & 0xF
-
-    @property
     def user_segment(self) -> bool:
         """S: a code or data segment, not a system one."""
         return bool(self.attributes & 0x10)
-
-    @property
-    def dpl(self) -> int:
-        """Descriptor privilege level."""
-        return self.attributes >> 5 & 3
-
-    @property
-    def present(self) -> bool:
-        """The P bit."""
-        return bool(self.attributes & 0x80)
-
-    @property
-    def long(self) -> bool:
-        """The L bit."""
-        return bool(self.attributes & 0x200)
-
-    @property
-    def big(self) -> bool:
-        """The D/B bit."""
-        return bool(self.attributes & 0x400)
 
     @property
     def code(self) -> bool:

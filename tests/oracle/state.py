@@ -19,17 +19,13 @@ RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI = range(8)
 MASK16, MASK32, MASK64 = 0xFFFF, 0xFFFF_FFFF, 0xFFFF_FFFF_FFFF_FFFF
 
 
-@dataclass(frozen=True)
-class Segment:
-    """A segment register with its hidden part: ``limit`` in bytes, ``attributes`` in the VMCB's 12 bits.
+class Attributes:
+    """What the attributes of a descriptor, or of a segment register's hidden part, say: the VMCB's 12 bits.
 
     APM volume 2, 15.5.1 and 4.8: type 3:0, S 4, DPL 6:5, P 7, AVL 8, L 9, D/B 10, G 11.
     """
 
-    selector: int = 0
-    base: int = 0
-    limit: int = 0
-    attributes: int = 0
+    attributes: int
 
     @property
     def type(self) -> int:
@@ -55,6 +51,16 @@ class Segment:
     def big(self) -> bool:
         """The D/B bit: 32-bit operands, or a 32-bit stack pointer."""
         return bool(self.attributes & 0x400)
+
+
+@dataclass(frozen=True)
+class Segment(Attributes):
+    """A segment register with its hidden part: ``limit`` in bytes."""
+
+    selector: int = 0
+    base: int = 0
+    limit: int = 0
+    attributes: int = 0
 
 
 @dataclass(frozen=True)
