@@ -6,34 +6,25 @@ Whatever state a guest leaves behind, a run has a result: a report or a hint tha
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from hypervisor.core.crash import Crash
+from hypervisor.core.ends import End
 from hypervisor.core.result import WAITING, Fault, Reason, RunResult
 
 if TYPE_CHECKING:
     from hypervisor.core.vm import VM
 
 
-class End(NamedTuple):
-    """What ended a run: the reason, a sentence, and the guest's debug-exit status where there is one."""
-
-    reason: Reason
-    message: str
-    status: int | None = None
-
-
-def result_of(
-    vm: VM, end: End, chain: Sequence[Fault], error: BaseException | None, wall_s: float, virtual_s: float
-) -> RunResult:
-    """The result of a run that is over; ``chain`` are the faults that led to a crash, ``error`` what was raised."""
-    reason, message, status = end
+def result_of(vm: VM, end: End, error: BaseException | None, wall_s: float, virtual_s: float) -> RunResult:
+    """The result of a run that is over; ``error`` is what was raised."""
+    reason, message = end.reason, end.message
     vm.tell("reset", f"the run ends ({reason.value}): {message.partition(chr(10))[0]}")
-    crash = _report(vm, message, chain) if reason in (Reason.CRASHED, Reason.HOST_ERROR) else None
+    crash = _report(vm, message, end.chain) if reason in (Reason.CRASHED, Reason.HOST_ERROR) else None
     return RunResult(
         reason=reason,
         message=message,
-        status=status,
+        status=end.status,
         wall_s=wall_s,
         virtual_s=virtual_s,
         exits=dict(vm.stats),

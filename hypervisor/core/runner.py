@@ -1,9 +1,8 @@
 """One run of a VM: place it on a pCPU, run the guest, serve its exits, until something ends it.
 
 The loop is: fire due timers, wait if the guest sleeps, let the engine run to the next exit or deadline, serve the exit.
-What an exit means is decided by handlers (`dispatch`), what their verdict does to the processor by `completion`.
-
-The file is long because the ways in which a run can end share its state, and are easiest to compare in one place.
+What an exit means is decided by handlers (`dispatch`), what their verdict does to the processor by `completion`, and
+whether a guest that sleeps or spins can ever go on by `ends`.
 """
 
 from __future__ import annotations
@@ -16,19 +15,20 @@ from typing import TYPE_CHECKING, Any
 
 from hypervisor.arch.exits import FIRST_ENGINE, INTERCEPT_BIT
 from hypervisor.arch.exits import ExitKind as K
-from hypervisor.arch.flags import CR0_PE, DR7_ENABLES, RFLAGS_IF
-from hypervisor.arch.vectors import NMI, PF, VECTORS
-from hypervisor.core import completion
+from hypervisor.arch.flags import DR7_ENABLES
+from hypervisor.arch.vectors import NMI
+from hypervisor.core import completion, ends
 from hypervisor.core.access import InPlace
 from hypervisor.core.breakpoints import NONE
 from hypervisor.core.conditions import FOREVER_NS, Condition, condition
+from hypervisor.core.ends import End
 from hypervisor.core.interception import apply
 from hypervisor.core.operands import OperandFault
-from hypervisor.core.outcome import End, result_of
+from hypervisor.core.outcome import result_of
 from hypervisor.core.records import fill
-from hypervisor.core.result import Fault, Reason, RunResult
-from hypervisor.core.verdicts import PASS, WITH_ERROR, Stop
-from hypervisor.core.waiting import Alarm, looking_after, spins_in_place
+from hypervisor.core.result import Reason, RunResult
+from hypervisor.core.verdicts import PASS, Stop
+from hypervisor.core.waiting import Alarm, looking_after
 from hypervisor.engine import block as b
 from hypervisor.engine.state import GPR
 from hypervisor.errors import HypervisorError, InternalError
@@ -58,7 +58,6 @@ class Runner:
         self._end: End | None = None
         self._outside: End | None = None
         self._error: BaseException | None = None
-        self._chain: list[Fault] = []
         self.access = InPlace(self)
         self._alarm: Alarm | None = None
         self._reset = False
@@ -81,8 +80,11 @@ class Runner:
 
     def finish(self, reason: Reason, message: str, status: int | None = None) -> None:
         """End the run; the first reason counts. Called on the VM's own thread."""
+        self._finish(End(reason, message, status))
+
+    def _finish(self, end: End) -> None:
         if self._end is None:
-            self._end = End(reason, message, status)
+            self._end = end
             pcpu = self.vm.place.pcpu
             if pcpu is not None:
                 pcpu.kick()
@@ -307,20 +309,9 @@ class Runner:
         if self.vm.turns.several and words[_NOW] < self.vcpu.looked_at + LOOK_NS:
             return  # turns are shorter than what this is worth
         self.vcpu.looked_at = words[_NOW]
-        if not self._stuck():
-            return
-        where = f"a jump to itself{{}} at RIP {self.vcpu.rip:#x}{{}}{self._everywhere()}"
-        if all(vcpu.waiting or not vcpu.rflags & RFLAGS_IF for vcpu in self.vm.vcpus):
-            self.finish(Reason.HALTED, where.format(" with interrupts off", ""))
-        elif not self._something_comes():
-            self.finish(Reason.IDLE, where.format("", ", and nothing is left to interrupt it"))
-
-    def _stuck(self) -> bool:
-        """Whether the vCPU that runs jumps to itself, and no other one has anything else to do."""
-        vcpus = self.vm.vcpus
-        return spins_in_place(self.vcpu) and all(
-            vcpu.waiting or vcpu.halted or spins_in_place(vcpu) for vcpu in vcpus if vcpu is not self.vcpu
-        )
+        end = ends.of_spin(self.vm)
+        if end is not None:
+            self._finish(end)
 
     def _interrupt(self, pcpu: PCpu) -> None:
         if not self.vcpu.intr.level:  # the guest took it back with interrupts off, and the engine noticed only the rise
@@ -351,27 +342,7 @@ class Runner:
         self.serve(pcpu, completion.deliver(pcpu, self.vcpu, NMI, None))
 
     def _shutdown(self, pcpu: PCpu) -> None:
-        words = pcpu.words
-        first = b.CHAIN >> 3
-        for n in range(min(words[b.N_COUNT >> 3], b.CHAIN_ENTRIES)):
-            vector, error, address = words[first + 3 * n : first + 3 * n + 3].tolist()
-            self._chain.append(
-                Fault(
-                    vector,
-                    error if vector in WITH_ERROR and self.vcpu.cr0 & CR0_PE else None,
-                    address & (1 << 64) - 1 if vector == PF else None,
-                    self.vcpu.rip,
-                )
-            )
-        names = [VECTORS[f.vector].mnemonic if f.vector in VECTORS else hex(f.vector) for f in self._chain]
-        last = next((event for event in reversed(self.vm.events()) if event.vector is not None), None)
-        if last is not None and not str(last).startswith("#"):  # an interrupt, NMI or INT n
-            names[0] = str(last)
-        self.finish(Reason.CRASHED, f"{self._who()}triple fault at RIP {self.vcpu.linear_rip:#x} ({', '.join(names)})")
-
-    def _who(self) -> str:
-        """The vCPU, where there are several, at the beginning of a sentence."""
-        return f"vCPU {self.vcpu.number}: " if self.vm.cpus > 1 else ""
+        self._finish(ends.of_shutdown(self.vm, pcpu))
 
     def _task_gate(self, pcpu: PCpu) -> None:
         from hypervisor.engine.task_switch import through_gate
@@ -393,11 +364,7 @@ class Runner:
     def _failed(self, pcpu: PCpu) -> None:
         code = pcpu.words[_INFO]
         if code < 0:
-            self.finish(
-                Reason.CRASHED,
-                f"{self._who()}the guest led the CPU emulator into a state that it holds to be impossible, "
-                f"near RIP {self.vcpu.rip:#x}",
-            )
+            self._finish(ends.of_impossible_state(self.vm))
             return
         raise InternalError(
             f"the CPU emulator gave up at RIP {self.vcpu.rip:#x} (code {code}). "
@@ -406,22 +373,14 @@ class Runner:
 
     # --- sleeping -----------------------------------------------------------------------------------------------------
 
-    def _something_comes(self) -> bool:
-        vm = self.vm
-        return any(vcpu.intr.level for vcpu in vm.vcpus) or vm.input_open or vm.clock.timers.next_ns() is not None
-
     def _sleep(self, pcpu: PCpu, end_at: float | None, limit: int) -> None:
         """No vCPU is awake: move the time to when one may be, or end the run."""
         vm = self.vm
-        if all(vcpu.waiting or not vcpu.rflags & RFLAGS_IF for vcpu in vm.vcpus):
-            self.finish(Reason.HALTED, f"HLT with interrupts off at RIP {self.vcpu.rip:#x}{self._everywhere()}")
+        end = ends.of_sleep(vm)
+        if end is not None:
+            self._finish(end)
             return
         earliest = vm.clock.timers.next_ns()
-        if earliest is None and not vm.input_open:
-            self.finish(
-                Reason.IDLE, f"HLT at RIP {self.vcpu.rip:#x}, and nothing is left to wake the guest{self._everywhere()}"
-            )
-            return
         if vm.clock.wall:
             assert self._alarm is not None
             self._alarm.sleep(earliest, end_at)
@@ -434,17 +393,11 @@ class Runner:
             target = min(target, self._until.deadline_ns)
         vm.turns.sleep_until(pcpu, target)
 
-    def _everywhere(self) -> str:
-        """What a sentence about the vCPU that was last to run must add where there are several."""
-        if self.vm.cpus == 1:
-            return ""
-        return f" (vCPU {self.vcpu.number}; none of the {self.vm.cpus} vCPUs can go on)"
-
     # --- results and steps --------------------------------------------------------------------------------------------
 
     def _result(self, wall_s: float, virtual_s: float) -> RunResult:
         end = self._end or End(Reason.STOPPED, "")
-        return result_of(self.vm, end, self._chain, self._error, wall_s, virtual_s)
+        return result_of(self.vm, end, self._error, wall_s, virtual_s)
 
     def step(self, count: int, vcpu: Vcpu) -> int:
         """See `Vcpu.step`."""

@@ -1,4 +1,4 @@
-"""Waiting: the wall clock's alarm, and recognising a guest that spins for ever."""
+"""The alarms of a run: for a VM by the wall clock that waits, and for a timeout."""
 
 from __future__ import annotations
 
@@ -8,10 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from hypervisor.errors import GuestFault
-
 if TYPE_CHECKING:
-    from hypervisor.core.vcpu import Vcpu
     from hypervisor.core.vm import VM
 
 LOOK_IN_S = 0.05
@@ -92,26 +89,3 @@ def looking_after(vm: VM, seconds: float) -> Iterator[None]:
     finally:
         timer.cancel()
         timer.join()  # nothing is left running when a run is over
-
-
-_JMP_SHORT, _JMP_NEAR_16, _JMP_NEAR = b"\xeb\xfe", b"\xe9\xfd\xff", b"\xe9\xfb\xff\xff\xff"
-"""``jmp $`` in its three encodings."""
-
-_PAUSE, _JMP_TO_PAUSE = b"\xf3\x90", b"\xeb\xfc"
-"""``pause``, and a jump to the one just before."""
-
-
-def spins_in_place(vcpu: Vcpu) -> bool:
-    """Whether the instruction at RIP is a jump to itself, or part of ``pause`` and a jump back to that."""
-    rip = vcpu.linear_rip
-    near = _JMP_NEAR_16 if vcpu.mode == 16 else _JMP_NEAR
-    try:
-        code = vcpu.read(rip, 2)
-        return (
-            code == _JMP_SHORT
-            or (code == near[:2] and vcpu.read(rip, len(near)) == near)
-            or (code == _JMP_TO_PAUSE and vcpu.read(rip - 2, 2) == _PAUSE)
-            or (code == _PAUSE and vcpu.read(rip + 2, 2) == _JMP_TO_PAUSE)
-        )
-    except GuestFault:
-        return False
