@@ -6,14 +6,35 @@ import importlib.metadata
 import shutil
 import sys
 import sysconfig
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 
 import hypervisor
-from hypervisor.cli.doctor import Check, Finding, State
 
 DISTRIBUTION = "rootmode"
 LOWEST_PYTHON = (3, 11)
+
+
+class State(Enum):
+    """How a check came out. Only `BROKEN` keeps guests from running."""
+
+    OK = "ok"
+    NOTE = "note"
+    BROKEN = "broken"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The outcome of one check."""
+
+    name: str
+    state: State
+    text: str
+
+
+Check = Callable[[], Finding]
 
 
 def python() -> Finding:

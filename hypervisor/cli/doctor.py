@@ -2,29 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from enum import Enum
+from collections.abc import Sequence
 
-
-class State(Enum):
-    """How a check came out. Only `BROKEN` keeps guests from running."""
-
-    OK = "ok"
-    NOTE = "note"
-    BROKEN = "broken"
-
-
-@dataclass(frozen=True)
-class Finding:
-    """The outcome of one check."""
-
-    name: str
-    state: State
-    text: str
-
-
-Check = Callable[[], Finding]
+from hypervisor.cli.checks import CHECKS, Check, Finding, State
 
 
 def examine(checks: Sequence[Check]) -> list[Finding]:
@@ -48,7 +28,6 @@ def report() -> int:
     """Print the findings as a table and return the exit status."""
     from rich.text import Text
 
-    from hypervisor.cli.checks import CHECKS
     from hypervisor.cli.table import print_table
 
     findings = examine(CHECKS)

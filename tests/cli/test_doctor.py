@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from hypervisor.cli import checks, main
-from hypervisor.cli.doctor import Check, Finding, State, examine, exit_status
+from hypervisor.cli import checks, doctor, main
+from hypervisor.cli.checks import Check, Finding, State
+from hypervisor.cli.doctor import examine, exit_status
 
 
 def whole() -> Finding:
@@ -41,7 +42,7 @@ def test_a_check_that_cannot_run_is_a_finding_and_the_others_go_on() -> None:
 def test_the_command_prints_findings(
     check: Check, status: int, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(checks, "CHECKS", (whole, check))
+    monkeypatch.setattr(doctor, "CHECKS", (whole, check))
     assert main(["doctor"]) == status
     out = capfd.readouterr().out
     assert "fine" in out
