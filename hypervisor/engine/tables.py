@@ -56,6 +56,7 @@ class GuestTables:
         self.map = memoryview(self._map).cast("B").cast("q")
         self._ports = (ctypes.c_uint8 * (2 * 65536))()
         self._handlers = (ctypes.c_int64 * (3 * (_MAX_HANDLERS + 1)))()
+        self._inside: list[Inside] = []
         self._windows = (ctypes.c_int64 * (4 * _MAX_HANDLERS))()
         self._window_count = 0
         self._cpuid = (ctypes.c_int64 * 6)()
@@ -148,12 +149,15 @@ class GuestTables:
 
     # --- compiled handlers --------------------------------------------------------------------------------------------
 
-    def serve_inside(self, handlers: Sequence[Inside]) -> None:
+    def serve_inside(self, handlers: list[Inside]) -> None:
         """Serve exits inside the engine, by these compiled handlers and no others: handler n is number n + 1 in the
         engine's tables. Where two could serve the same exit, the one that comes first does.
         """
+        if handlers == self._inside:
+            return
         if len(handlers) > _MAX_HANDLERS:
             raise TrapError(f"{len(handlers)} compiled handlers are enabled; a VM can have {_MAX_HANDLERS}.")
+        self._inside = handlers
         ctypes.memset(self._ports, 0, len(self._ports))
         self._single = dict.fromkeys(_SINGLE.values(), 0)
         self._window_count = 0
