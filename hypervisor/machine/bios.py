@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from hypervisor.traps import bios
 from hypervisor.traps.bios_keys import KeyQueue
-from hypervisor.traps.bios_rom import PORT_WRITES
 
 if TYPE_CHECKING:
     from hypervisor.core import VM
@@ -33,13 +32,6 @@ class BoardPorts:
         mapping = self._vm.ports.find(port)
         if mapping is not None:
             mapping.device.write(port - mapping.base, size, value)
-
-
-def set_up(vm: VM) -> None:
-    """Leave the interrupt controllers, the timer and the keyboard to a kernel as the firmware that starts it does."""
-    ports = BoardPorts(vm)
-    for port, value in PORT_WRITES:
-        ports.write(port, 1, value)
 
 
 def start(vm: VM, media: Media, memory_map: Sequence[tuple[int, int, int]]) -> None:

@@ -19,12 +19,7 @@ from hypervisor.machine.board import Board
 from hypervisor.machine.images import Subject, contents, look_at
 from hypervisor.machine.isa_pc import PC
 from hypervisor.machine.media import Disk, Media
-from hypervisor.units import page_up, parse_size
-
-WITH_BIOS = ("linux16", "multiboot1", "multiboot2")
-"""Kinds of entry whose code may call the BIOS: Linux's real-mode setup does, and multiboot kernels that go back to real
-mode, as for VESA modes.
-"""
+from hypervisor.units import MIB, page_up, parse_size
 
 
 class Host(CoreHost):
@@ -190,20 +185,19 @@ def _module(module: Any) -> tuple[str, str, bytes]:
 
 
 def _power_on(vm: VM, media: Media, data: bytes | None, spec: loaders.BootSpec) -> None:
-    """Bring the guest to its first instruction: that of an image which is loaded, or of boot code in a drive."""
-    if data is None:
+    """Bring the guest to its first instruction: that of an image which is loaded, or of boot code in a drive.
+
+    All but raw binaries find a BIOS, as on a PC: kernels, too, go back to real mode and call it.
+    """
+    if data is None or (spec.format != "flat" and vm.memory.size >= MIB):
         bios.start(vm, media, spec.memory_map)
+    if data is None:
         target = vm.firmware.boot.first()
         if target is None:
             raise ImageError(f"There is {vm.firmware.boot.message}. Give an image that boots, or another --boot order.")
         _enter(vm, loaders.bootsector.enter((target.segment << 4) + target.offset, target.drive))
         return
-    entry = loaders.load(data, spec, vm.memory)
-    if entry.kind in WITH_BIOS:
-        bios.start(vm, media, spec.memory_map)
-    elif entry.kind != "flat":
-        bios.set_up(vm)
-    _enter(vm, entry)
+    _enter(vm, loaders.load(data, spec, vm.memory))
 
 
 def _enter(vm: VM, entry: loaders.Entry) -> None:
