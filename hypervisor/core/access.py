@@ -66,6 +66,8 @@ class InPlace:
         address, size = words[_INFO], words[_INFO + 1]
         try:
             if kind == _PORT_IN or kind == _PORT_OUT:
+                if self._vm.breakpoints.ports and self._breaks(address, size):
+                    return 1
                 if kind in self._heard:
                     return self._port(pcpu, K(kind), address, size)
                 mapping = self._vm.ports.find(address)
@@ -102,6 +104,15 @@ class InPlace:
             pcpu, exit, lambda: read(port, size, find(port)), lambda value: write(port, size, value, find(port))
         )
         return left or (self._left_after_out() if kind is K.PORT_OUT else 0)
+
+    def _breaks(self, port: int, size: int) -> bool:
+        """Whether an access hits breakpoints of the guest's, and must be stepped first."""
+        hits = self._vm.breakpoints.port_hits(self._vcpu, port, size)
+        if hits and not self._stepping:
+            self._after = self._step_over
+            return True
+        self._hits |= hits
+        return False
 
     def _memory(self, pcpu: PCpu, kind: K, gpa: int, size: int) -> int:
         gva = self._vm.tables.virtual_of(gpa)
@@ -182,7 +193,7 @@ class InPlace:
         return pcpu.complete(length) if length and pcpu.words[b.D_OPCODE >> 3] in _OUT_OPCODES else 0
 
     def _step_over(self, pcpu: PCpu) -> int:
-        """Run an instruction whose access hits data breakpoints to its end, then tell the guest."""
+        """Run an instruction whose access hits breakpoints to its end, then tell the guest."""
         self._stepping, self._hits = True, 0
         try:
             before = breakpoints.exceptions(pcpu)

@@ -1,7 +1,8 @@
 """The guest's own breakpoints: what DR7 arms (AMD64 APM volume 2, 13.1.1).
 
 The engine's debug registers stay empty. An execution breakpoint becomes an execute hook, a data breakpoint a watched
-range of linear addresses; what they report comes here before it becomes a #DB.
+range of linear addresses, and one of a port is looked for at each access that Python serves; what they report comes
+here before it becomes a #DB.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from hypervisor.arch.exits import ExitKind as K
-from hypervisor.arch.flags import DR7_ENABLES, RFLAGS_RF
+from hypervisor.arch.flags import CR4_DE, DR7_ENABLES, RFLAGS_RF
 from hypervisor.arch.vectors import DB
 from hypervisor.engine import block as b
 
@@ -18,17 +19,20 @@ if TYPE_CHECKING:
     from hypervisor.core.vcpu import Vcpu
     from hypervisor.engine.pcpu import PCpu
 
-_EXECUTE, _WRITE, _ACCESS = 0, 1, 3
+_EXECUTE, _WRITE, _PORT, _ACCESS = range(4)
 _LENGTHS = (1, 2, 8, 4)
 _EXCEPTIONS = (b.COUNTS >> 3) + K.EXCEPTION
 
 
 @dataclass(frozen=True)
 class Breakpoints:
-    """Armed breakpoints: linear addresses of instructions, and (range, access letters, DR6 bit) of data."""
+    """Armed breakpoints: linear addresses of instructions, (range, access letters, DR6 bit) of data, and (range, DR6
+    bit) of ports, which count while CR4.DE is set.
+    """
 
     execution: dict[int, int] = field(default_factory=dict)
     data: tuple[tuple[range, str, int], ...] = ()
+    ports: tuple[tuple[range, int], ...] = ()
 
     def hits(self, gva: int | None, size: int, access: str) -> int:
         """The DR6 bits that an access of the guest's sets."""
@@ -37,6 +41,14 @@ class Breakpoints:
             if gva is not None and access in letters and gva < where.stop and where.start < gva + size:
                 bits |= bit
         return bits
+
+    def port_hits(self, vcpu: Vcpu, port: int, size: int) -> int:
+        """The DR6 bits that a port access of the guest's sets."""
+        bits = 0
+        for where, bit in self.ports:
+            if port < where.stop and where.start < port + size:
+                bits |= bit
+        return bits if bits and vcpu.cr4 & CR4_DE else 0
 
 
 NONE = Breakpoints()
@@ -48,7 +60,7 @@ def armed(vcpu: Vcpu) -> Breakpoints:
     if not control & DR7_ENABLES:
         return NONE
     execution: dict[int, int] = {}
-    data = []
+    data, ports = [], []
     for n in range(4):
         if not control >> 2 * n & 3:
             continue
@@ -56,10 +68,14 @@ def armed(vcpu: Vcpu) -> Breakpoints:
         address = vcpu.get(f"dr{n}")
         if kind == _EXECUTE:
             execution[address] = execution.get(address, 0) | 1 << n
-        elif kind in (_WRITE, _ACCESS):
-            address &= -length
-            data.append((range(address, address + length), "w" if kind == _WRITE else "rw", 1 << n))
-    return Breakpoints(execution, tuple(data))
+            continue
+        address &= -length
+        where = range(address, address + length)
+        if kind == _PORT:
+            ports.append((where, 1 << n))
+        else:
+            data.append((where, "w" if kind == _WRITE else "rw", 1 << n))
+    return Breakpoints(execution, tuple(data), tuple(ports))
 
 
 def before_instruction(pcpu: PCpu, vcpu: Vcpu, address: int) -> int:
@@ -96,7 +112,8 @@ def exceptions(pcpu: PCpu) -> int:
 
 
 def after_access(pcpu: PCpu, vcpu: Vcpu, hits: int, further: int, before: int) -> int:
-    """An instruction that hits data breakpoints has been stepped: deliver #DB. The kind of a further exit, or 0.
+    """An instruction that hits breakpoints of data or ports has been stepped: deliver #DB. The kind of a further exit,
+    or 0.
 
     ``further`` is what the step returned and ``before`` was the count of `exceptions`. If the instruction faulted or is
     single-stepped, its exception has been delivered already; the single-step trap takes our bits along.

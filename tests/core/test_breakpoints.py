@@ -9,7 +9,7 @@ from hypervisor.core.breakpoints import armed
 from tests.core.bare import DATA, TF, addresses, bare, with_idt
 
 CODE = 0x10000
-EXECUTE, WRITE, ACCESS = 0, 1, 3
+EXECUTE, WRITE, PORT, ACCESS = range(4)
 ONE, TWO, EIGHT, FOUR = 0, 1, 2, 3
 
 
@@ -167,3 +167,53 @@ def test_gd_raises_db_before_the_access() -> None:
         result = vm.run(timeout=5)
         assert result.rsi == CODE and result.rdi & 1 << 13
         assert not vm.vcpu.dr7 & 1 << 13
+
+
+DE = 1 << 3
+
+
+@pytest.mark.parametrize(
+    "code,length,cr4,hit",
+    [
+        ("out 0x80, al", ONE, DE, True),
+        ("in al, 0x80", ONE, DE, True),
+        ("out 0x80, al", ONE, 0, False),  # without CR4.DE the type is undefined
+        ("out 0x81, al", ONE, DE, False),
+        ("out 0x81, al", TWO, DE, True),
+        ("out 0x7f, ax", ONE, DE, True),
+        ("in eax, 0x7c", ONE, DE, False),
+        ("in eax, 0x7d", ONE, DE, True),
+        ("mov dx, 0x83; out dx, al", FOUR, DE, True),
+        ("mov dx, 0x80; mov esi, edi; outsb", ONE, DE, True),
+    ],
+)
+def test_a_port_breakpoint_is_a_trap_behind_the_instruction(code: str, length: int, cr4: int, hit: bool) -> None:
+    """Type 2 in DR7 (AMD64 APM volume 2, 13.1.1.4): any access that touches the range, once it is done."""
+    done = []
+    with bare(f"{code}; nop; hlt", rdi=DATA, al=7) as vm:
+        vm.vcpu.cr4 |= cr4
+        vm.vcpu.dr1, vm.vcpu.dr7 = 0x80, dr7(1, PORT, length)
+        seen = []
+
+        @vm.traps.exception(1)
+        def debug(vcpu: hv.Vcpu, exit: hv.Exit) -> hv.Verdict:
+            seen.append((vcpu.rip, vcpu.dr6 & 0xF, len(done)))
+            return hv.HANDLED
+
+        vm.traps.port_out(range(0x70, 0x90), lambda vcpu, exit: done.append(exit.port), mode="observe")
+        vm.traps.port_in(range(0x70, 0x90), lambda vcpu, exit: done.append(exit.port), mode="observe")
+        assert vm.run(timeout=5).reason is hv.Reason.HALTED
+        assert len(done) == 1, "the access is made once"
+        assert seen == ([(addresses(f"{code}; nop; hlt")[-3], 2, 1)] if hit else [])
+
+
+def test_a_port_breakpoint_in_the_guest_itself() -> None:
+    """Armed by MOV DR, delivered through the guest's IDT, and each element of REP OUTS counts."""
+    code = (
+        f"mov rax, cr4; or eax, {DE}; mov cr4, rax; mov eax, 0x80; mov dr0, rax; mov eax, {dr7(0, PORT, ONE)}; "
+        f"mov dr7, rax; mov esi, {DATA}; mov edx, 0x80; mov ecx, 5; rep outsb; hlt"
+    )
+    with bare(code) as vm:
+        with_idt(vm, {1: "inc ebx; iretq"})
+        result = vm.run(timeout=5)
+        assert (result.reason, result.rbx, result.rcx) == (hv.Reason.HALTED, 5, 0)
