@@ -24,6 +24,8 @@ DISPI_ENABLED, DISPI_EIGHT_BITS, DISPI_LINEAR, DISPI_KEEP = 0x01, 0x20, 0x40, 0x
 MISC, MISC_READ, SEQUENCER, DAC_MASK, DAC_READ, DAC_WRITE, DAC_DATA = 0x3C2, 0x3CC, 0x3C4, 0x3C6, 0x3C7, 0x3C8, 0x3C9
 GRAPHICS, ATTRIBUTE, ATTRIBUTE_READ = 0x3CE, 0x3C0, 0x3C1
 CRTC_COLOUR, CRTC_MONO = 0x3D4, 0x3B4
+CRTC_MAX_SCAN, CRTC_CURSOR_SHAPE, CRTC_START, CRTC_CURSOR = 0x09, 0x0A, 0x0C, 0x0E
+CRTC_RETRACE_END = 0x11
 SHOW = 0x20
 GLYPH_ROOM = 32
 FONT_PLANE = 2
@@ -113,7 +115,7 @@ class Adapter:
         for index, value in enumerate(b"\x03" + mode.sequencer[1:]):
             self.set(SEQUENCER, index, value)
         port = CRTC_COLOUR if mode.misc & 1 else CRTC_MONO
-        self.set(port, 0x11, mode.crtc[0x11] & 0x7F)  # which unlocks registers 0 to 7
+        self.set(port, CRTC_RETRACE_END, mode.crtc[CRTC_RETRACE_END] & 0x7F)  # which unlocks registers 0 to 7
         for index, value in enumerate(mode.crtc):
             self.set(port, index, value)
         for index, value in enumerate(mode.graphics):

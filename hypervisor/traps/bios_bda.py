@@ -47,8 +47,27 @@ KEYBOARD_FLAGS = 0x496
 VBE_MODE = 0x4BA
 """The linear mode that is set, 0 for none: a byte pair that is free on a PC."""
 
-EQUIPMENT_COM = 7 << 9
-"""The number of serial ports, in `EQUIPMENT`."""
+EQUIPMENT_FLOPPY, EQUIPMENT_FPU, EQUIPMENT_COLOUR_80 = 1 << 0, 1 << 1, 2 << 4
+EQUIPMENT_FLOPPIES, EQUIPMENT_COM = 3 << 6, 7 << 9
+"""Fields of `EQUIPMENT`: the number of floppy drives less one, and of serial ports."""
+
+CURSOR_AS_GIVEN, VIDEO_256_KIB, NOT_CLEARED = 1 << 0, 3 << 5, 1 << 7
+"""Of `VIDEO_CONTROL`: no cursor emulation; the adapter's memory; the mode was set without clearing the screen."""
+
+VGA_ACTIVE, NO_PALETTE, LINES_400, SWITCHABLE, LINES_200 = 1 << 0, 1 << 3, 1 << 4, 1 << 6, 1 << 7
+"""Of `VIDEO_SWITCHES`. `NO_PALETTE`: mode sets leave the palette alone; without a bit for lines there are 350."""
+
+VIDEO_DIP_SWITCHES = 0x9
+"""The low half of `VIDEO_FEATURES`: the switches of an EGA with an enhanced colour display."""
+
+VGA_WITH_COLOUR = 0x08
+"""Of `DISPLAY_CODE`."""
+
+ENHANCED_KEYBOARD = 1 << 4
+"""Of `KEYBOARD_FLAGS`: 101 keys."""
+
+UPPER_FONT, GRAPHICS_FONT = 4 * 0x1F, 4 * 0x43
+"""Interrupt vectors that point at fonts for graphics modes: of characters 128 to 255 in CGA modes, and of all."""
 
 END = 0x500
 USABLE = 1
@@ -89,12 +108,12 @@ class Bda:
         self.memory.write(COM_PORTS, bytes(END - COM_PORTS))
         conventional = conventional_kib(memory_map)
         self.set_word(EBDA_SEGMENT, conventional * 64 if conventional < 640 else 0)
-        self.set_word(EQUIPMENT, 1 << 1 | 2 << 4)  # FPU; 80 by 25 colour
+        self.set_word(EQUIPMENT, EQUIPMENT_FPU | EQUIPMENT_COLOUR_80)
         self.set_word(MEMORY_KIB, conventional)
         for address in (KEY_HEAD, KEY_TAIL, KEY_BUFFER_START):
             self.set_word(address, KEY_BUFFER - 0x400)
         self.set_word(KEY_BUFFER_END, KEY_BUFFER - 0x400 + 32)
-        self.set_byte(KEYBOARD_FLAGS, 0x10)
+        self.set_byte(KEYBOARD_FLAGS, ENHANCED_KEYBOARD)
         self.set_word(CRTC_PORT, 0x3D4)
 
 

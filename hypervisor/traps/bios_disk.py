@@ -92,11 +92,11 @@ class Disk:
         """Say in the BIOS data area how many drives there are, and in the diskette table what is in the first."""
         floppies, disks = len(self.drives.floppies), len(self.drives.disks)
         self.area.set_byte(bda.DISK_COUNT, disks)
-        equipment = self.area.word(bda.EQUIPMENT) & ~0xC1
+        equipment = self.area.word(bda.EQUIPMENT) & ~(bda.EQUIPMENT_FLOPPY | bda.EQUIPMENT_FLOPPIES)
         if floppies:
             sectors = self.drives.floppies[0].geometry.sectors
             self.area.set_byte((SEGMENT << 4) + DISKETTE_TABLE + LAST_SECTOR, sectors)
-            equipment |= 1 | floppies - 1 << 6
+            equipment |= bda.EQUIPMENT_FLOPPY | floppies - 1 << 6
         self.area.set_word(bda.EQUIPMENT, equipment)
 
     @service(0x13, 0x01, "status of the last call")

@@ -10,7 +10,7 @@ import struct
 from hypervisor.arch.font import Font, font
 from hypervisor.traps import bios_bda as bda
 from hypervisor.traps import bios_video_rom as rom
-from hypervisor.traps.bios_adapter import GLYPH_ROOM, SEQUENCER
+from hypervisor.traps.bios_adapter import CRTC_CURSOR_SHAPE, CRTC_MAX_SCAN, GLYPH_ROOM, SEQUENCER
 from hypervisor.traps.bios_call import DONE, UNSERVED, Call, Outcome
 from hypervisor.traps.bios_table import service
 from hypervisor.traps.bios_video import Video
@@ -19,8 +19,6 @@ ROM_FONTS = {0x01: 14, 0x02: 8, 0x04: 16}
 """Of AL, without bit 4 (recalculate the screen)."""
 RECALCULATE = 0x10
 SEQ_FONTS = 3
-CRTC_MAX_SCAN, CRTC_CURSOR, CRTC_UNDERLINE = 0x09, 0x0A, 0x14
-LINES = {0: 200, 1: 350, 2: 400}
 
 
 class Fonts:
@@ -67,26 +65,26 @@ class Fonts:
         adapter, area = self._video.adapter, self._area
         port = adapter.crtc_port
         adapter.set(port, CRTC_MAX_SCAN, adapter.get(port, CRTC_MAX_SCAN) & 0xE0 | height - 1)
-        adapter.crtc(CRTC_CURSOR, height - 2 << 8 | height - 1 if height < 14 else height - 3 << 8 | height - 2)
-        lines = LINES.get(self._selected_lines(), 400)
-        rows = lines // height
+        adapter.crtc(CRTC_CURSOR_SHAPE, height - 2 << 8 | height - 1 if height < 14 else height - 3 << 8 | height - 2)
+        rows = self._selected_lines() // height
         area.set_word(bda.CHARACTER_HEIGHT, height)
         area.set_byte(bda.LAST_ROW, rows - 1)
         area.set_word(bda.PAGE_SIZE, (rows * self._video.columns * 2 + 0xFF) & 0xFF00)
 
     def _selected_lines(self) -> int:
+        """Scan lines of text modes."""
         switches = self._area.byte(bda.VIDEO_SWITCHES)
-        return 0 if switches & 0x80 else 2 if switches & 0x10 else 1
+        return 200 if switches & bda.LINES_200 else 400 if switches & bda.LINES_400 else 350
 
     @service(0x10, 0x1120, "upper half of the 8 by 8 graphics font")
     def _graphics_upper(self, call: Call) -> Outcome:
-        self._area.memory.write(4 * 0x1F, struct.pack("<HH", call.regs.bp, call.regs.es.selector))
+        self._area.memory.write(bda.UPPER_FONT, struct.pack("<HH", call.regs.bp, call.regs.es.selector))
         return DONE
 
     @service(0x10, 0x1121, "graphics font of the caller's")
     def _graphics_own(self, call: Call) -> Outcome:
         regs = call.regs
-        self._area.memory.write(4 * 0x43, struct.pack("<HH", regs.bp, regs.es.selector))
+        self._area.memory.write(bda.GRAPHICS_FONT, struct.pack("<HH", regs.bp, regs.es.selector))
         self._graphics_rows(regs.bl, regs.dl, regs.cx & 0xFF)
         return DONE
 
@@ -106,13 +104,13 @@ class Fonts:
     @service(0x10, 0x1130, "where a font is")
     def _information(self, call: Call) -> Outcome:
         regs = call.regs
-        vectors = {0: 0x1F, 1: 0x43}
+        vectors = {0: bda.UPPER_FONT, 1: bda.GRAPHICS_FONT}
         places = {
             2: rom.FONT_AT[14], 3: rom.FONT_AT[8], 4: rom.FONT_AT[8] + 128 * 8, 5: rom.ALTERNATES,
             6: rom.FONT_AT[16], 7: rom.ALTERNATES,
         }  # fmt: skip
         if regs.bh in vectors:
-            at = 4 * vectors[regs.bh]
+            at = vectors[regs.bh]
             offset, segment = self._area.word(at), self._area.word(at + 2)
         elif regs.bh in places:
             offset, segment = places[regs.bh], rom.SEGMENT

@@ -9,12 +9,14 @@ from hypervisor.traps import bios_bda as bda
 from hypervisor.traps.bios_adapter import SEQUENCER
 from hypervisor.traps.bios_call import DONE, UNSERVED, Call, Outcome
 from hypervisor.traps.bios_table import service
-from hypervisor.traps.bios_video import NO_PALETTE, Video
+from hypervisor.traps.bios_video import Video
 
 OVERSCAN, AR_MODE, COLOUR_SELECT = 0x11, 0x10, 0x14
 BLINK, SELECT_16 = 1 << 3, 1 << 7
 SEQ_CLOCKING, SCREEN_OFF = 1, 1 << 5
 CGA_MODES = (4, 5)
+EGA_INFORMATION, PALETTE_AT_MODE_SETS, CURSOR_EMULATION, SCREEN_REFRESH = 0x10, 0x31, 0x34, 0x36
+"""Functions of AH=12h, in BL. Of the last three, AL is 0 for on and 1 for off."""
 
 
 class Palette:
@@ -146,16 +148,16 @@ class Palette:
     @service(0x10, 0x12, "alternate select: EGA information, palette at mode sets, cursor emulation")
     def _alternate(self, call: Call) -> Outcome:
         regs, area = call.regs, self._area
-        if regs.bl == 0x10:
+        if regs.bl == EGA_INFORMATION:
             regs.bx = 0x0003  # colour, 256 KiB
-            regs.cx = 0x0009
+            regs.cx = bda.VIDEO_DIP_SWITCHES
             return DONE
-        if regs.bl == 0x31 and regs.al <= 1:
+        if regs.bl == PALETTE_AT_MODE_SETS and regs.al <= 1:
             switches = area.byte(bda.VIDEO_SWITCHES)
-            area.set_byte(bda.VIDEO_SWITCHES, switches & ~NO_PALETTE | (NO_PALETTE if regs.al else 0))
-        elif regs.bl == 0x34 and regs.al <= 1:
-            area.set_byte(bda.VIDEO_CONTROL, area.byte(bda.VIDEO_CONTROL) & ~1 | regs.al)
-        elif regs.bl == 0x36 and regs.al <= 1:
+            area.set_byte(bda.VIDEO_SWITCHES, switches & ~bda.NO_PALETTE | (bda.NO_PALETTE if regs.al else 0))
+        elif regs.bl == CURSOR_EMULATION and regs.al <= 1:
+            area.set_byte(bda.VIDEO_CONTROL, area.byte(bda.VIDEO_CONTROL) & ~bda.CURSOR_AS_GIVEN | regs.al)
+        elif regs.bl == SCREEN_REFRESH and regs.al <= 1:
             clocking = self._adapter.get(SEQUENCER, SEQ_CLOCKING)
             self._adapter.set(SEQUENCER, SEQ_CLOCKING, clocking & ~SCREEN_OFF | (SCREEN_OFF if regs.al else 0))
         else:

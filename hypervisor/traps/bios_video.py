@@ -12,7 +12,7 @@ from hypervisor.arch.font import Font, font
 from hypervisor.arch.vga_modes import MODES, ModeRegisters
 from hypervisor.bus import Dma
 from hypervisor.traps import bios_bda as bda
-from hypervisor.traps.bios_adapter import Adapter
+from hypervisor.traps.bios_adapter import CRTC_COLOUR, CRTC_CURSOR, CRTC_CURSOR_SHAPE, CRTC_MONO, CRTC_START, Adapter
 from hypervisor.traps.bios_call import DONE, UNSERVED, Call, Outcome
 from hypervisor.traps.bios_canvas import LAYOUTS, Canvas
 from hypervisor.traps.bios_table import service
@@ -24,13 +24,11 @@ TEXT_SIZE = 0x8000
 PAGES = 8
 NORMAL = 0x07
 BLANK = 0x20
+UNDERLINE = 6 << 8 | 7
+"""The usual cursor: first and last line of a cell of eight."""
 BELL, BACKSPACE, LINE_FEED, RETURN = 7, 8, 10, 13
 MIX = 0x80
 """Of a colour in graphics modes: exclusive or with what is there."""
-NO_PALETTE = 1 << 3
-"""Of `bda.VIDEO_SWITCHES`: mode sets leave the palette alone."""
-NOT_CLEARED = 1 << 7
-"""Of `bda.VIDEO_CONTROL`: the mode was set without clearing the screen."""
 MONO_MODES = (0x07, 0x0F)
 
 
@@ -45,10 +43,10 @@ class Video:
 
     def power_on(self) -> None:
         """Mode 3, cleared. The adapter's registers are so after a reset."""
-        self.area.set_byte(bda.VIDEO_CONTROL, 0x60)  # 256 KiB
-        self.area.set_byte(bda.VIDEO_FEATURES, 0xF9)
-        self.area.set_byte(bda.VIDEO_SWITCHES, 0x51)  # active VGA, 400 lines
-        self.area.set_byte(bda.DISPLAY_CODE, 0x08)
+        self.area.set_byte(bda.VIDEO_CONTROL, bda.VIDEO_256_KIB)
+        self.area.set_byte(bda.VIDEO_FEATURES, 0xF0 | bda.VIDEO_DIP_SWITCHES)
+        self.area.set_byte(bda.VIDEO_SWITCHES, bda.VGA_ACTIVE | bda.LINES_400 | bda.SWITCHABLE)
+        self.area.set_byte(bda.DISPLAY_CODE, bda.VGA_WITH_COLOUR)
         self._describe(MODES[3])
         self._blank_text(3)
         self._move(0, 0, 0)
@@ -58,11 +56,11 @@ class Video:
     def set_mode(self, number: int, *, clear: bool) -> None:
         """Enter mode ``number``, one of `MODES`: cursors home, page 0."""
         mode = MODES[number]
-        keep_palette = bool(self.area.byte(bda.VIDEO_SWITCHES) & NO_PALETTE)
+        keep_palette = bool(self.area.byte(bda.VIDEO_SWITCHES) & bda.NO_PALETTE)
         self.adapter.set_mode(mode, clear=clear and not mode.is_text, palette=not keep_palette)
         self._describe(mode)
-        control = self.area.byte(bda.VIDEO_CONTROL) & ~NOT_CLEARED
-        self.area.set_byte(bda.VIDEO_CONTROL, control | (0 if clear else NOT_CLEARED))
+        control = self.area.byte(bda.VIDEO_CONTROL) & ~bda.NOT_CLEARED
+        self.area.set_byte(bda.VIDEO_CONTROL, control | (0 if clear else bda.NOT_CLEARED))
         if not mode.is_text:
             set_graphics_font(self.area.memory, mode.character_height)
         if mode.is_text:
@@ -82,10 +80,10 @@ class Video:
         area.set_word(bda.PAGE_START, 0)
         area.set_byte(bda.ACTIVE_PAGE, 0)
         area.memory.write(bda.CURSORS, bytes(2 * PAGES))
-        area.set_word(bda.CURSOR_SHAPE, 0x0607 if mode.is_text else 0)
+        area.set_word(bda.CURSOR_SHAPE, UNDERLINE if mode.is_text else 0)
         area.set_byte(bda.LAST_ROW, mode.rows - 1)
         area.set_word(bda.CHARACTER_HEIGHT, mode.character_height)
-        area.set_word(bda.CRTC_PORT, 0x3B4 if mode.number in MONO_MODES else 0x3D4)
+        area.set_word(bda.CRTC_PORT, CRTC_MONO if mode.number in MONO_MODES else CRTC_COLOUR)
 
     def _blank_text(self, mode: int) -> None:
         self.text.write(self._memory(mode), bytes((BLANK, NORMAL)) * (TEXT_SIZE // 2))
@@ -96,12 +94,12 @@ class Video:
         if mode not in MODES:
             return UNSERVED
         self.set_mode(mode, clear=not call.regs.al & 0x80)
-        call.regs.al = 0x30 if mode <= 7 and mode != 6 else 0x3F if mode == 6 else 0x20
+        call.regs.al = 0x20 if mode > 7 else 0x3F if mode == 6 else 0x30  # as Phoenix's and AMI's answer
         return DONE
 
     @service(0x10, 0x0F, "current mode")
     def _get_mode(self, call: Call) -> Outcome:
-        call.regs.al = self.area.byte(bda.VIDEO_MODE) | self.area.byte(bda.VIDEO_CONTROL) & NOT_CLEARED
+        call.regs.al = self.area.byte(bda.VIDEO_MODE) | self.area.byte(bda.VIDEO_CONTROL) & bda.NOT_CLEARED
         call.regs.ah = self.columns & 0xFF
         call.regs.bh = self._page()
         return DONE
@@ -111,13 +109,13 @@ class Video:
     @service(0x10, 0x01, "cursor shape")
     def _set_cursor_shape(self, call: Call) -> Outcome:
         self.area.set_word(bda.CURSOR_SHAPE, call.regs.cx)
-        self.adapter.crtc(0x0A, self._scaled(call.regs.cx))
+        self.adapter.crtc(CRTC_CURSOR_SHAPE, self._scaled(call.regs.cx))
         return DONE
 
     def _scaled(self, shape: int) -> int:
         """A shape given for cells of 8 lines, as lines of the cell (what a VGA calls cursor emulation)."""
         start, end, height = shape >> 8 & 0x3F, shape & 0x1F, self.height
-        emulated = not self.area.byte(bda.VIDEO_CONTROL) & 1
+        emulated = not self.area.byte(bda.VIDEO_CONTROL) & bda.CURSOR_AS_GIVEN
         if not emulated or height <= 8 or not start <= end < 8:
             return shape
         if start == end - 1 >= 5:  # an underline
@@ -141,14 +139,14 @@ class Video:
         start = page * self.area.word(bda.PAGE_SIZE)
         self.area.set_byte(bda.ACTIVE_PAGE, page)
         self.area.set_word(bda.PAGE_START, start)
-        self.adapter.crtc(0x0C, start // 2 if self._is_text() else start)
+        self.adapter.crtc(CRTC_START, start // 2 if self._is_text() else start)
         self._move(page, *self._cursor(page))
         return DONE
 
     def _move(self, page: int, row: int, column: int) -> None:
         self.area.set_word(bda.CURSORS + 2 * page, row << 8 | column)
         if page == self._page() and self._is_text():
-            self.adapter.crtc(0x0E, self.area.word(bda.PAGE_START) // 2 + row * self.columns + column)
+            self.adapter.crtc(CRTC_CURSOR, self.area.word(bda.PAGE_START) // 2 + row * self.columns + column)
 
     # ---- characters
 
@@ -308,7 +306,7 @@ class Video:
 
     def _font(self) -> Font:
         """The graphics font: 256 characters where INT 43h's vector points."""
-        offset, segment = self.area.word(4 * 0x43), self.area.word(4 * 0x43 + 2)
+        offset, segment = self.area.word(bda.GRAPHICS_FONT), self.area.word(bda.GRAPHICS_FONT + 2)
         return Font(self.height, self.area.memory.read((segment << 4) + offset, 256 * self.height))
 
     # ---- the data area, which is the guest's to scribble on: results are kept within the screen

@@ -10,6 +10,7 @@ from functools import cache
 
 from hypervisor.arch.font import font
 from hypervisor.bus import Dma
+from hypervisor.traps import bios_bda as bda
 
 SEGMENT = 0xC000
 BASE = SEGMENT << 4
@@ -41,10 +42,10 @@ def contents() -> bytes:
 def install(memory: Dma) -> None:
     """Write the ROM, and let INT 1Fh and INT 43h point at the fonts for graphics modes."""
     memory.write(BASE, contents())
-    memory.write(4 * 0x1F, struct.pack("<HH", FONT_AT[8] + 128 * 8, SEGMENT))
+    memory.write(bda.UPPER_FONT, struct.pack("<HH", FONT_AT[8] + 128 * 8, SEGMENT))
     set_graphics_font(memory, 16)
 
 
 def set_graphics_font(memory: Dma, height: int) -> None:
     """Point INT 43h at the font of this height."""
-    memory.write(4 * 0x43, struct.pack("<HH", FONT_AT[height], SEGMENT))
+    memory.write(bda.GRAPHICS_FONT, struct.pack("<HH", FONT_AT[height], SEGMENT))
