@@ -37,6 +37,17 @@ def test_a_line_has_time_what_where_and_only_its_category(category: str) -> None
         assert (found in texts) == (logged == category)
 
 
+def test_an_address_is_linear_in_a_segment_of_real_mode() -> None:
+    lines: list[str] = []
+    with bare("", mode=16) as vm:
+        vm.memory.write(0x12340, bytes.fromhex("e680 f4"))  # out 0x80, al; hlt
+        vm.vcpu.cs, vm.vcpu.rip = hv.Segment(0x1230, 0x12300, 0xFFFF, 0x9B), 0x40
+        vm.symbols.add({"here": 0x12340})
+        with vm.log("io", to=lines.append):
+            vm.run(timeout=20)
+    assert lines[0].endswith("(1) at 0x12340 (here)")
+
+
 def test_bios_calls_are_told_with_their_results() -> None:
     lines: list[str] = []
     with hv.boot("hello", memory="16M") as vm:

@@ -47,12 +47,12 @@ def vm() -> Iterator[hv.VM]:
         yield vm
 
 
-def exchange(vm: hv.VM, *packets: bytes) -> list[bytes | None]:
-    """The answers of a session in the middle of a run."""
+def exchange(vm: hv.VM, *packets: bytes, ctrl_c: bool = False) -> list[bytes | None]:
+    """The answers of a session in the middle of a run; ``ctrl_c`` says that gdb's user wants to stop."""
     answers: list[bytes | None] = []
 
     def talk() -> None:
-        session = Session(vm)
+        session = Session(vm, lambda: ctrl_c)
         answers.extend(answer(session, packet) for packet in packets)
         session.leave()
 
@@ -116,6 +116,21 @@ def test_the_same_breakpoint_twice_is_one(vm: hv.VM) -> None:
         *[b"OK"] * 5,
         b"T05thread:1;",
     ]
+
+
+def test_a_step_leaves_the_breakpoint_that_it_begins_at(vm: hv.VM) -> None:
+    assert exchange(vm, b"Z0,10000,1", b"s", b"p10") == [b"OK", b"T05thread:1;", b"0300010000000000"]
+
+
+def test_the_same_watchpoint_twice_is_one(vm: hv.VM) -> None:
+    answers = exchange(vm, b"Z2,80000,8", b"Z2,80000,8", b"z2,80000,8", b"vCont;r10000,1000b:1")
+    assert answers == [*[b"OK"] * 3, b"T05thread:1;"]  # and no word of the store
+
+
+def test_a_range_step_ends_at_a_breakpoint_and_by_ctrl_c(vm: hv.VM) -> None:
+    answers = exchange(vm, b"Z0,10003,1", b"vCont;r10000,10100:1", b"p10")
+    assert answers == [b"OK", b"T05thread:1;", b"0300010000000000"]
+    assert exchange(vm, b"vCont;r10000,10100:1", ctrl_c=True) == [b"T02thread:1;"]
 
 
 @pytest.mark.parametrize("seed", range(30))
