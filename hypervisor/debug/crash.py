@@ -45,7 +45,7 @@ def report(vm: Vm, message: str = "", chain: Sequence[Any] = (), events: Sequenc
     vcpu = vm.vcpus[cpu] if vm.vcpus else None
     shown = tuple(events[-LAST_EVENTS:])
     if vcpu is None:
-        return Crash("\n".join([message, *_events(shown, vm)]), message, events=shown)
+        return Crash("\n".join([message, *_events(events, vm)]), message, events=shown)
     own = [event for event in events if event.vcpu == cpu]
     delivered = [event for event in own if event.vector is not None]
     first, delivered = _first(chain, delivered)
@@ -72,7 +72,7 @@ def report(vm: Vm, message: str = "", chain: Sequence[Any] = (), events: Sequenc
         "stack:",
         *_indented(_or_reason(_stack, vcpu)),
         *_others(vm, cpu),
-        *_events(shown, vm),
+        *_events(events, vm),
     ]
     return Crash("\n".join(lines), message, named, handling, links, texts, code, frames, shown)
 
@@ -210,11 +210,15 @@ def _others(vm: Vm, cpu: int) -> Iterator[str]:
 
 
 def _events(events: Sequence[Event], vm: Vm) -> Iterator[str]:
-    if events:
-        yield (
-            "last exit or interrupt:" if len(events) == 1 else f"last {len(events)} exits and interrupts, newest last:"
-        )
-        yield from (f"  {line(event, vm.symbols, len(vm.vcpus))}" for event in events)
+    """The last ones on a line each; those that differ in nothing but their time share one."""
+    runs = [[*run] for _, run in groupby(events, key=lambda event: event[1:])][-LAST_EVENTS:]
+    count = sum(map(len, runs))
+    if runs:
+        yield "last exit or interrupt:" if count == 1 else f"last {count} exits and interrupts, newest last:"
+    for run in runs:
+        yield f"  {line(run[0], vm.symbols, len(vm.vcpus))}"
+        if len(run) > 1:
+            yield f"  {run[-1].ns:>14} ns  the last of {len(run)} alike"
 
 
 def _frames(frames: Sequence[StackFrame]) -> Iterator[str]:

@@ -54,6 +54,15 @@ def test_a_crash_is_a_value_whose_text_is_the_report() -> None:
     assert f"last {LAST_EVENTS} exits and interrupts, newest last:" in lines
 
 
+def test_events_in_a_row_that_are_alike_share_a_line() -> None:
+    crash = crashed("mov ecx, 100; again: out 0x80, al; dec ecx; jnz again; in al, 0x60; ud2")
+    text = str(crash).partition("exits and interrupts, newest last:\n")
+    assert text[0].endswith("\nlast 102 ")
+    events = [row.split(maxsplit=2)[2] for row in text[2].splitlines()]
+    assert events[:2] == ["out 0x80, 0x0 (1) at 0x10005", "the last of 100 alike"]
+    assert len(events) == 4 and events[3].startswith("#UD")
+
+
 def test_a_stack_trace_follows_frame_pointers() -> None:
     crash = crashed(CALLS)
     assert len(crash.stack) == 3 and not any(frame.guessed for frame in crash.stack)

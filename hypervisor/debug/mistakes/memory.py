@@ -7,13 +7,15 @@ from hypervisor.arch.exits import ExitKind
 from hypervisor.arch.msr import is_canonical
 from hypervisor.arch.vectors import DF, GP, PF, PF_FETCH, PF_RESERVED, PF_USER, SS, UD
 from hypervisor.debug.cause import non_canonical, page_walk
-from hypervisor.debug.disasm import LONGEST, linear_rip
+from hypervisor.debug.disasm import LONGEST, code_bits, linear_rip
 from hypervisor.debug.mistakes.case import Case
 from hypervisor.debug.mistakes.modes import long_mode_off
 from hypervisor.debug.walk import walk
+from hypervisor.errors import GuestFault
 from hypervisor.units import PAGE_SIZE
 
 ASTRAY = "a jump or call through a wrong pointer (a null pointer?), or a return on an overwritten stack"
+SYSCALL = b"\x0f\x05"
 LOW_ADDRESS = (1 << 30) - 1
 """What a kernel's virtual addresses usually have in common with the physical ones."""
 
@@ -117,6 +119,19 @@ def wild_address(case: Case) -> str:
     )
 
 
+def _system_call_to_nowhere(case: Case) -> str:
+    """SYSCALL without an entry: it leaves the address behind itself in RCX."""
+    vcpu = case.vcpu
+    if code_bits(vcpu) != 64 or not vcpu.efer & flags.EFER_SCE or vcpu.get("lstar"):
+        return ""
+    at = vcpu.get("rcx") - len(SYSCALL)
+    try:
+        found = vcpu.read(at, len(SYSCALL)) == SYSCALL
+    except GuestFault:
+        return ""
+    return f"The SYSCALL at {case.symbol(at)} went to the address in LSTAR, which is 0." if found else ""
+
+
 def started_nowhere(case: Case) -> str:
     """A startup IPI has sent a processor to where no code is."""
     start, data = case.vcpu.started or (0, b"")
@@ -135,6 +150,8 @@ def lost(case: Case) -> str:
         return ""
     if vcpu.efer & flags.EFER_LMA and not is_canonical(rip):
         return f"RIP {rip:#x} is not canonical: {ASTRAY}, or a SYSRET with a wrong RCX."
+    if called := _system_call_to_nowhere(case):
+        return called
     if rip == 0 and vcpu.idtr.base != 0:
         return f"RIP is 0: {ASTRAY}."
     data = case.instruction.data[:4] if case.instruction is not None else b""
