@@ -49,12 +49,17 @@ class TimerQueue:
         self._heap: list[Timer] = []
         self._sequence = 0
         self._sweep_at = _SWEEP_MINIMUM
+        self.earliest_ns: int | None = None
+        """What `next_ns` said last, or an earlier deadline that was asked for since. Other threads may read it, and
+        nothing else: they would change the queue."""
 
     def add(self, deadline_ns: int, callback: Callable[[], None]) -> Timer:
         """A new timer, in nanoseconds of the owner's clock."""
         self._sequence += 1
         timer = Timer(deadline_ns, self._sequence, callback)
         heapq.heappush(self._heap, timer)
+        if self.earliest_ns is None or deadline_ns < self.earliest_ns:
+            self.earliest_ns = deadline_ns
         if len(self._heap) > self._sweep_at:
             # A guest that programs a far deadline again and again leaves cancelled timers behind: sweep them out.
             self._heap = [one for one in self._heap if one.callback is not None]
@@ -66,7 +71,8 @@ class TimerQueue:
         """The earliest deadline, or None when nothing is due ever."""
         while self._heap and self._heap[0].callback is None:
             heapq.heappop(self._heap)
-        return self._heap[0].deadline_ns if self._heap else None
+        self.earliest_ns = self._heap[0].deadline_ns if self._heap else None
+        return self.earliest_ns
 
     def run_due(self, now_ns: int) -> int:
         """Fire every timer whose deadline is at or before ``now_ns``; returns how many fired."""

@@ -68,7 +68,7 @@ class Alarm:
         look_at = time.monotonic() + LOOK_IN_S
         with self._condition:
             while not self._ended:
-                deadline = self._vm.clock.timers.next_ns()
+                deadline = self._vm.clock.timers.earliest_ns
                 seconds = LOOK_IN_S if deadline is None else (deadline - self._vm.clock.now_ns) / 1e9
                 pcpu = self._vm.place.pcpu
                 if pcpu is not None and (seconds <= 0 or pcpu.kicked or time.monotonic() >= look_at):

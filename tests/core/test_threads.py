@@ -11,6 +11,8 @@ from contextlib import closing
 import pytest
 
 import hypervisor as hv
+from hypervisor.assembler import assemble
+from hypervisor.bus.clock import TimerQueue
 from hypervisor.memory import HostMemory
 from tests.core.smp import long_mode
 
@@ -79,3 +81,25 @@ def test_more_vms_than_pcpus_keep_their_own_state() -> None:
                     assert [vcpu.rbx for vcpu in vm.vcpus] == [20000 * (number + 10 * step)] * 2
 
         _in_threads(count)
+
+
+def test_only_the_thread_that_runs_a_vm_changes_its_timers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The wall clock's alarm waits for the next deadline in a thread of its own, and must only read it."""
+    threads: set[int] = set()
+
+    def watched(name: str) -> Callable[..., object]:
+        real = getattr(TimerQueue, name)
+
+        def call(self: TimerQueue, *arguments: object) -> object:
+            threads.add(threading.get_ident())
+            return real(self, *arguments)
+
+        return call
+
+    for name in ("add", "next_ns", "run_due"):
+        monkeypatch.setattr(TimerQueue, name, watched(name))
+    sector = assemble("again: sti\nhlt\njmp again", origin=0x7C00, mode=16).code.ljust(510, b"\0") + b"\x55\xaa"
+    with hv.boot(sector, memory="1M", clock="wall") as vm:
+        result = vm.run(until=lambda: vm.memory.read(0x46C, 1) >= b"\x03", timeout=60)  # three ticks of the PIT
+        assert result.reason is hv.Reason.UNTIL, result.message
+    assert threads == {threading.get_ident()}
