@@ -91,10 +91,12 @@ def build(platform: Platform) -> AcpiTables:
     struct.pack_into("<I", fadt, fixed.DSDT - fixed.HEADER_SIZE, dsdt_at)
     struct.pack_into("<Q", fadt, fixed.X_DSDT - fixed.HEADER_SIZE, dsdt_at)
     pointers = ((fixed.FIRMWARE_CTRL, 4), (fixed.DSDT, 4), (fixed.X_DSDT, 8))  # the FACS is at offset 0
-    listed = (
+    listed = [
         made.add(b"FACP", fixed.FADT_REVISION, bytes(fadt), pointers),
         made.add(b"APIC", fixed.MADT_REVISION, fixed.madt(platform)),
-    )
+    ]
+    if platform.hpet is not None:
+        listed.append(made.add(b"HPET", fixed.HPET_REVISION, fixed.hpet(platform.hpet, platform.hpet_id)))
     entries = range(fixed.HEADER_SIZE, fixed.HEADER_SIZE + 8 * len(listed), 8)
     rsdt_at = made.add(
         b"RSDT", 1, struct.pack(f"<{len(listed)}I", *listed), tuple((36 + 4 * n, 4) for n in range(len(listed)))

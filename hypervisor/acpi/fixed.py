@@ -1,6 +1,7 @@
-"""The tables of fixed layout: FADT, FACS and MADT, without their headers and with zeros where pointers go.
+"""The tables of fixed layout: FADT, FACS, MADT and HPET, without their headers and with zeros where pointers go.
 
-Source: ACPI specification 6.5, 5.2.9 (FADT; we build the one of ACPI 5.0, 268 bytes), 5.2.10 (FACS), 5.2.12 (MADT).
+Source: ACPI specification 6.5, 5.2.9 (FADT; we build the one of ACPI 5.0, 268 bytes), 5.2.10 (FACS), 5.2.12 (MADT);
+IA-PC HPET (High Precision Event Timers) Specification 1.0a, 3.2.4 (HPET).
 """
 
 from __future__ import annotations
@@ -12,6 +13,9 @@ from hypervisor.acpi.platform import Platform
 HEADER_SIZE = 36
 FADT_REVISION, FADT_SIZE = 5, 268
 MADT_REVISION = 3
+HPET_REVISION = 1
+HPET_MINIMUM = 100
+"""Ticks of a periodic timer that software must leave at least, so that it loses none."""
 FACS_SIZE = 64
 FIRMWARE_CTRL, DSDT, X_DSDT = 36, 40, 140
 """Offsets in the FADT of its pointers: FACS and DSDT in 32 bits, and the DSDT in 64."""
@@ -23,6 +27,7 @@ LEGACY_DEVICES, KEYBOARD_8042, NO_MSI = 1 << 0, 1 << 1, 1 << 3
 """FADT boot architecture flags."""
 NO_LATENCY = 0xFFFF
 """Of C2 and C3, in microseconds: more than 100 and 1000 mean that there is none."""
+SYSTEM_MEMORY = 0
 SYSTEM_IO, BYTE_ACCESS, WORD_ACCESS, DWORD_ACCESS = 1, 1, 2, 3
 
 PCAT_COMPAT = 1
@@ -86,6 +91,12 @@ def madt(platform: Platform) -> bytes:
     for irq in platform.level_irqs:
         table += _override(irq, irq, HIGH_LEVEL)
     return table + struct.pack("<BBBHB", 4, 6, ALL_PROCESSORS, CONFORMING, 1)  # NMI on LINT1
+
+
+def hpet(address: int, block_id: int) -> bytes:
+    """The HPET table's contents after its header: one block of timers, number 0."""
+    registers = struct.pack("<BBBBQ", SYSTEM_MEMORY, 64, 0, 0, address)
+    return struct.pack("<I12sBHB", block_id, registers, 0, HPET_MINIMUM, 0)
 
 
 def _override(irq: int, pin: int, flags: int) -> bytes:

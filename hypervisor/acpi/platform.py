@@ -53,6 +53,9 @@ class Platform:
     century: int = 0x32
     """The RTC's register with the century, 0 if it has none."""
     sleep_type_s5: int = 0
+    hpet: int | None = None
+    """Where the HPET's registers are, with `hpet_id` in the first."""
+    hpet_id: int = 0
     devices: tuple[LegacyDevice, ...] = ()
     pci: Pci | None = None
 

@@ -6,7 +6,7 @@ Nothing else. A device never learns where the board put it and never sees a CPU 
 from hypervisor.bus.clock import Clock, Timer
 from hypervisor.bus.device import ApicPort, Device, InterruptController, StringPort
 from hypervisor.bus.dma import Dma
-from hypervisor.bus.line import Line, SharedLine
+from hypervisor.bus.line import Line, SharedLine, SwitchedLine
 from hypervisor.bus.medium import Geometry, Medium
 from hypervisor.bus.space import AddressSpace, Mapping
 
@@ -23,5 +23,6 @@ __all__ = [
     "Medium",
     "SharedLine",
     "StringPort",
+    "SwitchedLine",
     "Timer",
 ]

@@ -82,3 +82,20 @@ class SharedLine:
         tap = Line(self._line.name, lambda level: self._line.set(any(one.level for one in self._taps)))
         self._taps.append(tap)
         return tap
+
+
+class SwitchedLine:
+    """A wire that one of two devices drives, ``first`` or ``second``, as `select` says."""
+
+    def __init__(self, line: Line) -> None:
+        self._line = line
+        self._second_drives = False
+        self.first, self.second = (Line(line.name, self._changed) for _ in range(2))
+
+    def select(self, second: bool) -> None:
+        """Let ``second`` drive the wire, or ``first``; it takes the level that this one has now."""
+        self._second_drives = second
+        self._changed(False)
+
+    def _changed(self, _level: bool) -> None:
+        self._line.set((self.second if self._second_drives else self.first).level)

@@ -12,9 +12,9 @@ from hypervisor.acpi import LegacyDevice, Pci, Platform, build, loader_script, m
 from hypervisor.arch import cpuid
 from hypervisor.bus import Line
 from hypervisor.core.vm import PCI_HOLE
-from hypervisor.devices import acpi_pm
+from hypervisor.devices import _hpet_registers, acpi_pm
 from hypervisor.devices.acpi_pm import AcpiPm
-from hypervisor.machine import apic, pci
+from hypervisor.machine import apic, hpet, pci
 from hypervisor.machine.board import Part
 from hypervisor.machine.pci_setup import PM_PORTS, SCI
 
@@ -77,6 +77,8 @@ def platform(vm: VM, parts: dict[str, Any]) -> Platform | None:
         sci=SCI,
         pm_ports=PM_PORTS,
         smi_command=SMI_PORTS,
+        hpet=hpet.ADDRESS if "hpet" in parts else None,
+        hpet_id=_hpet_registers.ID,
         devices=tuple(devices),
         pci=Pci((PCI_HOLE, apic.IO_APIC)) if "pci" in parts and "piix3" in parts else None,
     )

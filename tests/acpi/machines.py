@@ -13,7 +13,7 @@ DEVICES = (
 )
 PLATFORMS = {
     "small": Platform(),
-    "pc": Platform(devices=DEVICES, pci=Pci((0xC0000000, 0xFEC00000))),
+    "pc": Platform(hpet=0xFED00000, hpet_id=0x8086A201, devices=DEVICES, pci=Pci((0xC0000000, 0xFEC00000))),
     "smp": Platform(cpus=8, devices=DEVICES, pci=Pci((0xC0000000, 0xFEC00000))),
     "elsewhere": Platform(cpus=3, sci=10, pm_ports=0xB000, local_apic=0xD0000000, io_apic=0xD0001000, io_apic_id=9),
 }

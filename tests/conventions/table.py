@@ -120,6 +120,7 @@ KERNELS = (
     Kernel("long_boot", FLOPPY, "Hello from 64 bits", "a boot sector that enters long mode directly"),
     Kernel("higher_half", KERNEL, "running at c", "a higher-half kernel, by the a.out kludge of multiboot"),
     Kernel("apic_timer", KERNEL, "PIT through the I/O APIC: 5 ticks", "the local APIC's timer, and the I/O APIC"),
+    Kernel("hpet", KERNEL, "a single one: 1", "the HPET, in place of the PIT"),
     Kernel(
         "int9_chain", FLOPPY, "events: 06", "a hook on INT 9 before the BIOS", acts=(Act(">", ("a", "1", "enter")),)
     ),

@@ -13,6 +13,7 @@ from hypervisor.devices import (
     debug_ports,
     floppy,
     fw_cfg,
+    hpet,
     i8042,
     i8237,
     i8254,
@@ -100,18 +101,24 @@ def fdc(clock: ManualClock) -> Device:
 
 
 class Words:
-    """A device with 32-bit registers 16 bytes apart, one offset for each: a random walk meets them all."""
+    """A device with 32-bit registers ``apart`` bytes apart, one offset for each: a random walk meets them all."""
 
-    def __init__(self, device: Device) -> None:
+    def __init__(self, device: Device, apart: int = 16) -> None:
         self._device = device
+        self._apart = apart
         self.name = device.name
         self.reset, self.state, self.restore = device.reset, device.state, device.restore
 
     def read(self, offset: int, size: int) -> int:
-        return self._device.read(16 * offset, 4) & (1 << 8 * size) - 1
+        return self._device.read(self._apart * offset, 4) & (1 << 8 * size) - 1
 
     def write(self, offset: int, size: int, value: int) -> None:
-        self._device.write(16 * offset, 4, value & 0xFFFFFFFF)
+        self._device.write(self._apart * offset, 4, value & 0xFFFFFFFF)
+
+
+def running_hpet(clock: ManualClock) -> Device:
+    """An HPET's 32-bit registers; the walk's small offsets meet configuration, status and all timers."""
+    return Words(hpet.Hpet(clock, ignore, (Line(), Line()), ignore), 4)
 
 
 DEVICES: dict[str, tuple[Maker, int]] = {
@@ -136,6 +143,8 @@ DEVICES: dict[str, tuple[Maker, int]] = {
     "piix3": (lambda clock: piix.Piix3(), function.SIZE),
     "piix3-ide": (lambda clock: piix.ide(), function.SIZE),
     "piix4-pm": (lambda clock: piix.power_management(), function.SIZE),
+    "hpet": (lambda clock: hpet.Hpet(clock, ignore, (Line(), Line()), ignore), hpet.SIZE),
+    "hpet-words": (running_hpet, 0x60),
     "lapic": (lapic, local_apic.SIZE),
     "lapic-words": (lambda clock: Words(lapic(clock)), 0x40),
     "ioapic-words": (lambda clock: Words(ioapic.IoApic(ApicBus())), 2),

@@ -1,0 +1,258 @@
+"""The high precision event timers: a counter at 100 MHz and three comparators.
+
+Source: IA-PC HPET (High Precision Event Timers) Specification 1.0a, sections 2.2 and 2.3.
+
+Decisions of the model: every timer can be periodic and has 64 bits; there are no messages instead of interrupt lines.
+Registers are written in 32 or 64 bits; narrower writes are ignored. A comparator matches when the counter reaches it,
+so that one that was set too late matches when the counter has wrapped. A write of a periodic timer's comparator sets
+its period, and with "set value" the next match, too.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+
+from hypervisor.bus import Clock, Line
+from hypervisor.devices import _hpet_registers as r
+from hypervisor.devices._hpet_registers import REGISTERS, SIZE
+from hypervisor.devices._parts import Alarm
+from hypervisor.devices._state import adopt, number, parts, time_ns
+
+_LIMIT_NS = 1 << 62
+_WORD, _QWORD = (1 << 32) - 1, (1 << 64) - 1
+MIN_PERIOD = 100
+"""Ticks: a periodic timer matches at most each microsecond, and what it would have done in between counts as once."""
+
+
+@dataclass(slots=True)
+class ComparatorState:
+    """One timer: what was written, and when it matches next."""
+
+    config: int = number(0, _WORD)
+    comparator: int = number(0, _QWORD)
+    period: int = number(0, _QWORD)
+
+
+@dataclass(slots=True)
+class HpetState:
+    """The counter was ``counter`` at ``since_ns``, and has run since then if it is enabled."""
+
+    config: int = number(0, 3)
+    status: int = number(0, (1 << r.TIMERS) - 1)
+    counter: int = number(0, _QWORD)
+    since_ns: int = time_ns()
+    timers: list[ComparatorState] = field(
+        default_factory=lambda: [ComparatorState() for _ in range(r.TIMERS)], metadata=parts(ComparatorState, r.TIMERS)
+    )
+
+
+class Hpet:
+    """The block of registers. ``pin(number, level)`` drives an input of the I/O APIC.
+
+    ``legacy`` are the wires that timers 0 and 1 drive while they replace the PIT and the RTC; ``replace(on)`` is called
+    when that changes.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        pin: Callable[[int, bool], object],
+        legacy: tuple[Line, Line],
+        replace: Callable[[bool], object],
+        name: str = "hpet",
+    ) -> None:
+        self.name = name
+        self._clock = clock
+        self._pin = pin
+        self._legacy = legacy
+        self._replace = replace
+        self._alarms = [Alarm(clock, partial(self._match, n)) for n in range(r.TIMERS)]
+        self._s = HpetState()
+
+    # ---- device contract
+
+    def read(self, offset: int, size: int) -> int:
+        """See `hypervisor.bus.Device.read`."""
+        return self._register(offset & ~7) >> 8 * (offset & 7) & (1 << 8 * size) - 1
+
+    def write(self, offset: int, size: int, value: int) -> None:
+        """See `hypervisor.bus.Device.write`."""
+        if size < 4 or offset % size:
+            return
+        shift = 8 * (offset & 7)
+        mask = (1 << 8 * size) - 1 << shift
+        self._write(offset & ~7, value << shift & mask, mask)
+
+    def reset(self) -> None:
+        """Power-on state: the counter stands still at 0."""
+        self._take(HpetState())
+
+    def state(self) -> HpetState:
+        """A copy of all mutable state."""
+        return copy.deepcopy(self._s)
+
+    def restore(self, state: HpetState) -> None:
+        """Take over ``state``; raises `DeviceError` if it is not one of this device."""
+        self._take(adopt(self.name, HpetState, state))
+
+    def _take(self, state: HpetState) -> None:
+        self._release()
+        self._s = state
+        self._replace(bool(state.config & r.LEGACY))
+        self._go_on()
+
+    # ---- registers
+
+    def _register(self, at: int) -> int:
+        if at == r.CAPABILITIES:
+            return r.FEMTOSECONDS << 32 | r.ID
+        if at == r.CONFIGURATION:
+            return self._s.config
+        if at == r.STATUS:
+            return self._s.status
+        if at == r.COUNTER:
+            return self._count()
+        n, register = divmod(at - r.TIMER, r.TIMER_SIZE)
+        if not 0 <= n < r.TIMERS:
+            return 0
+        timer = self._s.timers[n]
+        if register == r.TIMER_CONFIGURATION:
+            return r.TIMER_ABILITIES | timer.config
+        if register == r.COMPARATOR:
+            self._catch_up(timer)
+            return timer.comparator
+        return 0
+
+    def _write(self, at: int, value: int, mask: int) -> None:
+        """Write the bits of ``mask`` of the 64-bit register at ``at``."""
+        s = self._s
+        if at == r.STATUS:
+            self._release()
+            s.status &= ~value
+        elif at == r.COUNTER:
+            if not s.config & r.ENABLE:
+                s.counter = s.counter & ~mask | value
+        elif at == r.CONFIGURATION and mask & _WORD:
+            s.counter, s.since_ns = self._count(), self._clock.now_ns
+            self._release()
+            s.config = value & (r.ENABLE | r.LEGACY)
+            self._replace(bool(s.config & r.LEGACY))
+        else:
+            n, register = divmod(at - r.TIMER, r.TIMER_SIZE)
+            if not 0 <= n < r.TIMERS:
+                return
+            self._release()
+            self._catch_up(s.timers[n])
+            if register == r.TIMER_CONFIGURATION and mask & _WORD:
+                self._configure(n, value)
+            elif register == r.COMPARATOR:
+                self._compare(s.timers[n], value, mask)
+        self._go_on()
+
+    def _configure(self, n: int, value: int) -> None:
+        timer = self._s.timers[n]
+        route = value >> r.ROUTE_SHIFT & r.ROUTE_MASK
+        if not r.ROUTES >> route & 1:
+            route = timer.config >> r.ROUTE_SHIFT & r.ROUTE_MASK  # what is not possible does not read back
+        timer.config = value & r.WRITABLE | route << r.ROUTE_SHIFT
+        timer.comparator &= self._width(timer)
+        timer.period &= self._width(timer)
+        if not value & r.LEVEL:
+            self._s.status &= ~(1 << n)
+
+    def _compare(self, timer: ComparatorState, value: int, mask: int) -> None:
+        periodic = timer.config & r.PERIODIC
+        width = self._width(timer)
+        if not periodic or timer.config & r.SET_VALUE:
+            timer.comparator = (timer.comparator & ~mask | value) & width
+        if periodic:
+            timer.period = (timer.period & ~mask | value) & width
+        timer.config &= ~r.SET_VALUE
+
+    # ---- time
+
+    @staticmethod
+    def _width(timer: ComparatorState) -> int:
+        """The bits that a timer compares."""
+        return _WORD if timer.config & r.ONLY_32_BITS else _QWORD
+
+    def _count(self) -> int:
+        s = self._s
+        if not s.config & r.ENABLE:
+            return s.counter
+        return s.counter + (self._clock.now_ns - s.since_ns) // r.TICK_NS & _QWORD
+
+    def _ahead(self, timer: ComparatorState) -> int:
+        """Ticks from now to the next match."""
+        width = self._width(timer)
+        return (timer.comparator - self._count() & width) or width + 1
+
+    def _catch_up(self, timer: ComparatorState) -> None:
+        """Move a periodic timer's comparator beyond the counter, over the matches that nobody wanted to hear."""
+        if self._s.config & r.ENABLE and not self._wanted(timer) and timer.config & r.PERIODIC:
+            self._advance(timer)
+
+    def _advance(self, timer: ComparatorState) -> None:
+        width = self._width(timer)
+        gone = self._count() - timer.comparator & width
+        if timer.period and gone <= width >> 1:
+            steps = max(gone // timer.period + 1, -(-MIN_PERIOD // timer.period))
+            timer.comparator = timer.comparator + steps * timer.period & width
+
+    @staticmethod
+    def _wanted(timer: ComparatorState) -> bool:
+        """Whether a match does anything: it interrupts, or it sets the status of a level-triggered timer."""
+        return bool(timer.config & (r.INTERRUPT | r.LEVEL))
+
+    def _go_on(self) -> None:
+        """Drive the wires of what is asserted, and ask for the next matches."""
+        s = self._s
+        for n in range(r.TIMERS):
+            if s.status >> n & 1:
+                self._drive(n, True)
+            self._arm(n)
+
+    def _arm(self, n: int) -> None:
+        s, timer = self._s, self._s.timers[n]
+        if s.config & r.ENABLE and self._wanted(timer):
+            start = s.since_ns + (self._clock.now_ns - s.since_ns) // r.TICK_NS * r.TICK_NS
+            due = start + self._ahead(timer) * r.TICK_NS
+            if due < _LIMIT_NS:
+                self._alarms[n].set(due)
+                return
+        self._alarms[n].clear()
+
+    def _match(self, n: int) -> None:
+        timer = self._s.timers[n]
+        if timer.config & r.PERIODIC:
+            self._advance(timer)
+        if timer.config & r.LEVEL:
+            self._s.status |= 1 << n
+            self._drive(n, True)
+        else:
+            self._drive(n, True)
+            self._drive(n, False)
+        self._arm(n)
+
+    # ---- wires
+
+    def _drive(self, n: int, level: bool) -> None:
+        s, config = self._s, self._s.timers[n].config
+        if not config & r.INTERRUPT:
+            return
+        if s.config & r.LEGACY and n < len(self._legacy):
+            self._legacy[n].set(level)
+        elif r.ROUTES >> (route := config >> r.ROUTE_SHIFT & r.ROUTE_MASK) & 1:
+            self._pin(route, level)
+
+    def _release(self) -> None:
+        """Let every wire go, before what it means changes."""
+        for n in range(r.TIMERS):
+            if self._s.status >> n & 1:
+                self._drive(n, False)
+
+
+__all__ = ["REGISTERS", "SIZE", "Hpet", "HpetState"]
