@@ -43,3 +43,12 @@ def test_a_jump_to_the_reset_vector_resets(make: Callable[..., bytes]) -> None:
         assert vm.memory.read(0x413, 2) == (639).to_bytes(2, "little")  # KiB of conventional memory
         result = vm.run(virtual_timeout=1)
     assert result.reason is hv.Reason.RESET, result.message
+
+
+def test_an_init_of_the_first_processor_resets() -> None:
+    code = assemble("again: jmp again", origin=BASE, mode=32).code
+    with closing(hv.boot(images.elf(parts=[images.Part(BASE, code)]), memory="4M", cpus=2)) as vm:
+        vm.vcpu.init()
+        assert vm.vcpu.linear_rip == 0xFFFFFFF0
+        result = vm.run(virtual_timeout=1)
+    assert result.reason is hv.Reason.RESET, result.message
