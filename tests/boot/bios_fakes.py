@@ -14,7 +14,7 @@ from hypervisor.traps.bios import Bios, install
 from hypervisor.traps.bios_drives import Drives
 from hypervisor.traps.bios_keys import KeyQueue
 from hypervisor.traps.bios_rom import BASE, STUB_SIZE, STUBS
-from tests.boot.fakes import FakeMemory
+from tests.boot.fakes import BusMemory
 
 MEMORY_MAP = [(0, 0x9FC00, 1), (0x9FC00, 0x400, 2), (0xF0000, 0x10000, 2), (0x100000, 0x1F00000, 1)]
 CF, ZF = 1, 1 << 6
@@ -29,7 +29,7 @@ class Segment(NamedTuple):
 class FakeVcpu:
     """Registers by every name, real-mode segments, memory one to one."""
 
-    def __init__(self, memory: FakeMemory) -> None:
+    def __init__(self, memory: BusMemory) -> None:
         object.__setattr__(self, "values", dict.fromkeys((*GENERAL, "rip", "rflags", "cr0"), 0))
         object.__setattr__(self, "memory", memory)
         object.__setattr__(self, "segments", {name: Segment(0, 0) for name in ("cs", "ds", "es", "ss")})
@@ -72,17 +72,6 @@ def _part(name: str) -> tuple[str, int, int]:
     if name[0] in "abcd" and name[1:] in ("l", "h"):
         return f"r{name[0]}x", 8 if name[1] == "h" else 0, 0xFF
     raise AttributeError(name)
-
-
-class BusMemory(FakeMemory):
-    """What `hypervisor.bus.Dma` promises: beyond the memory reads give ones and writes are dropped."""
-
-    def read(self, gpa: int, size: int) -> bytes:
-        return super().read(gpa, size) if gpa + size <= self.size else b"\xff" * size
-
-    def write(self, gpa: int, data: bytes) -> None:
-        if gpa + len(data) <= self.size:
-            super().write(gpa, data)
 
 
 RTC = {0x00: 0x56, 0x02: 0x34, 0x04: 0x12, 0x07: 0x31, 0x08: 0x12, 0x09: 0x24, 0x32: 0x20, 0x0B: 0x02}

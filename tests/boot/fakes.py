@@ -1,4 +1,4 @@
-"""Guest memory that fails loudly outside its bounds."""
+"""Guest memory for tests: as a loader must use it, and as a bus master sees it."""
 
 from __future__ import annotations
 
@@ -28,3 +28,14 @@ class FakeMemory:
 
     def string(self, gpa: int) -> str:
         return bytes(self.data[gpa : self.data.index(0, gpa)]).decode()
+
+
+class BusMemory(FakeMemory):
+    """What `hypervisor.bus.Dma` promises: beyond the memory reads give ones and writes are dropped."""
+
+    def read(self, gpa: int, size: int) -> bytes:
+        return super().read(gpa, size) if gpa + size <= self.size else b"\xff" * size
+
+    def write(self, gpa: int, data: bytes) -> None:
+        if gpa + len(data) <= self.size:
+            super().write(gpa, data)

@@ -9,7 +9,7 @@ import pytest
 from hypervisor.bus.clock import ManualClock
 from hypervisor.devices.ide import BusMaster, bus_master, mmc
 from hypervisor.devices.ide import registers as r
-from tests.boot.fakes import FakeMemory
+from tests.boot.fakes import BusMemory
 from tests.devices.ide import CD_IMAGE, IMAGE, Driver, cd, disk
 
 TABLE = 0x1000
@@ -17,21 +17,10 @@ EOT = bus_master.END_OF_TABLE
 START, TO_MEMORY = bus_master.START, bus_master.TO_MEMORY
 
 
-class Memory(FakeMemory):
-    """Beyond its end, reads give ones and writes are dropped."""
-
-    def read(self, gpa: int, size: int) -> bytes:
-        return super().read(gpa, size) if gpa + size <= self.size else b"\xff" * size
-
-    def write(self, gpa: int, data: bytes) -> None:
-        if gpa + len(data) <= self.size:
-            super().write(gpa, data)
-
-
 class Machine(Driver):
     def __init__(self) -> None:
         super().__init__(disk(), cd())
-        self.memory = Memory(4 << 20)
+        self.memory = BusMemory(4 << 20)
         self.clock = ManualClock()
         self.master = BusMaster(self.memory, [self.channel], self.clock)
         self.select()
