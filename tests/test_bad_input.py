@@ -27,9 +27,10 @@ from hypervisor.errors import (
 )
 from hypervisor.guests import shipped
 from hypervisor.machine.media import parse_disk
+from tests.sectors import boot_sector
 
-HALT = b"\xfa\xf4".ljust(510, b"\0") + b"\x55\xaa"  # cli; hlt
-LOOP = b"\xfb\x90\xeb\xfd".ljust(510, b"\0") + b"\x55\xaa"  # sti; nop; jmp to the nop
+HALT = boot_sector(b"\xfa\xf4")  # cli; hlt
+LOOP = boot_sector(b"\xfb\x90\xeb\xfd")  # sti; nop; jmp to the nop
 
 
 def elf(machine: int, size: int = 0x1000) -> bytes:

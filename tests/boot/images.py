@@ -134,7 +134,3 @@ def bzimage(
     struct.pack_into("<I", setup, 0x238, cmdline_size)
     struct.pack_into("<QI", setup, 0x258, pref_address, init_size)
     return bytes(setup) + code
-
-
-def bootsector(code: bytes = b"\xf4", rest: bytes = b"") -> bytes:
-    return code.ljust(510, b"\0") + b"\x55\xaa" + rest

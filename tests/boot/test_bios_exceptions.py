@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import hypervisor as hv
-from hypervisor.assembler import assemble
+from tests.sectors import boot_sector
 
 UART_INTERRUPT = """
     mov dx, 0x3fc
@@ -29,8 +29,7 @@ next: mov al, 0x0b
 
 
 def booted(source: str) -> hv.VM:
-    code = assemble(source, origin=0x7C00, mode=16).code
-    return hv.boot(code.ljust(510, b"\0") + b"\x55\xaa", memory="4M")
+    return hv.boot(boot_sector(source), memory="4M")
 
 
 @pytest.mark.parametrize(

@@ -7,13 +7,13 @@ from hypervisor.loaders import detect
 from hypervisor.loaders.image import Image
 from tests.boot.images import (
     CODE,
-    bootsector,
     bzimage,
     elf,
     multiboot1_elf,
     multiboot1_header,
     multiboot2_elf,
 )
+from tests.sectors import boot_sector
 
 
 @pytest.mark.parametrize(
@@ -28,11 +28,11 @@ from tests.boot.images import (
         (elf(), "elf"),
         (elf(64), "elf"),
         (elf(machine=40), "elf"),
-        (bootsector(), "bootsector"),
+        (boot_sector(b""), "bootsector"),
         # A disk whose boot loader has the words of a header in it is still a disk.
-        (bootsector(rest=multiboot1_header(0)), "bootsector"),
-        (bootsector(rest=multiboot1_header(0x10000, addresses=[0] * 5)), "bootsector"),
-        (bytes(4) + multiboot1_header(0x10000) + bootsector()[16:], "multiboot1"),
+        (boot_sector(b"") + multiboot1_header(0), "bootsector"),
+        (boot_sector(b"") + multiboot1_header(0x10000, addresses=[0] * 5), "bootsector"),
+        (bytes(4) + multiboot1_header(0x10000) + boot_sector(b"")[16:], "multiboot1"),
     ],
 )
 def test_detection(image: bytes, name: str) -> None:

@@ -10,7 +10,8 @@ from hypervisor.errors import ConfigError, HypervisorError, ImageError
 from hypervisor.loaders import BootSpec, Image, load
 from hypervisor.loaders.bootsector import check, enter
 from tests.boot.fakes import FakeMemory
-from tests.boot.images import CODE, bootsector
+from tests.boot.images import CODE
+from tests.sectors import boot_sector
 
 
 def test_a_boot_sector_is_entered_as_a_bios_does() -> None:
@@ -33,8 +34,8 @@ def test_a_boot_sector_is_entered_as_a_bios_does() -> None:
     [
         (bytes(512), BootSpec(format="bootsector"), "55 aa is needed at offset 510, and there is 00 00"),
         (bytes(100), BootSpec(format="bootsector"), "and there is the end of the file"),
-        (bootsector(), BootSpec(append="x"), "a boot sector cannot be given --append"),
-        (bootsector(), BootSpec(initrd=b"x"), "--initrd"),
+        (boot_sector(CODE), BootSpec(append="x"), "a boot sector cannot be given --append"),
+        (boot_sector(CODE), BootSpec(initrd=b"x"), "--initrd"),
     ],
 )
 def test_bad_boot_sectors(image: bytes, spec: BootSpec, sentence: str) -> None:
@@ -44,14 +45,14 @@ def test_bad_boot_sectors(image: bytes, spec: BootSpec, sentence: str) -> None:
 
 def test_a_boot_sector_needs_32k() -> None:
     with pytest.raises(ImageError, match="at least 32K"):
-        check(Image(bootsector()), BootSpec(), "bootsector", 0x7C00)
+        check(Image(boot_sector(CODE)), BootSpec(), "bootsector", 0x7C00)
 
 
 def test_media_are_not_loaded() -> None:
     with pytest.raises(ConfigError, match="a bootsector image is put into a drive, not loaded"):
-        load(bootsector(), BootSpec(), FakeMemory())
+        load(boot_sector(CODE), BootSpec(), FakeMemory())
     with pytest.raises(ImageError, match="this is not a CD image: there is no ISO 9660 volume descriptor in sector 16"):
-        check(Image(bootsector()), BootSpec(), "cdrom", 1 << 20)
+        check(Image(boot_sector(CODE)), BootSpec(), "cdrom", 1 << 20)
 
 
 @pytest.mark.parametrize(("mode", "cr0", "cs"), [(32, 0x11, 0xC9B), (64, 0x80000011, 0xA9B)])

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hypervisor.assembler import assemble
+from tests import sectors
 
 ROOT = Path(__file__).parents[2]
 FLAT = ("--format", "flat", "--at", "0x8000", "--mode", "16", "--memory", "8M")
@@ -60,5 +61,5 @@ def flat(path: Path, source: str) -> str:
 
 def boot_sector(path: Path, source: str) -> str:
     """Assemble ``source`` as a boot sector into the file ``path``; returns the path as text."""
-    path.write_bytes(assemble(source, origin=0x7C00, mode=16).code.ljust(510, b"\0") + b"\x55\xaa")
+    path.write_bytes(sectors.boot_sector(source))
     return str(path)

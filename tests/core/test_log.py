@@ -11,6 +11,7 @@ import pytest
 import hypervisor as hv
 from hypervisor.core.log import CATEGORIES
 from tests.core.bare import bare, with_idt
+from tests.sectors import boot_sector
 
 SAID = {
     "faults": ("mov al, [0x4000000000]; hlt", "#PF page fault, error 0x0, address 0x4000000000 at 0x10000"),
@@ -58,7 +59,7 @@ def test_bios_calls_are_told_with_their_results() -> None:
 
 def test_a_reset_and_the_end_of_the_run_are_told() -> None:
     lines: list[str] = []
-    code = b"\xb0\xfe\xe6\x64\xf4".ljust(510, b"\0") + b"\x55\xaa"  # mov al, 0xfe; out 0x64, al; hlt
+    code = boot_sector("mov al, 0xfe; out 0x64, al; hlt")
     with hv.boot(code, memory="8M", reboot=True) as vm:
         vm.log("reset", to=lines.append)
         vm.run(timeout=60, virtual_timeout=0.001)

@@ -9,16 +9,15 @@ from typing import Any
 import pytest
 
 import hypervisor as hv
-from hypervisor.assembler import assemble
 from tests.core.bare import bare
+from tests.sectors import boot_sector
 
 REASON = hv.Reason
 JUMP = "l: jmp l"
 
 
-def boot_sector(code: str, **options: Any) -> hv.VM:
-    image = assemble(code, origin=0x7C00, mode=16).code.ljust(510, b"\0") + b"\x55\xaa"
-    return hv.boot(image, memory="4M", **options)
+def booted(code: str, **options: Any) -> hv.VM:
+    return hv.boot(boot_sector(code), memory="4M", **options)
 
 
 GUESTS: dict[REASON, tuple[str, dict[str, Any], str]] = {
@@ -41,7 +40,7 @@ GUESTS: dict[REASON, tuple[str, dict[str, Any], str]] = {
 @pytest.mark.parametrize("reason", GUESTS)
 def test_reasons(reason: REASON) -> None:
     code, options, message = GUESTS[reason]
-    with boot_sector(code) as vm:
+    with booted(code) as vm:
         result = vm.run(**{"timeout": 10, **options})
         assert result.reason is reason, result.message
         assert message in result.message
@@ -68,7 +67,7 @@ def test_the_other_two_reasons() -> None:
 
 @pytest.mark.parametrize("code", [JUMP, "l: pause; jmp l"])
 def test_a_jump_to_itself_with_interrupts_off_is_halted(code: str) -> None:
-    with boot_sector(f"cli; {code}") as vm:
+    with booted(f"cli; {code}") as vm:
         result = vm.run(timeout=10)
         assert result.reason is REASON.HALTED and "a jump to itself with interrupts off" in result.message
 
@@ -89,7 +88,7 @@ def test_a_jump_to_itself_may_have_a_long_displacement(mode: int, code: str) -> 
 
 @pytest.mark.parametrize("clock", ["virtual", "wall"])
 def test_timeouts_under_both_clocks(clock: str) -> None:
-    with boot_sector("sti; l: inc ax; jmp l", clock=clock) as vm:
+    with booted("sti; l: inc ax; jmp l", clock=clock) as vm:
         began = time.monotonic()
         assert vm.run(timeout=0.2).reason is REASON.TIMEOUT
         assert time.monotonic() - began < 2
@@ -98,7 +97,7 @@ def test_timeouts_under_both_clocks(clock: str) -> None:
 
 
 def test_a_request_from_another_thread() -> None:
-    with boot_sector("sti; l: inc ax; jmp l") as vm:
+    with booted("sti; l: inc ax; jmp l") as vm:
         thread = threading.Timer(0.1, lambda: vm.request_stop("from outside"))
         thread.start()
         result = vm.run(timeout=10)
@@ -112,7 +111,7 @@ text: .asciz "one two three\"
 
 
 def test_until_text_goes_on_behind_the_text() -> None:
-    with boot_sector(HELLO) as vm:
+    with booted(HELLO) as vm:
         assert vm.run(until="one", timeout=5).reason is REASON.UNTIL
         assert vm.console.text.endswith("one")
         assert vm.run(until="three", timeout=5).reason is REASON.UNTIL
@@ -135,7 +134,7 @@ def test_until_a_predicate() -> None:
 
 @pytest.mark.parametrize("until,sentence", [(5, "give a text"), ("x", "this VM has none")])
 def test_until_is_checked(until: Any, sentence: str) -> None:
-    with boot_sector("hlt") as vm, pytest.raises(hv.ConfigError, match="name the text"):
+    with booted("hlt") as vm, pytest.raises(hv.ConfigError, match="name the text"):
         vm.run(until="")
     with bare("hlt") as vm, pytest.raises(hv.ConfigError, match=sentence):
         vm.run(until=until)
@@ -187,10 +186,10 @@ end: cli; hlt
 
 
 def test_reboot_goes_on_after_a_reset_and_memory_keeps_its_contents() -> None:
-    with boot_sector(COUNT_BOOTS, reboot=True) as vm:
+    with booted(COUNT_BOOTS, reboot=True) as vm:
         assert vm.run(timeout=5).reason is REASON.HALTED
         assert vm.memory.read(0x510, 1) == b"\3"
-    with boot_sector(COUNT_BOOTS) as vm:
+    with booted(COUNT_BOOTS) as vm:
         assert vm.run(timeout=5).reason is REASON.RESET
         vm.reset()
         assert vm.vcpu.rip == 0x7C00
@@ -199,7 +198,7 @@ def test_reboot_goes_on_after_a_reset_and_memory_keeps_its_contents() -> None:
 
 
 def test_a_reset_clears_registers_and_devices() -> None:
-    with boot_sector("mov dx, 0x3ff; mov al, 0x77; out dx, al; mov ebx, 5; cli; hlt") as vm:
+    with booted("mov dx, 0x3ff; mov al, 0x77; out dx, al; mov ebx, 5; cli; hlt") as vm:
         vm.run(timeout=5)
         vm.vcpu.dr7 = 1
         vm.reset()

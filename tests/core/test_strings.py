@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import hypervisor as hv
-from hypervisor.assembler import assemble
+from tests.sectors import boot_sector
 
 PORT, BUFFER = 0x300, 0x20000
 SIZES = {"b": 1, "w": 2, "d": 4}
@@ -185,7 +185,7 @@ def test_a_handler_of_the_port_sees_each_element() -> None:
 
 
 def test_single_steps_are_elements() -> None:
-    vm = hv.boot(b"\xba\x00\x03\xb9\x10\x00\xbf\x00\x90\xfc\xf3\x6d\xf4".ljust(510, b"\0") + b"\x55\xaa", memory="4M")
+    vm = hv.boot(boot_sector(b"\xba\x00\x03\xb9\x10\x00\xbf\x00\x90\xfc\xf3\x6d\xf4"), memory="4M")
     with vm:
         stream = Batches(100)
         vm.attach(stream, ports=range(PORT, PORT + 4))
@@ -207,8 +207,7 @@ def test_a_timer_fires_between_the_same_elements() -> None:
     for divisor in (3, 40, 200):
         seen = []
         for stream in (Stream(), Batches(999999)):
-            program = assemble(code.format(divisor=divisor), origin=0x7C00, mode=16).code
-            with hv.boot(program.ljust(510, b"\0") + b"\x55\xaa", memory="4M") as vm:
+            with hv.boot(boot_sector(code.format(divisor=divisor)), memory="4M") as vm:
                 vm.attach(stream, ports=range(PORT, PORT + 4))
                 result = vm.run(timeout=20)
                 seen.append((vm.memory.read(0x600, 256), vm.memory.read(0x20000, 0x1800), result.virtual_s))

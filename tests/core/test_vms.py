@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 import hypervisor as hv
-from hypervisor.assembler import assemble
 from hypervisor.testing import check_device
 from tests.core.bare import bare
+from tests.sectors import boot_sector
 
 
 class Dice:
@@ -41,10 +41,6 @@ class Dice:
         if not isinstance(state, dict) or not isinstance(state.get("rolls"), int):
             raise hv.DeviceError("dice: this is not a state of a Dice; restore what state() returned.")
         self.rolls = state["rolls"]
-
-
-def sector(code: str) -> bytes:
-    return assemble(code, origin=0x7C00, mode=16).code.ljust(510, b"\0") + b"\x55\xaa"
 
 
 # --- devices ----------------------------------------------------------------------------------------------------------
@@ -79,14 +75,14 @@ def test_a_device_with_an_interrupt(make: Any) -> None:
     mov al, 0xdf; out 0x21, al; sti; mov dx, 0x300; out dx, al; l: hlt; jmp l
     handler: mov bx, 0x1234; mov dx, 0x604; mov ax, 0x2000; out dx, ax
     """
-    with hv.boot(sector(code), memory="4M") as vm:
+    with hv.boot(boot_sector(code), memory="4M") as vm:
         vm.attach(make(), ports=range(0x300, 0x301), irq=5)
         result = vm.run(timeout=5)
         assert result.reason is hv.Reason.POWERED_OFF and result.bx == 0x1234
 
 
 def test_overlap_and_replacement() -> None:
-    with hv.boot(sector("in al, 0x61; cli; hlt"), memory="4M") as vm:
+    with hv.boot(boot_sector("in al, 0x61; cli; hlt"), memory="4M") as vm:
         with pytest.raises(hv.DeviceError, match=r"overlaps.*replace=True"):
             vm.attach(Dice(), ports=range(0x61, 0x62))
         vm.attach(Dice(), ports=range(0x61, 0x62), replace=True)
@@ -124,7 +120,9 @@ def test_a_raising_device_ends_its_vm() -> None:
 def test_a_board_is_taken_apart_and_extended() -> None:
     board = hv.pc().without("rtc").with_part(hv.Part("dice", lambda vm, parts: Dice(), ((range(0x300, 0x301), 0x300),)))
     assert "rtc" in {part.name for part in hv.pc().parts}  # a value: the original stays
-    with hv.boot(sector("in al, 0x71; mov ah, al; mov dx, 0x300; in al, dx; cli; hlt"), memory="4M", board=board) as vm:
+    with hv.boot(
+        boot_sector("in al, 0x71; mov ah, al; mov dx, 0x300; in al, dx; cli; hlt"), memory="4M", board=board
+    ) as vm:
         assert vm.run(timeout=5).ax == 0xFF01
         assert "dice" in vm.devices and "rtc" not in vm.devices
     with pytest.raises(hv.ConfigError, match="has no part 'rtcc'"):
@@ -158,7 +156,7 @@ class Brand:
         self.log.append("detach")
 
 
-ASK = sector("mov eax, 0x40000000; cpuid; cli; hlt")
+ASK = boot_sector("mov eax, 0x40000000; cpuid; cli; hlt")
 
 
 def test_a_plugin_from_attach_to_detach() -> None:
@@ -254,11 +252,11 @@ def test_the_wall_clock_follows_the_host() -> None:
     l: hlt; cmp bx, 10; jb l; cli; hlt
     tick: inc bx; push ax; mov al, 0x20; out 0x20, al; pop ax; iret
     """
-    with hv.boot(sector(timer), memory="4M", clock="wall") as vm:
+    with hv.boot(boot_sector(timer), memory="4M", clock="wall") as vm:
         began = time.monotonic()
         result = vm.run(timeout=10)
         assert result.reason is hv.Reason.HALTED and result.bx == 10
         assert 0.08 < time.monotonic() - began < 1  # ten ticks at 100 Hz
-    with hv.boot(sector(timer), memory="4M") as vm:
+    with hv.boot(boot_sector(timer), memory="4M") as vm:
         result = vm.run(timeout=10)
         assert result.bx == 10 and 0.09 < result.virtual_s < 0.12 and result.wall_s < 0.09

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import hypervisor as hv
 from hypervisor.assembler import assemble
+from tests.sectors import boot_sector
 
 FOLDER = Path(__file__).parent / "golden"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.asm"))
@@ -22,7 +23,7 @@ def booted(name: str) -> hv.VM:
     origin, mode = (0x7C00, 16) if sector else (0x100000, 64)
     image = assemble(text, origin=origin, mode=mode, file=f"{name}.asm", folder=FOLDER)
     if sector:
-        vm = hv.boot(image.code.ljust(510, b"\0") + b"\x55\xaa", memory="8M")
+        vm = hv.boot(boot_sector(image.code), memory="8M")
     else:
         vm = hv.boot(image.code, memory="8M", format="flat", at=origin, mode=mode)
     vm.symbols.add(image.symbols)

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import hypervisor as hv
-from hypervisor.assembler import assemble
 from tests.programs import QEMU, program
+from tests.sectors import boot_sector
 
 SECONDS = 60
 """After which a machine is given up."""
@@ -76,9 +76,7 @@ Step = tuple[str, Sequence[str], Callable[[hv.VM], object]]
 
 def sector(main: str) -> bytes:
     """A boot sector of ``main``, which may call what `TOOLS` has, padded to a track."""
-    code = assemble(f"{START}{TOOLS}\nmain:\n{main}", origin=0x7C00, mode=16).code
-    assert len(code) <= 510, f"{len(code)} bytes are more than a boot sector"
-    return (code.ljust(510, b"\0") + b"\x55\xaa").ljust(63 * 512, b"\0")
+    return boot_sector(f"{START}{TOOLS}\nmain:\n{main}").ljust(63 * 512, b"\0")
 
 
 def here(image: bytes, steps: Sequence[Step] = (), **options: Any) -> str:

@@ -10,18 +10,12 @@ from typing import Any
 import pytest
 
 import hypervisor as hv
-from hypervisor.assembler import assemble
 from hypervisor.core.streams import Stream
+from tests.sectors import boot_sector
 
 PORTS = {0: 0x3F8, 1: 0x2F8, 2: 0x3E8, 3: 0x2E8}
 OFF = "mov dx, 0x604; mov ax, 0x2000; out dx, ax; hlt"
 Boot = Callable[..., Any]
-
-
-def boot_sector(source: str) -> bytes:
-    code = assemble(source, origin=0x7C00, mode=16).code
-    assert len(code) <= 510
-    return code.ljust(510, b"\0") + b"\x55\xaa"
 
 
 def prints(text: str, port: int) -> str:

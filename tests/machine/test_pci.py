@@ -7,8 +7,8 @@ from contextlib import closing
 from pathlib import Path
 
 import hypervisor as hv
-from hypervisor.assembler import assemble
 from tests.programs import QEMU, program
+from tests.sectors import boot_sector
 
 FUNCTIONS = {"host bridge": (0, 0), "ISA bridge": (1, 0), "IDE": (1, 1), "power management": (1, 3), "display": (2, 0)}
 DUMP = """
@@ -62,10 +62,9 @@ KNOWN: dict[str, set[int]] = {
 """Bytes that differ."""
 
 
-def boot_sector() -> bytes:
+def dumper() -> bytes:
     words = ", ".join(f"{device << 11 | number << 8:#x}" for device, number in FUNCTIONS.values())
-    code = assemble(DUMP.replace("FUNCTIONS", words), origin=0x7C00, mode=16).code
-    return code.ljust(510, b"\0") + b"\x55\xaa"
+    return boot_sector(DUMP.replace("FUNCTIONS", words))
 
 
 def dumps(output: bytes) -> dict[str, bytes]:
@@ -75,7 +74,7 @@ def dumps(output: bytes) -> dict[str, bytes]:
 
 def ours() -> dict[str, bytes]:
     out = bytearray()
-    with closing(hv.boot(boot_sector(), memory="16M")) as vm:
+    with closing(hv.boot(dumper(), memory="16M")) as vm:
 
         @vm.traps.port_out(0xE9)
         def collect(vcpu, exit):  # type: ignore[no-untyped-def]
@@ -88,7 +87,7 @@ def ours() -> dict[str, bytes]:
 
 def qemus(directory: Path) -> dict[str, bytes]:
     image = directory / "dump.img"
-    image.write_bytes(boot_sector())
+    image.write_bytes(dumper())
     command = [
         *(program(QEMU), "-accel", "tcg", "-M", "pc", "-m", "16", "-display", "none", "-net", "none"),
         *("-drive", f"format=raw,file={image}", "-debugcon", "stdio", "-no-reboot"),

@@ -7,7 +7,7 @@ from contextlib import closing
 from pathlib import Path
 
 import hypervisor as hv
-from hypervisor.assembler import assemble
+from tests.sectors import boot_sector
 
 CALLS = (
     {"ax": 0xB101},
@@ -60,13 +60,13 @@ start:
 END = "    mov al, 0x10\n    out 0xf4, al\n    hlt\n"
 
 
-def boot_sector() -> bytes:
+def caller() -> bytes:
     code = SUPPORT
     for call in CALLS:
         code += "    xor ecx, ecx\n    xor edx, edx\n    xor ebx, ebx\n"
         code += "".join(f"    mov {name}, {value:#x}\n" for name, value in call.items())
         code += "    int 0x1a\n    call dump\n"
-    return assemble(code + END, origin=0x7C00, mode=16).code.ljust(510, b"\0") + b"\x55\xaa"
+    return boot_sector(code + END)
 
 
 def answers(output: bytes) -> list[str]:
@@ -86,7 +86,7 @@ def answers(output: bytes) -> list[str]:
 
 def test_answers_are_those_of_seabios(tmp_path: Path) -> None:
     image = tmp_path / "calls.img"
-    image.write_bytes(boot_sector())
+    image.write_bytes(caller())
     command = [
         *("qemu-system-x86_64", "-accel", "tcg", "-M", "pc", "-m", "16", "-display", "none", "-nic", "none"),
         *("-drive", f"format=raw,file={image}", "-debugcon", "stdio", "-no-reboot"),
@@ -102,8 +102,7 @@ def test_answers_are_those_of_seabios(tmp_path: Path) -> None:
 
 
 def test_a_board_without_pci_has_no_pci_bios() -> None:
-    code = SUPPORT + "    mov ax, 0xb101\n    int 0x1a\n    call dump\n" + END
-    sector = assemble(code, origin=0x7C00, mode=16).code.ljust(510, b"\0") + b"\x55\xaa"
+    sector = boot_sector(SUPPORT + "    mov ax, 0xb101\n    int 0x1a\n    call dump\n" + END)
     with closing(hv.boot(sector, memory="4M", board=hv.pc().without("pci"))) as vm:
         assert vm.run(virtual_timeout=10).status == 33
         carry, ah = vm.debugcon.bytes[0] & 1, vm.debugcon.bytes[3]

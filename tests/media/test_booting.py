@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 import hypervisor as hv
-from hypervisor.assembler import assemble
 from hypervisor.errors import ConfigError
 from hypervisor.machine.media import parse_disk
 from tests.boot.cds import catalogue, cd
+from tests.sectors import boot_sector
 
 GIVES_UP = "int 0x18"
 EXITS = "mov dx, 0x604; mov ax, 0x2000; out dx, ax; hlt"
@@ -21,8 +21,7 @@ EXITS = "mov dx, 0x604; mov ax, 0x2000; out dx, ax; hlt"
 def boots(mark: str, then: str = EXITS, size: int = 512) -> bytes:
     """A boot sector that writes ``mark`` and its drive number to the debug console."""
     source = f"mov cl, dl; mov dx, 0xe9; mov al, {ord(mark):#x}; out dx, al; mov al, cl; out dx, al; {then}"
-    code = assemble(source, origin=0x7C00, mode=16).code
-    return (code.ljust(510, b"\0") + b"\x55\xaa").ljust(size, b"\0")
+    return boot_sector(source).ljust(size, b"\0")
 
 
 def run(image: Any = None, **options: Any) -> tuple[bytes, hv.RunResult]:
@@ -76,8 +75,7 @@ def test_what_a_guest_wrote_is_there_after_a_reset() -> None:
     .off: mov dx, 0x604; mov ax, 0x2000; out dx, ax; hlt
     count: .byte 0
     """
-    code = assemble(source, origin=0x7C00, mode=16).code
-    image = code.ljust(510, b"\0") + b"\x55\xaa"
+    image = boot_sector(source)
     console, result = run(image, media="disk", reboot=True)
     assert (console, result.reason) == (b"\1\2\3", hv.Reason.POWERED_OFF)
 
@@ -88,7 +86,7 @@ def test_an_image_file_is_never_written_unless_asked(tmp_path: Path) -> None:
       mov dx, 0x604; mov ax, 0x2000; out dx, ax; hlt
     mark: .byte 0x2e
     """
-    image = assemble(source, origin=0x7C00, mode=16).code.ljust(510, b"\0") + b"\x55\xaa"
+    image = boot_sector(source)
     path = tmp_path / "image"
     path.write_bytes(image)
     for options in ({"image": path}, {"floppy": path}, {"disks": [path]}, {"image": path, "media": "disk"}):

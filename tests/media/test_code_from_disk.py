@@ -7,7 +7,7 @@ from contextlib import closing
 import pytest
 
 import hypervisor as hv
-from hypervisor.assembler import assemble
+from tests.sectors import boot_sector
 
 SETUP = """
     cli; xor ax, ax; mov ds, ax; mov es, ax; mov ss, ax; mov sp, 0x7c00; cld
@@ -46,8 +46,7 @@ WAYS = {
 
 @pytest.mark.parametrize("way", WAYS)
 def test_the_new_code_runs(way: str) -> None:
-    code = assemble(f"{SETUP}\nload:\n{WAYS[way]}", origin=0x7C00, mode=16).code
-    image = code.ljust(510, b"\0") + b"\x55\xaa" + b"\xb0\x02\xc3".ljust(512, b"\0")
+    image = boot_sector(f"{SETUP}\nload:\n{WAYS[way]}") + b"\xb0\x02\xc3".ljust(512, b"\0")
     with closing(hv.boot(image, memory="4M", media="disk")) as vm:
         result = vm.run(timeout=20)
         assert (result.reason, vm.debugcon.bytes) == (hv.Reason.POWERED_OFF, b"\1\1\1\2\2\2")

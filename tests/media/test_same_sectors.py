@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 import hypervisor as hv
-from hypervisor.assembler import assemble, assemble_file
+from hypervisor.assembler import assemble_file
 from tests.boot.cds import cd
 from tests.programs import QEMU, program
+from tests.sectors import boot_sector
 
 HERE = Path(__file__).parent
 SECONDS = 60
@@ -97,8 +98,7 @@ digit: and al, 15; add al, 0x41; out dx, al; ret
 @pytest.mark.parametrize("size", [1_228_800, 1_474_560, 2_949_120])
 def test_the_geometry_of_a_diskette(size: int, tmp_path: Path) -> None:
     """As AH=08h tells it; of diskettes of smaller formats SeaBIOS tells what the drive can."""
-    code = assemble(GEOMETRY, origin=0x7C00, mode=16).code
-    floppy = (code.ljust(510, b"\0") + b"\x55\xaa").ljust(size, b"\0")
+    floppy = boot_sector(GEOMETRY).ljust(size, b"\0")
     said = ours(floppy)
     assert len(said) == 8
     assert said == qemu(floppy, "if=floppy", tmp_path)

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 import hypervisor as hv
-from hypervisor.assembler import assemble
 from tests.qemu_screen import screen_under_qemu
+from tests.sectors import boot_sector
 
 LAST = "Retrying in 60 seconds."
 BOARD = ("-nodefaults", "-vga", "std", "-m", "64", "-global", "apic-common.vapic=off")
@@ -19,10 +19,6 @@ BOARD = ("-nodefaults", "-vga", "std", "-m", "64", "-global", "apic-common.vapic
 @pytest.fixture
 def seabios(debian_file: Callable[[str, str], Path]) -> Path:
     return debian_file("seabios", "usr/share/seabios/bios-256k.bin")
-
-
-def boot_sector(code: str) -> bytes:
-    return assemble(code, origin=0x7C00, mode=16).code.ljust(510, b"\0") + b"\x55\xaa"
 
 
 @pytest.mark.parametrize("rom", ["bios-256k.bin", "bios.bin"])

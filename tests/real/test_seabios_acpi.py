@@ -9,9 +9,9 @@ from contextlib import closing
 from pathlib import Path
 
 import hypervisor as hv
+from tests.sectors import boot_sector
 
-HALT = b"\xfa\xf4"
-SECTOR = HALT.ljust(510, b"\0") + b"\x55\xaa"
+SECTOR = boot_sector("cli; hlt")
 
 
 def test_seabios_places_the_tables_and_starts_the_processors(debian_file: Callable[[str, str], Path]) -> None:

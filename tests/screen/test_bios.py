@@ -12,9 +12,9 @@ import pytest
 import hypervisor as hv
 from hypervisor.arch.font import font
 from hypervisor.arch.vga_modes import MODES
-from hypervisor.assembler import assemble
 from hypervisor.traps.bios_vbe_modes import LINEAR_MODES
 from tests.screen import qemu
+from tests.sectors import boot_sector
 
 START = """
     cli
@@ -62,9 +62,7 @@ def host() -> Iterator[hv.Host]:
 
 
 def sector(code: str, data: str = "") -> bytes:
-    image = assemble(START + code + STOP + DUMP + data, origin=0x7C00, mode=16).code
-    assert len(image) <= 510
-    return image.ljust(510, b"\0") + b"\x55\xaa"
+    return boot_sector(START + code + STOP + DUMP + data)
 
 
 def run(host: hv.Host, image: bytes) -> hv.VM:
