@@ -77,6 +77,7 @@ class Vga(ByteDevice):
     def refresh(self, *, restored: bool = False) -> None:
         """Show the guest the memory as the registers say; what it wrote as text moves along, except on a restore."""
         self.bank = self.dispi.bank
+        self.planes.stale = True
         new = window(self.registers, self.bank)
         if new == self.window:
             return
@@ -217,6 +218,7 @@ class Vga(ByteDevice):
         if index < len(s.sequencer):
             chained = may_be_memory(s)
             s.sequencer[index] = value & r.SEQUENCER_BITS[index]
+            self.planes.stale = True
             if chained or may_be_memory(s):
                 self.refresh()
 
@@ -225,6 +227,7 @@ class Vga(ByteDevice):
         index = s.graphics_index
         if index < len(s.graphics):
             s.graphics[index] = value & r.GRAPHICS_BITS[index]
+            self.planes.stale = True
             if may_be_memory(s):
                 self.refresh()
 

@@ -15,6 +15,8 @@ CELLS = 0x10000
 TEXT_SIZE = 0x8000
 TEXT_CELLS = TEXT_SIZE // 2
 _CELL = Struct("<I")
+pack_cell, unpack_cell = _CELL.pack_into, _CELL.unpack_from
+"""Store a cell in ``vram``, and take one from there: a number with plane 0 in its low byte, at four times its place."""
 
 
 class VideoMemory:
@@ -32,14 +34,6 @@ class VideoMemory:
 
     def _zero(self, size: int) -> None:
         self.vram[:size] = bytes(size)
-
-    def cell(self, number: int) -> int:
-        """A cell as a number, plane 0 in its low byte."""
-        return _CELL.unpack_from(self.vram, 4 * number)[0]  # type: ignore[no-any-return]  # struct: an int
-
-    def set_cell(self, number: int, value: int) -> None:
-        """Store a cell."""
-        _CELL.pack_into(self.vram, 4 * number, value)
 
     @property
     def banks(self) -> int:

@@ -2,6 +2,9 @@
 
 Source: IBM PS/2 Hardware Interface Technical Reference, "Graphics controller": latches, read modes 0 and 1, write modes
 0 to 3. Offsets count from A0000h.
+
+A guest that draws makes an access for each byte, and sets registers now and then: what the registers mean is worked out
+at the first access behind a change (`Planes._plan`).
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from hypervisor.devices._state import adopt, number
 from hypervisor.devices.vga import registers as r
-from hypervisor.devices.vga.memory import CELLS
+from hypervisor.devices.vga.memory import CELLS, pack_cell, unpack_cell
 from hypervisor.devices.vga.window import APERTURE
 
 if TYPE_CHECKING:
@@ -37,8 +40,11 @@ class Planes:
     def __init__(self, vga: Vga, name: str = "vga-planes") -> None:
         self.name = name
         self._vga = vga
-        self._memory = vga.memory
+        self._vram = vga.memory.vram
+        self._count = vga.memory.count
         self._latch = 0
+        self.stale = True
+        """Set it when a register has changed."""
 
     def read(self, offset: int, size: int) -> int:
         """See `hypervisor.bus.Device.read`: byte by byte, as the bus of the adapter is 8 bits wide."""
@@ -66,34 +72,60 @@ class Planes:
         """Take over ``state``; raises `DeviceError` if it is not one of this device."""
         self._latch = adopt(self.name, PlanesState, state).latch
 
-    def _locate(self, offset: int) -> tuple[int, int] | None:
-        """(cell, planes that the address chooses) or None where the adapter does not answer."""
+    # ---- what the registers mean
+
+    def _plan(self) -> None:
+        self.stale = False
         vga = self._vga
         s = vga.registers
-        which = s.graphics[r.GR_MISC] >> 2 & 3
-        where = r.MEMORY_MAPS[which]
-        if not where.start <= offset < where.stop or not s.misc & r.MISC_RAM:
+        graphics = s.graphics
+        self._plan_addresses(s.sequencer[r.SEQ_MEMORY], graphics[r.GR_MISC] >> 2 & 3, bool(s.misc & r.MISC_RAM))
+        self._enabled = PLANE_BITS[s.sequencer[r.SEQ_MAP_MASK] & 0xF]
+        mode, rotate, bits = graphics[r.GR_MODE], graphics[r.GR_ROTATE], graphics[r.GR_BIT_MASK]
+        self._write_mode, self._rotate, self._function = mode & 3, rotate & 7, rotate >> 3
+        self._bits = bits * EACH
+        self._colour = PLANE_BITS[graphics[r.GR_SET_RESET]]
+        set_reset = PLANE_BITS[graphics[r.GR_ENABLE_SET_RESET]]
+        self._from_colour, self._from_cpu = self._colour & set_reset, ALL ^ set_reset
+        self._copies = not (mode & 3 or rotate or set_reset) and bits == 0xFF
+        self._compares = bool(mode & 8)
+        self._compared, self._cared = PLANE_BITS[graphics[r.GR_COMPARE]], PLANE_BITS[graphics[r.GR_DONT_CARE]]
+        self._read_map = graphics[r.GR_READ_MAP] & 3
+
+    def _plan_addresses(self, memory_mode: int, which: int, answers: bool) -> None:
+        where = r.MEMORY_MAPS[which] if answers else range(0)
+        bank = self._vga.bank
+        self._first, self._span = where.start, len(where)
+        self._base = bank << 16 if which == 1 else 0
+        self._chained, self._odd_even = bool(memory_mode & 8), not memory_mode & 12
+        self._limit = self._count if bank or self._chained else CELLS
+
+    def _locate(self, offset: int) -> tuple[int, int] | None:
+        """(cell, planes that the address chooses) or None where the adapter does not answer."""
+        if self.stale:
+            self._plan()
+        at = offset - self._first
+        if not 0 <= at < self._span:
             return None
-        at = offset - where.start
-        memory_mode = s.sequencer[r.SEQ_MEMORY]
-        at += vga.bank << 16 if which == 1 else 0
-        if memory_mode & 8:
-            return (at >> 2) % self._memory.count, 1 << (at & 3)
-        if not memory_mode & 4:
+        at += self._base
+        if self._chained:
+            return (at >> 2) % self._limit, 1 << (at & 3)
+        if self._odd_even:
             return (at >> 1) % CELLS, 5 << (at & 1)
-        return at % (self._memory.count if vga.bank else CELLS), 15
+        return at % self._limit, 15
+
+    # ---- a byte
 
     def _load(self, offset: int) -> int:
         place = self._locate(offset)
         if place is None:
             return 0xFF
         cell, planes = place
-        graphics = self._vga.registers.graphics
-        self._latch = latch = self._memory.cell(cell)
-        if graphics[r.GR_MODE] & 8:
-            differs = (latch ^ PLANE_BITS[graphics[r.GR_COMPARE]]) & PLANE_BITS[graphics[r.GR_DONT_CARE]]
+        self._latch = latch = unpack_cell(self._vram, 4 * cell)[0]
+        if self._compares:
+            differs = (latch ^ self._compared) & self._cared
             return ~(differs | differs >> 8 | differs >> 16 | differs >> 24) & 0xFF
-        plane = graphics[r.GR_READ_MAP] & 3
+        plane = self._read_map
         if planes in (5, 10):
             plane = plane & 2 | planes >> 3
         elif planes != 15:
@@ -105,42 +137,30 @@ class Planes:
         if place is None:
             return
         cell, planes = place
-        registers, memory = self._vga.registers, self._memory
-        enabled = PLANE_BITS[registers.sequencer[r.SEQ_MAP_MASK] & planes]
-        result = self._result(registers.graphics, value)
+        result = value * EACH if self._copies else self._result(value)
+        enabled = self._enabled if planes == 15 else self._enabled & PLANE_BITS[planes]
         if enabled != ALL:
-            result = memory.cell(cell) & ~enabled & ALL | result & enabled
-        memory.set_cell(cell, result)
+            result = unpack_cell(self._vram, 4 * cell)[0] & (ALL ^ enabled) | result & enabled
+        pack_cell(self._vram, 4 * cell, result)
 
-    def _result(self, graphics: bytearray, value: int) -> int:
+    def _result(self, value: int) -> int:
         """What the graphics controller makes of a byte for all four planes."""
-        mode, bits, rotate, latch = graphics[r.GR_MODE] & 3, graphics[r.GR_BIT_MASK], graphics[r.GR_ROTATE], self._latch
+        mode, mask, latch = self._write_mode, self._bits, self._latch
         if mode == 1:
             return latch
-        if mode == 0 and not rotate:
-            data = value * EACH
-            if graphics[r.GR_ENABLE_SET_RESET]:
-                set_reset = PLANE_BITS[graphics[r.GR_ENABLE_SET_RESET]]
-                data = data & ~set_reset | PLANE_BITS[graphics[r.GR_SET_RESET]] & set_reset
-            elif bits == 0xFF:
-                return data
-        elif mode == 2:
+        if mode == 2:
             data = PLANE_BITS[value & 0xF]
         else:
-            count = rotate & 7
-            value = (value >> count | value << 8 - count) & 0xFF
-            data = colour = PLANE_BITS[graphics[r.GR_SET_RESET]]
+            value = (value >> self._rotate | value << 8 - self._rotate) & 0xFF
             if mode == 3:
-                bits &= value
+                data = self._colour
+                mask &= value * EACH
             else:
-                set_reset = PLANE_BITS[graphics[r.GR_ENABLE_SET_RESET]]
-                data = value * EACH & ~set_reset | colour & set_reset
-        function = rotate >> 3
-        if function == 1:
+                data = value * EACH & self._from_cpu | self._from_colour
+        if self._function == 1:
             data &= latch
-        elif function == 2:
+        elif self._function == 2:
             data |= latch
-        elif function == 3:
+        elif self._function == 3:
             data ^= latch
-        mask = bits * EACH
-        return data & mask | latch & ~mask & ALL
+        return data & mask | latch & (ALL ^ mask)
