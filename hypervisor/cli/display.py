@@ -70,6 +70,12 @@ class Display:
         if self._failure is not None:
             raise self._failure
 
+    def redraw(self) -> None:
+        """Somebody else has drawn on the terminal."""
+        with self._lock:
+            if self._screen is not None and self.live:
+                self._screen.redraw()
+
     def passes(self, data: bytes) -> bool:
         """Whether ``data`` of a stream is to be written now. What is not may be printed at the end."""
         self._spoke = True

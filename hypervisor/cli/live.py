@@ -36,6 +36,11 @@ class LiveScreen:
         self._was_at_line_start = self._output.at_line_start
         self._write(ansi.ENTER)
 
+    def redraw(self) -> None:
+        """Take it again, from somebody who has drawn on it."""
+        self._write(ansi.ENTER)
+        self._size = (0, 0)
+
     def leave(self) -> None:
         """Give it back."""
         self._write(ansi.LEAVE)

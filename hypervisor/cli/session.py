@@ -72,6 +72,7 @@ class Session:
             if signal.getsignal(number) is not signal.SIG_IGN:  # nohup, and jobs in the background, stay deaf
                 self._handlers[number] = signal.signal(number, _leave_to_watcher)
         if self._terminal:
+            self._handlers[signal.SIGCONT] = signal.signal(signal.SIGCONT, _leave_to_watcher)
             self._terminal.make_raw()
         if self._display:
             self._display.__enter__()
@@ -141,6 +142,9 @@ class Session:
                 return False
             if number not in self._handlers:  # `LIVE`, too
                 continue
+            if number == signal.SIGCONT:
+                self._take_terminal_again()
+                continue
             if self.received is not None:
                 # Asked twice: the guest, or a handler, did not let go the first time.
                 if self._terminal:
@@ -149,6 +153,13 @@ class Session:
             self.received = number
             self._end(f"{signal.Signals(number).name} was received")
         return True
+
+    def _take_terminal_again(self) -> None:
+        """A shell had it, while this process was stopped."""
+        if self._terminal:
+            self._terminal.make_raw()
+        if self._display:
+            self._display.redraw()
 
     def _end(self, why: str) -> None:
         """End the run, from the watching thread."""

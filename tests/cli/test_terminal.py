@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import signal
+import termios
 import time
 from pathlib import Path
 
@@ -63,6 +64,19 @@ def test_a_second_signal_ends_a_guest_that_does_not_let_go(sessions: list[Sessio
     time.sleep(0.2)
     session.process.send_signal(signal.SIGTERM)
     assert session.process.wait(10) == 128 + signal.SIGTERM
+    session.wait_restored()
+
+
+def test_a_process_that_goes_on_takes_the_terminal_again(sessions: list[Session]) -> None:
+    session = start(sessions, "echoes")
+    termios.tcsetattr(session.theirs, termios.TCSANOW, session.settings)  # as a shell does when it stops
+    session.process.send_signal(signal.SIGCONT)
+    deadline = time.monotonic() + 10
+    while not session.is_raw() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert session.is_raw()
+    session.write(b"\x01x")
+    assert session.process.wait(10) == 121
     session.wait_restored()
 
 

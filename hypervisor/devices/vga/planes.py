@@ -121,7 +121,8 @@ class Planes:
         if place is None:
             return 0xFF
         cell, planes = place
-        self._latch = latch = unpack_cell(self._vram, 4 * cell)[0]
+        latch: int = unpack_cell(self._vram, 4 * cell)[0]
+        self._latch = latch
         if self._compares:
             differs = (latch ^ self._compared) & self._cared
             return ~(differs | differs >> 8 | differs >> 16 | differs >> 24) & 0xFF
