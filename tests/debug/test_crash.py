@@ -7,7 +7,9 @@ import random
 import pytest
 
 import hypervisor as hv
+from hypervisor.arch.exits import ExitKind
 from hypervisor.core.crash import Crash
+from hypervisor.core.history import Event
 from hypervisor.debug import registers, report
 from hypervisor.debug.crash import LAST_EVENTS
 from hypervisor.debug.registers import mode_name
@@ -137,7 +139,8 @@ def test_no_state_of_a_guest_makes_a_report_fail() -> None:
                 setattr(vm.vcpu, segment, hv.Segment(rng.getrandbits(16), base, limit, rng.getrandbits(12) | 0x80))
             vm.memory.write(rng.randrange(0, 1 << 19), rng.randbytes(4096))
             fault = _fault(rng)
-            text = str(report(vm, "a title", [fault], vm.events()))
+            events = [_event(rng) for _ in range(rng.randrange(40))]
+            text = str(report(vm, "a title", [fault], events))
             assert text.startswith("a title") and "what happened:" in text and "stack trace:" in text
 
 
@@ -146,6 +149,13 @@ def _fault(rng: random.Random) -> object:
 
     vector = rng.choice((0, 6, 8, 10, 11, 12, 13, 14, 0x20, 0xFF))
     return Fault(vector, rng.choice((None, 0, rng.getrandbits(16))), rng.choice((None, rng.getrandbits(64))), 0)
+
+
+def _event(rng: random.Random) -> Event:
+    kind = rng.choice((ExitKind.EXCEPTION, ExitKind.EXCEPTION, ExitKind.CR_WRITE, ExitKind.HLT, ExitKind.WRMSR))
+    info = rng.choice((3, 6, 13, 14, 0x80)) | rng.getrandbits(16) << 8 | rng.randrange(8) << 24
+    rip = rng.choice((0, rng.getrandbits(3), rng.getrandbits(20), rng.getrandbits(64)))
+    return Event(0, kind, rip, info if kind is ExitKind.EXCEPTION else rng.getrandbits(4), rng.getrandbits(64))
 
 
 def test_registers_are_as_wide_as_the_mode() -> None:

@@ -242,6 +242,7 @@ def test_lint0_is_heard_when_its_entry_becomes_a_level_input(cpu: Cpu) -> None:
 def test_the_end_of_another_vector_leaves_lint0_in_service(cpu: Cpu) -> None:
     cpu.write(r.LVT_LINT0, r.LEVEL | 0x44)
     cpu.apic.lint0(True)
+    cpu.apic.lint0(False)
     interrupt(cpu, 0x55, level=True)
     assert cpu.apic.acknowledge() == 0x55
     cpu.write(r.EOI, 0)
