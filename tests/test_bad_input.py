@@ -192,7 +192,7 @@ CASES = (
     boots("a truncated segment", elf(62), ImageError, "the segment at 0x100000 should be at offset 0x1000"),
     boots("a truncated kernel", KERNEL[:40], ImageError, "the file is truncated: what the multiboot header's"),
     boots("too large for memory", KERNEL, ImageError, "which is not memory. Memory ends at", memory="1M"),
-    boots("an oversized image", HALT, ImageError, "give the guest at least 32K of memory", memory="4K"),
+    boots("no room for the BIOS", HALT, ConfigError, "give the guest at least 1M of memory (--memory)", memory="960K"),
     boots("an oversized segment", elf(62, 1 << 40), ImageError, "the file is truncated"),
     boots("not a bzImage", ones(2048), ImageError, "this is not a bzImage", format="linux"),
     boots("an unknown format", HALT, ConfigError, "'cpio' is not an image format; use one of linux", format="cpio"),

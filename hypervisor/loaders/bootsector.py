@@ -6,7 +6,6 @@ SS:SP is 0000:7C00 and AX is AA55h, as common BIOSes have it, though the specifi
 
 from __future__ import annotations
 
-from hypervisor.errors import ImageError
 from hypervisor.loaders.cpu_state import real_mode
 from hypervisor.loaders.entry import BootSpec, Entry
 from hypervisor.loaders.image import Image
@@ -27,7 +26,7 @@ def is_cd(image: Image) -> bool:
     return image.data[CD_DESCRIPTOR + 1 : CD_DESCRIPTOR + 6] == b"CD001"
 
 
-def check(image: Image, spec: BootSpec, kind: str, memory_size: int) -> None:
+def check(image: Image, spec: BootSpec, kind: str) -> None:
     """Raise `ImageError` if ``image`` (its first bytes are enough) is none of ``kind`` ``"bootsector"`` or
     ``"cdrom"``, and `ConfigError` for options that such an image cannot honour.
     """
@@ -40,10 +39,6 @@ def check(image: Image, spec: BootSpec, kind: str, memory_size: int) -> None:
     if kind == "cdrom" and not is_cd(image):
         raise image.error("this is not a CD image: there is no ISO 9660 volume descriptor in sector 16.")
     refuse_payload(image, spec, "a boot sector" if kind == "bootsector" else "a CD")
-    if memory_size < LOAD_ADDRESS + SECTOR:
-        raise ImageError(
-            f"{image.name}: a boot sector is loaded at 0x7c00; give the guest at least 32K of memory (--memory)."
-        )
 
 
 def enter(start: int, drive: int) -> Entry:

@@ -6,9 +6,10 @@ import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from hypervisor.errors import ConfigError
 from hypervisor.traps import bios
 from hypervisor.traps.bios_keys import KeyQueue
-from hypervisor.units import GIB, PAGE_SIZE
+from hypervisor.units import GIB, MIB, PAGE_SIZE
 
 if TYPE_CHECKING:
     from hypervisor.core import VM
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 LAST_PARAGRAPH = bytes.fromhex("ea f0ff 00f0").ljust(16, b"\0")
 """Where a processor starts after an INIT, 16 bytes below 4 GiB: a jump to F000:FFF0."""
+
+LEAST_MEMORY = MIB
 
 _log = logging.getLogger("hypervisor.bios")
 
@@ -40,6 +43,8 @@ class BoardPorts:
 
 def start(vm: VM, media: Media, memory_map: Sequence[tuple[int, int, int]]) -> None:
     """Give boot code its BIOS; after a reset, power it on again. ``memory_map`` is what E820 tells."""
+    if vm.memory.size < LEAST_MEMORY:
+        raise ConfigError("The BIOS lies below 1 MiB: give the guest at least 1M of memory (--memory).")
     if vm.firmware is not None:
         vm.firmware.power_on(memory_map, BoardPorts(vm))
         return

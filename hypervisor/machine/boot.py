@@ -144,7 +144,7 @@ def _take(
     kind = loaders.check_format(subject.kind(spec.format))
     if kind in loaders.MEDIA_FORMATS:
         loaders.check_options(spec, kind)
-        loaders.bootsector.check(subject.head(), spec, kind, spec.memory_size)
+        loaders.bootsector.check(subject.head(), spec, kind)
         media_set.insert(media, subject.source, kind, choice, ordered=ordered)
         return None
     if choice is not None or ordered:
