@@ -11,10 +11,10 @@ from contextlib import closing
 import pytest
 
 import hypervisor as hv
-from hypervisor.assembler import assemble
 from hypervisor.bus.clock import TimerQueue
 from hypervisor.memory import HostMemory
 from tests.core.smp import long_mode
+from tests.sectors import boot_sector
 
 THREADS = 6
 
@@ -98,7 +98,7 @@ def test_only_the_thread_that_runs_a_vm_changes_its_timers(monkeypatch: pytest.M
 
     for name in ("add", "next_ns", "run_due"):
         monkeypatch.setattr(TimerQueue, name, watched(name))
-    sector = assemble("again: sti\nhlt\njmp again", origin=0x7C00, mode=16).code.ljust(510, b"\0") + b"\x55\xaa"
+    sector = boot_sector("again: sti; hlt; jmp again")
     with hv.boot(sector, memory="1M", clock="wall") as vm:
         result = vm.run(until=lambda: vm.memory.read(0x46C, 1) >= b"\x03", timeout=60)  # three ticks of the PIT
         assert result.reason is hv.Reason.UNTIL, result.message
