@@ -1,7 +1,8 @@
 """Address kinds and sizes.
 
-Three kinds of address meet in a hypervisor and mixing them up is its classic bug, so each is a type of its own for the
-type checker (and a plain ``int`` at run time).
+Three kinds of address meet in a hypervisor, and mixing them up is its classic bug. A guest's are plain integers, as
+registers are, and their names say which: ``gva`` is guest-virtual, what an instruction uses (after segmentation; the
+manual says *linear*), ``gpa`` guest-physical, what page tables produce and devices see.
 """
 
 from __future__ import annotations
@@ -11,14 +12,10 @@ from typing import NewType
 
 from hypervisor.errors import ConfigError
 
-Gva = NewType("Gva", int)
-"""Guest-virtual address: what a guest instruction uses (after segmentation, the manual says *linear*)."""
-
-Gpa = NewType("Gpa", int)
-"""Guest-physical address: what the guest's page tables produce and its devices see."""
-
 Hpa = NewType("Hpa", int)
-"""Host-physical address: a byte of the emulated host's memory."""
+"""Host-physical address: a byte of the emulated host's memory. A type of its own for the type checker, so that no
+guest's address passes for one.
+"""
 
 KIB = 1 << 10
 MIB = 1 << 20

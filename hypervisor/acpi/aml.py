@@ -5,8 +5,8 @@ Source: ACPI specification 6.5, chapter 20 "ACPI Machine Language Specification"
 
 from __future__ import annotations
 
-ZERO, ONE, ONES = b"\x00", b"\x01", b"\xff"
-LOCAL0, ARG0 = b"\x60", b"\x68"
+ZERO, ONE = b"\x00", b"\x01"
+ARG0 = b"\x68"
 SYSTEM_IO, PCI_CONFIG = 1, 2
 BYTE_ACCESS = 1
 _EXTENDED = b"\x5b"

@@ -20,8 +20,8 @@ from hypervisor.acpi.platform import Platform
 OEM, TABLE, CREATOR = b"RTMODE", b"ROOTMODE", b"RTMD"
 RSDP_SIZE, RSDP_V1_SIZE = 36, 20
 RSDP_RSDT, RSDP_XSDT, RSDP_SUM, RSDP_EXTENDED_SUM = 16, 24, 8, 32
-LENGTH_AT, SUM_AT = 4, 9
-"""Offsets in a header."""
+SUM_AT = 9
+"""Offset of the checksum in a header."""
 ALIGNMENT = 64
 """The FACS's, which is the largest (5.2.10)."""
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from hypervisor.errors import ConfigError
 from hypervisor.memory import Extent, Hole, Region
-from hypervisor.units import PAGE_MASK
+from hypervisor.units import PAGE_MASK, Hpa
 
 if TYPE_CHECKING:
     from hypervisor.core.vm import VM
@@ -64,7 +64,7 @@ class MemoryBlock:
         if (gpa | offset | size) & PAGE_MASK or not 0 <= offset < offset + size <= self.size:
             raise ConfigError(f"{self.name}: {size:#x} bytes from {offset:#x} at {gpa:#x} are not whole pages of it.")
         self._vm.check_mappable(gpa, size, self.name)
-        self._cover(Region(gpa, size, self._extent.hpa + offset, self._writable))
+        self._cover(Region(gpa, size, Hpa(self._extent.hpa + offset), self._writable))
 
     def unmap(self, gpa: int | None = None) -> None:
         """Take it away from ``gpa``, or from everywhere: what lies beneath shows again."""

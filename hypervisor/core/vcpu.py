@@ -15,7 +15,7 @@ from hypervisor.core.msrs import MsrBank
 from hypervisor.engine.pcpu import VcpuState
 from hypervisor.engine.state import GPR, Segment, Table
 from hypervisor.errors import GuestFault
-from hypervisor.units import PAGE_MASK, PAGE_SIZE, Gpa
+from hypervisor.units import PAGE_MASK, PAGE_SIZE
 
 if TYPE_CHECKING:
     from hypervisor.core.vm import VM
@@ -184,7 +184,7 @@ class Vcpu(Registers):
 
     # --- memory -------------------------------------------------------------------------------------------------------
 
-    def translate(self, gva: int) -> Gpa:
+    def translate(self, gva: int) -> int:
         """The guest-physical address of a linear address, through the guest's page tables and without side effects.
 
         Raises `GuestFault` where they do not map it.
@@ -197,7 +197,7 @@ class Vcpu(Registers):
             raise GuestFault(
                 f"{gva & _MASK64:#x} is not mapped by the guest's page tables (CR3 {self.cr3:#x}, error {error:#x})."
             )
-        return Gpa(gpa)
+        return gpa
 
     def read(self, gva: int, size: int) -> bytes:
         """``size`` bytes at a linear address. Raises `GuestFault` where it is not mapped."""

@@ -33,7 +33,7 @@ from hypervisor.engine import block as b
 from hypervisor.engine.tables import GuestTables
 from hypervisor.errors import ConfigError, DeviceError
 from hypervisor.memory import GuestMemory, Region
-from hypervisor.units import GIB, PAGE_SIZE, page_up, parse_size
+from hypervisor.units import GIB, PAGE_SIZE, Hpa, page_up, parse_size
 
 if TYPE_CHECKING:
     from hypervisor.core.host import CoreHost
@@ -59,7 +59,7 @@ def _ram(host: CoreHost, size: int) -> GuestMemory:
     low = min(size, PCI_HOLE)
     regions = [Region(0, low, extent.hpa)]
     if size > low:
-        regions.append(Region(4 * GIB, size - low, extent.hpa + low))
+        regions.append(Region(4 * GIB, size - low, Hpa(extent.hpa + low)))
     return GuestMemory(host.memory, extent, regions)
 
 

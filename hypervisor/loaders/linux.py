@@ -46,7 +46,6 @@ class Header:
     entry_64: bool
     command_line_size: int
     initrd_addr_max: int
-    alignment: int
     pref_address: int
     init_size: int
 
@@ -96,7 +95,6 @@ def parse_header(image: Image) -> Header:
         entry_64=bool(field("H", 0x236, 0x20C, 0) & XLF_KERNEL_64),
         command_line_size=field("I", 0x238, 0x206, 255),
         initrd_addr_max=field("I", 0x22C, 0x203, 0x37FFFFFF),
-        alignment=field("I", 0x230, 0x205, 0),
         pref_address=field("Q", 0x258, 0x20A, 0),
         init_size=field("I", 0x260, 0x20A, 0),
     )

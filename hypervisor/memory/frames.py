@@ -11,7 +11,7 @@ import threading
 from typing import NamedTuple
 
 from hypervisor.errors import ConfigError, InternalError
-from hypervisor.units import MIB, PAGE_SIZE, page_up
+from hypervisor.units import MIB, PAGE_SIZE, Hpa, page_up
 
 # Private: of a shared mapping, MADV_DONTNEED would leave the contents for the next VM to read.
 PRIVATE: dict[str, int] = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
@@ -20,7 +20,7 @@ PRIVATE: dict[str, int] = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if ha
 class Extent(NamedTuple):
     """A run of host-physical memory, in bytes, page-aligned."""
 
-    hpa: int
+    hpa: Hpa
     size: int
 
 
@@ -43,8 +43,8 @@ class HostMemory:
         self.ones_page = self.size
         self.map[self.ones_page : self.ones_page + PAGE_SIZE] = b"\xff" * PAGE_SIZE
         self._lock = threading.Lock()
-        self._free = [Extent(0, self.size)]
-        self._free_for_devices = [Extent(self.ones_page + PAGE_SIZE, DEVICE_MEMORY)]
+        self._free = [Extent(Hpa(0), self.size)]
+        self._free_for_devices = [Extent(Hpa(self.ones_page + PAGE_SIZE), DEVICE_MEMORY)]
 
     @property
     def free(self) -> int:
@@ -105,6 +105,6 @@ def _take(free: list[Extent], size: int) -> Extent | None:
     size = page_up(size)
     for index, (hpa, length) in enumerate(free):
         if length >= size:
-            free[index : index + 1] = [Extent(hpa + size, length - size)] if length > size else []
+            free[index : index + 1] = [Extent(Hpa(hpa + size), length - size)] if length > size else []
             return Extent(hpa, size)
     return None

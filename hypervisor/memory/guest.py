@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from hypervisor.errors import ConfigError, GuestFault
 from hypervisor.memory.frames import Extent, HostMemory
+from hypervisor.units import Hpa
 
 
 class Region(NamedTuple):
@@ -15,7 +16,7 @@ class Region(NamedTuple):
 
     gpa: int
     size: int
-    hpa: int
+    hpa: Hpa
     writable: bool = True
 
 
@@ -37,7 +38,7 @@ def layered(ram: Sequence[Region], layers: Sequence[Region | Hole]) -> list[Regi
                 left.append(Region(gpa, min(size, start - gpa), hpa, writable))
             if gpa + size > end:
                 cut = max(end - gpa, 0)
-                left.append(Region(gpa + cut, size - cut, hpa + cut, writable))
+                left.append(Region(gpa + cut, size - cut, Hpa(hpa + cut), writable))
         shown = [*left, layer] if isinstance(layer, Region) else left
     return sorted(shown)
 
@@ -87,7 +88,7 @@ class GuestMemory:
         found = []
         for region, start, length in self._pieces(gpa, size):
             if region is not None:
-                found.append(Region(start, length, region.hpa + start - region.gpa, region.writable))
+                found.append(Region(start, length, Hpa(region.hpa + start - region.gpa), region.writable))
         return found
 
     def _pieces(self, gpa: int, size: int) -> list[tuple[Region | None, int, int]]:
@@ -127,20 +128,13 @@ class GuestMemory:
 
     def write(self, gpa: int, data: bytes) -> None:
         """Store ``data`` at guest-physical ``gpa``. Bytes that are not writable memory are dropped."""
-        self._store(gpa, data, rom=False)
-
-    def write_rom(self, gpa: int, data: bytes) -> None:
-        """Store ``data``, into read-only memory too: for whoever fills a ROM."""
-        self._store(gpa, data, rom=True)
-
-    def _store(self, gpa: int, data: bytes, rom: bool) -> None:
         if gpa < 0:
             raise GuestFault(f"{gpa:#x} is not a guest-physical address.")
         if self._closed:
             raise ConfigError("The VM is closed, and its memory has been given back.")
         offset = 0
         for region, start, length in self._pieces(gpa, len(data)):
-            if region is not None and (region.writable or rom):
+            if region is not None and region.writable:
                 hpa = region.hpa + start - region.gpa
                 self._view[hpa : hpa + length] = data[offset : offset + length]
                 self.written(start, length)

@@ -33,10 +33,6 @@ class Mode(NamedTuple):
         return f"text {self.columns}x{self.rows}" if self.kind == "text" else f"{self.width}x{self.height}x{self.depth}"
 
 
-MAX_COLUMNS, MAX_ROWS = 256, 1024
-"""What the registers can express."""
-
-
 def mode(vga: Vga) -> Mode:
     """What the adapter shows now. Pixels are the guest's: a pixel that the screen shows twice is one."""
     if vga.dispi.enabled:
