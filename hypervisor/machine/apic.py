@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from hypervisor.arch import msr
 from hypervisor.devices import _apic_registers as r
+from hypervisor.devices._apic_registers import Mode
 from hypervisor.devices.apic_bus import ApicBus
 from hypervisor.devices.i8259 import CASCADE, I8259Pair
 from hypervisor.devices.ioapic import IoApic
@@ -30,7 +31,11 @@ ISA_LINES = [irq for irq in range(16) if irq != CASCADE]
 PIC_PIN, TIMER_PIN = 0, 2
 """Pins of the I/O APIC for the 8259's output and for IRQ 0; the other ISA interrupts have their own number."""
 
-VIRTUAL_WIRE = ((r.SVR, 0x1FF), (r.LVT_LINT0, r.LEVEL | 0x700), (r.LVT_LINT1, r.LEVEL | 0x400))
+VIRTUAL_WIRE = (
+    (r.SVR, r.SVR_ENABLE | 0xFF),  # the spurious interrupt has vector 255
+    (r.LVT_LINT0, r.LEVEL | Mode.EXTINT << r.MODE_SHIFT),
+    (r.LVT_LINT1, r.LEVEL | Mode.NMI << r.MODE_SHIFT),
+)
 """How firmware leaves the local APIC of the first processor (MultiProcessor Specification 1.4, 3.6.2.2)."""
 
 
