@@ -11,7 +11,7 @@ from typing import Any
 
 from hypervisor.devices.pci import PciBus, PciFunction, Space
 from hypervisor.devices.pci import registers as r
-from hypervisor.devices.pci.i440fx import PAM
+from hypervisor.devices.pci.i440fx import PAM, READ_RAM, WRITE_RAM
 from hypervisor.devices.pci.piix import IDETIM, PIRQRC, PMBA, PMREGMISC, SMBBA, SMBHSTCFG
 from hypervisor.devices.pci.registers import Bar
 
@@ -21,8 +21,11 @@ ELCR2, LEVEL = 5, 0x0C
 """The interrupt controller's register for IRQ 8 to 15, and IRQ 10 and 11 in it."""
 IO_START, MEMORY_END = 0xC000, 0xFEC00000
 PM_PORTS, SMBUS_PORTS, SCI = 0x600, 0x700, 9
-DECODE_BOTH = 0x80008000
-"""IDETIM with both channels on."""
+DECODE_BOTH = 1 << 31 | 1 << 15
+"""Of IDETIM: both channels."""
+DECODED, SMBUS_IRQ = 1 << 0, 4 << 1
+"""Of PMREGMISC and SMBHSTCFG: the ports answer. Of the latter: the SMBus interrupts through IRQ 9."""
+RAM = READ_RAM | WRITE_RAM
 
 
 def set_up(parts: dict[str, Any]) -> None:
@@ -37,14 +40,14 @@ def set_up(parts: dict[str, Any]) -> None:
         if "pic" in parts:
             parts["pic"].write(ELCR2, 1, LEVEL)
     if "i440fx" in parts:
-        parts["i440fx"].write(PAM, 1, 0x30)
+        parts["i440fx"].write(PAM, 1, RAM << 4)
         for register in range(PAM + 1, PAM + 7):
-            parts["i440fx"].write(register, 1, 0x33)
+            parts["i440fx"].write(register, 1, RAM << 4 | RAM)
     if "piix3-ide" in parts:
         parts["piix3-ide"].write(IDETIM, 4, DECODE_BOTH)
     if "piix4-pm" in parts:
         for register, width, value in (
-            (PMBA, 4, PM_PORTS | 1), (PMREGMISC, 1, 1), (SMBBA, 4, SMBUS_PORTS | 1), (SMBHSTCFG, 1, 9),
+            (PMBA, 4, PM_PORTS), (PMREGMISC, 1, DECODED), (SMBBA, 4, SMBUS_PORTS), (SMBHSTCFG, 1, SMBUS_IRQ | DECODED),
             (r.INTERRUPT_LINE, 1, SCI),
         ):  # fmt: skip
             parts["piix4-pm"].write(register, width, value)
