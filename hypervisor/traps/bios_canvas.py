@@ -94,7 +94,12 @@ class Canvas:
 
     def set_pixel(self, x: int, y: int, colour: int, *, mix: bool) -> None:
         """Set a pixel, or ``mix`` the colour into it by exclusive or."""
-        if 0 <= x < self.layout.width and 0 <= y < self.layout.height:
+        layout = self.layout
+        if not (0 <= x < layout.width and 0 <= y < layout.height):
+            return
+        if layout.depth == 8 and not mix:
+            self._memory.write(self._base + y * layout.pitch + x, bytes((colour,)))
+        else:
             colours = self.group(x >> 3, y)
             colours[x & 7] = colours[x & 7] ^ colour if mix else colour
             self.set_group(x >> 3, y, colours)

@@ -40,9 +40,12 @@ class Video:
         self.text = text
         self.tty = tty
         self.adapter = adapter
+        self._frame_buffer: int | None = None
+        """Where graphics are drawn, looked up once for each mode that is set: a pixel a call is slow enough."""
 
     def power_on(self) -> None:
         """Mode 3, cleared. The adapter's registers are so after a reset."""
+        self._frame_buffer = None
         self.area.set_byte(bda.VIDEO_CONTROL, bda.VIDEO_256_KIB)
         self.area.set_byte(bda.VIDEO_FEATURES, 0xF0 | bda.VIDEO_DIP_SWITCHES)
         self.area.set_byte(bda.VIDEO_SWITCHES, bda.VGA_ACTIVE | bda.LINES_400 | bda.SWITCHABLE)
@@ -56,6 +59,7 @@ class Video:
     def set_mode(self, number: int, *, clear: bool) -> None:
         """Enter mode ``number``, one of `MODES`: cursors home, page 0."""
         mode = MODES[number]
+        self._frame_buffer = None
         keep_palette = bool(self.area.byte(bda.VIDEO_SWITCHES) & bda.NO_PALETTE)
         self.adapter.set_mode(mode, clear=clear and not mode.is_text, palette=not keep_palette)
         self._describe(mode)
@@ -298,7 +302,9 @@ class Video:
         mode = self.area.byte(bda.VIDEO_MODE)
         if mode not in LAYOUTS or self.area.word(bda.VBE_MODE):
             return None
-        return Canvas(self.area.memory, mode, self.adapter.frame_buffer, page)
+        if self._frame_buffer is None:
+            self._frame_buffer = self.adapter.frame_buffer
+        return Canvas(self.area.memory, mode, self._frame_buffer, page)
 
     def _draw(self, canvas: Canvas, row: int, column: int, character: int, colour: int) -> None:
         mix = bool(colour & MIX) and canvas.layout.bits < 8
