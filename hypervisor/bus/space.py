@@ -40,6 +40,7 @@ class AddressSpace:
         self.limit = limit
         self._starts: list[int] = []
         self._mappings: list[Mapping] = []
+        self._last: Mapping | None = None
 
     def attach(self, device: Device, where: range, *, base: int | None = None, replace: bool = False) -> Mapping:
         """Let ``device`` answer at ``where``.
@@ -76,16 +77,24 @@ class AddressSpace:
     def remove(self, mapping: Mapping) -> None:
         """Remove one range, which `attach` returned. A range that is gone already is none to remove."""
         if mapping in self._mappings:
+            self._last = None
+            self._last = None
             index = self._mappings.index(mapping)
             del self._starts[index], self._mappings[index]
 
     def find(self, address: int) -> Mapping | None:
         """The mapping that answers at ``address``, or None."""
+        last = self._last  # guests go on with a device where they have begun
+        if last is not None and last.start <= address < last.end:
+            return last
         index = bisect_right(self._starts, address) - 1
         if index < 0:
             return None
         mapping = self._mappings[index]
-        return mapping if address < mapping.end else None
+        if address >= mapping.end:
+            return None
+        self._last = mapping
+        return mapping
 
     def overlapping(self, where: range) -> list[Mapping]:
         """Every mapping that shares an address with ``where``, lowest first."""

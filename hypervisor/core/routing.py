@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from hypervisor.core.vm import VM
 
 
+_RAM = b.MAP_RAM
+
+
 class Routing:
     """A VM's devices and memory as an instruction reaches them. Where nothing answers, reads are all ones and writes
     are ignored.
@@ -18,6 +21,7 @@ class Routing:
 
     def __init__(self, vm: VM) -> None:
         self._vm = vm
+        self._tables = vm.tables
 
     def port_read(self, port: int, size: int, mapping: Mapping | None) -> int:
         """IN from a port whose device is at ``mapping``; an access wider than the device is made byte by byte."""
@@ -71,10 +75,9 @@ class Routing:
 
     def is_memory(self, gpa: int) -> bool:
         """Whether there is memory at a guest-physical address."""
-        tables, page = self._vm.tables, gpa >> 12
-        return page < tables.pages and bool(tables.map[page] & b.MAP_RAM)
+        tables, page = self._tables, gpa >> 12
+        return page < tables.pages and tables.map[page] & _RAM != 0
 
     def _word(self, gpa: int) -> int:
-        tables = self._vm.tables
-        page = gpa >> 12
+        tables, page = self._tables, gpa >> 12
         return tables.map[page] if page < tables.pages else 0
