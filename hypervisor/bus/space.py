@@ -78,7 +78,6 @@ class AddressSpace:
         """Remove one range, which `attach` returned. A range that is gone already is none to remove."""
         if mapping in self._mappings:
             self._last = None
-            self._last = None
             index = self._mappings.index(mapping)
             del self._starts[index], self._mappings[index]
 
