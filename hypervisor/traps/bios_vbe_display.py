@@ -99,3 +99,8 @@ class VbeDisplay:
             data = call.read(regs.es, regs.di, 4 * regs.cx)
             self._adapter.set_dac(regs.dx, b"".join(data[at : at + 3][::-1] for at in range(0, len(data), 4)))
         return answer(call, OK)
+
+    @service(0x10, 0x4F0A, "VBE: protected-mode interface (there is none)")
+    def _protected_mode_interface(self, call: Call) -> Outcome:
+        """Callers, GRUB among them, go on without."""
+        return answer(call, FAILED)

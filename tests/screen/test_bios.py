@@ -222,13 +222,16 @@ INFORMATION = """
     mov bx, 0x4fff
     int 0x10
     mov [0x8204], ax
+    mov ax, 0x4f0a
+    int 0x10
+    mov [0x8208], ax
     mov ax, 0x4fff
     int 0x10
     mov [0x8206], ax
     pop ax
     mov [0x8202], ax
     mov si, 0x8200
-    mov cx, 8
+    mov cx, 10
     call dump
 """
 
@@ -241,8 +244,8 @@ def test_vbe_says_what_there_is(host: hv.Host) -> None:
     assert (signature, version, capabilities, memory) == (b"VESA", 0x0300, 1, 256)
     assert (offset, segment) == (0x8022, 0), "the list is in the block, so that its address below 64 KiB is a flat one"
     assert struct.unpack_from("<HH", said, 20) == (0x100, 0x101)
-    current, answer, failed, unknown = struct.unpack_from("<4H", said, 24)
-    assert (current, answer, failed) == (0x4144, 0x004F, 0x014F)
+    current, answer, failed, unknown, protected_mode = struct.unpack_from("<5H", said, 24)
+    assert (current, answer, failed, protected_mode) == (0x4144, 0x004F, 0x014F, 0x014F)
     assert unknown & 0xFF == 0xFF and unknown != 0x004F
     assert vm.notes == ["guest called INT 10h AX=4FFFh (VESA BIOS extension): not provided"]
     assert str(vm.screen.mode) == "1024x768x32"
