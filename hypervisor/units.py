@@ -8,6 +8,7 @@ manual says *linear*), ``gpa`` guest-physical, what page tables produce and devi
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import NewType
 
 from hypervisor.errors import ConfigError
@@ -47,6 +48,16 @@ def parse_size(text: str | int) -> int:
     if size <= 0:
         raise ConfigError(f"{text!r} is not a size; it must be greater than zero.")
     return size
+
+
+def by_pages(address: int, size: int, mask: int = (1 << 64) - 1) -> Iterator[tuple[int, int]]:
+    """The parts of a range that lie in one page each: address and bytes. ``mask`` says where addresses wrap."""
+    while size > 0:
+        address &= mask
+        length = min(size, PAGE_SIZE - (address & PAGE_MASK))
+        yield address, length
+        address += length
+        size -= length
 
 
 def page_up(size: int) -> int:

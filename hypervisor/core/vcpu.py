@@ -15,7 +15,7 @@ from hypervisor.core.msrs import MsrBank
 from hypervisor.engine.pcpu import VcpuState
 from hypervisor.engine.state import GPR, Segment, Table
 from hypervisor.errors import GuestFault
-from hypervisor.units import PAGE_MASK, PAGE_SIZE
+from hypervisor.units import PAGE_MASK, PAGE_SIZE, by_pages
 
 if TYPE_CHECKING:
     from hypervisor.core.vm import VM
@@ -201,21 +201,17 @@ class Vcpu(Registers):
 
     def read(self, gva: int, size: int) -> bytes:
         """``size`` bytes at a linear address. Raises `GuestFault` where it is not mapped."""
-        parts = []
-        while size > 0:
-            length = min(size, PAGE_SIZE - (gva & PAGE_MASK))
-            parts.append(self.vm.memory.read(self.translate(gva), length))
-            gva += length
-            size -= length
-        return b"".join(parts)
+        memory = self.vm.memory
+        if 0 < size <= PAGE_SIZE - (gva & PAGE_MASK):  # as most are
+            return memory.read(self.translate(gva), size)
+        return b"".join([memory.read(self.translate(at), length) for at, length in by_pages(gva, size)])
 
     def write(self, gva: int, data: bytes) -> None:
         """Store bytes at a linear address, read-only pages included. Raises `GuestFault` where it is not mapped."""
-        offset = 0
-        while offset < len(data):
-            length = min(len(data) - offset, PAGE_SIZE - (gva + offset & PAGE_MASK))
-            self.vm.memory.write(self.translate(gva + offset), data[offset : offset + length])
-            offset += length
+        done = 0
+        for at, length in by_pages(gva, len(data)):
+            self.vm.memory.write(self.translate(at), data[done : done + length])
+            done += length
 
     # --- running ------------------------------------------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ from hypervisor.arch.vectors import ERROR_CODE_VECTORS, GP, NP, SS, TS
 from hypervisor.core.history import EXCEPTION, SOFTWARE
 from hypervisor.debug.tables import TASK_GATE, Descriptor, Gate, beyond, count, table_of
 from hypervisor.debug.walk import Walk, read_physical, walk
-from hypervisor.units import PAGE_SIZE
+from hypervisor.units import by_pages
 
 _MASK64 = (1 << 64) - 1
 
@@ -88,12 +88,7 @@ class _Delivery:
     # --- memory -------------------------------------------------------------------------------------------------------
 
     def _parts(self, at: int, size: int) -> Iterator[tuple[int, int]]:
-        mask = _MASK64 if self._vcpu.efer & flags.EFER_LMA else 0xFFFF_FFFF
-        while size:
-            at &= mask
-            length = min(size, PAGE_SIZE - at % PAGE_SIZE)
-            yield at, length
-            at, size = at + length, size - length
+        return by_pages(at, size, _MASK64 if self._vcpu.efer & flags.EFER_LMA else 0xFFFF_FFFF)
 
     def _check(self, step: str, what: str, at: int, size: int, access: str, user: bool, implicit: bool) -> list[Walk]:
         """Walks of both pages of an access, or the first one's fault."""

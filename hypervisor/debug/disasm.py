@@ -8,7 +8,7 @@ from typing import Any
 from hypervisor.arch import flags, segments
 from hypervisor.debug._guest import Vcpu
 from hypervisor.errors import GuestFault
-from hypervisor.units import PAGE_SIZE
+from hypervisor.units import PAGE_SIZE, by_pages
 
 LONGEST = 15
 """Bytes of the longest x86 instruction (APM volume 3, section 1.1)."""
@@ -96,10 +96,9 @@ def around(vcpu: Vcpu, before: int = 5, after: int = 5, start: int | None = None
 def read_forward(vcpu: Vcpu, address: int, size: int) -> bytes:
     """Up to ``size`` bytes, ending early at a page that is not there; the first page must be."""
     data = b""
-    while len(data) < size:
-        here = address + len(data)
+    for at, length in by_pages(address, size):
         try:
-            data += vcpu.read(here, min(size - len(data), PAGE_SIZE - here % PAGE_SIZE))
+            data += vcpu.read(at, length)
         except GuestFault:
             if not data:
                 raise

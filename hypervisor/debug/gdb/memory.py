@@ -5,9 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from hypervisor.errors import GuestFault
-from hypervisor.units import PAGE_SIZE
-
-_MASK64 = (1 << 64) - 1
+from hypervisor.units import by_pages
 
 
 class Memory:
@@ -20,11 +18,9 @@ class Memory:
     def read(self, vcpu: Any, address: int, size: int) -> bytes:
         """Up to ``size`` bytes, as many as can be had. Raises `GuestFault` if that is none."""
         data = b""
-        while len(data) < size:
-            here = address + len(data) & _MASK64
-            length = min(size - len(data), PAGE_SIZE - here % PAGE_SIZE)
+        for at, length in by_pages(address, size):
             try:
-                data += self._vm.memory.read(self._gpa(vcpu, here), length)
+                data += self._vm.memory.read(self._gpa(vcpu, at), length)
             except GuestFault:
                 if not data:
                     raise
@@ -36,10 +32,8 @@ class Memory:
         are refused: gdb is not to believe that it has changed them.
         """
         done = 0
-        while done < len(data):
-            here = address + done & _MASK64
-            length = min(len(data) - done, PAGE_SIZE - here % PAGE_SIZE)
-            gpa = self._gpa(vcpu, here)
+        for at, length in by_pages(address, len(data)):
+            gpa = self._gpa(vcpu, at)
             memory = self._vm.memory
             if sum(region.size for region in memory.within(gpa, length) if region.writable) < length:
                 raise GuestFault(f"guest-physical address {gpa:#x} is not memory that can be written.")
