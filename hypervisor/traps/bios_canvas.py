@@ -114,12 +114,11 @@ class Canvas:
                 drawn = [a ^ b for a, b in zip(drawn, self.group(column, y), strict=True)]
             self.set_group(column, y, drawn)
 
-    def read(self, row: int, column: int, height: int) -> bytes:
-        """The dots of a cell: every pixel that is not black."""
-        lines = range(row * height, min((row + 1) * height, self.layout.height))
-        return bytes(sum(0x80 >> n for n, c in enumerate(self.group(column, y)) if c) for y in lines).ljust(
-            height, b"\0"
-        )
+    def read(self, row: int, column: int, height: int) -> tuple[bytes, int]:
+        """The dots of a cell, which are its pixels that are not black, and their colour."""
+        lines = [self.group(column, y) for y in range(row * height, min((row + 1) * height, self.layout.height))]
+        dots = bytes(sum(0x80 >> n for n, colour in enumerate(line) if colour) for line in lines)
+        return dots.ljust(height, b"\0"), next((colour for line in lines for colour in line if colour), 0)
 
     def scroll(self, window: tuple[int, int, int, int], lines: int, colour: int, *, up: bool) -> None:
         """Move the cells (left, right) of the scan lines (top, bottom), all inclusive, by ``lines`` scan lines."""

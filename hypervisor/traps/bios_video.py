@@ -175,9 +175,10 @@ class Video:
         if canvas is None:
             call.regs.ax = int.from_bytes(self.text.read(self._cell(page, *self._cursor(page)), 2), "little")
             return DONE
-        drawn, glyphs = canvas.read(*self._cursor(page), self.height), self._font()
+        (drawn, colour), glyphs = canvas.read(*self._cursor(page), self.height), self._font()
         found = (character for character in range(256) if glyphs.glyph(character) == drawn)
-        call.regs.al = next(found, 0)
+        character = next(found, None)
+        call.regs.ax = 0 if character is None else colour << 8 | character
         return DONE
 
     @service(0x10, 0x09, "write characters and attributes")
