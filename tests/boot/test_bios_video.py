@@ -78,16 +78,6 @@ def test_cells_at_the_cursor(machine: Machine) -> None:
     assert machine.memory.read(0xBFFFE, 4) == b"C\0\x55\xaa"
 
 
-def test_a_character_is_read_back_from_a_picture_with_its_colour(machine: Machine) -> None:
-    do(machine, 0x0013)
-    do(machine, 0x0941, bx=0x002A, cx=1)
-    do(machine, 0x0800)
-    assert machine.vcpu.ax == 0x2A41
-    do(machine, 0x0C07, cx=0, dx=0)  # a dot that no character has there
-    do(machine, 0x0800)
-    assert machine.vcpu.ax == 0
-
-
 def test_scrolling_a_window(machine: Machine) -> None:
     say(machine, "aaaa\r\nbbbb\r\ncccc")
     do(machine, 0x0601, bx=0x1700, cx=0x0001, dx=0x0202)

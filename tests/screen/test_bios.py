@@ -376,6 +376,35 @@ def test_a_picture_of_text_is_made_of_our_font(host: hv.Host) -> None:
     assert lit.nonzero()[0].tolist() == [13, 14] and not cell[~lit].any()
 
 
+READ_BACK = """
+    mov ax, MODE
+    int 0x10
+    mov ax, 0x0941
+    mov bx, 5
+    mov cx, 1
+    int 0x10
+    mov ah, 8
+    int 0x10
+    mov [0x8100], ax
+    mov ax, 0x0c07           # a dot that no character has there
+    xor cx, cx
+    xor dx, dx
+    int 0x10
+    mov ah, 8
+    int 0x10
+    mov [0x8102], ax
+    mov si, 0x8100
+    mov cx, 4
+    call dump
+"""
+
+
+@pytest.mark.parametrize("mode", ["0x0d", "0x13"])
+def test_a_character_is_read_back_from_a_picture_with_its_colour(host: hv.Host, tmp_path: Path, mode: str) -> None:
+    ours, theirs = both(host, sector(READ_BACK.replace("MODE", mode)), tmp_path)
+    assert ours == theirs == b"\x41\x05\0\0D"
+
+
 DISPLAY = """
     mov ax, 0x4f07  # fails without a linear mode
     xor bx, bx
