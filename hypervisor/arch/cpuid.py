@@ -80,6 +80,7 @@ LEAF_1_EDX = {
     "cx8": 8,
     "apic": 9,  # only on boards that have one
     "sep": 11,
+    "mtrr": 12,  # the MSRs are kept; memory types have no effect
     "pge": 13,
     "cmov": 15,
     "pat": 16,  # the MSR is kept; memory types have no effect
@@ -159,7 +160,7 @@ LEAF_80000021_EAX = {
 
 NOT_OFFERED = {
     "vme": "virtual-8086 extensions: the engine delivers virtual-8086 interrupts the plain way",
-    "mce, mca, mtrr": "the engine keeps their state outside a vCPU, shared by all of them",
+    "mce, mca": "the engine keeps their state outside a vCPU, shared by all of them",
     "ht topology, topoext, leaf 0xb": "one thread per core; leaf 80000008h counts the cores",
     "monitor": "MONITOR and MWAIT raise #UD; an idle guest uses HLT",
     "avx, avx2, f16c, fma, sha": "not translated (a 128-bit VEX form of an SSE instruction runs as SSE, without #UD)",

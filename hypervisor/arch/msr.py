@@ -8,6 +8,7 @@ C001_xxxxh.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 
@@ -19,11 +20,16 @@ TSC = 0x10
 TSC_ADJUST = 0x3B
 APIC_BASE = 0x1B
 PATCH_LEVEL = 0x8B
+MTRR_CAP = 0xFE
 SYSENTER_CS = 0x174
 SYSENTER_ESP = 0x175
 SYSENTER_EIP = 0x176
+MCG_CAP = 0x179
 DEBUGCTL = 0x1D9
+MTRR_BASE0, MTRR_MASK0 = 0x200, 0x201
+MTRR_FIX64K, MTRR_FIX16K, MTRR_FIX4K = (0x250,), (0x258, 0x259), tuple(range(0x268, 0x270))
 PAT = 0x277
+MTRR_DEF_TYPE = 0x2FF
 EFER = 0xC000_0080
 STAR = 0xC000_0081
 LSTAR = 0xC000_0082
@@ -51,6 +57,19 @@ APIC_BASE_ADDRESS = ((1 << PHYSICAL_BITS) - 1) & ~0xFFF
 PAT_RESET = 0x0007_0406_0007_0406
 PAT_TYPES = frozenset({0, 1, 4, 5, 6, 7})
 """Memory types that a byte of `PAT` may hold: UC, WC, WT, WP, WB, UC- (APM volume 2, section 7.8.1)."""
+
+MTRR_PAIRS = 8
+MTRR_CAPABILITIES = 1 << 10 | 1 << 8 | MTRR_PAIRS
+"""Write combining, ranges of fixed size, and so many pairs of registers for others (APM volume 2, section 7.7.1)."""
+MTRR_TYPES = frozenset({0, 1, 4, 5, 6})
+"""Memory types of the MTRRs: UC, WC, WT, WP, WB."""
+MTRR_ENABLED = 1 << 11 | 1 << 10
+"""In MTRR_DEF_TYPE: all of them, and those of fixed size."""
+MTRR_VALID = 1 << 11
+"""In a mask: the pair is used."""
+_UNCACHEABLE, _WRITE_PROTECTED, _WRITE_BACK = 0, 5, 6
+_PCI_HOLE = 0xC000_0000, 0x4000_0000
+"""Address and size of what firmware makes uncacheable below 4 GiB."""
 
 
 class Home(Enum):
@@ -80,17 +99,20 @@ class Msr:
     """Bits that a write may set without effect. A set bit that is neither writable nor ignored raises #GP."""
     canonical: bool = False
     """The value is a linear address: bits 63:47 must be equal."""
+    types: frozenset[int] = frozenset()
+    """Memory types that its low bytes may hold, as many as `typed` says."""
+    typed: int = 0
     note: str = ""
 
     def checked(self, old: int, new: int) -> int | None:
         """The value after WRMSR of ``new`` (64 bits) over ``old``, or None where the processor raises #GP(0)."""
         if self.home is Home.CONSTANT:
             return self.reset
-        if new & ~(self.writable | self.ignored) & MASK64:
+        if new & ~(self.writable | self.ignored) & MASK64 or not self.writable:
             return None
         if self.canonical and not is_canonical(new):
             return None
-        if self.number == PAT and any(byte not in PAT_TYPES for byte in new.to_bytes(8, "little")):
+        if any(byte not in self.types for byte in new.to_bytes(8, "little")[: self.typed]):
             return None
         return old & ~self.writable | new & self.writable
 
@@ -113,6 +135,34 @@ def efer_after(old: int, new: int, paging: bool) -> int | None:
     return new & ~flags.EFER_LMA | old & flags.EFER_LMA
 
 
+def _mtrrs() -> Iterator[Msr]:
+    """The memory type range registers (APM volume 2, section 7.7), with what firmware leaves in them: they are kept and
+    checked, and have no effect. Kernels for 64 bits take them for granted: Xen reads MTRR_CAP unasked.
+    """
+    address = APIC_BASE_ADDRESS
+    yield Msr(MTRR_CAP, "MTRR_CAP", Home.VCPU, MTRR_CAPABILITIES, writable=0)
+    for pair in range(MTRR_PAIRS):
+        base, size = _PCI_HOLE if pair == 0 else (0, 0)
+        mask = (-size & address | MTRR_VALID) if size else 0
+        yield Msr(
+            MTRR_BASE0 + 2 * pair, f"MTRR_BASE{pair}", Home.VCPU, base | _UNCACHEABLE, writable=address | 0xFF,
+            types=MTRR_TYPES, typed=1,
+        )  # fmt: skip
+        yield Msr(MTRR_MASK0 + 2 * pair, f"MTRR_MASK{pair}", Home.VCPU, mask, writable=address | MTRR_VALID)
+    # Up to 640 KiB memory, then the display's window, then ROMs.
+    kinds = {number: _WRITE_BACK for number in (*MTRR_FIX64K, MTRR_FIX16K[0])}
+    kinds |= {MTRR_FIX16K[1]: _UNCACHEABLE} | dict.fromkeys(MTRR_FIX4K, _WRITE_PROTECTED)
+    for number, kind in kinds.items():
+        yield Msr(
+            number, f"MTRR_FIX_{number:X}", Home.VCPU, int.from_bytes(bytes([kind]) * 8, "little"),
+            types=MTRR_TYPES, typed=8,
+        )  # fmt: skip
+    yield Msr(
+        MTRR_DEF_TYPE, "MTRR_DEF_TYPE", Home.VCPU, MTRR_ENABLED | _WRITE_BACK, writable=MTRR_ENABLED | 0xFF,
+        types=MTRR_TYPES, typed=1,
+    )  # fmt: skip
+
+
 _ENGINE, _VCPU, _CLOCK, _CONSTANT = Home.ENGINE, Home.VCPU, Home.CLOCK, Home.CONSTANT
 
 _LIST = (
@@ -127,8 +177,10 @@ _LIST = (
     Msr(SYSENTER_CS, "SYSENTER_CS", _ENGINE, writable=0xFFFF_FFFF, ignored=MASK64),
     Msr(SYSENTER_ESP, "SYSENTER_ESP", _ENGINE, canonical=True),
     Msr(SYSENTER_EIP, "SYSENTER_EIP", _ENGINE, canonical=True),
+    Msr(MCG_CAP, "MCG_CAP", _CONSTANT, note="no machine-check banks, and no CPUID bit; Xen reads it unasked"),
     Msr(DEBUGCTL, "DEBUGCTL", _CONSTANT, note="no branch recording; Linux writes it for single-stepped branches"),
-    Msr(PAT, "PAT", _VCPU, PAT_RESET, note="kept and checked; memory types have no effect"),
+    Msr(PAT, "PAT", _VCPU, PAT_RESET, types=PAT_TYPES, typed=8, note="kept and checked; memory types have no effect"),
+    *_mtrrs(),
     Msr(EFER, "EFER", _ENGINE, writable=flags.EFER_OFFERED & ~flags.EFER_LMA, ignored=flags.EFER_LMA),
     Msr(STAR, "STAR", _ENGINE),
     Msr(LSTAR, "LSTAR", _ENGINE, canonical=True),

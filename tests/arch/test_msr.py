@@ -12,7 +12,8 @@ CANONICAL_HIGH, NON_CANONICAL = 0xFFFF_8000_0000_0000, 0x0000_8000_0000_0000
 def test_numbers_are_unique_and_reset_values_are_writable_states() -> None:
     assert len(msr.MSRS) == len(msr._LIST)
     for register in msr.MSRS.values():
-        assert register.checked(register.reset, register.reset) == register.reset, register.name
+        stays = None if register.number == msr.MTRR_CAP else register.reset
+        assert register.checked(register.reset, register.reset) == stays, register.name
 
 
 @pytest.mark.parametrize(
@@ -30,6 +31,35 @@ def test_pat_takes_defined_memory_types_only() -> None:
     assert pat.checked(0, 0x0706_0504_0100_0601) == 0x0706_0504_0100_0601
     for bad in (2, 3, 8):
         assert pat.checked(0, bad << 24) is None
+
+
+def test_memory_type_ranges_are_those_that_are_announced_and_describe_the_board() -> None:
+    capabilities = msr.MSRS[msr.MTRR_CAP].reset
+    pairs = range(capabilities & 0xFF)
+    assert {msr.MTRR_BASE0 + 2 * n for n in pairs} | {msr.MTRR_MASK0 + 2 * n for n in pairs} == {
+        number for number in msr.MSRS if msr.MTRR_BASE0 <= number < 0x250
+    }
+    kinds = b"".join(msr.MSRS[n].reset.to_bytes(8, "little") for n in msr.MTRR_FIX64K + msr.MTRR_FIX16K)
+    assert kinds == b"\x06" * 16 + b"\x00" * 8  # memory up to 640 KiB, then the display's window
+    hole, mask = msr.MSRS[msr.MTRR_BASE0].reset, msr.MSRS[msr.MTRR_MASK0].reset
+    covered = [
+        address for address in (0xBFFF_F000, 0xC000_0000, 0xFFFF_F000, 1 << 32) if address & mask & ~0xFFF == hole
+    ]
+    assert covered == [0xC000_0000, 0xFFFF_F000] and mask & msr.MTRR_VALID
+    assert msr.MSRS[msr.MTRR_DEF_TYPE].reset == 0xC06
+
+
+def test_memory_type_ranges_take_memory_types_that_exist_below_the_highest_address() -> None:
+    base, mask = msr.MSRS[msr.MTRR_BASE0 + 6], msr.MSRS[msr.MTRR_MASK0 + 6]
+    assert base.checked(0, 0xFF_FFFF_F001) == 0xFF_FFFF_F001 and mask.checked(0, 0xFF_FFFF_F800) == 0xFF_FFFF_F800
+    for bad in (0x2, 0x7, 0x100, 1 << 40):
+        assert base.checked(0, bad) is None
+    assert mask.checked(0, 0x801) is None
+    fixed = msr.MSRS[msr.MTRR_FIX4K[0]]
+    assert fixed.checked(0, 0x0605_0401_0006_0606) == 0x0605_0401_0006_0606
+    assert fixed.checked(0, 0x07 << 56) is None
+    default = msr.MSRS[msr.MTRR_DEF_TYPE]
+    assert default.checked(0xC06, 0) == 0 and default.checked(0, 0x1006) is None and default.checked(0, 0xC02) is None
 
 
 def test_apic_base_keeps_its_bsp_bit_and_refuses_x2apic() -> None:
