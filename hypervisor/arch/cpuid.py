@@ -77,11 +77,13 @@ LEAF_1_EDX = {
     "tsc": 4,
     "msr": 5,
     "pae": 6,
+    "mce": 7,  # CR4.MCE is kept; no machine check ever comes
     "cx8": 8,
     "apic": 9,  # only on boards that have one
     "sep": 11,
     "mtrr": 12,  # the MSRs are kept; memory types have no effect
     "pge": 13,
+    "mca": 14,  # without banks
     "cmov": 15,
     "pat": 16,  # the MSR is kept; memory types have no effect
     "pse36": 17,
@@ -160,7 +162,6 @@ LEAF_80000021_EAX = {
 
 NOT_OFFERED = {
     "vme": "virtual-8086 extensions: the engine delivers virtual-8086 interrupts the plain way",
-    "mce, mca": "the engine keeps their state outside a vCPU, shared by all of them",
     "ht topology, topoext, leaf 0xb": "one thread per core; leaf 80000008h counts the cores",
     "monitor": "MONITOR and MWAIT raise #UD; an idle guest uses HLT",
     "avx, avx2, f16c, fma, sha": "not translated (a 128-bit VEX form of an SSE instruction runs as SSE, without #UD)",

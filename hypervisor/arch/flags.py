@@ -65,7 +65,7 @@ CR4_SMEP = 1 << 20
 CR4_SMAP = 1 << 21
 CR4_PKE = 1 << 22
 CR4_OFFERED = (
-    CR4_TSD | CR4_DE | CR4_PSE | CR4_PAE | CR4_PGE | CR4_PCE | CR4_OSFXSR | CR4_OSXMMEXCPT
+    CR4_TSD | CR4_DE | CR4_PSE | CR4_PAE | CR4_MCE | CR4_PGE | CR4_PCE | CR4_OSFXSR | CR4_OSXMMEXCPT
     | CR4_FSGSBASE | CR4_OSXSAVE | CR4_SMEP | CR4_SMAP
 )  # what the features of `hypervisor.arch.cpuid` allow; any other bit is #GP  # fmt: skip
 

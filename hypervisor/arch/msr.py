@@ -24,7 +24,7 @@ MTRR_CAP = 0xFE
 SYSENTER_CS = 0x174
 SYSENTER_ESP = 0x175
 SYSENTER_EIP = 0x176
-MCG_CAP = 0x179
+MCG_CAP, MCG_STATUS = 0x179, 0x17A
 DEBUGCTL = 0x1D9
 MTRR_BASE0, MTRR_MASK0 = 0x200, 0x201
 MTRR_FIX64K, MTRR_FIX16K, MTRR_FIX4K = (0x250,), (0x258, 0x259), tuple(range(0x268, 0x270))
@@ -177,7 +177,8 @@ _LIST = (
     Msr(SYSENTER_CS, "SYSENTER_CS", _ENGINE, writable=0xFFFF_FFFF, ignored=MASK64),
     Msr(SYSENTER_ESP, "SYSENTER_ESP", _ENGINE, canonical=True),
     Msr(SYSENTER_EIP, "SYSENTER_EIP", _ENGINE, canonical=True),
-    Msr(MCG_CAP, "MCG_CAP", _CONSTANT, note="no machine-check banks, and no CPUID bit; Xen reads it unasked"),
+    Msr(MCG_CAP, "MCG_CAP", _CONSTANT, note="no machine-check banks"),
+    Msr(MCG_STATUS, "MCG_STATUS", _VCPU, writable=7),
     Msr(DEBUGCTL, "DEBUGCTL", _CONSTANT, note="no branch recording; Linux writes it for single-stepped branches"),
     Msr(PAT, "PAT", _VCPU, PAT_RESET, types=PAT_TYPES, typed=8, note="kept and checked; memory types have no effect"),
     *_mtrrs(),

@@ -102,8 +102,8 @@ INSTRUCTIONS = {
 }
 # Not instructions, or not translated but emulated by us.
 ELSEWHERE = {
-    "fpu", "de", "pse", "tsc", "msr", "pae", "apic", "sep", "mtrr", "pge", "pat", "pse36", "htt", "osxsave",
-    "rdrand", "rdseed", "hypervisor", "smep", "syscall", "nx", "tsc_adjust", "pdpe1gb", "lm", "cmp_legacy",
+    "fpu", "de", "pse", "tsc", "msr", "pae", "apic", "sep", "mtrr", "mce", "mca", "pge", "pat", "pse36", "htt",
+    "osxsave", "rdrand", "rdseed", "hypervisor", "smep", "syscall", "nx", "tsc_adjust", "pdpe1gb", "lm", "cmp_legacy",
 }  # fmt: skip
 
 
