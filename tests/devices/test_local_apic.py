@@ -439,6 +439,25 @@ def test_the_periodic_timer_keeps_its_pace(cpu: Cpu, clock: ManualClock) -> None
     assert not cpu.intr.level
 
 
+def test_a_new_divider_and_a_new_mode_go_on_from_the_present_count(cpu: Cpu, clock: ManualClock) -> None:
+    cpu.write(r.TIMER_DIVIDE, 0b1011)
+    cpu.write(r.LVT_TIMER, 0x60)
+    cpu.write(r.TIMER_INITIAL, 1_000)
+    clock.advance(400)
+    cpu.write(r.TIMER_DIVIDE, 0)  # by 2
+    assert cpu.read(r.TIMER_CURRENT) == 600
+    clock.advance(200)
+    assert cpu.read(r.TIMER_CURRENT) == 500
+    cpu.write(r.LVT_TIMER, r.PERIODIC | 0x60)
+    assert cpu.read(r.TIMER_CURRENT) == 500
+    clock.advance(999)
+    assert not cpu.intr.level
+    clock.advance(1)
+    assert cpu.intr.level
+    clock.advance(200)
+    assert cpu.read(r.TIMER_CURRENT) == 900  # and anew
+
+
 def test_a_masked_timer_counts_silently_and_can_be_unmasked(cpu: Cpu, clock: ManualClock) -> None:
     cpu.write(r.TIMER_DIVIDE, 0b1011)
     cpu.write(r.TIMER_INITIAL, 5_000)
