@@ -102,6 +102,11 @@ DISKETTE_PARAMETERS = bytes.fromhex("df 02 25 02 12 1b ff 6c f6 0f 08")
 """1.44 MB drive, where INT 1Eh's vector points (IBM technical reference, "Diskette parameter table")."""
 
 PORT_WRITES: tuple[tuple[int, int], ...] = (
+    # 8254 channel 0: mode 3, count 65536, which is 18.2 Hz. First, so that ICW1 forgets the edge with which its output
+    # rises now: a first tick at once would surprise kernels, which firmware's POST keeps from it.
+    (0x43, 0x36),
+    (0x40, 0x00),
+    (0x40, 0x00),
     # 8259 pair: vectors 08h and 70h, slave on line 2, timer, keyboard and RTC unmasked (Intel 8259A data sheet, ICW1 to
     # OCW1).
     (0x20, 0x11),
@@ -114,10 +119,6 @@ PORT_WRITES: tuple[tuple[int, int], ...] = (
     (0xA1, 0x01),
     (0x21, 0xF8),
     (0xA1, 0xFE),
-    # 8254 channel 0: mode 3, count 65536, which is 18.2 Hz.
-    (0x43, 0x36),
-    (0x40, 0x00),
-    (0x40, 0x00),
     # 8042: command byte with the keyboard's interrupt and translation on, the mouse off.
     (0x64, 0x60),
     (0x60, 0x65),
