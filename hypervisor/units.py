@@ -27,6 +27,8 @@ PAGE_SIZE = 1 << PAGE_SHIFT
 PAGE_MASK = PAGE_SIZE - 1
 
 NS_PER_S = 1_000_000_000
+FOREVER_NS = 1 << 62
+"""A virtual time that does not come."""
 
 _SUFFIX = {"": 1, "K": KIB, "M": MIB, "G": GIB}
 

@@ -8,12 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from hypervisor.core.result import After
 from hypervisor.errors import ConfigError
+from hypervisor.units import FOREVER_NS
 
 if TYPE_CHECKING:
     from hypervisor.core.vm import VM
-
-FOREVER_NS = 1 << 62
-"""A virtual time that does not come."""
 
 
 class Condition:

@@ -20,7 +20,7 @@ from hypervisor.arch.vectors import NMI
 from hypervisor.core import completion, ends
 from hypervisor.core.access import InPlace
 from hypervisor.core.breakpoints import NONE
-from hypervisor.core.conditions import FOREVER_NS, Condition, condition
+from hypervisor.core.conditions import Condition, condition
 from hypervisor.core.ends import End
 from hypervisor.core.interception import apply
 from hypervisor.core.operands import OperandFault
@@ -32,6 +32,7 @@ from hypervisor.core.waiting import Alarm, looking_after
 from hypervisor.engine import block as b
 from hypervisor.engine.state import GPR
 from hypervisor.errors import HypervisorError, InternalError
+from hypervisor.units import FOREVER_NS
 
 if TYPE_CHECKING:
     from hypervisor.core.vcpu import Vcpu

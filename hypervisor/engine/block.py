@@ -10,6 +10,12 @@ from __future__ import annotations
 _names: list[str] = []
 
 
+def signed(value: int) -> int:
+    """A 64-bit word as the block and the kernels hold it."""
+    value &= (1 << 64) - 1
+    return value - (1 << 64) if value >> 63 else value
+
+
 def _word(name: str, count: int = 1) -> int:
     offset = 8 * len(_names)
     _names.extend([name] * count)
@@ -88,7 +94,6 @@ X_INFO = _word("x_info", 6)
 LISTEN = _word("listen", 2)  # bit per exit kind: Python wants it
 INTERCEPTS = _word("intercepts")  # the VMCB's first intercept words, as the VM wants them
 LISTEN_EXCEPTIONS = _word("listen_exceptions")
-LISTEN_MEMORY = _word("listen_memory")
 PORTS = _word("ports")  # address of 65,536 bytes for IN, then as many for OUT: 0 Python, n compiled handler n
 COMPILED = _word("compiled")  # address of rows (function, state, the next handler of the same exits)
 WINDOWS = _word("windows")  # address of rows (first, end, handler, 1 for writes): compiled device memory

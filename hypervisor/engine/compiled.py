@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from hypervisor.arch.exits import ExitKind
+from hypervisor.engine.block import signed
 
 COMPILED = os.environ.get("HYPERVISOR_KERNELS") != "plain"
 
@@ -47,7 +48,7 @@ def wrap(function: Callable[..., int], words: int, keys: tuple[range | None, ...
         return types.CPointer(types.int64)(types.int64), codegen
 
     inner = njit(function, boundscheck=True)
-    bounds = [_ANY if key is None else (_signed(key.start), _signed(key.stop - 1)) for key in keys] + [_ANY, _ANY]
+    bounds = [_ANY if key is None else (signed(key.start), signed(key.stop - 1)) for key in keys] + [_ANY, _ANY]
     (first_start, first_last), (second_start, second_last) = bounds[:2]
 
     def handler(state, cpu, first, second, value):  # type: ignore[no-untyped-def]
@@ -60,10 +61,6 @@ def wrap(function: Callable[..., int], words: int, keys: tuple[range | None, ...
             return 0
 
     return handler
-
-
-def _signed(value: int) -> int:
-    return value - (1 << 64) if value >> 63 else value
 
 
 def _wrap_plain(function: Callable[..., int], words: int, keys: tuple[range | None, ...]) -> Any:

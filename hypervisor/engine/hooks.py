@@ -8,9 +8,7 @@ reach the kernel's body through a pointer in the block.
 
 from __future__ import annotations
 
-from hypervisor.engine import block as b_
-from hypervisor.engine import layout as l_
-from hypervisor.engine.jit import COMPILED, call1, call2, kernel, ld64
+from hypervisor.engine.jit import COMPILED
 from hypervisor.engine.kernels import (
     access,
     emergency,
@@ -26,11 +24,7 @@ from hypervisor.engine.kernels import (
 )
 from hypervisor.engine.kernels import decode as decode_
 from hypervisor.engine.kernels import run as run_
-
-_X_KIND, _FAULT, _CPU, _UC = b_.X_KIND, b_.FAULT, b_.CPU, b_.UC
-_F_EMU_STOP, _F_LOOP_EXIT, _F_LOOP_EXIT_RESTORE, _MEM_IO_PC = (
-    b_.F_EMU_STOP, b_.F_LOOP_EXIT, b_.F_LOOP_EXIT_RESTORE, l_.CPU_MEM_IO_PC,
-)  # fmt: skip
+from hypervisor.engine.kernels.leaving import leave, leave_access_if_asked, leave_if_asked, look_again
 
 _on_exit, _fill, _port_in, _port_out = exits.on_exit, fill.fill, io.port_in, io.port_out
 _mmio_read, _mmio_write = io.mmio_read, io.mmio_write
@@ -52,29 +46,6 @@ if not COMPILED:
     raise NotImplementedError("the uncompiled hooks are built by hypervisor.engine.plain")
 
 
-@kernel
-def _leave(b):  # type: ignore[no-untyped-def]
-    call1(ld64(b + _F_EMU_STOP), ld64(b + _UC))
-    call1(ld64(b + _F_LOOP_EXIT), ld64(b + _CPU))
-    return 0
-
-
-@kernel
-def _leave_if_asked(b):  # type: ignore[no-untyped-def]
-    if ld64(b + _X_KIND) or ld64(b + _FAULT) >= 0:
-        _leave(b)
-    return 0
-
-
-@kernel
-def _leave_access_if_asked(b):  # type: ignore[no-untyped-def]
-    if ld64(b + _X_KIND):
-        cpu = ld64(b + _CPU)
-        call1(ld64(b + _F_EMU_STOP), ld64(b + _UC))
-        call2(ld64(b + _F_LOOP_EXIT_RESTORE), cpu, ld64(cpu + _MEM_IO_PC))
-    return 0
-
-
 def interrupt(uc, number, b):  # type: ignore[no-untyped-def]
     """UC_HOOK_INTR."""
     _on_exit(b, number)
@@ -88,54 +59,54 @@ def tlb(uc, va, kind, result, b):  # type: ignore[no-untyped-def]
 def read_port(uc, port, size, b):  # type: ignore[no-untyped-def]
     """UC_HOOK_INSN, IN."""
     value = _port_in(b, port, size)
-    _leave_if_asked(b)
+    leave_if_asked(b)
     return value
 
 
 def write_port(uc, port, size, value, b):  # type: ignore[no-untyped-def]
     """UC_HOOK_INSN, OUT."""
     _port_out(b, port, size, value)
-    _leave_if_asked(b)
+    leave_if_asked(b)
 
 
 def read_mmio(uc, gpa, size, b):  # type: ignore[no-untyped-def]
     """uc_mmio_map, read."""
     value = _mmio_read(b, gpa, size)
-    _leave_access_if_asked(b)
+    leave_access_if_asked(b)
     return value
 
 
 def write_mmio(uc, gpa, size, value, b):  # type: ignore[no-untyped-def]
     """uc_mmio_map, write."""
     _mmio_write(b, gpa, size, value)
-    _leave_access_if_asked(b)
+    leave_access_if_asked(b)
 
 
 def syscall(uc, b):  # type: ignore[no-untyped-def]
     """UC_HOOK_INSN, SYSCALL."""
     _on_syscall(b)
-    _leave_if_asked(b)
+    leave_if_asked(b)
 
 
 def sysenter(uc, b):  # type: ignore[no-untyped-def]
     """UC_HOOK_INSN, SYSENTER."""
     _on_sysenter(b)
-    _leave_if_asked(b)
+    leave_if_asked(b)
 
 
 def block(uc, address, size, b):  # type: ignore[no-untyped-def]
     """UC_HOOK_BLOCK."""
     what = _on_block(b, address, size)
     if what == 1:
-        _leave(b)
+        leave(b)
     elif what:
-        call1(ld64(b + _F_LOOP_EXIT), ld64(b + _CPU))
+        look_again(b)
 
 
 def code(uc, address, size, b):  # type: ignore[no-untyped-def]
     """UC_HOOK_CODE at one address."""
     if _on_code(b, address):
-        _leave(b)
+        leave(b)
 
 
 def run(b):  # type: ignore[no-untyped-def]

@@ -30,12 +30,10 @@ TLB_NOTDIRTY = 1 << 10  # in addr_write: the next store takes the slow path, to 
 REGS = 0  # 16 x 8: RAX RCX RDX RBX RSP RBP RSI RDI R8..R15
 EIP = 128
 EFLAGS = 136  # without the arithmetic flags and DF while code runs; complete outside uc_emu_start
-CC_DST = 144
 CC_SRC = 152
 CC_OP = 168  # how the arithmetic flags are derived; 1 = they are in CC_SRC
 DF = 172  # +1 or -1
 HFLAGS = 176
-HFLAGS2 = 180
 SEGS = 184  # ES CS SS DS FS GS, 24 bytes each
 LDT = 328
 TR = 352
@@ -64,14 +62,9 @@ XCR0 = 4904
 PAT = 5280
 ERROR_CODE = 5384
 DR = 5400  # DR0..DR7
-OLD_EXCEPTION = 5496
-VM_VMCB = 5504
 INTERCEPT = 5520
 INTERCEPT_CR_READ = 5528
 INTERCEPT_CR_WRITE = 5530
-INTERCEPT_DR_READ = 5532
-INTERCEPT_DR_WRITE = 5534
-INTERCEPT_EXCEPTIONS = 5536
 STATE_SIZE = 5568  # end_reset_fields: what a context switch saves
 FEATURES = 5632  # 64-bit words: 1.EDX 1.ECX 7.0.EBX ...
 ENV_UC = 7000
@@ -85,19 +78,16 @@ SEG_SIZE = 24
 ES, CS, SS, DS, FS, GS = range(6)
 
 # --- CPUState ("cpu") -------------------------------------------------------------------------------------------------
-CPU_EXIT_REQUEST = 21
 CPU_CFLAGS_NEXT_TB = 24  # flags of the next block only; the low 15 bits bound its instructions
 CPU_INTERRUPT_REQUEST = 28
 CPU_ENV = 296
 CPU_ICOUNT_DECR = 304  # pointer to a 32-bit word whose high half, when negative, ends the chain of blocks
 CPU_MEM_IO_PC = 33144  # where in generated code a device access was made
-CPU_EXCEPTION_INDEX = 33184
 CPU_UC = 33192
 CPU_TO_ENV = 35408
 
 # --- uc_struct --------------------------------------------------------------------------------------------------------
 UC_CPU = 440
-UC_STOP_REQUEST = 1389
 UC_INVALID_ADDR = 1416
 UC_NO_EXIT_REQUEST = 2034
 

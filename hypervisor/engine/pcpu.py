@@ -25,11 +25,11 @@ from hypervisor.engine.native import native
 from hypervisor.engine.state import State, Views
 from hypervisor.engine.tables import GuestTables
 from hypervisor.errors import EngineError, InternalError
+from hypervisor.units import FOREVER_NS
 
 _CONTROL = 1 << 40  # host-physical address of the pCPU's own pages, out of every guest's reach
 _STUB, _VMCB, _HSAVE, _MSRPM, _IOPM, _CONTROL_SIZE = 0x0, 0x1000, 0x2000, 0x4000, 0x8000, 0x10000
 _WINDOW_SIZE = 1 << b.MAXPHYADDR
-_FOREVER = 1 << 62
 _SETTLE_S = 0.01  # switching the block hook forgets all translated code: not for each of many steps
 _COMPLETE = b.COMPLETE >> 3
 _ALWAYS_INTERCEPTED = (
@@ -282,7 +282,7 @@ class PCpu:
         task = ctypes.c_uint32.from_address(self._env + layout.TR + layout.SEG_FLAGS)
         task.value = 0x8900  # see State.set_segment: the reset value is a busy TSS
         self.words[b.NOW >> 3] = 0
-        self.words[b.NEXT >> 3] = _FOREVER
+        self.words[b.NEXT >> 3] = FOREVER_NS
 
     # --- vCPUs --------------------------------------------------------------------------------------------------------
 
@@ -423,7 +423,7 @@ class PCpu:
 
     def event(self, vector: int, error: int, kind: int, rip: int) -> int:
         """Deliver an event to the guest (``kind`` as in `kernels.events`); an exit kind if that failed, else 0."""
-        return self._outside("event", vector, error, kind, _signed(rip))
+        return self._outside("event", vector, error, kind, b.signed(rip))
 
     def exception(self, vector: int, error: int) -> int:
         """Raise an exception at RIP, past handlers that listen; an exit kind, else 0."""
@@ -457,12 +457,12 @@ class PCpu:
         """
         if vcpu is not None and vcpu is not self._loaded:
             with self._looking_at(vcpu):
-                gpa = self._call["walk"](self._b, _signed(gva), access, how)
+                gpa = self._call["walk"](self._b, b.signed(gva), access, how)
         else:
             vcpu = self._loaded
             if vcpu is not None and vcpu.registers.dirty:
                 self.sync()
-            gpa = self._call["walk"](self._b, _signed(gva), access, how)
+            gpa = self._call["walk"](self._b, b.signed(gva), access, how)
         vector = self.words[b.W_VECTOR >> 3]
         return (gpa, -1, 0) if vector < 0 else (-1, vector, self.words[b.W_ERROR >> 3])
 
@@ -529,11 +529,6 @@ class PCpu:
 
 def _peek(address: int) -> int:
     return ctypes.c_uint64.from_address(address).value
-
-
-def _signed(value: int) -> int:
-    value &= (1 << 64) - 1
-    return value - (1 << 64) if value >> 63 else value
 
 
 def _prove_pointers(uc: int, cpu: int, env: int) -> None:

@@ -143,7 +143,7 @@ def quick() -> None:
 
 # --- the behaviour --------------------------------------------------------------------------------------------------
 
-_CODE, _COUNTER, _ABSENT, _DEVICE, _TABLES = 0x1000, 0x2000, 0x4ABC, 0x5010, 0x6000
+_CODE, _COUNTER, _ABSENT, _TABLES = 0x1000, 0x2000, 0x4ABC, 0x6000
 _PAGES = 16
 _SEED, _ROUNDS, _PORT = 0x11223344, 50, 0x80
 _PROGRAM = bytes.fromhex(

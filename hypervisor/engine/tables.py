@@ -28,11 +28,6 @@ _TRAPS = b.MAP_TRAP_READ | b.MAP_TRAP_WRITE | b.MAP_TRAP_EXECUTE
 _SINGLE = {ExitKind.CPUID: b.C_CPUID, ExitKind.RDMSR: b.C_RDMSR, ExitKind.HYPERCALL: b.C_HYPERCALL}
 
 
-def _signed(value: int) -> int:
-    value &= (1 << 64) - 1
-    return value - (1 << 64) if value >> 63 else value
-
-
 def _word_per_page(pages: int) -> ctypes.Array[ctypes.c_int64]:
     """A zeroed table that takes host memory only where it is used."""
     count = max(pages, 1)
@@ -116,7 +111,7 @@ class GuestTables:
         self._virtual_count = len(watches)
         for n, (where, access) in enumerate(watches):
             mask = sum(bits[letter] for letter in set(access))
-            row: list[Any] = [_signed(where.start & ~0xFFF), _signed((where.stop + 0xFFF) & ~0xFFF), mask, -1, 0]
+            row: list[Any] = [b.signed(where.start & ~0xFFF), b.signed((where.stop + 0xFFF) & ~0xFFF), mask, -1, 0]
             self._virtual[5 * n : 5 * n + 5] = row
 
     def virtual_of(self, gpa: int) -> int | None:

@@ -15,12 +15,11 @@ from hypervisor.engine.kernels.access import read_flags, sync_hflags, write_flag
 from hypervisor.engine.kernels.far import read_bytes, write_bytes
 from hypervisor.engine.kernels.supervisor import IMPLICIT, both_pages, clear, direct, nested
 
-_ENV, _CR, _EIP, _HFLAGS, _EFER, _REGS = b_.ENV, l_.CR, l_.EIP, l_.HFLAGS, l_.EFER, l_.REGS
+_ENV, _CR, _EIP, _HFLAGS = b_.ENV, l_.CR, l_.EIP, l_.HFLAGS
 _IDT_BASE, _IDT_LIMIT = l_.IDT + l_.SEG_BASE, l_.IDT + l_.SEG_LIMIT
 _GDT_BASE, _GDT_LIMIT = l_.GDT + l_.SEG_BASE, l_.GDT + l_.SEG_LIMIT
 _LDT_BASE, _LDT_LIMIT, _LDT = l_.LDT + l_.SEG_BASE, l_.LDT + l_.SEG_LIMIT, l_.LDT
 _TR_BASE, _TR_LIMIT, _TR_FLAGS, _TR = l_.TR + l_.SEG_BASE, l_.TR + l_.SEG_LIMIT, l_.TR + l_.SEG_FLAGS, l_.TR
-_SEGS, _SEG = l_.SEGS, l_.SEG_SIZE
 _CS, _SS, _DS, _ES, _FS, _GS = (l_.SEGS + l_.SEG_SIZE * n for n in (l_.CS, l_.SS, l_.DS, l_.ES, l_.FS, l_.GS))
 _BASE, _LIMIT, _FLAGS = l_.SEG_BASE, l_.SEG_LIMIT, l_.SEG_FLAGS
 _N_VECTOR, _N_ERROR, _N_ADDRESS, _N_COUNT, _CHAIN = b_.N_VECTOR, b_.N_ERROR, b_.N_ADDRESS, b_.N_COUNT, b_.CHAIN

@@ -11,7 +11,7 @@ from hypervisor.engine.kernels.exits import complete, count, raise_exception, se
 
 _ENV, _CPU, _UC, _EIP, _CR2 = b_.ENV, b_.CPU, b_.UC, l_.EIP, l_.CR + 16
 _X_KIND, _X_INFO = b_.X_KIND, b_.X_INFO
-_FAULT, _FAULT_ERROR, _FAULT_ADDRESS = b_.FAULT, b_.FAULT_ERROR, b_.FAULT_ADDRESS
+_FAULT, _FAULT_ERROR = b_.FAULT, b_.FAULT_ERROR
 _NOW, _DEADLINE, _NEXT, _BLOCK_END, _KICK, _STEP, _SKIP = (
     b_.NOW, b_.DEADLINE, b_.NEXT, b_.BLOCK_END, b_.KICK, b_.STEP, b_.SKIP,
 )  # fmt: skip
