@@ -17,7 +17,10 @@ from pathlib import Path
 from typing import Final
 
 RELEASE: Final = "bookworm"
-VERSIONS: Final = {"memtest86+": "6.10", "linux-image-cloud-amd64": "6.1.", "busybox-static": "1:1.35"}
+VERSIONS: Final = {
+    "memtest86+": "6.10", "linux-image-cloud-amd64": "6.1.", "busybox-static": "1:1.35", "ovmf": "2022.11",
+    "u-boot-qemu": "2023.01", "xen-hypervisor-4.17-amd64": "4.17",
+}  # fmt: skip
 """How the version of a package must begin: the guests that the tests were written against."""
 SOURCES: Final = f"""deb http://deb.debian.org/debian {RELEASE} main
 deb http://deb.debian.org/debian-security {RELEASE}-security main

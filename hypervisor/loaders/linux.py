@@ -29,6 +29,10 @@ BOOT_CS = 0x10
 SECTOR = 512
 LOADED_HIGH = 1 << 0
 XLF_KERNEL_64 = 1 << 0
+SINCE_32_BIT_PROTOCOL = 0x207
+"""The first version that loaders may enter past the real-mode code (2.6.24, "32-bit Boot Protocol"). Programs that only
+look like a kernel, such as memdisk, announce older ones, whose loaders knew the 16-bit entry alone.
+"""
 MAX_E820_ENTRIES = 128
 """Entries of boot_params.e820_table (zero-page.rst, offset 2d0h)."""
 
@@ -102,8 +106,9 @@ def parse_header(image: Image) -> Header:
 
 def load(image: Image, spec: BootSpec, memory: GuestMemory) -> Entry:
     """Place kernel, initrd, command line and boot_params; returns the entry that ``mode`` asks for, otherwise the
-    64-bit one if there is one, or else the 32-bit one. (A kernel without either has its 16-bit entry alone.) Who asks
-    for a video mode (``vga=``) gets the 16-bit one: only the kernel's real-mode code can set it.
+    64-bit one if there is one, or else the 32-bit one. (A kernel without either has its 16-bit entry alone.) Kernels
+    before protocol 2.07 are entered in their real-mode code, and so is one with ``vga=``, a video mode that only that
+    code can set.
 
     Raises `ImageError` for a bad image or one that does not fit, `ConfigError` for options that cannot work.
     """
@@ -158,9 +163,11 @@ def _entry_mode(image: Image, header: Header, spec: BootSpec) -> int:
         raise ConfigError(f"{image.name}: this kernel has no 64-bit entry (XLF_KERNEL_64 is clear); leave --mode out.")
     if spec.mode not in (None, 16, 32, 64):
         raise ConfigError(f"{image.name}: a Linux kernel is entered in mode 16, 32 or 64; leave --mode out.")
-    if spec.mode is None and linux16.video_mode(spec.append) is not None:
+    if spec.mode is not None:
+        return spec.mode
+    if header.version < SINCE_32_BIT_PROTOCOL or linux16.video_mode(spec.append) is not None:
         return 16
-    return spec.mode or (64 if header.entry_64 else 32)
+    return 64 if header.entry_64 else 32
 
 
 def _boot_params(

@@ -114,7 +114,12 @@ def test_an_old_protocol_has_none_of_the_new_fields() -> None:
     header = parse_header(Image(bzimage(version=0x202, jump=0x24)))
     assert (header.entry_64, header.relocatable, header.command_line_size) == (False, False, 255)
     assert header.initrd_addr_max == 0x37FFFFFF
-    assert load(bzimage(version=0x202, jump=0x24), BootSpec(), FakeMemory()).regs["rip"] == 0x100000
+    assert load(bzimage(version=0x202, jump=0x24), BootSpec(mode=32), FakeMemory()).regs["rip"] == 0x100000
+
+
+@pytest.mark.parametrize(("version", "kind"), [(0x203, "linux16"), (0x206, "linux16"), (0x207, "linux32")])
+def test_before_there_was_a_32_bit_protocol_the_entry_has_16_bits(version: int, kind: str) -> None:
+    assert load(bzimage(version=version, xloadflags=0), BootSpec(), FakeMemory()).kind == kind
 
 
 def test_setup_sects_0_means_4() -> None:

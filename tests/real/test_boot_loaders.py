@@ -119,6 +119,20 @@ def test_ipxe_as_a_kernel_shows_its_prompt_as_under_qemu(debian_file: DebianFile
     assert screen == expected[expected.index("iPXE initialising") :]
 
 
+def test_memdisk_boots_the_diskette_that_is_its_initrd(debian_file: DebianFile, tmp_path: Path) -> None:
+    """A kernel of boot protocol 2.03, that hooks INT 13h and the memory map and boots from memory."""
+    floppy = boot_loaders.syslinux_floppy(debian_file, tmp_path)
+    kernel = debian_file("syslinux-common", "usr/lib/syslinux/memdisk")
+    options = (*QEMU_BOARD, "-kernel", str(kernel), "-initrd", str(floppy))
+    expected = screen_under_qemu(options, lambda text: "boot:" in text, tmp_path)
+    with closing(hv.boot(kernel, initrd=floppy)) as vm:
+        vm.run(until=lambda: "boot:" in vm.screen.text, timeout=60, virtual_timeout=60)
+        screen = vm.screen.text
+    for words in ("MEMDISK 6.04", "C/H/S = 80/2/18", "SYSLINUX 6.04 CHS"):
+        assert words in screen and words in expected
+    assert own_lines(screen) == own_lines(expected)
+
+
 @pytest.mark.parametrize("firmware", [None, "seabios"])
 def test_memtest_from_its_cd_tests_with_every_processor(debian_file: DebianFile, firmware: str | None) -> None:
     """By El Torito, with SMP on: both processors test for a second of the guest's time, and find no error."""

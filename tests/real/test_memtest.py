@@ -22,19 +22,6 @@ BIT_FADE = "#10 [Bit fade test"
 LONG = pytest.mark.stress
 
 
-def run(image: Path, memory: str, options: str, cpus: int) -> Screen:
-    """The screen when tests 0 to 9 are done."""
-    with closing(hv.boot(image, memory=memory, append=options, cpus=cpus)) as vm:
-        result = vm.run(until=BIT_FADE, timeout=180 if memory == "8M" else 1200)
-        # The line with the error count comes behind the line that ended the run.
-        if result.reason is hv.Reason.UNTIL:
-            seen = len(vm.console.text)
-            result = vm.run(until=lambda: "Errors:" in vm.console.text[seen:], timeout=60)
-        screen = Screen().feed(vm.console.text)
-    assert result.reason is hv.Reason.UNTIL, f"{result.message}\n{screen.text}"
-    return screen
-
-
 def _until_bit_fade(image: Path, memory: str, options: str, timeout: float, cpus: int = 1) -> Screen:
     """The screen when test 10 has begun."""
     with closing(hv.boot(image, memory=memory, append=options, cpus=cpus)) as vm:
