@@ -231,3 +231,14 @@ def test_the_wall_clock_shares_the_pcpu_too() -> None:
         result = vm.run(timeout=20)
         assert result.reason is hv.Reason.HALTED, result.message
         assert _word(vm, 0x80000) == 600000
+
+
+def test_a_clock_that_is_read_later_shows_no_less() -> None:
+    """Each vCPU has its own progress; what one has seen of the time, another one must not fall behind."""
+    read = "rdtsc; shl rdx, 32; or rax, rdx"
+    first = f"mov ecx, 20000; burn: dec ecx; jnz burn; {read}; mov [0x80000], rax; mov dword ptr [0x80010], 1; cli; hlt"
+    second = f"wait: cmp dword ptr [0x80010], 1; jne wait; {read}; mov [0x80008], rax; cli; hlt"
+    with long_mode([first, second]) as vm:
+        assert vm.run(timeout=60).reason is hv.Reason.HALTED
+        earlier, later = (int.from_bytes(vm.memory.read(at, 8), "little") for at in (0x80000, 0x80008))
+    assert 50_000 < earlier <= later

@@ -248,6 +248,33 @@ def test_the_power_button_interrupts_through_the_ioapic() -> None:
         assert lapic.acknowledge() == 0x39
 
 
+def test_each_wire_is_on_its_input() -> None:
+    """The timer is on input 2, the 8259s' output on input 0, every other ISA line on its own (as ACPI's MADT says)."""
+    with closing(hv.boot("apic")) as vm:
+        pic, io = vm.devices["pic"], vm.devices["ioapic"]
+        io.write(0, 4, 0x10 + 2 * 23)
+        io.write(0x10, 4, 0x8039)  # the first input that is unmasked has the wires led here
+        pic.write(1, 1, 0xFF)
+        for irq in (irq for irq in range(16) if irq != 2):
+            pic.line(irq).set(False)
+            low = io.state().levels
+            pic.line(irq).set(True)
+            assert io.state().levels ^ low == 1 << (irq or 2), irq
+            pic.line(irq).set(False)
+        pic.write(1, 1, 0xFD)
+        pic.line(1).set(True)
+        assert io.state().levels & 1
+
+
+def test_a_reset_puts_the_registers_back() -> None:
+    with closing(hv.boot("apic")) as vm:
+        vm.vcpu.msr[0x1B] = 0xD0000900
+        vm.vcpu.apic.set_base(0xD0000900)
+        assert vm.mmio.find(0xD0000030) is not None and vm.mmio.find(BASE + 0x30) is None
+        vm.reset()
+        assert vm.mmio.find(BASE + 0x30) is not None and vm.mmio.find(0xD0000030) is None
+
+
 def test_the_state_of_all_apics_is_one_state() -> None:
     with closing(hv.boot("smp", cpus=3)) as vm:
         lapics = vm.devices["lapic"]
