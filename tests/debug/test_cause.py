@@ -23,6 +23,7 @@ CAUSES = {
     "mov eax, 16; mov cr8, rax": "CR8 refuses 0x10: the task priority has four bits",
     "mov rax, 0x100000000; mov dr7, rax": "DR7 refuses 0x100000000: bits 63 to 32 must be 0",
     f"{EFER}; and eax, 0xfffffffe; wrmsr; syscall": "syscall needs EFER.SCE, which is clear",
+    "mov eax, 0x80008; fxsave [rax]": "fxsave [rax] needs an address that 16 divides, and 0x80008 is not",
     "mov rax, 0x800000000000; jmp rax": "RIP is not canonical (bits 63 to 47 must be equal)",
 }
 
@@ -32,6 +33,23 @@ def test_the_cause_names_the_value_and_the_reason(code: str) -> None:
     crash = hv.run_asm(code, mode=64, regs={"rsp": 0x80000}).crash
     assert crash is not None
     assert CAUSES[code] in crash.chain[0].cause
+
+
+@pytest.mark.parametrize(
+    ("setup", "code", "said"),
+    [
+        (
+            "mov eax, cr4; btr eax, 9; mov cr4, eax",
+            "movaps xmm0, xmm1",
+            "is an SSE instruction, and CR4.OSFXSR is clear",
+        ),
+        ("mov eax, cr0; bts eax, 2; mov cr0, eax", "fninit", "fninit needs the FPU, and CR0.EM is set"),
+        ("mov eax, cr0; bts eax, 3; mov cr0, eax", "fninit", "fninit needs the FPU, and CR0.TS is set"),
+    ],
+)
+def test_floating_point_that_is_switched_off(setup: str, code: str, said: str) -> None:
+    crash = hv.run_asm(f"{setup}; {code}", mode=32).crash
+    assert crash is not None and said in crash.chain[0].cause
 
 
 def test_long_mode_needs_pae() -> None:

@@ -103,6 +103,9 @@ def test_damaged_tables_cost_only_the_frames(tmp_path: Path) -> None:
     whole = built(tmp_path, 64, "-O2").read_bytes()
     good = FrameTable(lambda: whole).caller(Registers(0x100000, 0x8000, 0), 0x100000, lambda at: 0x1234, 64)
     assert good == Registers(0x1234, 0x8008, 0)
+    table = FrameTable(lambda: whole)
+    assert table.caller(Registers(0x100000, 0x8000, 0), 0x100000, lambda at: 0x1234, 32) is None  # 64-bit code's
+    assert table.caller(Registers(0x200000, 0x8000, 0), 0x200000, lambda at: 0x1234, 64) is None  # behind all code
     same = 0
     for _ in range(100):
         data = bytearray(whole)

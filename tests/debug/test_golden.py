@@ -38,6 +38,7 @@ SAID = {
     "bad_return": "iretq takes 0x20:0x10215d from the stack for CS:RIP; selector 0x20 names a writable data segment",
     "system_call_faults": "The IDT has no handler for vector 14",
     "no_lstar": "The SYSCALL at 0x102165 (main+0x25) went to the address in LSTAR, which is 0",
+    "user_hlt": "The IDT has no handler for vector 13 (#GP general protection)",
     "user_bit": "PDPT[0] has no user bit",
 }
 """The words that a student must see on the first line about the mistake."""

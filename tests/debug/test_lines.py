@@ -45,6 +45,17 @@ def test_lines_of_every_dwarf(version: str, tmp_path: Path) -> None:
     assert table.line(table["add"] - 1) is None and table.line(1 << 40) is None
 
 
+@pytest.mark.parametrize("version", ["-gdwarf-4", "-gdwarf-5"])
+def test_code_of_an_included_file_is_told_as_that_files(version: str, tmp_path: Path) -> None:
+    (tmp_path / "other.h").write_text("\n\nint other(int a) { return a + 1; }\n")
+    kernel = built(tmp_path, version, "-include", "other.h", "-I.")
+    table = SymbolTable()
+    table.load(kernel)
+    file, line = table.line(table["other"]) or ("", 0)
+    assert (file.rpartition("/")[2], line) == ("other.h", 3)
+    assert (table.line(table["add"]) or ("", 0))[0] == "main.c"
+
+
 def test_a_file_that_was_moved(tmp_path: Path) -> None:
     table = SymbolTable()
     table.load(built(tmp_path, "-g"), base=0x1000_0000)

@@ -122,6 +122,11 @@ def test_a_step_leaves_the_breakpoint_that_it_begins_at(vm: hv.VM) -> None:
     assert exchange(vm, b"Z0,10000,1", b"s", b"p10") == [b"OK", b"T05thread:1;", b"0300010000000000"]
 
 
+def test_a_step_begins_where_it_is_told_and_the_first_of_two_is_made(vm: hv.VM) -> None:
+    assert exchange(vm, b"S05;10003", b"p10") == [b"T05thread:1;", b"0d00010000000000"]
+    assert exchange(vm, b"s10000", b"vCont;s:1;r10003,1000f:1", b"p10")[1:] == [b"T05thread:1;", b"0d00010000000000"]
+
+
 def test_the_same_watchpoint_twice_is_one(vm: hv.VM) -> None:
     answers = exchange(vm, b"Z2,80000,8", b"Z2,80000,8", b"z2,80000,8", b"vCont;r10000,1000b:1")
     assert answers == [*[b"OK"] * 3, b"T05thread:1;"]  # and no word of the store

@@ -39,6 +39,15 @@ def test_a_packet_that_begins_anew() -> None:
     assert read(b"$half$OK#9a") == [b"OK"]
 
 
+def test_a_packet_that_is_too_long_is_damaged_whatever_its_checksum() -> None:
+    packet = b"A" * (MAX_PACKET + 1)
+    assert list(PacketReader().feed(b"$" + packet + b"#" + checksum(packet))) == [Event.DAMAGED]
+
+
+def test_an_escape_that_is_escaped() -> None:
+    assert unescape(b"}}a}]") == b"]a}"
+
+
 def test_a_long_packet_takes_no_memory() -> None:
     reader = PacketReader()
     assert not list(reader.feed(b"$" + bytes(4 * MAX_PACKET)))

@@ -11,12 +11,9 @@ static volatile u32 *apic(u32 at) { return (volatile u32 *)(APIC + at); }
 static void io(u32 at, u32 value) { *(volatile u32 *)IO = at; *(volatile u32 *)(IO + 16) = value; }
 static u32 io_read(u32 at) { *(volatile u32 *)IO = at; return *(volatile u32 *)(IO + 16); }
 
-static volatile u32 phase, started, asleep, woken, nmis, taken[256], seen[4], pic_ticks, com1_interrupts;
+static volatile u32 phase, started, asleep, woken, nmis, taken[256], pic_ticks, com1_interrupts;
 static volatile u32 priority, in_service, redirection;
 static volatile u8 order[16], orders;
-
-extern volatile u8 answer[]; /* a function that is changed while others call it */
-__asm__(".pushsection .data\nanswer:\tmov $1, %eax\n\tret\n.popsection");
 
 static void add(volatile u32 *to, u32 what) { __asm__ volatile("lock addl %1, %0" : "+m"(*to) : "r"(what) : "memory"); }
 
@@ -30,7 +27,7 @@ static void wait(void)
 
 /* What is to happen does so after a while; a message that got lost is told by what is printed then. */
 #define EXPECT(condition) \
-    for (u32 n_ = 0; n_ < 1000000 && !(condition); n_++) { \
+    for (u32 n_ = 0; n_ < 10000000 && !(condition); n_++) { \
         inb(0x80); \
         __asm__ volatile("pause"); \
     }
@@ -90,7 +87,6 @@ void other_main(void)
 {
     load_idt();
     *apic(SVR) = 0x1ff;
-    u32 number = *apic(ID) >> 24, result;
     add(&started, 1);
     for (;;) {
         __asm__ volatile("pause");
@@ -103,9 +99,6 @@ void other_main(void)
         } else if (phase == 2) {
             window();
         } else if (phase == 3) {
-            __asm__ volatile("call answer" : "=a"(result));
-            seen[number] = result;
-        } else if (phase == 4) {
             for (;;)
                 __asm__ volatile("cli\n\thlt");
         }
@@ -220,12 +213,6 @@ static void to_others(void)
     window();
     wait();
     say("to the idlest ", taken[0x31], 1);
-    phase = 3;
-    EXPECT(seen[1] + seen[2] + seen[3] == 3);
-    say("answers ", seen[1] + seen[2] + seen[3], 1);
-    *(volatile u32 *)(answer + 1) = 5;
-    EXPECT(seen[1] + seen[2] + seen[3] == 15);
-    say("and changed ", seen[1] + seen[2] + seen[3], 1);
     phase = 0;
 }
 
@@ -306,5 +293,5 @@ void kernel_main(u32 magic, const u32 *info)
     priorities();
     to_others();
     lines();
-    phase = 4;
+    phase = 3;
 }
