@@ -67,3 +67,16 @@ def test_around_meets_rip_exactly() -> None:
 def test_around_at_the_first_byte_of_memory() -> None:
     assert [line.text for line in around(vcpu_with(PROLOGUE, 0, rip=0), after=0)] == ["push rbp"]
     assert [line.text for line in around(vcpu_with(PROLOGUE), after=0)] == ["push rbp"]  # nothing mapped below
+
+
+def test_what_is_before_is_read_from_where_the_function_begins() -> None:
+    vcpu = FakeVcpu(rip=0x1006)
+    vcpu.write(0x1000, b"\xb8" + b"\x90" * 20)  # read from its first byte, this is a MOV that swallows four NOPs
+    assert [line.text for line in around(vcpu, start=0x1001)[:5]] == ["nop"] * 5
+    assert around(vcpu)[0].text != "nop"
+
+
+def test_what_is_before_ends_at_a_page_that_is_not_there() -> None:
+    vcpu = FakeVcpu(rip=0x2003)
+    vcpu.write(0x2000, b"\x90" * 20)
+    assert [line.address for line in around(vcpu)] == [0x2000 + n for n in range(9)]
