@@ -8,16 +8,12 @@ from itertools import groupby
 from typing import Any
 
 from hypervisor.arch import flags
-from hypervisor.arch.vectors import NMI, PF, SELECTOR_EXT, SELECTOR_IDT, SELECTOR_TI, VECTORS, title
+from hypervisor.arch.vectors import PF, SELECTOR_EXT, SELECTOR_IDT, SELECTOR_TI
 from hypervisor.core.crash import Crash, Link, StackFrame
-from hypervisor.core.history import EXCEPTION, EXTERNAL, SOFTWARE, Event, line
+from hypervisor.core.history import Event, line
 from hypervisor.debug._guest import Symbols, Vcpu, Vm
-from hypervisor.debug.autopsy import Autopsy, autopsy, matches
-from hypervisor.debug.cause import cause, page_walk, selector
-from hypervisor.debug.delivery import Attempt
-from hypervisor.debug.delivery import Event as Raised
+from hypervisor.debug.chain import first_event, links, reconstruct
 from hypervisor.debug.disasm import around, code_bits, linear_rip
-from hypervisor.debug.instruction import at_rip
 from hypervisor.debug.interrupted import interrupted
 from hypervisor.debug.mistakes import mistakes
 from hypervisor.debug.registers import mode_name, registers
@@ -48,12 +44,12 @@ def report(vm: Vm, message: str = "", chain: Sequence[Any] = (), events: Sequenc
         return Crash("\n".join([message, *_events(events, vm)]), message, events=shown)
     own = [event for event in events if event.vcpu == cpu]
     delivered = [event for event in own if event.vector is not None]
-    first, delivered = _first(chain, delivered)
+    first, delivered = first_event(chain, delivered)
     pending = interrupted(vcpu, delivered)
     handling = tuple(came.event for came in reversed(pending))
-    found = _reconstruct(vcpu, chain, first)
+    found = reconstruct(vcpu, chain, first)
     named = tuple(mistakes(vcpu, chain, first, found, own, handling))
-    links = tuple(_links(vcpu, chain, first, found))
+    made = tuple(links(vcpu, chain, first, found))
     frames = tuple(trace(vcpu, vm.symbols, pending))
     found_at = vm.symbols.lookup(linear_rip(vcpu))
     start = None if found_at is None else linear_rip(vcpu) - found_at[1]
@@ -62,7 +58,7 @@ def report(vm: Vm, message: str = "", chain: Sequence[Any] = (), events: Sequenc
     lines = [
         *([message] if message else []),
         *(f"likely mistake: {text}" for text in named),
-        *_chain(links, frames[0], found is not None, _handlers(vm, handling)),
+        *_chain(made, frames[0], found is not None, _handlers(vm, handling)),
         f"vcpu {cpu}, {mode_name(vcpu)}:",
         *_indented(texts),
         f"code at {_place(frames[0])}:",
@@ -74,26 +70,7 @@ def report(vm: Vm, message: str = "", chain: Sequence[Any] = (), events: Sequenc
         *_others(vm, cpu),
         *_events(events, vm),
     ]
-    return Crash("\n".join(lines), message, named, handling, links, texts, code, frames, shown)
-
-
-def _first(chain: Sequence[Any], delivered: list[Event]) -> tuple[Raised | None, list[Event]]:
-    """The first event of the chain, to deliver again, and the events that were delivered before it."""
-    if not chain:
-        return None, delivered
-    fault = chain[0]
-    if not delivered or delivered[-1].vector != fault.vector:
-        return Raised(fault.vector, fault.error, EXCEPTION, fault.address), delivered
-    remembered = delivered[-1]
-    origin = remembered.origin or EXCEPTION
-    error = fault.error if origin == EXCEPTION else None
-    return Raised(fault.vector, error, origin, fault.address, not remembered.info >> 26 & 1), delivered[:-1]
-
-
-def _reconstruct(vcpu: Any, chain: Sequence[Any], first: Raised | None) -> Autopsy | None:
-    """The deliveries that failed, made again; None if that does not lead to what the engine saw."""
-    found = None if first is None else autopsy(vcpu, first)
-    return found if found is not None and matches(found, chain) else None
+    return Crash("\n".join(lines), message, named, handling, made, texts, code, frames, shown)
 
 
 def _handlers(vm: Vm, handling: Sequence[Event]) -> Iterator[str]:
@@ -105,63 +82,12 @@ def _handlers(vm: Vm, handling: Sequence[Event]) -> Iterator[str]:
     return (f"  in the handler of: {text}" for text in texts)
 
 
-def _links(vcpu: Any, chain: Sequence[Any], first: Raised | None, found: Autopsy | None) -> Iterator[Link]:
-    """The chain with what each delivery would have used and why it failed."""
-    attempts = list(found.attempts) if found is not None else []
-    for number, fault in enumerate(chain):
-        made: Attempt | None = None
-        if attempts and attempts[0].event.vector == fault.vector:
-            made = attempts.pop(0)
-        walk = ""
-        why = ""
-        if fault.vector == PF and fault.address is not None:
-            walk = str(page_walk(vcpu, fault.error or 0, fault.address))
-        raised = first if number == 0 else made.event if made is not None else None
-        interrupts = raised is not None and raised.origin != EXCEPTION
-        if number == 0 and not interrupts:
-            why = cause(vcpu, fault.vector, fault.error, fault.address, at_rip(vcpu))
-        error = None if interrupts else fault.error
-        yield Link(
-            fault.vector,
-            error,
-            fault.address,
-            _name(fault.vector, raised),
-            why,
-            walk if number == 0 else "",
-            made.gate_words if made is not None else "",
-            made.stack_words if made is not None else "",
-            ""
-            if made is None
-            else made.refusal.why
-            if made.refusal is not None
-            else _switch(vcpu, chain[number + 1 :]),
-        )
-
-
-def _switch(vcpu: Any, following: Sequence[Any]) -> str:
-    """Why a task gate led nowhere, from the fault that followed."""
-    fault = following[0] if following else None
-    if fault is None:
-        return ""
-    known = VECTORS.get(fault.vector)
-    why = f": {selector(vcpu, fault.error)}" if fault.error and fault.vector != PF else ""
-    return f"the switch to the gate's task was refused with {known.mnemonic if known else fault.vector}{why}"
-
-
-def _name(vector: int, raised: Raised | None) -> str:
-    if raised is not None and raised.origin == EXTERNAL and vector != NMI:
-        return f"interrupt {vector:#x}"
-    if raised is not None and raised.origin == SOFTWARE and raised.from_int_n:
-        return f"INT {vector:#x}"
-    return title(vector) or f"vector {vector:#x}"
-
-
-def _chain(links: Sequence[Link], here: StackFrame, explained: bool, handlers: Iterator[str]) -> Iterator[str]:
-    if not links:
+def _chain(made: Sequence[Link], here: StackFrame, explained: bool, handlers: Iterator[str]) -> Iterator[str]:
+    if not made:
         return
     yield "what happened:"
     yield from handlers
-    for number, link in enumerate(links):
+    for number, link in enumerate(made):
         yield f"  {number + 1}. {link_line(link)}" + (f", at {_place(here)}" if number == 0 else "")
         for label, text in (
             ("", link.cause),
@@ -172,7 +98,7 @@ def _chain(links: Sequence[Link], here: StackFrame, explained: bool, handlers: I
         ):
             if text:
                 yield f"     {label}{text}"
-    yield f"  {len(links) + 1}. triple fault: the processor shut down"
+    yield f"  {len(made) + 1}. triple fault: the processor shut down"
     if not explained:
         yield "  (why each was not delivered cannot be said: the tables have changed on the way)"
 
