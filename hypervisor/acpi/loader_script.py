@@ -11,6 +11,7 @@ import struct
 from hypervisor.acpi.build import ALIGNMENT, AcpiTables
 
 RSDP_FILE, TABLES_FILE, SCRIPT_FILE = "etc/acpi/rsdp", "etc/acpi/tables", "etc/table-loader"
+NAMES = (RSDP_FILE, TABLES_FILE, SCRIPT_FILE)
 ENTRY_SIZE = 128
 ALLOCATE, ADD_POINTER, ADD_CHECKSUM = 1, 2, 3
 HIGH, F_SEGMENT = 1, 2

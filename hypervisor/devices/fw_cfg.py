@@ -7,7 +7,7 @@ a guest writes is refused.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from hypervisor.bus import Dma
@@ -49,28 +49,34 @@ class FwCfgState:
     dma_high: int = number(0, 0xFFFFFFFF)
 
 
+Contents = bytes | Callable[[], bytes]
+"""A file's bytes; or what makes them, always as many, when it is selected: they may tell what firmware has set."""
+
+
 class FwCfg:
-    """The device. ``items`` are bytes by number, ``files`` bytes by name (at most 55 characters of ASCII)."""
+    """The device. ``items`` are bytes by number, ``files`` contents by name (at most 55 characters of ASCII)."""
 
     def __init__(
-        self, memory: Dma, items: Mapping[int, bytes], files: Mapping[str, bytes], name: str = "fw_cfg"
+        self, memory: Dma, items: Mapping[int, bytes], files: Mapping[str, Contents], name: str = "fw_cfg"
     ) -> None:
         self.name = name
         self._memory = memory
         self.files = dict(files)
         """The files, by name."""
-        self._items = {SIGNATURE: b"QEMU", ID: HAS_DMA.to_bytes(4, "little"), **items}
+        self._items: dict[int, Contents] = {SIGNATURE: b"QEMU", ID: HAS_DMA.to_bytes(4, "little"), **items}
         directory = [len(files).to_bytes(4, "big")]
         for select, (path, contents) in enumerate(sorted(files.items()), FIRST_FILE):
             self._items[select] = contents
             directory.append(
-                len(contents).to_bytes(4, "big")
+                len(_made(contents)).to_bytes(4, "big")
                 + select.to_bytes(2, "big")
                 + bytes(2)
                 + path.encode("ascii")[: NAME_SIZE - 1].ljust(NAME_SIZE, b"\0")
             )
         self._items[DIRECTORY] = b"".join(directory)
         self._s = FwCfgState()
+        self._selected: bytes | None = None
+        """What is read now, once it has been looked up."""
 
     # ---- device contract
 
@@ -85,7 +91,7 @@ class FwCfg:
     def write(self, offset: int, size: int, value: int) -> None:
         """OUT: select an item, or start a transfer. Other widths do nothing, as QEMU's device has it."""
         if offset == 0 and size == 2:
-            self._s.selector, self._s.offset = value, 0
+            self._select(value)
         elif offset == 4 and size == 4:
             self._s.dma_high = _swapped(value, 4)
         elif offset == 8 and size == 4:
@@ -95,7 +101,7 @@ class FwCfg:
 
     def reset(self) -> None:
         """Item 0 from its start."""
-        self._s = FwCfgState()
+        self._s, self._selected = FwCfgState(), None
 
     def state(self) -> FwCfgState:
         """A copy of all mutable state."""
@@ -103,14 +109,19 @@ class FwCfg:
 
     def restore(self, state: FwCfgState) -> None:
         """Take over ``state``; raises `DeviceError` if it is not one of this device."""
-        self._s = adopt(self.name, FwCfgState, state)
+        self._s, self._selected = adopt(self.name, FwCfgState, state), None
 
     # ---- items
+
+    def _select(self, item: int) -> None:
+        self._s.selector, self._s.offset, self._selected = item, 0, None
 
     def _next(self, count: int) -> bytes:
         """The next ``count`` bytes of the selected item: zeros behind its end."""
         s = self._s
-        found = self._items.get(s.selector, b"")[s.offset : s.offset + count]
+        if self._selected is None:
+            self._selected = _made(self._items.get(s.selector, b""))
+        found = self._selected[s.offset : s.offset + count]
         self._skip(count)
         return found.ljust(count, b"\0")
 
@@ -124,7 +135,7 @@ class FwCfg:
         control, length = int.from_bytes(request[:4], "big"), int.from_bytes(request[4:8], "big")
         target = int.from_bytes(request[8:], "big")
         if control & DMA_SELECT:
-            self._s.selector, self._s.offset = control >> 16, 0
+            self._select(control >> 16)
         done = 0
         if control & DMA_READ and length <= MAX_TRANSFER and target + length <= 1 << 52:
             self._memory.write(target, self._next(length))
@@ -133,6 +144,10 @@ class FwCfg:
         elif control & DMA_SKIP:
             self._skip(length)
         self._memory.write(address, done.to_bytes(4, "big"))
+
+
+def _made(contents: Contents) -> bytes:
+    return contents if isinstance(contents, bytes) else contents()
 
 
 def _swapped(value: int, size: int) -> int:

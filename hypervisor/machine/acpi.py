@@ -6,6 +6,8 @@ reserves, so the guest needs no entry for them.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from hypervisor.acpi import LegacyDevice, Pci, Platform, build, loader_script, mp_table
@@ -75,7 +77,7 @@ def platform(vm: VM, parts: dict[str, Any]) -> Platform | None:
         io_apic_id=apic.IO_APIC_ID,
         timer_pin=apic.TIMER_PIN,
         sci=SCI,
-        pm_ports=PM_PORTS,
+        pm_ports=_pm_ports(parts),
         smi_command=SMI_PORTS,
         hpet=hpet.ADDRESS if "hpet" in parts else None,
         hpet_id=_hpet_registers.ID,
@@ -84,10 +86,26 @@ def platform(vm: VM, parts: dict[str, Any]) -> Platform | None:
     )
 
 
-def files(vm: VM, parts: dict[str, Any]) -> dict[str, bytes]:
-    """The board's ACPI tables for firmware that places them itself, as files of fw_cfg."""
-    described = platform(vm, parts)
-    return {} if described is None else loader_script.files(build(described))
+def _pm_ports(parts: dict[str, Any]) -> int:
+    """Where the chip set's function has the power-management ports now; where firmware puts them, if nowhere."""
+    function = parts.get("piix4-pm")
+    return (function.places["pm"] if function is not None else None) or PM_PORTS
+
+
+def files(vm: VM, parts: dict[str, Any]) -> dict[str, Callable[[], bytes]]:
+    """The board's ACPI tables for firmware that places them itself, as files of fw_cfg.
+
+    They are built when they are selected: by then firmware has put the power-management ports where it wants them.
+    """
+
+    def contents(name: str) -> bytes:
+        described = platform(vm, parts)
+        assert described is not None, "a board does not lose its devices"
+        return loader_script.files(build(described))[name]
+
+    if platform(vm, parts) is None:
+        return {}
+    return {name: partial(contents, name) for name in loader_script.NAMES}
 
 
 def install(vm: VM, parts: dict[str, Any]) -> int:

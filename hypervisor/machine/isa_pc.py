@@ -58,8 +58,11 @@ def _uart(vm: VM, parts: dict[str, Any], number: int, irq: int) -> Uart16550:
     return Uart16550(parts[shared].tap(), vm.clock, port.write, f"uart{number}")
 
 
-def _power_off(vm: VM, parts: dict[str, Any], word: int) -> PowerOffPort:
-    return PowerOffPort(vm.power_off, word)
+def _power_off(vm: VM, parts: dict[str, Any], port: int, word: int) -> PowerOffPort:
+    """A port of older emulators, where this board has nothing unless firmware puts a window there, as OVMF does."""
+    made = PowerOffPort(vm.power_off, word)
+    pci.windows(vm, parts).beneath(made, range(port, port + 2))
+    return made
 
 
 def _wire(vm: VM, parts: dict[str, Any]) -> None:
@@ -116,7 +119,7 @@ PC = Board(
         *acpi.PARTS,
         *drives.PARTS,
         *(
-            Part(f"poweroff{port:x}", partial(_power_off, word=word), (_at(port, 2),))
+            Part(f"poweroff{port:x}", partial(_power_off, port=port, word=word))
             for port, word in POWER_OFF_PORTS.items()
         ),
     ),

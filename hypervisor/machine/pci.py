@@ -25,7 +25,13 @@ class Windows:
     def __init__(self, vm: VM) -> None:
         self._vm = vm
         self._placed: dict[str, tuple[AddressSpace, Device, int, int]] = {}
+        self._beneath: list[tuple[AddressSpace, Device, int, int]] = []
         self._mapped: list[tuple[AddressSpace, Mapping]] = []
+
+    def beneath(self, device: Device, ports: range) -> None:
+        """Let ``device`` answer at these ports while no window is there."""
+        self._beneath.append((self._vm.ports, device, ports.start, len(ports)))
+        self._rebuild()
 
     def device(self, function: PciFunction, window: str, device: Device) -> None:
         """Let ``device`` answer in this window, at offsets from its start."""
@@ -57,7 +63,7 @@ class Windows:
         for space, mapping in self._mapped:
             space.remove(mapping)
         self._mapped = []
-        for space, device, address, size in self._placed.values():
+        for space, device, address, size in (*self._placed.values(), *self._beneath):
             start, end = address, min(address + size, space.limit)
             for taken in space.overlapping(range(start, end)):
                 self._map(space, device, start, taken.start, address)

@@ -44,6 +44,16 @@ def request(ram: Ram, device: FwCfg, control: int, length: int, target: int, at:
     return int.from_bytes(ram.read(at, 4), "big")
 
 
+def test_a_file_that_is_made_is_made_when_it_is_selected(ram: Ram) -> None:
+    now = [1]
+    device = FwCfg(ram, {}, {"etc/now": lambda: bytes(now * 2)})
+    now[0] = 2
+    assert item(device, 0x20, 1) == b"\2"
+    now[0] = 3
+    assert bytes([device.read(1, 1)]) == b"\2"  # it does not change while it is read
+    assert item(device, 0x20, 3) == b"\3\3\0"
+
+
 def test_items_are_read_byte_by_byte_and_end_in_zeros(device: FwCfg) -> None:
     assert item(device, SIGNATURE, 6) == b"QEMU\0\0"
     assert item(device, ID, 4) == b"\3\0\0\0"

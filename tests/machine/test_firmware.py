@@ -182,3 +182,37 @@ def test_cmos_tells_of_the_diskette_drive(kilobytes: int, kind: int) -> None:
             cmos.write(0, 1, index)
             found.append(cmos.read(1, 1))
     assert found == [kind << 4, 0x07]
+
+
+def test_the_tables_say_where_firmware_has_put_power_management() -> None:
+    """OVMF puts its ports at B000h, and only then asks for the tables."""
+    code = """
+        mov eax, 0x80000b40         # PMBA of function 01.3, then PMREGMISC: the ports are on
+        mov dx, 0xcf8
+        out dx, eax
+        mov eax, 0xb001
+        mov dl, 0xfc
+        out dx, eax
+        mov eax, 0x80000b80
+        mov dl, 0xf8
+        out dx, eax
+        mov al, 1
+        mov dl, 0xfc
+        out dx, al
+        mov al, 0xf1                # ACPI on: SCI_EN shows in PM1 control, not the power-off port of old emulators
+        out 0xb2, al
+        mov dx, 0xb004
+        in ax, dx
+        call put
+    """
+    with closing(hv.boot(firmware=rom(code + OFF), memory="4M")) as vm:
+        tables = vm.devices["fw_cfg"].files["etc/acpi/tables"]
+        before = tables()
+        assert vm.run(virtual_timeout=1).reason is hv.Reason.DEBUG_EXIT
+        after = tables()
+        assert vm.debugcon.bytes == b"\1\0"
+    fadt = before.index(b"FACP")
+    pm1_event, pm1_control, timer = 56, 64, 76
+    for at, offset in ((pm1_event, 0), (pm1_control, 4), (timer, 8)):
+        assert int.from_bytes(before[fadt + at : fadt + at + 4], "little") == 0x600 + offset
+        assert int.from_bytes(after[fadt + at : fadt + at + 4], "little") == 0xB000 + offset
