@@ -102,13 +102,12 @@ class Place:
 
     def give_up(self) -> None:
         """The VM is being closed: nothing of it stays on a pCPU."""
-        loaded = self.loaded
-        if loaded is None:
+        if self.loaded is None:
             return
         with self._vm.host.holding(self._vm) as held:
-            if held is loaded:
-                self.leave(loaded)
-                loaded.unbind()
+            if self.loaded is held:  # still: another VM may have taken it while this one waited
+                self.leave(held)
+                held.unbind()
 
     def collect(self, pcpu: PCpu) -> None:
         """Take the pCPU's counters over into the VM's statistics."""

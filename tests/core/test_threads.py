@@ -103,3 +103,23 @@ def test_only_the_thread_that_runs_a_vm_changes_its_timers(monkeypatch: pytest.M
         result = vm.run(until=lambda: vm.memory.read(0x46C, 1) >= b"\x03", timeout=60)  # three ticks of the PIT
         assert result.reason is hv.Reason.UNTIL, result.message
     assert threads == {threading.get_ident()}
+
+
+def test_closing_a_vm_leaves_the_next_owner_of_its_place_alone() -> None:
+    """A VM whose state is on a pCPU is closed; while that waits for the pCPU, another VM takes the place."""
+    with closing(hv.Host("4M", 1)) as host:
+        with long_mode(["again: inc rbx; jmp again"], host) as stays:
+            with long_mode(["again: jmp again"], host) as closes:
+                stays.run(virtual_timeout=1e-4)
+                closes.run(virtual_timeout=1e-4)
+                closer = threading.Thread(target=closes.close)
+                with host.holding(stays) as pcpu:
+                    closer.start()
+                    while not host.contended:
+                        pass
+                    stays.place.take(pcpu)
+                closer.join()
+            assert stays.place.loaded is not None, "its state was taken off the pCPU as if it were the other's"
+            before = stays.vcpu.rbx
+            assert stays.run(virtual_timeout=1e-4).reason is hv.Reason.VIRTUAL_TIMEOUT
+            assert stays.vcpu.rbx > before
