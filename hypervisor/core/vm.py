@@ -33,7 +33,7 @@ from hypervisor.engine import block as b
 from hypervisor.engine.tables import GuestTables
 from hypervisor.errors import ConfigError, DeviceError
 from hypervisor.memory import GuestMemory, Region
-from hypervisor.units import GIB, PAGE_SIZE, Hpa, page_up, parse_size
+from hypervisor.units import GIB, PAGE_SIZE, Hpa, by_pages, page_up, parse_size
 
 if TYPE_CHECKING:
     from hypervisor.core.host import CoreHost
@@ -397,10 +397,10 @@ class VM:
     def _memory_written(self, gpa: int, size: int) -> None:
         if self.place.last is None:  # nothing has been translated yet
             return
-        for page in range(gpa >> 12, min((gpa + size - 1 >> 12) + 1, self.tables.pages)):
-            if self.tables.map[page] & b.MAP_CODE:
+        for start, length in by_pages(gpa, size):
+            if start >> 12 < self.tables.pages and self.tables.map[start >> 12] & b.MAP_CODE:
                 with self.placed() as pcpu:
-                    pcpu.written(page << 12)
+                    pcpu.written(start, length)
 
     def log(self, *what: str, to: Any = None) -> Log:
         """Write a line for each event from now on: virtual time, what it was with its value, RIP and symbol.

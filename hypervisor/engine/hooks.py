@@ -184,9 +184,9 @@ def flush(b):  # type: ignore[no-untyped-def]
     return _flush(b)
 
 
-def written(b, gpa):  # type: ignore[no-untyped-def]
+def written(b, gpa, size):  # type: ignore[no-untyped-def]
     """`access.written`."""
-    return _written(b, gpa)
+    return _written(b, gpa, size)
 
 
 def save(b, state, extra):  # type: ignore[no-untyped-def]
@@ -208,7 +208,7 @@ ENTRIES = (
     (interrupt, "v(lul)"), (tlb, "B(llill)"), (read_port, "u(luil)"), (write_port, "v(luiul)"), (read_mmio, "l(llul)"),
     (write_mmio, "v(llull)"), (syscall, "v(ll)"), (sysenter, "v(ll)"), (block, "v(llul)"), (code, "v(llul)"), (run,
     "l(l)"), (event, "l(lllll)"), (exception, "l(lll)"), (complete, "l(ll)"), (enter_syscall, "l(ll)"), (enter_sysenter,
-    "l(ll)"), (sync, "l(l)"), (flush, "l(l)"), (written, "l(ll)"), (clock, "l(l)"), (walk, "l(llll)"), (read_bytes,
+    "l(ll)"), (sync, "l(l)"), (flush, "l(l)"), (written, "l(lll)"), (clock, "l(l)"), (walk, "l(llll)"), (read_bytes,
     "l(lll)"), (write_bytes, "l(lllll)"), (deliver, "l(llllll)"), (decode, "l(l)"), (aborted, "l(ll)"),
     (save, "l(lll)"), (load, "l(lll)"), (set_page, "v(llliill)"),
 )  # fmt: skip

@@ -14,6 +14,14 @@ Two more are slow for reasons that our way of filling the TLB removes (`kernels.
 - ``tlb_reset_dirty_by_vaddr`` goes through the whole TLB after each translation, to make stores to the page slow again;
   no entry lets one store to a page with code at full speed, so it does nothing;
 - ``tlb_set_page`` makes the first store through an entry slow (`kernels.tlb_entry`).
+
+And two are wrong for a guest:
+
+- ``cpu_restore_state`` is called at each TLB fill, fault or not. It puts RIP and the flags' state back to the beginning
+  of the instruction: a task switch with paging on, which reads descriptors after it has loaded RIP and CR3, would go on
+  at its own jump. A fill only notes where it came from, and `kernels.fill` restores what a fault needs.
+- ``gettimeofday`` is what the TLB's size is decided by, so which stale entries a guest sees would depend on the host's
+  time. It stands still: the TLB grows and does not shrink.
 """
 
 from __future__ import annotations
@@ -38,6 +46,8 @@ _DT_PLTRELSZ, _DT_STRTAB, _DT_SYMTAB, _DT_JMPREL = 2, 5, 6, 23
 _CPU_ABORT_SIZE = 6  # cpu_abort is a push and a call
 _ENDS = ("abort", "exit")
 _RESET_DIRTY, _SET_PAGE = "tlb_reset_dirty_by_vaddr_x86_64", "tlb_set_page_x86_64"
+_RESTORE, _FILL, _TIME = "cpu_restore_state_x86_64", "unicorn_fill_tlb_x86_64", "gettimeofday"
+_FILL_START = 256  # bytes of `_FILL` in which it calls `_RESTORE`
 _TEMP, _TRANSLATE = "tcg_temp_new_internal_x86_64", "gen_intermediate_code_x86_64"
 _ROOM = 64  # bytes for each piece of code
 
@@ -79,8 +89,9 @@ class Guard:
 
     def __init__(self) -> None:
         unicorn = native()
-        slots = _slots(unicorn.library._handle, frozenset((*_ENDS, _TEMP, _TRANSLATE, _RESET_DIRTY, _SET_PAGE)))
-        missing = {"abort", _TEMP, _TRANSLATE, _RESET_DIRTY, _SET_PAGE} - slots.keys()
+        needed = frozenset((_TEMP, _TRANSLATE, _RESET_DIRTY, _SET_PAGE, _RESTORE, _TIME))
+        slots = _slots(unicorn.library._handle, needed | frozenset(_ENDS))
+        missing = (needed | {"abort"}) - slots.keys()
         if missing:
             raise EngineError(
                 f"This Unicorn does not call {', '.join(sorted(missing))} through its linkage table, so a guest "
@@ -107,6 +118,13 @@ class Guard:
             # mov rax, original; push rax; mov rax, ours; call rax; pop rcx; ret
             _SET_PAGE: b"\x48\xb8" + struct.pack("<Q", unicorn.address(_SET_PAGE)) + b"\x50\x48\xb8"
             + struct.pack("<Q", code().address["set_page"]) + b"\xff\xd0\x59\xc3",
+            # mov rax, fill; mov rcx, [rsp]; sub rcx, rax; cmp rcx, start; jae over; mov [rdi + mem_io_pc], rsi; ret
+            # over:
+            _RESTORE: b"\x48\xb8" + struct.pack("<Q", unicorn.address(_FILL)) + b"\x48\x8b\x0c\x24\x48\x29\xc1"
+            + b"\x48\x81\xf9" + struct.pack("<I", _FILL_START) + b"\x73\x08"
+            + b"\x48\x89\xb7" + struct.pack("<I", layout.CPU_MEM_IO_PC) + b"\xc3" + _jump(unicorn.address(_RESTORE)),
+            # xor eax, eax; mov [rdi], rax; mov [rdi + 8], rax; ret
+            _TIME: b"\x31\xc0\x48\x89\x07\x48\x89\x47\x08\xc3",
         }  # fmt: skip
         self._page = mmap.mmap(-1, mmap.PAGESIZE, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
         start = ctypes.addressof(ctypes.c_char.from_buffer(self._page))

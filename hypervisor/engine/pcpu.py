@@ -441,9 +441,9 @@ class PCpu:
         """Forget every translation."""
         self._call["flush"](self._b)
 
-    def written(self, gpa: int) -> None:
-        """The host wrote into the page at ``gpa``: code translated from it is stale."""
-        self._call["written"](self._b, gpa)
+    def written(self, gpa: int, size: int) -> None:
+        """The host wrote ``size`` bytes in the page of ``gpa``: code translated from them is stale."""
+        self._call["written"](self._b, gpa, size)
 
     def forget_code(self) -> None:
         """Forget all translated code, as after frames changed their owner."""

@@ -43,12 +43,12 @@ def host_address(b, gpa):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def written(b, gpa):  # type: ignore[no-untyped-def]
-    """The host wrote to a guest frame: translated code in it is stale."""
+def written(b, gpa, size):  # type: ignore[no-untyped-def]
+    """The host wrote ``size`` bytes within a guest frame: code translated from them is stale."""
     word = page_word(b, gpa)
     if word & _MAP_CODE:
-        ram = ld64(b + _RAM_ADDR) + (word & _PAGE)
-        call3(ld64(b + _F_TB_INVALIDATE), ld64(b + _UC), ram, ram + 4096)
+        ram = ld64(b + _RAM_ADDR) + (word & _PAGE) + (gpa & 0xFFF)
+        call3(ld64(b + _F_TB_INVALIDATE), ld64(b + _UC), ram, ram + size)
     return 0
 
 

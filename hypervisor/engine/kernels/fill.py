@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from hypervisor.engine import block as b_
 from hypervisor.engine import layout as l_
-from hypervisor.engine.jit import call2, kernel, ld32, ld64, st32, st64
+from hypervisor.engine.jit import call2, call3, kernel, ld32, ld64, st32, st64
 from hypervisor.engine.kernels.access import flush_tlb, linear_rip, written
 from hypervisor.engine.kernels.exits import settle
 from hypervisor.engine.kernels.far import walk as far_walk
@@ -32,7 +32,7 @@ _MMIO_BASE, _ONES_PAGE, _VIRTUAL, _VIRTUAL_COUNT = b_.MMIO_BASE, b_.ONES_PAGE, b
 _EXEC_AT, _WRITE_AT, _EPOCH, _F_TLB_FLUSH_PAGE, _CPU = b_.EXEC_AT, b_.WRITE_AT, b_.EPOCH, b_.F_TLB_FLUSH_PAGE, b_.CPU
 _MANY = 1 << 60  # no linear page: it is not canonical
 _COUNTING, _BLOCK_END, _ANY_TRAP = b_.COUNTING, b_.BLOCK_END, b_.MAP_TRAP_READ | b_.MAP_TRAP_WRITE | b_.MAP_TRAP_EXECUTE
-_HF_GUEST = l_.HF_GUEST
+_HF_GUEST, _F_RESTORE, _MEM_IO_PC = l_.HF_GUEST, b_.F_RESTORE_STATE, l_.CPU_MEM_IO_PC
 
 
 @kernel
@@ -56,6 +56,14 @@ def _frame_page(b, va):  # type: ignore[no-untyped-def]
     if ld64(b + _W_VECTOR) >= 0:
         return -1
     return (gpa & ld64(b + _A20)) >> 12
+
+
+@kernel
+def _find_rip(b):  # type: ignore[no-untyped-def]
+    """Find the RIP of the access that missed, from the place in the generated code (see `engine.interpose`)."""
+    cpu = ld64(b + _CPU)
+    call3(ld64(b + _F_RESTORE), cpu, ld64(cpu + _MEM_IO_PC), 0)
+    return 0
 
 
 @kernel
@@ -116,6 +124,8 @@ def fill(b, va, kind, result):  # type: ignore[no-untyped-def]
     gpa = walk(b, va, access, how)
     if ld64(b + _W_VECTOR) >= 0:
         vector, error = ld64(b + _W_VECTOR), ld64(b + _W_ERROR)
+        if access != 2:
+            _find_rip(b)
         if how & 1 and access != 2 and vector == 14 and is_implicit(b, va, error):
             gpa = walk(b, va, access, how | 2)
             vector, error = ld64(b + _W_VECTOR), ld64(b + _W_ERROR)
@@ -164,6 +174,7 @@ def fill(b, va, kind, result):  # type: ignore[no-untyped-def]
         _note(b, _EXEC_AT, page, va)
     else:
         if access == 1 and word & _CODE_BIT:
+            _find_rip(b)
             if perm & 4 and (word & _ANY_TRAP) == 0 and ld64(b + _VIRTUAL_COUNT) == 0 and _runs_in(b, page):
                 # Code that stores into its own page. An executable entry never leaves Unicorn's slow path, which
                 # invalidates exactly what is overwritten, the block that runs included.
@@ -172,7 +183,7 @@ def fill(b, va, kind, result):  # type: ignore[no-untyped-def]
                 st32(result + 8, 7)
                 return 1
             # A store from elsewhere: drop all code of the frame, because only the first store would be looked at.
-            written(b, gpa)
+            written(b, gpa & ~0xFFF, 4096)
             word &= ~_CODE_BIT
             st64(ld64(b + _MAP) + 8 * page, word)
             st64(b + _C_FLIPS, ld64(b + _C_FLIPS) + 1)

@@ -38,7 +38,7 @@ def _mark(b, gpa, bits):  # type: ignore[no-untyped-def]
     if page_word(b, gpa) & _MAP_WRITE:
         where = host_address(b, gpa)
         st32(where, ld32(where) | bits)
-        written(b, gpa)
+        written(b, gpa, 4)
     return 0
 
 

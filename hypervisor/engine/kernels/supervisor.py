@@ -121,7 +121,7 @@ def _store(b, gpa, size, value):  # type: ignore[no-untyped-def]
     else:
         st8(where, value)
     if word & _MAP_CODE:
-        written(b, gpa)
+        written(b, gpa, size)
     return 0
 
 
