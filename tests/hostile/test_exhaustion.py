@@ -11,6 +11,7 @@ import hypervisor as hv
 from hypervisor.assembler import assemble
 from hypervisor.backends.console import KEPT, Console
 from hypervisor.core.vm import MAX_UNCLAIMED
+from tests.sectors import boot_sector
 
 ROOT = Path(__file__).parents[2]
 _FLOOD = """
@@ -134,6 +135,17 @@ def test_the_hosts_memory_stays() -> None:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         some(500)
         assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 8 << 10  # KiB
+
+
+def test_interrupts_onto_a_stack_in_the_codes_page() -> None:
+    """As every boot sector has it: what delivery writes there is no code, so nothing is translated anew."""
+    source = "mov ax, cs; mov ss, ax; mov sp, 0x7c00; again: mov ah, 2; int 0x16; jmp again"
+    with hv.boot(boot_sector(source), memory="1M") as vm:
+        vm.run(virtual_timeout=0.05)
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        calls = vm.run(virtual_timeout=1.5).exits["int_n"]
+        assert calls > 10_000
+        assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) << 10 < 100 * calls
 
 
 def test_a_vm_does_not_read_what_another_left() -> None:

@@ -1,4 +1,5 @@
-/* Hardware multitasking: two task state segments, far jumps between them, and a task gate for an exception. */
+/* Hardware multitasking: two task state segments, far jumps between them, and a task gate for an exception; without
+   paging, and with it. */
 #include "kernel.h"
 
 struct __attribute__((packed)) tss {
@@ -8,6 +9,7 @@ struct __attribute__((packed)) tss {
 
 static struct tss first, second, fault;
 static u8 stacks[2][1024] __attribute__((aligned(16)));
+static u32 directory[1024] __attribute__((aligned(4096)));
 
 static u64 descriptor(struct tss *task)
 {
@@ -47,6 +49,27 @@ static void prepare(struct tss *task, void (*code)(void), u8 *top)
     task->ds = task->es = task->fs = task->gs = task->ss = DATA;
 }
 
+static void paging_on(void)
+{
+    for (u32 n = 0; n < 1024; n++)
+        directory[n] = n << 22 | 0x83; /* pages of 4 MiB, where they are */
+    first.cr3 = second.cr3 = fault.cr3 = (u32)directory;
+    __asm__ volatile("mov %0, %%cr4" : : "r"(1 << 4));
+    __asm__ volatile("mov %0, %%cr3" : : "r"(directory));
+    __asm__ volatile("mov %%cr0, %%eax; or $0x80000000, %%eax; mov %%eax, %%cr0" : : : "eax");
+}
+
+static void take_turns(void)
+{
+    for (u32 round = 1; round <= 3; round++) {
+        print("first ");
+        number(round);
+        __asm__ volatile("ljmp $48, $0" : : : "memory");
+        put('\n');
+    }
+    __asm__ volatile("mov %w0, %%gs" : : "a"(0x1238));
+}
+
 void kernel_main(u32 magic, const u32 *info)
 {
     (void)magic, (void)info;
@@ -60,12 +83,9 @@ void kernel_main(u32 magic, const u32 *info)
     idt[13] = (struct gate){0, 56, 0, 0x85, 0};
     load_idt();
     __asm__ volatile("ltr %w0" : : "r"(TASK));
-    for (u32 round = 1; round <= 3; round++) {
-        print("first ");
-        number(round);
-        __asm__ volatile("ljmp $48, $0" : : : "memory");
-        put('\n');
-    }
-    __asm__ volatile("mov %w0, %%gs" : : "a"(0x1238));
+    take_turns();
+    print("\nwith paging\n");
+    paging_on();
+    take_turns();
     print("\nthe first goes on");
 }
