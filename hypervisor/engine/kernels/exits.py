@@ -1,4 +1,7 @@
-"""What happens at a #VMEXIT: normalise it, serve what nobody listens to, report the rest."""
+"""What happens at a #VMEXIT: normalise it, serve what nobody listens to, report the rest.
+
+The file is long because an exit is dealt with in one place: `on_exit` leads to a few lines for each kind.
+"""
 
 from __future__ import annotations
 
