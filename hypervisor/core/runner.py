@@ -304,7 +304,6 @@ class Runner:
     def _looked_in(self, pcpu: PCpu) -> None:
         words = pcpu.words
         words[_KICK] = 0
-        pcpu.stop_counting()
         if not (self.vm.clock.wall or words[_NOW] >= words[_NEXT]):
             return
         if self.vm.turns.several and words[_NOW] < self.vcpu.looked_at + LOOK_NS:

@@ -130,7 +130,6 @@ class VM:
         self._init_run()
         self.place = Place(self)
         self.vcpus = [Vcpu(self, number, host.pcpus[0].new_vcpu(number)) for number in range(cpus)]
-        self.tables.takes_turns = cpus > 1
         self.turns = Turns(self.vcpus)
         for vcpu in self.vcpus:
             vcpu.reset()

@@ -18,7 +18,7 @@ SPIN_S = 0.0001
 """Sleeps shorter than this, in host seconds, are spent spinning."""
 
 AGAIN_S = 0.0003
-"""How soon a kick that has not been answered is repeated, in host seconds."""
+"""How soon the alarm looks again whether a timer that was due has been served, in host seconds."""
 
 
 class Alarm:
@@ -71,7 +71,7 @@ class Alarm:
                 deadline = self._vm.clock.timers.earliest_ns
                 seconds = LOOK_IN_S if deadline is None else (deadline - self._vm.clock.now_ns) / 1e9
                 pcpu = self._vm.place.pcpu
-                if pcpu is not None and (seconds <= 0 or pcpu.kicked or time.monotonic() >= look_at):
+                if pcpu is not None and (seconds <= 0 or time.monotonic() >= look_at):
                     pcpu.kick()
                     look_at = time.monotonic() + LOOK_IN_S
                     seconds = AGAIN_S

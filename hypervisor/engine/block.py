@@ -69,9 +69,8 @@ RING_AT = _word("ring_at")  # how many events the ring has seen; stands beside t
 DEADLINE = _word("deadline")  # stop before the first block that starts at or after this; 0 = look closer now
 NEXT = _word("next")  # the deadline that DEADLINE returns to
 BLOCK_END = _word("block_end")  # linear end of the block that was counted last
-COUNTING = _word("counting")  # 1: the block hook is there, and NOW follows the guest
 FLOOR = _word("floor")  # the furthest that any vCPU of the VM has come: clocks show no less
-KICK = _word("kick")  # another thread wants the pCPU: the only word written from outside
+KICK = _word("kick")  # another thread wants the pCPU: the only word written from outside, read at each block
 COMPLETE = _word("complete")  # length of an instruction that Python carried out: go past it before running on
 STEP = _word("step")  # 0 free running, 1 armed, 2 one block has started
 RUNNING = _word("running")  # 1 inside uc_emu_start

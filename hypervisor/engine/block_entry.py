@@ -3,8 +3,11 @@
 It runs at every block, so it is worth what a compiler for Python functions cannot do: no frame, no status, a tail call
 into the slow path (`hooks.block`). It means::
 
-    if now < deadline: now += size; block_end = address + size
+    if now < deadline and not kick: now += size; block_end = address + size
     else: hooks.block(uc, address, size, b)
+
+`b_.KICK` has a word of its own because other threads write it: what only this pCPU's thread writes cannot lose a kick
+that comes at the same moment, in whatever order the processor makes its stores visible.
 """
 
 from __future__ import annotations
@@ -34,7 +37,10 @@ def compile_entry() -> tuple[str, bytes]:
         return builder.inttoptr(builder.add(b, word(offset)), word.as_pointer())
 
     now = builder.load(at(b_.NOW))
-    builder.cbranch(builder.icmp_signed("<", now, builder.load(at(b_.DEADLINE))), fast, slow)
+    quiet = builder.append_basic_block("quiet")
+    builder.cbranch(builder.icmp_signed("<", now, builder.load(at(b_.DEADLINE))), quiet, slow)
+    builder.position_at_end(quiet)
+    builder.cbranch(builder.icmp_signed("==", builder.load(at(b_.KICK)), word(0)), fast, slow)
     builder.position_at_end(fast)
     wide = builder.zext(size, word)
     builder.store(builder.add(now, wide), at(b_.NOW))

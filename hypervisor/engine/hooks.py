@@ -11,6 +11,7 @@ from __future__ import annotations
 from hypervisor.engine.jit import COMPILED
 from hypervisor.engine.kernels import (
     access,
+    calls,
     emergency,
     events,
     exits,
@@ -40,6 +41,7 @@ _enter_syscall, _enter_sysenter = syscalls.enter_syscall, syscalls.enter_sysente
 _aborted = emergency.aborted
 _save, _load = switch.save, switch.load
 _set_page = tlb_entry.set_page
+_emit_call = calls.emit_call
 _sync, _flush, _written = access.sync_hflags, access.flush_tlb, access.written
 
 if not COMPILED:
@@ -174,6 +176,11 @@ def set_page(cpu, va, pa, prot, mmu_index, size, original):  # type: ignore[no-u
     _set_page(cpu, va, pa, prot, mmu_index, size, original)
 
 
+def emit_call(tcg, function, result, count, arguments, table):  # type: ignore[no-untyped-def]
+    """`calls.emit_call`, called by Unicorn through `hypervisor.engine.interpose`."""
+    _emit_call(tcg, function, result, count, arguments, table)
+
+
 def sync(b):  # type: ignore[no-untyped-def]
     """`access.sync_hflags`."""
     return _sync(b)
@@ -210,6 +217,6 @@ ENTRIES = (
     "l(l)"), (event, "l(lllll)"), (exception, "l(lll)"), (complete, "l(ll)"), (enter_syscall, "l(ll)"), (enter_sysenter,
     "l(ll)"), (sync, "l(l)"), (flush, "l(l)"), (written, "l(lll)"), (clock, "l(l)"), (walk, "l(llll)"), (read_bytes,
     "l(lll)"), (write_bytes, "l(lllll)"), (deliver, "l(llllll)"), (decode, "l(l)"), (aborted, "l(ll)"),
-    (save, "l(lll)"), (load, "l(lll)"), (set_page, "v(llliill)"),
+    (save, "l(lll)"), (load, "l(lll)"), (set_page, "v(llliill)"), (emit_call, "v(lllill)"),
 )  # fmt: skip
 """Functions and their C types: v void, l int64, i int32, u uint32, B uint8; result(arguments)."""

@@ -1,6 +1,6 @@
 """Where Unicorn is not safe against a hostile guest, its own calls are led through ours.
 
-The library calls its functions through a procedure linkage table, so a pointer there can be replaced. Three are:
+The library calls its functions through a procedure linkage table, so a pointer there can be replaced. Four are:
 
 - ``abort`` and ``exit`` leave the guest instead of ending the process (`kernels.emergency`), while a guest runs on the
   calling thread;
@@ -8,6 +8,9 @@ The library calls its functions through a procedure linkage table, so a pointer 
   and a block of several hundred instructions that each leak one writes beyond them;
 - ``gen_intermediate_code`` translates at most `LONGEST_BLOCK` instructions at once, because a guest that jumps into the
   middle of nowhere again and again would otherwise make the host translate 512 for each that it runs.
+
+- ``tcg_gen_callN`` emits a call from generated code to a helper. Helpers in `CALLS` are left out there or replaced
+  (`kernels.calls`), which is not to be had through their own pointers: generated code calls them directly.
 
 Two more are slow for reasons that our way of filling the TLB removes (`kernels.fill`):
 
@@ -49,7 +52,18 @@ _RESET_DIRTY, _SET_PAGE = "tlb_reset_dirty_by_vaddr_x86_64", "tlb_set_page_x86_6
 _RESTORE, _FILL, _TIME = "cpu_restore_state_x86_64", "unicorn_fill_tlb_x86_64", "gettimeofday"
 _FILL_START = 256  # bytes of `_FILL` in which it calls `_RESTORE`
 _TEMP, _TRANSLATE = "tcg_temp_new_internal_x86_64", "gen_intermediate_code_x86_64"
+_CALL = "tcg_gen_callN_x86_64"
 _ROOM = 64  # bytes for each piece of code
+
+CALLS: dict[str, str | None] = {
+    "helper_check_exit_request_x86_64": None,
+}
+"""Helpers that our engines' generated code calls otherwise: what instead, by its name in `hypervisor.engine.hooks`, or None
+for nothing.
+
+- ``check_exit_request`` leaves a block at its start when ``uc_emu_stop`` has been called. Our guests are left by the block
+  hook alone, which stands before it (`kernels.run`).
+"""
 
 
 class _Dynamic(ctypes.Structure):
@@ -89,7 +103,7 @@ class Guard:
 
     def __init__(self) -> None:
         unicorn = native()
-        needed = frozenset((_TEMP, _TRANSLATE, _RESET_DIRTY, _SET_PAGE, _RESTORE, _TIME))
+        needed = frozenset((_TEMP, _TRANSLATE, _RESET_DIRTY, _SET_PAGE, _RESTORE, _TIME, _CALL))
         slots = _slots(unicorn.library._handle, needed | frozenset(_ENDS))
         missing = (needed | {"abort"}) - slots.keys()
         if missing:
@@ -104,6 +118,11 @@ class Guard:
         for offset, function in ((b.GUARD_ABORT, process.abort), (b.GUARD_SELF, process.pthread_self)):
             self._table[offset >> 3] = ctypes.cast(function, ctypes.c_void_p).value or 0
         self._table[b.GUARD_CPU_ABORT >> 3] = unicorn.address("cpu_abort_x86_64") + _CPU_ABORT_SIZE
+        instead = [
+            (unicorn.address(name), 0 if entry is None else code().address[entry]) for name, entry in CALLS.items()
+        ]
+        words = (unicorn.address(_CALL), *(word for row in instead for word in row), 0)
+        self._calls = (ctypes.c_uint64 * len(words))(*words)
         pieces = {
             # mov rdi, table; mov rsi, [rsp]
             "abort": b"\x48\xbf" + struct.pack("<Q", ctypes.addressof(self._table)) + b"\x48\x8b\x34\x24"
@@ -114,6 +133,8 @@ class Guard:
             # cmp edx, longest; jbe over; mov edx, longest; over:
             _TRANSLATE: struct.pack("<BBIBBBI", 0x81, 0xFA, LONGEST_BLOCK, 0x76, 5, 0xBA, LONGEST_BLOCK)
             + _jump(unicorn.address(_TRANSLATE)),
+            _CALL: b"\x49\xb9" + struct.pack("<Q", ctypes.addressof(self._calls))  # mov r9, calls
+            + _jump(code().address["emit_call"]),
             _RESET_DIRTY: b"\xc3",  # ret
             # mov rax, original; push rax; mov rax, ours; call rax; pop rcx; ret
             _SET_PAGE: b"\x48\xb8" + struct.pack("<Q", unicorn.address(_SET_PAGE)) + b"\x50\x48\xb8"

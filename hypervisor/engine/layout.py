@@ -81,7 +81,6 @@ ES, CS, SS, DS, FS, GS = range(6)
 CPU_CFLAGS_NEXT_TB = 24  # flags of the next block only; the low 15 bits bound its instructions
 CPU_INTERRUPT_REQUEST = 28
 CPU_ENV = 296
-CPU_ICOUNT_DECR = 304  # pointer to a 32-bit word whose high half, when negative, ends the chain of blocks
 CPU_MEM_IO_PC = 33144  # where in generated code a device access was made
 CPU_UC = 33192
 CPU_TO_ENV = 35408
@@ -94,6 +93,12 @@ UC_NO_EXIT_REQUEST = 2034
 # --- TCGContext -------------------------------------------------------------------------------------------------------
 TCG_NB_TEMPS = 48
 TCG_NB_OPS = 56
+TCG_LAST_OP = 0x7390  # end of the list of operations: points to the last one's `OP_NEXT`
+TCG_UC = 0x9970
+
+# --- TCGOp, from its pointer to the next operation, which `TCG_LAST_OP` points to -------------------------------------
+OP_COUNTS = -7  # of a call: results << 4 | arguments
+OP_ARGS = 16  # results, arguments, function, flags
 
 # --- bits -------------------------------------------------------------------------------------------------------------
 HF_CPL = 3
@@ -114,7 +119,6 @@ HF_OSFXSR = 1 << 22
 HF_SMAP = 1 << 23
 HF2_NMI = 1 << 2
 HF2_GIF = 1 << 0
-IRQ_VIRTUAL = 0x100  # CPU_INTERRUPT_VIRQ
 CC_OP_EFLAGS = 1
 CC_MASK = 0x8D5  # the arithmetic flags
 EXIT_BASE = 0x100  # EXCP_VMEXIT: hook number = EXIT_BASE + the manual's exit code

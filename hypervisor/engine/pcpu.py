@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import ctypes
 import mmap
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -30,7 +29,6 @@ from hypervisor.units import FOREVER_NS
 _CONTROL = 1 << 40  # host-physical address of the pCPU's own pages, out of every guest's reach
 _STUB, _VMCB, _HSAVE, _MSRPM, _IOPM, _CONTROL_SIZE = 0x0, 0x1000, 0x2000, 0x4000, 0x8000, 0x10000
 _WINDOW_SIZE = 1 << b.MAXPHYADDR
-_SETTLE_S = 0.01  # switching the block hook forgets all translated code: not for each of many steps
 _COMPLETE = b.COMPLETE >> 3
 _ALWAYS_INTERCEPTED = (
     1 << 0x4  # virtual interrupt window
@@ -172,10 +170,7 @@ class PCpu:
         unicorn, address = self._native.unicorn, self._code.address
         self._hook(unicorn.UC_HOOK_TLB_FILL, address["tlb"])
         self._hook(unicorn.UC_HOOK_INTR, address["interrupt"])
-        self._block_hook: int | None = None
-        self._counts = True
-        self._stepped_at = 0.0
-        self.count_blocks(True)
+        self._hook(unicorn.UC_HOOK_BLOCK, address["block_entry"])
         for name, instruction in (
             ("read_port", unicorn.x86_const.UC_X86_INS_IN),
             ("write_port", unicorn.x86_const.UC_X86_INS_OUT),
@@ -212,26 +207,6 @@ class PCpu:
         if error:
             raise InternalError(f"Unicorn refused hook kind {kind:#x} (error {error}). Please report this.")
         return int(handle.value)
-
-    def count_blocks(self, on: bool) -> None:
-        """With the block hook the guest's progress is counted (`NOW`) and it can be stopped at an exact time.
-
-        Without it, it runs faster.
-        """
-        if on is (self._block_hook is not None):
-            return
-        if on:
-            self._block_hook = self._hook(self._native.unicorn.UC_HOOK_BLOCK, self._code.address["block_entry"])
-        else:
-            self._native.library.uc_hook_del(self._uc._uch, ctypes.c_size_t(self._block_hook or 0))
-            self._block_hook = None
-        self.words[b.COUNTING >> 3] = int(on)
-        self.forget_code()
-
-    def stop_counting(self) -> None:
-        """Go back to running without the block hook, if only a step had needed it, and that a while ago."""
-        if not self._counts and self._block_hook is not None and time.monotonic() - self._stepped_at > _SETTLE_S:
-            self.count_blocks(False)
 
     def _enter_guest_mode(self) -> None:
         """Execute VMRUN once; from then on the CPU stays in guest mode and every vCPU is a saved state."""
@@ -294,8 +269,6 @@ class PCpu:
         """Use a VM's map and trap tables from now on."""
         for offset, value in tables.words().items():
             self.words[offset >> 3] = value
-        self._counts = tables.wall_base is None or tables.takes_turns
-        self.count_blocks(self._counts)
         self.set_intercepts(tables.intercepts, tables.cr_read, tables.cr_write)
         self.trap_execution(tables.execute)
         self.flush()
@@ -353,37 +326,23 @@ class PCpu:
     def kick(self) -> None:
         """Make the guest stop at its next block. The one method that any thread may call.
 
-        Without the block hook the stop goes through Unicorn's own request, which a start at the same moment can lose:
-        call again while `kicked`.
+        Unicorn's own request to stop is not for other threads: its helpers of SYSCALL, IN and others skip their
+        instruction when they see one (docs/engine.md).
         """
         self.words[b.KICK >> 3] = 1
-        self.words[b.DEADLINE >> 3] = 0
-        if self._block_hook is None and self._uc is not None:
-            self._native.library.uc_emu_stop(self._uc._uch)
-
-    @property
-    def kicked(self) -> bool:
-        """Whether a kick has not been answered yet."""
-        return bool(self.words[b.KICK >> 3])
 
     def request_interrupt(self, level: bool) -> None:
         """Set the level of the interrupt request; the guest is left as soon as it can take it."""
         words = self.words
         words[b.INTR >> 3] = int(level)
-        if level and self._block_hook is not None:
+        if level:
             words[b.ARMED >> 3] = 1
             words[b.DEADLINE >> 3] = 0
-        elif level:
-            cpu = words[b.CPU >> 3]
-            ctypes.c_uint32.from_address(cpu + layout.CPU_INTERRUPT_REQUEST).value |= layout.IRQ_VIRTUAL
-            ctypes.c_uint16.from_address(_peek(cpu + layout.CPU_ICOUNT_DECR) + 2).value = 0xFFFF
 
     def step(self) -> int:
         """Run one instruction (one iteration of a repeated string instruction); `ExitKind.STEPPED` if nothing else came
         up.
         """
-        self.count_blocks(True)
-        self._stepped_at = time.monotonic()
         words = self.words
         words[b.STEP >> 3] = 1
         words[b.DEADLINE >> 3] = 0

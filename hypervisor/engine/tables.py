@@ -65,8 +65,6 @@ class GuestTables:
         self.cr_write = 0
         self.execute: frozenset[int] = frozenset()
         self.wall_base: int | None = None
-        self.takes_turns = False
-        """Whether several vCPUs share the pCPU, so that their progress counts under every clock."""
         self.revision = -1
         self.bound_to: object | None = None
         self.watched: set[int] = set()

@@ -114,27 +114,6 @@ def test_kicks_from_another_thread(name: str) -> None:
     pytest.fail(f"only {stops} kicks arrived")
 
 
-@pytest.mark.parametrize("name", LOOPS)
-def test_kicks_without_the_block_hook(name: str) -> None:
-    """As under the wall clock, where the stop is Unicorn's own (wall 1)."""
-    rounds = ROUNDS * {"port": 3, "cpuid": 50}.get(name, 200)
-    expected = uninterrupted(name, rounds)
-    stops = 0
-    try:
-        for _ in range(100):
-            guest = start(name, rounds)
-            guest.pcpu.count_blocks(False)
-            stops += kicked(guest)
-            found = result(guest)
-            assert (*found[:3], found[4]) == (*expected[:3], expected[4])
-            guest.pcpu.count_blocks(True)
-            if stops >= 20:
-                return
-    finally:
-        guest.pcpu.count_blocks(True)
-    pytest.fail(f"only {stops} kicks arrived")
-
-
 def kicked(guest: Machine) -> int:
     """Run to the end while another thread kicks; how often the guest stopped."""
     stops, done = 0, threading.Event()

@@ -31,7 +31,7 @@ _TRAP_READ, _TRAP_WRITE, _TRAP_EXECUTE = b_.MAP_TRAP_READ, b_.MAP_TRAP_WRITE, b_
 _MMIO_BASE, _ONES_PAGE, _VIRTUAL, _VIRTUAL_COUNT = b_.MMIO_BASE, b_.ONES_PAGE, b_.VIRTUAL, b_.VIRTUAL_COUNT
 _EXEC_AT, _WRITE_AT, _EPOCH, _F_TLB_FLUSH_PAGE, _CPU = b_.EXEC_AT, b_.WRITE_AT, b_.EPOCH, b_.F_TLB_FLUSH_PAGE, b_.CPU
 _MANY = 1 << 60  # no linear page: it is not canonical
-_COUNTING, _BLOCK_END, _ANY_TRAP = b_.COUNTING, b_.BLOCK_END, b_.MAP_TRAP_READ | b_.MAP_TRAP_WRITE | b_.MAP_TRAP_EXECUTE
+_BLOCK_END, _ANY_TRAP = b_.BLOCK_END, b_.MAP_TRAP_READ | b_.MAP_TRAP_WRITE | b_.MAP_TRAP_EXECUTE
 _HF_GUEST, _F_RESTORE, _MEM_IO_PC = l_.HF_GUEST, b_.F_RESTORE_STATE, l_.CPU_MEM_IO_PC
 
 
@@ -73,8 +73,6 @@ def _runs_in(b, page):  # type: ignore[no-untyped-def]
     if _frame_page(b, rip) == page:
         return True
     last = ld64(b + _BLOCK_END) - 1
-    if ld64(b + _COUNTING) == 0:  # the block's end is not known: it may reach into the next page
-        last = rip + 4096
     return (last >> 12) != (rip >> 12) and _frame_page(b, last) == page
 
 

@@ -33,7 +33,7 @@ CONTINUE, STOP, RESTART = 0, 1, 2
 def on_block(b, address, size):  # type: ignore[no-untyped-def]
     """Count a block of ``size`` bytes at linear ``address``, or ask for a stop before it."""
     now = ld64(b + _NOW)
-    if now < ld64(b + _DEADLINE):
+    if now < ld64(b + _DEADLINE) and ld64(b + _KICK) == 0:
         st64(b + _NOW, now + size)
         st64(b + _BLOCK_END, address + size)
         return CONTINUE

@@ -1,0 +1,42 @@
+"""What generated code calls: Unicorn's helpers, less one, with others replaced.
+
+The translator emits each call of a helper through ``tcg_gen_callN``, with the helper's address, under which it also
+looks up what the helper takes and returns. So Unicorn's own function emits the call, and then the address in the
+emitted operation is changed. A table says for which helpers; engines that are not ours, in the same process, keep
+Unicorn's.
+"""
+
+from __future__ import annotations
+
+from hypervisor.engine import layout as l_
+from hypervisor.engine.jit import call5, kernel, ld8, ld64, st64
+
+_TCG_UC, _TCG_LAST, _OP_COUNTS, _OP_ARGS = l_.TCG_UC, l_.TCG_LAST_OP, l_.OP_COUNTS, l_.OP_ARGS
+_OURS = l_.UC_NO_EXIT_REQUEST
+
+
+@kernel
+def emit_call(tcg, function, result, count, arguments, table):  # type: ignore[no-untyped-def]
+    """``tcg_gen_callN``, which lies at the table's first word; behind it, pairs of a helper and what is called instead
+    (0: nothing), up to a zero.
+    """
+    original = ld64(table)
+    row = table + 8
+    instead = function
+    if ld8(ld64(tcg + _TCG_UC) + _OURS):
+        while ld64(row):
+            if ld64(row) == function:
+                instead = ld64(row + 8)
+                break
+            row += 16
+    if instead == 0:
+        return 0
+    call5(original, tcg, function, result, count, arguments)
+    if instead != function:
+        op = ld64(tcg + _TCG_LAST)
+        counts = ld8(op + _OP_COUNTS)  # results and arguments stand before the function
+        st64(op + _OP_ARGS + 8 * ((counts & 15) + (counts >> 4)), instead)
+    return 0
+
+
+__all__ = ["emit_call"]
