@@ -110,6 +110,22 @@ def _written(uc: Any, const: Any) -> Iterator[tuple[str, int, int, int]]:
         yield name, offset, size, value
 
 
+def _translator(process: _Process, engine: int) -> int:
+    """The address of the translator's state."""
+    return process.word(engine + layout.UC_TCG_CONTEXT)
+
+
+def _prove_operations(engine: int) -> None:
+    """The last block's operations end where the table says: a list whose last one has none behind it."""
+    process = _Process()
+    try:
+        last = process.word(_translator(process, engine) + layout.TCG_LAST_OP)
+        if process.word(last) != 0 or process.word(process.word(last + 8)) != last - 8:
+            raise _DoubtError("the translator's list of operations does not end where the layout table says")
+    finally:
+        process.close()
+
+
 @remember
 def quick() -> None:
     """Prove the offsets of what Unicorn's API can write (about two milliseconds); raise `EngineError` otherwise."""
@@ -126,6 +142,7 @@ def quick() -> None:
         for name, found, expected in (
             ("the CPU state behind the CPU", state, cpu + layout.CPU_TO_ENV),
             ("the engine behind the CPU", process.word(cpu + layout.CPU_UC), engine),
+            ("the engine behind the translator", process.word(_translator(process, engine) + layout.TCG_UC), engine),
             ("the engine behind the CPU state", process.word(state + layout.ENV_UC), engine),
         ):
             if found != expected:
@@ -240,6 +257,7 @@ def _probe() -> None:
         seen,
         [(ExitKind.PORT_IN, _PORT, _AT_PORT), (ExitKind.MMIO_READ, 0x80010, _AT_DEVICE)],
     )
+    _prove_operations(words[b.UC >> 3])
     before = _flushes(words[b.ENV >> 3])
     pcpu.flush()
     if _flushes(words[b.ENV >> 3]) <= before:
