@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from hypervisor.core import exiting
 from hypervisor.errors import ConfigError
 from hypervisor.memory import HostMemory
 from hypervisor.units import parse_size
@@ -40,6 +41,7 @@ class CoreHost:
         self.placing = threading.Lock()
         """Held while a VM's state moves: it is taken off a pCPU by the VM's own thread or by the next owner's."""
         self.vms: list[VM] = []
+        exiting.remember(self)
 
     # --- pCPUs --------------------------------------------------------------------------------------------------------
 

@@ -430,7 +430,7 @@ class Runner:
                         self._switch(pcpu, vcpu)
                     apply(vm, pcpu)
                     pcpu.on_access(self.access)
-                    while done < count and self._end is None and vcpu.activity == "running":
+                    while done < count and not (self._end or self._outside) and vcpu.activity == "running":
                         vm.clock.timers.run_due(vm.clock.now_ns)
                         done += self._step(pcpu)
                 vm.place.collect(pcpu)

@@ -21,6 +21,7 @@ from hypervisor.core.clock import VmClock
 from hypervisor.core.crash import Crash
 from hypervisor.core.device_memory import MemoryBlock, hole
 from hypervisor.core.expecting import EXPECT_S, Match, Source
+from hypervisor.core.own_thread import away_from_signals
 from hypervisor.core.placing import Place
 from hypervisor.core.plugins import PluginSet
 from hypervisor.core.result import Reason, RunResult
@@ -444,11 +445,14 @@ class VM:
         for what, seconds in (("timeout", timeout), ("virtual_timeout", virtual_timeout)):
             if seconds is not None and not (isinstance(seconds, (int, float)) and seconds > 0):
                 raise ConfigError(f"{what}={seconds!r}: give a number of seconds greater than zero.")
-        with self._claimed():
-            self.runner = Runner(self, until, timeout, virtual_timeout)
-            self.has_run = True
-            self.result = self.runner.run()
-        return self.result
+        def run() -> RunResult:
+            with self._claimed():
+                self.runner = Runner(self, until, timeout, virtual_timeout)
+                self.has_run = True
+                self.result = self.runner.run()
+            return self.result
+
+        return away_from_signals(run, self._interrupted)
 
     def expect(
         self, regex: str | re.Pattern[str], timeout: float | None = EXPECT_S, virtual_timeout: float | None = None
@@ -481,10 +485,19 @@ class VM:
             raise ConfigError(f"step({count!r}): give a number of instructions.")
         if self.runner is not None and self.runner.paused:
             return self.runner.step_paused(count, vcpu or self.vcpu)
-        with self._claimed():
-            self.runner = Runner(self, None, None, None)
-            self.has_run = True
-            return self.runner.step(count, vcpu or self.vcpu)
+        def step() -> int:
+            with self._claimed():
+                self.runner = Runner(self, None, None, None)
+                self.has_run = True
+                return self.runner.step(count, vcpu or self.vcpu)
+
+        return away_from_signals(step, self._interrupted)
+
+    def _interrupted(self, error: BaseException) -> None:
+        """A signal's handler raised while the main thread waited for a run."""
+        runner = self.runner
+        if runner is not None:
+            runner.finish_from_outside(Reason.STOPPED, f"{type(error).__name__} while the guest ran")
 
     def reset(self) -> None:
         """Reset every device and vCPU, as the reset line does; memory keeps its contents."""

@@ -100,9 +100,17 @@ def test_only_the_thread_that_runs_a_vm_changes_its_timers(monkeypatch: pytest.M
         monkeypatch.setattr(TimerQueue, name, watched(name))
     sector = boot_sector("again: sti; hlt; jmp again")
     with hv.boot(sector, memory="1M", clock="wall") as vm:
-        result = vm.run(until=lambda: vm.memory.read(0x46C, 1) >= b"\x03", timeout=60)  # three ticks of the PIT
+        runs_in: set[int] = set()
+
+        def ticked() -> bool:
+            runs_in.add(threading.get_ident())
+            return vm.memory.read(0x46C, 1) >= b"\x03"  # three ticks of the PIT
+
+        threads.clear()
+        result = vm.run(until=ticked, timeout=60)
         assert result.reason is hv.Reason.UNTIL, result.message
-    assert threads == {threading.get_ident()}
+        assert threads == runs_in
+        assert len(runs_in) == 1
 
 
 def test_closing_a_vm_leaves_the_next_owner_of_its_place_alone() -> None:
