@@ -1,9 +1,9 @@
 """Running a VM away from the main thread, because that is where Python runs the handlers of signals.
 
-A signal that comes while the guest runs is served at the next Python code on the main thread, and its handler may raise
-(Ctrl-C does). On a thread that serves the guest's accesses this would be in the middle of an instruction: before the
-device was asked, or after it has answered. So the main thread only waits, and what a signal raises there ends the run at
-the guest's next block.
+A signal that comes while the guest runs is served at the next Python code on the main thread, and its handler may
+raise (Ctrl-C does). On a thread that serves the guest's accesses this would be in the middle of an instruction: before
+the device was asked, or after it has answered. So the main thread only waits, and what a signal raises there ends the
+run at the guest's next block.
 
 Nothing here may be left half done wherever such an exception strikes: it can do so after any call. The hand-over to the
 other thread is therefore one call, and all that follows is a loop that can be entered again.
@@ -101,9 +101,9 @@ class _Waiter(Generic[T]):
                 if not self._begun:
                     raise
                 self._interrupted(error)
-        error = self._raised or self._work.error
-        if error is not None:
-            raise error
+        problem = self._raised or self._work.error
+        if problem is not None:
+            raise problem
         return self._work.result
 
     def _wait(self) -> None:

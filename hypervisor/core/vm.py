@@ -445,6 +445,7 @@ class VM:
         for what, seconds in (("timeout", timeout), ("virtual_timeout", virtual_timeout)):
             if seconds is not None and not (isinstance(seconds, (int, float)) and seconds > 0):
                 raise ConfigError(f"{what}={seconds!r}: give a number of seconds greater than zero.")
+
         def run() -> RunResult:
             with self._claimed():
                 self.runner = Runner(self, until, timeout, virtual_timeout)
@@ -485,6 +486,7 @@ class VM:
             raise ConfigError(f"step({count!r}): give a number of instructions.")
         if self.runner is not None and self.runner.paused:
             return self.runner.step_paused(count, vcpu or self.vcpu)
+
         def step() -> int:
             with self._claimed():
                 self.runner = Runner(self, None, None, None)

@@ -58,11 +58,11 @@ _ROOM = 64  # bytes for each piece of code
 CALLS: dict[str, str | None] = {
     "helper_check_exit_request_x86_64": None,
 }
-"""Helpers that our engines' generated code calls otherwise: what instead, by its name in `hypervisor.engine.hooks`, or None
-for nothing.
+"""Helpers that our engines' generated code does not call: what it calls instead, by its name in
+`hypervisor.engine.hooks`, or None for nothing.
 
-- ``check_exit_request`` leaves a block at its start when ``uc_emu_stop`` has been called. Our guests are left by the block
-  hook alone, which stands before it (`kernels.run`).
+- ``check_exit_request`` leaves a block at its start when ``uc_emu_stop`` has been called. Our guests are left by the
+  block hook alone, which stands before it (`kernels.run`).
 """
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ctypes
 import mmap
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -332,10 +333,16 @@ class PCpu:
         self.words[b.KICK >> 3] = 1
 
     def request_interrupt(self, level: bool) -> None:
-        """Set the level of the interrupt request; the guest is left as soon as it can take it."""
+        """Set the level of the interrupt request; the guest is left as soon as it can take it. From another thread than
+        the one that runs the guest it is a kick, too: words that the block hook writes are written by nobody else.
+        """
         words = self.words
         words[b.INTR >> 3] = int(level)
-        if level:
+        if not level:
+            return
+        if words[b.RUNNING >> 3] and words[b.THREAD >> 3] != threading.get_ident():
+            self.kick()
+        else:
             words[b.ARMED >> 3] = 1
             words[b.DEADLINE >> 3] = 0
 

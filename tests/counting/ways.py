@@ -1,0 +1,185 @@
+"""Every way from outside into a running engine, as often as it can be taken while a guest runs.
+
+Each is a context manager around the guest's runs. What it does must not change what the guest does.
+"""
+
+from __future__ import annotations
+
+import random
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from types import FrameType
+
+import hypervisor as hv
+from hypervisor.assembler import assemble
+from tests.counting.guests import READY
+
+NEIGHBOUR = assemble("again: inc ecx; out 0x80, al; inc dword ptr [0x12000]; jmp again", origin=0x10000, mode=32).code
+SHORT = assemble("mov ecx, 20000; again: dec ecx; jnz again; cli; hlt", origin=0x10000, mode=32).code
+
+
+class RingError(Exception):
+    """What the handler of a signal raises in the middle of a run."""
+
+
+@contextmanager
+def _again_and_again(action: Callable[[], object], rng: random.Random, seconds: float) -> Iterator[None]:
+    """Do something at random moments, so many seconds apart on average, on another thread."""
+    over = threading.Event()
+    failures: list[BaseException] = []
+
+    def repeat() -> None:
+        try:
+            while not over.wait(rng.random() * 2 * seconds):
+                action()
+        except BaseException as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=repeat)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+    if failures:
+        raise failures[0]
+
+
+def kicks(vm: hv.VM, rng: random.Random) -> AbstractContextManager[None]:
+    """The pCPU is kicked."""
+
+    def kick() -> None:
+        pcpu = vm.place.pcpu
+        if pcpu is not None:
+            pcpu.kick()
+
+    return _again_and_again(kick, rng, 0.0003)
+
+
+def looks(vm: hv.VM, rng: random.Random) -> AbstractContextManager[None]:
+    """The run is made to look at its inputs, as each typed character does."""
+    return _again_and_again(vm.look, rng, 0.0005)
+
+
+def stops(vm: hv.VM, rng: random.Random) -> AbstractContextManager[None]:
+    """The run is ended from outside, and begun again."""
+    return _again_and_again(vm.request_stop, rng, 0.004)
+
+
+def nmis(vm: hv.VM, rng: random.Random) -> AbstractContextManager[None]:
+    """NMIs from another thread, once the guest has an IDT; it counts them in R11."""
+
+    def nmi() -> None:
+        if vm.memory.read(READY, 1) == b"\x01":
+            vm.nmi()
+
+    return _again_and_again(nmi, rng, 0.001)
+
+
+def writes(vm: hv.VM, rng: random.Random) -> AbstractContextManager[None]:
+    """Another thread writes what is there already over the guest's code."""
+
+    def write() -> None:
+        at = 0x10000 + rng.randrange(64)
+        vm.memory.write(at, vm.memory.read(at, 8))
+
+    return _again_and_again(write, rng, 0.003)
+
+
+@contextmanager
+def neighbour(vm: hv.VM, rng: random.Random) -> Iterator[None]:
+    """Another VM wants the same pCPU."""
+    with vm.host.create_vm(NEIGHBOUR, memory="1M", format="flat", at=0x10000, mode=32) as other:
+        thread = threading.Thread(target=other.run)
+        thread.start()
+        try:
+            yield
+        finally:
+            while thread.is_alive():
+                other.request_stop()
+                thread.join(0.001)
+
+
+def passers_by(vm: hv.VM, rng: random.Random) -> AbstractContextManager[None]:
+    """Other VMs are created on the same pCPU, run to their end, and are closed."""
+
+    def visit() -> None:
+        with vm.host.create_vm(SHORT, memory="1M", format="flat", at=0x10000, mode=32) as other:
+            result = other.run(timeout=60)
+            assert result.reason is hv.Reason.HALTED, result.message
+
+    return _again_and_again(visit, rng, 0.005)
+
+
+@contextmanager
+def signals(vm: hv.VM, rng: random.Random) -> Iterator[None]:
+    """Signals whose handler raises in the main thread, each time the guest has come further."""
+    last = [-1]
+
+    def ring(number: int, frame: FrameType | None) -> None:
+        signal.setitimer(signal.ITIMER_REAL, 0.0002 + rng.random() * 0.006)
+        now = vm.clock.now_ns
+        while frame is not None and frame.f_code.co_name != "away_from_signals":
+            frame = frame.f_back
+        if frame is not None and now > last[0] + 20_000:
+            last[0] = now
+            raise RingError
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, 0.002)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+@contextmanager
+def gdb(vm: hv.VM, rng: random.Random) -> Iterator[None]:
+    """A debugger interrupts the guest and lets it go on."""
+    server = vm.gdb()
+    with socket.create_connection(("127.0.0.1", server.port)) as connection:
+        connection.settimeout(30)
+
+        def interrupt() -> None:
+            with suppress(OSError):
+                connection.sendall(b"\x03")
+                answer = b""
+                while b"#" not in answer[-3:-2]:
+                    got = connection.recv(4096)
+                    if not got:
+                        return
+                    answer += got
+                connection.sendall(b"+$c#63")
+
+        try:
+            with _again_and_again(interrupt, rng, 0.002):
+                yield
+                connection.shutdown(socket.SHUT_RDWR)
+        finally:
+            server.close()
+
+
+def nothing(vm: hv.VM, rng: random.Random) -> AbstractContextManager[None]:
+    """Nothing but the alarm of the wall clock."""
+    return nullcontext()
+
+
+WAYS: dict[str, Callable[[hv.VM, random.Random], AbstractContextManager[None]]] = {
+    "nothing": nothing,
+    "timeouts": nothing,
+    "steps": nothing,
+    "kicks": kicks,
+    "looks": looks,
+    "stops": stops,
+    "nmis": nmis,
+    "neighbour": neighbour,
+    "passers-by": passers_by,
+    "signals": signals,
+    "gdb": gdb,
+}
+"""By name. Timeouts and steps are how the guest is run (`tests.counting.counted`)."""
