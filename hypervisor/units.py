@@ -30,6 +30,12 @@ NS_PER_S = 1_000_000_000
 FOREVER_NS = 1 << 62
 """A virtual time that does not come."""
 
+
+def nanoseconds(seconds: float) -> int:
+    """``seconds`` as nanoseconds; times beyond `FOREVER_NS`, infinity included, are that."""
+    return int(min(seconds * NS_PER_S, FOREVER_NS))
+
+
 _SUFFIX = {"": 1, "K": KIB, "M": MIB, "G": GIB}
 
 
@@ -43,7 +49,7 @@ def parse_size(text: str | int) -> int:
     elif not isinstance(text, str):
         raise ConfigError(f"{text!r} is not a size; give bytes as a whole number, or text such as '64M'.")
     else:
-        match = re.fullmatch(r"(\d+)\s*([KMG]?)(?:I?B)?", text.strip().upper())
+        match = re.fullmatch(r"([0-9]{1,20})\s*([KMG]?)(?:I?B)?", text.strip().upper())
         if match is None:
             raise ConfigError(f"{text!r} is not a size; write a number with K, M or G, for example 64M.")
         size = int(match[1]) * _SUFFIX[match[2]]

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 import hypervisor as hv
+from hypervisor.cli import main
 from hypervisor.engine import layout, native
 from hypervisor.errors import (
     ConfigError,
@@ -76,6 +77,13 @@ class Raising:
 
     def attach(self, vm: hv.VM) -> None:
         raise ValueError("no dice")
+
+
+class Exiting:
+    """A plugin that wants to end its host."""
+
+    def attach(self, vm: hv.VM) -> None:
+        raise SystemExit(3)
 
 
 @dataclass(frozen=True)
@@ -245,7 +253,7 @@ CASES = (
           append="quiet", firmware=bytes(65536)),
     boots("no firmware file", None, ImageError, "/no/bios: there is no such file; give a firmware ROM, or 'seabios'.",
           firmware="/no/bios"),
-    boots("a directory as firmware", None, ImageError, "/ cannot be read: Is a directory.", firmware="/"),
+    boots("a directory as firmware", None, ImageError, "/ is a directory; give a file.", firmware="/"),
     boots("an empty ROM", None, ImageError, "a multiple of 64 KiB and at most 16 MiB; this has 0 bytes", firmware=b""),
     boots("half a ROM", None, ImageError, "this has 32768 bytes. SeaBIOS is bios-256k.bin", firmware=bytes(32768)),
     boots("a large ROM", None, ImageError, "at most 16 MiB", firmware=bytes(32 << 20)),
@@ -275,6 +283,9 @@ CASES = (
     boots("no class", HALT, PluginError, "json has no class 'dumps'", plugins=["json:dumps"]),
     boots("an unknown plugin option", HALT, PluginError, "Plugin Dice has no option 'side'. Did you mean sides?",
           plugins=[(Dice, {"side": 3})]),
+    boots("a colon for a plugin", HALT, PluginError, "':' names no plugin; write MODULE:CLASS, such as", plugins=[":"]),
+    boots("a plugin that exits", HALT, PluginError, "Exiting: attach failed: SystemExit: 3", plugins=[Exiting]),
+    boots("a plugin in one", HALT, PluginError, "is no plugin with options; give (plugin, {option", plugins=[(Dice,)]),
     boots("a plugin option in words", HALT, PluginError, "'six'; it must be a whole number",
           plugins=[f"{__name__}:Dice,sides=six"]),
     boots("a raising plugin", HALT, PluginError, "Raising: attach failed: ValueError: no dice", plugins=[Raising]),
@@ -343,6 +354,77 @@ def test_the_sentence(case: Case, tmp_path: Path) -> None:
 
 def test_names_are_unique() -> None:
     assert len({case.name for case in CASES}) == len(CASES) >= 25
+
+
+NINES = "9" * 5000
+COMMAND_LINES = (
+    # an empty value
+    ("", "image='': that is no path; name a file."),
+    ("hello --memory=", "'' is not a size; write a number with K, M or G"),
+    ("hello --initrd=", "initrd='': that is no path; name a file."),
+    ("hello --module=", "--module is ''; give FILE or FILE=ARGUMENTS."),
+    ("hello --clock=", "--clock is ''; it must be one of: virtual, wall."),
+    ("hello --stats=", "--stats: '' cannot be written: No such file"),
+    ("hello --plugin=", "'' names no plugin; write NAME[,key=value] or MODULE:CLASS[,key=value]."),
+    ("hello --format=", "'' is not an image format; use one of linux"),
+    ("hello --at=", "--at is ''; give an address such as 0x100000."),
+    ("hello --entry=", "--entry is ''; give an address such as 0x100000."),
+    ("hello --cdrom=", "CD='': that is no path; name a file."),
+    ("hello --floppy=", "floppy='': that is no path; name a file."),
+    ("hello --disk=", "--disk '': give a file."),
+    ("hello --boot=", "boot order '': give each letter once"),
+    ("hello --media=", "media='': use one of floppy, disk."),
+    ("hello --script=", "--script: '' cannot be read: No such file"),
+    ("hello --log=", "--log is ''; give some of int, exits"),
+    ("hello --display=", "--display is ''; it must be one of: auto"),
+    ("hello --firmware=", "firmware ROM='': that is no path; name a file."),
+    ("hello --gdb|", "Invalid value for '--gdb': '' is not a valid int."),
+    ("hello --gdb :", "Invalid value for '--gdb': ':' is not a valid int."),
+    ("hello --gdb :1234", "Invalid value for '--gdb': ':1234' is not a valid int."),
+    # one that is no name
+    ("hello --plugin :", "':' names no plugin; write MODULE:CLASS, such as mypackage.plugins:Dice."),
+    ("hello --plugin a:", "'a:' names no plugin"),
+    ("hello --plugin :b", "':b' names no plugin"),
+    ("hello --plugin a:b:c", "'a:b:c' names no plugin"),
+    ("hello --plugin .a:b", "'.a:b' names no plugin"),
+    ("hello --plugin /etc/passwd:b", "'/etc/passwd:b' names no plugin"),
+    # numbers beyond what is one
+    (f"hello --memory {NINES}", "is not a size; write a number with K, M or G"),
+    ("hello --memory \u0661G", "'\u0661G' is not a size"),
+    (f"hello --at {NINES} --format flat --mode 32", "give an address such as 0x100000."),
+    ("hello --virtual-timeout nan", "--virtual-timeout is nan; give a number of seconds greater than zero."),
+    ("hello --gdb 99999", "port=99999 is no TCP port"),
+    # files that are none, or have no end
+    ("/proc/self/mem", "/proc/self/mem has no size (Invalid argument), as the image must have; give a file."),
+    ("hello --firmware /dev/zero", "/dev/zero is a device without an end; give a file."),
+    ("hello --firmware FIFO", "is a pipe or a socket, which has no sectors; give a file."),
+    ("hello --script /dev/zero", "--script: /dev/zero is larger than 1 MiB; no script is."),
+    ("hello --disk FIFO", "is a pipe or a socket, which has no sectors; give a file."),
+    ("hello --disk /dev/zero", "/dev/zero is a device without an end; give a file."),
+    ("hello --stats .", "--stats: '.' cannot be written: Is a directory."),
+    ("hello --log io:.", "cannot be written: Is a directory."),
+)  # fmt: skip
+
+
+@pytest.mark.usefixtures("nothing_left")
+@pytest.mark.parametrize(("line", "sentence"), COMMAND_LINES, ids=range(len(COMMAND_LINES)))
+def test_the_command_line(
+    line: str, sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Words are separated by spaces; a bar at the end is an empty word."""
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("FIFO")
+    words = [word.removesuffix("|") for word in line.replace("|", " |").split(" ")]
+    assert main(["run", *words]) == 125
+    said = capsys.readouterr().err
+    assert sentence in said and "Traceback" not in said
+
+
+def test_the_longest_times(capfd: pytest.CaptureFixture[str]) -> None:
+    """More nanoseconds than a floating-point number can say."""
+    with hv.boot(HALT, memory="4M") as vm:
+        assert vm.run(timeout=1e308, virtual_timeout=1e308).reason is hv.Reason.HALTED
+        assert vm.run(until=hv.after(1e308), virtual_timeout=1).reason is hv.Reason.HALTED
 
 
 def test_a_file_that_fails_to_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

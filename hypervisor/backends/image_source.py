@@ -110,7 +110,11 @@ class FileSource:
             raise ImageError(f"{path} cannot be opened{hint} ({error.strerror}).") from error
         self._close = weakref.finalize(self, os.close, self._fd)
         self._lock(what)
-        self.size = os.lseek(self._fd, 0, os.SEEK_END)
+        try:
+            self.size = os.lseek(self._fd, 0, os.SEEK_END)
+        except OSError as error:  # parts of /proc
+            self._close()
+            raise ImageError(f"{path} has no size ({error.strerror}), as the {what} must have; give a file.") from error
 
     def _lock(self, what: str) -> None:
         try:
@@ -154,6 +158,8 @@ def open_source(image: ImageLike, what: str, *, writable: bool = False) -> Sourc
         return BytesSource(bytes(image), what)
     if not isinstance(image, (str, os.PathLike)):
         raise ConfigError(f"{what}={image!r}: give a path, or the contents as bytes.")
+    if not os.fspath(image):
+        raise ConfigError(f"{what}={image!r}: that is no path; name a file.")
     return FileSource(Path(image), what, writable=writable)
 
 

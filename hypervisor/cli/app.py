@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from hypervisor.cli.messages import hold_standard_descriptors, say
+from hypervisor.cli.messages import end_printing, hold_standard_descriptors, print_at_once, say
 from hypervisor.cli.status import ExitStatus
 from hypervisor.errors import EngineError, HypervisorError, InternalError
 
@@ -22,9 +22,15 @@ _UsageError = typer.BadParameter.__mro__[2]
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse ``arguments`` (None: those of the process), run the command, and return the exit status."""
+    hold_standard_descriptors()
+    print_at_once()
+    status = _run_command(arguments)
+    return status if end_printing() else ExitStatus.ERROR
+
+
+def _run_command(arguments: Sequence[str] | None) -> int:
     from hypervisor.cli.options import with_gdb_port
 
-    hold_standard_descriptors()
     command = typer.main.get_command(app)
     try:
         typed = with_gdb_port(sys.argv[1:] if arguments is None else arguments)
@@ -38,6 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         say(f"{error.filename or 'input or output'}: {error.strerror or error}.")
     except typer.Abort:
         return 130
+    except SystemExit:
+        traceback.print_exc()
+        say("a plugin called sys.exit() (see above); its handlers end a run by returning hypervisor.stop(reason).")
     except Exception as error:
         if isinstance(error, _UsageError):
             error.show()  # type: ignore[attr-defined]  # usage, a pointer to --help, and the sentence

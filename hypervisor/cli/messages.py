@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 
@@ -15,6 +16,24 @@ def say(text: str) -> None:
         print(f"hypervisor: {text}", file=sys.stderr, flush=True)
     except OSError:
         sys.stderr = None
+
+
+def print_at_once() -> None:
+    """Have what plugins print leave at once: the guest's output goes to the same place, past Python's buffer."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)
+
+
+def end_printing() -> bool:
+    """Write what is left of what was printed; False, with a message, if that fails."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError as error:
+        say(f"standard output failed: {error.strerror}.")
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or the interpreter tries again at its end
+        return False
+    return True
 
 
 def hold_standard_descriptors() -> None:

@@ -141,11 +141,16 @@ def with_gdb_port(arguments: Sequence[str]) -> list[str]:
     """A command line on which each ``--gdb`` has its port: options of typer cannot leave their value out."""
     words = list(arguments)
     for n, word in enumerate(arguments):
-        if word == "--gdb" and not (n + 1 < len(words) and words[n + 1].lstrip("-").isdigit()):
+        if word == "--gdb" and not (n + 1 < len(words) and _means_port(words[n + 1])):
             words[n] = f"--gdb={GDB_PORT}"
         if word == "--":
             break
     return words
+
+
+def _means_port(word: str) -> bool:
+    """Whether a word behind ``--gdb`` is its port, or meant as one: neither an option nor an image's name."""
+    return word in ("", ":") or word.lstrip("-:").isdigit()
 
 
 def only(option: str, values: Sequence[str] | None) -> str | None:

@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from hypervisor.errors import ConfigError
 
+LONGEST = 1 << 20
+"""Bytes of a script, which may come from a pipe or a device without an end."""
+
 if TYPE_CHECKING:
     from hypervisor.machine.script import Playing, Step
 
@@ -17,11 +20,14 @@ def read_script(path: str | None) -> list[Step]:
     from hypervisor.machine.script import parse
 
     try:
-        with open(path, encoding="utf-8") as file:
-            text = file.read()
+        with open(path, "rb") as file:
+            data = file.read(LONGEST + 1)
+        text = data.decode()
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise ConfigError(f"--script: {path} cannot be read: {reason}.") from error
+        raise ConfigError(f"--script: {path!r} cannot be read: {reason}.") from error
+    if len(data) > LONGEST:
+        raise ConfigError(f"--script: {path} is larger than {LONGEST >> 20} MiB; no script is.")
     return parse(text, f"--script {path}")
 
 

@@ -24,14 +24,16 @@ if TYPE_CHECKING:
 def run(options: RunOptions) -> int:
     """Boot and run one guest; returns the exit status. Raises `HypervisorError` if it cannot be booted."""
     steps, typed = read_script(options.script), keys(options.type)
-    stats_file = stats.open_stats(options.stats) if options.stats else None
+    stats_file = stats.open_stats(options.stats) if options.stats is not None else None
+    # Now: a plugin may change the current folder.
+    logs = [(what, file and os.path.abspath(file)) for what, file in map(parse_log, options.logs)]
     terminal = Terminal() if is_interactive() else None
     try:
         vm = _boot(options, interactive=terminal is not None)
         try:
             if typed:
                 vm.keyboard.type(typed)
-            for what, file in map(parse_log, options.logs):
+            for what, file in logs:
                 vm.log(what, to=file)
             return _run_booted(vm, options, terminal, stats_file, play(vm, steps))
         finally:

@@ -15,7 +15,7 @@ def open_stats(path: str) -> TextIO:
     try:
         return open(path, "w", encoding="utf-8")
     except OSError as error:
-        raise ConfigError(f"--stats: {path} cannot be written: {error.strerror}.") from error
+        raise ConfigError(f"--stats: {path!r} cannot be written: {error.strerror}.") from error
 
 
 def of_result(result: Result, vm: Guest, status: int) -> dict[str, Any]:
@@ -44,7 +44,10 @@ def of_error(error: Exception) -> dict[str, Any]:
 
 
 def write(file: TextIO, figures: dict[str, Any]) -> None:
-    """Write ``figures`` and close the file."""
-    with file:
-        json.dump(figures, file, indent=2)
-        file.write("\n")
+    """Write ``figures`` and close the file. Raises `ConfigError`: a disk may be full by now."""
+    try:
+        with file:
+            json.dump(figures, file, indent=2)
+            file.write("\n")
+    except OSError as error:
+        raise ConfigError(f"--stats: {file.name!r} cannot be written: {error.strerror}.") from error

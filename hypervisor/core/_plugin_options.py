@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
+from hypervisor.core._plugin_code import running
 from hypervisor.errors import PluginError
 
 _WORDS = {"on": True, "yes": True, "true": True, "1": True, "off": False, "no": False, "false": False, "0": False}
@@ -25,11 +26,9 @@ class Option:
 def parameters(plugin: str, cls: type) -> dict[str, Option]:
     """The options of a plugin class. Raises `PluginError` if its constructor cannot be called with keywords alone."""
     constructor: Any = cls
-    try:
+    with running(plugin, ": the parameters of its constructor cannot be read"):  # annotations are code
         signature = inspect.signature(cls)
         hints = get_type_hints(constructor.__init__)
-    except (TypeError, ValueError, NameError) as error:
-        raise PluginError(f"Plugin {plugin}: the parameters of its constructor cannot be read: {error}.") from error
     options: dict[str, Option] = {}
     for name, parameter in signature.parameters.items():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):

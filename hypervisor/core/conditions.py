@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from hypervisor.core.result import After
 from hypervisor.errors import ConfigError
-from hypervisor.units import FOREVER_NS
+from hypervisor.units import FOREVER_NS, nanoseconds
 
 if TYPE_CHECKING:
     from hypervisor.core.vm import VM
@@ -38,7 +38,7 @@ class AfterTime(Condition):
 
     def __init__(self, vm: VM, seconds: float) -> None:
         self._clock = vm.clock
-        self.deadline_ns = vm.clock.now_ns + int(seconds * 1e9)
+        self.deadline_ns = vm.clock.now_ns + nanoseconds(seconds)
         self.text = f"{seconds} s of virtual time have passed"
 
     def holds(self) -> bool:

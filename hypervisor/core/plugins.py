@@ -16,13 +16,12 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from contextvars import ContextVar
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
+from hypervisor.core._plugin_code import current, running
 from hypervisor.core._plugin_options import convert, parameters
-from hypervisor.errors import HypervisorError, PluginError
+from hypervisor.errors import PluginError
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -32,13 +31,6 @@ GROUP = "hypervisor.plugins"
 
 HOOKS = {"attach": 1, "reset": 0, "detach": 0}
 """The methods that a plugin may have, with the number of arguments that each is called with."""
-
-_current: ContextVar[str | None] = ContextVar("hypervisor_plugin", default=None)
-
-
-def current() -> str | None:
-    """The name of the plugin whose code runs now, for error messages and handler names; None outside plugins."""
-    return _current.get()
 
 
 class PluginSet:
@@ -61,7 +53,7 @@ class PluginSet:
         for name, plugin in self._plugins:
             try:
                 _call(name, plugin, "attach", vm)
-            except PluginError:
+            except BaseException:
                 self.detach(ignore_errors=True)
                 raise
             self._attached.append((name, plugin))
@@ -91,6 +83,8 @@ def make(plugin: object) -> tuple[str, object]:
     """
     options: Mapping[str, object] = {}
     if isinstance(plugin, tuple):
+        if len(plugin) != 2 or not isinstance(plugin[1], Mapping):
+            raise PluginError(f"{plugin!r} is no plugin with options; give (plugin, {{option: value}}).")
         plugin, options = plugin
     if isinstance(plugin, str):
         name, written = parse(plugin)
@@ -123,6 +117,9 @@ def parse(text: str) -> tuple[str, dict[str, str]]:
 def find(name: str) -> type:
     """The class that ``name`` means: an installed plugin, or ``MODULE:CLASS``."""
     if ":" in name:
+        module_name, _, attribute = name.partition(":")
+        if not all(part.isidentifier() for part in (*module_name.split("."), *attribute.split("."))):
+            raise PluginError(f"{name!r} names no plugin; write MODULE:CLASS, such as mypackage.plugins:Dice.")
         return _import(name)
     candidates = [entry for entry in installed() if entry.name == name]
     if len({entry.value for entry in candidates}) > 1:
@@ -147,22 +144,26 @@ def _import(target: str, name: str | None = None) -> type:
     name = name or target
     module_name, _, attribute = target.partition(":")
     try:
-        found: Any = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
-            raise PluginError(
-                f"Plugin {name}: {module_name} needs the module {error.name}, which is not there."
-            ) from error
-        raise PluginError(
-            f"Plugin {name}: there is no module {error.name}. Install it, or put its directory on PYTHONPATH."
-        ) from error
-    except Exception as error:  # whatever a stranger's module raises, the message must say whose module it was
-        raise PluginError(f"Plugin {name}: importing {module_name} failed: {_describe(error)}") from error
-    for part in attribute.split("."):
-        found = getattr(found, part, None)
+        with running(name, f": importing {module_name} failed"):
+            found: Any = importlib.import_module(module_name)
+            for part in attribute.split("."):
+                found = getattr(found, part, None)
+    except PluginError as error:
+        if isinstance(error.__cause__, ModuleNotFoundError):
+            raise _not_there(name, module_name, error.__cause__) from error.__cause__
+        raise
     if not isinstance(found, type):
         raise PluginError(f"Plugin {name}: {module_name} has no class {attribute!r}.")
     return found
+
+
+def _not_there(name: str, module_name: str, error: ModuleNotFoundError) -> PluginError:
+    """What to say where a module is missing: the plugin's own, or one that it needs."""
+    if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
+        return PluginError(f"Plugin {name}: {module_name} needs the module {error.name}, which is not there.")
+    return PluginError(
+        f"Plugin {name}: there is no module {error.name}. Install it, or put its directory on PYTHONPATH."
+    )
 
 
 def _construct(name: str, cls: type, options: Mapping[str, object]) -> object:
@@ -177,11 +178,8 @@ def _construct(name: str, cls: type, options: Mapping[str, object]) -> object:
     missing = [key for key, option in accepted.items() if option.required and key not in arguments]
     if missing:
         raise PluginError(f"Plugin {name} needs the option {missing[0]!r}; write {name},{missing[0]}=VALUE.")
-    try:
-        with _running(name):
-            plugin: object = cls(**arguments)
-    except Exception as error:  # a stranger's constructor
-        raise PluginError(f"Plugin {name} could not be constructed: {_describe(error)}") from error
+    with running(name, " could not be constructed"):
+        plugin: object = cls(**arguments)
     _check_hooks(name, plugin)
     return plugin
 
@@ -189,37 +187,23 @@ def _construct(name: str, cls: type, options: Mapping[str, object]) -> object:
 def _check_hooks(name: str, plugin: object) -> None:
     import inspect
 
-    hooks = {hook: method for hook in HOOKS if (method := getattr(plugin, hook, None)) is not None}
+    with running(name, ": its methods cannot be looked at"):
+        hooks = {hook: method for hook in HOOKS if (method := getattr(plugin, hook, None)) is not None}
     if not hooks:
         raise PluginError(f"Plugin {name} has none of attach(vm), reset() and detach(): it could never do anything.")
     for hook, method in hooks.items():
         try:
             inspect.signature(method).bind(*(None,) * HOOKS[hook])
-        except TypeError:
+        except (TypeError, ValueError):
             expected = "attach(self, vm)" if hook == "attach" else f"{hook}(self)"
             raise PluginError(f"Plugin {name}: its method {hook} must be callable as {expected}.") from None
 
 
 def _call(name: str, plugin: object, hook: str, *arguments: object) -> None:
-    method = getattr(plugin, hook, None)
-    if method is None:
-        return
-    try:
-        with _running(name):
+    with running(name, f": {hook} failed"):
+        method = getattr(plugin, hook, None)
+        if method is not None:
             method(*arguments)
-    except Exception as error:  # a stranger's method; the cause keeps its traceback
-        raise PluginError(f"Plugin {name}: {hook} failed: {_describe(error)}") from error
 
 
-@contextmanager
-def _running(name: str) -> Iterator[None]:
-    token = _current.set(name)
-    try:
-        yield
-    finally:
-        _current.reset(token)
-
-
-def _describe(error: Exception) -> str:
-    """Our own errors are sentences already; others need their type."""
-    return str(error) if isinstance(error, HypervisorError) else f"{type(error).__name__}: {error}"
+__all__ = ["GROUP", "PluginSet", "current", "find", "installed", "make", "parse"]

@@ -32,7 +32,7 @@ from hypervisor.core.waiting import Alarm, looking_after
 from hypervisor.engine import block as b
 from hypervisor.engine.state import GPR
 from hypervisor.errors import HypervisorError, InternalError
-from hypervisor.units import FOREVER_NS
+from hypervisor.units import FOREVER_NS, nanoseconds
 
 if TYPE_CHECKING:
     from hypervisor.core.vcpu import Vcpu
@@ -146,7 +146,7 @@ class Runner:
         started = time.monotonic()
         began = vm.clock.now_ns
         end_at = None if self._timeout is None else started + self._timeout
-        limit = FOREVER_NS if self._virtual_timeout is None else began + int(self._virtual_timeout * 1e9)
+        limit = FOREVER_NS if self._virtual_timeout is None else began + nanoseconds(self._virtual_timeout)
         vm.traps.running(True)
         try:
             with ExitStack() as stack:

@@ -9,7 +9,10 @@ def c_string(text: str, what: str) -> bytes:
     """``text`` with a final NUL; raises `ConfigError` if it has a NUL of its own, which would cut it short silently."""
     if "\0" in text:
         raise ConfigError(f"{what} has a NUL character in it at position {text.index(chr(0))}; remove it.")
-    return text.encode() + b"\0"
+    try:
+        return text.encode(errors="surrogateescape") + b"\0"  # as the command line was typed, which need not be UTF-8
+    except UnicodeEncodeError as error:
+        raise ConfigError(f"{what} cannot be written from position {error.start} on; remove that.") from error
 
 
 def command_line(name: str, arguments: str) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hypervisor.backends.image_source import open_source
 from hypervisor.core.streams import Stream
 from hypervisor.core.vm import PCI_HOLE
 from hypervisor.devices import fw_cfg
@@ -68,8 +69,7 @@ def read_firmware(firmware: str | os.PathLike[str] | bytes) -> tuple[str, bytes,
             )
         name, rom, folder = SEABIOS, path.read_bytes(), path.parent
     elif isinstance(firmware, str | os.PathLike):
-        path = Path(firmware)
-        name, rom, folder = str(firmware), _read(path), path.parent
+        name, rom, folder = str(firmware), _read(firmware), Path(firmware).parent
     else:
         raise ConfigError(f"firmware={firmware!r}: give a file, '{SEABIOS}', or the ROM's bytes.")
     if not rom or len(rom) % (64 * KIB) or len(rom) > MAX_ROM:
@@ -80,15 +80,18 @@ def read_firmware(firmware: str | os.PathLike[str] | bytes) -> tuple[str, bytes,
     return name, rom, folder
 
 
-def _read(path: Path) -> bytes:
+def _read(path: str | os.PathLike[str]) -> bytes:
+    if not Path(path).exists():
+        raise ImageError(f"{path}: there is no such file; give a firmware ROM, or '{SEABIOS}'.")
+    source = open_source(path, "firmware ROM")
     try:
-        if path.stat().st_size > MAX_ROM:
+        if source.size > MAX_ROM:
             raise ImageError(f"{path} is larger than {MAX_ROM // MIB} MiB; no firmware ROM is.")
-        return path.read_bytes()
-    except FileNotFoundError as error:
-        raise ImageError(f"{path}: there is no such file; give a firmware ROM, or '{SEABIOS}'.") from error
-    except (OSError, ValueError) as error:
-        raise ImageError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}.") from error
+        return source.read(0, source.size)
+    except OSError as error:
+        raise ImageError(f"{path} cannot be read: {error.strerror or error}.") from error
+    finally:
+        source.close()
 
 
 def _find(name: str, folders: Iterable[Path]) -> Path | None:

@@ -166,6 +166,76 @@ def test_modules_that_are_missing_broken_or_miss_others_are_told_apart(
             plugins.make(text)
 
 
+BROKEN = {
+    "raise SystemExit(3)": "importing plugin_bad failed: SystemExit: 3",
+    "raise GeneratorExit": "importing plugin_bad failed: GeneratorExit",
+    "class P(": "importing plugin_bad failed: SyntaxError",
+    "\udcff": "importing plugin_bad failed: SyntaxError",
+    "def __getattr__(name): raise SystemExit": "importing plugin_bad failed: SystemExit",
+    "class E(Exception):\n def __str__(self): raise E\nraise E": r"failed: E: \(and its text cannot be had\)",
+    "raise ValueError('x' * 1_000_000)": "failed: ValueError: x{1000,2000} ...$",
+    "class P:\n def __init__(self): raise SystemExit\n def reset(self): ...": "could not be constructed: SystemExit",
+    "class P:\n def __init__(self, a: 'x y' = 1): ...": "constructor cannot be read: SyntaxError",
+    "class P:\n def __getattr__(self, name): raise SystemExit(1)": "cannot be looked at: SystemExit: 1",
+    "class M(type):\n def __call__(cls): raise SystemExit\nclass P(metaclass=M):\n def reset(self): ...": "SystemExit",
+    "class P:\n reset = type": r"its method reset must be callable as reset\(self\)",
+}
+"""Sources of modules, with what is said of their class P."""
+
+
+@pytest.mark.parametrize("source", BROKEN)
+def test_whatever_a_plugin_raises_is_a_sentence(source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "plugin_bad.py").write_text(source, errors="surrogateescape")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "plugin_bad", raising=False)
+    with pytest.raises(PluginError, match=f"^Plugin plugin_bad:P.*{BROKEN[source]}"):
+        plugins.make("plugin_bad:P")
+    assert plugins.current() is None
+    sys.modules.pop("plugin_bad", None)
+
+
+class Ends:
+    """A plugin whose hooks end with what it is given."""
+
+    def __init__(self, log: list[str], attach: BaseException | None = None, detach: BaseException | None = None):
+        self.log, self.raised = log, {"attach": attach, "detach": detach}
+
+    def attach(self, vm: object) -> None:
+        self.hook("attach")
+
+    def detach(self) -> None:
+        self.hook("detach")
+
+    def hook(self, name: str) -> None:
+        self.log.append(name)
+        if (error := self.raised[name]) is not None:
+            raise error
+
+
+def test_an_exit_while_attaching_detaches_what_was_attached() -> None:
+    log: list[str] = []
+    with pytest.raises(PluginError, match="Plugin Ends: attach failed: SystemExit: 0"):
+        PluginSet([Ends(log), Ends(log, attach=SystemExit(0)), Ends(log)]).attach(None)
+    assert log == ["attach", "attach", "detach"]
+
+
+def test_an_interrupt_is_the_users() -> None:
+    """Ctrl-C while a plugin attaches goes on, but not before what was attached is detached."""
+    log: list[str] = []
+    with pytest.raises(KeyboardInterrupt):
+        PluginSet([Ends(log), Ends(log, attach=KeyboardInterrupt())]).attach(None)
+    assert log == ["attach", "attach", "detach"]
+
+
+def test_an_exit_while_detaching_keeps_nobody_from_detaching() -> None:
+    log: list[str] = []
+    plugin_set = PluginSet([Ends(log), Ends(log, detach=SystemExit(0))])
+    plugin_set.attach(None)
+    with pytest.raises(PluginError, match="Plugin Ends: detach failed: SystemExit: 0"):
+        plugin_set.detach()
+    assert log == ["attach", "attach", "detach", "detach"]
+
+
 def install(directory: Path, package: str, entries: str) -> None:
     info = directory / f"{package}-1.dist-info"
     info.mkdir()
