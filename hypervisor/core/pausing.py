@@ -24,7 +24,9 @@ class Debugger(Protocol):
         ...
 
     def wake(self) -> None:
-        """The host wants the run to end: return from `attend` soon. May be called from any thread."""
+        """The host wants the run to end (``vm.runner.stop_requested``): return from `attend` soon. May be called from
+        any thread, and has been if that was so before `attend` was called.
+        """
         ...
 
     def close(self) -> None:

@@ -122,6 +122,11 @@ class Runner:
             pcpu.kick()
 
     @property
+    def stop_requested(self) -> bool:
+        """Whether another thread wants the run to end: whoever holds the guest lets it go."""
+        return self._outside is not None
+
+    @property
     def finished(self) -> bool:
         """Whether something has ended the run."""
         return self._end is not None

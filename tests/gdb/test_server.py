@@ -21,6 +21,7 @@ PATIENCE_S = 30
 @contextlib.contextmanager
 def connected(server: object) -> Iterator[socket.socket]:
     with socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE_S) as end:  # type: ignore[attr-defined]
+        end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # an answer's + and the next packet go at once
         yield end
 
 

@@ -10,6 +10,7 @@ import errno
 import select
 import socket
 import threading
+import time
 from collections.abc import Sequence
 from enum import Enum
 from queue import Full, Queue
@@ -26,6 +27,7 @@ GIVE_UP_S = 10.0
 """Host seconds after which a client that does not take our answers is left."""
 
 _BACKLOG = 256  # packets that wait for the VM; gdb sends one at a time
+_AT_ONCE = 16  # packets that are served before a running guest goes on
 _PATIENCE_S = 0.1
 _LOOKED_AT = {
     Reason.CRASHED: SIGSEGV,
@@ -40,7 +42,6 @@ _GONE = {Reason.POWERED_OFF, Reason.DEBUG_EXIT, Reason.RESET}
 
 
 class _Change(Enum):
-    CONNECTED = "a gdb has connected"
     CLOSED = "the connection is closed"
     WOKEN = "the host wants the run to end"
 
@@ -54,17 +55,18 @@ class GdbServer:
         """
         self._vm = vm
         self._wait = wait
-        self._events: Queue[_Change | Event | bytes] = Queue(_BACKLOG)
+        self._events: Queue[_Change | Event | bytes | socket.socket] = Queue(_BACKLOG)
+        """What has come, in order; a socket is a gdb that has connected."""
         self._listener = _listen(port)
         self.port: int = self._listener.getsockname()[1]
         """The TCP port, for ``target remote :PORT``."""
         self._connection: socket.socket | None = None
+        self._served: socket.socket | None = None
+        """Whose packets the VM's thread serves: perhaps one that has gone, while the next has connected already."""
         self._sending = threading.Lock()
         self._last = b""
         self._session: Session | None = None
         self._acknowledges = True
-        self._interrupted = False
-        self._woken = False
         self._lost = False
         self._closing = False
         self._wake_read, self._wake_write = socket.socketpair()
@@ -77,7 +79,7 @@ class GdbServer:
         reader = PacketReader()
         while not self._closing:
             ready = _readable([self._listener, self._wake_read, self._connection], None)
-            while _readable([self._connection], 0):  # to the end: who has gone makes room for who comes
+            while not self._closing and _readable([self._connection], 0):  # who has gone makes room for who comes
                 self._receive(self._connection, reader)
             if self._listener in ready:
                 reader = PacketReader() if self._connection is None else reader
@@ -87,15 +89,17 @@ class GdbServer:
         try:
             new, _ = self._listener.accept()
         except OSError:
-            return  # it has gone again
+            time.sleep(_PATIENCE_S)  # it has gone again, or this process may open no more files
+            return
         if self._connection is not None:  # one gdb at a time
             new.close()
             return
         new.settimeout(GIVE_UP_S)
         new.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._acknowledges, self._lost = True, False
-        self._connection = new
-        self._put(_Change.CONNECTED)
+        with self._sending:
+            self._acknowledges, self._lost, self._last = True, False, b""
+            self._connection = new
+        self._put(new)
 
     def _receive(self, connection: socket.socket | None, reader: PacketReader) -> None:
         assert connection is not None
@@ -110,17 +114,16 @@ class GdbServer:
             self._put(_Change.CLOSED)
             return
         for item in reader.feed(data):
-            if self._lost:
+            if self._lost or self._closing:
                 break
             if item is Event.RESEND:
-                self._transmit(self._last)
+                self._transmit(connection, self._last)
             elif self._acknowledges and item is not Event.INTERRUPTED:
-                self._transmit(NAK if item is Event.DAMAGED else ACK)
+                self._transmit(connection, NAK if item is Event.DAMAGED else ACK)
             if isinstance(item, bytes) or item is Event.INTERRUPTED:
-                self._interrupted |= item is Event.INTERRUPTED
                 self._put(item)
 
-    def _put(self, item: _Change | Event | bytes) -> None:
+    def _put(self, item: _Change | Event | bytes | socket.socket) -> None:
         while not self._closing:
             try:
                 self._events.put(item, timeout=_PATIENCE_S)
@@ -129,11 +132,12 @@ class GdbServer:
                 continue
         self._vm.request_pause()
 
-    def _transmit(self, data: bytes) -> None:
+    def _transmit(self, to: socket.socket | None, data: bytes) -> None:
+        """Send to a gdb, unless it has gone."""
         with self._sending:
-            if self._connection is not None:
+            if to is not None and to is self._connection:
                 try:
-                    self._connection.sendall(data)
+                    to.sendall(data)
                 except OSError:
                     self._hang_up()
 
@@ -158,9 +162,12 @@ class GdbServer:
         if ended is not None:
             self._end(*ended)
             return
-        self._woken = False
-        while not self._events.empty():
+        for _ in range(_AT_ONCE):
+            if self._events.empty() or self._vm.runner.stop_requested:
+                break
             self._serve_one(self._events.get())
+        if not self._events.empty():
+            self._vm.request_pause()  # whoever sends without end slows the guest, and does not keep it
         session = self._session
         if session is not None and session.running:
             reply = session.why_stopped()
@@ -170,21 +177,21 @@ class GdbServer:
 
     def _hold(self) -> None:
         """Serve gdb until the guest is to run, or the host wants the run to end."""
-        while self._holds() and not self._woken:
+        while self._holds() and not self._vm.runner.stop_requested:
             self._serve_one(self._events.get())
 
     def _holds(self) -> bool:
         return self._wait if self._session is None else not self._session.running
 
-    def _serve_one(self, item: _Change | Event | bytes) -> None:
+    def _serve_one(self, item: _Change | Event | bytes | socket.socket) -> None:
         """Act on what came in."""
         session = self._session
-        if item is _Change.CONNECTED:
-            self._session, self._wait = Session(self._vm, lambda: self._interrupted), False
+        if isinstance(item, socket.socket):
+            self._served = item
+            self._session, self._wait = Session(self._vm, lambda: not self._events.empty()), False
         elif item is _Change.CLOSED:
             self._drop()
         elif item is Event.INTERRUPTED:
-            self._interrupted = False
             if session is not None and session.running:
                 self._send(session.stop(SIGINT, vcpu=self._vm.current))
         elif isinstance(item, bytes) and session is not None and not self._lost:
@@ -192,13 +199,16 @@ class GdbServer:
 
     def _answer(self, session: Session, packet: bytes) -> None:
         reply = commands.answer(session, packet)
+        with self._sending:  # before the reply, behind which gdb sends the next packet
+            if self._served is self._connection:
+                self._acknowledges = session.acknowledges
         if reply is not None:
             self._send(reply)
-        self._acknowledges = session.acknowledges
         if session.left:
             self._drop()
             with self._sending:
-                self._hang_up()
+                if self._served is self._connection:
+                    self._hang_up()
 
     def _drop(self) -> None:
         if self._session is not None:
@@ -206,8 +216,11 @@ class GdbServer:
             self._session = None
 
     def _send(self, data: bytes) -> None:
-        self._last = frame(data)
-        self._transmit(self._last)
+        packet = frame(data)
+        with self._sending:
+            if self._served is self._connection:
+                self._last = packet
+        self._transmit(self._served, packet)
 
     def _end(self, reason: Reason, message: str) -> None:
         """The run has ended. After a crash and the like, gdb may look at the guest before it is told that it is
@@ -216,7 +229,6 @@ class GdbServer:
         session = self._session
         if session is None or not session.running:
             return
-        self._woken = False
         if reason in _LOOKED_AT:
             self._send(b"O" + f"hypervisor: {message}\n".encode().hex().encode())
             session.over = True
@@ -228,7 +240,6 @@ class GdbServer:
 
     def wake(self) -> None:
         """See `hypervisor.core.pausing.Debugger`."""
-        self._woken = True
         try:
             self._events.put_nowait(_Change.WOKEN)
         except Full:
@@ -241,6 +252,7 @@ class GdbServer:
         if self._session is not None and self._session.running:
             self._send(b"W00")
         self._closing = True
+        self._hang_up()  # the thread may be sending to somebody who does not listen
         self._wake_write.send(b"\0")
         self._thread.join()
         for end in (self._listener, self._wake_read, self._wake_write, self._connection):
@@ -251,9 +263,12 @@ class GdbServer:
 
 
 def _readable(ends: Sequence[socket.socket | None], timeout: float | None) -> list[socket.socket]:
-    """Those that have something to read; waits at most ``timeout`` seconds, for ever if None."""
-    there = [end for end in ends if end is not None]
-    return select.select(there, [], [], timeout)[0] if there else []
+    """Those that have something to read, or have ended; waits at most ``timeout`` seconds, for ever if None."""
+    there = {end.fileno(): end for end in ends if end is not None}
+    poll = select.poll()  # select() refuses descriptors from 1024 on, which a host of many VMs has
+    for number in there:
+        poll.register(number, select.POLLIN)
+    return [there[number] for number, _ in poll.poll(None if timeout is None else timeout * 1000)] if there else []
 
 
 def _listen(port: int) -> socket.socket:
@@ -263,7 +278,7 @@ def _listen(port: int) -> socket.socket:
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((LOOPBACK, port))
-        listener.listen(1)
+        listener.listen(16)
     except OSError as error:
         listener.close()
         if error.errno == errno.EADDRINUSE:

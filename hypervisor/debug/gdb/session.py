@@ -19,7 +19,9 @@ ONE = range(0)
 
 
 class Session:
-    """The state of a connection. ``running`` means that gdb waits for a stop reply."""
+    """The state of a connection. ``running`` means that gdb waits for a stop reply; ``interrupted`` says whether it
+    has sent something meanwhile, or has gone.
+    """
 
     def __init__(self, vm: Any, interrupted: Callable[[], bool] = lambda: False) -> None:
         self.vm = vm
@@ -81,6 +83,8 @@ class Session:
                 return self.stop(SIGTRAP, vcpu=vcpu)
             if self._interrupted():
                 return self.stop(SIGINT, vcpu=vcpu)
+            if self.vm.runner.stop_requested:
+                return None
         return None
 
     def kill(self) -> None:

@@ -15,6 +15,9 @@ from hypervisor.errors import ConfigError
 MAX_WATCHPOINTS = 32
 """Half of what the engine has: the rest is the guest's and the user's."""
 
+MAX_BREAKPOINTS = 1024
+"""More than anybody sets; each costs the host memory."""
+
 MAX_LENGTH = 1 << 16
 """Bytes that a watchpoint covers at most."""
 
@@ -51,6 +54,8 @@ class Stops:
         if kind in _ACCESS:
             self._watch(kind, address, length)
             return
+        if address not in self._breakpoints and len(self._breakpoints) >= MAX_BREAKPOINTS:
+            raise ConfigError(f"there are {MAX_BREAKPOINTS} breakpoints at most.")
         kinds = self._breakpoints.setdefault(address, set())
         if not kinds:
             self._vm.traps.execute(address, self._reached, rank="private", name=_break_name(address))
