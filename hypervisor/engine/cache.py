@@ -1,24 +1,42 @@
 """Where compiled kernels are kept, so that only the first run after an install compiles.
 
 The place is ``$HYPERVISOR_CACHE``, else ``$XDG_CACHE_HOME/hypervisor``, else ``~/.cache/hypervisor``, else a directory
-of this user under the temporary directory: the package directory itself may be read-only. Its last part is a digest of
+of this user under the temporary directory: the package directory itself may be read-only. The first is taken that this
+user alone can write (`hypervisor.engine.private`), since what is in it is executed. Its last part is a digest of
 everything that the machine code depends on, because numba looks at a kernel's own file only and would keep a stale copy
 of a kernel that it calls.
 """
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import os
 import platform
+import shutil
 import sys
 import tempfile
 from functools import cache as remember
 from importlib.metadata import version
 from pathlib import Path
 
+from hypervisor.engine.private import NotPrivate, private_folder, read_private
+from hypervisor.errors import EngineError
+
 _NEVER_COMPILED = frozenset(
-    ("__init__", "cache", "interpose", "native", "pcpu", "plain", "selftest", "state", "tables", "task_switch")
+    (
+        "__init__",
+        "cache",
+        "interpose",
+        "native",
+        "pcpu",
+        "plain",
+        "private",
+        "selftest",
+        "state",
+        "tables",
+        "task_switch",
+    )
 )
 """Modules of this room that no kernel depends on."""
 
@@ -39,34 +57,73 @@ def digest() -> str:
 
 @remember
 def directory() -> Path:
-    """The directory for this version's kernels, made if it was not there."""
+    """The directory for this version's kernels, made if it was not there; only this user can write it.
+
+    Where there is none, one for this process alone, removed at its end. Raises `EngineError` if not even that can be.
+    """
+    reasons: list[str] = []
     for base in _bases():
-        place = base / digest()
         try:
-            for path in (base, place):
-                path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if os.access(place, os.W_OK) and _is_ours(base) and _is_ours(place):
+            place = private_folder(base / digest())
+            if os.access(place, os.W_OK):
+                if reasons and os.environ.get("HYPERVISOR_CACHE"):
+                    _say(f"HYPERVISOR_CACHE is not used ({reasons[0]}); compiled kernels go to {place}.")
                 return place
+            reasons.append(f"{place} cannot be written")
+        except NotPrivate as problem:
+            reasons.append(str(problem))
+        except OSError as problem:
+            reasons.append(f"{problem.filename}: {problem.strerror}")
+    return _for_this_process(reasons)
+
+
+def _for_this_process(reasons: list[str]) -> Path:
+    for parent in dict.fromkeys((tempfile.gettempdir(), "/tmp", "/var/tmp")):
+        try:
+            made = tempfile.mkdtemp(prefix="hypervisor-", dir=parent)
         except OSError:
             continue
-    return Path(tempfile.mkdtemp(prefix="hypervisor-"))
+        try:
+            base = private_folder(Path(made))
+        except NotPrivate:
+            os.rmdir(made)
+            continue
+        atexit.register(_remove, base, os.getpid())
+        _say(f"compiled kernels are kept for this process only, as others could change them ({'; '.join(reasons)}).")
+        return private_folder(base / digest())
+    raise EngineError(
+        "There is no folder for compiled kernels that only this user can write "
+        f"({'; '.join(reasons)}). Set HYPERVISOR_CACHE to one."
+    )
+
+
+def _remove(base: Path, process: int) -> None:
+    if os.getpid() == process:  # and not a fork of it
+        shutil.rmtree(base, ignore_errors=True)
+
+
+def _say(text: str) -> None:
+    print(f"hypervisor: {text}", file=sys.stderr, flush=True)
 
 
 def _bases() -> list[Path]:
-    user = os.getuid() if hasattr(os, "getuid") else "user"
     bases = [os.environ.get("HYPERVISOR_CACHE", "")]
     bases += [os.path.join(os.environ.get("XDG_CACHE_HOME", ""), "hypervisor")]
     bases += [os.path.join(os.path.expanduser("~"), ".cache", "hypervisor")]
-    bases += [os.path.join(tempfile.gettempdir(), f"hypervisor-{user}")]
+    bases += [os.path.join(tempfile.gettempdir(), f"hypervisor-{os.geteuid()}")]
     return [Path(base) for base in bases if os.path.isabs(base)]
 
 
-def _is_ours(path: Path) -> bool:
-    """Whether nobody else can put files there: what is in the cache is executed."""
-    if not hasattr(os, "getuid"):
-        return True
-    facts = path.stat()
-    return facts.st_uid == os.getuid() and not facts.st_mode & 0o022
+def read(name: str) -> bytes:
+    """The contents of a file in `directory`. Raises `EngineError` for one that somebody else may have written."""
+    try:
+        return read_private(directory() / name)
+    except NotPrivate as problem:
+        raise EngineError(f"{problem}, and what is in it would be executed. Remove {directory()}.") from problem
+    except OSError as problem:
+        raise EngineError(
+            f"{directory() / name} cannot be read ({problem.strerror}). Remove {directory()}; the next run fills it."
+        ) from problem
 
 
 def is_warm() -> bool:

@@ -82,10 +82,8 @@ class Code:
         llvm.initialize_native_asmprinter()
         self._machine = llvm.Target.from_default_triple().create_target_machine(jit=True)
         self._linkers: list[Any] = []
-        index = json.loads((place / "index.json").read_text())
-        addresses = self._link(
-            {name: (row["symbol"], (place / f"{name}.o").read_bytes()) for name, row in index.items()}
-        )
+        index = json.loads(cache.read("index.json"))
+        addresses = self._link({name: (row["symbol"], cache.read(f"{name}.o")) for name, row in index.items()})
         self.address: dict[str, int] = addresses
         self.bodies: dict[int, int] = {}  # block words: uncompiled bodies of hooks
         self.call: dict[str, Any] = {name: c_function(row["signature"], addresses[name]) for name, row in index.items()}

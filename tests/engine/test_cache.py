@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from hypervisor.engine import cache
+from hypervisor.engine import cache, private
+from hypervisor.errors import EngineError
 
 
 @pytest.fixture(autouse=True)
@@ -48,3 +50,116 @@ def test_relative_places_are_not_used(environment: Path, monkeypatch: pytest.Mon
     monkeypatch.chdir(environment)
     assert cache.directory().is_relative_to(environment / "tmp")
     assert sorted(path.name for path in environment.iterdir()) == ["tmp"]
+
+
+def test_every_folder_on_the_way_counts(environment: Path) -> None:
+    """Who may write one of them can put another folder in the place of ours."""
+    for place, mode in (("own", 0o777), ("xdg", 0o770)):
+        (environment / place / "a" / "b").mkdir(parents=True, mode=0o700)
+        (environment / place).chmod(mode)
+        with pytest.raises(private.NotPrivate, match=f"others may write {environment / place}$"):
+            private.private_folder(environment / place / "a" / "b")
+    (environment / "own").chmod(0o1777)  # sticky, as /tmp
+    assert private.private_folder(environment / "own" / "a" / "b") == environment / "own" / "a" / "b"
+    with pytest.raises(private.NotPrivate, match="is not this user's alone"):
+        private.private_folder(environment / "own")
+
+
+def test_nothing_is_made_where_others_may_write(environment: Path) -> None:
+    (environment / "own").mkdir()
+    (environment / "own").chmod(0o777)
+    with pytest.raises(private.NotPrivate):
+        private.private_folder(environment / "own" / "a" / "b")
+    assert not list((environment / "own").iterdir())
+
+
+def test_the_folders_behind_a_link_count(environment: Path) -> None:
+    (environment / "open" / "deep").mkdir(parents=True)
+    (environment / "open").chmod(0o777)
+    (environment / "link").symlink_to("open/deep")
+    with pytest.raises(private.NotPrivate, match=f"others may write {environment / 'open'}"):
+        private.private_folder(environment / "link" / "a")
+    (environment / "open").chmod(0o755)
+    for target in ("open/deep", environment / "open" / "deep", "./open/../open//deep/."):
+        (environment / "link").unlink()
+        (environment / "link").symlink_to(target)
+        assert private.private_folder(environment / "link" / "a") == environment / "open" / "deep" / "a"
+    (environment / "loop").symlink_to("loop")
+    with pytest.raises(private.NotPrivate, match="symbolic links without end"):
+        private.private_folder(environment / "loop")
+
+
+def test_what_belongs_to_another_user_is_not_ours(environment: Path) -> None:
+    """As root with the HOME of somebody, or as somebody in a folder of another one's."""
+    (environment / "link").symlink_to("tmp")
+    somebody = os.geteuid() + 1
+    with pytest.raises(private.NotPrivate, match=r"is another user's|is not this user's alone"):
+        private.private_folder(environment / "tmp", user=somebody)
+    if os.geteuid() == 0:
+        for path in (environment / "tmp", environment / "link"):
+            os.chown(path, 12345, 12345, follow_symlinks=False)
+        with pytest.raises(private.NotPrivate, match=f"{environment / 'tmp'} is another user's"):
+            private.private_folder(environment / "tmp" / "a")
+        with pytest.raises(private.NotPrivate, match=f"the symbolic link {environment / 'link'} is another user's"):
+            private.private_folder(environment / "link" / "a")
+
+
+def test_a_user_uses_the_folders_that_root_made(environment: Path) -> None:
+    """/ and /home are root's."""
+    if os.geteuid() == 0:
+        folder = environment / "home" / "mine"
+        folder.mkdir(parents=True)
+        os.chown(folder, 12345, 12345)
+        assert private.private_folder(folder, user=12345) == folder
+        with pytest.raises(private.NotPrivate, match="home is not this user's alone"):
+            private.private_folder(environment / "home", user=12345)
+    assert private.private_folder(environment / "tmp") == environment / "tmp"
+
+
+@pytest.mark.parametrize("spoil", ["mode", "link", "pipe", "owner"])
+def test_files_that_others_left_are_not_executed(environment: Path, spoil: str) -> None:
+    file = cache.directory() / "index.json"
+    file.write_bytes(b"{}")
+    assert cache.read("index.json") == b"{}"
+    if spoil == "mode":
+        file.chmod(0o666)
+    elif spoil == "owner" and os.geteuid() == 0:
+        os.chown(file, 12345, 12345)
+    else:
+        file.unlink()
+        if spoil == "pipe":
+            os.mkfifo(file)
+        else:
+            file.symlink_to(environment / "elsewhere")
+    with pytest.raises(EngineError, match=rf"(would be executed|cannot be read .*)\. Remove {cache.directory()}"):
+        cache.read("index.json")
+
+
+def test_without_a_safe_place_there_is_one_for_the_process(
+    environment: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    environment.chmod(0o777)
+    try:
+        place = cache.directory()
+    finally:
+        environment.chmod(0o700)
+    assert place.name == cache.digest() and not place.is_relative_to(environment)
+    said = capsys.readouterr().err
+    assert "compiled kernels are kept for this process only" in said and f"others may write {environment}" in said
+    assert not any((environment / "tmp").iterdir())
+    cache._remove(place.parent, os.getpid() + 1)
+    assert place.exists()
+    cache._remove(place.parent, os.getpid())
+    assert not place.parent.exists()
+
+
+def test_a_place_that_was_asked_for_and_is_not_used_is_named(
+    environment: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (environment / "own").mkdir()
+    (environment / "own").chmod(0o777)
+    place = cache.directory()
+    assert capsys.readouterr().err == (
+        f"hypervisor: HYPERVISOR_CACHE is not used (others may write {environment / 'own'}); "
+        f"compiled kernels go to {place}.\n"
+    )
