@@ -34,6 +34,11 @@ class Keyboard(Protocol):
         """Press keys together."""
         ...
 
+    @property
+    def pending(self) -> int:
+        """Presses and releases that the guest has not been given yet."""
+        ...
+
 
 def press(keyboard: Keyboard, data: bytes) -> None:
     """Press the keys that make a terminal send ``data``. What is on no key is dropped."""

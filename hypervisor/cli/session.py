@@ -19,7 +19,9 @@ from hypervisor.cli.output import Output
 from hypervisor.cli.terminal import EscapeFilter, Terminal
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
-INPUT_BACKLOG = 32 * 1024  # bytes waiting for the guest before we stop reading: a pipe may be endless
+INPUT_BACKLOG = 32 * 1024
+"""Bytes or keys that wait for the guest at most. A pipe, which may be endless, is not read then; a terminal is, because
+of the escape, and what is typed is lost."""
 LOOK_AGAIN_S = 0.02
 BLOCK = 4096  # bytes of input read at once
 PATIENCE_S = 3.0
@@ -124,7 +126,7 @@ class Session:
     def _watch(self) -> None:
         while True:
             stdin = self._stdin if self._live else None
-            full = self._vm.console.pending >= INPUT_BACKLOG
+            full = self._escape is None and self._full
             wanted = [self._wake_read] if stdin is None or full else [self._wake_read, stdin]
             ready = select.select(wanted, [], [], LOOK_AGAIN_S if full or self._stop else None)[0]
             if self._stop:
@@ -175,11 +177,19 @@ class Session:
             data, ended = self._escape.feed(data)
             if ended:
                 self._end("ended by the user with Ctrl-A x")
-        if data and self._display is not None and self._display.live:
+        if not data or self._full:
+            return True
+        if self._display is not None and self._display.live:
             press(self._vm.keyboard, data)
-        elif data:
+        else:
             self._vm.console.send(data)
         return True
+
+    @property
+    def _full(self) -> bool:
+        """Whether the guest has enough to take before it needs more."""
+        live = self._display is not None and self._display.live
+        return (self._vm.keyboard if live else self._vm.console).pending >= INPUT_BACKLOG
 
     @staticmethod
     def _read(stdin: int) -> bytes:

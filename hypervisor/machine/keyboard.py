@@ -19,6 +19,8 @@ GAP_S = 0.005
 """Seconds between the keys that `Keyboard.press` presses together."""
 HOLD_S = 0.05
 """Seconds for which `Keyboard.press` holds them."""
+MAX_HOLD_S = 60
+"""Seconds of the longest `Keyboard.press`: each repetition is an event that waits in memory."""
 
 
 class Keyboard:
@@ -51,8 +53,8 @@ class Keyboard:
         for longer than the keyboard's delay repeats, as the guest has set the keyboard. Raises `ConfigError` for a key
         that does not exist.
         """
-        if not isinstance(hold, (int, float)) or not hold >= 0:
-            raise ConfigError(f"hold={hold!r}: give a number of seconds.")
+        if not isinstance(hold, (int, float)) or not 0 <= hold <= MAX_HOLD_S:
+            raise ConfigError(f"hold={hold!r}: give a number of seconds up to {MAX_HOLD_S}; see also down() and up().")
         pressed = [codes(key) for key in keys]
         for make, _ in pressed[:-1]:
             self._send(make, GAP_S)

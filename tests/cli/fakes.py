@@ -34,11 +34,8 @@ class FakeConsole:
         self.sinks: list[Callable[[bytes], object]] = []
         self.received = bytearray()
         self.input_open = self.live = False
+        self.pending = 0
         self.changed = threading.Condition()
-
-    @property
-    def pending(self) -> int:
-        return 0
 
     def listen(self, listener: Callable[[bytes], object]) -> None:
         self.sinks.append(listener)
@@ -133,6 +130,14 @@ def echoes(vm: FakeVm) -> FakeResult:
     return FakeResult("timeout")
 
 
+def takes_nothing(vm: FakeVm) -> FakeResult:
+    """A script whose guest has more input than it wants."""
+    vm.console.pending = 1 << 20
+    result = waits(vm)
+    result.message += f" having been given {len(vm.console.received)} bytes"
+    return result
+
+
 def floods(vm: FakeVm) -> FakeResult:
     """A script that writes for as long as it may."""
     deadline = time.monotonic() + 20
@@ -154,4 +159,12 @@ def warns(vm: FakeVm) -> FakeResult:
     return FakeResult("reset")
 
 
-SCRIPTS = {"waits": waits, "echoes": echoes, "floods": floods, "deaf": deaf, "warns": warns, "ends": ends()}
+SCRIPTS = {
+    "waits": waits,
+    "echoes": echoes,
+    "floods": floods,
+    "deaf": deaf,
+    "takes_nothing": takes_nothing,
+    "warns": warns,
+    "ends": ends(),
+}

@@ -50,6 +50,16 @@ def test_the_escape_is_printed_and_ends_the_guest(sessions: list[Session]) -> No
     session.wait_restored()
 
 
+def test_the_escape_is_seen_when_the_guest_takes_no_input(sessions: list[Session]) -> None:
+    """What is typed beyond what is kept for the guest is lost; the way out is not."""
+    session = start(sessions, "takes_nothing")
+    session.write(b"hello")
+    session.write(b"\x01x")
+    assert session.process.wait(10) == 121
+    session.read_until(b"having been given 0 bytes")
+    session.wait_restored()
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT])
 def test_a_signal_ends_the_guest_and_restores_the_terminal(sessions: list[Session], number: signal.Signals) -> None:
     session = start(sessions, "waits")
