@@ -247,6 +247,9 @@ class VM:
         """
         block = MemoryBlock(self, page_up(size), name, writable)
         self.blocks.append(block)
+        if self.place.last is not None:  # these frames may have been a VM's that has run code in them there
+            with self.placed() as pcpu:
+                pcpu.forget_code()
         if gpa is not None:
             block.map(gpa)
         return block
