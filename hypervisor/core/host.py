@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from hypervisor.core import exiting
+from hypervisor.engine.block import CODE_CACHE, LEAST_CODE_CACHE, MOST_CODE_CACHE
 from hypervisor.errors import ConfigError
 from hypervisor.memory import HostMemory
 from hypervisor.units import parse_size
@@ -25,16 +26,23 @@ class CoreHost:
     A VM runs in the thread that calls its ``run``; a pCPU is driven by the VM that holds it at the moment.
     """
 
-    def __init__(self, memory: str | int = "1G", cpus: int = 1) -> None:
-        """``memory`` in bytes or as text; ``cpus`` is the number of pCPUs. Raises `ConfigError`, `EngineError`."""
+    def __init__(self, memory: str | int = "1G", cpus: int = 1, code_cache: str | int = CODE_CACHE) -> None:
+        """``memory`` in bytes or as text; ``cpus`` is the number of pCPUs. ``code_cache`` is the room that each has for
+        translated code, 1M to 1G: when it is full it is emptied, which costs time and is not seen by guests.
+
+        Raises `ConfigError`, `EngineError`.
+        """
         if not isinstance(cpus, int) or not 1 <= cpus <= MAX_PCPUS:
             raise ConfigError(f"cpus={cpus!r}: a host has 1 to {MAX_PCPUS} physical CPUs.")
+        room = parse_size(code_cache)
+        if not LEAST_CODE_CACHE <= room <= MOST_CODE_CACHE:
+            raise ConfigError(f"code_cache={code_cache!r}: a physical CPU has 1M to 1G for translated code.")
         from hypervisor.engine import selftest
         from hypervisor.engine.pcpu import PCpu
 
         selftest.quick()
         self.memory = HostMemory(parse_size(memory))
-        self.pcpus: list[PCpu] = [PCpu(self.memory.map, self.memory.ones_page, n) for n in range(cpus)]
+        self.pcpus: list[PCpu] = [PCpu(self.memory.map, self.memory.ones_page, n, room) for n in range(cpus)]
         self._free = list(self.pcpus)
         self._condition = threading.Condition()
         self._waiting = 0

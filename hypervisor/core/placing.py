@@ -25,7 +25,10 @@ KINDS = 128
 
 _FIRST = b.COUNTS >> 3
 _NO_COUNTS = memoryview(bytes(8 * KINDS)).cast("q")
-_HOST_EVENTS = ((b.C_FILLS >> 3, "tlb_fill"), (b.C_FLIPS >> 3, "code_state_change"), (b.C_STOPS >> 3, "engine_stop"))
+_HOST_EVENTS = (
+    (b.C_FILLS >> 3, "tlb_fill"), (b.C_FLIPS >> 3, "code_state_change"), (b.C_STOPS >> 3, "engine_stop"),
+    (b.C_EMPTIED >> 3, "code_cache_emptied"),
+)  # fmt: skip
 
 
 class Place:

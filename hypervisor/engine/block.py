@@ -35,6 +35,8 @@ F_LOOP_EXIT = _word("cpu_loop_exit")
 F_LOOP_EXIT_RESTORE = _word("cpu_loop_exit_restore")
 F_RESTORE_STATE = _word("cpu_restore_state")
 F_TB_INVALIDATE = _word("tb_invalidate_phys_range")
+F_TB_FLUSH = _word("tb_flush")
+F_MADVISE = _word("madvise")
 F_SELF = _word("pthread_self")
 F_PYTHON = _word("python")  # in-place callback: int64(kind) -> verdict
 F_WALK = _word("f_walk")  # kernels that others call through a pointer, so that each is compiled once
@@ -76,6 +78,9 @@ STEP = _word("step")  # 0 free running, 1 armed, 2 one block has started
 RUNNING = _word("running")  # 1 inside uc_emu_start
 THREAD = _word("thread")  # pthread_self of the thread that runs the guest
 ABORTED = _word("aborted")  # Unicorn called abort, see kernels.emergency
+FORGOTTEN = _word("forgotten")  # bytes of translated code that have been forgotten since what was freed went back
+CODE_FULL = _word("code_full")  # 1: there is little room left for translated code, see kernels.translated
+REPEATED = _word("repeated")  # 1: the next block is one instruction of a block that has been counted
 
 # --- events -----------------------------------------------------------------------------------------------------------
 FAULT = _word("fault")  # fault that the TLB fill found: vector, or -1
@@ -148,6 +153,7 @@ CHAIN = _word("chain", 3 * 8)  # the faults of the last failed delivery: (vector
 C_FILLS = _word("c_fills")
 C_FLIPS = _word("c_flips")
 C_STOPS = _word("c_stops")
+C_EMPTIED = _word("c_emptied")
 COUNTS = _word("counts", 128)  # exits by ExitCode
 RING_ENTRIES, RING_WORDS = 1024, 4
 RING = _word("ring", RING_WORDS * RING_ENTRIES)  # the last exits and events, see `kernels.exits.ring`
@@ -165,6 +171,9 @@ MAP_TRAP_EXECUTE = 32
 GUARD_ABORT, GUARD_SELF, GUARD_CPU_ABORT, GUARD_BLOCKS, GUARD_SIZE = 0, 8, 16, 24, 1024
 """The table of `hypervisor.engine.interpose`: addresses of ``abort``, of ``pthread_self``, of where cpu_abort calls it,
 and of up to `GUARD_SIZE` blocks."""
+
+CODE_CACHE, LEAST_CODE_CACHE, MOST_CODE_CACHE = 64 << 20, 1 << 20, 1 << 30
+"""Bytes for translated code that a pCPU has if nothing else is said, and that it can have at least and at most."""
 
 EVENT_COST = 32
 """Virtual nanoseconds that delivering an event takes, so that endless fault loops take time too."""

@@ -22,6 +22,7 @@ from hypervisor.engine.kernels import (
     switch,
     syscalls,
     tlb_entry,
+    translated,
 )
 from hypervisor.engine.kernels import decode as decode_
 from hypervisor.engine.kernels import run as run_
@@ -40,8 +41,9 @@ _complete, _clock = exits.complete, exits.clock
 _enter_syscall, _enter_sysenter = syscalls.enter_syscall, syscalls.enter_sysenter
 _aborted = emergency.aborted
 _save, _load = switch.save, switch.load
-_set_page = tlb_entry.set_page
 _emit_call = calls.emit_call
+_set_page, _flush_indexes = tlb_entry.set_page, tlb_entry.flush
+_full, _repeats, _forget_code = translated.full, translated.repeats, translated.forget_code
 _sync, _flush, _written = access.sync_hflags, access.flush_tlb, access.written
 
 if not COMPILED:
@@ -181,6 +183,26 @@ def emit_call(tcg, function, result, count, arguments, table):  # type: ignore[n
     _emit_call(tcg, function, result, count, arguments, table)
 
 
+def flush_indexes(cpu, indexes, original):  # type: ignore[no-untyped-def]
+    """`tlb_entry.flush`, called by Unicorn through `hypervisor.engine.interpose`."""
+    _flush_indexes(cpu, indexes, original)
+
+
+def full(table, cpu):  # type: ignore[no-untyped-def]
+    """`translated.full`, called by Unicorn through `hypervisor.engine.interpose`."""
+    _full(table, cpu)
+
+
+def repeats(table, cpu):  # type: ignore[no-untyped-def]
+    """`translated.repeats`, called by Unicorn through `hypervisor.engine.interpose`."""
+    _repeats(table, cpu)
+
+
+def forget_code(b):  # type: ignore[no-untyped-def]
+    """`translated.forget_code`."""
+    return _forget_code(b)
+
+
 def sync(b):  # type: ignore[no-untyped-def]
     """`access.sync_hflags`."""
     return _sync(b)
@@ -218,5 +240,6 @@ ENTRIES = (
     "l(ll)"), (sync, "l(l)"), (flush, "l(l)"), (written, "l(lll)"), (clock, "l(l)"), (walk, "l(llll)"), (read_bytes,
     "l(lll)"), (write_bytes, "l(lllll)"), (deliver, "l(llllll)"), (decode, "l(l)"), (aborted, "l(ll)"),
     (save, "l(lll)"), (load, "l(lll)"), (set_page, "v(llliill)"), (emit_call, "v(lllill)"),
+    (flush_indexes, "v(lil)"), (full, "v(ll)"), (repeats, "v(ll)"), (forget_code, "l(l)"),
 )  # fmt: skip
 """Functions and their C types: v void, l int64, i int32, u uint32, B uint8; result(arguments)."""

@@ -1,14 +1,16 @@
 """Where Unicorn is not safe against a hostile guest, its own calls are led through ours.
 
-The library calls its functions through a procedure linkage table, so a pointer there can be replaced. Four are:
+The library calls its functions through a procedure linkage table, so a pointer there can be replaced. For safety:
 
 - ``abort`` and ``exit`` leave the guest instead of ending the process (`kernels.emergency`), while a guest runs on the
   calling thread;
 - ``tcg_temp_new_internal`` ends a block before the translator runs out of temporaries: it has 512 and does not check,
   and a block of several hundred instructions that each leak one writes beyond them;
 - ``gen_intermediate_code`` translates at most `LONGEST_BLOCK` instructions at once, because a guest that jumps into the
-  middle of nowhere again and again would otherwise make the host translate 512 for each that it runs.
-
+  middle of nowhere again and again would otherwise make the host translate 512 for each that it runs. It also
+  tells when the room for translated code comes to its end (`kernels.translated`), and ``cpu_loop_exit_noexc`` that a
+  block which has stored into itself is gone on with;
+- ``tlb_flush_by_mmuidx`` stops the TLB from growing (`kernels.tlb_entry`);
 - ``tcg_gen_callN`` emits a call from generated code to a helper. Helpers in `CALLS` are left out there or replaced
   (`kernels.calls`), which is not to be had through their own pointers: generated code calls them directly.
 
@@ -43,6 +45,11 @@ from hypervisor.errors import EngineError
 LONGEST_BLOCK = 64
 """Instructions in a translation block."""
 
+NEARLY_FULL = 256 << 10
+"""Bytes of room for translated code with which a guest is left, so that it is emptied between two starts. Until the
+next block begins at most two are translated, of less than 64 KiB each.
+"""
+
 _ENOUGH_TEMPS = 384  # of 512; no instruction needs a hundred
 _ENOUGH_OPS = 4000  # nb_ops from which the translator ends a block
 _DT_PLTRELSZ, _DT_STRTAB, _DT_SYMTAB, _DT_JMPREL = 2, 5, 6, 23
@@ -53,7 +60,8 @@ _RESTORE, _FILL, _TIME = "cpu_restore_state_x86_64", "unicorn_fill_tlb_x86_64", 
 _FILL_START = 256  # bytes of `_FILL` in which it calls `_RESTORE`
 _TEMP, _TRANSLATE = "tcg_temp_new_internal_x86_64", "gen_intermediate_code_x86_64"
 _CALL = "tcg_gen_callN_x86_64"
-_ROOM = 64  # bytes for each piece of code
+_FLUSH, _REPEAT = "tlb_flush_by_mmuidx_x86_64", "cpu_loop_exit_noexc_x86_64"
+_ROOM = 128  # bytes for each piece of code
 
 CALLS: dict[str, str | None] = {
     "helper_check_exit_request_x86_64": None,
@@ -101,9 +109,12 @@ def _jump(address: int) -> bytes:
 class Guard:
     """The replaced pointers, the pieces of machine code behind them, and the table of running pCPUs."""
 
+    one: int
+    """The address of a function that returns 1, whatever it is given."""
+
     def __init__(self) -> None:
         unicorn = native()
-        needed = frozenset((_TEMP, _TRANSLATE, _RESET_DIRTY, _SET_PAGE, _RESTORE, _TIME, _CALL))
+        needed = frozenset((_TEMP, _TRANSLATE, _RESET_DIRTY, _SET_PAGE, _RESTORE, _TIME, _CALL, _FLUSH, _REPEAT))
         slots = _slots(unicorn.library._handle, needed | frozenset(_ENDS))
         missing = (needed | {"abort"}) - slots.keys()
         if missing:
@@ -124,6 +135,7 @@ class Guard:
         words = (unicorn.address(_CALL), *(word for row in instead for word in row), 0)
         self._calls = (ctypes.c_uint64 * len(words))(*words)
         pieces = {
+            "one": b"\xb8\x01\x00\x00\x00\xc3",  # mov eax, 1; ret
             # mov rdi, table; mov rsi, [rsp]
             "abort": b"\x48\xbf" + struct.pack("<Q", ctypes.addressof(self._table)) + b"\x48\x8b\x34\x24"
             + _jump(code().address["aborted"]),
@@ -131,8 +143,23 @@ class Guard:
             _TEMP: struct.pack("<BBBI", 0x81, 0x7F, layout.TCG_NB_TEMPS, _ENOUGH_TEMPS) + b"\x72\x07"
             + struct.pack("<BBBI", 0xC7, 0x47, layout.TCG_NB_OPS, _ENOUGH_OPS) + _jump(unicorn.address(_TEMP)),
             # cmp edx, longest; jbe over; mov edx, longest; over:
+            # mov rax, [rdi + uc]; mov rax, [rax + tcg context]; mov rax, [rax + limit]; sub rax, rsi; cmp rax, enough
+            # jge room; push rdi, rsi, rdx; mov rsi, rdi; mov rdi, table; mov rax, ours; call rax; pop rdx, rsi, rdi
+            # room:
             _TRANSLATE: struct.pack("<BBIBBBI", 0x81, 0xFA, LONGEST_BLOCK, 0x76, 5, 0xBA, LONGEST_BLOCK)
+            + b"\x48\x8b\x87" + struct.pack("<I", layout.CPU_UC)
+            + b"\x48\x8b\x80" + struct.pack("<I", layout.UC_TCG_CONTEXT)
+            + b"\x48\x8b\x80" + struct.pack("<I", layout.TCG_CODE_LIMIT) + b"\x48\x29\xf0"
+            + b"\x48\x3d" + struct.pack("<I", NEARLY_FULL) + b"\x7d\x1f\x57\x56\x52\x48\x89\xfe"
+            + b"\x48\xbf" + struct.pack("<Q", ctypes.addressof(self._table))
+            + b"\x48\xb8" + struct.pack("<Q", code().address["full"]) + b"\xff\xd0\x5a\x5e\x5f"
             + _jump(unicorn.address(_TRANSLATE)),
+            # mov rdx, original; jump to ours
+            _FLUSH: b"\x48\xba" + struct.pack("<Q", unicorn.address(_FLUSH)) + _jump(code().address["flush_indexes"]),
+            # push rdi; mov rsi, rdi; mov rdi, table; mov rax, ours; call rax; pop rdi
+            _REPEAT: b"\x57\x48\x89\xfe\x48\xbf" + struct.pack("<Q", ctypes.addressof(self._table))
+            + b"\x48\xb8" + struct.pack("<Q", code().address["repeats"]) + b"\xff\xd0\x5f"
+            + _jump(unicorn.address(_REPEAT)),
             _CALL: b"\x49\xb9" + struct.pack("<Q", ctypes.addressof(self._calls))  # mov r9, calls
             + _jump(code().address["emit_call"]),
             _RESET_DIRTY: b"\xc3",  # ret
@@ -151,6 +178,8 @@ class Guard:
         start = ctypes.addressof(ctypes.c_char.from_buffer(self._page))
         for n, (name, piece) in enumerate(pieces.items()):
             self._page[n * _ROOM : n * _ROOM + len(piece)] = piece
+            if name == "one":
+                self.one = start + n * _ROOM
             for slot in _ENDS if name == "abort" else (name,):
                 if slot in slots:
                     ctypes.c_uint64.from_address(slots[slot]).value = start + n * _ROOM

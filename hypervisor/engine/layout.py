@@ -18,6 +18,13 @@ TLB_FULL_FLUSHES = -2184
 TLB_PART_FLUSHES = -2176
 TLB_ELIDED_FLUSHES = -2168  # each call of tlb_flush adds to at least one of the three
 
+# --- CPUTLBDesc, before the CPU state: bookkeeping for each MMU index, from env ---------------------------------------
+TLB_SLOW = -2160
+TLB_SLOW_SIZE = 696
+TLB_WINDOW_MOST = 24  # the most entries that were used at once, which decides whether the next flush doubles the TLB
+TLB_USED = 32
+TLB_INDEXES = 3
+
 # --- CPUTLB, before the CPU state: descriptors (mask, table) of the fast part, by MMU index, from env -----------------
 TLB_FAST = -64
 TLB_FAST_SIZE = 16
@@ -96,10 +103,19 @@ TCG_NB_TEMPS = 48
 TCG_NB_OPS = 56
 TCG_LAST_OP = 0x7390  # end of the list of operations: points to the last one's `OP_NEXT`
 TCG_UC = 0x9970
+TCG_BUFFER, TCG_BUFFER_SIZE = 168, 176  # the mapping for generated code
+TCG_CODE_NEXT = 192  # where the next block goes
+TCG_CODE_LIMIT = 208  # a block that begins above it empties the buffer
 
 # --- TCGOp, from its pointer to the next operation, which `TCG_LAST_OP` points to -------------------------------------
 OP_COUNTS = -7  # of a call: results << 4 | arguments
 OP_ARGS = 16  # results, arguments, function, flags
+
+# --- struct hook (what uc_hook_add returns) and the GHashTable of blocks that call it ---------------------------------
+HOOK_CALLBACK = 40
+HOOK_REGIONS = 56
+TABLE_NODES = 12
+TABLE_HASH, TABLE_EQUAL = 32, 40
 
 # --- bits -------------------------------------------------------------------------------------------------------------
 HF_CPL = 3
@@ -134,6 +150,7 @@ SYMBOLS = (
     "tlb_flush_x86_64",
     "tlb_flush_page_x86_64",
     "tb_flush_x86_64",
+    "tlb_flush_by_mmuidx_x86_64",
     "tb_invalidate_phys_range_x86_64",
     "qemu_ram_addr_from_host_x86_64",
 )

@@ -38,6 +38,12 @@ class Native:
                 f"pip install --force-reinstall --no-binary :none: unicorn=={version}."
             )
 
+    def trim(self) -> None:
+        """Give the memory that the library has freed back to the operating system."""
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # not in every C library
+        if trim is not None:
+            trim(ctypes.c_size_t(0))
+
     def address(self, name: str) -> int:
         """Address of an exported function."""
         return int(ctypes.cast(getattr(self.library, name), ctypes.c_void_p).value or 0)

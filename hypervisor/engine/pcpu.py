@@ -24,13 +24,14 @@ from hypervisor.engine.interpose import guard
 from hypervisor.engine.native import native
 from hypervisor.engine.state import State, Views
 from hypervisor.engine.tables import GuestTables
-from hypervisor.errors import EngineError, InternalError
+from hypervisor.errors import ConfigError, EngineError, InternalError
 from hypervisor.units import FOREVER_NS
 
 _CONTROL = 1 << 40  # host-physical address of the pCPU's own pages, out of every guest's reach
 _STUB, _VMCB, _HSAVE, _MSRPM, _IOPM, _CONTROL_SIZE = 0x0, 0x1000, 0x2000, 0x4000, 0x8000, 0x10000
 _WINDOW_SIZE = 1 << b.MAXPHYADDR
 _COMPLETE = b.COMPLETE >> 3
+_MUCH_CODE = 2 << 20  # bytes of translated code whose tables, freed, are worth looking for
 _ALWAYS_INTERCEPTED = (
     1 << 0x4  # virtual interrupt window
     | 1 << 0x12  # CPUID
@@ -68,10 +69,18 @@ class PCpu:
     """One physical CPU over the host's memory.
 
     ``memory`` is the host's physical memory (host-physical 0 is its first byte) and ``ones_page`` the address of a page
-    of it that holds 0xff bytes, which is what a fetch outside memory reads.
+    of it that holds 0xff bytes, which is what a fetch outside memory reads. ``code_cache`` is the room for translated
+    code, in bytes.
     """
 
-    def __init__(self, memory: mmap.mmap, ones_page: int, number: int = 0) -> None:
+    def __init__(self, memory: mmap.mmap, ones_page: int, number: int = 0, code_cache: int = b.CODE_CACHE) -> None:
+        try:
+            mmap.mmap(-1, code_cache).close()  # Unicorn would end the process
+        except (OSError, OverflowError, ValueError) as error:
+            raise ConfigError(
+                f"{code_cache >> 20} MiB for a physical CPU's translated code cannot be had ({error}). Ask for less: "
+                "code_cache=, or fewer physical CPUs."
+            ) from error
         self.number = number
         self._memory = memory
         self._native = native()
@@ -87,6 +96,7 @@ class PCpu:
         unicorn = self._native.unicorn
         self._uc = unicorn.Uc(unicorn.UC_ARCH_X86, unicorn.UC_MODE_64)
         self._uc.ctl_set_cpu_model(unicorn.x86_const.UC_CPU_X86_EPYC)
+        self._uc.ctl_set_tcg_buffer_size(code_cache)
         base = ctypes.addressof(ctypes.c_char.from_buffer(memory))
         self._uc.mem_map_ptr(0, len(memory), unicorn.UC_PROT_ALL, base)
         self._control = mmap.mmap(-1, _CONTROL_SIZE)
@@ -133,6 +143,7 @@ class PCpu:
             (b.F_LOOP_EXIT_RESTORE, "cpu_loop_exit_restore_x86_64"),
             (b.F_RESTORE_STATE, "cpu_restore_state_x86_64"),
             (b.F_TB_INVALIDATE, "tb_invalidate_phys_range_x86_64"),
+            (b.F_TB_FLUSH, "tb_flush_x86_64"),
         ):
             put(offset, address(name))
         for offset, name in (
@@ -147,6 +158,7 @@ class PCpu:
         libc = ctypes.CDLL(None)
         put(b.F_SELF, ctypes.cast(libc.pthread_self, ctypes.c_void_p).value or 0)
         put(b.F_CLOCK, ctypes.cast(libc.clock_gettime, ctypes.c_void_p).value or 0)
+        put(b.F_MADVISE, ctypes.cast(libc.madvise, ctypes.c_void_p).value or 0)
         put(b.RAM, base)
         to_ram = ctypes.CFUNCTYPE(ctypes.c_uint64, ctypes.c_uint64, ctypes.c_uint64)(
             address("qemu_ram_addr_from_host_x86_64")
@@ -207,6 +219,8 @@ class PCpu:
         )
         if error:
             raise InternalError(f"Unicorn refused hook kind {kind:#x} (error {error}). Please report this.")
+        if kind in (self._native.unicorn.UC_HOOK_BLOCK, self._native.unicorn.UC_HOOK_CODE):
+            _keep_no_regions(int(handle.value), address)
         return int(handle.value)
 
     def _enter_guest_mode(self) -> None:
@@ -275,8 +289,12 @@ class PCpu:
         self.flush()
 
     def unbind(self) -> None:
-        """Use no VM's tables any more."""
+        """Use no VM's tables any more. What was translated for it, and the memory that this took, is gone."""
         self.bind(self._nothing)
+        self.forget_code()
+        if self.words[b.FORGOTTEN >> 3] > _MUCH_CODE:
+            self.words[b.FORGOTTEN >> 3] = 0
+            native().trim()
 
     def load(self, vcpu: VcpuState) -> None:
         """Make this vCPU the one that runs; its registers are then the live ones."""
@@ -412,10 +430,16 @@ class PCpu:
         self._call["written"](self._b, gpa, size)
 
     def forget_code(self) -> None:
-        """Forget all translated code, as after frames changed their owner."""
+        """Forget all translated code, as after frames changed their owner, and every translation of addresses.
+
+        In the middle of an instruction its code is still needed: then it is forgotten before the next block.
+        """
         self._call["flush"](self._b)
-        flush = ctypes.CFUNCTYPE(None, ctypes.c_uint64)(self._native.address("tb_flush_x86_64"))
-        flush(self.words[b.CPU >> 3])
+        if self.words[b.RUNNING >> 3]:
+            self.words[b.CODE_FULL >> 3] = 1
+            self.words[b.DEADLINE >> 3] = 0
+        else:
+            self._call["forget_code"](self._b)
 
     def walk(self, gva: int, access: int, how: int, vcpu: VcpuState | None = None) -> tuple[int, int, int]:
         """Translate through the page tables of the loaded vCPU, or of one that is not: (guest-physical address, -1, 0)
@@ -491,6 +515,21 @@ class PCpu:
         self.unload()
         guard().remove(self._b)
         self._uc = None
+        native().trim()
+
+
+def _keep_no_regions(hook: int, callback: int) -> None:
+    """Unicorn notes each block that calls a hook, for when the hook is deleted: a table that grows with each new
+    address that a guest runs at. We forget all code then, so one entry will do: to its table all keys are the same.
+    """
+    table = _peek(hook + layout.HOOK_REGIONS)
+    if _peek(hook + layout.HOOK_CALLBACK) != callback or _peek(table + layout.TABLE_NODES) & 0xFFFFFFFF:
+        raise EngineError(
+            "A hook of this Unicorn build does not lie where the layout table says. Install a known build: "
+            f"pip install --force-reinstall unicorn=={layout.UNICORN_VERSIONS[-1]}."
+        )
+    for function in (layout.TABLE_HASH, layout.TABLE_EQUAL):
+        ctypes.c_uint64.from_address(table + function).value = guard().one
 
 
 def _peek(address: int) -> int:

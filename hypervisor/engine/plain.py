@@ -17,7 +17,20 @@ from hypervisor.arch.exits import ExitKind
 from hypervisor.engine import block as b
 from hypervisor.engine import cache
 from hypervisor.engine.compiler import Code
-from hypervisor.engine.kernels import access, decode, events, exits, fill, io, paging, run, supervisor, switch, syscalls
+from hypervisor.engine.kernels import (
+    access,
+    decode,
+    events,
+    exits,
+    fill,
+    io,
+    paging,
+    run,
+    supervisor,
+    switch,
+    syscalls,
+    translated,
+)
 from hypervisor.errors import EngineError
 
 _PREFIX = "plain_"
@@ -44,6 +57,7 @@ _CALLS: dict[str, Callable[..., Any]] = {
     "enter_sysenter": lambda p, length: syscalls.enter_sysenter(p, length, 0),
     "sync": access.sync_hflags,
     "flush": access.flush_tlb,
+    "forget_code": translated.forget_code,
     "written": access.written,
     "save": switch.save,
     "load": switch.load,

@@ -18,7 +18,7 @@ from hypervisor.engine import layout
 from hypervisor.engine.native import native
 from hypervisor.errors import EngineError
 
-_PAGE = 4096
+_PAGE, _CODE_CACHE = 4096, 1 << 20
 
 
 class _DoubtError(Exception):
@@ -115,6 +115,32 @@ def _translator(process: _Process, engine: int) -> int:
     return process.word(engine + layout.UC_TCG_CONTEXT)
 
 
+def _prove_room(process: _Process, engine: int) -> None:
+    """Where generated code lies, and where the next goes: nearly nothing is there yet."""
+    at = _translator(process, engine)
+    start, size, following, limit = (
+        process.word(at + offset)
+        for offset in (layout.TCG_BUFFER, layout.TCG_BUFFER_SIZE, layout.TCG_CODE_NEXT, layout.TCG_CODE_LIMIT)
+    )
+    end, aligned = start + size, start % _PAGE == 0
+    if size != _CODE_CACHE or not aligned or not start < following < start + _PAGE or not 0 < end - limit < 4 * _PAGE:
+        raise _DoubtError("the room for generated code is not where the layout table says")
+
+
+def _prove_sizes(state: int, used: bool) -> None:
+    """The TLB's bookkeeping, after it has been used or flushed: no large pages, and entries in use or none."""
+    process = _Process()
+    try:
+        rows = [state + layout.TLB_SLOW + layout.TLB_SLOW_SIZE * n for n in range(layout.TLB_INDEXES)]
+        pages = {process.word(row + offset) for row in rows for offset in (0, 8)}
+        entries = [process.word(row + layout.TLB_USED) for row in rows]
+        most = [process.word(row + layout.TLB_WINDOW_MOST) for row in rows]
+    finally:
+        process.close()
+    if pages != {(1 << 64) - 1} or bool(sum(entries)) is not used or max(entries) > 256 or not max(most) <= 256:
+        raise _DoubtError("the bookkeeping of the TLB is not where the layout table says")
+
+
 def _prove_operations(engine: int) -> None:
     """The last block's operations end where the table says: a list whose last one has none behind it."""
     process = _Process()
@@ -133,6 +159,7 @@ def quick() -> None:
     unicorn = library.unicorn
     uc = unicorn.Uc(unicorn.UC_ARCH_X86, unicorn.UC_MODE_64)
     uc.ctl_set_cpu_model(unicorn.x86_const.UC_CPU_X86_EPYC)
+    uc.ctl_set_tcg_buffer_size(_CODE_CACHE)
     uc.mem_map(0, _PAGE)  # the CPU is made by the first use
     process = _Process()
     try:
@@ -147,6 +174,7 @@ def quick() -> None:
         ):
             if found != expected:
                 raise _DoubtError(f"{name} is at {found:#x} and not at {expected:#x}")
+        _prove_room(process, engine)
         for name, offset, size, value in _written(uc, unicorn.x86_const):
             found = process.word(state + offset, size)
             if found != value:
@@ -209,7 +237,7 @@ def _probe() -> None:
 
     memory = mmap.mmap(-1, (_PAGES + 1) * _PAGE)
     _guest(memory)
-    pcpu = PCpu(memory, _PAGES * _PAGE)
+    pcpu = PCpu(memory, _PAGES * _PAGE, code_cache=_CODE_CACHE)
     tables = GuestTables(_PAGES)
     tables.map_range(0, _PAGES * _PAGE, 0)
     tables.listen_exceptions = 1 << 14
@@ -259,7 +287,9 @@ def _probe() -> None:
     )
     _prove_operations(words[b.UC >> 3])
     before = _flushes(words[b.ENV >> 3])
+    _prove_sizes(words[b.ENV >> 3], used=True)
     pcpu.flush()
+    _prove_sizes(words[b.ENV >> 3], used=False)
     if _flushes(words[b.ENV >> 3]) <= before:
         raise _DoubtError("a flush of the TLB is not counted where it should be")
     if stops < _ROUNDS // 5:

@@ -25,7 +25,7 @@ from hypervisor.units import MIB, page_up, parse_size
 class Host(CoreHost):
     """An emulated machine with physical CPUs and memory, on which VMs are created.
 
-    ``hv.Host(memory="1G", cpus=2)``; use it as a context manager or `close` it.
+    ``hv.Host(memory="1G", cpus=2, code_cache="64M")``; use it as a context manager or `close` it.
     """
 
     def create_vm(

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import resource
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import hypervisor as hv
 from hypervisor.assembler import assemble
 from hypervisor.backends.console import KEPT, Console
 from hypervisor.core.vm import MAX_UNCLAIMED
+from tests.hostile.floods import KINDS
 from tests.sectors import boot_sector
 
 ROOT = Path(__file__).parents[2]
@@ -102,6 +106,25 @@ def test_unknown_msrs() -> None:
     with _run(source, 0.02) as vm:
         assert vm.stats["rdmsr"] > MAX_UNCLAIMED
         assert len(vm.unclaimed) <= MAX_UNCLAIMED + 1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_translations(kind: str) -> None:
+    """Code is translated without end, and tables of translations grow: within bounds, and given back."""
+    command = [sys.executable, "-m", "tests.hostile.floods", kind, "2M", "3"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    used = json.loads(done.stdout)
+    assert used["peak"] - used["before"] < 12, used
+    assert used["closed"] - used["before"] < 6, used
+    assert used["host_closed"] - used["before"] < 6, used
+
+
+def test_address_space() -> None:
+    """A host with one pCPU reserves what it may use, not gigabytes: a limit of 1.5 GiB is kept (`ulimit -v`)."""
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_AS, (3 << 29, 3 << 29)); "
+    run = "import hypervisor as hv; print(hv.boot('hello', '64M').run(timeout=20).reason.value)"
+    done = subprocess.run([sys.executable, "-c", limit + run], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0 and "powered-off" in done.stdout, done
 
 
 def test_timers_that_are_programmed_again_and_again() -> None:

@@ -8,6 +8,7 @@ from hypervisor.engine import layout as l_
 from hypervisor.engine.jit import call1, call5, kernel, ld32, ld64, st32, st64
 from hypervisor.engine.kernels.emergency import EXECUTING
 from hypervisor.engine.kernels.exits import complete, count, raise_exception, settle, stop
+from hypervisor.engine.kernels.translated import forget_code
 
 _ENV, _CPU, _UC, _EIP, _CR2 = b_.ENV, b_.CPU, b_.UC, l_.EIP, l_.CR + 16
 _X_KIND, _X_INFO = b_.X_KIND, b_.X_INFO
@@ -24,6 +25,7 @@ _DEADLINE_KIND, _STEPPED, _FAILED, _EXECUTE, _MEMORY = (
 
 _RUNNING, _ABORTED, _CAREFUL, _CFLAGS = b_.RUNNING, b_.ABORTED, b_.CAREFUL, l_.CPU_CFLAGS_NEXT_TB
 _THREAD, _F_SELF, _LONGEST_BLOCK = b_.THREAD, b_.F_SELF, 512
+_CODE_FULL, _REPEATED, _C_EMPTIED = b_.CODE_FULL, b_.REPEATED, b_.C_EMPTIED
 
 CONTINUE, STOP, RESTART = 0, 1, 2
 """What a block-start check asks for: go on; leave the guest; let the CPU look at its interrupt request, then go on."""
@@ -39,6 +41,8 @@ def on_block(b, address, size):  # type: ignore[no-untyped-def]
         return CONTINUE
     st64(b + _DEADLINE, ld64(b + _NEXT))
     st64(b + _BLOCK_END, address)
+    repeated = ld64(b + _REPEATED)
+    st64(b + _REPEATED, 0)
     step = ld64(b + _STEP)
     if step == 1:  # the one block of this step
         st64(b + _STEP, 2)
@@ -49,9 +53,13 @@ def on_block(b, address, size):  # type: ignore[no-untyped-def]
     if step == 2:
         stop(b, _STEPPED, 0)
         return STOP
-    if ld64(b + _KICK) or now >= ld64(b + _NEXT):
+    if now >= ld64(b + _NEXT) or (ld64(b + _KICK) and repeated == 0):
         stop(b, _DEADLINE_KIND, 0)
         return STOP
+    if ld64(b + _CODE_FULL):
+        if repeated == 0:
+            return STOP
+        st64(b + _DEADLINE, 0)
     if ld64(b + _ARMED):
         st64(b + _ARMED, 0)
         if ld64(b + _INTR):
@@ -123,6 +131,9 @@ def run(b):  # type: ignore[no-untyped-def]
         if ld64(b + _X_KIND):
             return ld64(b + _X_KIND)
     while True:
+        if ld64(b + _CODE_FULL):
+            forget_code(b)
+            st64(b + _C_EMPTIED, ld64(b + _C_EMPTIED) + 1)
         if ld64(b + _KICK) or ld64(b + _NOW) >= ld64(b + _NEXT):
             return _DEADLINE_KIND
         st64(b + _FAULT, -1)
