@@ -24,7 +24,7 @@ class MemoryBlock:
         self.name = name
         self.size = size
         self._vm = vm
-        self._extent = vm.host.memory.allocate_for_device(size)
+        self._extent = vm.host.memory.allocate_for_device(size, vm)
         self._writable = writable
         self._places: list[Region] = []
         self.view = memoryview(vm.host.memory.map)[self._extent.hpa : self._extent.hpa + size]

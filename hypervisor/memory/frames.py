@@ -43,18 +43,16 @@ class HostMemory:
         self.ones_page = self.size
         self.map[self.ones_page : self.ones_page + PAGE_SIZE] = b"\xff" * PAGE_SIZE
         self._lock = threading.Lock()
-        self._free = [Extent(Hpa(0), self.size)]
-        self._free_for_devices = [Extent(Hpa(self.ones_page + PAGE_SIZE), DEVICE_MEMORY)]
+        self._used: list[tuple[Extent, object]] = []
 
     @property
     def free(self) -> int:
-        """Bytes not handed out."""
-        return sum(extent.size for extent in self._free)
+        """Bytes of RAM not handed out."""
+        return self.size - sum(extent.size for extent, _ in self._used if extent.hpa < self.size)
 
-    def allocate(self, size: int) -> Extent:
+    def allocate(self, size: int, owner: object = None) -> Extent:
         """A contiguous, zeroed extent. Raises `ConfigError` when there is none so long."""
-        with self._lock:
-            extent = _take(self._free, size)
+        extent = self._take(size, owner, 0, self.size)
         if extent is None:
             raise ConfigError(
                 f"The host has no {size // MIB} MiB of memory left for another VM ({self.free // MIB} MiB of "
@@ -62,10 +60,10 @@ class HostMemory:
             )
         return extent
 
-    def allocate_for_device(self, size: int) -> Extent:
+    def allocate_for_device(self, size: int, owner: object = None) -> Extent:
         """A contiguous, zeroed extent that does not count as RAM. Raises `ConfigError` when there is none so long."""
-        with self._lock:
-            extent = _take(self._free_for_devices, size)
+        first = self.ones_page + PAGE_SIZE
+        extent = self._take(size, owner, first, first + DEVICE_MEMORY)
         if extent is None:
             raise ConfigError(
                 f"The host has no {size // MIB} MiB left of its {DEVICE_MEMORY // MIB} MiB for frame buffers and ROMs. "
@@ -76,17 +74,32 @@ class HostMemory:
     def release(self, extent: Extent) -> None:
         """Take an extent back; its contents are gone, and read as zero when it is handed out again."""
         with self._lock:
-            free = self._free if extent.hpa < self.size else self._free_for_devices
-            if any(extent.hpa < f.hpa + f.size and f.hpa < extent.hpa + extent.size for f in free):
+            if all(used != extent for used, _ in self._used):
                 raise InternalError(f"Extent {extent} was released twice. Please report this.")
             self.zero(extent)
-            merged: list[Extent] = []
-            for one in sorted([*free, extent]):
-                if merged and merged[-1].hpa + merged[-1].size == one.hpa:
-                    merged[-1] = Extent(merged[-1].hpa, merged[-1].size + one.size)
-                else:
-                    merged.append(one)
-            free[:] = merged
+            self._used = [one for one in self._used if one[0] != extent]
+
+    def release_all(self, owner: object) -> None:
+        """Take back whatever is left of ``owner``: also what it was given while an interrupt came."""
+        with self._lock:
+            for extent, theirs in self._used:
+                if theirs is owner:
+                    self.zero(extent)
+            self._used = [one for one in self._used if one[1] is not owner]
+
+    def _take(self, size: int, owner: object, start: int, end: int) -> Extent | None:
+        """The first gap between ``start`` and ``end`` that is long enough."""
+        size, at = page_up(size), start
+        with self._lock:
+            for used in sorted(extent for extent, _ in self._used if start <= extent.hpa < end):
+                if used.hpa - at >= size:
+                    break
+                at = used.hpa + used.size
+            if end - at < size:
+                return None
+            extent = Extent(Hpa(at), size)
+            self._used.append((extent, owner))  # one step: an interrupt finds it done, with its owner, or not begun
+            return extent
 
     def zero(self, extent: Extent) -> None:
         """Clear frames, which then take no memory any more."""
@@ -98,13 +111,3 @@ class HostMemory:
     def close(self) -> None:
         """Give everything back."""
         self.map.close()
-
-
-def _take(free: list[Extent], size: int) -> Extent | None:
-    """Cut ``size`` bytes off the first free extent that is long enough."""
-    size = page_up(size)
-    for index, (hpa, length) in enumerate(free):
-        if length >= size:
-            free[index : index + 1] = [Extent(Hpa(hpa + size), length - size)] if length > size else []
-            return Extent(hpa, size)
-    return None

@@ -141,7 +141,9 @@ class GuestMemory:
             offset += length
 
     def close(self) -> None:
-        """Return the frames to the host."""
+        """Return the frames to the host. Closing twice is harmless."""
+        if self._closed:
+            return
         self._closed = True
         self._view.release()
         self._host.release(self.extent)
