@@ -168,8 +168,8 @@ class InPlace:
         return 0
 
     def _left_after_out(self) -> int:
-        """After an OUT that ended the run (power-off and the like): leave right after it, if it is a simple one."""
-        if not self._runner.finished:
+        """After an OUT that ended the run or reset the VM: leave right after it, if it is a simple one."""
+        if not (self._runner.finished or self._vm.reset_pending):
             return 0
         self._after = self._complete_out
         return 1

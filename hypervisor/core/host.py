@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from hypervisor.core import exiting
+from hypervisor.core.runqueue import RunQueue
 from hypervisor.engine.block import CODE_CACHE, LEAST_CODE_CACHE, MOST_CODE_CACHE
 from hypervisor.errors import ConfigError
 from hypervisor.memory import HostMemory
@@ -21,7 +20,8 @@ MAX_PCPUS = 64
 
 
 class CoreHost:
-    """Physical CPUs and memory. VMs take turns on the pCPUs; two VMs on two pCPUs run in parallel.
+    """Physical CPUs and memory. VMs take turns on the pCPUs (`hypervisor.core.runqueue`); two VMs on two pCPUs run in
+    parallel.
 
     A VM runs in the thread that calls its ``run``; a pCPU is driven by the VM that holds it at the moment.
     """
@@ -42,52 +42,19 @@ class CoreHost:
 
         selftest.quick()
         self.memory = HostMemory(parse_size(memory))
-        self.pcpus: list[PCpu] = [PCpu(self.memory.map, self.memory.ones_page, n, room) for n in range(cpus)]
-        self._free = list(self.pcpus)
-        self._condition = threading.Condition()
-        self._waiting = 0
+        self.pcpus: list[PCpu] = []
+        try:
+            for number in range(cpus):
+                self.pcpus.append(PCpu(self.memory.map, self.memory.ones_page, number, room))
+        except BaseException:
+            for pcpu in self.pcpus:
+                pcpu.close()
+            raise
+        self.queue = RunQueue(self.pcpus)
         self.placing = threading.Lock()
         """Held while a VM's state moves: it is taken off a pCPU by the VM's own thread or by the next owner's."""
         self.vms: list[VM] = []
         exiting.remember(self)
-
-    # --- pCPUs --------------------------------------------------------------------------------------------------------
-
-    def acquire(self, vm: VM) -> PCpu:
-        """A pCPU for this VM, the one it ran on last if that is free; waits until one is."""
-        with self._condition:
-            self.check_open()
-            self._waiting += 1
-            while not self._free:
-                self._condition.wait()
-            self._waiting -= 1
-            for pcpu in self._free:
-                if pcpu is vm.place.last:
-                    break
-            else:
-                pcpu = next((p for p in self._free if p.owner is None), self._free[0])
-            self._free.remove(pcpu)
-            return pcpu
-
-    def release(self, pcpu: PCpu) -> None:
-        """Give a pCPU back. What runs on it stays loaded until another VM needs the place."""
-        with self._condition:
-            self._free.append(pcpu)
-            self._condition.notify()
-
-    @property
-    def contended(self) -> bool:
-        """Whether a VM waits for a pCPU."""
-        return self._waiting > 0
-
-    @contextmanager
-    def holding(self, vm: VM) -> Iterator[PCpu]:
-        """A pCPU for the time of a ``with`` block."""
-        pcpu = self.acquire(vm)
-        try:
-            yield pcpu
-        finally:
-            self.release(pcpu)
 
     # --- life ---------------------------------------------------------------------------------------------------------
 
@@ -100,10 +67,10 @@ class CoreHost:
         """Close every VM and give the memory back."""
         for vm in list(self.vms):
             vm.close()
+        self.queue.close()
         for pcpu in self.pcpus:
             pcpu.close()
         self.pcpus.clear()
-        self._free.clear()
 
     def __enter__(self) -> CoreHost:
         return self

@@ -6,8 +6,9 @@ loaded where it is, until another VM takes the pCPU or this one goes to another.
 
 from __future__ import annotations
 
+import threading
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ from hypervisor.engine import block as b
 from hypervisor.errors import ConfigError
 
 if TYPE_CHECKING:
+    from hypervisor.core.runqueue import Hold
     from hypervisor.core.vm import VM
     from hypervisor.engine.pcpu import PCpu
 
@@ -41,6 +43,7 @@ class Place:
         self.last: PCpu | None = None
         """The pCPU that ran it last; its state is still there unless that has another owner."""
         self._events = array("q", [0])
+        self._thread = 0
 
     @property
     def loaded(self) -> PCpu | None:
@@ -49,51 +52,64 @@ class Place:
 
     @contextmanager
     def held(self) -> Iterator[PCpu]:
-        """A pCPU with the VM on it during the block: the one that runs it, else any for a moment."""
-        if self.pcpu is not None:
+        """A pCPU with the VM on it during the block: the one that runs it if this is the thread that does, else any
+        for a moment, when the VM runs on none. Raises `ConfigError` for a closed VM.
+        """
+        if self.pcpu is not None and self._thread == threading.get_ident():
             yield self.pcpu
             return
         vm = self._vm
-        if vm.closed:
-            raise ConfigError(f"The VM {vm.name} is closed, and its state is gone.")
-        with vm.host.holding(vm) as pcpu:
-            self.take(pcpu)
-            with self.running_on(pcpu):
-                yield pcpu
+        self._check_open()
+        with self.entered(lambda: vm.closed) as hold:
+            if hold.pcpu is None:
+                self._check_open()
+            assert hold.pcpu is not None
+            yield hold.pcpu
 
     @contextmanager
-    def running_on(self, pcpu: PCpu) -> Iterator[None]:
-        """The VM runs on ``pcpu`` during the block."""
-        self.pcpu = pcpu
-        try:
-            yield
-        finally:
-            self.pcpu = None
+    def entered(self, called_off: Callable[[], bool], end_at: float | None = None) -> Iterator[Hold]:
+        """Wait for a pCPU (see `RunQueue.holding`); unless that was called off the VM is on it during the block."""
+        with self._vm.host.queue.holding(self._vm, called_off, end_at) as hold:
+            if hold.pcpu is None:
+                yield hold
+                return
+            self.take(hold.pcpu)
+            self._thread = hold.thread
+            try:
+                self.pcpu = hold.pcpu
+                yield hold
+            finally:
+                self.pcpu = None
+
+    def _check_open(self) -> None:
+        if self._vm.closed:
+            raise ConfigError(f"The VM {self._vm.name} is closed, and its state is gone.")
 
     def take(self, pcpu: PCpu) -> None:
-        """Put the VM on a pCPU, which the caller holds."""
-        if pcpu.owner is self:
-            return
+        """Put the VM on a pCPU, which the caller holds. Raises `ConfigError` for a closed VM."""
         vm, last = self._vm, self.last
+        if pcpu.owner is self and pcpu.loaded is vm.turns.current.state:
+            return
         with vm.host.placing:
+            self._check_open()
             if isinstance(pcpu.owner, Place):
                 pcpu.owner.leave(pcpu)
-            pcpu.owner = self
             if last is not None and last is not pcpu and last.owner is self:
                 self.leave(last)
-        if last is not pcpu:
-            pcpu.forget_code()
-            if last is not None:
-                for region in vm.memory.regions:
-                    vm.tables.forget_code_states(region.gpa, region.size)
-        vm.turns.enter(pcpu, vm.turns.current)
-        words = pcpu.words
-        history.put_back(words, self._events)
-        words[_FIRST : _FIRST + KINDS] = _NO_COUNTS
-        for word, _ in _HOST_EVENTS:
-            words[word] = 0
-        self.last = pcpu
-        pcpu.bind(vm.tables)
+            if last is not pcpu:
+                pcpu.forget_code()
+                if last is not None:
+                    for region in vm.memory.regions:
+                        vm.tables.forget_code_states(region.gpa, region.size)
+            vm.turns.enter(pcpu, vm.turns.current)
+            words = pcpu.words
+            history.put_back(words, self._events)
+            words[_FIRST : _FIRST + KINDS] = _NO_COUNTS
+            for word, _ in _HOST_EVENTS:
+                words[word] = 0
+            pcpu.bind(vm.tables)
+            self.last = pcpu
+            pcpu.owner = self  # at the end: an interrupt on the way leaves a pCPU that belongs to nobody
 
     def leave(self, pcpu: PCpu) -> None:
         """Save what lies on a pCPU that the VM leaves."""
@@ -105,12 +121,19 @@ class Place:
 
     def give_up(self) -> None:
         """The VM is being closed: nothing of it stays on a pCPU."""
-        if self.loaded is None:
-            return
-        with self._vm.host.holding(self._vm) as held:
-            if self.loaded is held:  # still: another VM may have taken it while this one waited
-                self.leave(held)
-                held.unbind()
+        with self._vm.host.placing:  # whoever takes it after this finds the VM closed
+            if self.loaded is None:
+                return
+        with self._vm.host.queue.holding(self._vm) as hold:
+            if hold.pcpu is not None and self.loaded is hold.pcpu:  # still: others may have taken it meanwhile
+                self.leave(hold.pcpu)
+                hold.pcpu.unbind()
+
+    def collect_loaded(self) -> None:
+        """As `collect`, between two turns on a pCPU, if the VM's state is still on one."""
+        with self._vm.host.placing:  # whoever takes that does so first
+            if self.loaded is not None:
+                self.collect(self.loaded)
 
     def collect(self, pcpu: PCpu) -> None:
         """Take the pCPU's counters over into the VM's statistics."""

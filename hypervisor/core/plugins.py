@@ -49,14 +49,17 @@ class PluginSet:
 
     def attach(self, vm: object) -> None:
         """Call each ``attach(vm)`` in order. If one raises, those before it are detached and `PluginError` is
-        raised."""
+        raised. On KeyboardInterrupt all that had begun are: nobody knows how far the last one has come.
+        """
         for name, plugin in self._plugins:
+            self._attached.append((name, plugin))
             try:
                 _call(name, plugin, "attach", vm)
-            except BaseException:
-                self.detach(ignore_errors=True)
+            except BaseException as error:
+                if isinstance(error, PluginError):
+                    self._attached.pop()
+                self.detach(ignore_errors=True)  # one that was interrupted, too: it may be half attached
                 raise
-            self._attached.append((name, plugin))
 
     def reset(self) -> None:
         """Call each ``reset()`` in order. Raises `PluginError` for the first that fails."""

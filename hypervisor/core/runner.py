@@ -7,6 +7,7 @@ whether a guest that sleeps or spins can ever go on by `ends`.
 
 from __future__ import annotations
 
+import threading
 import time
 import traceback
 from collections.abc import Callable
@@ -27,8 +28,10 @@ from hypervisor.core.operands import OperandFault
 from hypervisor.core.outcome import result_of
 from hypervisor.core.records import fill
 from hypervisor.core.result import Reason, RunResult
+from hypervisor.core.runqueue import Hold
+from hypervisor.core.sleeping import Bell
 from hypervisor.core.verdicts import PASS, Stop
-from hypervisor.core.waiting import Alarm, looking_after
+from hypervisor.core.waiting import LOOK_IN_S, Alarm, looking_after
 from hypervisor.engine import block as b
 from hypervisor.engine.state import GPR
 from hypervisor.errors import HypervisorError, InternalError
@@ -61,10 +64,16 @@ class Runner:
         self._error: BaseException | None = None
         self.access = InPlace(self)
         self._alarm: Alarm | None = None
-        self._reset = False
+        self._bell = Bell()
+        self._asleep = False
+        """Whether it waits for the host, and needs no pCPU."""
+        self._exact = True
+        """Whether the guest stands where its own progress, and not a kick, has brought it."""
+        self._asked = self._announced = False
         self._pause = vm.debugger is not None
         self.paused = False
         """Whether the debugger attends to the VM."""
+        self._thread = threading.get_ident()
         self._handlers: dict[int, Callable[[PCpu], None]] = {
             K.DEADLINE: self._looked_in,
             K.INTERRUPT_WINDOW: self._interrupt,
@@ -86,9 +95,7 @@ class Runner:
     def _finish(self, end: End) -> None:
         if self._end is None:
             self._end = end
-            pcpu = self.vm.place.pcpu
-            if pcpu is not None:
-                pcpu.kick()
+            self._kick()
 
     def stop(self, verdict: Stop) -> None:
         """End the run as a handler wants it."""
@@ -103,23 +110,37 @@ class Runner:
 
     def look(self) -> None:
         """Make the run look at what came from outside; from any thread."""
+        self._announced = True
+        self._wake()
+
+    def _wake(self) -> None:
+        """Have the run look around: at the guest's next block, in the queue for a pCPU, or in its sleep."""
         pcpu = self.vm.place.pcpu
         if pcpu is not None:
             pcpu.kick()
-        if self._alarm is not None:
-            self._alarm.wake()
+        else:
+            self.vm.host.queue.wake(self.vm)
+        self._bell.ring()
+
+    def ask(self) -> None:
+        """Ask the run's condition at the guest's next block. On the VM's own thread, while it runs."""
+        self._asked = True
+        self._kick()
+
+    def _kick(self) -> None:
+        pcpu = self.vm.place.pcpu
+        if pcpu is not None:
+            pcpu.kick()
+
+    @property
+    def attended(self) -> bool:
+        """Whether this is the debugger, between two instructions."""
+        return self.paused and self._thread == threading.get_ident() and self.vm.place.pcpu is None
 
     def pause_soon(self) -> None:
         """Let the debugger attend at the guest's next block; from any thread."""
         self._pause = True
         self.look()
-
-    def reset_soon(self) -> None:
-        """Reset the VM at the guest's next block, and go on."""
-        self._reset = True
-        pcpu = self.vm.place.pcpu
-        if pcpu is not None:
-            pcpu.kick()
 
     @property
     def stop_requested(self) -> bool:
@@ -165,13 +186,18 @@ class Runner:
                     if self._pause:
                         paused_s = self._attend(None)
                         end_at = None if end_at is None else end_at + paused_s
-                    with vm.host.holding(vm) as pcpu:
-                        vm.place.take(pcpu)
-                        apply(vm, pcpu)
-                        with vm.place.running_on(pcpu):
-                            pcpu.on_access(self.access)
-                            self._turn(pcpu, end_at, limit)
-                        vm.place.collect(pcpu)
+                    with vm.place.entered(self._called_off, end_at) as hold:
+                        if hold.pcpu is not None:
+                            apply(vm, hold.pcpu)
+                            hold.pcpu.on_access(self.access)
+                            if self._alarm is not None:
+                                self._alarm.entered()
+                            self._turn(hold, hold.pcpu, end_at, limit)
+                    self._look_outside(end_at)
+                    if self._asleep:
+                        self._asleep = False
+                        self._wait_for_host(end_at, None)
+                vm.place.collect_loaded()
                 if vm.debugger is not None and self._outside is None:
                     self._attend((self._end.reason, self._end.message))
         finally:
@@ -189,6 +215,7 @@ class Runner:
         if vm.debugger is None:
             return 0.0
         vm.traps.running(False)
+        vm.place.collect_loaded()
         vm.clock.stop()
         self.paused = True
         try:
@@ -202,34 +229,50 @@ class Runner:
         self.access = InPlace(self)  # handlers may have come and gone
         return time.monotonic() - since
 
-    def _turn(self, pcpu: PCpu, end_at: float | None, limit: int) -> None:
-        """Run on this pCPU until the run ends or another VM waits for the place."""
+    def _called_off(self) -> bool:
+        """Whether the run has something else to do than to wait for a pCPU."""
+        return self._outside is not None or self._pause
+
+    def _reset(self) -> None:
+        try:
+            self.vm.reset_now()
+        except BaseException as error:  # a device's or a plugin's
+            self.fail(error)
+
+    def _look_outside(self, end_at: float | None) -> None:
+        """End the run if the host wants it, or the time is over."""
+        if self._outside is not None and self._end is None:
+            self._end = self._outside
+        if end_at is not None and time.monotonic() >= end_at:
+            self.finish(Reason.TIMEOUT, f"{self._timeout} s of host time are over")
+
+    def _turn(self, hold: Hold, pcpu: PCpu, end_at: float | None, limit: int) -> None:
+        """Run on this pCPU until the run ends or sleeps, or the slice is over that another VM waits for."""
         vm, words, timers, turns = self.vm, pcpu.words, self.vm.clock.timers, self.vm.turns
         until, virtual = self._until, not self.vm.clock.wall
         ask = until is not None and until.after_each_exit
         words[_KICK] = 0
+        vm.host.queue.begin(hold)
         while True:
             turns.advance(pcpu)
             now = vm.clock.passed_ns
             try:
                 timers.run_due(now)
-                if until is not None and until.holds():
+                if self._exact and until is not None and until.holds():
                     self.finish(Reason.UNTIL, until.text)
-                for poll in vm.inputs:  # behind the condition, which may be a script that sends something
-                    poll()
+                if self._exact or self._announced:
+                    self._announced = False
+                    for poll in vm.inputs:  # behind the condition, which may be a script that sends something
+                        poll()
             except BaseException as error:
                 self.fail(error)
-            if self._outside is not None and self._end is None:
-                self._end = self._outside
-            if now >= limit:
+            if now >= limit and self._outside is None:
                 self.finish(Reason.VIRTUAL_TIMEOUT, f"{self._virtual_timeout} s of guest time are over")
-            if end_at is not None and time.monotonic() >= end_at:
-                self.finish(Reason.TIMEOUT, f"{self._timeout} s of host time are over")
+            self._look_outside(end_at)
             if self._end is not None or self._pause:
                 return
-            if self._reset:
-                self._reset = False
-                vm.reset()
+            if vm.reset_pending:
+                self._reset()
                 continue
             horizon = FOREVER_NS
             if virtual:
@@ -242,7 +285,12 @@ class Runner:
                     horizon = min(horizon, until.deadline_ns)
             vcpu = turns.choose(horizon)
             if vcpu is None:
-                self._sleep(pcpu, end_at, limit)
+                self._exact = True
+                self._sleep(pcpu, limit)
+                if self._asleep and self._rests(hold, end_at):
+                    self._asleep = False
+                if self._asleep or hold.over:
+                    return
                 continue
             if vcpu is not self.vcpu:
                 self._switch(pcpu, vcpu)
@@ -254,13 +302,15 @@ class Runner:
             while True:  # exits that change nothing here go straight back to the guest
                 kind = pcpu.run()
                 self.serve(pcpu, kind)
-                if self._end is not None or vcpu.halted or self._reset or ask:
+                if self._end is not None or vcpu.halted or vm.reset_pending or ask:
                     break
                 if kind >= FIRST_ENGINE and kind != _WINDOW:  # what was due came before this turn
                     break
             self.serve(pcpu, pcpu.complete_deferred())
             turns.inside = False
-            if vm.host.contended and (not virtual or words[_NOW] >= turns.end):
+            self._exact = kind != K.DEADLINE or self._asked or not virtual or words[_NOW] >= words[_NEXT]
+            self._asked = False
+            if hold.over:
                 return
 
     def _switch(self, pcpu: PCpu, vcpu: Vcpu) -> None:
@@ -309,7 +359,7 @@ class Runner:
     def _looked_in(self, pcpu: PCpu) -> None:
         words = pcpu.words
         words[_KICK] = 0
-        if not (self.vm.clock.wall or words[_NOW] >= words[_NEXT]):
+        if not (self.vm.clock.wall or words[_NOW] >= words[_NEXT]) or self.vm.reset_pending:
             return
         if self.vm.turns.several and words[_NOW] < self.vcpu.looked_at + LOOK_NS:
             return  # turns are shorter than what this is worth
@@ -378,25 +428,51 @@ class Runner:
 
     # --- sleeping -----------------------------------------------------------------------------------------------------
 
-    def _sleep(self, pcpu: PCpu, end_at: float | None, limit: int) -> None:
-        """No vCPU is awake: move the time to when one may be, or end the run."""
+    def _sleep(self, pcpu: PCpu, limit: int) -> None:
+        """No vCPU is awake: move the time to when one may be, leave the pCPU until then, or end the run."""
         vm = self.vm
         end = ends.of_sleep(vm)
         if end is not None:
             self._finish(end)
             return
         earliest = vm.clock.timers.next_ns()
-        if vm.clock.wall:
-            assert self._alarm is not None
-            self._alarm.sleep(earliest, end_at)
-            return
-        if earliest is None:  # only input can wake it: wait for the host
-            time.sleep(0.01)
+        if vm.clock.wall or earliest is None:  # only the host can wake it
+            self._asleep = True
             return
         target = min(earliest, limit)
         if self._until is not None:
             target = min(target, self._until.deadline_ns)
         vm.turns.sleep_until(pcpu, target)
+
+    def _rests(self, hold: Hold, end_at: float | None) -> bool:
+        """Sleep on the pCPU, which nobody else wants; False when somebody does, or comes."""
+        queue = self.vm.host.queue
+        if not queue.rest(hold, self._bell.ring):
+            return False
+        try:
+            self._wait_for_host(end_at, hold)
+        finally:
+            keeps = queue.resume(hold)
+        return keeps
+
+    def _wait_for_host(self, end_at: float | None, hold: Hold | None) -> None:
+        """Sleep until a timer of the wall clock is due, something comes from outside, or ``hold`` is over."""
+        clock, until = self.vm.clock, self._until
+        asked_at = FOREVER_NS if until is None else until.deadline_ns
+        about_host = until is not None and until.after_each_exit  # a user's function, which may be about anything
+        while not (self._end or self._called_off() or self.vm.reset_pending or (hold is not None and hold.over)):
+            seconds = LOOK_IN_S
+            if clock.wall:
+                due = clock.timers.next_ns()
+                left = (min(asked_at, FOREVER_NS if due is None else due) - clock.now_ns) / 1e9
+                if left <= 0:
+                    return
+                seconds = min(seconds, left)
+            if end_at is not None:
+                seconds = min(seconds, end_at - time.monotonic())
+            if self._bell.sleep(seconds) or about_host:
+                return
+            self._look_outside(end_at)
 
     # --- results and steps --------------------------------------------------------------------------------------------
 
@@ -427,20 +503,29 @@ class Runner:
         vm.traps.running(True)
         done = 0
         try:
-            with vm.host.holding(vm) as pcpu:
-                vm.place.take(pcpu)
-                with vm.place.running_on(pcpu):
-                    if vcpu is not self.vcpu:
-                        vm.turns.advance(pcpu)
-                        self._switch(pcpu, vcpu)
-                    apply(vm, pcpu)
-                    pcpu.on_access(self.access)
-                    while done < count and not (self._end or self._outside) and vcpu.activity == "running":
-                        vm.clock.timers.run_due(vm.clock.now_ns)
-                        done += self._step(pcpu)
-                vm.place.collect(pcpu)
+            while done < count and not (self._end or self._outside) and vcpu.activity == "running":
+                with vm.place.entered(lambda: self._outside is not None) as hold:
+                    if hold.pcpu is not None:
+                        done += self._some_steps(hold, hold.pcpu, count - done, vcpu)
+            vm.place.collect_loaded()
         finally:
             vm.traps.running(False)
+        return done
+
+    def _some_steps(self, hold: Hold, pcpu: PCpu, count: int, vcpu: Vcpu) -> int:
+        """Steps until the slice is over that another VM waits for; how many."""
+        vm, done = self.vm, 0
+        if vcpu is not self.vcpu:
+            vm.turns.advance(pcpu)
+            self._switch(pcpu, vcpu)
+        apply(vm, pcpu)
+        pcpu.on_access(self.access)
+        vm.host.queue.begin(hold)
+        while done < count and not (self._end or self._outside or hold.over) and vcpu.activity == "running":
+            vm.clock.timers.run_due(vm.clock.now_ns)
+            done += self._step(pcpu)
+            if vm.reset_pending:
+                self._reset()
         return done
 
     def _step(self, pcpu: PCpu) -> int:

@@ -63,9 +63,9 @@ class Stream(Console):
 
     def look(self) -> None:
         """Have the run look at its conditions at the guest's next block."""
-        pcpu = self._vm.place.pcpu
-        if pcpu is not None:
-            pcpu.kick()
+        runner = self._vm.runner
+        if runner is not None:
+            runner.ask()
 
 
 class SerialPorts(dict[int, Any]):

@@ -93,6 +93,17 @@ class Turns:
             words[_NOW] = self.current.position = time
         self.floor = max(self.floor, time)
 
+    def reset(self, pcpu: PCpu) -> None:
+        """All vCPUs were reset, which happens to all of them at the same time; the clock goes on."""
+        for vcpu in self.vcpus:
+            vcpu.position = max(vcpu.position, self.time)
+            vcpu.spinning = False
+        words = pcpu.words
+        words[_NOW] = self.current.position = max(words[_NOW], self.current.position)
+        self._known = None
+        self._new = True
+        self._idle_turns = self.end = 0
+
     def choose(self, horizon: int) -> Vcpu | None:
         """Whose turn it is now, None if all sleep. A turn that has not ended goes on; nothing runs past ``horizon``."""
         end = min(self.end, horizon)

@@ -54,9 +54,9 @@ MAX_UNCLAIMED = 4096
 _log = logging.getLogger("hypervisor.unclaimed")
 
 
-def _ram(host: CoreHost, size: int) -> GuestMemory:
+def _ram(host: CoreHost, size: int, owner: VM) -> GuestMemory:
     """RAM from 0 up; what does not fit below the PCI hole begins at 4 GiB."""
-    extent = host.memory.allocate(size)
+    extent = host.memory.allocate(size, owner)
     low = min(size, PCI_HOLE)
     regions = [Region(0, low, extent.hpa)]
     if size > low:
@@ -110,14 +110,24 @@ class VM:
         self.strict = strict
         self.seed = seed
         self.random = random.Random(seed)
-        self.memory = _ram(host, size)
+        try:
+            self._init_parts(size, clock == "wall", cpus)
+        except BaseException:
+            if self in host.vms:
+                host.vms.remove(self)
+            host.memory.release_all(self)
+            raise
+
+    def _init_parts(self, size: int, wall: bool, cpus: int) -> None:
+        """What takes something of the host's; in the end the VM belongs to it, and is to be closed."""
+        self.memory = _ram(self.host, size, self)
         self.memory.written = self._memory_written
         self.blocks: list[MemoryBlock] = []
         """Memory beside RAM, which is closed with the VM."""
         self.tables = GuestTables(max(self.memory.ram_ranges[-1][1], 4 * GIB) // PAGE_SIZE)
         for region in self.memory.regions:
             self.tables.map_range(*region)
-        self.clock = VmClock(self, clock == "wall")
+        self.clock = VmClock(self, wall)
         if self.clock.wall:
             self.tables.wall_base = self.clock.base_ns
         self.ports = AddressSpace("I/O ports", 1 << 16)
@@ -130,11 +140,11 @@ class VM:
         self._init_board()
         self._init_run()
         self.place = Place(self)
-        self.vcpus = [Vcpu(self, number, host.pcpus[0].new_vcpu(number)) for number in range(cpus)]
+        self.vcpus = [Vcpu(self, number, self.host.pcpus[0].new_vcpu(number)) for number in range(cpus)]
         self.turns = Turns(self.vcpus)
         for vcpu in self.vcpus:
             vcpu.reset()
-        host.vms.append(self)
+        self.host.vms.append(self)
 
     def _init_board(self) -> None:
         """What a board fills in."""
@@ -186,8 +196,12 @@ class VM:
         self.listeners: list[Callable[[str, str, Vcpu], None]] = []
         """Logs, told of what no trap shows: called with a category, a text and the vCPU."""
         self.has_run = False
+        self.reset_pending = False
+        """Whether the VM is reset as soon as the guest, or the run, lets go of it."""
         self.closed = False
         self._claim = threading.Lock()
+        self._resetting = threading.Lock()
+        """Held where the VM is reset between runs, and where a claim begins."""
 
     # --- parts --------------------------------------------------------------------------------------------------------
 
@@ -304,7 +318,7 @@ class VM:
     def request_reset(self) -> None:
         """The guest asked for a reset."""
         if self.reboot and self.runner is not None:
-            self.runner.reset_soon()
+            self.reset()
             return
         self._finish(Reason.RESET, "the guest asked for a reset")
 
@@ -470,7 +484,11 @@ class VM:
         """The block runs the VM, and nobody else does at the same time."""
         if self.closed:
             raise ConfigError(f"The VM {self.name} is closed; boot another one.")
-        if not self._claim.acquire(blocking=False):
+        with self._resetting:
+            claimed = self._claim.acquire(blocking=False)
+        if not claimed:
+            if self.closed:
+                raise ConfigError(f"The VM {self.name} is closed; boot another one.")
             raise ConfigError(
                 f"The VM {self.name} is running already: it runs in one thread at a time, and a handler answers with a "
                 "verdict instead of running it."
@@ -480,6 +498,7 @@ class VM:
         finally:
             self.runner = None
             self._claim.release()
+            self._reset_if_pending()
 
     def step(self, count: int, vcpu: Vcpu | None = None) -> int:
         """See `Vcpu.step`; the first vCPU unless another is given."""
@@ -505,14 +524,41 @@ class VM:
             runner.finish_from_outside(Reason.STOPPED, f"{type(error).__name__} while the guest ran")
 
     def reset(self) -> None:
-        """Reset every device and vCPU, as the reset line does; memory keeps its contents."""
+        """Reset every device and vCPU, as the reset line does; memory keeps its contents. The run goes on.
+
+        While the VM runs, in a handler or from another thread, this only asks for it: what the guest is doing is
+        finished (the instruction, its handlers and their verdicts), and the reset comes before its next block, or when
+        the run ends, if that comes first. Asking again until then changes nothing.
+        """
+        runner = self.runner
+        if runner is not None and runner.attended:
+            self.reset_now()
+            return
+        self.reset_pending = True
+        if runner is not None:
+            runner.look()
+        self._reset_if_pending()
+
+    def _reset_if_pending(self) -> None:
+        """Reset the VM if that was asked for, unless a run that has begun, or another thread, does."""
+        while self.reset_pending and not self._claim.locked() and self._resetting.acquire(blocking=False):
+            try:
+                if not self._claim.locked():
+                    self.reset_now()
+            finally:
+                self._resetting.release()
+
+    def reset_now(self) -> None:
+        """Carry out a reset between two blocks, for `reset`."""
+        self.reset_pending = False
         for device in dict.fromkeys(self.devices.values()):
             device.reset()
         self.set_a20(True)
         self.tell("reset", "reset")
-        with self.placed():
+        with self.placed() as pcpu:
             for vcpu in self.vcpus:
                 vcpu.reset()
+            self.turns.reset(pcpu)
             if self.reload is not None:
                 self.reload()
         for action in self.on_reset:
@@ -521,22 +567,26 @@ class VM:
 
     def close(self) -> None:
         """Detach plugins and give memory back. Closing twice is harmless."""
-        if self.closed:
+        if self not in self.host.vms:
             return
-        if self.runner is not None:
-            raise ConfigError(f"The VM {self.name} is running; end its run before closing it.")
-        self.closed = True
+        if not self.closed:
+            with self._resetting:
+                self.closed = self._claim.acquire(blocking=False)  # it is never given back
+            if not self.closed:
+                raise ConfigError(f"The VM {self.name} is running; end its run before closing it.")
+        self.host.queue.wake(self)
         if self.debugger is not None:
             self.debugger.close()
         try:
             self.plugins.detach()
         finally:
             self.place.give_up()
-            for block in self.blocks:
-                block.close()
-            for action in self.on_close:
-                action()
+            while self.blocks:
+                self.blocks.pop().close()
+            while self.on_close:
+                self.on_close.pop(0)()
             self.memory.close()
+            self.host.memory.release_all(self)
             self.host.vms.remove(self)
             if self.owns_host:
                 self.host.close()

@@ -14,9 +14,6 @@ if TYPE_CHECKING:
 LOOK_IN_S = 0.05
 """Longest sleep in host seconds before the run looks at timeouts and signals."""
 
-SPIN_S = 0.0001
-"""Sleeps shorter than this, in host seconds, are spent spinning."""
-
 AGAIN_S = 0.0003
 """How soon the alarm looks again whether a timer that was due has been served, in host seconds."""
 
@@ -27,8 +24,7 @@ class Alarm:
     def __init__(self, vm: VM) -> None:
         self._vm = vm
         self._condition = threading.Condition()
-        self._ended = False
-        self._woken = False
+        self._ended = self._idle = False
         self._thread = threading.Thread(target=self._watch, name=f"{vm.name}-alarm", daemon=True)
 
     def __enter__(self) -> Alarm:
@@ -42,27 +38,14 @@ class Alarm:
         self._thread.join()
 
     def wake(self) -> None:
-        """Deadlines have changed, or a sleeper should look."""
+        """Deadlines have changed."""
         with self._condition:
-            self._woken = True
             self._condition.notify_all()
 
-    def sleep(self, deadline_ns: int | None, end_at: float | None) -> None:
-        """Sleep until the deadline (of the VM's clock), the end of the run, or `wake`."""
-        seconds = LOOK_IN_S
-        if deadline_ns is not None:
-            seconds = min(seconds, (deadline_ns - self._vm.clock.now_ns) / 1e9)
-        if end_at is not None:
-            seconds = min(seconds, end_at - time.monotonic())
-        if 0 < seconds < SPIN_S:  # too short for the host's scheduler to wake us in time
-            end = time.monotonic() + seconds
-            while time.monotonic() < end:
-                pass
-        elif seconds > 0:
-            with self._condition:
-                if not self._woken:
-                    self._condition.wait(seconds)
-                self._woken = False
+    def entered(self) -> None:
+        """The VM has got a pCPU."""
+        if self._idle:
+            self.wake()
 
     def _watch(self) -> None:
         look_at = time.monotonic() + LOOK_IN_S
@@ -75,7 +58,13 @@ class Alarm:
                     pcpu.kick()
                     look_at = time.monotonic() + LOOK_IN_S
                     seconds = AGAIN_S
-                self._condition.wait(min(max(seconds, AGAIN_S), LOOK_IN_S))
+                if pcpu is None and seconds <= 0:  # the run serves its timers when it gets one
+                    self._idle = True
+                    if self._vm.place.pcpu is None:
+                        self._condition.wait(LOOK_IN_S)
+                    self._idle = False
+                else:
+                    self._condition.wait(min(max(seconds, AGAIN_S), LOOK_IN_S))
 
 
 @contextmanager

@@ -296,6 +296,11 @@ class PCpu:
             self.words[b.FORGOTTEN >> 3] = 0
             native().trim()
 
+    @property
+    def loaded(self) -> VcpuState | None:
+        """The vCPU that would run."""
+        return self._loaded
+
     def load(self, vcpu: VcpuState) -> None:
         """Make this vCPU the one that runs; its registers are then the live ones."""
         if self._loaded is vcpu:

@@ -74,14 +74,16 @@ class Host(CoreHost):
         """
         self.check_open()
         subject = None if image is None else look_at(image)
-        gathered = media_set.gather(cdrom, floppy, disks, boot_order)
         label = "no image" if subject is None else subject.name
-        attached = [_module(module) for module in modules]
-        ramdisk = None if initrd is None else contents("initrd", initrd)
-        vm = VM(self, memory, clock=clock, seed=seed, name=name or label, strict=strict, cpus=cpus)
-        vm.media = gathered
-        vm.on_close.append(gathered.close)
+        gathered = None
+        vm = VM.__new__(VM)  # known before it takes anything, so that it can be closed whenever an interrupt comes
         try:
+            gathered = media_set.gather(cdrom, floppy, disks, boot_order)
+            attached = [_module(module) for module in modules]
+            ramdisk = None if initrd is None else contents("initrd", initrd)
+            VM.__init__(vm, self, memory, clock=clock, seed=seed, name=name or label, strict=strict, cpus=cpus)
+            vm.media = gathered
+            vm.on_close.append(gathered.close)
             spec = loaders.BootSpec(
                 name=label,
                 memory_size=vm.memory.size,
@@ -113,10 +115,13 @@ class Host(CoreHost):
                 vm.reload = lambda: _reload(vm, parts, gathered, None, None)
             vm.reboot = reboot
             vm.plugins.attach(vm)
+            return vm
         except BaseException:
-            vm.close()
+            if vm in self.vms:
+                vm.close()
+            if gathered is not None:
+                gathered.close()
             raise
-        return vm
 
 
 def boot(image: ImageLike | None = None, memory: str | int = "64M", **options: Any) -> VM:
@@ -125,11 +130,11 @@ def boot(image: ImageLike | None = None, memory: str | int = "64M", **options: A
     host = Host(size, 1)
     try:
         vm = host.create_vm(image, memory=size, **options)
+        vm.owns_host = True
+        return vm
     except BaseException:
         host.close()
         raise
-    vm.owns_host = True
-    return vm
 
 
 def _take(

@@ -121,11 +121,12 @@ def test_closing_a_vm_leaves_the_next_owner_of_its_place_alone() -> None:
                 stays.run(virtual_timeout=1e-4)
                 closes.run(virtual_timeout=1e-4)
                 closer = threading.Thread(target=closes.close)
-                with host.holding(stays) as pcpu:
+                with host.queue.holding(stays) as hold:
                     closer.start()
-                    while not host.contended:
+                    while not host.queue.contended:
                         pass
-                    stays.place.take(pcpu)
+                    assert hold.pcpu is not None
+                    stays.place.take(hold.pcpu)
                 closer.join()
             assert stays.place.loaded is not None, "its state was taken off the pCPU as if it were the other's"
             before = stays.vcpu.rbx
