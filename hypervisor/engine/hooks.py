@@ -18,6 +18,7 @@ from hypervisor.engine.kernels import (
     fill,
     io,
     paging,
+    string_compare,
     supervisor,
     switch,
     syscalls,
@@ -41,6 +42,7 @@ _complete, _clock = exits.complete, exits.clock
 _enter_syscall, _enter_sysenter = syscalls.enter_syscall, syscalls.enter_sysenter
 _aborted = emergency.aborted
 _save, _load = switch.save, switch.load
+_compare_strings, _INDEX, _IMPLICIT = string_compare.compare_strings, string_compare.INDEX, string_compare.IMPLICIT
 _emit_call = calls.emit_call
 _set_page, _flush_indexes = tlb_entry.set_page, tlb_entry.flush
 _full, _repeats, _forget_code = translated.full, translated.repeats, translated.forget_code
@@ -203,6 +205,26 @@ def forget_code(b):  # type: ignore[no-untyped-def]
     return _forget_code(b)
 
 
+def pcmpestrm(env, first, second, control):  # type: ignore[no-untyped-def]
+    """PCMPESTRM, called by generated code through `hypervisor.engine.interpose`; so are the next three."""
+    _compare_strings(env, first, second, control, 0)
+
+
+def pcmpestri(env, first, second, control):  # type: ignore[no-untyped-def]
+    """PCMPESTRI."""
+    _compare_strings(env, first, second, control, _INDEX)
+
+
+def pcmpistrm(env, first, second, control):  # type: ignore[no-untyped-def]
+    """PCMPISTRM."""
+    _compare_strings(env, first, second, control, _IMPLICIT)
+
+
+def pcmpistri(env, first, second, control):  # type: ignore[no-untyped-def]
+    """PCMPISTRI."""
+    _compare_strings(env, first, second, control, _IMPLICIT | _INDEX)
+
+
 def sync(b):  # type: ignore[no-untyped-def]
     """`access.sync_hflags`."""
     return _sync(b)
@@ -241,5 +263,6 @@ ENTRIES = (
     "l(lll)"), (write_bytes, "l(lllll)"), (deliver, "l(llllll)"), (decode, "l(l)"), (aborted, "l(ll)"),
     (save, "l(lll)"), (load, "l(lll)"), (set_page, "v(llliill)"), (emit_call, "v(lllill)"),
     (flush_indexes, "v(lil)"), (full, "v(ll)"), (repeats, "v(ll)"), (forget_code, "l(l)"),
+    (pcmpestrm, "v(lllu)"), (pcmpestri, "v(lllu)"), (pcmpistrm, "v(lllu)"), (pcmpistri, "v(lllu)"),
 )  # fmt: skip
 """Functions and their C types: v void, l int64, i int32, u uint32, B uint8; result(arguments)."""

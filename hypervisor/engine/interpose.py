@@ -63,14 +63,28 @@ _CALL = "tcg_gen_callN_x86_64"
 _FLUSH, _REPEAT = "tlb_flush_by_mmuidx_x86_64", "cpu_loop_exit_noexc_x86_64"
 _ROOM = 128  # bytes for each piece of code
 
+_IDIV = "helper_idivl_EAX_x86_64"
+_MMX_OPERATIONS = (
+    "pshufb phaddw phaddd phaddsw pmaddubsw phsubw phsubd phsubsw psignb psignw psignd pmulhrsw pabsb pabsw pabsd "
+    "palignr"
+).split()
+
 CALLS: dict[str, str | None] = {
     "helper_check_exit_request_x86_64": None,
+    **{f"helper_{name}_xmm_x86_64": name for name in ("pcmpestrm", "pcmpestri", "pcmpistrm", "pcmpistri")},
+    _IDIV: _IDIV,
+    **{name: name for name in (f"helper_{name}_mmx_x86_64" for name in _MMX_OPERATIONS)},
 }
-"""Helpers that our engines' generated code does not call: what it calls instead, by its name in
-`hypervisor.engine.hooks`, or None for nothing.
+"""Helpers that our engines' generated code calls otherwise: what instead, by its name in `hypervisor.engine.hooks` or
+that of a piece of machine code below, or None for nothing.
 
 - ``check_exit_request`` leaves a block at its start when ``uc_emu_stop`` has been called. Our guests are left by the
   block hook alone, which stands before it (`kernels.run`).
+- The string compares of SSE4.2 read out of bounds (`kernels.string_compare`).
+- ``idivl_EAX`` divides 64 bits by 32 with the host's IDIV, which faults for -2^63 / -1 as the guest's should: the
+  process dies of SIGFPE. It gets the divisor 0 then, for which it raises #DE.
+- The operations of SSSE3 on MMX registers take REX.R for a fourth bit of the register's number. Beyond MM7 lie other
+  fields of the CPU state, MXCSR and XMM0 among them. The number has three bits.
 """
 
 
@@ -129,11 +143,7 @@ class Guard:
         for offset, function in ((b.GUARD_ABORT, process.abort), (b.GUARD_SELF, process.pthread_self)):
             self._table[offset >> 3] = ctypes.cast(function, ctypes.c_void_p).value or 0
         self._table[b.GUARD_CPU_ABORT >> 3] = unicorn.address("cpu_abort_x86_64") + _CPU_ABORT_SIZE
-        instead = [
-            (unicorn.address(name), 0 if entry is None else code().address[entry]) for name, entry in CALLS.items()
-        ]
-        words = (unicorn.address(_CALL), *(word for row in instead for word in row), 0)
-        self._calls = (ctypes.c_uint64 * len(words))(*words)
+        self._calls = (ctypes.c_uint64 * (2 * len(CALLS) + 2))(unicorn.address(_CALL))
         pieces = {
             "one": b"\xb8\x01\x00\x00\x00\xc3",  # mov eax, 1; ret
             # mov rdi, table; mov rsi, [rsp]
@@ -173,16 +183,30 @@ class Guard:
             + b"\x48\x89\xb7" + struct.pack("<I", layout.CPU_MEM_IO_PC) + b"\xc3" + _jump(unicorn.address(_RESTORE)),
             # xor eax, eax; mov [rdi], rax; mov [rdi + 8], rax; ret
             _TIME: b"\x31\xc0\x48\x89\x07\x48\x89\x47\x08\xc3",
+            # cmp esi, -1; jne over; cmp dword [rdi + edx], 1 << 31; jne over; cmp dword [rdi + eax], 0; jne over;
+            # xor esi, esi; over:
+            _IDIV: b"\x83\xfe\xff\x75\x11\x81\x7f" + struct.pack("<BI", layout.REGS + 16, 1 << 31) + b"\x75\x08"
+            + b"\x83\x7f" + struct.pack("<BBH", layout.REGS, 0, 0x0275) + b"\x31\xf6" + _jump(unicorn.address(_IDIV)),
         }  # fmt: skip
-        self._page = mmap.mmap(-1, mmap.PAGESIZE, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
+        beyond, registers = layout.FPREGS + layout.FPREG_SIZE * 8, layout.FPREG_SIZE * 8
+        for name in (f"helper_{name}_mmx_x86_64" for name in _MMX_OPERATIONS):
+            # lea rax, [rsi - beyond]; sub rax, rdi; cmp rax, registers; jae over; sub rsi, registers; over:
+            pieces[name] = (
+                b"\x48\x8d\x86" + struct.pack("<i", -beyond) + b"\x48\x29\xf8\x48\x3d" + struct.pack("<I", registers)
+                + b"\x73\x07\x48\x81\xee" + struct.pack("<I", registers) + _jump(unicorn.address(name))
+            )  # fmt: skip
+        self._page = mmap.mmap(-1, _ROOM * len(pieces), prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
         start = ctypes.addressof(ctypes.c_char.from_buffer(self._page))
+        where = {}
         for n, (name, piece) in enumerate(pieces.items()):
             self._page[n * _ROOM : n * _ROOM + len(piece)] = piece
-            if name == "one":
-                self.one = start + n * _ROOM
-            for slot in _ENDS if name == "abort" else (name,):
-                if slot in slots:
-                    ctypes.c_uint64.from_address(slots[slot]).value = start + n * _ROOM
+            where[name] = start + n * _ROOM
+        self.one = where["one"]
+        for n, (name, entry) in enumerate(CALLS.items()):
+            self._calls[2 * n + 1] = unicorn.address(name)
+            self._calls[2 * n + 2] = 0 if entry is None else where.get(entry) or code().address[entry]
+        for slot, at in slots.items():
+            ctypes.c_uint64.from_address(at).value = where["abort" if slot in _ENDS else slot]
 
     def add(self, block: int) -> None:
         """Guard the pCPU with this block."""

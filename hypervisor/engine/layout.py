@@ -53,6 +53,7 @@ FPUS = 608  # the status word without TOP
 FPUC = 610
 FPTAGS = 612  # a byte for each of the eight: 1 = empty
 FPREGS = 624  # 8 x 16, in the order of the hardware's registers
+FPREG_SIZE = 16
 MXCSR = 816
 XMM = 824  # 32 x 64
 SYSENTER_CS = 4800
