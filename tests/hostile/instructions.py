@@ -1,4 +1,6 @@
-"""Random instructions: system instructions with random operands, memory traffic, and plain noise."""
+"""Random instructions: system instructions with random operands, memory traffic, arithmetic of every kind on integers,
+floating point and vectors, and plain noise. No instruction is left out.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +24,12 @@ _PLAIN = (
     "4f 48 0fc8"
 ).split()
 _WITH_BYTE = "cd cd e4 e5 e6 e7 eb 70 75 e2 e3 6a d4 d5 c8 b0 04 0c 24".split()
+_ARITHMETIC = bytes(
+    (*(row | column for row in range(0, 0x40, 8) for column in range(6)), *range(0x40, 0x50), 0x69, 0x6B,
+     *range(0x80, 0x88), 0xC0, 0xC1, *range(0xD0, 0xD4), *range(0xD8, 0xE0), 0xF6, 0xF7, 0xF6, 0xF7, 0xFE)
+)  # fmt: skip
+_MAPS = (b"\x0f", b"\x0f", b"\x0f\x38", b"\x0f\x3a", b"\x0f\x3a")
+_STRING_COMPARES = range(0x60, 0x64)
 _PREFIXES = bytes.fromhex("2e363e266465666766f0f2f3f2f30f4048494a4c4f")
 _REGISTERS = 8
 
@@ -40,6 +48,30 @@ def _modrm(random: Random) -> bytes:
     return bytes([random.getrandbits(8)]) + random.choice(
         (b"", random.randbytes(1), random.randbytes(4), random.randbytes(5))
     )
+
+
+def _operands(random: Random) -> bytes:
+    """ModRM, registers more often than not, and what may follow it."""
+    register = 0xC0 if random.random() < 0.7 else 0
+    return bytes([random.getrandbits(8) | register]) + random.randbytes(random.choice((1, 1, 2, 4, 5)))
+
+
+def _rex(random: Random, width: int) -> bytes:
+    return bytes([0x40 | random.getrandbits(4)]) if width == 64 and random.random() < 0.4 else b""
+
+
+def _arithmetic(random: Random, width: int) -> bytes:
+    """An integer or x87 instruction."""
+    prefix = random.choice((b"", b"", b"\x66", b"\xf0"))
+    return prefix + _rex(random, width) + bytes([random.choice(_ARITHMETIC)]) + _operands(random)
+
+
+def _vector(random: Random, width: int) -> bytes:
+    """Any opcode of the three maps behind 0F, with any of the prefixes that choose among MMX and SSE."""
+    opcodes = random.choice(_MAPS)
+    opcode = random.choice(_STRING_COMPARES) if opcodes[-1] == 0x3A and random.random() < 0.3 else random.getrandbits(8)
+    prefix = random.choice((b"", b"\x66", b"\x66", b"\xf2", b"\xf3"))
+    return prefix + _rex(random, width) + opcodes + bytes([opcode]) + _operands(random)
 
 
 def _far(random: Random, width: int) -> bytes:
@@ -63,15 +95,25 @@ def one(random: Random, width: int, values: Callable[[], int]) -> bytes:
     roll = random.random()
     if roll < 0.25:
         return _load(random, width, values)
-    if roll < 0.55:
+    if roll < 0.35:
+        return _arithmetic(random, width)
+    if roll < 0.5:
+        return _vector(random, width)
+    if roll < 0.68:
         return _prefixes(random) + bytes.fromhex(random.choice(_MODRM)) + _modrm(random)
-    if roll < 0.85:
+    if roll < 0.86:
         return _prefixes(random) + bytes.fromhex(random.choice(_PLAIN))
     if roll < 0.93:
         return _prefixes(random) + bytes.fromhex(random.choice(_WITH_BYTE)) + random.randbytes(1)
     if roll < 0.97:
         return _prefixes(random) + _far(random, width)
     return random.randbytes(random.randint(1, 8))
+
+
+def load_state(width: int, address: int) -> bytes:
+    """FXRSTOR from an address: whatever lies there becomes the state of x87, MMX and SSE."""
+    where = {16: b"\x0e", 32: b"\x0d", 64: b"\x0c\x25"}[width]
+    return b"\x0f\xae" + where + address.to_bytes(4, "little")[: 2 if width == 16 else 4]
 
 
 def program(random: Random, width: int, size: int, values: Callable[[], int]) -> bytes:

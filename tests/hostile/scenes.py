@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from random import Random
 
 from hypervisor.engine.state import GPR, Segment, Table
-from tests.hostile.instructions import program
+from tests.hostile.instructions import load_state, program
 
 MEMORY = 1 << 20
 GDT, IDT, TSS, LDT, PAGES, CODE, USER, DATA, STACK, STUB, CODED = (
@@ -58,6 +58,11 @@ _CONTROL = (
     0x400, 0x3, 0xD01,
     0x1901, 0x500, 0x100, PAGES, PAGES | 0x18, 0x7, 0x33,
 )  # fmt: skip
+_EXTREMES = (
+    *range(-17, 18), 0x7F, 0x80, 0x8000, 0x7FFFFFFF, 0x80000000, 0x80000001, 0xFFFFFFFF, 0x100000000, 1 << 63,
+    (1 << 63) - 1,
+)  # fmt: skip
+"""Lengths, counts, divisors and dividends at which arithmetic turns over."""
 
 
 @dataclass
@@ -79,10 +84,10 @@ class _Maker:
     def value(self) -> int:
         """A number that matters to the machine."""
         random = self.random
-        pool = random.choice((_PLACES, _PLACES, _MSRS, _CONTROL, _PORTS, None))
+        pool = random.choice((_PLACES, _PLACES, _EXTREMES, _MSRS, _CONTROL, _PORTS, None))
         if pool is None:
             return random.getrandbits(random.choice((4, 8, 16, 32, 64)))
-        value = random.choice(pool)
+        value = random.choice(pool) & (1 << 64) - 1
         if random.random() < 0.2:
             value ^= 1 << random.randrange(64)
         return value
@@ -225,7 +230,8 @@ def make(seed: int, number: int) -> Scene:
     size = random.choice((64, 256, 1024, 5000))
     entry = 64 if wide else 16 if mode in ("real", "unreal") else 32
     place = random.choice((CODE, CODE, CODE + 0xFE0, CODE + 0xFF9))
-    code = random.randbytes(size) if noise else program(random, width, size, maker.value)
+    state = load_state(width, DATA if width > 16 else GDT) if maker.chance(0.5) else b""
+    code = random.randbytes(size) if noise else state + program(random, width, size, maker.value)
     scene.writes = [
         (0, maker.vectors()),
         (STUB, _SKIP[entry]),
@@ -257,6 +263,7 @@ def make(seed: int, number: int) -> Scene:
             (0, 0, 0x600, 0x100000, 0x200000, 0x40600)
         )
         registers["efer"] = 0x501 | 0x800 * maker.chance(0.5) if wide else 0x800 * maker.chance(0.5)
+    registers["cr4"] |= random.choice((0, 0x200, 0x600, 0x600, 0x40600))
     scene.registers = registers
     _segments(scene, maker, mode, user)
     return scene
