@@ -124,7 +124,7 @@ class VM:
         self.memory.written = self._memory_written
         self.blocks: list[MemoryBlock] = []
         """Memory beside RAM, which is closed with the VM."""
-        self.tables = GuestTables(max(self.memory.ram_ranges[-1][1], 4 * GIB) // PAGE_SIZE)
+        self.tables = GuestTables(max(self.memory.ram_ranges[-1][1], 4 * GIB) // PAGE_SIZE, self.name)
         for region in self.memory.regions:
             self.tables.map_range(*region)
         self.clock = VmClock(self, wall)

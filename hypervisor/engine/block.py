@@ -112,6 +112,7 @@ VIRTUAL_COUNT = _word("virtual_count")
 WALL = _word("wall")  # 1: the clock follows the host
 F_CLOCK = _word("f_clock")  # clock_gettime
 WALL_BASE = _word("wall_base")
+LAST_WORDS = _word("last_words")  # address of the VM's line, see `hypervisor.engine.last_words`
 
 # --- per vCPU: saved and loaded with the CPU state --------------------------------------------------------------------
 VCPU = _word("vcpu_first", 0)
@@ -174,6 +175,19 @@ and of up to `GUARD_SIZE` blocks."""
 
 CODE_CACHE, LEAST_CODE_CACHE, MOST_CODE_CACHE = 64 << 20, 1 << 20, 1 << 30
 """Bytes for translated code that a pCPU has if nothing else is said, and that it can have at least and at most."""
+
+(
+    SIGNAL_GUARD, SIGNAL_SPOKEN, SIGNAL_WRITE, SIGNAL_RAISE, SIGNAL_ACTION, SIGNAL_DEFAULT, SIGNAL_LINE, SIGNAL_LATER,
+    SIGNAL_ROWS,
+) = range(0, 72, 8)  # fmt: skip
+"""The table of `hypervisor.engine.last_words`: the address of the one above; 1 when the line has been written; three
+functions of the C library; addresses of the default disposition, of room for the line, and of what stands behind RIP if
+that is not exact; then a row for each signal up to a zero: its number, the addresses of its name and of the disposition
+before ours."""
+SIGNAL_ROW_SIZE = 24
+
+LINE_SIGNAL, LINE_VCPU, LINE_RIP, LINE_BYTES = "\1\2\3\4"
+"""Characters of the line at `LAST_WORDS` that stand for what is known only when it is written."""
 
 EVENT_COST = 32
 """Virtual nanoseconds that delivering an event takes, so that endless fault loops take time too."""

@@ -28,6 +28,7 @@ _NEVER_COMPILED = frozenset(
         "__init__",
         "cache",
         "interpose",
+        "last_words",
         "native",
         "pcpu",
         "plain",

@@ -17,6 +17,7 @@ from hypervisor.engine.kernels import (
     exits,
     fill,
     io,
+    last_words,
     paging,
     string_compare,
     supervisor,
@@ -40,7 +41,7 @@ _walk, _read, _write, _deliver, _decode = (
 _raise_event, _raise_exception = exits.raise_event, exits.raise_exception
 _complete, _clock = exits.complete, exits.clock
 _enter_syscall, _enter_sysenter = syscalls.enter_syscall, syscalls.enter_sysenter
-_aborted = emergency.aborted
+_aborted, _on_signal = emergency.aborted, last_words.on_signal
 _save, _load = switch.save, switch.load
 _compare_strings, _INDEX, _IMPLICIT = string_compare.compare_strings, string_compare.INDEX, string_compare.IMPLICIT
 _emit_call = calls.emit_call
@@ -175,6 +176,11 @@ def aborted(table, origin):  # type: ignore[no-untyped-def]
     return _aborted(table, origin)
 
 
+def on_signal(number, info, context, table):  # type: ignore[no-untyped-def]
+    """`last_words.on_signal`, called through `hypervisor.engine.interpose`."""
+    _on_signal(number, info, context, table)
+
+
 def set_page(cpu, va, pa, prot, mmu_index, size, original):  # type: ignore[no-untyped-def]
     """`tlb_entry.set_page`, called by Unicorn through `hypervisor.engine.interpose`."""
     _set_page(cpu, va, pa, prot, mmu_index, size, original)
@@ -262,7 +268,7 @@ ENTRIES = (
     "l(ll)"), (sync, "l(l)"), (flush, "l(l)"), (written, "l(lll)"), (clock, "l(l)"), (walk, "l(llll)"), (read_bytes,
     "l(lll)"), (write_bytes, "l(lllll)"), (deliver, "l(llllll)"), (decode, "l(l)"), (aborted, "l(ll)"),
     (save, "l(lll)"), (load, "l(lll)"), (set_page, "v(llliill)"), (emit_call, "v(lllill)"),
-    (flush_indexes, "v(lil)"), (full, "v(ll)"), (repeats, "v(ll)"), (forget_code, "l(l)"),
+    (flush_indexes, "v(lil)"), (full, "v(ll)"), (repeats, "v(ll)"), (forget_code, "l(l)"), (on_signal, "v(illl)"),
     (pcmpestrm, "v(lllu)"), (pcmpestri, "v(lllu)"), (pcmpistrm, "v(lllu)"), (pcmpistri, "v(lllu)"),
 )  # fmt: skip
 """Functions and their C types: v void, l int64, i int32, u uint32, B uint8; result(arguments)."""

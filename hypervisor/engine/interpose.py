@@ -39,6 +39,7 @@ from functools import cache as remember
 from hypervisor.engine import block as b
 from hypervisor.engine import layout
 from hypervisor.engine.compiler import code
+from hypervisor.engine.last_words import LastWords
 from hypervisor.engine.native import native
 from hypervisor.errors import EngineError
 
@@ -143,12 +144,15 @@ class Guard:
         for offset, function in ((b.GUARD_ABORT, process.abort), (b.GUARD_SELF, process.pthread_self)):
             self._table[offset >> 3] = ctypes.cast(function, ctypes.c_void_p).value or 0
         self._table[b.GUARD_CPU_ABORT >> 3] = unicorn.address("cpu_abort_x86_64") + _CPU_ABORT_SIZE
+        self._last_words = LastWords(ctypes.addressof(self._table))
         self._calls = (ctypes.c_uint64 * (2 * len(CALLS) + 2))(unicorn.address(_CALL))
         pieces = {
             "one": b"\xb8\x01\x00\x00\x00\xc3",  # mov eax, 1; ret
             # mov rdi, table; mov rsi, [rsp]
             "abort": b"\x48\xbf" + struct.pack("<Q", ctypes.addressof(self._table)) + b"\x48\x8b\x34\x24"
             + _jump(code().address["aborted"]),
+            # mov rcx, table
+            "signal": b"\x48\xb9" + struct.pack("<Q", self._last_words.address) + _jump(code().address["on_signal"]),
             # cmp dword [rdi + nb_temps], enough; jb over; mov dword [rdi + nb_ops], enough; over:
             _TEMP: struct.pack("<BBBI", 0x81, 0x7F, layout.TCG_NB_TEMPS, _ENOUGH_TEMPS) + b"\x72\x07"
             + struct.pack("<BBBI", 0xC7, 0x47, layout.TCG_NB_OPS, _ENOUGH_OPS) + _jump(unicorn.address(_TEMP)),
@@ -207,6 +211,7 @@ class Guard:
             self._calls[2 * n + 2] = 0 if entry is None else where.get(entry) or code().address[entry]
         for slot, at in slots.items():
             ctypes.c_uint64.from_address(at).value = where["abort" if slot in _ENDS else slot]
+        self._last_words.install(where["signal"])
 
     def add(self, block: int) -> None:
         """Guard the pCPU with this block."""

@@ -15,6 +15,7 @@ from typing import Any
 from hypervisor.arch.exits import ExitKind
 from hypervisor.engine import block as b
 from hypervisor.engine.compiled import Inside
+from hypervisor.engine.last_words import line
 from hypervisor.errors import TrapError
 from hypervisor.memory.frames import PRIVATE
 from hypervisor.units import PAGE_SHIFT, PAGE_SIZE
@@ -41,10 +42,11 @@ def _words(word: int, count: int) -> memoryview:
 
 
 class GuestTables:
-    """One VM's tables. A pCPU that runs the VM holds their addresses; the VM keeps them alive."""
+    """One VM's tables, with the VM's name. A pCPU that runs the VM holds their addresses; the VM keeps them alive."""
 
-    def __init__(self, pages: int) -> None:
+    def __init__(self, pages: int, name: str = "") -> None:
         self.pages = pages
+        self._line = line(name)
         self._map = _word_per_page(pages)
         self._exec_at = _word_per_page(pages)
         self._write_at = _word_per_page(pages)
@@ -198,5 +200,6 @@ class GuestTables:
             b.VIRTUAL_COUNT: self._virtual_count,
             b.WALL: int(self.wall_base is not None),
             b.WALL_BASE: self.wall_base or 0,
+            b.LAST_WORDS: ctypes.addressof(self._line),
             **self._single,
         }

@@ -30,6 +30,13 @@ _ARITHMETIC = bytes(
 )  # fmt: skip
 _MAPS = (b"\x0f", b"\x0f", b"\x0f\x38", b"\x0f\x3a", b"\x0f\x3a")
 _STRING_COMPARES = range(0x60, 0x64)
+EXTREMES = (
+    *range(-17, 18), 0x7F, 0x80, 0x8000, 0x7FFFFFFF, 0x80000000, 0x80000001, 0xFFFFFFFF, 0x100000000, 1 << 63,
+    (1 << 63) - 1,
+)  # fmt: skip
+"""Lengths, counts, divisors and dividends at which arithmetic turns over."""
+_TURNS = (0, 0, 1, -1, -1, 0x7FFFFFFF, 0x80000000, 0x80000000, 1 << 63)
+_ACCUMULATORS = (0, 1, 2)
 _PREFIXES = bytes.fromhex("2e363e266465666766f0f2f3f2f30f4048494a4c4f")
 _REGISTERS = 8
 
@@ -74,15 +81,36 @@ def _vector(random: Random, width: int) -> bytes:
     return prefix + _rex(random, width) + opcodes + bytes([opcode]) + _operands(random)
 
 
+def _turning(random: Random, width: int) -> bytes:
+    """A division, a string compare or other arithmetic, with an extreme value in each register that such instructions
+    take without being told.
+    """
+
+    def extreme() -> int:
+        return random.choice(random.choice((EXTREMES, _TURNS))) & (1 << 64) - 1
+
+    loads = [_load(random, max(width, 32), extreme, register) for register in _ACCUMULATORS]
+    kind = random.randrange(4)
+    if kind == 0:
+        operand = 0xF0 | random.choice((0, 8)) | random.choice(_ACCUMULATORS)
+        instruction = _rex(random, width) + bytes((random.choice((0xF6, 0xF7, 0xF7)), operand))
+    elif kind == 1:
+        opcode = bytes((0x3A, random.choice(_STRING_COMPARES)))
+        instruction = b"\x66" + _rex(random, width) + b"\x0f" + opcode + _operands(random)
+    else:
+        instruction = (_arithmetic, _vector)[kind - 2](random, width)
+    return b"".join(b"\x66" * (width == 16) + load for load in loads) + b"\x66" * (width == 16) + instruction
+
+
 def _far(random: Random, width: int) -> bytes:
     offset = random.choice((0x10000, 0x20000, 0x600, random.getrandbits(32))).to_bytes(4, "little")
     selector = (random.randrange(64) << 3 | random.randrange(8)).to_bytes(2, "little")
     return random.choice((b"\x9a", b"\xea")) + offset[: 2 if width == 16 else 4] + selector
 
 
-def _load(random: Random, width: int, values: Callable[[], int]) -> bytes:
+def _load(random: Random, width: int, values: Callable[[], int], register: int | None = None) -> bytes:
     """MOV register, interesting value."""
-    register = random.randrange(_REGISTERS)
+    register = random.randrange(_REGISTERS) if register is None else register
     if width == 64 and random.random() < 0.5:
         return bytes([0x48, 0xB8 | register]) + values().to_bytes(8, "little")
     return bytes([0xB8 | register]) + (values() & (1 << (16 if width == 16 else 32)) - 1).to_bytes(
@@ -97,8 +125,10 @@ def one(random: Random, width: int, values: Callable[[], int]) -> bytes:
         return _load(random, width, values)
     if roll < 0.35:
         return _arithmetic(random, width)
-    if roll < 0.5:
+    if roll < 0.43:
         return _vector(random, width)
+    if roll < 0.5:
+        return _turning(random, width)
     if roll < 0.68:
         return _prefixes(random) + bytes.fromhex(random.choice(_MODRM)) + _modrm(random)
     if roll < 0.86:

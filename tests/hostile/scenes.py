@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from random import Random
 
 from hypervisor.engine.state import GPR, Segment, Table
-from tests.hostile.instructions import load_state, program
+from tests.hostile.instructions import EXTREMES, load_state, program
 
 MEMORY = 1 << 20
 GDT, IDT, TSS, LDT, PAGES, CODE, USER, DATA, STACK, STUB, CODED = (
@@ -58,11 +58,6 @@ _CONTROL = (
     0x400, 0x3, 0xD01,
     0x1901, 0x500, 0x100, PAGES, PAGES | 0x18, 0x7, 0x33,
 )  # fmt: skip
-_EXTREMES = (
-    *range(-17, 18), 0x7F, 0x80, 0x8000, 0x7FFFFFFF, 0x80000000, 0x80000001, 0xFFFFFFFF, 0x100000000, 1 << 63,
-    (1 << 63) - 1,
-)  # fmt: skip
-"""Lengths, counts, divisors and dividends at which arithmetic turns over."""
 
 
 @dataclass
@@ -84,7 +79,7 @@ class _Maker:
     def value(self) -> int:
         """A number that matters to the machine."""
         random = self.random
-        pool = random.choice((_PLACES, _PLACES, _EXTREMES, _MSRS, _CONTROL, _PORTS, None))
+        pool = random.choice((_PLACES, _PLACES, EXTREMES, _MSRS, _CONTROL, _PORTS, None))
         if pool is None:
             return random.getrandbits(random.choice((4, 8, 16, 32, 64)))
         value = random.choice(pool) & (1 << 64) - 1

@@ -21,15 +21,24 @@ TRANSLATING, EXECUTING = 1, 2
 
 
 @kernel
-def aborted(table, origin):  # type: ignore[no-untyped-def]
-    """Leave the guest that this thread runs; ``origin`` is where ``abort`` was called. Does not return."""
+def running(table):  # type: ignore[no-untyped-def]
+    """The block of the pCPU that runs a guest on this thread, or 0."""
     thread = call1(ld64(table + _T_SELF), 0)
     at = table + _T_BLOCKS
     for _ in range(_T_SIZE):
         b = ld64(at)
         if b and ld64(b + _THREAD) == thread and ld64(b + _RUNNING):
-            st64(b + _ABORTED, EXECUTING if origin == ld64(table + _T_CPU_ABORT) else TRANSLATING)
-            call1(ld64(b + _F_EMU_STOP), ld64(b + _UC))
-            call1(ld64(b + _F_LOOP_EXIT), ld64(b + _CPU))
+            return b
         at += 8
+    return 0
+
+
+@kernel
+def aborted(table, origin):  # type: ignore[no-untyped-def]
+    """Leave the guest that this thread runs; ``origin`` is where ``abort`` was called. Does not return."""
+    b = running(table)
+    if b:
+        st64(b + _ABORTED, EXECUTING if origin == ld64(table + _T_CPU_ABORT) else TRANSLATING)
+        call1(ld64(b + _F_EMU_STOP), ld64(b + _UC))
+        call1(ld64(b + _F_LOOP_EXIT), ld64(b + _CPU))
     return call1(ld64(table + _T_ABORT), 0)
