@@ -8,7 +8,7 @@ process; of a 64-bit length it looks at the low half; and a substring that the e
 from __future__ import annotations
 
 from hypervisor.engine import layout as l_
-from hypervisor.engine.jit import kernel, ld8, ld16, ld64, st8, st16, st64
+from hypervisor.engine.jit import kernel, ld16, ld64, st8, st16, st64
 
 _RAX, _RCX, _RDX = l_.REGS, l_.REGS + 8, l_.REGS + 16
 _XMM0, _CC_SRC = l_.XMM, l_.CC_SRC
@@ -17,16 +17,16 @@ _CF, _ZF, _SF, _OF = 0x001, 0x040, 0x080, 0x800
 INDEX, IMPLICIT = 1, 2
 """Bits of a form, as in the opcode: the result is an index in ECX, not a mask in XMM0; lengths end at a zero element.
 """
-_WORDS, _SIGNED, _ANY, _RANGES, _EACH, _NEGATE, _VALID_ONLY, _LAST, _WIDE = 1, 2, 0, 1, 2, 0x10, 0x20, 0x40, 0x100
-"""Bits of the immediate, and the values of bits 3:2; `_WIDE` is how Unicorn's translator passes REX.W on."""
+_WORDS, _SIGNED, _NEGATE, _VALID_ONLY, _LAST, _WIDE, _EACH, _SUBSTRINGS = 1, 2, 0x10, 0x20, 0x40, 0x100, 2, 3
+"""Bits of the immediate, and two values of its bits 3:2; `_WIDE` is how Unicorn's translator passes REX.W on."""
 
 
 @kernel
 def _element(operand, n, control):  # type: ignore[no-untyped-def]
-    value, sign = ld8(operand + n), 0x80
-    if control & _WORDS:
-        value, sign = ld16(operand + 2 * n), 0x8000
-    return (value ^ sign) - sign if control & _SIGNED else value
+    """Without branches: a byte is the low half of two, of which the second may lie behind the operand."""
+    words = control & _WORDS
+    sign = (control & _SIGNED) << (6 + 8 * words)
+    return ((ld16(operand + (n << words)) & ((0x100 << (8 * words)) - 1)) ^ sign) - sign
 
 
 @kernel
@@ -52,33 +52,43 @@ def _implicit(operand, control):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _matches(first, second, first_length, second_length, control, n):  # type: ignore[no-untyped-def]
-    """Bit ``n`` of the result before negation (the manual's IntRes1)."""
-    how = control >> 2 & 3
-    if how == _EACH:
-        if n >= first_length or n >= second_length:
-            return 1 if n >= first_length and n >= second_length else 0
-        return 1 if _element(first, n, control) == _element(second, n, control) else 0
-    if how == _ANY or how == _RANGES:
-        if n >= second_length:
-            return 0
+def _each(first, second, first_length, second_length, control):  # type: ignore[no-untyped-def]
+    """Elements that are equal, or both beyond their ends."""
+    count = 16 >> (control & _WORDS)
+    found = 0
+    for n in range(min(first_length, second_length)):
+        found |= (1 if _element(first, n, control) == _element(second, n, control) else 0) << n
+    return found | (1 << count) - (1 << max(first_length, second_length))
+
+
+@kernel
+def _among(first, second, first_length, second_length, control):  # type: ignore[no-untyped-def]
+    """Elements of the second operand that lie in one of the first's ranges, or are one of the first: a range of one."""
+    ranges = control >> 2 & 1
+    found = 0
+    for n in range(second_length):
         value = _element(second, n, control)
         i = 0
-        while i + how < first_length:
-            low = _element(first, i, control)
-            if how == _RANGES:
-                if low <= value <= _element(first, i + 1, control):
-                    return 1
-            elif low == value:
-                return 1
-            i += 1 + how
-        return 0
-    i = 0
-    while i < first_length and n + i < 16 >> (control & _WORDS):  # a substring, as far as the operand goes
-        if n + i >= second_length or _element(first, i, control) != _element(second, n + i, control):
-            return 0
-        i += 1
-    return 1
+        while i + ranges < first_length:
+            if _element(first, i, control) <= value <= _element(first, i + ranges, control):
+                found |= 1 << n
+                break
+            i += 1 + ranges
+    return found
+
+
+@kernel
+def _substrings(first, second, first_length, second_length, control):  # type: ignore[no-untyped-def]
+    """Where the first string stands in the second, as far as the operand goes."""
+    count = 16 >> (control & _WORDS)
+    found = 0
+    for n in range(count):
+        i = 0
+        last = min(first_length, count - n)
+        while i < last and n + i < second_length and _element(first, i, control) == _element(second, n + i, control):
+            i += 1
+        found |= (1 if i == last else 0) << n
+    return found
 
 
 @kernel
@@ -89,19 +99,27 @@ def compare_strings(env, first, second, control, form):  # type: ignore[no-untyp
         first_length, second_length = _implicit(first, control), _implicit(second, control)
     else:
         first_length, second_length = _explicit(env + _RAX, control), _explicit(env + _RDX, control)
-    found = 0
-    for n in range(count):
-        found |= _matches(first, second, first_length, second_length, control, n) << n
+    how = control >> 2 & 3
+    if how == _EACH:
+        found = _each(first, second, first_length, second_length, control)
+    elif how == _SUBSTRINGS:
+        found = _substrings(first, second, first_length, second_length, control)
+    else:
+        found = _among(first, second, first_length, second_length, control)
     if control & _NEGATE:
         found ^= (1 << (second_length if control & _VALID_ONLY else count)) - 1
     flags = (_ZF if second_length < count else 0) | (_SF if first_length < count else 0)
     st64(env + _CC_SRC, flags | (_CF if found else 0) | (_OF if found & 1 else 0))
     if form & INDEX:
-        index = count
-        for n in range(count):
-            if found >> n & 1 and (index == count or control & _LAST):
-                index = n
-        st64(env + _RCX, index)
+        index = 0
+        if control & _LAST:
+            index = count - 1
+            while index and found >> index & 1 == 0:
+                index -= 1
+        else:
+            while index < count - 1 and found >> index & 1 == 0:
+                index += 1
+        st64(env + _RCX, index if found else count)
     elif control & _LAST:  # a mask of whole elements
         for n in range(count):
             ones = -(found >> n & 1)
