@@ -147,3 +147,33 @@ def changes_code_through_an_alias() -> Scene:
 @case(*_ENDS)
 def v86_with_garbage() -> Scene:
     return machine("v86", bytes((n * 37 + 11) & 0xFF for n in range(4096)))
+
+
+def _smallest_integers(mode: str) -> Scene:
+    """String compares of the smallest lengths and IDIVs of the smallest dividend by -1; a handler steps over #DE."""
+    loads = b"\xb8\0\0\0\x80\xba\0\0\0\x80"  # mov eax, 80000000h; mov edx, 80000000h
+    rex = (b"", b"\x48") if mode == "long" else (b"",)
+    compares = b"".join(
+        loads + b"\x66" + wide + bytes((0x0F, 0x3A, opcode, 0xC1, immediate))
+        for wide in rex
+        for opcode in (0x60, 0x61)
+        for immediate in range(256)
+    )
+    divisions = b"".join(
+        b"\xb9\xff\xff\xff\xff" + loads + b"\x31\xc0" * zero + form + bytes((0xF8 | divisor,)) + b"\x90\x90"
+        for form in (b"\xf6", b"\x66\xf7", b"\xf7", *(wide + b"\xf7" for wide in rex))
+        for divisor in range(3)
+        for zero in (False, True)
+    )
+    step = b"\x48\xff\x04\x24\x48\xcf" if mode == "long" else b"\xff\x04\x24\xcf"
+    return machine(
+        mode,
+        compares + divisions + b"\xf4",
+        user=mode != "long",
+        writes=((HANDLER, step),),
+        cr4=0x620 if mode == "long" else 0x600,
+    )
+
+
+for _mode in ("protected", "long"):
+    add(f"smallest_integers_{_mode}", partial(_smallest_integers, _mode), *_ENDS)
