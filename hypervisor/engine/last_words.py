@@ -31,7 +31,7 @@ class _Disposition(ctypes.Structure):  # struct sigaction of the C library
 
 def line(vm: str) -> ctypes.Array[ctypes.c_char]:
     """A VM's line, with places for what is known only when it is written. The name is shown on one line of ASCII."""
-    name = ascii(vm[:_LONGEST_NAME])
+    name = ascii(str(vm)[:_LONGEST_NAME])
     text = (
         f"hypervisor: {b.LINE_SIGNAL} while VM {name} ran: vCPU {b.LINE_VCPU}, RIP 0x{b.LINE_RIP}, "
         f"instruction{b.LINE_BYTES}. Please report this.\n"
