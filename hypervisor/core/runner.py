@@ -155,8 +155,8 @@ class Runner:
     def fail(self, error: BaseException) -> None:
         """A handler or a device raised."""
         if self._error is None:
+            text = "".join(traceback.format_exception(error)).rstrip()  # which fails where the stack is at its end
             self._error = error
-            text = "".join(traceback.format_exception(error)).rstrip()
             self.finish(Reason.HOST_ERROR, text if not isinstance(error, HypervisorError) else f"{error}\n{text}")
 
     def alarm_changed(self) -> None:
@@ -294,6 +294,11 @@ class Runner:
                 continue
             if vcpu is not self.vcpu:
                 self._switch(pcpu, vcpu)
+            if vcpu.task_gate is not None:
+                words[b.W_VECTOR >> 3], words[b.W_ERROR >> 3], words[b.W_LEVEL >> 3] = vcpu.task_gate
+                vcpu.task_gate = None
+                self.serve(pcpu, int(K.TASK_GATE))
+                continue
             if vcpu.nmi_pending and not vcpu.registers.nmi_blocked:
                 self._take_nmi(pcpu)
                 continue
@@ -400,11 +405,19 @@ class Runner:
         self._finish(ends.of_shutdown(self.vm, pcpu))
 
     def _task_gate(self, pcpu: PCpu) -> None:
+        """Take an event through its task gate.
+
+        The switch may end in another event with a task gate, and so on for ever, without an instruction in between:
+        that one waits for the next turn, so that the run looks at its end before each.
+        """
         from hypervisor.engine.task_switch import through_gate
 
         words = pcpu.words
         further = through_gate(pcpu, words[b.W_VECTOR >> 3], words[b.W_ERROR >> 3], words[b.W_LEVEL >> 3])
-        self.serve(pcpu, further)
+        if further == K.TASK_GATE:
+            self.vcpu.task_gate = words[b.W_VECTOR >> 3], words[b.W_ERROR >> 3], words[b.W_LEVEL >> 3]
+        else:
+            self.serve(pcpu, further)
 
     def _in_place_verdict(self, pcpu: PCpu) -> None:
         self.serve(pcpu, self.access.finish(pcpu))

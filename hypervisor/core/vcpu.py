@@ -48,6 +48,8 @@ class Vcpu(Registers):
         """The interrupt input; whoever drives it is usually the `interrupt_controller` as well."""
         self.interrupt_controller: InterruptController | None = None
         self.nmi_pending = False
+        self.task_gate: tuple[int, int, int] | None = None
+        """The event (vector, error code, kind) that comes before its next instruction, through a task gate."""
         self.halted = False
         self.waiting = number > 0
         """Whether it waits for a startup IPI, as all but the first do after a reset."""
@@ -168,6 +170,7 @@ class Vcpu(Registers):
             registers.set(name, value)
         registers.nmi_blocked = False
         self.nmi_pending = False
+        self.task_gate = None
         self.halted = False
         self.waiting, self.started = self.number > 0, None
         if keep:

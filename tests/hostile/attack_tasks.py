@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from functools import partial
 
+from hypervisor.engine.state import Segment, Table
 from tests.hostile.asm import asm
 from tests.hostile.cases import add, case
 from tests.hostile.machines import CODE32, CODE64, FREE, TASK, USERDATA, entries, gdt, machine, task_state
-from tests.hostile.scenes import CODE, DATA, GDT, PAGES, STACK, Scene
+from tests.hostile.scenes import CODE, DATA, GDT, PAGES, STACK, TSS, Scene
 
 _CALL_GATE = CODE & 0xFFFF | CODE32 << 16 | 0xEC << 40 | CODE >> 16 << 48
 _ENDS = ("crashed", "halted", "virtual-timeout", "idle")
@@ -128,3 +129,25 @@ def every_vector_is_a_task_gate_that_faults() -> Scene:
     gate = entries(FREE << 16 | 0xE5 << 40)
     writes = ((0x2000, gate * 256), (GDT, gdt(_tss(9, DATA, 0x67))), (DATA, b"\x03" * 0x68))
     return machine("protected", b"\x0f\x0b", writes=writes)
+
+
+@case("virtual-timeout", "crashed")
+def task_that_traps_into_itself() -> Scene:
+    """#DB is a task gate to a TSS with its T bit, whose own descriptor the switch makes available again.
+
+    The switch writes the old task's selector, 8900h, to the start of the TSS, which is byte 4 of the descriptor: so its
+    type is that of an available TSS again, and no instruction is ever executed.
+    """
+    table, selector = 0x6000, 0x8900
+    at = table + selector
+    state = bytearray(task_state())
+    state[0x64] = 1
+    state[0x20:0x24] = CODE.to_bytes(4, "little")
+    row = entries(_tss(9, at + 4, 0x67))
+    gate = entries(selector << 16 | 0xE5 << 40)
+    writes = ((table, gdt()), (at + 4, bytes(state)), (at, row), (0x2000, gate * 256))
+    scene = machine("protected", b"\xcd\x30", writes=writes)
+    scene.tables["gdtr"] = Table(table, 0xFFFF)
+    scene.segments["tr"] = Segment(selector, TSS, 0x67, 0x8B)
+    scene.virtual_s = 4e-5
+    return scene

@@ -14,7 +14,9 @@ import hypervisor as hv
 from hypervisor.assembler import assemble
 from hypervisor.backends.console import KEPT, Console
 from hypervisor.core.vm import MAX_UNCLAIMED
+from tests.hostile.cases import load
 from tests.hostile.floods import KINDS
+from tests.hostile.worker import run_one
 from tests.sectors import boot_sector
 
 ROOT = Path(__file__).parents[2]
@@ -158,6 +160,14 @@ def test_the_hosts_memory_stays() -> None:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         some(500)
         assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 8 << 10  # KiB
+
+
+def test_a_task_that_traps_into_itself() -> None:
+    """More than a thousand switches follow each other with no instruction in between, and none nests in another."""
+    with hv.Host("4M", 1) as host:
+        result = run_one(host, load()["task_that_traps_into_itself"].make())
+    assert result.reason is hv.Reason.VIRTUAL_TIMEOUT
+    assert result.exits["int_n"] == 1 and result.exits["exception"] > 1000
 
 
 def test_interrupts_onto_a_stack_in_the_codes_page() -> None:
