@@ -22,7 +22,7 @@ from typing import Any
 
 from hypervisor.arch.flags import CR0_PE, RFLAGS_CF, RFLAGS_OF, RFLAGS_VM
 from hypervisor.bus import Dma
-from hypervisor.core import HANDLED, PASS, stop
+from hypervisor.core import HANDLED, PASS, RETRY, stop
 from hypervisor.errors import GuestFault
 from hypervisor.traps import bios_video_rom
 from hypervisor.traps.bios_adapter import Adapter
@@ -30,6 +30,7 @@ from hypervisor.traps.bios_apm import Apm
 from hypervisor.traps.bios_bda import Bda
 from hypervisor.traps.bios_boot import DEFAULT_ORDER, Boot
 from hypervisor.traps.bios_call import (
+    AGAIN,
     DONE,
     POLL_NS,
     POLLED,
@@ -80,7 +81,7 @@ QUIET = range(0x00, 0x08)
 class Bios:
     """The services of one VM, and the handler that finds the right one.
 
-    The state is in guest memory, except for what is written to the disk and the wait in progress.
+    The state is in guest memory, except for what is written to the disk, and the wait or the string in progress.
     """
 
     def __init__(
@@ -146,10 +147,12 @@ class Bios:
         call = Call(vcpu, vector)
         asked = self._asked(call) if self.vm.listeners else ""
         outcome = self.serve(call)
-        if asked and outcome is not WAIT:
+        if asked and outcome is not WAIT and outcome is not AGAIN:
             self.vm.tell("bios", f"{asked} -> {call.result()}", vcpu)
         if isinstance(outcome, Stop):
             return stop(outcome.text, crashed=outcome.crashed)
+        if outcome is AGAIN:
+            return RETRY
         if outcome is POLLED:
             self.vm.spend(POLL_NS)
         # The live flags are the stub's: IRET gives the caller its own back.

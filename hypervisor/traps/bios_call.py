@@ -29,6 +29,8 @@ class Result(Enum):
     """Done, but the caller may ask again and again until there is news: the call takes `POLL_NS`, and lets interrupts
     in before the caller goes on, as BIOSes do.
     """
+    AGAIN = auto()
+    """A part is done: call again at once. What would keep the host for long lets the run look at its end meanwhile."""
     UNSERVED = auto()
     """No such function here."""
 
@@ -42,7 +44,7 @@ class Stop:
 
 
 Outcome = Result | Stop
-DONE, WAIT, POLLED, UNSERVED = Result.DONE, Result.WAIT, Result.POLLED, Result.UNSERVED
+DONE, WAIT, POLLED, AGAIN, UNSERVED = Result.DONE, Result.WAIT, Result.POLLED, Result.AGAIN, Result.UNSERVED
 
 
 class Ports(Protocol):

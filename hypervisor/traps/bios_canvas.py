@@ -67,25 +67,25 @@ class Canvas:
             return [sum((data[plane] >> bit & 1) << plane for plane in range(PLANES)) for bit in range(7, -1, -1)]
         return [byte >> shift & 3 for byte in data for shift in (6, 4, 2, 0)]
 
-    def set_group(self, group: int, y: int, colours: Sequence[int]) -> None:
-        """Store eight pixels."""
+    def _packed(self, colours: Sequence[int]) -> bytes:
+        """Eight pixels as the mode keeps them."""
         layout = self.layout
         mask = (1 << layout.bits) - 1
-        if not (0 <= group < layout.width // 8 and 0 <= y < layout.height):
-            return
         if layout.depth == 8:
-            data = bytes(colour & mask for colour in colours)
-        elif layout.depth == 4:
-            data = bytes(
+            return bytes(colour & mask for colour in colours)
+        if layout.depth == 4:
+            return bytes(
                 sum((colour & mask) >> plane & 1 and 0x80 >> n for n, colour in enumerate(colours))
                 for plane in range(PLANES)
             )
-        else:
-            data = bytes(
-                sum((colour & mask) << 6 - 2 * n for n, colour in enumerate(half))
-                for half in (colours[:4], colours[4:])
-            )
-        self._memory.write(self._at(group, y), data)
+        return bytes(
+            sum((colour & mask) << 6 - 2 * n for n, colour in enumerate(half)) for half in (colours[:4], colours[4:])
+        )
+
+    def set_group(self, group: int, y: int, colours: Sequence[int]) -> None:
+        """Store eight pixels."""
+        if 0 <= group < self.layout.width // 8 and 0 <= y < self.layout.height:
+            self._memory.write(self._at(group, y), self._packed(colours))
 
     def pixel(self, x: int, y: int) -> int:
         """The colour of a pixel; 0 outside."""
@@ -129,6 +129,6 @@ class Canvas:
         for source in kept:
             data = self._memory.read(self._at(left, source), size)
             self._memory.write(self._at(left, source - lines if up else source + lines), data)
+        blank = self._packed([colour] * 8) * (right - left + 1)
         for y in range(max(bottom - lines + 1, top), bottom + 1) if up else range(top, min(top + lines, bottom + 1)):
-            for group in range(left, right + 1):
-                self.set_group(group, y, [colour] * 8)
+            self._memory.write(self._at(left, y), blank)

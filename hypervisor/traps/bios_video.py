@@ -1,19 +1,21 @@
 """INT 10h: modes, cursor, pages, characters and pixels.
 
-All state is in the BIOS data area and in the adapter. Source: IBM PS/2 and PC BIOS Interface Technical Reference,
-section 2, "Interrupt 10h - Video". Fonts, palettes and linear modes are in `bios_font`, `bios_palette` and `bios_vbe`.
+All state is in the BIOS data area and in the adapter, but for a long string in progress. Source: IBM PS/2 and PC BIOS
+Interface Technical Reference, section 2, "Interrupt 10h - Video". Fonts, palettes and linear modes are in `bios_font`,
+`bios_palette` and `bios_vbe`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 from hypervisor.arch.font import Font, font
 from hypervisor.arch.vga_modes import MODES, ModeRegisters
 from hypervisor.bus import Dma
 from hypervisor.traps import bios_bda as bda
 from hypervisor.traps.bios_adapter import CRTC_COLOUR, CRTC_CURSOR, CRTC_CURSOR_SHAPE, CRTC_MONO, CRTC_START, Adapter
-from hypervisor.traps.bios_call import DONE, UNSERVED, Call, Outcome
+from hypervisor.traps.bios_call import AGAIN, DONE, UNSERVED, Call, Outcome
 from hypervisor.traps.bios_canvas import LAYOUTS, Canvas
 from hypervisor.traps.bios_table import service
 from hypervisor.traps.bios_video_rom import set_graphics_font
@@ -30,6 +32,19 @@ BELL, BACKSPACE, LINE_FEED, RETURN = 7, 8, 10, 13
 MIX = 0x80
 """Of a colour in graphics modes: exclusive or with what is there."""
 MONO_MODES = (0x07, 0x0F)
+STRING_PART = 80
+"""Characters of a string that are written at once. In graphics modes 65,535 of them are seconds of the host's time."""
+
+
+class _String(NamedTuple):
+    """A string of which a part is written."""
+
+    stack: int
+    """Its caller's stack, by which the call is known when it comes again."""
+    done: int
+    """Bytes that are written."""
+    cursor: tuple[int, int]
+    """Where the cursor was before."""
 
 
 class Video:
@@ -40,12 +55,13 @@ class Video:
         self.text = text
         self.tty = tty
         self.adapter = adapter
+        self._string: _String | None = None
         self._frame_buffer: int | None = None
         """Where graphics are drawn, looked up once for each mode that is set: a pixel a call is slow enough."""
 
     def power_on(self) -> None:
         """Mode 3, cleared. The adapter's registers are so after a reset."""
-        self._frame_buffer = None
+        self._frame_buffer, self._string = None, None
         self.area.set_byte(bda.VIDEO_CONTROL, bda.VIDEO_256_KIB)
         self.area.set_byte(bda.VIDEO_FEATURES, 0xF0 | bda.VIDEO_DIP_SWITCHES)
         self.area.set_byte(bda.VIDEO_SWITCHES, bda.VGA_ACTIVE | bda.LINES_400 | bda.SWITCHABLE)
@@ -218,12 +234,20 @@ class Video:
         regs = call.regs
         page, step = regs.bh % PAGES, 2 if regs.al & 2 else 1
         data = call.read(regs.es, regs.bp, regs.cx * step)
-        before = self._cursor(page)
-        self._move(page, regs.dh, regs.dl)
-        for index in range(0, len(data), step):
-            attribute = data[index + 1] if step == 2 else regs.bl
-            self._put(page, data[index], attribute, attribute)
-        self.tty(data[::step])
+        stack = Call.linear(regs.ss, regs.rsp)
+        if self._string is None or self._string.stack != stack:
+            self._string = _String(stack, 0, self._cursor(page))
+            self._move(page, regs.dh, regs.dl)
+        first, before = self._string.done, self._string.cursor
+        part = data[first : first + STRING_PART * step]
+        for index in range(0, len(part), step):
+            attribute = part[index + 1] if step == 2 else regs.bl
+            self._put(page, part[index], attribute, attribute)
+        self.tty(part[::step])
+        if first + len(part) < len(data):
+            self._string = _String(stack, first + len(part), before)
+            return AGAIN
+        self._string = None
         if not regs.al & 1:
             self._move(page, *before)
         return DONE

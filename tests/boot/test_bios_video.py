@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from hypervisor.traps.bios_call import AGAIN
 from tests.boot.bios_fakes import Machine
 
 
@@ -65,6 +66,21 @@ def test_write_string(machine: Machine) -> None:
     do(machine, 0x1302, bx=0, cx=2, dx=0x0300, es=0x900, bp=0)
     assert machine.memory.read(0xB8000 + 480, 4) == b"d\x0ae\x0b"
     assert cursor(machine) == (2, 8)
+
+
+def test_a_long_string_is_written_in_parts(machine: Machine) -> None:
+    """The call is made again until all is written; in between the run can end."""
+    machine.memory.write(0x9000, b"".join(b"%-80d" % line for line in range(30)) + b"end")
+    do(machine, 0x0200, bx=0, dx=0x0203)
+    call = _call(machine, 0x1300, bx=0x0007, cx=30 * 80 + 3, dx=0, es=0x900, bp=0)
+    parts = 1
+    while machine.bios.serve(call) is AGAIN:
+        assert len(machine.tty) == 80 * parts
+        parts += 1
+    assert parts == 31
+    assert (machine.screen(0), machine.screen(23), machine.screen(24)) == ("6", "29", "end")
+    assert bytes(machine.tty) == machine.memory.read(0x9000, 30 * 80 + 3)
+    assert cursor(machine) == (2, 3)  # AL = 0: where it was
 
 
 def test_cells_at_the_cursor(machine: Machine) -> None:
