@@ -1,7 +1,7 @@
-"""A seeded fuzzer: ``python -m tests.hostile.fuzz --guests 10000 --seed N``.
+"""A seeded fuzzer: ``python -m tests.hostile.fuzz --guests 125000 --programs 8 --seed N`` runs a million programs.
 
-Guests run in worker processes,
-many per process on one shared host. A worker that dies or hangs is reported with the guest that did it,
+Guests run in worker processes, many per process on one shared host, each with some programs one after the other: making
+a machine takes longer than running a program on it. A worker that dies or hangs is reported with the guest that did it,
 and the next worker goes on behind it. ``--only NUMBER`` runs one guest again.
 """
 
@@ -40,6 +40,7 @@ class Outcome:
 class _Batch:
     first: int
     count: int
+    programs: int
     last: int = -1
     buffer: bytes = b""
     heard: float = 0.0
@@ -49,7 +50,8 @@ class _Batch:
 
 def _start(seed: int, batch: _Batch) -> None:
     reader, writer = os.pipe()
-    command = [sys.executable, "-m", "tests.hostile.worker", str(seed), str(batch.first), str(batch.count), str(writer)]
+    command = [sys.executable, "-m", "tests.hostile.worker", str(seed), str(batch.first), str(batch.count)]
+    command += [str(batch.programs), str(writer)]
     batch.process = subprocess.Popen(
         command, cwd=ROOT, pass_fds=(writer,), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
     )
@@ -81,17 +83,17 @@ def _end(seed: int, batch: _Batch, outcome: Outcome, why: str) -> _Batch | None:
     tail = batch.process.stderr.read().decode(errors="replace")[-2000:]
     outcome.problems.append(
         f"seed {seed}, guest {batch.last} (worker started at guest {batch.first}): {why}\n{tail}\n"
-        f"Again: python -m tests.hostile.fuzz --seed {seed} --only {batch.last}"
+        f"Again: python -m tests.hostile.fuzz --seed {seed} --programs {batch.programs} --only {batch.last}"
     )
     done = max(batch.last, batch.first) + 1 - batch.first
-    return _Batch(batch.first + done, batch.count - done) if done < batch.count else None
+    return _Batch(batch.first + done, batch.count - done, batch.programs) if done < batch.count else None
 
 
-def fuzz(seed: int, guests: int, first: int = 0, workers: int = 2, batch: int = 500) -> Outcome:
-    """Run guests ``first`` to ``first + guests - 1`` of a seed."""
+def fuzz(seed: int, guests: int, programs: int = 1, first: int = 0, workers: int = 2, batch: int = 500) -> Outcome:
+    """Run guests ``first`` to ``first + guests - 1`` of a seed, with so many programs each."""
     outcome = Outcome(guests)
     started = time.monotonic()
-    waiting = [_Batch(n, min(batch, first + guests - n)) for n in range(first, first + guests, batch)]
+    waiting = [_Batch(n, min(batch, first + guests - n), programs) for n in range(first, first + guests, batch)]
     running: list[_Batch] = []
     while (waiting or running) and len(outcome.problems) < 50:
         while waiting and len(running) < workers:
@@ -139,25 +141,25 @@ def main() -> int:
     parser.add_argument("--guests", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--programs", type=int, default=1, help="on each guest, one after the other")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--batch", type=int, default=500)
     parser.add_argument("--only", type=int, help="run just this guest, in this process")
     options = parser.parse_args()
     if options.only is not None:
         import hypervisor as hv
-        from tests.hostile.scenes import make
-        from tests.hostile.worker import run_one
+        from tests.hostile.worker import run_several
 
-        scene = make(options.seed, options.only)
-        print(scene.kind, scene.registers, sep="\n")
         with hv.Host(memory="8M") as host:
-            result = run_one(host, scene)
-        print(result.reason.value, result.message, result.exits, result.crash or "", sep="\n")
+            for scene, result in run_several(host, options.seed, options.only, options.programs):
+                print(scene.kind, scene.registers, sep="\n")
+                print(result.reason.value, result.message, result.exits, result.crash or "", sep="\n", flush=True)
         return 0
-    outcome = fuzz(options.seed, options.guests, options.first, options.workers, options.batch)
+    outcome = fuzz(options.seed, options.guests, options.programs, options.first, options.workers, options.batch)
     for problem in outcome.problems:
         print("-" * 100, problem, sep="\n")
-    print(f"{outcome.guests} guests in {outcome.seconds:.1f} s, {outcome.guests / outcome.seconds:.0f} per second")
+    programs = sum(outcome.reasons.values())
+    print(f"{programs} programs in {outcome.seconds:.1f} s, {programs / outcome.seconds:.0f} per second")
     print("reasons:", dict(outcome.reasons.most_common()))
     print("exits:", dict(outcome.exits.most_common()))
     print("slowest:", outcome.slow)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 
 from hypervisor.engine.state import GPR, Segment, Table
@@ -70,6 +70,9 @@ class Scene:
     segments: dict[str, Segment] = field(default_factory=dict)
     tables: dict[str, Table] = field(default_factory=dict)
     virtual_s: float = 1e-4
+    place: int = 0
+    """Where its code is, and how wide (`instructions.program`), if it may get another one (`another`)."""
+    width: int = 0
 
 
 class _Maker:
@@ -218,13 +221,14 @@ def make(seed: int, number: int) -> Scene:
     mode = random.choice(MODES)
     width = _WIDTH.get(mode, 32)
     noise = maker.chance(0.3)
-    scene = Scene(f"{mode}{' noise' if noise else ''}")
+    scene = Scene(f"{mode}{' noise' if noise else ''}", width=width)
     scene.virtual_s = random.choice((5e-6, 1e-5, 2e-5, 1e-4))
     wide = mode in ("long", "compatibility")
     user = mode == "v86" or (mode not in ("real", "unreal") and maker.chance(0.3))
     size = random.choice((64, 256, 1024, 5000))
     entry = 64 if wide else 16 if mode in ("real", "unreal") else 32
     place = random.choice((CODE, CODE, CODE + 0xFE0, CODE + 0xFF9))
+    scene.place = place
     state = load_state(width, DATA if width > 16 else GDT) if maker.chance(0.5) else b""
     code = random.randbytes(size) if noise else state + program(random, width, size, maker.value)
     scene.writes = [
@@ -262,6 +266,24 @@ def make(seed: int, number: int) -> Scene:
     scene.registers = registers
     _segments(scene, maker, mode, user)
     return scene
+
+
+def another(scene: Scene, seed: int, number: int, count: int) -> Scene:
+    """Program ``count`` of a guest, in the machine as the one before left it: new code, and registers as at first but
+    for the general ones.
+    """
+    random = Random(f"{seed} {number} {count}")
+    maker = _Maker(random)
+    size = random.choice((64, 256, 1024))
+    code = random.randbytes(size) if maker.chance(0.2) else program(random, scene.width, size, maker.value)
+    kept = ("rip", "rsp")
+    registers = {name: maker.value() for name in GPR if name not in kept} | {"rflags": scene.registers["rflags"]}
+    return replace(
+        scene,
+        writes=[(scene.place, code), (DATA, random.randbytes(512))],
+        registers=scene.registers | registers,
+        virtual_s=random.choice((2e-6, 5e-6, 1e-5)),
+    )
 
 
 def _task_state() -> bytes:

@@ -7,11 +7,12 @@ import os
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 import hypervisor as hv
 from tests.hostile.neighbour import Neighbour
-from tests.hostile.scenes import MEMORY, Scene, make
+from tests.hostile.scenes import MEMORY, Scene, another, make
 
 HOST_S = 10.0
 """Host seconds after which a guest counts as hanging: its virtual time must have ended it long before."""
@@ -39,9 +40,19 @@ def run_one(host: hv.Host, scene: Scene) -> Any:
         return vm.run(timeout=HOST_S, virtual_timeout=scene.virtual_s)
 
 
-def main(seed: int, first: int, count: int, channel: int) -> None:
-    """Run guests ``first`` to ``first + count - 1``, writing a line before each to ``channel``, and a summary at
-    the end.
+def run_several(host: hv.Host, seed: int, number: int, programs: int) -> Iterator[tuple[Scene, Any]]:
+    """So many programs on one guest: each with its result."""
+    scene = make(seed, number)
+    with host.create_vm(memory=MEMORY) as vm:
+        for count in range(programs):
+            following = another(scene, seed, number, count) if count else scene
+            prepare(vm, following)
+            yield following, vm.run(timeout=HOST_S, virtual_timeout=following.virtual_s)
+
+
+def main(seed: int, first: int, count: int, programs: int, channel: int) -> None:
+    """Run guests ``first`` to ``first + count - 1`` with so many ``programs`` each, writing a line before each guest to
+    ``channel``, and a summary at the end.
     """
     host = hv.Host(memory="8M", cpus=1)
     neighbour = Neighbour(host)
@@ -50,18 +61,17 @@ def main(seed: int, first: int, count: int, channel: int) -> None:
     slow: list[tuple[float, int, str]] = []
     bad: list[str] = []
     for number in range(first, first + count):
-        scene = make(seed, number)
         os.write(channel, b"%d\n" % number)
         started = time.perf_counter()
-        result = run_one(host, scene)
+        for at, (scene, result) in enumerate(run_several(host, seed, number, programs)):
+            reasons[result.reason.value] += 1
+            last = result.exits
+            if result.reason not in FINE:
+                what = f"guest {number} ({scene.kind}), program {at}, ended as {result.reason.value}"
+                bad.append(f"{what}: {result.message}\n{result.crash or ''}")
+        exits.update(last)  # of all its programs
         slow.append((time.perf_counter() - started, number, scene.kind))
         slow = sorted(slow, reverse=True)[:5]
-        reasons[result.reason.value] += 1
-        exits.update(result.exits)
-        if result.reason not in FINE:
-            bad.append(
-                f"guest {number} ({scene.kind}) ended as {result.reason.value}: {result.message}\n{result.crash or ''}"
-            )
         if number % 50 == 0:
             neighbour.work()
     neighbour.check()
