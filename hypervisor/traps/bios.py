@@ -48,6 +48,7 @@ from hypervisor.traps.bios_drives import Drives
 from hypervisor.traps.bios_font import Fonts
 from hypervisor.traps.bios_keyboard import Keyboard
 from hypervisor.traps.bios_keys import KeyQueue
+from hypervisor.traps.bios_meter import CALL_NS, Meter, MeteredMemory, MeteredPorts
 from hypervisor.traps.bios_palette import Palette
 from hypervisor.traps.bios_pci import PciBios
 from hypervisor.traps.bios_rom import APM_ENTRY, BASE, KEYBOARD_CALL, PORT_WRITES, RESET, install_rom, vector_of
@@ -97,13 +98,17 @@ class Bios:
         boot_order: str = DEFAULT_ORDER,
     ) -> None:
         self.vm = vm
-        self.area = Bda(vm.memory)
-        self.video = Video(self.area, text, tty, Adapter(vm.memory, ports))
+        self.meter = meter = Meter()
+        memory, text = MeteredMemory(vm.memory, meter), MeteredMemory(text, meter)
+        ports = MeteredPorts(ports, meter) if ports is not None else None
+        self.area = Bda(memory)
+        self.video = Video(self.area, text, tty, Adapter(memory, ports))
         self.vbe = Vbe(self.video)
-        self.disk = Disk(self.area, drives)
+        self.disk = Disk(self.area, drives, meter)
         self.boot = Boot(vm.memory, drives, boot_order)
         self.system = System(vm, self.area, memory_map, ports)
-        self.keyboard = Keyboard(self.area, keys, vm.request_reset)
+        # How many typed keys have arrived when a call looks is the host's doing, and must not be seen in its time.
+        self.keyboard = Keyboard(Bda(vm.memory), keys, vm.request_reset)
         self.time = Time(self.area, ports)
         self.serial = Serial(self.area, ports, vm.clock)
         self._log = log
@@ -145,16 +150,16 @@ class Bios:
         if vector is None:
             return PASS
         call = Call(vcpu, vector)
+        self.meter.take()
         asked = self._asked(call) if self.vm.listeners else ""
         outcome = self.serve(call)
         if asked and outcome is not WAIT and outcome is not AGAIN:
             self.vm.tell("bios", f"{asked} -> {call.result()}", vcpu)
         if isinstance(outcome, Stop):
             return stop(outcome.text, crashed=outcome.crashed)
+        self.vm.spend(self.meter.take() + (POLL_NS if outcome is POLLED else CALL_NS))
         if outcome is AGAIN:
             return RETRY
-        if outcome is POLLED:
-            self.vm.spend(POLL_NS)
         # The live flags are the stub's: IRET gives the caller its own back.
         told = RFLAGS_CF if outcome is WAIT else RFLAGS_OF if outcome is POLLED else 0
         vcpu.rflags = vcpu.rflags & ~(RFLAGS_CF | RFLAGS_OF) | told
@@ -166,7 +171,9 @@ class Bios:
             return PASS
         call = FarCall(vcpu, 0x15)
         vcpu.ah = 0x53
+        self.meter.take()
         self.serve(call)
+        self.vm.spend(self.meter.take() + CALL_NS)
         return HANDLED
 
     def serve(self, call: Call) -> Outcome:

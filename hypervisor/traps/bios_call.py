@@ -14,9 +14,7 @@ from hypervisor.errors import GuestFault
 
 MEMORY_WRAP = 0xFFFF
 POLL_NS = 50_000
-"""Virtual time of a call that guests make in loops. A loop of nothing else would take a host minute for a tick of the
-timer, at the 50 ns of its own code.
-"""
+"""Virtual time of a call that guests make in loops until there is news, in place of `bios_meter.CALL_NS`."""
 
 
 class Result(Enum):

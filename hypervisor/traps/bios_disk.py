@@ -19,6 +19,7 @@ from hypervisor.traps import bios_bda as bda
 from hypervisor.traps.bios_call import DONE, Call, Outcome
 from hypervisor.traps.bios_drives import Drive, Drives, Kind
 from hypervisor.traps.bios_el_torito import status_packet
+from hypervisor.traps.bios_meter import SECTOR_NS, Meter
 from hypervisor.traps.bios_rom import DISKETTE_TABLE, SEGMENT
 from hypervisor.traps.bios_table import service
 
@@ -28,6 +29,8 @@ SECTOR_NOT_FOUND = 0x04
 READ_ERROR = 0x10
 NOT_REMOVABLE = 0xB2
 WRITE_FAULT = 0xCC
+TRANSFER_SECTORS = 10
+"""What a transfer takes longer, as so many sectors."""
 MAX_SECTORS = 128
 """Sectors of one transfer by cylinder, head and sector (64 KiB)."""
 
@@ -84,9 +87,10 @@ def _on_drive(*kinds: Kind) -> Callable[[Callable[[Disk, Call, Drive], Outcome]]
 class Disk:
     """The disk services of a machine's drives."""
 
-    def __init__(self, area: bda.Bda, drives: Drives) -> None:
+    def __init__(self, area: bda.Bda, drives: Drives, meter: Meter) -> None:
         self.area = area
         self.drives = drives
+        self.meter = meter
 
     def power_on(self) -> None:
         """Say in the BIOS data area how many drives there are, and in the diskette table what is in the first."""
@@ -168,7 +172,7 @@ class Disk:
             return self.fail(call, BAD_COMMAND)
         if first is None or first + count > drive.medium.sectors:
             return self.fail(call, SECTOR_NOT_FOUND)
-        error = _move(call, Transfer(drive, first, count, Call.linear(regs.es, regs.bx)), move)
+        error = _move(call, Transfer(drive, first, count, Call.linear(regs.es, regs.bx)), move, self.meter)
         if error:
             return self.fail(call, error)
         regs.al = count
@@ -183,7 +187,7 @@ class Disk:
         if size >= 24 and segment << 16 | offset == FLAT_BUFFER:
             (address,) = struct.unpack("<Q", call.read(regs.ds, regs.si + 16, 8))
         on_disk = first + count <= drive.medium.sectors
-        error = _move(call, Transfer(drive, first, count, address), move) if on_disk else SECTOR_NOT_FOUND
+        error = _move(call, Transfer(drive, first, count, address), move, self.meter) if on_disk else SECTOR_NOT_FOUND
         if error:
             call.write(regs.ds, regs.si + 2, bytes(2))  # no sector was moved
             return self.fail(call, error)
@@ -275,8 +279,9 @@ def _edd(drive: Drive) -> tuple[int, int, int]:
     return max(cylinders, min(drive.medium.sectors // (heads * sectors), 0xFFFFFFFF)), heads, sectors
 
 
-def _move(call: Call, transfer: Transfer, move: Mover) -> int:
+def _move(call: Call, transfer: Transfer, move: Mover, meter: Meter) -> int:
     """0, or the status of what the host could not do."""
+    meter.add((TRANSFER_SECTORS + transfer.count) * SECTOR_NS)
     try:
         move(call, transfer)
     except PermissionError:
