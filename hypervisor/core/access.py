@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 _INFO = b.X_INFO >> 3
 _OUT_OPCODES = (0xE6, 0xE7, 0xEE, 0xEF)
 _PORT_IN, _PORT_OUT, _MMIO_WRITE = int(K.PORT_IN), int(K.PORT_OUT), int(K.MMIO_WRITE)
+_NAMES = {int(kind): kind.name.lower() for kind in (K.MMIO_READ, K.MMIO_WRITE)}
 _READS = frozenset((K.PORT_IN, K.MMIO_READ))
 _HALF_DONE = "a port or memory access is in the middle of its instruction"
 _GPA_MASK = (1 << 40) - 1
@@ -83,8 +84,10 @@ class InPlace:
             gpa = address & _GPA_MASK
             if self._plain and self._vm.breakpoints is breakpoints.NONE:  # the usual case: a device, and nobody watches
                 mapping = self._find(gpa)
-                if mapping is not None and gpa + size <= mapping.end and not self._is_memory(gpa):
-                    if kind == _MMIO_WRITE:
+                if (mapping is None or gpa + size <= mapping.end) and not self._is_memory(gpa):
+                    if mapping is None:
+                        _answer(pcpu, self._routing.unclaimed(_NAMES[kind], gpa, size), size)
+                    elif kind == _MMIO_WRITE:
                         mapping.device.write(gpa - mapping.base, size, words[_INFO + 2] & (1 << 8 * size) - 1)
                     else:
                         _answer(pcpu, mapping.device.read(gpa - mapping.base, size), size)

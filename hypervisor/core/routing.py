@@ -27,9 +27,8 @@ class Routing:
         """IN from a port whose device is at ``mapping``; an access wider than the device is made byte by byte."""
         if mapping is not None and port + size <= mapping.end:
             return mapping.device.read(port - mapping.base, size)
-        if self._nobody(port, size):
-            self._vm.note_unclaimed(f"port_in {port:#x}", size)
-            return (1 << 8 * size) - 1
+        if self._nobody(port, size, mapping):
+            return self.unclaimed("port_in", port, size)
         if size == 1:
             return 0xFF
         return sum(self._byte_in(port + n & 0xFFFF) << 8 * n for n in range(size))
@@ -41,14 +40,21 @@ class Routing:
         """OUT to a port whose device is at ``mapping``."""
         if mapping is not None and port + size <= mapping.end:
             mapping.device.write(port - mapping.base, size, value)
-        elif self._nobody(port, size):
-            self._vm.note_unclaimed(f"port_out {port:#x}", size)
+        elif self._nobody(port, size, mapping):
+            self.unclaimed("port_out", port, size)
         elif size > 1:
             for n in range(size):
                 at = port + n & 0xFFFF
                 self.port_write(at, 1, value >> 8 * n & 0xFF, self._vm.ports.find(at))
 
-    def _nobody(self, port: int, size: int) -> bool:
+    def unclaimed(self, access: str, address: int, size: int) -> int:
+        """Nothing answers an access; what a read gives."""
+        self._vm.note_unclaimed(f"{access} {address:#x}", size)
+        return (1 << 8 * size) - 1
+
+    def _nobody(self, port: int, size: int, mapping: Mapping | None) -> bool:
+        if size == 1:
+            return mapping is None
         return all(self._vm.ports.find(port + n & 0xFFFF) is None for n in range(size))
 
     def memory_read(self, gpa: int, size: int) -> int:
@@ -57,8 +63,7 @@ class Routing:
             return int.from_bytes(self._vm.memory.read(gpa, size), "little")
         mapping = self._vm.mmio.find(gpa)
         if mapping is None or gpa + size > mapping.end:
-            self._vm.note_unclaimed(f"mmio_read {gpa:#x}", size)
-            return (1 << 8 * size) - 1
+            return self.unclaimed("mmio_read", gpa, size)
         return mapping.device.read(gpa - mapping.base, size)
 
     def memory_write(self, gpa: int, size: int, value: int) -> None:
@@ -71,7 +76,7 @@ class Routing:
         if mapping is not None and gpa + size <= mapping.end:
             mapping.device.write(gpa - mapping.base, size, value)
         elif not word & b.MAP_RAM:
-            self._vm.note_unclaimed(f"mmio_write {gpa:#x}", size)
+            self.unclaimed("mmio_write", gpa, size)
 
     def is_memory(self, gpa: int) -> bool:
         """Whether there is memory at a guest-physical address."""
