@@ -8,7 +8,7 @@ import platform
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench import rows
+from bench import loop_table, rows
 from bench.measure import ACPI_COMMAND_LINE, LINUX_COMMAND_LINE, LINUX_MEMORY, QEMU, QEMU_THREADS, Figures
 from bench.qemu import MACHINE, PROGRAM
 
@@ -45,6 +45,7 @@ target in brackets. **Bold** figures are over their limit.
 |---|--:|--:|
 {whole}
 {problems}
+{loops}
 ## How these come about
 
 - QEMU runs as `{program} {machine}` on one virtual CPU with 64 MiB, the image by `-kernel`, and ends through
@@ -91,6 +92,7 @@ def markdown(figures: Sequence[Figures], repeat: int, quick: bool, peer: str) ->
         processors=_lines(figures, "processors"),
         exits=_lines(figures, "exit"),
         whole=_lines(figures, "whole"),
+        loops=loop_table.section(),
         problems="\n## Not measured\n\n" + "\n".join(problems) + "\n" if problems else "",
         program=PROGRAM,
         machine=" ".join(MACHINE),
