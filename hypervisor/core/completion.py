@@ -148,7 +148,7 @@ def _native(pcpu: PCpu, vcpu: Vcpu, exit: Exit) -> int:
     try:
         further = pcpu.step()
     finally:
-        pcpu.intercept(bit, bool(vcpu.vm.tables.intercepts >> bit & 1))
+        pcpu.intercept(bit, bool(pcpu.words[b.INTERCEPTS >> 3] >> bit & 1))
     return 0 if further == K.STEPPED else further
 
 

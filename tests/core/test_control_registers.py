@@ -13,8 +13,13 @@ TAKEN = {
     "mov eax, 0x1ffa0011; mov cr0, eax; mov ebx, cr0": (32, 0x11),  # bits that are not defined
     "mov ebx, 9; mov cr8, rbx; xor ebx, ebx; mov rbx, cr8": (64, 9),
 }
+GOOD_LTR = (
+    "sub rsp, 16; mov word ptr [rsp], 0x3f; mov qword ptr [rsp + 2], 0x1000; lgdt [rsp]; mov rbx, 0x1020; "
+    "mov dword ptr [rbx], 0x67; mov dword ptr [rbx + 4], 0x8900; mov qword ptr [rbx + 8], 0; mov ax, 0x20; ltr ax; "
+)
 REFUSED = {
     "xor eax, eax; ltr ax": 64,
+    GOOD_LTR + "xor eax, eax; ltr ax": 64,  # the first is executed natively, with its intercept off for a step
     "mov eax, 3; ltr ax": 64,
     "mov eax, 0x80000000; mov cr0, eax": 32,
     "mov eax, 0x20000011; mov cr0, eax": 32,
