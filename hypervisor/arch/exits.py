@@ -70,6 +70,7 @@ class ExitKind(IntEnum):
     VERDICT = 70  # a handler called in place wants the guest left
     SPINNING = 71  # PAUSE in a loop, while other vCPUs of the VM could run
     RAISED = 72  # a compiled handler raised an exception
+    IDLING = 73  # by the wall clock: a loop that does nothing until the next event
 
 
 FIRST_ENGINE = 64

@@ -172,6 +172,11 @@ def _exception(pcpu: PCpu, vcpu: Vcpu, exit: Exit) -> int:
     return pcpu.event(exit.vector, exit.error or 0, source, rip)
 
 
+def _paused(pcpu: PCpu, vcpu: Vcpu, exit: Exit) -> int:
+    """As the engine does when nobody listens."""
+    return pcpu.complete(exit.known_length or exit.length) or pcpu.spin()
+
+
 def _undefined(pcpu: PCpu, vcpu: Vcpu, exit: Exit) -> int:
     return pcpu.event(UD, 0, EXCEPTION, vcpu.rip)
 
@@ -260,7 +265,7 @@ _PASSED = _by_kind(
         _sysenter: (K.SYSENTER,),
         _halt: (K.HLT,),
         _invalidate: (K.INVLPG,),
-        _skip: (K.PAUSE,),
+        _paused: (K.PAUSE,),
         _undefined: (K.HYPERCALL, K.MONITOR, K.MWAIT, K.SVM, K.RDRAND, K.RDSEED),
     },
 )  # fmt: skip

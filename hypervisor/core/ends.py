@@ -117,6 +117,11 @@ def _spins(vcpu: Vcpu) -> bool:
         return False
 
 
+def idles(vcpu: Vcpu) -> bool:
+    """Whether a vCPU only spins, and nothing has come for it."""
+    return _spins(vcpu) and not (vcpu.intr.level or vcpu.nmi_pending)
+
+
 def _who(vcpu: Vcpu) -> str:
     """The vCPU, where there are several, at the beginning of a sentence."""
     return f"vCPU {vcpu.number}: " if vcpu.vm.cpus > 1 else ""
@@ -128,4 +133,4 @@ def _everywhere(vcpu: Vcpu) -> str:
     return "" if cpus == 1 else f" (vCPU {vcpu.number}; none of the {cpus} vCPUs can go on)"
 
 
-__all__ = ["End", "of_impossible_state", "of_shutdown", "of_sleep", "of_spin"]
+__all__ = ["End", "idles", "of_impossible_state", "of_shutdown", "of_sleep", "of_spin"]

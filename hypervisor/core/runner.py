@@ -82,8 +82,9 @@ class Runner:
             K.VERDICT: self._in_place_verdict,
             K.FAILED: self._failed,
             K.STEPPED: lambda pcpu: None,
-            K.SPINNING: vm.turns.give_way,
+            K.SPINNING: self._spun,
             K.RAISED: self._raised,
+            K.IDLING: self._idle,
         }
 
     # --- ending -------------------------------------------------------------------------------------------------------
@@ -315,7 +316,9 @@ class Runner:
             turns.inside = False
             self._exact = kind != K.DEADLINE or self._asked or not virtual or words[_NOW] >= words[_NEXT]
             self._asked = False
-            if hold.over:
+            if self._asleep and self._rests(hold, end_at):
+                self._asleep = False
+            if self._asleep or hold.over:
                 return
 
     def _switch(self, pcpu: PCpu, vcpu: Vcpu) -> None:
@@ -373,6 +376,23 @@ class Runner:
         if end is not None:
             self._finish(end)
 
+    def _idle(self, pcpu: PCpu) -> None:
+        """By the wall clock, the vCPU does nothing until an event comes: rest, unless another one has work."""
+        end = ends.of_spin(self.vm)
+        if end is not None:
+            self._finish(end)
+        elif self.vm.turns.rest(ends.idles):
+            self._asleep = True
+        else:
+            self.vm.turns.skip(pcpu)
+
+    def _spun(self, pcpu: PCpu) -> None:
+        """Several PAUSEs: another vCPU's turn. By the wall clock, rest once all are in loops that do nothing else."""
+        turns = self.vm.turns
+        turns.give_way(pcpu)
+        if self._alarm is not None and turns.all_spin and ends.idles(self.vcpu):
+            self._asleep = turns.rest(ends.idles)
+
     def _interrupt(self, pcpu: PCpu) -> None:
         if not self.vcpu.intr.level:  # the guest took it back with interrupts off, and the engine noticed only the rise
             return
@@ -381,7 +401,7 @@ class Runner:
             self.vcpu.intr.lower()
             return
         vector = controller.acknowledge()
-        pcpu.words[(b.COUNTS >> 3) + K.INTERRUPT] += 1
+        pcpu.happened(K.INTERRUPT)
         exit = self.vcpu.exit = self.vcpu.exits[K.INTERRUPT].begin(K.INTERRUPT, self.vcpu.rip, 0)
         exit.vector = vector
         dispatch = self._traps.dispatch

@@ -15,6 +15,7 @@ from hypervisor.arch.exits import ExitKind as K
 from hypervisor.arch.flags import RFLAGS_DF, RFLAGS_TF
 from hypervisor.core.breakpoints import NONE
 from hypervisor.engine import block as b
+from hypervisor.engine.costs import PORT_NS
 from hypervisor.units import PAGE_MASK, PAGE_SIZE
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ class Strings:
             linear = vcpu.registers.segment("es" if writes else "ds").base + index & 0xFFFFFFFF
         room = min(PAGE_SIZE - (linear & PAGE_MASK), mask + 1 - index)
         time = words[_DEADLINE] - words[_NOW]
-        count = min(count, room // size, time // (b.PORT_COST + length)) - 1
+        count = min(count, room // size, time // (PORT_NS + length)) - 1
         if count <= 0 or not (writes or _PREFIXES.issuperset(vcpu.read(vcpu.linear_rip, length - 1))):
             return 0, 0
         gpa, vector, _ = pcpu.walk(linear, _WRITE if writes else _READ, _PEEK | (_USER if vcpu.cpl == 3 else 0))
@@ -92,4 +93,4 @@ class Strings:
             mask = (1 << 8 * width) - 1
             low = value + by & mask
             registers.set(name, low if width == 4 else value & ~mask | low)
-        pcpu.words[_NOW] += (b.PORT_COST + pcpu.words[_LENGTH]) * (moved // size)
+        pcpu.words[_NOW] += (PORT_NS + pcpu.words[_LENGTH]) * (moved // size)

@@ -8,6 +8,7 @@ to it. What this decides depends on the guest's progress alone, so a run repeats
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
@@ -26,9 +27,9 @@ SPINS = 8
 SPINS_AGAIN = 4
 """As `SPINS`, of a vCPU whose last turn ended so."""
 
-IDLE_NS = 5_000
-"""What a turn takes longer for each turn before it since when all that are awake only spin, up to ten times: then they
-wait for time to pass.
+IDLE_NS, IDLE_TURNS = 5_000, 10
+"""What a turn takes longer for each turn before it since when all that are awake only spin, up to so many times: then
+they wait for time to pass.
 """
 
 _NOW, _NEXT, _DEADLINE = b.NOW >> 3, b.NEXT >> 3, b.DEADLINE >> 3
@@ -164,9 +165,22 @@ class Turns:
                 goal = min(busy) + 1
             else:
                 self._idle_turns += 1
-                goal = min([vcpu.position for vcpu in others]) + min(self._idle_turns, 10) * IDLE_NS
+                goal = min([vcpu.position for vcpu in others]) + min(self._idle_turns, IDLE_TURNS) * IDLE_NS
             pcpu.words[_NOW] = current.position = max(current.position, goal)
         self.end = 0
+
+    def skip(self, pcpu: PCpu) -> None:
+        """The current vCPU does nothing for the rest of its turn."""
+        pcpu.words[_NOW] = self.current.position = max(pcpu.words[_NOW], self.end)
+
+    @property
+    def all_spin(self) -> bool:
+        """Whether all that are awake have done nothing but spin for some turns."""
+        return self._idle_turns > IDLE_TURNS
+
+    def rest(self, idles: Callable[[Vcpu], bool]) -> bool:
+        """Whether no vCPU besides the current one has anything to do: those that are awake are idle, too."""
+        return all(idles(vcpu) for vcpu in self._awake() if vcpu is not self.current)
 
     def end_at(self, pcpu: PCpu, time: int) -> None:
         """The current turn ends no later than ``time``."""

@@ -7,6 +7,8 @@ in the ``vCPU`` group are saved and loaded when the pCPU changes vCPU.
 
 from __future__ import annotations
 
+from hypervisor.engine import costs
+
 _names: list[str] = []
 
 
@@ -37,6 +39,9 @@ F_RESTORE_STATE = _word("cpu_restore_state")
 F_TB_INVALIDATE = _word("tb_invalidate_phys_range")
 F_TB_FLUSH = _word("tb_flush")
 F_MADVISE = _word("madvise")
+F_RDTSC = _word("helper_rdtsc")
+F_RDTSCP = _word("helper_rdtscp")
+F_WRITE_CR = _word("helper_write_crN")
 F_SELF = _word("pthread_self")
 F_PYTHON = _word("python")  # in-place callback: int64(kind) -> verdict
 F_WALK = _word("f_walk")  # kernels that others call through a pointer, so that each is compiled once
@@ -47,6 +52,7 @@ F_DECODE = _word("f_decode")
 F_BLOCK = _word("f_block")  # the block hook's slow path
 HOOKS = (
     "interrupt", "port_in", "port_out", "syscall", "sysenter", "mmio_read", "mmio_write", "tlb", "block", "code",
+    "jump", "read_time", "write_control",
 )  # fmt: skip
 PLAIN = _word("plain", len(HOOKS))  # uncompiled hook bodies, in the order of HOOKS
 SCRATCH = _word("scratch", 4)
@@ -77,6 +83,7 @@ COMPLETE = _word("complete")  # length of an instruction that Python carried out
 STEP = _word("step")  # 0 free running, 1 armed, 2 one block has started
 RUNNING = _word("running")  # 1 inside uc_emu_start
 THREAD = _word("thread")  # pthread_self of the thread that runs the guest
+SKIPS = _word("skips")  # 1: loops that do nothing until the next event are not run round by round
 ABORTED = _word("aborted")  # Unicorn called abort, see kernels.emergency
 FORGOTTEN = _word("forgotten")  # bytes of translated code that have been forgotten since what was freed went back
 CODE_FULL = _word("code_full")  # 1: there is little room left for translated code, see kernels.translated
@@ -107,6 +114,7 @@ CPUID_COUNT = _word("cpuid_count")
 C_CPUID = _word("c_cpuid")  # the first compiled handler of a kind, 0 = none
 C_RDMSR = _word("c_rdmsr")
 C_HYPERCALL = _word("c_hypercall")
+EXECUTES = _word("executes")  # how many linear addresses have an execute trap
 VIRTUAL = _word("virtual")  # watched addresses: rows (start, end, MAP_TRAP bits, guest-physical page, linear page)
 VIRTUAL_COUNT = _word("virtual_count")
 WALL = _word("wall")  # 1: the clock follows the host
@@ -156,6 +164,7 @@ C_FLIPS = _word("c_flips")
 C_STOPS = _word("c_stops")
 C_EMPTIED = _word("c_emptied")
 COUNTS = _word("counts", 128)  # exits by ExitCode
+COSTS = _word("costs", costs.WORDS)  # virtual nanoseconds of each, see `costs`
 RING_ENTRIES, RING_WORDS = 1024, 4
 RING = _word("ring", RING_WORDS * RING_ENTRIES)  # the last exits and events, see `kernels.exits.ring`
 
@@ -188,22 +197,6 @@ SIGNAL_ROW_SIZE = 24
 
 LINE_SIGNAL, LINE_VCPU, LINE_RIP, LINE_BYTES = "\1\2\3\4"
 """Characters of the line at `LAST_WORDS` that stand for what is known only when it is written."""
-
-EVENT_COST = 32
-"""Virtual nanoseconds that delivering an event takes, so that endless fault loops take time too."""
-
-EXIT_COST = 500
-"""Virtual nanoseconds of an instruction that leaves the guest (CPUID, RDTSC, RDMSR, ...), about what a world switch
-takes in hardware. Loops that wait for the TSC are as long as on hardware."""
-
-PORT_COST = 1000
-"""Virtual nanoseconds of a port access: a bus cycle of the ISA bus. Loops that poll a port are as long as on a PC."""
-
-MMIO_COST = 200
-"""Virtual nanoseconds of an access to device memory."""
-
-SPIN_NS = 2 * EXIT_COST
-"""Virtual nanoseconds within which the next PAUSE belongs to the same loop."""
 
 MMIO_BASE = 1 << 41
 """Host-physical address at which guest-physical 0 appears to the device window."""

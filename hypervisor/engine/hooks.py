@@ -8,7 +8,8 @@ reach the kernel's body through a pointer in the block.
 
 from __future__ import annotations
 
-from hypervisor.engine.jit import COMPILED
+from hypervisor.engine import block as b_
+from hypervisor.engine.jit import COMPILED, call1, call3, ld64
 from hypervisor.engine.kernels import (
     access,
     calls,
@@ -28,18 +29,20 @@ from hypervisor.engine.kernels import (
 )
 from hypervisor.engine.kernels import decode as decode_
 from hypervisor.engine.kernels import run as run_
+from hypervisor.engine.kernels.in_place import RDTSC, RDTSCP, block_of, read_time, write_control
 from hypervisor.engine.kernels.leaving import leave, leave_access_if_asked, leave_if_asked, look_again
 
 _on_exit, _fill, _port_in, _port_out = exits.on_exit, fill.fill, io.port_in, io.port_out
 _mmio_read, _mmio_write = io.mmio_read, io.mmio_write
 _on_syscall, _on_sysenter = syscalls.on_syscall, syscalls.on_sysenter
-_on_block, _on_code, _run = run_.on_block, run_.on_code, run_.run
+_on_block, _on_jump, _on_code, _run = run_.on_block, run_.on_jump, run_.on_code, run_.run
+_F_RDTSC, _F_RDTSCP, _F_WRITE_CR = b_.F_RDTSC, b_.F_RDTSCP, b_.F_WRITE_CR
 _walk, _read, _write, _deliver, _decode = (
     paging.walk, supervisor.read_bytes, supervisor.write_bytes, events.deliver, decode_.decode,
 )  # fmt: skip
 
 _raise_event, _raise_exception = exits.raise_event, exits.raise_exception
-_complete, _clock = exits.complete, exits.clock
+_complete, _clock, _spin = exits.complete, exits.clock, exits.spin
 _enter_syscall, _enter_sysenter = syscalls.enter_syscall, syscalls.enter_sysenter
 _aborted, _on_signal = emergency.aborted, last_words.on_signal
 _save, _load = switch.save, switch.load
@@ -108,6 +111,36 @@ def block(uc, address, size, b):  # type: ignore[no-untyped-def]
         leave(b)
     elif what:
         look_again(b)
+
+
+def jump(uc, address, size, b):  # type: ignore[no-untyped-def]
+    """UC_HOOK_BLOCK, of a jump to itself."""
+    what = _on_jump(b, address, size)
+    if what == 1:
+        leave(b)
+    elif what:
+        look_again(b)
+
+
+def rdtsc(env):  # type: ignore[no-untyped-def]
+    """RDTSC, called by generated code (`calls.emit_call`)."""
+    b = block_of(env)
+    if read_time(b, env, RDTSC) == 0:
+        call1(ld64(b + _F_RDTSC), env)
+
+
+def rdtscp(env):  # type: ignore[no-untyped-def]
+    """RDTSCP, likewise."""
+    b = block_of(env)
+    if read_time(b, env, RDTSCP) == 0:
+        call1(ld64(b + _F_RDTSCP), env)
+
+
+def write_cr(env, number, value):  # type: ignore[no-untyped-def]
+    """MOV to a control register, likewise."""
+    b = block_of(env)
+    write_control(b, number)
+    call3(ld64(b + _F_WRITE_CR), env, number, value)
 
 
 def code(uc, address, size, b):  # type: ignore[no-untyped-def]
@@ -261,6 +294,11 @@ def clock(b):  # type: ignore[no-untyped-def]
     return _clock(b)
 
 
+def spin(b):  # type: ignore[no-untyped-def]
+    """`exits.spin` outside a hook."""
+    return _spin(b, 0)
+
+
 ENTRIES = (
     (interrupt, "v(lul)"), (tlb, "B(llill)"), (read_port, "u(luil)"), (write_port, "v(luiul)"), (read_mmio, "l(llul)"),
     (write_mmio, "v(llull)"), (syscall, "v(ll)"), (sysenter, "v(ll)"), (block, "v(llul)"), (code, "v(llul)"), (run,
@@ -270,5 +308,6 @@ ENTRIES = (
     (save, "l(lll)"), (load, "l(lll)"), (set_page, "v(llliill)"), (emit_call, "v(lllill)"),
     (flush_indexes, "v(lil)"), (full, "v(ll)"), (repeats, "v(ll)"), (forget_code, "l(l)"), (on_signal, "v(illl)"),
     (pcmpestrm, "v(lllu)"), (pcmpestri, "v(lllu)"), (pcmpistrm, "v(lllu)"), (pcmpistri, "v(lllu)"),
+    (jump, "v(llul)"), (rdtsc, "v(l)"), (rdtscp, "v(l)"), (write_cr, "v(lil)"), (spin, "l(l)"),
 )  # fmt: skip
 """Functions and their C types: v void, l int64, i int32, u uint32, B uint8; result(arguments)."""

@@ -75,6 +75,9 @@ CALLS: dict[str, str | None] = {
     **{f"helper_{name}_xmm_x86_64": name for name in ("pcmpestrm", "pcmpestri", "pcmpistrm", "pcmpistri")},
     _IDIV: _IDIV,
     **{name: name for name in (f"helper_{name}_mmx_x86_64" for name in _MMX_OPERATIONS)},
+    "helper_rdtsc_x86_64": "rdtsc",
+    "helper_rdtscp_x86_64": "rdtscp",
+    "helper_write_crN_x86_64": "write_cr",
 }
 """Helpers that our engines' generated code calls otherwise: what instead, by its name in `hypervisor.engine.hooks` or
 that of a piece of machine code below, or None for nothing.
@@ -86,6 +89,7 @@ that of a piece of machine code below, or None for nothing.
   process dies of SIGFPE. It gets the divisor 0 then, for which it raises #DE.
 - The operations of SSSE3 on MMX registers take REX.R for a fourth bit of the register's number. Beyond MM7 lie other
   fields of the CPU state, MXCSR and XMM0 among them. The number has three bits.
+- ``rdtsc`` and ``rdtscp`` are served in the middle of the block; ``write_crN`` takes its time (`kernels.in_place`).
 """
 
 
@@ -145,7 +149,8 @@ class Guard:
             self._table[offset >> 3] = ctypes.cast(function, ctypes.c_void_p).value or 0
         self._table[b.GUARD_CPU_ABORT >> 3] = unicorn.address("cpu_abort_x86_64") + _CPU_ABORT_SIZE
         self._last_words = LastWords(ctypes.addressof(self._table))
-        self._calls = (ctypes.c_uint64 * (2 * len(CALLS) + 2))(unicorn.address(_CALL))
+        block_hooks = (code().address["block_entry"], code().address["jump"])
+        self._calls = (ctypes.c_uint64 * (2 * len(CALLS) + 4))(unicorn.address(_CALL), *block_hooks)
         pieces = {
             "one": b"\xb8\x01\x00\x00\x00\xc3",  # mov eax, 1; ret
             # mov rdi, table; mov rsi, [rsp]
@@ -207,8 +212,8 @@ class Guard:
             where[name] = start + n * _ROOM
         self.one = where["one"]
         for n, (name, entry) in enumerate(CALLS.items()):
-            self._calls[2 * n + 1] = unicorn.address(name)
-            self._calls[2 * n + 2] = 0 if entry is None else where.get(entry) or code().address[entry]
+            self._calls[2 * n + 3] = unicorn.address(name)
+            self._calls[2 * n + 4] = 0 if entry is None else where.get(entry) or code().address[entry]
         for slot, at in slots.items():
             ctypes.c_uint64.from_address(at).value = where["abort" if slot in _ENDS else slot]
         self._last_words.install(where["signal"])

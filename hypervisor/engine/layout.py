@@ -31,6 +31,7 @@ TLB_FAST_SIZE = 16
 TLB_ENTRY_SHIFT = 6  # an entry is 64 bytes: addr_read, addr_write, addr_code, paddr, addend
 TLB_ADDR_WRITE = 8
 TLB_ADDR_CODE = 16
+TLB_ADDEND = 32  # what to add to a linear address to reach it in this process
 TLB_NOTDIRTY = 1 << 10  # in addr_write: the next store takes the slow path, to look for translated code
 
 # --- CPUX86State, the architectural state ("env"), LP64 ---------------------------------------------------------------
@@ -89,6 +90,7 @@ ES, CS, SS, DS, FS, GS = range(6)
 CPU_CFLAGS_NEXT_TB = 24  # flags of the next block only; the low 15 bits bound its instructions
 CPU_INTERRUPT_REQUEST = 28
 CPU_ENV = 296
+CPU_OPAQUE = 33136  # nobody's: the address of our block
 CPU_MEM_IO_PC = 33144  # where in generated code a device access was made
 CPU_UC = 33192
 CPU_TO_ENV = 35408
@@ -154,6 +156,9 @@ SYMBOLS = (
     "tlb_flush_by_mmuidx_x86_64",
     "tb_invalidate_phys_range_x86_64",
     "qemu_ram_addr_from_host_x86_64",
+    "helper_rdtsc_x86_64",
+    "helper_rdtscp_x86_64",
+    "helper_write_crN_x86_64",
 )
 """Internal functions that the wheel exports and the engine calls. They leave by longjmp, so only compiled frames call
 them.

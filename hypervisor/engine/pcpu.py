@@ -18,7 +18,7 @@ from typing import Any
 
 from hypervisor.arch.exits import INTERCEPT_BIT, ExitKind
 from hypervisor.engine import block as b
-from hypervisor.engine import layout
+from hypervisor.engine import costs, layout
 from hypervisor.engine.compiler import code
 from hypervisor.engine.interpose import guard
 from hypervisor.engine.native import native
@@ -144,6 +144,9 @@ class PCpu:
             (b.F_RESTORE_STATE, "cpu_restore_state_x86_64"),
             (b.F_TB_INVALIDATE, "tb_invalidate_phys_range_x86_64"),
             (b.F_TB_FLUSH, "tb_flush_x86_64"),
+            (b.F_RDTSC, "helper_rdtsc_x86_64"),
+            (b.F_RDTSCP, "helper_rdtscp_x86_64"),
+            (b.F_WRITE_CR, "helper_write_crN_x86_64"),
         ):
             put(offset, address(name))
         for offset, name in (
@@ -178,6 +181,10 @@ class PCpu:
         put(b.SKIP, -1)
         put(b.NEXT, 1)
         put(b.DEADLINE, 1)
+        put(b.SKIPS, 1)
+        for n, cost in enumerate(costs.table()):
+            put(b.COSTS + 8 * n, cost)
+        ctypes.c_uint64.from_address(cpu + layout.CPU_OPAQUE).value = self._b
 
     def _add_hooks(self) -> None:
         unicorn, address = self._native.unicorn, self._code.address
@@ -397,6 +404,15 @@ class PCpu:
         """The instruction at RIP was carried out by us: go past it. Returns an exit kind if that raised one, else 0."""
         return self._outside("complete", length)
 
+    def spin(self) -> int:
+        """A PAUSE was carried out by us: it may end the vCPU's turn. As `complete`."""
+        return self._outside("spin")
+
+    def happened(self, kind: ExitKind) -> None:
+        """Count what did not come from the engine, and let it take its time."""
+        self.words[(b.COUNTS >> 3) + kind] += 1
+        self.words[b.NOW >> 3] += costs.COSTS.get(kind, 0)
+
     def defer_completion(self, length: int) -> int:
         """As `complete`, but by the next `run`, which is cheaper; always 0."""
         self.words[_COMPLETE] = length
@@ -513,6 +529,7 @@ class PCpu:
             )
             changed = True
         if changed:
+            self.words[b.EXECUTES >> 3] = len(self._execute_hooks)
             self.forget_code()
 
     def close(self) -> None:

@@ -23,6 +23,7 @@ from hypervisor.engine.kernels import (
     events,
     exits,
     fill,
+    in_place,
     io,
     paging,
     run,
@@ -45,6 +46,9 @@ _BODIES: dict[str, tuple[Callable[..., Any], int]] = {
     "tlb": (fill.fill, 4),
     "block": (run.on_block, 3),
     "code": (run.on_code, 2),
+    "jump": (run.on_jump, 3),
+    "read_time": (in_place.read_time, 3),
+    "write_control": (in_place.write_control, 2),
 }
 """The hooks' bodies and how many words they take."""
 
@@ -62,6 +66,7 @@ _CALLS: dict[str, Callable[..., Any]] = {
     "save": switch.save,
     "load": switch.load,
     "clock": exits.clock,
+    "spin": lambda p: exits.spin(p, 0),
     "walk": paging.walk,
     "read_bytes": supervisor.read_bytes,
     "write_bytes": supervisor.write_bytes,

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from hypervisor.engine import block as b_
 from hypervisor.engine.jit import call1, call2, call3, call4, ld64
+from hypervisor.engine.kernels.in_place import RDTSC, RDTSCP, block_of
 from hypervisor.engine.kernels.leaving import leave, leave_access_if_asked, leave_if_asked, look_again
 
-_INTERRUPT, _PORT_IN, _PORT_OUT, _SYSCALL, _SYSENTER, _MMIO_READ, _MMIO_WRITE, _TLB, _BLOCK, _CODE = (
-    b_.PLAIN + 8 * n for n in range(len(b_.HOOKS))
-)
+(
+    _INTERRUPT, _PORT_IN, _PORT_OUT, _SYSCALL, _SYSENTER, _MMIO_READ, _MMIO_WRITE, _TLB, _BLOCK, _CODE, _JUMP,
+    _READ_TIME, _WRITE_CONTROL,
+) = (b_.PLAIN + 8 * n for n in range(len(b_.HOOKS)))  # fmt: skip
+_F_RDTSC, _F_RDTSCP, _F_WRITE_CR = b_.F_RDTSC, b_.F_RDTSCP, b_.F_WRITE_CR
 
 
 def plain_interrupt(uc, number, b):  # type: ignore[no-untyped-def]
@@ -72,6 +75,36 @@ def plain_block(uc, address, size, b):  # type: ignore[no-untyped-def]
         look_again(b)
 
 
+def plain_jump(uc, address, size, b):  # type: ignore[no-untyped-def]
+    """UC_HOOK_BLOCK, of a jump to itself."""
+    what = call3(ld64(b + _JUMP), b, address, size)
+    if what == 1:
+        leave(b)
+    elif what:
+        look_again(b)
+
+
+def plain_rdtsc(env):  # type: ignore[no-untyped-def]
+    """RDTSC."""
+    b = block_of(env)
+    if call3(ld64(b + _READ_TIME), b, env, RDTSC) == 0:
+        call1(ld64(b + _F_RDTSC), env)
+
+
+def plain_rdtscp(env):  # type: ignore[no-untyped-def]
+    """RDTSCP."""
+    b = block_of(env)
+    if call3(ld64(b + _READ_TIME), b, env, RDTSCP) == 0:
+        call1(ld64(b + _F_RDTSCP), env)
+
+
+def plain_write_cr(env, number, value):  # type: ignore[no-untyped-def]
+    """MOV to a control register."""
+    b = block_of(env)
+    call2(ld64(b + _WRITE_CONTROL), b, number)
+    call3(ld64(b + _F_WRITE_CR), env, number, value)
+
+
 def plain_code(uc, address, size, b):  # type: ignore[no-untyped-def]
     """UC_HOOK_CODE at one address."""
     if call2(ld64(b + _CODE), b, address):
@@ -81,6 +114,7 @@ def plain_code(uc, address, size, b):  # type: ignore[no-untyped-def]
 TRAMPOLINES = (
     (plain_interrupt, "v(lul)"), (plain_tlb, "B(llill)"), (plain_read_port, "u(luil)"), (plain_write_port, "v(luiul)"),
     (plain_read_mmio, "l(llul)"), (plain_write_mmio, "v(llull)"), (plain_syscall, "v(ll)"), (plain_sysenter, "v(ll)"),
-    (plain_block, "v(llul)"), (plain_code, "v(llul)"),
+    (plain_block, "v(llul)"), (plain_code, "v(llul)"), (plain_jump, "v(llul)"), (plain_rdtsc, "v(l)"),
+    (plain_rdtscp, "v(l)"), (plain_write_cr, "v(lil)"),
 )  # fmt: skip
 """As `hooks.ENTRIES`."""

@@ -129,7 +129,10 @@ def _once(host: hv.Host) -> tuple[Any, ...]:
                 return own.pending() or pic.pending()
 
             def acknowledge(self) -> int:
-                return own.acknowledge() if own.pending() else pic.acknowledge()
+                vector: int = own.acknowledge() if own.pending() else pic.acknowledge()
+                if self.pending():  # the line is both's
+                    vm.vcpu.intr.raise_()
+                return vector
 
         vm.vcpu.interrupt_controller = Both()
         result = vm.run(timeout=60, virtual_timeout=5)

@@ -1,4 +1,4 @@
-"""What generated code calls: Unicorn's helpers, less one, with others replaced.
+"""What generated code calls: Unicorn's helpers, less one, with others replaced, and the block hook.
 
 The translator emits each call of a helper through ``tcg_gen_callN``, with the helper's address, under which it also
 looks up what the helper takes and returns. So Unicorn's own function emits the call, and then the address in the
@@ -10,20 +10,25 @@ from __future__ import annotations
 
 from hypervisor.engine import layout as l_
 from hypervisor.engine.jit import call5, kernel, ld8, ld64, st64
+from hypervisor.engine.kernels.idle import jumps_to_itself
 
 _TCG_UC, _TCG_LAST, _OP_COUNTS, _OP_ARGS = l_.TCG_UC, l_.TCG_LAST_OP, l_.OP_COUNTS, l_.OP_ARGS
-_OURS = l_.UC_NO_EXIT_REQUEST
+_OURS, _UC_CPU, _TO_ENV = l_.UC_NO_EXIT_REQUEST, l_.UC_CPU, l_.CPU_TO_ENV
 
 
 @kernel
 def emit_call(tcg, function, result, count, arguments, table):  # type: ignore[no-untyped-def]
-    """``tcg_gen_callN``, which lies at the table's first word; behind it, pairs of a helper and what is called instead
-    (0: nothing), up to a zero.
+    """``tcg_gen_callN``, which lies at the table's first word. Behind it: the block hook, and what is called instead in
+    a block that is a jump to itself; then pairs of a helper and what is called instead (0: nothing), up to a zero.
     """
     original = ld64(table)
-    row = table + 8
+    row = table + 24
     instead = function
-    if ld8(ld64(tcg + _TCG_UC) + _OURS):
+    uc = ld64(tcg + _TCG_UC)
+    if ld8(uc + _OURS):
+        if function == ld64(table + 8):
+            if jumps_to_itself(ld64(uc + _UC_CPU) + _TO_ENV):
+                instead = ld64(table + 16)
         while ld64(row):
             if ld64(row) == function:
                 instead = ld64(row + 8)

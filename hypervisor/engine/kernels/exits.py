@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from hypervisor.arch.exits import ExitKind as K
 from hypervisor.engine import block as b_
+from hypervisor.engine import costs
 from hypervisor.engine import layout as l_
 from hypervisor.engine.compiled import RAISED
 from hypervisor.engine.jit import call1, call2, call5, kernel, ld16, ld32, ld64, st32, st64
 from hypervisor.engine.kernels.access import flush_tlb, host_address, linear_rip
 from hypervisor.engine.kernels.events import EXCEPTION, PRIVILEGED, SHUTDOWN, SOFTWARE, TASK_GATE
 from hypervisor.engine.kernels.far import decode, deliver, walk
+from hypervisor.engine.kernels.idle import skip_pauses
 from hypervisor.engine.kernels.lookaside import find, forget, keep
 
 _ENV, _CPU, _UC, _EIP, _HFLAGS, _EFLAGS, _CR, _DR6 = (
@@ -25,10 +27,9 @@ _CPUID, _CPUID_COUNT, _COMPILED, _NUMBER = b_.CPUID, b_.CPUID_COUNT, b_.COMPILED
 _C_CPUID, _C_RDMSR, _C_HYPERCALL = b_.C_CPUID, b_.C_RDMSR, b_.C_HYPERCALL
 _ALIAS, _F_TLB_FLUSH_PAGE, _TSC_OFFSET = b_.ALIAS, b_.F_TLB_FLUSH_PAGE, b_.TSC_OFFSET
 _RING, _RING_AT = b_.RING, b_.RING_AT
-_EVENT_COST, _EXIT_COST, _D_IMMEDIATE, _W_VECTOR = b_.EVENT_COST, b_.EXIT_COST, b_.D_IMMEDIATE, b_.W_VECTOR
-_FLOOR, _SPINS, _SPINS_LEFT, _SPUN_AT, _SPIN_NS, _WORKED = (
-    b_.FLOOR, b_.SPINS, b_.SPINS_LEFT, b_.SPUN_AT, b_.SPIN_NS, b_.WORKED,
-)  # fmt: skip
+_D_IMMEDIATE, _W_VECTOR = b_.D_IMMEDIATE, b_.W_VECTOR
+_COSTS, _CR_READ_COSTS, _SPIN_NS = b_.COSTS, b_.COSTS + 8 * costs.CR_READ, costs.SPIN_NS
+_FLOOR, _SPINS, _SPINS_LEFT, _SPUN_AT, _WORKED = b_.FLOOR, b_.SPINS, b_.SPINS_LEFT, b_.SPUN_AT, b_.WORKED
 _WALL, _F_CLOCK, _WALL_BASE, _SCRATCH = b_.WALL, b_.F_CLOCK, b_.WALL_BASE, b_.SCRATCH
 _REQUEST, _ERROR_CODE, _TSC_AUX = l_.CPU_INTERRUPT_REQUEST, l_.ERROR_CODE, l_.TSC_AUX
 _RING_MASK, _RING_SIZE = b_.RING_ENTRIES - 1, 8 * b_.RING_WORDS
@@ -63,8 +64,9 @@ def listens(b, kind):  # type: ignore[no-untyped-def]
 
 @kernel
 def count(b, kind):  # type: ignore[no-untyped-def]
-    """Count an exit."""
+    """Count an exit, and let it take its time."""
     st64(b + _COUNTS + 8 * kind, ld64(b + _COUNTS + 8 * kind) + 1)
+    st64(b + _NOW, ld64(b + _NOW) + ld64(b + _COSTS + 8 * kind))
     return 0
 
 
@@ -106,7 +108,6 @@ def stop(b, kind, inside):  # type: ignore[no-untyped-def]
 @kernel
 def raise_event(b, vector, error, kind, rip, inside):  # type: ignore[no-untyped-def]
     """Deliver an event, and stop where delivery does not end in the guest's handler."""
-    st64(b + _NOW, ld64(b + _NOW) + _EVENT_COST)
     address = ld64(ld64(b + _ENV) + _CR + 16) if vector == 14 else 0
     ring(b, _EXCEPTION, vector | (error & 0xFFFF) << 8 | kind << 24, address)
     result = deliver(b, vector, error, kind, rip, inside)
@@ -177,7 +178,7 @@ def unreadable(b):  # type: ignore[no-untyped-def]
     A guest that changes its page tables without flushing the TLB can run an instruction whose bytes the tables no
     longer lead to. Any processor may forget a translation at any time: forget it, and the fetch faults.
     """
-    st64(b + _NOW, ld64(b + _NOW) + _EVENT_COST)
+    st64(b + _NOW, ld64(b + _NOW) + ld64(b + _COSTS + 8 * _EXCEPTION))
     how = 8 | (1 if ld32(ld64(b + _ENV) + _HFLAGS) & 3 == 3 else 0)
     at = linear_rip(b)
     for position in range(_LONGEST_INSTRUCTION):
@@ -376,8 +377,23 @@ def _software_interrupt(b):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _spin(b):  # type: ignore[no-untyped-def]
-    """A PAUSE was executed, and other vCPUs could run: many in quick succession end the turn."""
+def time_stamp(b, kind):  # type: ignore[no-untyped-def]
+    """Let a vCPU read its time-stamp counter, as RDTSC or RDTSCP."""
+    count(b, kind)
+    env = ld64(b + _ENV)
+    now = clock(b) + ld64(b + _TSC_OFFSET)
+    st64(env, now & 0xFFFFFFFF)
+    st64(env + 16, (now >> 32) & 0xFFFFFFFF)
+    if kind == _RDTSCP:
+        st64(env + 8, ld64(env + _TSC_AUX) & 0xFFFFFFFF)
+    return 0
+
+
+@kernel
+def spin(b, inside):  # type: ignore[no-untyped-def]
+    """A PAUSE was executed. If other vCPUs could run, many in quick succession end the turn."""
+    if ld64(b + _SPINS) == 0:
+        return 0
     now = ld64(b + _NOW)
     left = ld64(b + _SPINS_LEFT) - 1
     if now - ld64(b + _SPUN_AT) > _SPIN_NS:
@@ -386,7 +402,7 @@ def _spin(b):  # type: ignore[no-untyped-def]
     st64(b + _SPUN_AT, now)
     st64(b + _SPINS_LEFT, left)
     if left <= 0 and ld64(b + _X_KIND) == 0:
-        stop(b, _SPINNING, 1)
+        stop(b, _SPINNING, inside)
     return 0
 
 
@@ -412,7 +428,6 @@ def on_exit(b, number):  # type: ignore[no-untyped-def]
         return raise_exception(b, vector, ld32(env + _ERROR_CODE), 1)
     if code == 0x75:
         return _software_interrupt(b)
-    st64(b + _NOW, ld64(b + _NOW) + _EXIT_COST)
     if code == 0x72:
         length = length_of(b, 2)
         if length == 0:
@@ -452,12 +467,7 @@ def on_exit(b, number):  # type: ignore[no-untyped-def]
         st64(b + _D_LENGTH, length)
         if listens(b, kind):
             return _report(b, kind, 0, 0)
-        count(b, kind)
-        now = clock(b) + ld64(b + _TSC_OFFSET)
-        st64(env, now & 0xFFFFFFFF)
-        st64(env + 16, (now >> 32) & 0xFFFFFFFF)
-        if kind == _RDTSCP:
-            st64(env + 8, ld64(env + _TSC_AUX) & 0xFFFFFFFF)
+        time_stamp(b, kind)
         return complete(b, length, 1)
     # everything else goes to Python, with its operands decoded
     length = decode(b)
@@ -465,8 +475,10 @@ def on_exit(b, number):  # type: ignore[no-untyped-def]
         return unreadable(b)
     if code == 0x77 and not listens(b, _PAUSE):
         count(b, _PAUSE)
+        shadow = ld32(env + _HFLAGS) & 8
         complete(b, length, 1)
-        return _spin(b) if ld64(b + _SPINS) else 0
+        spin(b, 1)
+        return 0 if shadow else skip_pauses(b)
     opcode = ld64(b + _D_OPCODE)
     if code < 0x20:
         number = code & 15
@@ -474,7 +486,10 @@ def on_exit(b, number):  # type: ignore[no-untyped-def]
             return _report(b, _CLTS, 0, 0)
         if opcode == 0x0F01:
             return _report(b, _LMSW if code >= 0x10 else _SMSW, 0, 0)
-        return _report(b, _CR_WRITE if code >= 0x10 else _CR_READ, number, 0)
+        if code >= 0x10:  # which has taken its time, see `kernels.in_place`
+            return _report(b, _CR_WRITE, number, 0)
+        st64(b + _NOW, ld64(b + _NOW) + ld64(b + _CR_READ_COSTS + 8 * number))
+        return _report(b, _CR_READ, number, 0)
     if code < 0x40:
         return _report(b, _DR_WRITE if code >= 0x30 else _DR_READ, code & 15, 0)
     kind = _FAILED

@@ -21,7 +21,7 @@ _FAULT, _FAULT_ERROR, _FAULT_ADDRESS = b_.FAULT, b_.FAULT_ERROR, b_.FAULT_ADDRES
 _N_VECTOR, _N_ERROR, _N_ADDRESS = b_.N_VECTOR, b_.N_ERROR, b_.N_ADDRESS
 _PORTS, _WINDOWS, _WINDOW_COUNT = b_.PORTS, b_.WINDOWS, b_.WINDOW_COUNT
 _X_INFO, _NOW, _BLOCK_END, _F_PYTHON = b_.X_INFO, b_.NOW, b_.BLOCK_END, b_.F_PYTHON
-_PORT_COST, _MMIO_COST, _MAP_RAM, _MEMORY = b_.PORT_COST, b_.MMIO_COST, b_.MAP_RAM, int(K.MEMORY)
+_MAP_RAM, _MEMORY = b_.MAP_RAM, int(K.MEMORY)
 _F_RESTORE, _MEM_IO_PC = b_.F_RESTORE_STATE, l_.CPU_MEM_IO_PC
 _PORT_IN, _PORT_OUT, _MMIO_READ, _MMIO_WRITE, _VERDICT = (
     int(K.PORT_IN), int(K.PORT_OUT), int(K.MMIO_READ), int(K.MMIO_WRITE), int(K.VERDICT),
@@ -96,7 +96,6 @@ def port_in(b, port, size):  # type: ignore[no-untyped-def]
     if not allowed(b, port, size):
         return 0
     count(b, _PORT_IN)
-    st64(b + _NOW, ld64(b + _NOW) + _PORT_COST)
     handler = ld8(ld64(b + _PORTS) + port)
     if handler:
         return compiled(b, handler, port, size, 0, 0)
@@ -109,7 +108,6 @@ def port_out(b, port, size, value):  # type: ignore[no-untyped-def]
     if not allowed(b, port, size):
         return 0
     count(b, _PORT_OUT)
-    st64(b + _NOW, ld64(b + _NOW) + _PORT_COST)
     handler = ld8(ld64(b + _PORTS) + 65536 + port)
     if handler:
         compiled(b, handler, port, size, value & ((1 << (8 * size)) - 1), 0)
@@ -131,12 +129,7 @@ def _window(b, gpa, write):  # type: ignore[no-untyped-def]
 @kernel
 def _account(b, kind, gpa):  # type: ignore[no-untyped-def]
     """Count an access. Memory that is only watched takes no time: watching changes nothing."""
-    if page_word(b, gpa) & _MAP_RAM:
-        count(b, _MEMORY)
-    else:
-        count(b, kind)
-        st64(b + _NOW, ld64(b + _NOW) + _MMIO_COST)
-    return 0
+    return count(b, _MEMORY if page_word(b, gpa) & _MAP_RAM else kind)
 
 
 @kernel

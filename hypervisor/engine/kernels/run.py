@@ -8,6 +8,7 @@ from hypervisor.engine import layout as l_
 from hypervisor.engine.jit import call1, call5, kernel, ld32, ld64, st32, st64
 from hypervisor.engine.kernels.emergency import EXECUTING
 from hypervisor.engine.kernels.exits import complete, count, raise_exception, settle, stop
+from hypervisor.engine.kernels.idle import skip_jumps
 from hypervisor.engine.kernels.translated import forget_code
 
 _ENV, _CPU, _UC, _EIP, _CR2 = b_.ENV, b_.CPU, b_.UC, l_.EIP, l_.CR + 16
@@ -69,6 +70,15 @@ def on_block(b, address, size):  # type: ignore[no-untyped-def]
     st64(b + _NOW, now + size)
     st64(b + _BLOCK_END, address + size)
     return CONTINUE
+
+
+@kernel
+def on_jump(b, address, size):  # type: ignore[no-untyped-def]
+    """`on_block` of a block that is a jump to itself and nothing else."""
+    if skip_jumps(b, size):
+        st64(b + _BLOCK_END, address)
+        return STOP
+    return on_block(b, address, size)
 
 
 @kernel

@@ -14,7 +14,7 @@ _STAR, _LSTAR, _CSTAR, _FMASK = l_.STAR, l_.LSTAR, l_.CSTAR, l_.FMASK
 _SYSENTER_CS, _SYSENTER_ESP, _SYSENTER_EIP = l_.SYSENTER_CS, l_.SYSENTER_ESP, l_.SYSENTER_EIP
 _CS, _SS = l_.SEGS + l_.SEG_SIZE * l_.CS, l_.SEGS + l_.SEG_SIZE * l_.SS
 _BASE, _LIMIT, _FLAGS = l_.SEG_BASE, l_.SEG_LIMIT, l_.SEG_FLAGS
-_FAULT, _FAULT_ERROR = b_.FAULT, b_.FAULT_ERROR
+_NOW, _FAULT, _FAULT_ERROR = b_.NOW, b_.FAULT, b_.FAULT_ERROR
 _SYSCALL, _SYSENTER = int(K.SYSCALL), int(K.SYSENTER)
 
 CODE64, CODE32, DATA = 0x00AF9B00, 0x00CF9B00, 0x00CF9300
@@ -41,11 +41,20 @@ def _refuse(b, vector, inside):  # type: ignore[no-untyped-def]
 
 
 @kernel
+def _executed(b, length, inside):  # type: ignore[no-untyped-def]
+    """The instruction takes the time of its bytes, also where its block was left for a handler."""
+    if inside == 0:
+        st64(b + _NOW, ld64(b + _NOW) + length)
+    return 0
+
+
+@kernel
 def enter_syscall(b, length, inside):  # type: ignore[no-untyped-def]
     """Do what SYSCALL does. RIP is left ``length`` short of the target inside the hook, whose caller adds it."""
     env = ld64(b + _ENV)
     if ld64(env + _EFER) & 1 == 0:
         return _refuse(b, 6, inside)
+    _executed(b, length, inside)
     short = length if inside else 0
     flags = read_flags(b, inside)
     star = ld64(env + _STAR)
@@ -91,6 +100,7 @@ def enter_sysenter(b, length, inside):  # type: ignore[no-untyped-def]
         return _refuse(b, 6, inside)
     if ld32(env + _SYSENTER_CS) & 0xFFFC == 0:
         return _refuse(b, 13, inside)
+    _executed(b, length, inside)
     short = length if inside else 0
     selector = ld32(env + _SYSENTER_CS) & 0xFFFC
     flags = read_flags(b, inside) & ~0x30200

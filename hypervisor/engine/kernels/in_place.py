@@ -1,0 +1,48 @@
+"""Instructions that are served inside the block they stand in, in place of Unicorn's helpers (`kernels.calls`).
+
+The helper is called with RIP and the flags' state those of the instruction, so the time is exact here as at an exit.
+"""
+
+from __future__ import annotations
+
+from hypervisor.arch.exits import ExitKind as K
+from hypervisor.engine import block as b_
+from hypervisor.engine import costs
+from hypervisor.engine import layout as l_
+from hypervisor.engine.jit import kernel, ld32, ld64, st64
+from hypervisor.engine.kernels.access import linear_rip
+from hypervisor.engine.kernels.exits import listens, time_stamp
+
+_NOW, _BLOCK_END, _HFLAGS, _CR4, _TSD = b_.NOW, b_.BLOCK_END, l_.HFLAGS, l_.CR + 32, 1 << 2
+_CR_WRITE_COSTS = b_.COSTS + 8 * costs.CR_WRITE
+_OPAQUE = l_.CPU_OPAQUE - l_.CPU_TO_ENV
+
+
+@kernel
+def block_of(env):  # type: ignore[no-untyped-def]
+    """The block of the pCPU with this CPU state."""
+    return ld64(env + _OPAQUE)
+
+
+@kernel
+def read_time(b, env, kind):  # type: ignore[no-untyped-def]
+    """RDTSC or RDTSCP; 0 where Unicorn's helper is to leave the guest: for a handler, or with #GP (CR4.TSD)."""
+    if listens(b, kind) or (ld64(env + _CR4) & _TSD and ld32(env + _HFLAGS) & 3):
+        return 0
+    left = ld64(b + _BLOCK_END) - linear_rip(b)
+    if left < 0 or left > 65536:
+        left = 0
+    st64(b + _NOW, ld64(b + _NOW) - left)
+    time_stamp(b, kind)
+    st64(b + _NOW, ld64(b + _NOW) + left)
+    return 1
+
+
+@kernel
+def write_control(b, number):  # type: ignore[no-untyped-def]
+    """MOV to CR3, which Unicorn's helper carries out, takes its time. (The others leave the guest.)"""
+    st64(b + _NOW, ld64(b + _NOW) + ld64(b + _CR_WRITE_COSTS + 8 * number))
+    return 0
+
+
+RDTSC, RDTSCP = int(K.RDTSC), int(K.RDTSCP)
