@@ -129,5 +129,3 @@ def test_the_least_room_and_an_odd_one() -> None:
     for room in ("1M", (1 << 20) + 1, (1 << 20) + 4097):
         with hv.Host("1M", 1, code_cache=room) as host, host.create_vm("hello", memory="1M") as vm:
             assert vm.run(timeout=20).reason is hv.Reason.POWERED_OFF
-
-

@@ -222,7 +222,7 @@ def test_an_interrupt_at_each_line_leaves_the_queue_whole(waits: bool) -> None:
                 return trace
             return None
 
-        seen, where = 0, ''
+        seen, where = 0, ""
         thread = threading.Thread(target=neighbour)
         if waits:
             thread.start()
@@ -593,4 +593,3 @@ def test_another_thread_looks_at_and_writes_code_of_a_vm_that_runs(pcpus: int, s
             _until(lambda slot=slot, before=before: vm.memory.read(slot, 8) != before)
         vm.request_stop()
         thread.join()
-
