@@ -177,6 +177,7 @@ WAYS: dict[str, Callable[[hv.VM, random.Random], AbstractContextManager[None]]] 
     "looks": looks,
     "stops": stops,
     "nmis": nmis,
+    "writes": writes,
     "neighbour": neighbour,
     "passers-by": passers_by,
     "signals": signals,
