@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tests import debian
 from tests.conventions.table import Kernel, Medium
 from tests.programs import run
 
@@ -57,5 +58,6 @@ def _iso(kernel: Path, tree: Path) -> Path:
     (tree / "boot" / "kernel").write_bytes(data)
     command = "multiboot2" if (0xE85250D6).to_bytes(4, "little") in data[:32768] else "multiboot"
     (tree / "boot" / "grub" / "grub.cfg").write_text(_GRUB.format(command=command))
-    run("grub-mkrescue", "-o", kernel.with_suffix(".iso"), tree)
+    modules = debian.debian_path("grub-pc-bin", "usr/lib/grub/i386-pc/boot.img").parent  # without them: no boot record
+    run("grub-mkrescue", "-d", modules, "-o", kernel.with_suffix(".iso"), tree)
     return kernel.with_suffix(".iso")
