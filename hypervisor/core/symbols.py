@@ -6,6 +6,7 @@ A table collects sources (the loaded image, files given by the user) and reads n
 from __future__ import annotations
 
 import json
+import reprlib
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping
 from difflib import get_close_matches
@@ -13,12 +14,26 @@ from pathlib import Path
 
 from hypervisor.core.frames import FrameTable, ReadWord, Registers
 from hypervisor.core.lines import LineTable
+from hypervisor.elf import MAGIC, ElfError
+from hypervisor.elf import symbols as elf_symbols
 from hypervisor.errors import ConfigError
+from hypervisor.units import MIB
 
 MAX_OFFSET = 1 << 20
 """Bytes behind a symbol beyond which an address no longer belongs to it: most files record no sizes."""
 
+LARGEST_FILE = 1024 * MIB
+"""Bytes of an ELF file; debug data of a Linux kernel make it 700 MiB."""
+LARGEST_TEXT = 64 * MIB
+"""Bytes of a symbol file that is text; a Linux kernel's System.map has 10 MiB."""
+SIMILAR_AMONG = 20_000
+"""Names that are compared with one that does not exist."""
+
 Source = Callable[[], Mapping[str, int]]
+
+_SHORT = reprlib.Repr()
+"""Shows in an error what a file says, which may be long, or lists in lists without end."""
+_SHORT.maxstring = 80
 
 
 class SymbolTable(Mapping[str, int]):
@@ -50,7 +65,7 @@ class SymbolTable(Mapping[str, int]):
         except OSError as error:
             raise ConfigError(f"Symbol file {file} cannot be read: {error.strerror}.") from error
         self._add(lambda: {name: address + base for name, address in read_symbols(file).items()})
-        self.add_lines(file.read_bytes, base)
+        self.add_lines(lambda: _contents(file), base)
 
     def add_lines(self, read: Callable[[], bytes], base: int = 0) -> None:
         """Use the line numbers and call frames (DWARF) of the ELF file whose bytes ``read`` returns, for `line` and
@@ -79,7 +94,7 @@ class SymbolTable(Mapping[str, int]):
             raise ConfigError(
                 f"There is no symbol {symbol!r}: no symbols are loaded. Add them with vm.symbols.load(FILE)."
             )
-        similar = get_close_matches(symbol, names, n=3)
+        similar = get_close_matches(symbol, list(names)[:SIMILAR_AMONG], n=3)
         hint = f" Did you mean {', '.join(similar)}?" if similar else ""
         raise ConfigError(f"There is no symbol {symbol!r} among the {len(names)} loaded.{hint}")
 
@@ -123,61 +138,57 @@ class SymbolTable(Mapping[str, int]):
     def _addresses(self) -> tuple[list[int], list[str]]:
         """Sorted addresses with one name each; of several names for an address the shortest is the least mangled."""
         if self._by_address is None:
-            best: dict[int, str] = {}
-            for name, address in self._names().items():
-                other = best.get(address)
-                if other is None or (len(name), name) < (len(other), other):
-                    best[address] = name
-            addresses = sorted(best)
-            self._by_address = addresses, [best[address] for address in addresses]
+            # Sorted, not gathered in a dict by address: a file can choose numbers that all collide there.
+            ordered = sorted((address, len(name), name) for name, address in self._names().items())
+            addresses, names = list[int](), list[str]()
+            for address, _, name in ordered:
+                if not addresses or addresses[-1] != address:
+                    addresses.append(address)
+                    names.append(name)
+            self._by_address = addresses, names
         return self._by_address
 
 
 def read_symbols(path: Path) -> dict[str, int]:
     """The symbols of one file, told by its first bytes. Raises `ConfigError` naming the file and the line."""
     try:
-        with path.open("rb") as file:
-            head = file.read(4)
-        if head == b"\x7fELF":
-            return _read_elf(path)
-        text = path.read_text(errors="replace")
+        data = _contents(path)
+        if data[:4] == MAGIC:
+            return elf_symbols(data)
+        text = data.decode(errors="replace")
     except OSError as error:
         raise ConfigError(f"Symbol file {path} cannot be read: {error.strerror}.") from error
+    except ElfError as error:
+        raise ConfigError(f"Symbol file {path} is a damaged ELF file: {error}.") from error
+    except MemoryError as error:
+        raise ConfigError(f"Symbol file {path} needs more memory than the host has left.") from error
     return _read_json(path, text) if text.lstrip().startswith("{") else _read_text(path, text)
 
 
-def _read_elf(path: Path) -> dict[str, int]:
-    from elftools.common.exceptions import ELFError
-    from elftools.elf.elffile import ELFFile
-
-    symbols: dict[str, int] = {}
-    try:
-        with path.open("rb") as file:
-            elf = ELFFile(file)
-            table = elf.get_section_by_name(".symtab") or elf.get_section_by_name(".dynsym")
-            for symbol in table.iter_symbols() if table is not None else ():
-                if symbol["st_shndx"] != "SHN_UNDEF" and symbol["st_info"]["type"] in _ELF_TYPES and symbol.name:
-                    symbols[symbol.name] = symbol["st_value"]
-    except (ELFError, ValueError, OverflowError) as error:
-        raise ConfigError(f"Symbol file {path} is a damaged ELF file: {error}") from error
-    return symbols
-
-
-_ELF_TYPES = frozenset({"STT_NOTYPE", "STT_OBJECT", "STT_FUNC", "STT_LOOS"})  # STT_LOOS: GNU indirect functions
+def _contents(path: Path) -> bytes:
+    """A symbol file's bytes. Raises `ConfigError` for one that is too large, or no file: a device has no end."""
+    with path.open("rb") as file:
+        head = file.read(4)
+        limit = LARGEST_FILE if head == MAGIC else LARGEST_TEXT
+        data = head + file.read(limit)
+    if len(data) > limit:
+        raise ConfigError(f"Symbol file {path} has more than {limit // MIB} MiB; give one with fewer symbols.")
+    return data
 
 
 def _read_json(path: Path, text: str) -> dict[str, int]:
     try:
         content = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"Symbol file {path} begins like JSON but is not: {error}.") from error
     symbols: dict[str, int] = {}
     for name, value in content.items():
         try:
             symbols[name] = int(value, 0) if isinstance(value, str) else int(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise ConfigError(
-                f'Symbol file {path}: {name!r} has {value!r}; an address is a number or text such as "0x1000".'
+                f"Symbol file {path}: {_SHORT.repr(name)} has {_SHORT.repr(value)}; "
+                'an address is a number or text such as "0x1000".'
             ) from None
     return symbols
 
@@ -192,7 +203,8 @@ def _read_text(path: Path, text: str) -> dict[str, int]:
             address, kind, name = int(fields[0], 16), *fields[1:3]
         except ValueError:
             raise ConfigError(
-                f"Symbol file {path}, line {number}: {line.strip()!r} is not 'ADDRESS TYPE NAME' as nm writes it."
+                f"Symbol file {path}, line {number}: {_SHORT.repr(line.strip())} is not "
+                "'ADDRESS TYPE NAME' as nm writes it."
             ) from None
         if kind not in "aA":  # absolute: numbers, not places
             symbols[name] = address

@@ -27,7 +27,7 @@ def load(image: Image, spec: BootSpec, memory: GuestMemory) -> Entry:
     elf = elf_file.parse(image)
     placement = Placement(image.name, memory_map_of(spec, memory))
     elf_file.place(elf, memory, placement)
-    symbols = ElfSymbols(elf)
+    symbols = ElfSymbols(image)
     start = pvh.entry_of(elf)
     if start is not None:
         return pvh.enter(start, image, spec, memory, placement, symbols)

@@ -88,7 +88,7 @@ def load(image: Image, spec: BootSpec, memory: GuestMemory) -> Entry:
     elif elf_file.is_elf(image):
         elf = elf_file.parse(image)
         elf_file.place(elf, memory, placement)
-        start, symbols = elf.physical_entry(), ElfSymbols(elf)
+        start, symbols = elf.physical_entry(), ElfSymbols(image)
     else:
         raise image.error("its multiboot header has no address fields (flag bit 16) and the file is not ELF; set them.")
     modules = place_modules(spec, memory, placement)

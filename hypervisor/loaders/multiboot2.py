@@ -103,7 +103,7 @@ def load(image: Image, spec: BootSpec, memory: GuestMemory) -> Entry:
     elif elf_file.is_elf(image):
         elf = elf_file.parse(image)
         elf_file.place(elf, memory, placement)
-        symbols = ElfSymbols(elf)
+        symbols = ElfSymbols(image)
         start = elf.physical_entry() if start is None else start
     else:
         raise image.error("its multiboot 2 header has no address tag (type 2) and the file is not ELF; add one.")
@@ -117,6 +117,11 @@ def load(image: Image, spec: BootSpec, memory: GuestMemory) -> Entry:
 
 def _tags(image: Image, header: Header) -> Iterator[Tag]:
     at, end = header.offset + 16, header.offset + header.length
+    if end > SEARCH:
+        raise image.error(
+            f"its multiboot 2 header at {header.offset:#x} has {header.length} bytes; it must end within the first "
+            f"{SEARCH}. Correct its length."
+        )
     while at + 8 <= end:
         kind, flags, size = image.unpack("<HHI", at, "a multiboot 2 header tag")
         if kind == TAG_END:
@@ -146,7 +151,7 @@ def _read_tags(image: Image, header: Header) -> tuple[AddressFields | None, int 
             unknown = [kind for kind in requests if kind not in KNOWN_REQUESTS]
             if unknown:
                 raise image.error(
-                    f"its multiboot 2 header requires information of types {unknown}, which do not exist."
+                    f"its multiboot 2 header requires information of types {unknown[:4]}, which do not exist."
                 )
         elif tag.type == TAG_ADDRESS:
             addresses = AddressFields(*_fields(image, tag, "<4I"))

@@ -1,0 +1,1 @@
+"""Symbols, lines and call frames of ELF files, compared with pyelftools where the files are good."""
