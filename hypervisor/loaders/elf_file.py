@@ -1,4 +1,4 @@
-"""ELF files as loaders need them: headers, segments with physical addresses, notes, symbols, in both classes.
+"""ELF files as loaders need them: headers, segments with physical addresses, notes, in both classes.
 
 Source: System V ABI, chapters 4 and 5 (object files, program loading),
 https://refspecs.linuxfoundation.org/elf/gabi4+/.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 from hypervisor.loaders.entry import GuestMemory
@@ -29,6 +30,12 @@ MACHINES = {
     243: "RISC-V",
 }
 ZERO_CHUNK = 1 << 20
+MOST_SEGMENTS = 1024
+"""Program headers; a kernel has a dozen. They are compared with one another, and with the memory that is taken."""
+MOST_NOTES = 4096
+"""Notes of all segments together, which may lie one upon the other."""
+LONGEST_NOTE = 64
+"""Bytes of a note's name and of its description that are looked at."""
 
 
 class Segment(NamedTuple):
@@ -52,10 +59,8 @@ class ElfFile:
     bits: int
     entry: int
     segments: list[Segment]
-    section_table: tuple[int, int, int, int]
-    """File offset, size of an entry, number of entries, index of the section names' section."""
 
-    @property
+    @cached_property
     def loadable(self) -> list[Segment]:
         """The segments that occupy memory."""
         return [s for s in self.segments if s.type == PT_LOAD and s.memory_size]
@@ -87,16 +92,23 @@ class ElfFile:
         return None
 
     def notes(self) -> Iterator[tuple[bytes, int, bytes]]:
-        """(name, type, description) of each note."""
+        """(name, type, description) of each note, the texts cut to `LONGEST_NOTE` bytes.
+
+        Raises `ImageError` for a note that leaves the file and for more than `MOST_NOTES`.
+        """
+        count = 0
         for segment in self.segments:
             if segment.type != PT_NOTE:
                 continue
             at, end = segment.offset, segment.offset + segment.file_size
             while at + 12 <= end:
+                count += 1
+                if count > MOST_NOTES:
+                    raise self.image.error(f"it has more than {MOST_NOTES} notes; the file is damaged.")
                 name_size, size, kind = self.image.unpack("<III", at, "an ELF note")
-                name = self.image.slice(at + 12, name_size, "an ELF note's name").rstrip(b"\0")
+                name = bytes(self.image.view(at + 12, name_size, "an ELF note's name")[:LONGEST_NOTE]).rstrip(b"\0")
                 at += 12 + (name_size + 3 & ~3)
-                yield name, kind, self.image.slice(at, size, "an ELF note's description")
+                yield name, kind, bytes(self.image.view(at, size, "an ELF note's description")[:LONGEST_NOTE])
                 at += size + 3 & ~3
 
 
@@ -115,7 +127,7 @@ def parse(image: Image) -> ElfFile:
     bits = 32 * elf_class
     layout = "<HHIIIIIHHHHHH" if bits == 32 else "<HHIQQQIHHHHHH"
     fields = image.unpack(layout, 16, "the ELF header")
-    kind, machine, _, entry, ph_offset, sh_offset, _, _, ph_size, ph_count, sh_size, sh_count, sh_names = fields
+    kind, machine, _, entry, ph_offset, _, _, _, ph_size, ph_count, *_ = fields
     if machine != {32: EM_386, 64: EM_X86_64}[bits]:
         known = MACHINES.get(machine, f"machine {machine}")
         if machine in (EM_386, EM_X86_64):
@@ -126,11 +138,13 @@ def parse(image: Image) -> ElfFile:
     expected = {32: 32, 64: 56}[bits]
     if ph_count and ph_size != expected:
         raise image.error(f"program headers have {ph_size} bytes each, but {expected} are needed; the file is damaged.")
+    if ph_count > MOST_SEGMENTS:
+        raise image.error(f"it has {ph_count} program headers; at most {MOST_SEGMENTS} are loaded. Link it anew.")
     segments = [
         _program_header(image, bits, ph_offset + index * ph_size, f"program header {index}")
         for index in range(ph_count)
     ]
-    elf = ElfFile(image, bits, entry, segments, (sh_offset, sh_size, sh_count, sh_names))
+    elf = ElfFile(image, bits, entry, segments)
     if not elf.loadable:
         raise image.error("this ELF file has no segment to load; link it as an executable.")
     return elf
@@ -150,10 +164,10 @@ def place(elf: ElfFile, memory: GuestMemory, placement: Placement) -> None:
             raise image.error(
                 f"{what} has {segment.file_size} bytes in the file for {segment.memory_size} in memory; relink it."
             )
-        image.slice(segment.offset, segment.file_size, what)
+        image.view(segment.offset, segment.file_size, what)
         placement.claim(segment.paddr, segment.memory_size, what)
     for segment in placed:
-        memory.write(segment.paddr, image.slice(segment.offset, segment.file_size, "a segment"))
+        memory.write(segment.paddr, image.view(segment.offset, segment.file_size, "a segment"))
         zero(memory, segment.paddr + segment.file_size, segment.memory_size - segment.file_size)
 
 

@@ -22,7 +22,7 @@ class GuestMemory(Protocol):
         """``size`` bytes at guest-physical ``gpa``."""
         ...
 
-    def write(self, gpa: int, data: bytes) -> None:
+    def write(self, gpa: int, data: bytes | memoryview) -> None:
         """Store ``data`` at guest-physical ``gpa``."""
         ...
 

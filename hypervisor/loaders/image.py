@@ -37,6 +37,11 @@ class Image:
         self._check(offset, size, what)
         return self.data[offset : offset + size]
 
+    def view(self, offset: int, size: int, what: str) -> memoryview:
+        """As `slice`, without a copy: for what goes into guest memory."""
+        self._check(offset, size, what)
+        return memoryview(self.data)[offset : offset + size]
+
     def error(self, sentence: str) -> ImageError:
         """An `ImageError` about this image: ``sentence`` follows its name."""
         return ImageError(f"{self.name}: {sentence}")

@@ -132,7 +132,7 @@ def load(image: Image, spec: BootSpec, memory: GuestMemory) -> Entry:
         raise image.error(f"the setup header asks for load address {start:#x}, beyond 4 GiB; the file is damaged.")
     # The kernel runs, decompresses and keeps its bss here ("init_size"), so all of it must be memory.
     placement.claim(start, max(header.init_size, header.code_size), "the kernel")
-    memory.write(start, image.slice(header.setup_size, header.code_size, "the kernel's code"))
+    memory.write(start, image.view(header.setup_size, header.code_size, "the kernel's code"))
 
     params_at = placement.loader_area(PAGE_SIZE, "boot_params")
     line_at = placement.loader_area(len(line), "the command line", align=16)

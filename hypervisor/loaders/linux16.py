@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 REAL_MODE, SIZE = 0x90000, 0xFC00
 """Where the real-mode code goes, and how much it has up to the EBDA: code, heap and stack, command line."""
 HEAP_END = 0xE000
+MOST_SETUP = 0x8000
+"""Bytes of the real-mode code, below its heap and stack ("Memory Layout")."""
 PROTECTED_MODE = 0x100000
 CAN_USE_HEAP = 0x80
 UNKNOWN_LOADER = 0xFF
@@ -60,6 +62,10 @@ def load(image: Image, header: Header, spec: BootSpec, line: bytes, placement: P
     Raises `ImageError` for an image that does not fit, `ConfigError` for a ``vga=`` that is no mode. The BIOS must be
     there.
     """
+    if header.setup_size > MOST_SETUP:
+        raise image.error(
+            f"its real-mode code has {header.setup_size} bytes; at most {MOST_SETUP} are loaded. The file is damaged."
+        )
     placement.claim(REAL_MODE, SIZE, "the kernel's real-mode code")
     placement.claim(PROTECTED_MODE, header.code_size, "the kernel")
     code = bytearray(image.slice(0, header.setup_size, "the kernel's real-mode code"))
@@ -78,7 +84,7 @@ def load(image: Image, header: Header, spec: BootSpec, line: bytes, placement: P
     struct.pack_into("<I", code, 0x228, REAL_MODE + HEAP_END)
     memory.write(REAL_MODE, bytes(code))
     memory.write(REAL_MODE + HEAP_END, line)
-    memory.write(PROTECTED_MODE, image.slice(header.setup_size, header.code_size, "the kernel's code"))
+    memory.write(PROTECTED_MODE, image.view(header.setup_size, header.code_size, "the kernel's code"))
     entry = real_mode("linux16", REAL_MODE, {}, stack=HEAP_END)
     data = Segment(REAL_MODE >> 4, REAL_MODE, 0xFFFF, DATA16)
     start = Segment((REAL_MODE >> 4) + 0x20, REAL_MODE + 0x200, 0xFFFF, entry.segments["cs"].attributes)

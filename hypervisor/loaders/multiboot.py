@@ -53,7 +53,7 @@ def place_by_address(
         raise image.error(
             f"the multiboot header's bss_end_addr {fields.bss_end:#x} is below the end {end:#x}; correct it."
         )
-    data = image.slice(offset, end - fields.load, "what the multiboot header's address fields load")
+    data = image.view(offset, end - fields.load, "what the multiboot header's address fields load")
     total_end = fields.bss_end or end
     placement.claim(fields.load, total_end - fields.load, "the image")
     memory.write(fields.load, data)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -79,8 +79,6 @@ class Host(CoreHost):
         vm = VM.__new__(VM)  # known before it takes anything, so that it can be closed whenever an interrupt comes
         try:
             gathered = media_set.gather(cdrom, floppy, disks, boot_order)
-            attached = [_module(module) for module in modules]
-            ramdisk = None if initrd is None else contents("initrd", initrd)
             VM.__init__(vm, self, memory, clock=clock, seed=seed, name=name or label, strict=strict, cpus=cpus)
             vm.media = gathered
             vm.on_close.append(gathered.close)
@@ -89,8 +87,8 @@ class Host(CoreHost):
                 memory_size=vm.memory.size,
                 memory_map=loaders.default_memory_map(vm.memory.size),
                 append=append,
-                initrd=ramdisk,
-                modules=attached,
+                initrd=None if initrd is None else contents("initrd", initrd),
+                modules=[_module(module) for module in modules],
                 format=format,
                 at=at,
                 entry=entry,
@@ -106,7 +104,7 @@ class Host(CoreHost):
             elif subject is not None or gathered:
                 spec = replace(spec, acpi_rsdp=_set_up(vm, parts))
                 vm.symbols.add({} if subject is None else subject.symbols)
-                _power_on(vm, gathered, data, spec)
+                vm.symbols.add(_power_on(vm, gathered, data, spec))
                 if data is not None:
                     vm.symbols.add_lines(lambda: data)
                 vm.reload = lambda: _reload(vm, parts, gathered, data, spec)
@@ -189,8 +187,9 @@ def _module(module: Any) -> tuple[str, str, bytes]:
     raise ConfigError(f"{module!r} is not a module: give a path, or (path, arguments).")
 
 
-def _power_on(vm: VM, media: Media, data: bytes | None, spec: loaders.BootSpec) -> None:
-    """Bring the guest to its first instruction: that of an image which is loaded, or of boot code in a drive.
+def _power_on(vm: VM, media: Media, data: bytes | None, spec: loaders.BootSpec) -> Mapping[str, int]:
+    """Bring the guest to its first instruction: that of an image which is loaded, or of boot code in a drive. Returns
+    the symbols of what has been loaded, which are read when looked at.
 
     All but raw binaries find a BIOS, as on a PC: kernels, too, go back to real mode and call it.
     """
@@ -200,13 +199,12 @@ def _power_on(vm: VM, media: Media, data: bytes | None, spec: loaders.BootSpec) 
         target = vm.firmware.boot.first()
         if target is None:
             raise ImageError(f"There is {vm.firmware.boot.message}. Give an image that boots, or another --boot order.")
-        _enter(vm, loaders.bootsector.enter((target.segment << 4) + target.offset, target.drive))
-        return
-    _enter(vm, loaders.load(data, spec, vm.memory))
+        return _enter(vm, loaders.bootsector.enter((target.segment << 4) + target.offset, target.drive))
+    return _enter(vm, loaders.load(data, spec, vm.memory))
 
 
-def _enter(vm: VM, entry: loaders.Entry) -> None:
-    """Put the first vCPU at an entry."""
+def _enter(vm: VM, entry: loaders.Entry) -> Mapping[str, int]:
+    """Put the first vCPU at an entry; returns its symbols."""
     vcpu = vm.vcpu
     vcpu.reset()
     registers = vcpu.registers
@@ -220,7 +218,7 @@ def _enter(vm: VM, entry: loaders.Entry) -> None:
     registers.set("cr4", entry.cr4)
     registers.set("efer", entry.efer)
     registers.set("cr0", entry.cr0)
-    vm.symbols.add(entry.symbols)
+    return entry.symbols
 
 
 def _install_firmware(

@@ -67,7 +67,7 @@ def read_firmware(firmware: str | os.PathLike[str] | bytes) -> tuple[str, bytes,
                 f"firmware {SEABIOS}: {SEABIOS_FILE} is in none of {', '.join(DIRECTORIES)}. Install SeaBIOS (Debian: "
                 "apt-get install seabios), or name the file."
             )
-        name, rom, folder = SEABIOS, path.read_bytes(), path.parent
+        name, rom, folder = SEABIOS, _read(path), path.parent
     elif isinstance(firmware, str | os.PathLike):
         name, rom, folder = str(firmware), _read(firmware), Path(firmware).parent
     else:
@@ -160,7 +160,7 @@ def _files(vm: VM, bus: PciBus, folder: Path | None) -> dict[str, bytes]:
     rom = _find(VGA_FILE, folders)
     if rom is not None:
         there = any((f.identity.vendor, f.identity.device) == VGA for f in bus.functions.values())
-        files["pci{:04x},{:04x}.rom".format(*VGA) if there else "vgaroms/vgabios.bin"] = rom.read_bytes()
+        files["pci{:04x},{:04x}.rom".format(*VGA) if there else "vgaroms/vgabios.bin"] = _read(rom)
     return files
 
 

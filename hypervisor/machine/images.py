@@ -11,8 +11,8 @@ from hypervisor.backends.image_source import BytesSource, ImageLike, Source, ope
 from hypervisor.errors import ImageError
 from hypervisor.units import KIB, MIB
 
-MAX_WHOLE = 4 << 30
-"""Bytes of a file that is read into memory as a whole."""
+MAX_WHOLE = 1 << 30
+"""Bytes of a file that is read into memory as a whole: kernels with all their debug data have less."""
 HEAD = 64 * KIB
 """Bytes in which an image says what it is: a multiboot header lies in the first 32 KiB, a CD's descriptor behind."""
 
@@ -46,6 +46,8 @@ class Subject:
             return self.source.read(0, size)
         except OSError as error:
             raise ImageError(f"{self.name} cannot be read: {error.strerror or error}.") from error
+        except MemoryError as error:
+            raise ImageError(f"{self.name} has {size // MIB} MiB, and the host has no memory left for them.") from error
 
 
 def look_at(image: ImageLike) -> Subject:

@@ -126,7 +126,7 @@ class GuestMemory:
                 parts.append(bytes(self._view[hpa : hpa + length]))
         return b"".join(parts)
 
-    def write(self, gpa: int, data: bytes) -> None:
+    def write(self, gpa: int, data: bytes | memoryview) -> None:
         """Store ``data`` at guest-physical ``gpa``. Bytes that are not writable memory are dropped."""
         if gpa < 0:
             raise GuestFault(f"{gpa:#x} is not a guest-physical address.")
