@@ -19,6 +19,8 @@ app = typer.Typer(name="hypervisor", rich_markup_mode=None, pretty_exceptions_en
 # typer exports only this leaf of the tree of usage errors; the root is what every one of them derives from.
 _UsageError = typer.BadParameter.__mro__[2]
 
+_NO_MEMORY = "the host has no memory left (or ulimit -v allows no more); give the guest less with --memory"
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse ``arguments`` (None: those of the process), run the command, and return the exit status."""
@@ -44,12 +46,18 @@ def _run_command(arguments: Sequence[str] | None) -> int:
         say(f"{error.filename or 'input or output'}: {error.strerror or error}.")
     except typer.Abort:
         return 130
+    except MemoryError:
+        say(f"{_NO_MEMORY}.")
     except SystemExit:
         traceback.print_exc()
         say("a plugin called sys.exit() (see above); its handlers end a run by returning hypervisor.stop(reason).")
     except Exception as error:
         if isinstance(error, _UsageError):
             error.show()  # type: ignore[attr-defined]  # usage, a pointer to --help, and the sentence
+        elif str(error) == "can't start new thread":
+            say(
+                "no thread can be started: there is no memory left for its stack (see ulimit -v), or no more are allowed."
+            )
         else:
             traceback.print_exc()
             say("this is a bug in rootmode; please report it with the lines above.")
@@ -85,7 +93,9 @@ def run(
     module: Annotated[
         list[str] | None, typer.Option(help="Multiboot module; may be repeated.", metavar="FILE[=ARGS]")
     ] = None,
-    timeout: Annotated[float | None, typer.Option(help="End after host SECONDS.", metavar="SECONDS")] = None,
+    timeout: Annotated[
+        float | None, typer.Option(help="End after host SECONDS, loading included.", metavar="SECONDS")
+    ] = None,
     virtual_timeout: Annotated[float | None, typer.Option(help="End after guest SECONDS.", metavar="SECONDS")] = None,
     clock: Annotated[
         str | None, typer.Option(help="Default: wall on a terminal, virtual otherwise.", metavar="virtual|wall")

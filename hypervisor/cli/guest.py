@@ -174,6 +174,11 @@ class Guest(Protocol):
         ...
 
     @property
+    def began(self) -> float:
+        """When its creation began, before its image was loaded: of `time.monotonic`."""
+        ...
+
+    @property
     def host_memory_bytes(self) -> int:
         """Host memory that the VM's frames take now, in bytes."""
         ...

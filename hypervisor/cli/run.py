@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from typing import TYPE_CHECKING, TextIO
 
 from hypervisor.cli import stats
@@ -19,6 +20,9 @@ from hypervisor.cli.terminal import HELP, Terminal, is_interactive
 
 if TYPE_CHECKING:
     from hypervisor.machine.script import Playing
+
+MOMENT = 1e-3
+"""Seconds that a guest runs for when ``--timeout`` ran out before: to say where it stands."""
 
 
 def run(options: RunOptions) -> int:
@@ -68,7 +72,7 @@ def _run_booted(
     ) as session:
         if terminal:
             say(HELP)  # the terminal is the guest's from here on
-        result = vm.run(until=script, timeout=options.timeout, virtual_timeout=options.virtual_timeout)
+        result = vm.run(until=script, timeout=time_left(options.timeout, vm), virtual_timeout=options.virtual_timeout)
     status = exit_status(result, halt_ok=options.halt_ok)
     if result.reason.value == "stopped" and session.received is not None:
         status = 128 + session.received
@@ -90,6 +94,11 @@ def _run_booted(
     if stats_file:
         stats.write(stats_file, stats.of_result(result, vm, status))
     return status
+
+
+def time_left(timeout: float | None, vm: Guest) -> float | None:
+    """What is left of ``--timeout``: loading the image, and whatever else came before the run, counts."""
+    return None if timeout is None else max(timeout - (time.monotonic() - vm.began), MOMENT)
 
 
 def _sentence(result: Result, vm: Guest, options: RunOptions) -> str | None:

@@ -39,6 +39,8 @@ def result_of(vm: VM, end: End, error: BaseException | None, wall_s: float, virt
 def _hint(vm: VM) -> str:
     try:
         return type(vm).adviser(vm)
+    except MemoryError:
+        return ""
     except Exception as error:
         return f"(the hint failed: {error!r}; please report this)"
 
@@ -49,5 +51,7 @@ def _report(vm: VM, message: str, chain: Sequence[Fault]) -> Crash:
         return Crash("\n".join(f"{name:>7} {value:#018x}" for name, value in vm.current.dump().items()), message)
     try:
         return reporter(vm, message, chain, vm.events())
+    except MemoryError:
+        return Crash(f"{message}\n(the crash report needs more memory than the host has left)", message)
     except Exception as error:
         return Crash(f"{message}\n(the crash report failed: {error!r}; please report this)", message)

@@ -156,6 +156,10 @@ class Runner:
     def fail(self, error: BaseException) -> None:
         """A handler or a device raised."""
         if self._error is None:
+            if isinstance(error, MemoryError):
+                self._error = error
+                self.finish(Reason.HOST_ERROR, "the host has no memory left for what the guest asked for.")
+                return
             text = "".join(traceback.format_exception(error)).rstrip()  # which fails where the stack is at its end
             self._error = error
             self.finish(Reason.HOST_ERROR, text if not isinstance(error, HypervisorError) else f"{error}\n{text}")
@@ -245,7 +249,7 @@ class Runner:
         if self._outside is not None and self._end is None:
             self._end = self._outside
         if end_at is not None and time.monotonic() >= end_at:
-            self.finish(Reason.TIMEOUT, f"{self._timeout} s of host time are over")
+            self.finish(Reason.TIMEOUT, f"{self._timeout:g} s of host time are over")
 
     def _turn(self, hold: Hold, pcpu: PCpu, end_at: float | None, limit: int) -> None:
         """Run on this pCPU until the run ends or sleeps, or the slice is over that another VM waits for."""

@@ -10,6 +10,7 @@ import logging
 import random
 import re
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -105,6 +106,8 @@ class VM:
         size = page_up(parse_size(memory))
         if size > MAX_MEMORY:
             raise ConfigError(f"{memory}: a VM has at most {MAX_MEMORY // GIB} GiB of memory.")
+        self.began = time.monotonic()
+        """When its creation began, which loading an image is part of: of the host's monotonic clock, in seconds."""
         self.host = host
         self.name = name
         self.strict = strict
@@ -456,7 +459,8 @@ class VM:
         ``until`` is a text (or compiled regular expression) on any stream or on the screen, a condition of one of them
         such as ``vm.serial[1].contains("text")``, `hypervisor.after` (seconds of virtual time) or a predicate without
         arguments, asked whenever the guest has exited. A text counts once: the next wait wants it anew. ``timeout`` is
-        in host seconds, ``virtual_timeout`` in guest seconds. Never raises for what a guest does.
+        in host seconds from now on (an image has been loaded by then), ``virtual_timeout`` in guest seconds. Never
+        raises for what a guest does.
         """
         from hypervisor.core.runner import Runner
 

@@ -22,9 +22,10 @@ from hypervisor.engine import costs, layout
 from hypervisor.engine.compiler import code
 from hypervisor.engine.interpose import guard
 from hypervisor.engine.native import native
+from hypervisor.engine.room import check_room
 from hypervisor.engine.state import State, Views
 from hypervisor.engine.tables import GuestTables
-from hypervisor.errors import ConfigError, EngineError, InternalError
+from hypervisor.errors import EngineError, InternalError
 from hypervisor.units import FOREVER_NS
 
 _CONTROL = 1 << 40  # host-physical address of the pCPU's own pages, out of every guest's reach
@@ -74,13 +75,7 @@ class PCpu:
     """
 
     def __init__(self, memory: mmap.mmap, ones_page: int, number: int = 0, code_cache: int = b.CODE_CACHE) -> None:
-        try:
-            mmap.mmap(-1, code_cache).close()  # Unicorn would end the process
-        except (OSError, OverflowError, ValueError) as error:
-            raise ConfigError(
-                f"{code_cache >> 20} MiB for a physical CPU's translated code cannot be had ({error}). Ask for less: "
-                "code_cache=, or fewer physical CPUs."
-            ) from error
+        check_room(code_cache)
         self.number = number
         self._memory = memory
         self._native = native()

@@ -16,6 +16,7 @@ from typing import Any
 from hypervisor.arch.exits import ExitKind
 from hypervisor.engine import layout
 from hypervisor.engine.native import native
+from hypervisor.engine.room import check_room
 from hypervisor.errors import EngineError
 
 _PAGE, _CODE_CACHE = 4096, 1 << 20
@@ -157,6 +158,7 @@ def quick() -> None:
     """Prove the offsets of what Unicorn's API can write (about two milliseconds); raise `EngineError` otherwise."""
     library = native()
     unicorn = library.unicorn
+    check_room(_CODE_CACHE)
     uc = unicorn.Uc(unicorn.UC_ARCH_X86, unicorn.UC_MODE_64)
     uc.ctl_set_cpu_model(unicorn.x86_const.UC_CPU_X86_EPYC)
     uc.ctl_set_tcg_buffer_size(_CODE_CACHE)

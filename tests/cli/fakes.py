@@ -80,6 +80,7 @@ class FakeVm:
         self.screen: Any = None
         self.symbols = SimpleNamespace(lookup=lambda address: ("idle", 2))
         self.host_memory_bytes = 4096
+        self.began = time.monotonic()
         self.stopped = threading.Event()
         self.stop_text = ""
         self.closed = False

@@ -59,7 +59,8 @@ def test_options_reach_boot_and_run(boots: Any) -> None:
         "entry": 4096,
         "mode": 32,
     }
-    assert vm.run_arguments == {"timeout": 2.0, "virtual_timeout": 3.0}
+    assert vm.run_arguments["virtual_timeout"] == 3.0
+    assert 0 < vm.run_arguments["timeout"] <= 2.0  # what is left of it
     assert vm.closed
 
 
