@@ -55,9 +55,7 @@ def _run_command(arguments: Sequence[str] | None) -> int:
         if isinstance(error, _UsageError):
             error.show()  # type: ignore[attr-defined]  # usage, a pointer to --help, and the sentence
         elif str(error) == "can't start new thread":
-            say(
-                "no thread can be started: there is no memory left for its stack (see ulimit -v), or no more are allowed."
-            )
+            say("no thread can be started: there is no memory left for its stack (ulimit -v), or no more are allowed.")
         else:
             traceback.print_exc()
             say("this is a bug in rootmode; please report it with the lines above.")
