@@ -29,7 +29,7 @@ from hypervisor.engine.kernels import (
 )
 from hypervisor.engine.kernels import decode as decode_
 from hypervisor.engine.kernels import run as run_
-from hypervisor.engine.kernels.in_place import RDTSC, RDTSCP, block_of, read_time, write_control
+from hypervisor.engine.kernels.in_place import RDTSC, RDTSCP, block_of, read_time, restore, write_control
 from hypervisor.engine.kernels.leaving import leave, leave_access_if_asked, leave_if_asked, look_again
 
 _on_exit, _fill, _port_in, _port_out = exits.on_exit, fill.fill, io.port_in, io.port_out
@@ -66,15 +66,19 @@ def tlb(uc, va, kind, result, b):  # type: ignore[no-untyped-def]
     return _fill(b, va, kind, result)
 
 
-def read_port(uc, port, size, b):  # type: ignore[no-untyped-def]
-    """UC_HOOK_INSN, IN."""
-    value = _port_in(b, port, size)
+def read_port(env, port, size, place):  # type: ignore[no-untyped-def]
+    """IN and INS, called by generated code at ``place`` (`calls.emit_call`)."""
+    b = block_of(env)
+    restore(b, place)
+    value = _port_in(b, port, size) & ((1 << (8 * size)) - 1)
     leave_if_asked(b)
     return value
 
 
-def write_port(uc, port, size, value, b):  # type: ignore[no-untyped-def]
-    """UC_HOOK_INSN, OUT."""
+def write_port(env, port, value, size, place):  # type: ignore[no-untyped-def]
+    """OUT and OUTS, likewise."""
+    b = block_of(env)
+    restore(b, place)
     _port_out(b, port, size, value)
     leave_if_asked(b)
 
@@ -300,7 +304,7 @@ def spin(b):  # type: ignore[no-untyped-def]
 
 
 ENTRIES = (
-    (interrupt, "v(lul)"), (tlb, "B(llill)"), (read_port, "u(luil)"), (write_port, "v(luiul)"), (read_mmio, "l(llul)"),
+    (interrupt, "v(lul)"), (tlb, "B(llill)"), (read_port, "l(llll)"), (write_port, "v(lllll)"), (read_mmio, "l(llul)"),
     (write_mmio, "v(llull)"), (syscall, "v(ll)"), (sysenter, "v(ll)"), (block, "v(llul)"), (code, "v(llul)"), (run,
     "l(l)"), (event, "l(lllll)"), (exception, "l(lll)"), (complete, "l(ll)"), (enter_syscall, "l(ll)"), (enter_sysenter,
     "l(ll)"), (sync, "l(l)"), (flush, "l(l)"), (written, "l(lll)"), (clock, "l(l)"), (walk, "l(llll)"), (read_bytes,

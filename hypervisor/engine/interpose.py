@@ -70,6 +70,8 @@ _MMX_OPERATIONS = (
     "palignr"
 ).split()
 
+_PORT_SIZES = {"b": 1, "w": 2, "l": 4}
+
 CALLS: dict[str, str | None] = {
     "helper_check_exit_request_x86_64": None,
     **{f"helper_{name}_xmm_x86_64": name for name in ("pcmpestrm", "pcmpestri", "pcmpistrm", "pcmpistri")},
@@ -78,6 +80,7 @@ CALLS: dict[str, str | None] = {
     "helper_rdtsc_x86_64": "rdtsc",
     "helper_rdtscp_x86_64": "rdtscp",
     "helper_write_crN_x86_64": "write_cr",
+    **{name: name for name in (f"helper_{way}{size}_x86_64" for way in ("in", "out") for size in _PORT_SIZES)},
 }
 """Helpers that our engines' generated code calls otherwise: what instead, by its name in `hypervisor.engine.hooks` or
 that of a piece of machine code below, or None for nothing.
@@ -90,6 +93,7 @@ that of a piece of machine code below, or None for nothing.
 - The operations of SSSE3 on MMX registers take REX.R for a fourth bit of the register's number. Beyond MM7 lie other
   fields of the CPU state, MXCSR and XMM0 among them. The number has three bits.
 - ``rdtsc`` and ``rdtscp`` are served in the middle of the block; ``write_crN`` takes its time (`kernels.in_place`).
+- ``inb`` to ``outl`` would walk all hooks of instructions to find the one that serves them.
 """
 
 
@@ -203,6 +207,16 @@ class Guard:
             pieces[name] = (
                 b"\x48\x8d\x86" + struct.pack("<i", -beyond) + b"\x48\x29\xf8\x48\x3d" + struct.pack("<I", registers)
                 + b"\x73\x07\x48\x81\xee" + struct.pack("<I", registers) + _jump(unicorn.address(name))
+            )  # fmt: skip
+        for letter, size in _PORT_SIZES.items():
+            # mov esi, esi; mov edx, size; mov rcx, [rsp], where the call came from
+            pieces[f"helper_in{letter}_x86_64"] = (
+                b"\x89\xf6\xba" + struct.pack("<I", size) + b"\x48\x8b\x0c\x24" + _jump(code().address["read_port"])
+            )
+            # mov esi, esi; mov edx, edx; mov ecx, size; mov r8, [rsp]
+            pieces[f"helper_out{letter}_x86_64"] = (
+                b"\x89\xf6\x89\xd2\xb9" + struct.pack("<I", size) + b"\x4c\x8b\x04\x24"
+                + _jump(code().address["write_port"])
             )  # fmt: skip
         self._page = mmap.mmap(-1, _ROOM * len(pieces), prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
         start = ctypes.addressof(ctypes.c_char.from_buffer(self._page))

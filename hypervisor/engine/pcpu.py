@@ -187,8 +187,6 @@ class PCpu:
         self._hook(unicorn.UC_HOOK_INTR, address["interrupt"])
         self._hook(unicorn.UC_HOOK_BLOCK, address["block_entry"])
         for name, instruction in (
-            ("read_port", unicorn.x86_const.UC_X86_INS_IN),
-            ("write_port", unicorn.x86_const.UC_X86_INS_OUT),
             ("syscall", unicorn.x86_const.UC_X86_INS_SYSCALL),
             ("sysenter", unicorn.x86_const.UC_X86_INS_SYSENTER),
         ):

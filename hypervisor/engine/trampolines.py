@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from hypervisor.engine import block as b_
 from hypervisor.engine.jit import call1, call2, call3, call4, ld64
-from hypervisor.engine.kernels.in_place import RDTSC, RDTSCP, block_of
+from hypervisor.engine.kernels.in_place import RDTSC, RDTSCP, block_of, restore
 from hypervisor.engine.kernels.leaving import leave, leave_access_if_asked, leave_if_asked, look_again
 
 (
@@ -28,15 +28,19 @@ def plain_tlb(uc, va, kind, result, b):  # type: ignore[no-untyped-def]
     return call4(ld64(b + _TLB), b, va, kind, result)
 
 
-def plain_read_port(uc, port, size, b):  # type: ignore[no-untyped-def]
-    """UC_HOOK_INSN, IN."""
-    value = call3(ld64(b + _PORT_IN), b, port, size)
+def plain_read_port(env, port, size, place):  # type: ignore[no-untyped-def]
+    """IN, called by generated code."""
+    b = block_of(env)
+    restore(b, place)
+    value = call3(ld64(b + _PORT_IN), b, port, size) & ((1 << (8 * size)) - 1)
     leave_if_asked(b)
     return value
 
 
-def plain_write_port(uc, port, size, value, b):  # type: ignore[no-untyped-def]
-    """UC_HOOK_INSN, OUT."""
+def plain_write_port(env, port, value, size, place):  # type: ignore[no-untyped-def]
+    """OUT, likewise."""
+    b = block_of(env)
+    restore(b, place)
     call4(ld64(b + _PORT_OUT), b, port, size, value)
     leave_if_asked(b)
 
@@ -112,7 +116,7 @@ def plain_code(uc, address, size, b):  # type: ignore[no-untyped-def]
 
 
 TRAMPOLINES = (
-    (plain_interrupt, "v(lul)"), (plain_tlb, "B(llill)"), (plain_read_port, "u(luil)"), (plain_write_port, "v(luiul)"),
+    (plain_interrupt, "v(lul)"), (plain_tlb, "B(llill)"), (plain_read_port, "l(llll)"), (plain_write_port, "v(lllll)"),
     (plain_read_mmio, "l(llul)"), (plain_write_mmio, "v(llull)"), (plain_syscall, "v(ll)"), (plain_sysenter, "v(ll)"),
     (plain_block, "v(llul)"), (plain_code, "v(llul)"), (plain_jump, "v(llul)"), (plain_rdtsc, "v(l)"),
     (plain_rdtscp, "v(l)"), (plain_write_cr, "v(lil)"),

@@ -9,12 +9,13 @@ from hypervisor.arch.exits import ExitKind as K
 from hypervisor.engine import block as b_
 from hypervisor.engine import costs
 from hypervisor.engine import layout as l_
-from hypervisor.engine.jit import kernel, ld32, ld64, st64
+from hypervisor.engine.jit import call3, kernel, ld32, ld64, st64
 from hypervisor.engine.kernels.access import linear_rip
 from hypervisor.engine.kernels.exits import listens, time_stamp
 
 _NOW, _BLOCK_END, _HFLAGS, _CR4, _TSD = b_.NOW, b_.BLOCK_END, l_.HFLAGS, l_.CR + 32, 1 << 2
 _CR_WRITE_COSTS = b_.COSTS + 8 * costs.CR_WRITE
+_CPU, _F_RESTORE = b_.CPU, b_.F_RESTORE_STATE
 _OPAQUE = l_.CPU_OPAQUE - l_.CPU_TO_ENV
 
 
@@ -22,6 +23,14 @@ _OPAQUE = l_.CPU_OPAQUE - l_.CPU_TO_ENV
 def block_of(env):  # type: ignore[no-untyped-def]
     """The block of the pCPU with this CPU state."""
     return ld64(env + _OPAQUE)
+
+
+@kernel
+def restore(b, place):  # type: ignore[no-untyped-def]
+    """Make RIP and the flags' state those of the instruction that generated code has come to at ``place``, where it has
+    not done so itself.
+    """
+    return call3(ld64(b + _F_RESTORE), ld64(b + _CPU), place, 0)
 
 
 @kernel
