@@ -143,17 +143,18 @@ def gdb(vm: hv.VM, rng: random.Random) -> Iterator[None]:
     """A debugger interrupts the guest and lets it go on."""
     server = vm.gdb()
     with socket.create_connection(("127.0.0.1", server.port)) as connection:
-        connection.settimeout(30)
+        connection.settimeout(1)
 
         def interrupt() -> None:
+            """Stop the guest, wait until it says so, and let it go on. Until a first stop it is held already."""
             with suppress(OSError):
                 connection.sendall(b"\x03")
-                answer = b""
-                while b"#" not in answer[-3:-2]:
-                    got = connection.recv(4096)
-                    if not got:
-                        return
-                    answer += got
+                for _ in range(30):
+                    try:
+                        if b"#" in connection.recv(4096):
+                            break
+                    except TimeoutError:
+                        connection.sendall(b"$?#3f")
                 connection.sendall(b"+$c#63")
 
         try:
