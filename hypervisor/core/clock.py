@@ -11,8 +11,12 @@ from hypervisor.engine import block as b
 
 if TYPE_CHECKING:
     from hypervisor.core.vm import VM
+    from hypervisor.engine.pcpu import PCpu
 
-_NOW = b.NOW >> 3
+_NOW, _SHOWN, _WALL_BASE = b.NOW >> 3, b.SHOWN >> 3, b.WALL_BASE >> 3
+
+LATE_NS = 1_000_000
+"""How late a timer of the wall clock may be before the clock is held back, in nanoseconds."""
 
 
 class VmClock:
@@ -20,7 +24,7 @@ class VmClock:
 
     Under the virtual clock a run is reproducible: time advances by 1 ns for each byte of code that retires and by fixed
     costs (`hypervisor.engine.block`), and jumps to the next timer when the guest sleeps. Under the wall clock it is the
-    host's monotonic clock. The TSC counts at 1 GHz, so it counts nanoseconds of either.
+    host's monotonic clock, less what `hold_back` hides. The TSC counts at 1 GHz, so it counts nanoseconds of either.
     """
 
     def __init__(self, vm: VM, wall: bool) -> None:
@@ -28,17 +32,61 @@ class VmClock:
         self.wall = wall
         self.timers = TimerQueue()
         self.base_ns = time.monotonic_ns()
+        self.lag_ns = 0
+        """How far the wall clock is behind the host's, by `hold_back`."""
         self._stopped_ns: int | None = None
+        self._shown = 0
 
     @property
     def now_ns(self) -> int:
         """Time since power-on, in nanoseconds."""
         if self.wall:
-            return time.monotonic_ns() - self.base_ns if self._stopped_ns is None else self._stopped_ns
+            self._shown = now = self.unseen_ns
+            return now
         place, turns = self._vm.place, self._vm.turns
         pcpu = place.last
         progress = pcpu.words[_NOW] if pcpu is not None and pcpu.owner is place else turns.current.position
         return max(progress, turns.floor)
+
+    @property
+    def unseen_ns(self) -> int:
+        """The wall clock for who does not tell the guest, so that it can still be held back."""
+        return time.monotonic_ns() - self.base_ns if self._stopped_ns is None else self._stopped_ns
+
+    def hold_back(self, pcpu: PCpu) -> None:
+        """A timer was due and the guest did not run, because the host was busy: for the guest that time has not been.
+
+        Otherwise ticks are lost and the time between them is not, and a guest that compares the two does not trust its
+        timer: Linux panics. Never back to before what the guest has read. On the VM's own thread, before timers fire.
+        """
+        due = self.timers.next_ns()
+        if due is None or self._stopped_ns is not None:
+            return
+        now = self.unseen_ns
+        late = min(now - due - LATE_NS, now - max(self._shown, pcpu.words[_SHOWN]))
+        if late > 0:
+            self._move(late, pcpu)
+
+    def make_up(self, left_ns: int, pcpu: PCpu | None) -> None:
+        """The guest is about to sleep for so long: half as long will do, until the clock is the host's again."""
+        ns = min(self.lag_ns, left_ns // 2)
+        if ns > 0:
+            self._move(-ns, pcpu)
+
+    def _move(self, back_ns: int, pcpu: PCpu | None) -> None:
+        self.base_ns += back_ns
+        self.lag_ns += back_ns
+        self._vm.tables.wall_base = self.base_ns
+        if pcpu is not None:
+            pcpu.words[_WALL_BASE] = self.base_ns
+
+    def entered(self, pcpu: PCpu) -> None:
+        """The VM comes to a pCPU where another one may have read its own clock."""
+        pcpu.words[_SHOWN] = 0
+
+    def left(self, pcpu: PCpu) -> None:
+        """The VM leaves a pCPU: what the guest has read there stays read."""
+        self._shown = max(self._shown, pcpu.words[_SHOWN])
 
     @property
     def passed_ns(self) -> int:

@@ -108,6 +108,7 @@ class Place:
             for word, _ in _HOST_EVENTS:
                 words[word] = 0
             pcpu.bind(vm.tables)
+            vm.clock.entered(pcpu)
             self.last = pcpu
             pcpu.owner = self  # at the end: an interrupt on the way leaves a pCPU that belongs to nobody
 
@@ -116,6 +117,7 @@ class Place:
         self.collect(pcpu)
         self._events = history.keep(pcpu.words)
         self._vm.turns.current.position = pcpu.words[b.NOW >> 3]
+        self._vm.clock.left(pcpu)
         pcpu.unload()
         pcpu.owner = None
 

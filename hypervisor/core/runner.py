@@ -260,6 +260,8 @@ class Runner:
         vm.host.queue.begin(hold)
         while True:
             turns.advance(pcpu)
+            if not virtual:
+                vm.clock.hold_back(pcpu)
             now = vm.clock.passed_ns
             try:
                 timers.run_due(now)
@@ -497,11 +499,13 @@ class Runner:
         clock, until = self.vm.clock, self._until
         asked_at = FOREVER_NS if until is None else until.deadline_ns
         about_host = until is not None and until.after_each_exit  # a user's function, which may be about anything
+        if clock.wall and (due := clock.timers.next_ns()) is not None:
+            clock.make_up(min(asked_at, due) - clock.unseen_ns, self.vm.place.loaded)
         while not (self._end or self._called_off() or self.vm.reset_pending or (hold is not None and hold.over)):
             seconds = LOOK_IN_S
             if clock.wall:
                 due = clock.timers.next_ns()
-                left = (min(asked_at, FOREVER_NS if due is None else due) - clock.now_ns) / 1e9
+                left = (min(asked_at, FOREVER_NS if due is None else due) - clock.unseen_ns) / 1e9
                 if left <= 0:
                     return
                 seconds = min(seconds, left)

@@ -52,7 +52,7 @@ class Alarm:
         with self._condition:
             while not self._ended:
                 deadline = self._vm.clock.timers.earliest_ns
-                seconds = LOOK_IN_S if deadline is None else (deadline - self._vm.clock.now_ns) / 1e9
+                seconds = LOOK_IN_S if deadline is None else (deadline - self._vm.clock.unseen_ns) / 1e9
                 pcpu = self._vm.place.pcpu
                 if pcpu is not None and (seconds <= 0 or time.monotonic() >= look_at):
                     pcpu.kick()

@@ -120,6 +120,7 @@ VIRTUAL_COUNT = _word("virtual_count")
 WALL = _word("wall")  # 1: the clock follows the host
 F_CLOCK = _word("f_clock")  # clock_gettime
 WALL_BASE = _word("wall_base")
+SHOWN = _word("shown")  # the latest time by the wall clock that the guest has read here
 LAST_WORDS = _word("last_words")  # address of the VM's line, see `hypervisor.engine.last_words`
 
 # --- per vCPU: saved and loaded with the CPU state --------------------------------------------------------------------

@@ -1,0 +1,101 @@
+"""The wall clock beside a host that does not let the guest run: ticks and time stay together, and are made up for."""
+
+from __future__ import annotations
+
+import time
+
+import hypervisor as hv
+from hypervisor.assembler import assemble
+
+STALL_PORT, END_PORT = 0x99, 0x9A
+STALLS, STALL_S = 12, 0.05
+TICKS = f"""
+    cli
+    xor ax, ax
+    mov ds, ax
+    mov ss, ax
+    mov sp, 0x7c00
+    mov word ptr [0x20], tick
+    mov word ptr [0x22], 0
+    mov al, 0x34
+    out 0x43, al
+    mov ax, 4772
+    out 0x40, al
+    mov al, ah
+    out 0x40, al
+    xor esi, esi
+    xor ebp, ebp
+    sti
+    mov di, {STALLS}
+again:
+    mov al, 1
+    out {STALL_PORT:#x}, al
+    jmp begin                       # a block ends: here the guest is left, before it reads the time
+begin:
+    mov ecx, 2000
+look:
+    rdtsc
+    shl edx, 2
+    shr eax, 30
+    or eax, edx
+    rdtsc
+    cmp edx, ebx
+    jb backwards
+    ja later
+    cmp eax, ebp
+    jb backwards
+later:
+    mov ebx, edx
+    mov ebp, eax
+    dec ecx
+    jnz look
+    dec di
+    jnz again
+    out {END_PORT:#x}, al
+    mov di, 100
+rest:
+    hlt
+    dec di
+    jnz rest
+    cli
+    hlt
+backwards:
+    mov esi, 0xdead0000
+    cli
+    hlt
+tick:
+    push ax
+    inc esi
+    mov al, 0x20
+    out 0x20, al
+    pop ax
+    iret
+    .org 0x7dfe
+    .byte 0x55, 0xaa
+"""
+TICK_NS = 4772 * 1_000_000_000 // 1_193_182
+
+
+def test_a_stalled_host_loses_no_ticks_and_makes_up_for_it() -> None:
+    with hv.boot(assemble(TICKS, origin=0x7C00, mode=16).code, "4M", clock="wall") as vm:
+        ends: list[tuple[int, int, int]] = []
+
+        @vm.traps.port_out(STALL_PORT)
+        def stall(vcpu: hv.Vcpu, exit: hv.Exit) -> hv.Verdict:
+            time.sleep(STALL_S)
+            return hv.HANDLED
+
+        @vm.traps.port_out(END_PORT)
+        def end(vcpu: hv.Vcpu, exit: hv.Exit) -> hv.Verdict:
+            ends.append((vcpu.rsi, vm.clock.now_ns, vm.clock.lag_ns))
+            return hv.HANDLED
+
+        begun = vm.clock.now_ns
+        result = vm.run(timeout=60)
+        assert result.reason is hv.Reason.HALTED, result.message
+        ticks, now, lag = ends[0]
+        assert vm.vcpu.rsi < 0xDEAD0000, "the TSC ran backwards"
+        passed = (now - begun) // TICK_NS
+        assert passed - 2 * STALLS <= ticks <= passed + 1  # each stall may cost the tick that it began in
+        assert lag > STALLS * STALL_S * 1e9 / 2
+        assert vm.clock.lag_ns < lag  # it sleeps less than it would
