@@ -10,6 +10,7 @@ from hypervisor.errors import GuestFault
 
 _MASK64 = (1 << 64) - 1
 _STACK_BASES = ("rsp", "rbp", "esp", "ebp", "sp", "bp")
+_NO_INDEX = ("riz", "eiz")  # what capstone calls the index of a SIB byte that has none, but a scale
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,8 @@ def _memory(vcpu: Any, decoded: Any) -> list[Touched]:
         memory = operand.mem
         base = decoded.reg_name(memory.base) if memory.base else ""
         index = decoded.reg_name(memory.index) if memory.index else ""
+        if index in _NO_INDEX:
+            index = ""
         address = memory.disp + _value(vcpu, base, decoded.size) + memory.scale * _value(vcpu, index, 0)
         address &= (1 << 8 * decoded.addr_size) - 1
         segment = decoded.reg_name(memory.segment) if memory.segment else "ss" if base in _STACK_BASES else "ds"

@@ -175,3 +175,11 @@ def test_modes_have_names() -> None:
     assert mode_name(FakeVcpu(bits=16, efer=0, cr0=0x11)) == "16-bit protected mode, not paged, CPL 0"
     assert mode_name(FakeVcpu(bits=16, efer=0, cr0=0x10)) == "real mode"
     assert mode_name(FakeVcpu(bits=16, efer=0, rflags=0x20002, cpl=3)) == "virtual-8086 mode"
+
+
+def test_an_index_that_is_none() -> None:
+    """A SIB byte with a scale and without an index: a load from ffffffff80000000h, which is not mapped."""
+    result = hv.run_asm(".byte 0x8b, 0x04, 0x65, 0, 0, 0, 0x80; hlt")
+    assert result.reason is hv.Reason.CRASHED
+    assert "0xffffffff80000000" in str(result.crash)
+    assert "please report this" not in str(result.crash)

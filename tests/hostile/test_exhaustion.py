@@ -165,7 +165,9 @@ def test_the_hosts_memory_stays() -> None:
 def test_a_task_that_traps_into_itself() -> None:
     """More than a thousand switches follow each other with no instruction in between, and none nests in another."""
     with hv.Host("4M", 1) as host:
-        result = run_one(host, load()["task_that_traps_into_itself"].make())
+        scene = load()["task_that_traps_into_itself"].make()
+        scene.virtual_s *= 12
+        result = run_one(host, scene)
     assert result.reason is hv.Reason.VIRTUAL_TIMEOUT
     assert result.exits["int_n"] == 1 and result.exits["exception"] > 1000
 
