@@ -56,8 +56,9 @@ class VmClock:
     def hold_back(self, pcpu: PCpu) -> None:
         """A timer was due and the guest did not run, because the host was busy: for the guest that time has not been.
 
-        Otherwise ticks are lost and the time between them is not, and a guest that compares the two does not trust its
-        timer: Linux panics. Never back to before what the guest has read. On the VM's own thread, before timers fire.
+        Otherwise ticks are lost and the time between them is not, and a guest that compares the two, as Linux does when
+        it boots, may not trust its timer. Never back to before what the guest has read. On the VM's own thread, before
+        timers fire.
         """
         due = self.timers.next_ns()
         if due is None or self._stopped_ns is not None:

@@ -69,13 +69,19 @@ class Hpet:
         self._pin = pin
         self._legacy = legacy
         self._replace = replace
-        self._alarms = [Alarm(clock, partial(self._match, n)) for n in range(r.TIMERS)]
+        self._alarms = [Alarm(clock, partial(self._alarm, n)) for n in range(r.TIMERS)]
+        self._due_ns: list[int | None] = [None] * r.TIMERS
+        """When each timer matches next, None for never: an alarm may come late, and a match that has been missed must not
+        be taken for one that is a whole turn of the counter away."""
+        self._now_ns = clock.now_ns
+        """When the access or match came that is being dealt with. All of it happens at this one time."""
         self._s = HpetState()
 
     # ---- device contract
 
     def read(self, offset: int, size: int) -> int:
         """See `hypervisor.bus.Device.read`."""
+        self._now_ns = self._clock.now_ns
         return self._register(offset & ~7) >> 8 * (offset & 7) & (1 << 8 * size) - 1
 
     def write(self, offset: int, size: int, value: int) -> None:
@@ -84,6 +90,10 @@ class Hpet:
             return
         shift = 8 * (offset & 7)
         mask = (1 << 8 * size) - 1 << shift
+        self._now_ns = self._clock.now_ns
+        for n, due_ns in enumerate(self._due_ns):
+            if due_ns is not None and due_ns <= self._now_ns:
+                self._match(n)
         self._write(offset & ~7, value << shift & mask, mask)
 
     def reset(self) -> None:
@@ -99,6 +109,7 @@ class Hpet:
         self._take(adopt(self.name, HpetState, state))
 
     def _take(self, state: HpetState) -> None:
+        self._now_ns = self._clock.now_ns
         self._release()
         self._s = state
         self._replace(bool(state.config & r.LEGACY))
@@ -136,7 +147,7 @@ class Hpet:
             if not s.config & r.ENABLE:
                 s.counter = s.counter & ~mask | value
         elif at == r.CONFIGURATION and mask & _WORD:
-            s.counter, s.since_ns = self._count(), self._clock.now_ns
+            s.counter, s.since_ns = self._count(), self._now_ns
             self._release()
             s.config = value & (r.ENABLE | r.LEGACY)
             self._replace(bool(s.config & r.LEGACY))
@@ -183,7 +194,7 @@ class Hpet:
         s = self._s
         if not s.config & r.ENABLE:
             return s.counter
-        return s.counter + (self._clock.now_ns - s.since_ns) // r.TICK_NS & _QWORD
+        return s.counter + (self._now_ns - s.since_ns) // r.TICK_NS & _QWORD
 
     def _ahead(self, timer: ComparatorState) -> int:
         """Ticks from now to the next match."""
@@ -217,13 +228,19 @@ class Hpet:
 
     def _arm(self, n: int) -> None:
         s, timer = self._s, self._s.timers[n]
+        self._due_ns[n] = None
         if s.config & r.ENABLE and self._wanted(timer):
-            start = s.since_ns + (self._clock.now_ns - s.since_ns) // r.TICK_NS * r.TICK_NS
+            start = s.since_ns + (self._now_ns - s.since_ns) // r.TICK_NS * r.TICK_NS
             due = start + self._ahead(timer) * r.TICK_NS
             if due < _LIMIT_NS:
+                self._due_ns[n] = due
                 self._alarms[n].set(due)
                 return
         self._alarms[n].clear()
+
+    def _alarm(self, n: int) -> None:
+        self._now_ns = self._clock.now_ns
+        self._match(n)
 
     def _match(self, n: int) -> None:
         timer = self._s.timers[n]

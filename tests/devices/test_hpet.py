@@ -162,3 +162,34 @@ def test_a_switched_wire_has_the_level_of_the_one_that_drives_it() -> None:
     assert wire.level
     switched.select(False)
     assert not wire.level
+
+
+class StalledClock(ManualClock):
+    """A host's clock while the host has others to serve: `stall` nanoseconds pass between any two looks at it."""
+
+    stall = 0
+
+    @property
+    def now_ns(self) -> int:
+        self._now += self.stall
+        return self._now
+
+
+@pytest.mark.parametrize("stall_ns", [0, 1_000_000, 3_999_990, 4_000_000, 4_100_000, 9_000_000])
+def test_a_tick_that_comes_late_is_not_a_turn_of_the_counter_late(stall_ns: int) -> None:
+    """A 32-bit periodic comparator that has been passed comes again after 43 s, on hardware; here the thread stood
+    still between the match and the next arming, or between a match and the write of another register.
+    """
+    clock = StalledClock()
+    hpet = Bench(clock)
+    hpet.put(r.CONFIGURATION, r.ENABLE)
+    hpet.timer(0, r.INTERRUPT | r.PERIODIC | r.SET_VALUE | r.ONLY_32_BITS, 400_000, 400_000)  # 4 ms
+    clock.stall = stall_ns
+    for _ in range(50):
+        clock.advance(4_000_000)
+        hpet.put(r.STATUS, 0)
+    clock.stall = 0
+    before, at = len(hpet.rises()), clock.now_ns
+    clock.advance(80_000_000)
+    assert len(hpet.rises()) - before >= 20
+    assert clock.now_ns - at == 80_000_000
