@@ -71,8 +71,8 @@ class Hpet:
         self._replace = replace
         self._alarms = [Alarm(clock, partial(self._alarm, n)) for n in range(r.TIMERS)]
         self._due_ns: list[int | None] = [None] * r.TIMERS
-        """When each timer matches next, None for never: an alarm may come late, and a match that has been missed must not
-        be taken for one that is a whole turn of the counter away."""
+        """When each timer matches next, None for never: an alarm may come late, and a match that has been missed must
+        not be taken for one that is a whole turn of the counter away."""
         self._now_ns = clock.now_ns
         """When the access or match came that is being dealt with. All of it happens at this one time."""
         self._s = HpetState()

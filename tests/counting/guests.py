@@ -225,6 +225,19 @@ def _counted(kind: str, **key: int) -> Attach:
     return attach
 
 
+def _watched(kind: str) -> Attach:
+    """An observer of what is then executed natively."""
+
+    def attach(vm: hv.VM, arrived: Arrived) -> None:
+        def look(vcpu: hv.Vcpu, exit: hv.Exit) -> hv.Verdict:
+            arrived.count += 1
+            return hv.PASS
+
+        getattr(vm.traps, kind)(look)
+
+    return attach
+
+
 def _triangle(rounds: int) -> int:
     return rounds * (rounds + 1) // 2
 
@@ -282,6 +295,9 @@ fill: inc eax; mov [rdi], al; inc edi; cmp eax, {BYTES}; jb fill
     ),
     "cpuid of the engine": Kind("xor eax, eax; mov r9, rbx; cpuid; mov rbx, r9; inc r15", 30_000, exits="cpuid"),
     "rdmsr": Kind(f"mov ecx, {MSR:#x}; rdmsr; add r15, rax", 5_000, _counted("rdmsr", msr=MSR), guest=_triangle),
+    "sgdt, watched": Kind(f"sgdt [{DATA:#x}]; inc r15", 2_000, _watched("sgdt")),
+    "pushf, watched": Kind("pushfq; pop rax; inc r15", 2_000, _watched("pushf")),
+    "str, watched": Kind("str eax; inc r15", 2_000, _watched("str")),
     "vmmcall": Kind("vmmcall; add r15, rax", 5_000, _counted("hypercall"), guest=_triangle),
     "device write": Kind("inc r15d; mov [rbx], r15d", 5_000, _device),
     "device read": Kind("mov eax, [rbx]; inc r15; add r15, rax", 5_000, _device),

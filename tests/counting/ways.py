@@ -118,9 +118,11 @@ def passers_by(vm: hv.VM, rng: random.Random) -> AbstractContextManager[None]:
 @contextmanager
 def signals(vm: hv.VM, rng: random.Random) -> Iterator[None]:
     """Signals whose handler raises in the main thread, each time the guest has come further."""
-    last = [-1]
+    last, over = [-1], threading.Event()
 
     def ring(number: int, frame: FrameType | None) -> None:
+        if over.is_set():
+            return
         signal.setitimer(signal.ITIMER_REAL, 0.0002 + rng.random() * 0.006)
         now = vm.clock.now_ns
         while frame is not None and frame.f_code.co_name != "away_from_signals":
@@ -134,6 +136,7 @@ def signals(vm: hv.VM, rng: random.Random) -> Iterator[None]:
     try:
         yield
     finally:
+        over.set()
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
 

@@ -153,7 +153,7 @@ def test_a_mistake_costs_no_run(tmp_path: Path) -> None:
     assert (result.returncode, result.stdout) == (125, b"")
     assert b"script, line 1: 'frobnicate' is nothing" in result.stderr
     result = hypervisor("run", "hello", "--script", str(tmp_path / "missing"))
-    assert result.returncode == 125 and b"missing cannot be read: No such file or directory." in result.stderr
+    assert result.returncode == 125 and b"missing' cannot be read: No such file or directory." in result.stderr
 
 
 def test_escapes() -> None:

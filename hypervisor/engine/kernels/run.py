@@ -144,8 +144,8 @@ def run(b):  # type: ignore[no-untyped-def]
         if ld64(b + _CODE_FULL):
             forget_code(b)
             st64(b + _C_EMPTIED, ld64(b + _C_EMPTIED) + 1)
-        if ld64(b + _KICK) or ld64(b + _NOW) >= ld64(b + _NEXT):
-            return _DEADLINE_KIND
+        if ld64(b + _STEP) == 0 and (ld64(b + _KICK) or ld64(b + _NOW) >= ld64(b + _NEXT)):
+            return _DEADLINE_KIND  # (who steps has been asked about this instruction already: it comes first)
         st64(b + _FAULT, -1)
         st64(b + _ARMED, 0)
         single = 0
