@@ -3,6 +3,9 @@
 The loop is: fire due timers, wait if the guest sleeps, let the engine run to the next exit or deadline, serve the exit.
 What an exit means is decided by handlers (`dispatch`), what their verdict does to the processor by `completion`, and
 whether a guest that sleeps or spins can ever go on by `ends`.
+
+The file is long because a run has one state: what ends it, what comes from outside and where the guest stands are
+looked at together, between two exits and nowhere else.
 """
 
 from __future__ import annotations
