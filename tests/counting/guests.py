@@ -67,7 +67,9 @@ _EPILOGUE = f"""
     sub rbp, rsp
     add r15, rbp
     cli
+over_and_done:
     hlt
+    jmp over_and_done
 error:
     add rsp, 8
 plain:
