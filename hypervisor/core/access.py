@@ -201,6 +201,9 @@ class InPlace:
         try:
             before = breakpoints.exceptions(pcpu)
             further = pcpu.step()
+            if further == K.IRET:  # intercepted, and executed once its handlers were asked: still in this step
+                self._runner.serve(pcpu, further)
+                further = int(K.STEPPED)
         finally:
             self._stepping = False
         return breakpoints.after_access(pcpu, self._vcpu, self._hits, further, before)

@@ -217,3 +217,19 @@ def test_a_port_breakpoint_in_the_guest_itself() -> None:
         with_idt(vm, {1: "inc ebx; iretq"})
         result = vm.run(timeout=5)
         assert (result.reason, result.rbx, result.rcx) == (hv.Reason.HALTED, 5, 0)
+
+
+def test_an_iret_that_is_intercepted_reads_what_is_watched() -> None:
+    """The breakpoint in DR1 has IRET intercepted, and that in DR0 watches its frame: each waited for the other."""
+    result = hv.run_asm(
+        """
+        mov rcx, rsp; mov rbx, rsp; sub rbx, 40; mov dr0, rbx; mov eax, 0x12345; mov dr1, rax
+        push 0x10; push rcx; pushfq; push 8; mov eax, after; push rax
+        mov eax, 0xb0405; mov dr7, rax
+        iretq
+after:  hlt
+        """,
+        timeout=5,
+    )
+    assert result.reason is hv.Reason.CRASHED, result.message  # of #DB, behind the IRET: there is no IDT
+    assert result.exits["iret"] <= 2  # left before its access was found watched, and in the step over that
