@@ -10,7 +10,7 @@ from hypervisor.engine import block as b_
 from hypervisor.engine import costs
 from hypervisor.engine import layout as l_
 from hypervisor.engine.compiled import RAISED
-from hypervisor.engine.jit import call1, call2, call5, kernel, ld16, ld32, ld64, st32, st64
+from hypervisor.engine.jit import call1, call2, call5, kernel, ld32, ld64, st32, st64
 from hypervisor.engine.kernels.access import flush_tlb, host_address, linear_rip
 from hypervisor.engine.kernels.events import EXCEPTION, PRIVILEGED, SHUTDOWN, SOFTWARE, TASK_GATE
 from hypervisor.engine.kernels.far import decode, deliver, walk
@@ -34,6 +34,7 @@ _WALL, _F_CLOCK, _WALL_BASE, _SHOWN, _SCRATCH = b_.WALL, b_.F_CLOCK, b_.WALL_BAS
 _REQUEST, _ERROR_CODE, _TSC_AUX = l_.CPU_INTERRUPT_REQUEST, l_.ERROR_CODE, l_.TSC_AUX
 _RING_MASK, _RING_SIZE = b_.RING_ENTRIES - 1, 8 * b_.RING_WORDS
 _LONGEST_INSTRUCTION = 15
+_VMCALL, _VMMCALL = 0xC1010F, 0xD9010F
 _CS64, _CS32 = l_.HF_CS64, l_.HF_CS32
 
 _CPUID_KIND, _RDMSR, _WRMSR, _INT_N, _INVLPG, _RDTSC, _RDTSCP = (
@@ -153,10 +154,10 @@ def complete(b, length, inside):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def opcode_word(b):  # type: ignore[no-untyped-def]
-    """The first two bytes of the instruction at RIP, low first; -1 where they cannot be read at once."""
+def opcode_bytes(b):  # type: ignore[no-untyped-def]
+    """The first four bytes at RIP, low first; -1 where they cannot be read at once."""
     at = linear_rip(b)
-    if at & 0xFFF == 0xFFF:
+    if at & 0xFFF > 0xFFC:
         return -1
     user = 1 if ld32(ld64(b + _ENV) + _HFLAGS) & 3 == 3 else 0
     delta = find(b, at, 2, user)
@@ -168,7 +169,7 @@ def opcode_word(b):  # type: ignore[no-untyped-def]
         if where == 0:
             return -1
         delta = keep(b, at, 2, user, where - at)
-    return ld16(at + delta)
+    return ld32(at + delta)
 
 
 @kernel
@@ -192,7 +193,7 @@ def unreadable(b):  # type: ignore[no-untyped-def]
 @kernel
 def length_of(b, usual):  # type: ignore[no-untyped-def]
     """Length of a two-byte-opcode instruction at RIP: ``usual`` unless it has prefixes."""
-    if opcode_word(b) & 0xFF == 0x0F:
+    if opcode_bytes(b) & 0xFF == 0x0F:
         st64(b + _D_LENGTH, usual)
         return usual
     return decode(b)
@@ -326,10 +327,15 @@ def _raised_by_instruction(b, vector, kind, length):  # type: ignore[no-untyped-
 @kernel
 def _undefined(b):  # type: ignore[no-untyped-def]
     """#UD: some instructions that we serve or that handlers can have arrive as one."""
-    length = decode(b)
-    opcode, modrm = ld64(b + _D_OPCODE), ld64(b + _D_MODRM)
+    word = opcode_bytes(b) & 0xFFFFFF
+    if word == _VMCALL or word == _VMMCALL:
+        length, opcode, modrm = 3, 0x0F01, word >> 16
+        st64(b + _D_LENGTH, length)
+    else:
+        length = decode(b)
+        opcode, modrm = ld64(b + _D_OPCODE), ld64(b + _D_MODRM)
     if length:
-        if opcode == 0x0F01 and (modrm == 0xC1 or modrm == 0xD9):  # VMCALL, VMMCALL
+        if opcode == 0x0F01 and (modrm == 0xC1 or modrm == 0xD9):
             if _answered(b, _HYPERCALL, ld64(b + _C_HYPERCALL), ld64(ld64(b + _ENV)), 0):
                 return _complete_unless_stopped(b, length)
             if listens(b, _HYPERCALL):
@@ -350,11 +356,11 @@ def _undefined(b):  # type: ignore[no-untyped-def]
 
 @kernel
 def _software_interrupt(b):  # type: ignore[no-untyped-def]
-    word = opcode_word(b)
+    word = opcode_bytes(b)
     first = word & 0xFF if word >= 0 else 0
     vector, length, kind = 0, 1, SOFTWARE | 4
     if first == 0xCD:
-        vector, length, kind = word >> 8, 2, SOFTWARE
+        vector, length, kind = (word >> 8) & 0xFF, 2, SOFTWARE
     elif first == 0xCC:
         vector = 3
     elif first == 0xCE:
@@ -461,7 +467,7 @@ def on_exit(b, number):  # type: ignore[no-untyped-def]
         return complete(b, length, 1)
     if code == 0x6E:
         length, kind = 2, _RDTSC
-        if opcode_word(b) != 0x310F:
+        if opcode_bytes(b) & 0xFFFF != 0x310F:
             length = decode(b)
             if length == 0:
                 return unreadable(b)
