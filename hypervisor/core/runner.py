@@ -390,7 +390,7 @@ class Runner:
         end = ends.of_spin(self.vm)
         if end is not None:
             self._finish(end)
-        elif self.vm.turns.rest(ends.idles):
+        elif self.vm.turns.rest():
             self._asleep = True
         else:
             self.vm.turns.skip(pcpu)
@@ -400,7 +400,7 @@ class Runner:
         turns = self.vm.turns
         turns.give_way(pcpu)
         if self._alarm is not None and turns.all_spin and ends.idles(self.vcpu):
-            self._asleep = turns.rest(ends.idles)
+            self._asleep = turns.rest()
 
     def _interrupt(self, pcpu: PCpu) -> None:
         if not self.vcpu.intr.level:  # the guest took it back with interrupts off, and the engine noticed only the rise

@@ -8,10 +8,10 @@ to it. What this decides depends on the guest's progress alone, so a run repeats
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
+from hypervisor.core.ends import idles
 from hypervisor.engine import block as b
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ they wait for time to pass.
 
 _NOW, _NEXT, _DEADLINE = b.NOW >> 3, b.NEXT >> 3, b.DEADLINE >> 3
 _FLOOR, _SPINS_LEFT, _SPINS = b.FLOOR >> 3, b.SPINS_LEFT >> 3, b.SPINS >> 3
-_SPUN_AT, _WORKED = b.SPUN_AT >> 3, b.WORKED >> 3
+_SPUN_AT, _WORKED, _SKIPPED = b.SPUN_AT >> 3, b.WORKED >> 3, b.SKIPPED >> 3
 
 
 class Turns:
@@ -62,6 +62,7 @@ class Turns:
         words = pcpu.words
         now = words[_NOW]
         self.current.position = now
+        self.current.skipped = bool(words[_SKIPPED])
         if self.current.init_pending:
             self.current.take_init()
         if not self.several:
@@ -127,6 +128,8 @@ class Turns:
             return awake[0]
         chosen = min(awake, key=_position)
         self.end = min(horizon, chosen.position + SLICE_NS)
+        if all([vcpu.skipped for vcpu in awake]) and all(idles(vcpu) for vcpu in awake):
+            self.end = horizon  # until then nothing can happen that one does to another
         return chosen
 
     def enter(self, pcpu: PCpu, vcpu: Vcpu) -> None:
@@ -149,7 +152,7 @@ class Turns:
             spins = 0 if self._alone else SPINS_AGAIN if self.current.spinning else SPINS
             words[_SPINS] = words[_SPINS_LEFT] = spins
             words[_SPUN_AT] = words[_NOW]
-            words[_WORKED] = 0
+            words[_WORKED] = words[_SKIPPED] = 0
 
     def give_way(self, pcpu: PCpu) -> None:
         """The current vCPU waits for another one: those behind it come first, and then one at least."""
@@ -178,7 +181,7 @@ class Turns:
         """Whether all that are awake have done nothing but spin for some turns."""
         return self._idle_turns > IDLE_TURNS
 
-    def rest(self, idles: Callable[[Vcpu], bool]) -> bool:
+    def rest(self) -> bool:
         """Whether no vCPU besides the current one has anything to do: those that are awake are idle, too."""
         return all(idles(vcpu) for vcpu in self._awake() if vcpu is not self.current)
 

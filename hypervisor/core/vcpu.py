@@ -61,6 +61,8 @@ class Vcpu(Registers):
         """When the last thing happened that may wake it."""
         self.spinning = False
         """Whether all that it did in its last turn was to wait for another vCPU."""
+        self.skipped = False
+        """Whether its last turn ended in a jump to itself."""
         self.looked_at = 0
         """The position at which somebody looked last whether it jumps to itself."""
         self.init_pending = False

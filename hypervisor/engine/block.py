@@ -134,6 +134,7 @@ SPINS = _word("spins")  # PAUSE instructions in quick succession that end its tu
 SPINS_LEFT = _word("spins_left")
 SPUN_AT = _word("spun_at")  # when its last PAUSE was, or its turn began
 WORKED = _word("worked")  # 1: it has done something else than PAUSE in this turn
+SKIPPED = _word("skipped")  # 1: it has skipped rounds of a jump to itself in this turn
 NUMBER = _word("number")  # which of the VM's vCPUs it is
 VCPU_END = 8 * len(_names)
 

@@ -121,7 +121,8 @@ def test_interrupts_find_the_loop_as_if_it_had_been_run(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "loops", [("short", "short"), ("short", "pause"), ("halt", "near"), ("pause", "pause", "short")]
+    "loops",
+    [("short", "short"), ("short", "near", "short"), ("short", "pause"), ("halt", "near"), ("pause", "pause", "short")],
 )
 def test_vcpus_that_idle_take_the_same_turns(loops: tuple[str, ...]) -> None:
     def run(skips: int, seed: int) -> tuple[Any, ...]:

@@ -16,7 +16,7 @@ from hypervisor.engine.jit import call1, kernel, ld8, ld16, ld32, ld64, st64
 _ENV, _UC, _HFLAGS, _EFLAGS, _EIP = b_.ENV, b_.UC, l_.HFLAGS, l_.EFLAGS, l_.EIP
 _NOW, _DEADLINE, _KICK, _STEP, _WALL, _INTR = b_.NOW, b_.DEADLINE, b_.KICK, b_.STEP, b_.WALL, b_.INTR
 _SKIPS, _SPINS, _EXECUTES, _X_KIND, _FAULT = b_.SKIPS, b_.SPINS, b_.EXECUTES, b_.X_KIND, b_.FAULT
-_COUNTS, _COSTS, _F_EMU_STOP = b_.COUNTS, b_.COSTS, b_.F_EMU_STOP
+_COUNTS, _COSTS, _F_EMU_STOP, _SKIPPED = b_.COUNTS, b_.COSTS, b_.F_EMU_STOP, b_.SKIPPED
 _BASE, _PAGE = l_.SEGS + l_.SEG_SIZE * l_.CS + l_.SEG_BASE, ~0xFFF
 _FAST, _DESCRIPTOR, _SHIFT, _CODE, _ADDEND = (
     l_.TLB_FAST, l_.TLB_FAST_SIZE, 12 - l_.TLB_ENTRY_SHIFT, l_.TLB_ADDR_CODE, l_.TLB_ADDEND,
@@ -87,6 +87,7 @@ def skip_jumps(b, size):  # type: ignore[no-untyped-def]
         st64(b + _X_KIND, _IDLING)
         return 1
     st64(b + _NOW, ld64(b + _NOW) + (left + size - 1) // size * size)
+    st64(b + _SKIPPED, 1)
     return 0
 
 
