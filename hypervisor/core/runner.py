@@ -278,7 +278,8 @@ class Runner:
                 self.fail(error)
             if now >= limit and self._outside is None:
                 self.finish(Reason.VIRTUAL_TIMEOUT, f"{self._virtual_timeout} s of guest time are over")
-            self._look_outside(end_at)
+            if end_at is not None or self._outside is not None:
+                self._look_outside(end_at)
             if self._end is not None or self._pause:
                 return
             if vm.reset_pending:

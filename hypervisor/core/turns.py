@@ -62,12 +62,12 @@ class Turns:
         words = pcpu.words
         now = words[_NOW]
         self.current.position = now
-        self.current.skipped = bool(words[_SKIPPED])
         if self.current.init_pending:
             self.current.take_init()
         if not self.several:
             self.time = now
             return
+        self.current.skipped = words[_SKIPPED] == 1
         if now > self.floor:
             self.floor = now
         self._known = None

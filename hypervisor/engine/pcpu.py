@@ -31,7 +31,7 @@ from hypervisor.units import FOREVER_NS
 _CONTROL = 1 << 40  # host-physical address of the pCPU's own pages, out of every guest's reach
 _STUB, _VMCB, _HSAVE, _MSRPM, _IOPM, _CONTROL_SIZE = 0x0, 0x1000, 0x2000, 0x4000, 0x8000, 0x10000
 _WINDOW_SIZE = 1 << b.MAXPHYADDR
-_COMPLETE = b.COMPLETE >> 3
+_COMPLETE, _COUNTS, _COSTS, _NOW = b.COMPLETE >> 3, b.COUNTS >> 3, b.COSTS >> 3, b.NOW >> 3
 _MUCH_CODE = 2 << 20  # bytes of translated code whose tables, freed, are worth looking for
 _ALWAYS_INTERCEPTED = (
     1 << 0x4  # virtual interrupt window
@@ -403,8 +403,9 @@ class PCpu:
 
     def happened(self, kind: ExitKind) -> None:
         """Count what did not come from the engine, and let it take its time."""
-        self.words[(b.COUNTS >> 3) + kind] += 1
-        self.words[b.NOW >> 3] += costs.COSTS.get(kind, 0)
+        words = self.words
+        words[_COUNTS + kind] += 1
+        words[_NOW] += words[_COSTS + kind]
 
     def defer_completion(self, length: int) -> int:
         """As `complete`, but by the next `run`, which is cheaper; always 0."""
