@@ -30,7 +30,7 @@ _PORT_IN, _PORT_OUT, _MMIO_WRITE = int(K.PORT_IN), int(K.PORT_OUT), int(K.MMIO_W
 _NAMES = {int(kind): kind.name.lower() for kind in (K.MMIO_READ, K.MMIO_WRITE)}
 _READS = frozenset((K.PORT_IN, K.MMIO_READ))
 _HALF_DONE = "a port or memory access is in the middle of its instruction"
-_GPA_MASK = (1 << 40) - 1
+_GPA_MASK = (1 << b.SEAT) - 1
 
 
 class InPlace:
@@ -52,6 +52,8 @@ class InPlace:
         self._after: Callable[[PCpu], int] | None = None
         self._stepping = False
         self._hits = 0
+        self._wrote = (0, -1)
+        """RIP and time of the last instruction that wrote where breakpoints are."""
 
     def select(self, vcpu: Vcpu) -> None:
         """Another vCPU runs from now on."""
@@ -92,7 +94,7 @@ class InPlace:
                     else:
                         _answer(pcpu, mapping.device.read(gpa - mapping.base, size), size)
                     return 0
-            return self._memory(pcpu, K(kind), gpa, size)
+            return self._memory(pcpu, K(kind), gpa, size, self._vm.tables.virtual_of(address))
         except BaseException as error:  # must not cross the engine's frames; it ends this VM
             self._runner.fail(error)
             return 1
@@ -117,14 +119,12 @@ class InPlace:
         self._hits |= hits
         return False
 
-    def _memory(self, pcpu: PCpu, kind: K, gpa: int, size: int) -> int:
-        gva = self._vm.tables.virtual_of(gpa)
+    def _memory(self, pcpu: PCpu, kind: K, gpa: int, size: int, gva: int | None) -> int:
         hits = self._vm.breakpoints.hits(gva, size, "r" if kind in _READS else "w")
-        if hits:
-            if not self._stepping:
-                self._after = self._step_over
-                return 1
-            self._hits |= hits
+        if not self._stepping and (hits or (kind == _MMIO_WRITE and self._first_of_a_hit(pcpu, gva, size))):
+            self._after = self._step_over  # before any part of the operand is written: it is executed again
+            return 1
+        self._hits |= hits
         read, write = self._routing.memory_read, self._routing.memory_write
         if kind in self._heard and not self._routing.is_memory(gpa):
             exit = self._begin(pcpu, kind, size)
@@ -139,6 +139,14 @@ class InPlace:
             return 0
         exit.gpa = gpa
         return self._decide(pcpu, exit, lambda: read(gpa, size), lambda value: write(gpa, size, value))
+
+    def _first_of_a_hit(self, pcpu: PCpu, gva: int | None, size: int) -> bool:
+        """Whether a write is the first part of an operand of which another part may hit a breakpoint."""
+        if self._vm.breakpoints is breakpoints.NONE:
+            return False
+        instruction = (self._vcpu.rip, pcpu.words[b.NOW >> 3])
+        first, self._wrote = instruction != self._wrote, instruction
+        return first and self._vm.breakpoints.comes_near(gva, size)
 
     def _begin(self, pcpu: PCpu, kind: K, size: int) -> Exit:
         exit = self._exit.begin(kind, self._vcpu.rip, 0)
@@ -206,6 +214,8 @@ class InPlace:
                 further = int(K.STEPPED)
         finally:
             self._stepping = False
+        if not self._hits:
+            return 0 if further == K.STEPPED else further
         return breakpoints.after_access(pcpu, self._vcpu, self._hits, further, before)
 
     def finish_fetch(self, pcpu: PCpu, verdict: Verdict) -> int:

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 _EXECUTE, _WRITE, _PORT, _ACCESS = range(4)
 _LENGTHS = (1, 2, 8, 4)
+_WIDEST = 16
+"""Bytes of the widest operand that an instruction reads and writes: CMPXCHG16B's."""
+
 _EXCEPTIONS = (b.COUNTS >> 3) + K.EXCEPTION
 
 
@@ -41,6 +44,17 @@ class Breakpoints:
             if gva is not None and access in letters and gva < where.stop and where.start < gva + size:
                 bits |= bit
         return bits
+
+    def watched(self) -> list[tuple[range, str]]:
+        """The ranges of data to look at, with their access letters: wherever an operand that hits may begin or end."""
+        return [
+            (range(max(where.start - _WIDEST + 1, 0), min(where.stop + _WIDEST - 1, 1 << 64)), letters)
+            for where, letters, _ in self.data
+        ]
+
+    def comes_near(self, gva: int | None, size: int) -> bool:
+        """Whether a write is part of an operand of which another part may hit a breakpoint."""
+        return gva is not None and bool(self.hits(gva + size - _WIDEST, 2 * _WIDEST - size, "w"))
 
     def port_hits(self, vcpu: Vcpu, port: int, size: int) -> int:
         """The DR6 bits that a port access of the guest's sets."""

@@ -76,7 +76,7 @@ def _watch_pages(vm: VM) -> None:
     tables = vm.tables
     watches = vm.traps.watches()
     virtual = [(w.where, w.access) for w in watches if w.space == "virtual"]
-    virtual += [(where, access) for where, access, _ in vm.breakpoints.data]
+    virtual += vm.breakpoints.watched()
     if len(virtual) > MAX_WATCHES:
         raise TrapError(f"{len(virtual)} ranges of virtual addresses are watched; at most {MAX_WATCHES} can be.")
     tables.watch_virtual(virtual)

@@ -115,8 +115,9 @@ C_CPUID = _word("c_cpuid")  # the first compiled handler of a kind, 0 = none
 C_RDMSR = _word("c_rdmsr")
 C_HYPERCALL = _word("c_hypercall")
 EXECUTES = _word("executes")  # how many linear addresses have an execute trap
-VIRTUAL = _word("virtual")  # watched addresses: rows (start, end, MAP_TRAP bits, guest-physical page, linear page)
+VIRTUAL = _word("virtual")  # watched linear addresses: rows (start, end, MAP_TRAP bits)
 VIRTUAL_COUNT = _word("virtual_count")
+SEEN = _word("seen")  # the linear pages among them that the TLB may lead to the device window: `SEATS` words, -1 none
 WALL = _word("wall")  # 1: the clock follows the host
 F_CLOCK = _word("f_clock")  # clock_gettime
 WALL_BASE = _word("wall_base")
@@ -201,6 +202,8 @@ LINE_SIGNAL, LINE_VCPU, LINE_RIP, LINE_BYTES = "\1\2\3\4"
 """Characters of the line at `LAST_WORDS` that stand for what is known only when it is written."""
 
 MMIO_BASE = 1 << 41
+SEAT, SEATS = 40, 256
+"""The device window: guest-physical addresses, and above them from bit `SEAT` on 0, or 1 + a place in `SEEN`."""
 """Host-physical address at which guest-physical 0 appears to the device window."""
 MAXPHYADDR = 40
 LOOKASIDE_ENTRIES = 16

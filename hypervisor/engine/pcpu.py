@@ -30,7 +30,7 @@ from hypervisor.units import FOREVER_NS
 
 _CONTROL = 1 << 40  # host-physical address of the pCPU's own pages, out of every guest's reach
 _STUB, _VMCB, _HSAVE, _MSRPM, _IOPM, _CONTROL_SIZE = 0x0, 0x1000, 0x2000, 0x4000, 0x8000, 0x10000
-_WINDOW_SIZE = 1 << b.MAXPHYADDR
+_WINDOW_SIZE = (1 + b.SEATS) << b.SEAT
 _COMPLETE, _COUNTS, _COSTS, _NOW = b.COMPLETE >> 3, b.COUNTS >> 3, b.COSTS >> 3, b.NOW >> 3
 _MUCH_CODE = 2 << 20  # bytes of translated code whose tables, freed, are worth looking for
 _ALWAYS_INTERCEPTED = (

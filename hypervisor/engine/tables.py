@@ -70,7 +70,8 @@ class GuestTables:
         self.revision = -1
         self.bound_to: object | None = None
         self.watched: set[int] = set()
-        self._virtual = (ctypes.c_int64 * (5 * MAX_WATCHES))()
+        self._virtual = (ctypes.c_int64 * (3 * MAX_WATCHES))()
+        self._seen = (ctypes.c_int64 * b.SEATS)(*[-1] * b.SEATS)
         self._virtual_count = 0
 
     # --- memory -------------------------------------------------------------------------------------------------------
@@ -111,16 +112,13 @@ class GuestTables:
         self._virtual_count = len(watches)
         for n, (where, access) in enumerate(watches):
             mask = sum(bits[letter] for letter in set(access))
-            row: list[Any] = [b.signed(where.start & ~0xFFF), b.signed((where.stop + 0xFFF) & ~0xFFF), mask, -1, 0]
-            self._virtual[5 * n : 5 * n + 5] = row
+            row: list[Any] = [b.signed(where.start & ~0xFFF), b.signed((where.stop + 0xFFF) & ~0xFFF), mask]
+            self._virtual[3 * n : 3 * n + 3] = row
 
-    def virtual_of(self, gpa: int) -> int | None:
-        """The linear address through which a virtually watched page was reached last, or None."""
-        for n in range(self._virtual_count):
-            page, va = self._virtual[5 * n + 3], self._virtual[5 * n + 4]
-            if page >= 0 and page >> 12 == gpa >> 12:
-                return (va | gpa & 0xFFF) & (1 << 64) - 1
-        return None
+    def virtual_of(self, place: int) -> int | None:
+        """The linear address of an access at this place of the device window, or None where none is watched."""
+        seat = place >> b.SEAT
+        return (self._seen[seat - 1] | place & 0xFFF) & (1 << 64) - 1 if seat else None
 
     @contextmanager
     def fetching(self, pages: Iterable[int]) -> Iterator[None]:
@@ -128,7 +126,7 @@ class GuestTables:
         block.
         """
         saved = {page: self._map[page] & b.MAP_TRAP_EXECUTE for page in pages if 0 <= page < self.pages}
-        rows = range(2, 5 * self._virtual_count, 5)
+        rows = range(2, 3 * self._virtual_count, 3)
         masks = [self._virtual[row] for row in rows]
         for page in saved:
             self._map[page] &= ~b.MAP_TRAP_EXECUTE
@@ -197,6 +195,7 @@ class GuestTables:
             b.CPUID: ctypes.addressof(self._cpuid),
             b.CPUID_COUNT: self._cpuid_count,
             b.VIRTUAL: ctypes.addressof(self._virtual),
+            b.SEEN: ctypes.addressof(self._seen),
             b.VIRTUAL_COUNT: self._virtual_count,
             b.WALL: int(self.wall_base is not None),
             b.WALL_BASE: self.wall_base or 0,

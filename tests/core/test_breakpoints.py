@@ -98,6 +98,39 @@ def test_the_access_is_made_once() -> None:
         assert vm.memory.read(DATA, 4) == b"\1\0\0\0"
 
 
+READ_MODIFY_WRITE = {
+    "add [rdi], rcx": 8, "adc dword ptr [rdi], ecx": 4, "inc word ptr [rdi]": 2, "not byte ptr [rdi]": 1,
+    "xchg [rdi], rcx": 8, "lock xadd [rdi], rcx": 8, "cmpxchg [rdi], rcx": 8, "lock cmpxchg [rdi], rcx": 8,
+    "cmpxchg8b [rdi]": 8, "bts qword ptr [rdi], 3": 8, "shl qword ptr [rdi], 3": 8, "sbb word ptr [rdi], 1": 2,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("base", [DATA + 0x40, DATA + 0x1000])  # within a page, and where one begins
+@pytest.mark.parametrize("code", [*READ_MODIFY_WRITE, "cmpxchg16b [rdi]"])
+def test_what_reads_and_writes_is_executed_once(code: str, base: int) -> None:
+    size = READ_MODIFY_WRITE.get(code, 16)
+    registers = {"rax": 0x0101010101010101, "rdx": 0x0101010101010101, "rcx": 0x1122334455667788, "rbx": 0xABCDEF}
+
+    def run(at: int, control: int) -> tuple[int, bytes, list[int]]:
+        with bare(f"{code}; vmmcall", rdi=at, **registers) as vm:
+            vm.memory.write(base - 32, bytes([1]) * 64)
+            vm.vcpu.dr0, vm.vcpu.dr7 = base, control
+            traps = []
+            vm.traps.exception(1, lambda vcpu, exit: traps.append(vcpu.rip) or hv.HANDLED)
+            vm.traps.hypercall(lambda vcpu, exit: hv.stop("end"))
+            result = vm.run(timeout=5, virtual_timeout=0.01)
+            assert result.message == "end"
+            state = [vm.vcpu.get(name) for name in ("rax", "rbx", "rcx", "rdx", "rflags")]
+            return len(traps), vm.memory.read(base - 32, 64), state
+
+    for kind in (WRITE, ACCESS):
+        for at in [base - 16, base] if size == 16 else range(base - size, base + 3):
+            hits, *left = run(at, dr7(0, kind, TWO))
+            assert left == list(run(at, 0)[1:]), hex(at)
+            if kind == WRITE or at % size == 0:  # an unaligned read is made as the two aligned ones around it
+                assert hits == (at < base + 2 and base < at + size), hex(at)
+
+
 def test_repeated_stores_trap_after_the_element() -> None:
     seen, result = debugged("rep stosb", {"dr0": DATA + 2, "dr7": dr7(0, WRITE, ONE)}, rcx=4, rdi=DATA)
     assert seen == [(CODE, 1)] and result.rdi == DATA + 4

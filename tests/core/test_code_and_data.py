@@ -151,6 +151,24 @@ def test_memory_by_virtual_address_follows_the_page_tables() -> None:
     assert seen == [(ALIAS + DATA, DATA)] * 2
 
 
+def test_memory_by_virtual_address_tells_pages_and_aliases_apart() -> None:
+    """Pages of one range, the same frame at two watched addresses, and pages that share a place in the window."""
+    seen: list[tuple[int, int]] = []
+    far = 256 << 12  # the same place
+    at = [DATA, DATA + 0x1000, ALIAS + DATA, ALIAS + DATA + far, DATA + far]
+    stores = "; ".join(
+        f"mov rbx, {address + 8 * n:#x}; mov [rbx], eax" for n in range(3) for address in (*at, *at[::-1])
+    )
+    with bare(stores + "; hlt") as vm:
+        alias(vm, ALIAS, 0)
+        note = lambda vcpu, exit: seen.append((exit.gva, exit.gpa))  # noqa: E731
+        for start in (0, ALIAS):
+            where = range(start + DATA, start + DATA + far + 0x1000)
+            vm.traps.memory(where, note, access="w", space="virtual", mode="observe", name=f"from {start:#x}")
+        vm.run(timeout=5)
+    assert seen == [(a + 8 * n, (a + 8 * n) % ALIAS) for n in range(3) for a in (*at, *at[::-1])]
+
+
 def test_memory_by_physical_address_sees_every_mapping() -> None:
     seen = []
     with bare("mov [rbx], al; mov [rcx], al; hlt", rbx=ALIAS + DATA, rcx=DATA) as vm:

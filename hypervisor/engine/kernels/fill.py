@@ -29,6 +29,7 @@ _C_FILLS, _C_FLIPS, _ALIAS, _MAP, _MAP_PAGES, _A20 = b_.C_FILLS, b_.C_FLIPS, b_.
 _RAM_BIT, _WRITE_BIT, _CODE_BIT = b_.MAP_RAM, b_.MAP_WRITE, b_.MAP_CODE
 _TRAP_READ, _TRAP_WRITE, _TRAP_EXECUTE = b_.MAP_TRAP_READ, b_.MAP_TRAP_WRITE, b_.MAP_TRAP_EXECUTE
 _MMIO_BASE, _ONES_PAGE, _VIRTUAL, _VIRTUAL_COUNT = b_.MMIO_BASE, b_.ONES_PAGE, b_.VIRTUAL, b_.VIRTUAL_COUNT
+_SEEN, _SEATS, _SEAT = b_.SEEN, b_.SEATS, b_.SEAT
 _EXEC_AT, _WRITE_AT, _EPOCH, _F_TLB_FLUSH_PAGE, _CPU = b_.EXEC_AT, b_.WRITE_AT, b_.EPOCH, b_.F_TLB_FLUSH_PAGE, b_.CPU
 _MANY = 1 << 60  # no linear page: it is not canonical
 _BLOCK_END, _ANY_TRAP = b_.BLOCK_END, b_.MAP_TRAP_READ | b_.MAP_TRAP_WRITE | b_.MAP_TRAP_EXECUTE
@@ -36,16 +37,29 @@ _HF_GUEST, _F_RESTORE, _MEM_IO_PC = l_.HF_GUEST, b_.F_RESTORE_STATE, l_.CPU_MEM_
 
 
 @kernel
-def _watch(b, va, trap, gpa):  # type: ignore[no-untyped-def]
-    """Whether the page ``va`` is watched for this kind of access; the row remembers where the page lies."""
+def _watched(b, va, trap):  # type: ignore[no-untyped-def]
+    """Whether the page at linear ``va`` is watched for this kind of access."""
     row = ld64(b + _VIRTUAL)
     for _ in range(ld64(b + _VIRTUAL_COUNT)):
         if va >= ld64(row) and va < ld64(row + 8) and ld64(row + 16) & trap:
-            st64(row + 24, gpa & ~0xFFF)
-            st64(row + 32, va)
             return 1
-        row += 40
+        row += 24
     return 0
+
+
+@kernel
+def _seat(b, va):  # type: ignore[no-untyped-def]
+    """The place in the device window from which an access to the watched page at linear ``va`` can be told: a number
+    above the guest-physical address, under which the page is noted. The page that had the number leaves the TLB.
+    """
+    number = (va >> 12) & (_SEATS - 1)
+    at = ld64(b + _SEEN) + 8 * number
+    before = ld64(at)
+    if before != va:
+        if before != -1:
+            call2(ld64(b + _F_TLB_FLUSH_PAGE), ld64(b + _CPU), before)
+        st64(at, va)
+    return (number + 1) << _SEAT
 
 
 @kernel
@@ -147,7 +161,7 @@ def fill(b, va, kind, result):  # type: ignore[no-untyped-def]
     trap = _TRAP_EXECUTE if access == 2 else (_TRAP_WRITE if access == 1 else _TRAP_READ)
     watched = 0
     if ld64(b + _VIRTUAL_COUNT):
-        watched = _watch(b, va, trap, gpa)
+        watched = _watched(b, va, trap)
     if word & _RAM_BIT == 0 or word & trap or watched or (access == 1 and word & _WRITE_BIT == 0):
         if access == 2:
             if word & trap or watched:
@@ -157,7 +171,7 @@ def fill(b, va, kind, result):  # type: ignore[no-untyped-def]
             st64(result, ld64(b + _ONES_PAGE))
             st32(result + 8, 4)
             return 1
-        st64(result, _MMIO_BASE + (gpa & ~0xFFF))
+        st64(result, _MMIO_BASE + (gpa & ~0xFFF) + (_seat(b, va) if watched else 0))
         st32(result + 8, 3 if access == 1 else 1)
         return 1
     if access == 2:
@@ -166,7 +180,7 @@ def fill(b, va, kind, result):  # type: ignore[no-untyped-def]
             st64(b + _C_FLIPS, ld64(b + _C_FLIPS) + 1)
             _drop(b, _WRITE_AT, page)
             forget(b)
-        if ld64(b + _VIRTUAL_COUNT) and _watch(b, va, _TRAP_READ, gpa):
+        if ld64(b + _VIRTUAL_COUNT) and _watched(b, va, _TRAP_READ):
             word |= _TRAP_READ
         perm &= 5 if word & _TRAP_READ == 0 else 4
         _note(b, _EXEC_AT, page, va)
@@ -188,9 +202,9 @@ def fill(b, va, kind, result):  # type: ignore[no-untyped-def]
             _drop(b, _EXEC_AT, page)
         perm &= 3
         if ld64(b + _VIRTUAL_COUNT):
-            if _watch(b, va, _TRAP_WRITE, gpa):
+            if _watched(b, va, _TRAP_WRITE):
                 perm &= 1
-            if _watch(b, va, _TRAP_READ, gpa):
+            if _watched(b, va, _TRAP_READ):
                 perm &= 2
         if word & _CODE_BIT or word & _WRITE_BIT == 0 or word & _TRAP_WRITE:
             perm &= 1

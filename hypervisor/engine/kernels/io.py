@@ -21,7 +21,7 @@ _FAULT, _FAULT_ERROR, _FAULT_ADDRESS = b_.FAULT, b_.FAULT_ERROR, b_.FAULT_ADDRES
 _N_VECTOR, _N_ERROR, _N_ADDRESS = b_.N_VECTOR, b_.N_ERROR, b_.N_ADDRESS
 _PORTS, _WINDOWS, _WINDOW_COUNT = b_.PORTS, b_.WINDOWS, b_.WINDOW_COUNT
 _X_INFO, _NOW, _BLOCK_END, _F_PYTHON = b_.X_INFO, b_.NOW, b_.BLOCK_END, b_.F_PYTHON
-_MAP_RAM, _MEMORY = b_.MAP_RAM, int(K.MEMORY)
+_MAP_RAM, _MEMORY, _GPA_MASK = b_.MAP_RAM, int(K.MEMORY), (1 << b_.SEAT) - 1
 _F_RESTORE, _MEM_IO_PC = b_.F_RESTORE_STATE, l_.CPU_MEM_IO_PC
 _PORT_IN, _PORT_OUT, _MMIO_READ, _MMIO_WRITE, _VERDICT = (
     int(K.PORT_IN), int(K.PORT_OUT), int(K.MMIO_READ), int(K.MMIO_WRITE), int(K.VERDICT),
@@ -133,20 +133,22 @@ def _account(b, kind, gpa):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def mmio_read(b, gpa, size):  # type: ignore[no-untyped-def]
-    """A load from guest-physical addresses that are no plain memory."""
+def mmio_read(b, place, size):  # type: ignore[no-untyped-def]
+    """A load from guest-physical addresses that are no plain memory, or watched; ``place`` is that in the window."""
+    gpa = place & _GPA_MASK
     _account(b, _MMIO_READ, gpa)
     handler = _window(b, gpa, 0)
     if handler:
         return compiled(b, handler, gpa, size, 0, 0)
     cpu = ld64(b + _CPU)
     call3(ld64(b + _F_RESTORE), cpu, ld64(cpu + _MEM_IO_PC), 0)
-    return python(b, _MMIO_READ, gpa, size, 0)
+    return python(b, _MMIO_READ, place, size, 0)
 
 
 @kernel
-def mmio_write(b, gpa, size, value):  # type: ignore[no-untyped-def]
-    """A store to guest-physical addresses that are no plain memory."""
+def mmio_write(b, place, size, value):  # type: ignore[no-untyped-def]
+    """A store, likewise."""
+    gpa = place & _GPA_MASK
     _account(b, _MMIO_WRITE, gpa)
     if size < 8:
         value &= (1 << (8 * size)) - 1
@@ -156,7 +158,7 @@ def mmio_write(b, gpa, size, value):  # type: ignore[no-untyped-def]
         return 0
     cpu = ld64(b + _CPU)
     call3(ld64(b + _F_RESTORE), cpu, ld64(cpu + _MEM_IO_PC), 0)
-    python(b, _MMIO_WRITE, gpa, size, value)
+    python(b, _MMIO_WRITE, place, size, value)
     return 0
 
 
