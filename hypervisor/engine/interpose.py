@@ -71,11 +71,15 @@ _MMX_OPERATIONS = (
 ).split()
 
 _PORT_SIZES = {"b": 1, "w": 2, "l": 4}
+_COMPUTE = "helper_cc_compute_all_x86_64"
+_ROTATE = [f"helper_{name}{size}_x86_64" for name in ("rcl", "rcr") for size in "bwlq"]
 
 CALLS: dict[str, str | None] = {
     "helper_check_exit_request_x86_64": None,
     **{f"helper_{name}_xmm_x86_64": name for name in ("pcmpestrm", "pcmpestri", "pcmpistrm", "pcmpistri")},
     _IDIV: _IDIV,
+    _COMPUTE: _COMPUTE,
+    **{name: name for name in _ROTATE},
     **{name: name for name in (f"helper_{name}_mmx_x86_64" for name in _MMX_OPERATIONS)},
     "helper_rdtsc_x86_64": "rdtsc",
     "helper_rdtscp_x86_64": "rdtscp",
@@ -90,6 +94,7 @@ that of a piece of machine code below, or None for nothing.
 - The string compares of SSE4.2 read out of bounds (`kernels.string_compare`).
 - ``idivl_EAX`` divides 64 bits by 32 with the host's IDIV, which faults for -2^63 / -1 as the guest's should: the
   process dies of SIGFPE. It gets the divisor 0 then, for which it raises #DE.
+- ``cc_compute_all``, RCL and RCR leave a note of the flags (`kernels.lost_flags`).
 - The operations of SSSE3 on MMX registers take REX.R for a fourth bit of the register's number. Beyond MM7 lie other
   fields of the CPU state, MXCSR and XMM0 among them. The number has three bits.
 - ``rdtsc`` and ``rdtscp`` are served in the middle of the block; ``write_crN`` takes its time (`kernels.in_place`).
@@ -207,6 +212,25 @@ class Guard:
             pieces[name] = (
                 b"\x48\x8d\x86" + struct.pack("<i", -beyond) + b"\x48\x29\xf8\x48\x3d" + struct.pack("<I", registers)
                 + b"\x73\x07\x48\x81\xee" + struct.pack("<I", registers) + _jump(unicorn.address(name))
+            )  # fmt: skip
+        # mov rcx, [env + block]; mov [rcx + flags], rax; mov rax, [rcx + now]; mov [rcx + flags at], rax;
+        # mov rax, [rsp]; mov [rcx + flags by], rax
+        note = (
+            struct.pack("<i", layout.CPU_OPAQUE - layout.CPU_TO_ENV)
+            + b"\x48\x89\x81" + struct.pack("<I", b.FLAGS) + b"\x48\x8b\x81" + struct.pack("<I", b.NOW)
+            + b"\x48\x89\x81" + struct.pack("<I", b.FLAGS_AT) + b"\x48\x8b\x04\x24"
+            + b"\x48\x89\x81" + struct.pack("<I", b.FLAGS_BY)
+        )  # fmt: skip
+        # sub rsp, 8; mov rax, original; call rax; add rsp, 8; mov rdx, rax; rcx from rbp, where generated code has the
+        # CPU state; note; mov rax, rdx; ret
+        pieces[_COMPUTE] = (
+            b"\x48\x83\xec\x08\x48\xb8" + struct.pack("<Q", unicorn.address(_COMPUTE)) + b"\xff\xd0"
+            + b"\x48\x83\xc4\x08\x48\x89\xc2\x48\x8b\x8d" + note + b"\x48\x89\xd0\xc3"
+        )  # fmt: skip
+        for name in _ROTATE:  # mov rax, [rdi + flags]; rcx from rdi; note
+            pieces[name] = (
+                b"\x48\x8b\x87" + struct.pack("<I", layout.CC_SRC) + b"\x48\x8b\x8f" + note
+                + _jump(unicorn.address(name))
             )  # fmt: skip
         for letter, size in _PORT_SIZES.items():
             # mov esi, esi; mov edx, size; mov rcx, [rsp], where the call came from

@@ -20,6 +20,7 @@ from hypervisor.engine.kernels.exits import settle
 from hypervisor.engine.kernels.far import walk as far_walk
 from hypervisor.engine.kernels.implicit import is_implicit
 from hypervisor.engine.kernels.lookaside import forget
+from hypervisor.engine.kernels.lost_flags import look
 from hypervisor.engine.kernels.paging import walk
 
 _ENV, _HFLAGS, _EFLAGS = b_.ENV, l_.HFLAGS, l_.EFLAGS
@@ -138,6 +139,7 @@ def fill(b, va, kind, result):  # type: ignore[no-untyped-def]
         vector, error = ld64(b + _W_VECTOR), ld64(b + _W_ERROR)
         if access != 2:
             _find_rip(b)
+            look(b)
         if how & 1 and access != 2 and vector == 14 and is_implicit(b, va, error):
             gpa = walk(b, va, access, how | 2)
             vector, error = ld64(b + _W_VECTOR), ld64(b + _W_ERROR)

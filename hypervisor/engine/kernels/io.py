@@ -13,10 +13,12 @@ from hypervisor.engine.jit import call1, call3, kernel, ld8, ld32, ld64, st64
 from hypervisor.engine.kernels.access import linear_rip, page_word
 from hypervisor.engine.kernels.exits import compiled, count, ring, settle, stop
 from hypervisor.engine.kernels.far import read_bytes
+from hypervisor.engine.kernels.lost_flags import look
 from hypervisor.engine.kernels.supervisor import clear
 
 _ENV, _CPU, _HFLAGS, _EFLAGS, _CR = b_.ENV, b_.CPU, l_.HFLAGS, l_.EFLAGS, l_.CR
 _TR, _BASE, _LIMIT, _FLAGS = l_.TR, l_.SEG_BASE, l_.SEG_LIMIT, l_.SEG_FLAGS
+_FLAGS_AT = b_.FLAGS_AT
 _FAULT, _FAULT_ERROR, _FAULT_ADDRESS = b_.FAULT, b_.FAULT_ERROR, b_.FAULT_ADDRESS
 _N_VECTOR, _N_ERROR, _N_ADDRESS = b_.N_VECTOR, b_.N_ERROR, b_.N_ADDRESS
 _PORTS, _WINDOWS, _WINDOW_COUNT = b_.PORTS, b_.WINDOWS, b_.WINDOW_COUNT
@@ -82,6 +84,7 @@ def python(b, kind, address, size, value):  # type: ignore[no-untyped-def]
     verdict = call1(ld64(b + _F_PYTHON), kind)
     st64(b + _NOW, ld64(b + _NOW) + left)
     if verdict:
+        look(b)
         settle(b)
         stop(b, _VERDICT, 0)
     answer = ld64(b + _X_INFO + 24)
@@ -129,7 +132,11 @@ def _window(b, gpa, write):  # type: ignore[no-untyped-def]
 @kernel
 def _account(b, kind, gpa):  # type: ignore[no-untyped-def]
     """Count an access. Memory that is only watched takes no time: watching changes nothing."""
-    return count(b, _MEMORY if page_word(b, gpa) & _MAP_RAM else kind)
+    same = ld64(b + _FLAGS_AT) == ld64(b + _NOW)
+    count(b, _MEMORY if page_word(b, gpa) & _MAP_RAM else kind)
+    if same:  # still the instruction that has computed flags
+        st64(b + _FLAGS_AT, ld64(b + _NOW))
+    return 0
 
 
 @kernel

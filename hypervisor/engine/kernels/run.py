@@ -9,6 +9,7 @@ from hypervisor.engine.jit import call1, call5, kernel, ld32, ld64, st32, st64
 from hypervisor.engine.kernels.emergency import EXECUTING
 from hypervisor.engine.kernels.exits import complete, count, raise_exception, settle, stop
 from hypervisor.engine.kernels.idle import skip_jumps
+from hypervisor.engine.kernels.lost_flags import mend
 from hypervisor.engine.kernels.translated import forget_code
 
 _ENV, _CPU, _UC, _EIP, _CR2 = b_.ENV, b_.CPU, b_.UC, l_.EIP, l_.CR + 16
@@ -26,6 +27,7 @@ _DEADLINE_KIND, _STEPPED, _FAILED, _EXECUTE, _MEMORY = (
 
 _RUNNING, _ABORTED, _CAREFUL, _CFLAGS = b_.RUNNING, b_.ABORTED, b_.CAREFUL, l_.CPU_CFLAGS_NEXT_TB
 _THREAD, _F_SELF, _LONGEST_BLOCK = b_.THREAD, b_.F_SELF, 512
+_FLAGS_AT = b_.FLAGS_AT
 _CODE_FULL, _REPEATED, _C_EMPTIED = b_.CODE_FULL, b_.REPEATED, b_.C_EMPTIED
 
 CONTINUE, STOP, RESTART = 0, 1, 2
@@ -147,6 +149,7 @@ def run(b):  # type: ignore[no-untyped-def]
         if ld64(b + _STEP) == 0 and (ld64(b + _KICK) or ld64(b + _NOW) >= ld64(b + _NEXT)):
             return _DEADLINE_KIND  # (who steps has been asked about this instruction already: it comes first)
         st64(b + _FAULT, -1)
+        st64(b + _FLAGS_AT, -1)
         st64(b + _ARMED, 0)
         single = 0
         if ld64(b + _CAREFUL) and ld64(b + _STEP) == 0:
@@ -158,6 +161,7 @@ def run(b):  # type: ignore[no-untyped-def]
         st64(b + _RUNNING, 1)
         error = call5(ld64(b + _F_EMU_START), uc, ld64(env + _EIP), 0, 0, 0) & 0xFFFFFFFF
         st64(b + _RUNNING, 0)
+        mend(b)
         kind = ld64(b + _X_KIND)
         aborted = ld64(b + _ABORTED)
         if aborted:

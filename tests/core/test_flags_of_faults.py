@@ -1,0 +1,75 @@
+"""An instruction that faults leaves the arithmetic flags as they were, however late the emulator derives them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+
+import hypervisor as hv
+from tests.core.bare import DATA, bare
+
+FLAGS = 0x8D5
+NOWHERE = 0x40_0000_0000
+
+BEFORE = [
+    "mov eax, 0x7fffffff; add eax, 1", "mov eax, 1; dec eax", "mov eax, 0x80000000; shl eax, 1",
+    "mov eax, 5; imul eax, eax, 0x40000000", "xor eax, eax", "mov eax, 3; cmp eax, 7", "stc; mov eax, 9; adc eax, eax",
+    "mov eax, 0x80000000; bsf ecx, eax; mov ecx, 3", "std; cld; stc", "mov eax, 7; neg eax", "mov al, 200; mul al",
+    "mov eax, 0x41; test al, al; sar eax, 1", "mov eax, 0x88; sahf; jmp next; next:",
+]  # fmt: skip
+"""What leaves the flags behind, in every form that they can be left in."""
+
+ACCESSES = [
+    *(f"set{condition} byte ptr [rdi]" for condition in
+      ("o", "no", "b", "ae", "z", "nz", "be", "a", "s", "ns", "p", "np", "l", "ge", "le", "g")),
+    *(f"{name} {size} ptr [rdi], {count}" for name in ("rcl", "rcr", "rol", "ror", "shl", "sar", "shr")
+      for size, count in (("byte", 1), ("word", 3), ("dword", "cl"), ("qword", 1))),
+    "adc [rdi], eax", "sbb [rdi], eax", "add [rdi], eax", "inc dword ptr [rdi]", "neg dword ptr [rdi]",
+    "cmp [rdi], eax",
+    "xadd [rdi], eax", "lock xadd [rdi], eax", "cmpxchg [rdi], ecx", "lock cmpxchg [rdi], ecx", "bts [rdi], eax",
+    "lock btr [rdi], eax", "shld [rdi], eax, 3", "shrd [rdi], eax, cl", "cmovl eax, [rdi]", "cmovbe eax, [rdi]",
+    "push qword ptr [rdi]", "pop qword ptr [rdi]", "stosd", "cmpsb", "scasd", "mul dword ptr [rdi]", "imul ecx, [rdi]",
+    "div dword ptr [rdi]", "bsf ecx, [rdi]", "popcnt ecx, [rdi]", "call [rdi]", "cmpxchg8b [rdi]",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def host() -> Iterator[hv.Host]:
+    with closing(hv.Host("2M", 1)) as host:
+        yield host
+
+
+def flags(host: hv.Host, code: str, rdi: int) -> tuple[str, int]:
+    """How a run ends, and the flags then."""
+    with bare(code + "; vmmcall", host=host, rdi=rdi, rsi=DATA) as vm:
+        vm.traps.hypercall(lambda vcpu, exit: hv.stop("end"))
+        vm.traps.exception(14, lambda vcpu, exit: hv.stop("page fault"))
+        result = vm.run(timeout=5)
+        return result.message, result.rflags & FLAGS
+
+
+@pytest.mark.parametrize("access", ACCESSES)
+def test_a_page_fault_changes_no_flags(host: hv.Host, access: str) -> None:
+    for before in BEFORE:
+        assert flags(host, f"{before}; {access}", NOWHERE) == ("page fault", flags(host, before, NOWHERE)[1]), before
+
+
+@pytest.mark.parametrize("access", [a for a in ACCESSES if a.startswith(("set", "rc"))])
+def test_what_is_executed_again_has_the_flags_it_had(host: hv.Host, access: str) -> None:
+    """The same, left by a trap on the memory, and then carried out after all."""
+    for before in BEFORE:
+        outcomes = []
+        for times in (0, 1, 3):
+            with bare(f"{before}; {access}; vmmcall", host=host, rdi=DATA, rcx=3) as vm:
+                left = [hv.RETRY] * times
+
+                @vm.traps.memory(range(DATA, DATA + 8), access="w")
+                def refuse(vcpu: hv.Vcpu, exit: hv.Exit, left: list[hv.Verdict] = left) -> hv.Verdict:
+                    return left.pop() if left else hv.PASS
+
+                vm.traps.hypercall(lambda vcpu, exit: hv.stop("end"))
+                result = vm.run(timeout=5)
+                outcomes.append((result.message, result.rflags & FLAGS, vm.memory.read(DATA, 8)))
+        assert outcomes[0] == outcomes[1] == outcomes[2], before
