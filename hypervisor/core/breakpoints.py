@@ -92,6 +92,13 @@ def armed(vcpu: Vcpu) -> Breakpoints:
     return Breakpoints(execution, tuple(data), tuple(ports))
 
 
+def detected(vcpu: Vcpu, hits: int, cause: int = 0) -> None:
+    """Note in DR6 which breakpoints were hit: B3 to B0 say so of each #DB by one anew, the other bits stay set (APM
+    volume 2, 13.1.1.3).
+    """
+    vcpu.set("dr6", vcpu.dr6 & ~0xF | hits | cause)
+
+
 def before_instruction(pcpu: PCpu, vcpu: Vcpu, address: int) -> int:
     """An execute hook at a linear address has been reached: deliver #DB if a breakpoint is there. The kind of a
     further exit, or 0.
@@ -99,7 +106,7 @@ def before_instruction(pcpu: PCpu, vcpu: Vcpu, address: int) -> int:
     hits = vcpu.vm.breakpoints.execution.get(address, 0)
     flags = vcpu.rflags
     if hits and not flags & RFLAGS_RF:
-        vcpu.set("dr6", vcpu.dr6 | hits)
+        detected(vcpu, hits)
         return pcpu.exception(DB, 0)
     vcpu.set("rflags", flags & ~RFLAGS_RF)
     pass_by(pcpu, address)
@@ -132,7 +139,7 @@ def after_access(pcpu: PCpu, vcpu: Vcpu, hits: int, further: int, before: int) -
     ``further`` is what the step returned and ``before`` was the count of `exceptions`. If the instruction faulted or is
     single-stepped, its exception has been delivered already; the single-step trap takes our bits along.
     """
-    vcpu.set("dr6", vcpu.dr6 | hits)
+    detected(vcpu, hits)
     if further != K.STEPPED:
         return further
     return pcpu.exception(DB, 0) if exceptions(pcpu) == before else 0

@@ -20,6 +20,7 @@ from hypervisor.engine.kernels import (
     io,
     last_words,
     paging,
+    refused,
     string_compare,
     supervisor,
     switch,
@@ -29,7 +30,7 @@ from hypervisor.engine.kernels import (
 )
 from hypervisor.engine.kernels import decode as decode_
 from hypervisor.engine.kernels import run as run_
-from hypervisor.engine.kernels.in_place import RDTSC, RDTSCP, block_of, read_time, restore, write_control
+from hypervisor.engine.kernels.in_place import RDTSC, RDTSCP, block_of, read_time, restore, widen_smsw, write_control
 from hypervisor.engine.kernels.leaving import leave, leave_access_if_asked, leave_if_asked, look_again
 
 _on_exit, _fill, _port_in, _port_out = exits.on_exit, fill.fill, io.port_in, io.port_out
@@ -47,7 +48,8 @@ _enter_syscall, _enter_sysenter = syscalls.enter_syscall, syscalls.enter_sysente
 _aborted, _on_signal = emergency.aborted, last_words.on_signal
 _save, _load = switch.save, switch.load
 _compare_strings, _INDEX, _IMPLICIT = string_compare.compare_strings, string_compare.INDEX, string_compare.IMPLICIT
-_emit_call = calls.emit_call
+_widen_smsw = widen_smsw
+_emit_call, _refuses = calls.emit_call, refused.refuses
 _set_page, _flush_indexes = tlb_entry.set_page, tlb_entry.flush
 _full, _repeats, _forget_code = translated.full, translated.repeats, translated.forget_code
 _sync, _flush, _written = access.sync_hflags, access.flush_tlb, access.written
@@ -218,6 +220,11 @@ def on_signal(number, info, context, table):  # type: ignore[no-untyped-def]
     _on_signal(number, info, context, table)
 
 
+def refuses(context, cpu):  # type: ignore[no-untyped-def]
+    """`refused.refuses`, called by Unicorn's translator through `hypervisor.engine.interpose`."""
+    return _refuses(context, cpu)
+
+
 def set_page(cpu, va, pa, prot, mmu_index, size, original):  # type: ignore[no-untyped-def]
     """`tlb_entry.set_page`, called by Unicorn through `hypervisor.engine.interpose`."""
     _set_page(cpu, va, pa, prot, mmu_index, size, original)
@@ -246,6 +253,11 @@ def repeats(table, cpu):  # type: ignore[no-untyped-def]
 def forget_code(b):  # type: ignore[no-untyped-def]
     """`translated.forget_code`."""
     return _forget_code(b)
+
+
+def read_cr0(env):  # type: ignore[no-untyped-def]
+    """`in_place.widen_smsw`, called by generated code through `hypervisor.engine.interpose`."""
+    _widen_smsw(block_of(env), env)
 
 
 def pcmpestrm(env, first, second, control):  # type: ignore[no-untyped-def]
@@ -313,5 +325,6 @@ ENTRIES = (
     (flush_indexes, "v(lil)"), (full, "v(ll)"), (repeats, "v(ll)"), (forget_code, "l(l)"), (on_signal, "v(illl)"),
     (pcmpestrm, "v(lllu)"), (pcmpestri, "v(lllu)"), (pcmpistrm, "v(lllu)"), (pcmpistri, "v(lllu)"),
     (jump, "v(llul)"), (rdtsc, "v(l)"), (rdtscp, "v(l)"), (write_cr, "v(lil)"), (spin, "l(l)"),
+    (refuses, "l(ll)"), (read_cr0, "v(l)"),
 )  # fmt: skip
 """Functions and their C types: v void, l int64, i int32, u uint32, B uint8; result(arguments)."""

@@ -10,6 +10,8 @@ The library calls its functions through a procedure linkage table, so a pointer 
   middle of nowhere again and again would otherwise make the host translate 512 for each that it runs. It also
   tells when the room for translated code comes to its end (`kernels.translated`), and ``cpu_loop_exit_noexc`` that a
   block which has stored into itself is gone on with;
+- ``translator_loop`` gets another function for each instruction, one that refuses what the manual refuses
+  (`kernels.refused`);
 - ``tlb_flush_by_mmuidx`` stops the TLB from growing (`kernels.tlb_entry`);
 - ``tcg_gen_callN`` emits a call from generated code to a helper. Helpers in `CALLS` are left out there or replaced
   (`kernels.calls`), which is not to be had through their own pointers: generated code calls them directly.
@@ -61,6 +63,10 @@ _RESTORE, _FILL, _TIME = "cpu_restore_state_x86_64", "unicorn_fill_tlb_x86_64", 
 _FILL_START = 256  # bytes of `_FILL` in which it calls `_RESTORE`
 _TEMP, _TRANSLATE = "tcg_temp_new_internal_x86_64", "gen_intermediate_code_x86_64"
 _CALL = "tcg_gen_callN_x86_64"
+_LOOP = "translator_loop_x86_64"
+_ORIGINAL, _OURS, _REFUSED = (layout.TRANSLATOR_OPS + 8 * n for n in range(3))
+"""What stands behind our copy of the translator's functions: addresses of code."""
+
 _FLUSH, _REPEAT = "tlb_flush_by_mmuidx_x86_64", "cpu_loop_exit_noexc_x86_64"
 _ROOM = 128  # bytes for each piece of code
 
@@ -71,6 +77,7 @@ _MMX_OPERATIONS = (
 ).split()
 
 _PORT_SIZES = {"b": 1, "w": 2, "l": 4}
+_INTERCEPT = "helper_svm_check_intercept_param_x86_64"
 _COMPUTE = "helper_cc_compute_all_x86_64"
 _ROTATE = [f"helper_{name}{size}_x86_64" for name in ("rcl", "rcr") for size in "bwlq"]
 
@@ -79,6 +86,7 @@ CALLS: dict[str, str | None] = {
     **{f"helper_{name}_xmm_x86_64": name for name in ("pcmpestrm", "pcmpestri", "pcmpistrm", "pcmpistri")},
     _IDIV: _IDIV,
     _COMPUTE: _COMPUTE,
+    _INTERCEPT: _INTERCEPT,
     **{name: name for name in _ROTATE},
     **{name: name for name in (f"helper_{name}_mmx_x86_64" for name in _MMX_OPERATIONS)},
     "helper_rdtsc_x86_64": "rdtsc",
@@ -95,6 +103,7 @@ that of a piece of machine code below, or None for nothing.
 - ``idivl_EAX`` divides 64 bits by 32 with the host's IDIV, which faults for -2^63 / -1 as the guest's should: the
   process dies of SIGFPE. It gets the divisor 0 then, for which it raises #DE.
 - ``cc_compute_all``, RCL and RCR leave a note of the flags (`kernels.lost_flags`).
+- ``svm_check_intercept_param`` for CR0 is also the beginning of SMSW (`kernels.in_place`).
 - The operations of SSSE3 on MMX registers take REX.R for a fourth bit of the register's number. Beyond MM7 lie other
   fields of the CPU state, MXCSR and XMM0 among them. The number has three bits.
 - ``rdtsc`` and ``rdtscp`` are served in the middle of the block; ``write_crN`` takes its time (`kernels.in_place`).
@@ -142,7 +151,7 @@ class Guard:
 
     def __init__(self) -> None:
         unicorn = native()
-        needed = frozenset((_TEMP, _TRANSLATE, _RESET_DIRTY, _SET_PAGE, _RESTORE, _TIME, _CALL, _FLUSH, _REPEAT))
+        needed = frozenset((_TEMP, _TRANSLATE, _LOOP, _RESET_DIRTY, _SET_PAGE, _RESTORE, _TIME, _CALL, _FLUSH, _REPEAT))
         slots = _slots(unicorn.library._handle, needed | frozenset(_ENDS))
         missing = (needed | {"abort"}) - slots.keys()
         if missing:
@@ -160,6 +169,9 @@ class Guard:
         self._last_words = LastWords(ctypes.addressof(self._table))
         block_hooks = (code().address["block_entry"], code().address["jump"])
         self._calls = (ctypes.c_uint64 * (2 * len(CALLS) + 4))(unicorn.address(_CALL), *block_hooks)
+        self._translator = (ctypes.c_uint64 * ((layout.TRANSLATOR_OPS >> 3) + 3))()
+        translator = struct.pack("<Q", ctypes.addressof(self._translator))
+        copies = [(n, _ORIGINAL if n == layout.TRANSLATE_INSN else n) for n in range(0, layout.TRANSLATOR_OPS, 8)]
         pieces = {
             "one": b"\xb8\x01\x00\x00\x00\xc3",  # mov eax, 1; ret
             # mov rdi, table; mov rsi, [rsp]
@@ -182,6 +194,17 @@ class Guard:
             + b"\x48\xbf" + struct.pack("<Q", ctypes.addressof(self._table))
             + b"\x48\xb8" + struct.pack("<Q", code().address["full"]) + b"\xff\xd0\x5a\x5e\x5f"
             + _jump(unicorn.address(_TRANSLATE)),
+            # mov r11, copy; mov rax, [rdi + n]; mov [r11 + m], rax; and so on;
+            # mov rax, [r11 + ours]; mov [r11 + n], rax; mov rdi, r11
+            _LOOP: b"\x49\xbb" + translator
+            + b"".join(bytes((0x48, 0x8B, 0x47, n, 0x49, 0x89, 0x43, m)) for n, m in copies)
+            + bytes((0x49, 0x8B, 0x43, _OURS, 0x49, 0x89, 0x43, layout.TRANSLATE_INSN)) + b"\x4c\x89\xdf"
+            + _jump(unicorn.address(_LOOP)),
+            # push rdi, rsi; sub rsp, 8; mov rax, refuses; call rax; add rsp, 8; pop rsi, rdi; test eax, eax;
+            # mov rax, copy; jne over; jmp [rax + original]; over: jmp [rax + refused]
+            "instruction": b"\x57\x56\x48\x83\xec\x08\x48\xb8" + struct.pack("<Q", code().address["refuses"])
+            + b"\xff\xd0\x48\x83\xc4\x08\x5e\x5f\x85\xc0\x48\xb8" + translator
+            + bytes((0x75, 3, 0xFF, 0x60, _ORIGINAL, 0xFF, 0x60, _REFUSED)),
             # mov rdx, original; jump to ours
             _FLUSH: b"\x48\xba" + struct.pack("<Q", unicorn.address(_FLUSH)) + _jump(code().address["flush_indexes"]),
             # push rdi; mov rsi, rdi; mov rdi, table; mov rax, ours; call rax; pop rdi
@@ -227,6 +250,12 @@ class Guard:
             b"\x48\x83\xec\x08\x48\xb8" + struct.pack("<Q", unicorn.address(_COMPUTE)) + b"\xff\xd0"
             + b"\x48\x83\xc4\x08\x48\x89\xc2\x48\x8b\x8d" + note + b"\x48\x89\xd0\xc3"
         )  # fmt: skip
+        # test esi, esi (exit code 0: CR0 is read); jne over; push rdi, rsi, rdx; mov rax, ours; call rax;
+        # pop rdx, rsi, rdi; over:
+        pieces[_INTERCEPT] = (
+            b"\x85\xf6\x75\x12\x57\x56\x52\x48\xb8" + struct.pack("<Q", code().address["read_cr0"])
+            + b"\xff\xd0\x5a\x5e\x5f" + _jump(unicorn.address(_INTERCEPT))
+        )  # fmt: skip
         for name in _ROTATE:  # mov rax, [rdi + flags]; rcx from rdi; note
             pieces[name] = (
                 b"\x48\x8b\x87" + struct.pack("<I", layout.CC_SRC) + b"\x48\x8b\x8f" + note
@@ -249,6 +278,7 @@ class Guard:
             self._page[n * _ROOM : n * _ROOM + len(piece)] = piece
             where[name] = start + n * _ROOM
         self.one = where["one"]
+        self._translator[_OURS >> 3], self._translator[_REFUSED >> 3] = where["instruction"], where["abort"]
         for n, (name, entry) in enumerate(CALLS.items()):
             self._calls[2 * n + 3] = unicorn.address(name)
             self._calls[2 * n + 4] = 0 if entry is None else where.get(entry) or code().address[entry]

@@ -93,6 +93,9 @@ CPU_ENV = 296
 CPU_OPAQUE = 33136  # nobody's: the address of our block
 CPU_MEM_IO_PC = 33144  # where in generated code a device access was made
 CPU_UC = 33192
+DISAS_PC_NEXT = 16  # of the translator's context: the address of the instruction to be translated
+TRANSLATE_INSN = 32  # of the translator's table of functions
+TRANSLATOR_OPS = 56  # its size
 CPU_TO_ENV = 35408
 
 # --- uc_struct --------------------------------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ def _guarded(vcpu: Vcpu) -> bool:
     if not vcpu.dr7 & f.DR7_GD:
         return False
     vcpu.set("dr7", vcpu.dr7 & ~f.DR7_GD)
-    vcpu.set("dr6", vcpu.dr6 | f.DR6_BD)
+    vcpu.set("dr6", vcpu.dr6 & ~0xF | f.DR6_BD)  # B3 to B0 are those of this #DB (13.1.1.3)
     return True
 
 

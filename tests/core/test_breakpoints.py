@@ -142,6 +142,35 @@ def test_two_breakpoints_at_one_place_set_both_bits() -> None:
     assert seen == [(CODE + 2, 3)]
 
 
+def test_each_breakpoint_says_anew_which_it_was_and_bs_stays() -> None:
+    """APM volume 2, 13.1.1.3: B3 to B0 are of this #DB, nothing else in DR6 is cleared by the processor."""
+    seen = []
+    with bare("mov [rdi], al; mov [rdi + 8], al; nop; mov rax, dr0; vmmcall", rdi=DATA) as vm:
+        vm.vcpu.dr0, vm.vcpu.dr1, vm.vcpu.dr2 = DATA, DATA + 8, CODE + 5
+        vm.vcpu.dr6, vm.vcpu.dr7 = 0xFFFF4FF8, dr7(0, WRITE, ONE) | dr7(1, WRITE, ONE) | dr7(2, EXECUTE, ONE)
+
+        @vm.traps.exception(1)
+        def debug(vcpu: hv.Vcpu, exit: hv.Exit) -> hv.Verdict:
+            seen.append((vcpu.rip, vcpu.dr6 & 0xE00F))
+            if len(seen) == 3:
+                vcpu.dr7 |= 1 << 13  # general detect, for the MOV
+                vcpu.rflags |= 1 << 16
+            return hv.HANDLED
+
+        assert vm.run(timeout=5, virtual_timeout=0.01).reason is hv.Reason.CRASHED  # by that #DB, for want of an IDT
+        assert (vm.vcpu.rip, vm.vcpu.dr6 & 0xE00F) == (CODE + 6, 0x6000)
+    assert seen == [(CODE + 2, 0x4001), (CODE + 5, 0x4002), (CODE + 5, 0x4004)]
+
+
+@pytest.mark.parametrize("mode,wide", [(32, "eax"), (64, "rax")])
+def test_smsw_shows_as_much_of_cr0_as_its_operand_holds(mode: int, wide: str) -> None:
+    uncached = f"mov {wide}, cr0; or eax, 0x60000000; mov cr0, {wide}; mov {wide}, cr0"
+    result = hv.run_asm(f"{uncached}; mov ecx, -1; mov edx, -1; smsw ecx; smsw dx; hlt", mode=mode)
+    assert result.eax & 1 << 30
+    assert result.ecx == result.eax
+    assert result.edx == 0xFFFF0000 | result.eax & 0xFFFF
+
+
 def test_with_single_step_there_is_one_trap_with_both_bits() -> None:
     seen, _ = debugged("mov [rdi], al; nop", {"dr0": DATA, "dr7": dr7(0, WRITE, ONE)}, rdi=DATA, rflags=2 | TF)
     assert seen[:2] == [(CODE + 2, 0x4001), (CODE + 3, 0x4000)]

@@ -22,6 +22,7 @@ _ENV, _CPU, _UC, _EIP, _HFLAGS, _EFLAGS, _CR, _DR6 = (
 )  # fmt: skip
 _X_KIND, _X_INFO, _NOW, _BLOCK_END, _FAULT = b_.X_KIND, b_.X_INFO, b_.NOW, b_.BLOCK_END, b_.FAULT
 _LISTEN, _LISTEN_EXCEPTIONS, _COUNTS, _F_EMU_STOP = b_.LISTEN, b_.LISTEN_EXCEPTIONS, b_.COUNTS, b_.F_EMU_STOP
+_D_REPEAT = b_.D_REPEAT
 _D_LENGTH, _D_OPCODE, _D_MODRM, _D_RM, _D_EA = b_.D_LENGTH, b_.D_OPCODE, b_.D_MODRM, b_.D_RM, b_.D_EA
 _CPUID, _CPUID_COUNT, _COMPILED, _NUMBER = b_.CPUID, b_.CPUID_COUNT, b_.COMPILED, b_.NUMBER
 _C_CPUID, _C_RDMSR, _C_HYPERCALL = b_.C_CPUID, b_.C_RDMSR, b_.C_HYPERCALL
@@ -346,7 +347,7 @@ def _undefined(b):  # type: ignore[no-untyped-def]
         elif opcode == 0x0F01 and modrm >= 0xD8 and modrm <= 0xDF:
             if listens(b, _SVM):
                 return _report(b, _SVM, modrm, 0)
-        elif opcode == 0x0FC7 and modrm >= 0xF0:
+        elif opcode == 0x0FC7 and modrm >= 0xF0 and ld64(b + _D_REPEAT) == 0:  # with F3 it is RDPID, which there is not
             if listens(b, _RDRAND if modrm < 0xF8 else _RDSEED):
                 return _report(b, _RDRAND if modrm < 0xF8 else _RDSEED, 0, 0)
         elif opcode == 0xF1:

@@ -29,7 +29,7 @@ _JMP_SHORT, _JMP_TO_PAUSE, _PAUSE_CODE = 0xFEEB, 0xFCEB, 0x90F3  # as 16-bit wor
 
 
 @kernel
-def _code(env, pc):  # type: ignore[no-untyped-def]
+def code_at(env, pc):  # type: ignore[no-untyped-def]
     """Where in this process the code at linear ``pc`` is that is being translated, 0 if it is not plain memory."""
     hflags = ld32(env + _HFLAGS)
     index = 0  # the three MMU indices: the kernel's with SMAP, the user's, the kernel's without
@@ -51,7 +51,7 @@ def jumps_to_itself(env):  # type: ignore[no-untyped-def]
         pc = (pc + ld64(env + _BASE)) & 0xFFFFFFFF
     if pc & 0xFFF > 4091:
         return 0
-    at = _code(env, pc)
+    at = code_at(env, pc)
     if at == 0:
         return 0
     if ld16(at) == _JMP_SHORT:
@@ -106,7 +106,7 @@ def skip_pauses(b):  # type: ignore[no-untyped-def]
         pc = (pc + ld64(env + _BASE)) & 0xFFFFFFFF
     if pc & 0xFFF > 4094 or pc & 0xFFF < 2:
         return 0
-    at = _code(env, pc)
+    at = code_at(env, pc)
     if at == 0 or ld16(at) != _JMP_TO_PAUSE or ld16(at - 2) != _PAUSE_CODE:
         return 0
     if ld64(b + _WALL):
@@ -120,4 +120,4 @@ def skip_pauses(b):  # type: ignore[no-untyped-def]
     return 0
 
 
-__all__ = ["jumps_to_itself", "skip_jumps", "skip_pauses"]
+__all__ = ["code_at", "jumps_to_itself", "skip_jumps", "skip_pauses"]

@@ -11,9 +11,11 @@ from hypervisor.engine import costs
 from hypervisor.engine import layout as l_
 from hypervisor.engine.jit import call3, kernel, ld32, ld64, st64
 from hypervisor.engine.kernels.access import linear_rip
+from hypervisor.engine.kernels.decode import decode
 from hypervisor.engine.kernels.exits import listens, time_stamp
 
 _NOW, _BLOCK_END, _HFLAGS, _CR4, _TSD = b_.NOW, b_.BLOCK_END, l_.HFLAGS, l_.CR + 32, 1 << 2
+_D_OPCODE, _D_SIZE, _D_MODRM, _D_RM, _CR0, _CS64 = b_.D_OPCODE, b_.D_SIZE, b_.D_MODRM, b_.D_RM, l_.CR, l_.HF_CS64
 _CR_WRITE_COSTS = b_.COSTS + 8 * costs.CR_WRITE
 _CPU, _F_RESTORE = b_.CPU, b_.F_RESTORE_STATE
 _OPAQUE = l_.CPU_OPAQUE - l_.CPU_TO_ENV
@@ -51,6 +53,17 @@ def read_time(b, env, kind):  # type: ignore[no-untyped-def]
 def write_control(b, number):  # type: ignore[no-untyped-def]
     """MOV to CR3, which Unicorn's helper carries out, takes its time. (The others leave the guest.)"""
     st64(b + _NOW, ld64(b + _NOW) + ld64(b + _CR_WRITE_COSTS + 8 * number))
+    return 0
+
+
+@kernel
+def widen_smsw(b, env):  # type: ignore[no-untyped-def]
+    """CR0 is about to be read by the instruction at RIP. Outside 64-bit mode Unicorn's SMSW writes 16 bits; into a
+    32-bit register go all of CR0's (APM volume 3).
+    """
+    if ld32(env + _HFLAGS) & _CS64 == 0 and decode(b) and ld64(b + _D_OPCODE) == 0x0F01 and ld64(b + _D_SIZE) == 4:
+        if ld64(b + _D_MODRM) >= 0xC0:
+            st64(env + 8 * (ld64(b + _D_RM) & 7), ld64(env + _CR0) & 0xFFFFFFFF)
     return 0
 
 

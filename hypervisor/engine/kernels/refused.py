@@ -1,0 +1,80 @@
+"""Instructions that Unicorn would translate and the manual refuses: LOCK before what does not take it.
+
+LOCK is for an instruction that reads, changes and writes memory, one of a list (AMD64 APM volume 3, 1.2.5); before any
+other it is #UD. Unicorn ignores it before most. The translator is left then as if it had given up, and the run loop
+gives #UD to the instruction (`kernels.emergency`).
+"""
+
+from __future__ import annotations
+
+from hypervisor.engine import layout as l_
+from hypervisor.engine.jit import kernel, ld8, ld32, ld64
+from hypervisor.engine.kernels.decode import fetch
+from hypervisor.engine.kernels.idle import code_at
+from hypervisor.engine.kernels.in_place import block_of
+
+_CPU_UC, _OURS, _TO_ENV, _PC_NEXT = l_.CPU_UC, l_.UC_NO_EXIT_REQUEST, l_.CPU_TO_ENV, l_.DISAS_PC_NEXT
+_HFLAGS, _CS64 = l_.HFLAGS, l_.HF_CS64
+
+
+@kernel
+def _byte(env, pc, here, n):  # type: ignore[no-untyped-def]
+    """Byte ``n`` of the instruction at linear ``pc``, whose page is at ``here - (pc & 0xFFF)``; -1 if it faults."""
+    if here and (pc & 0xFFF) + n < 4096:
+        return ld8(here + n)
+    return fetch(block_of(env), pc, n)
+
+
+@kernel
+def _takes_lock(opcode, modrm):  # type: ignore[no-untyped-def]
+    operation = (modrm >> 3) & 7
+    if modrm >= 0xC0 or modrm < 0:  # a register
+        return False
+    if opcode < 0x40:  # ADD, OR, ADC, SBB, AND, SUB and XOR, but not CMP, to memory
+        return opcode & 7 <= 1 and opcode < 0x38
+    if opcode >= 0x80 and opcode <= 0x83:
+        return operation != 7
+    if opcode == 0x86 or opcode == 0x87:  # XCHG
+        return True
+    if opcode == 0xF6 or opcode == 0xF7:  # NOT, NEG
+        return operation == 2 or operation == 3
+    if opcode == 0xFE or opcode == 0xFF:  # INC, DEC
+        return operation <= 1
+    if opcode == 0x0FAB or opcode == 0x0FB3 or opcode == 0x0FBB:  # BTS, BTR, BTC
+        return True
+    if opcode == 0x0FBA:
+        return operation >= 5
+    if opcode == 0x0FB0 or opcode == 0x0FB1 or opcode == 0x0FC0 or opcode == 0x0FC1:  # CMPXCHG, XADD
+        return True
+    return opcode == 0x0FC7 and operation == 1  # CMPXCHG8B, CMPXCHG16B
+
+
+@kernel
+def refuses(context, cpu):  # type: ignore[no-untyped-def]
+    """Whether the instruction that is to be translated next is #UD although Unicorn would not say so."""
+    if ld8(ld64(cpu + _CPU_UC) + _OURS) == 0:
+        return 0
+    env, pc = cpu + _TO_ENV, ld64(context + _PC_NEXT)
+    here = code_at(env, pc)
+    wide = ld32(env + _HFLAGS) & _CS64
+    locked, n, byte = False, 0, 0
+    while n < 15:
+        byte = _byte(env, pc, here, n)
+        if byte == 0xF0:
+            locked = True
+        elif not (byte & 0xE7 == 0x26 or byte & 0xFC == 0x64 or byte & 0xFE == 0xF2 or (wide and byte & 0xF0 == 0x40)):
+            break
+        n += 1
+    if not locked or n == 15:
+        return 0
+    opcode = byte
+    if byte == 0x0F:
+        n += 1
+        opcode = 0x0F00 | _byte(env, pc, here, n)
+    modrm = _byte(env, pc, here, n + 1)
+    if byte < 0 or opcode < 0 or modrm < 0:
+        return 0  # it cannot be fetched, and that comes first
+    return 0 if _takes_lock(opcode, modrm) else 1
+
+
+__all__ = ["refuses"]

@@ -1,0 +1,85 @@
+"""Encodings that look like instructions and are none: #UD at their own address (AMD64 APM volume 3, 1.2.5)."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+
+import hypervisor as hv
+from hypervisor.assembler import assemble
+from tests.core.bare import CODE, DATA, bare
+
+PDPT, DIRECTORY, TABLE, NEAR_THE_END = 0x3000, 0x7000, 0x8000, 0x91000
+
+TAKES_LOCK = [
+    *(f"{name} [rdi], {register}"
+      for name in ("add", "or", "adc", "sbb", "and", "sub", "xor", "xchg", "xadd", "cmpxchg")
+      for register in ("al", "cx", "edx", "r9")),
+    *(f"{name} {size} ptr [rdi], 3" for name in ("add", "or", "adc", "sbb", "and", "sub", "xor")
+      for size in ("byte", "word", "dword", "qword")),
+    *(f"{name} {size} ptr [rdi]" for name in ("inc", "dec", "not", "neg") for size in ("byte", "dword", "qword")),
+    *(f"{name} [rdi], {operand}" for name in ("bts", "btr", "btc") for operand in ("eax", "rax")),
+    "bts dword ptr [rdi], 3", "btr qword ptr [rdi], 9", "btc word ptr [rdi], 1", "cmpxchg8b [rdi]", "cmpxchg16b [rdi]",
+]  # fmt: skip
+
+REFUSES_LOCK = [
+    "nop", "mov eax, ebx", "mov [rdi], eax", "mov eax, [rdi]", "add eax, ebx", "add eax, [rdi]", "cmp [rdi], eax",
+    "cmp dword ptr [rdi], 3", "test [rdi], eax", "bt [rdi], eax", "bt dword ptr [rdi], 3", "bts ecx, eax",
+    "xadd ecx, eax", "cmpxchg ecx, eax", "xchg ecx, edx", "inc eax", "not eax", "mul dword ptr [rdi]",
+    "test byte ptr [rdi], 1", "shl dword ptr [rdi], 1", "rcr byte ptr [rdi], cl", "push qword ptr [rdi]", "call [rdi]",
+    "lea eax, [rdi]", "movsb", "stosd", "pushfq", "cpuid", "rdtsc", "in al, 0x80", "hlt", "int3", "syscall", "pause",
+    "jmp CODE", "movups [rdi], xmm0", "fstp dword ptr [rdi]", "movnti [rdi], eax", "mov rax, cr0", "lgdt [rdi]",
+    "prefetcht0 [rdi]", "shld [rdi], eax, 3", "setz byte ptr [rdi]", "rdrand eax", "imul eax, [rdi]", "vmmcall",
+]  # fmt: skip
+
+
+def outcome(code: bytes, before: str = "inc ebx; ") -> str:
+    """ "end", or where #UD is raised, as it counts from the code; everything before must have happened once."""
+    with bare(before, rdi=DATA, rsi=DATA, rcx=1) as vm:
+        at = CODE + len(assemble(before, origin=CODE, mode=64).code)
+        vm.memory.write(at, code + assemble("mov edx, 7; int 0x20", origin=0, mode=64).code)
+        vm.traps.exception(6, lambda vcpu, exit: hv.stop(f"#UD at {vcpu.rip - at}"))
+        vm.traps.int_n(0x20, lambda vcpu, exit: hv.stop("end"))
+        result = vm.run(timeout=5)
+        assert result.ebx == before.count("inc ebx")
+        return result.message
+
+
+def code_of(text: str) -> bytes:
+    return assemble(text.replace("CODE", hex(CODE)), origin=CODE, mode=64).code
+
+
+@pytest.mark.parametrize("text", TAKES_LOCK)
+def test_lock_before_what_takes_it(text: str) -> None:
+    assert outcome(b"\xf0" + code_of(text)) == "end"
+
+
+@pytest.mark.parametrize("text", REFUSES_LOCK)
+def test_lock_before_what_does_not_take_it(text: str) -> None:
+    for prefixes in (b"\xf0", b"\xf0\x66", b"\x64\xf0", b"\xf0\x2e"):
+        for before in ("inc ebx; ", "inc ebx; jmp next; next: ", "inc ebx; mov r8, [rdi]; "):
+            assert outcome(prefixes + code_of(text), before) == "#UD at 0", (prefixes, before)
+
+
+@pytest.mark.parametrize("split", [1, 2])
+def test_where_the_bytes_that_decide_lie_on_the_next_page(split: int) -> None:
+    """The page after it is there, or is not: then its fault comes first."""
+    for present, expected in ((True, "#UD"), (False, "#PF")):
+        with bare("", rdi=DATA) as vm:
+            start = NEAR_THE_END - split
+            vm.memory.write(PDPT + 8 * 4, struct.pack("<Q", DIRECTORY | 3))  # from 4 GiB on
+            vm.memory.write(DIRECTORY, struct.pack("<Q", TABLE | 3))
+            vm.memory.write(TABLE, struct.pack("<QQ", NEAR_THE_END - 0x1000 | 3, NEAR_THE_END | present | 2))
+            vm.memory.write(start, b"\xf0\x8b\x07")  # LOCK MOV
+            vm.vcpu.rip = (4 << 30) + 0x1000 - split
+            vm.traps.exception(6, lambda vcpu, exit: hv.stop("#UD"))
+            vm.traps.exception(14, lambda vcpu, exit: hv.stop("#PF"))
+            assert vm.run(timeout=5).message == expected
+
+
+def test_rdpid_is_none_of_ours() -> None:
+    served = []
+    for prefix, expected in ((b"", "end"), (b"\x66", "end"), (b"\xf3", "#UD at 0"), (b"\xf2", "#UD at 0")):
+        served.append(outcome(prefix + b"\x0f\xc7\xf8"))  # RDSEED EAX, with F3 RDPID
+        assert served[-1] == expected
