@@ -107,6 +107,9 @@ def run(
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first access that nothing answers.")] = False,
     reboot: Annotated[bool, typer.Option("--reboot", help="Start again when the guest asks for a reset.")] = False,
     halt_ok: Annotated[bool, typer.Option("--halt-ok", help="A guest that halts for good has succeeded.")] = False,
+    success: Annotated[
+        str | None, typer.Option(help="Debug-exit statuses that mean success: end with 0.", metavar="STATUS[,STATUS]")
+    ] = None,
     format: Annotated[
         str | None, typer.Option(help="Load as this format instead of looking at the file.", metavar="NAME")
     ] = None,
@@ -154,11 +157,11 @@ def run(
 ) -> int:
     """Boot IMAGE, or the first drive that boots, with its console on this terminal, and end with its status.
 
-    Exit status: the guest's debug-exit status; 0 after power-off; 121 stopped by a handler or by Ctrl-A x; 122 reset;
-    123 halted or idle; 124 timeout; 125 our own error, bad usage, or a script cut short; 126 the guest crashed; 128+n
-    signal n was received.
+    Exit status: the guest's debug-exit status (0 if --success names it); 0 after power-off; 121 stopped by a handler or
+    by Ctrl-A x; 122 reset; 123 halted or idle; 124 timeout; 125 our own error, bad usage, or a script cut short; 126
+    the guest crashed; 128+n signal n was received.
     """
-    from hypervisor.cli.options import RunOptions, only, parse_module, parse_number
+    from hypervisor.cli.options import RunOptions, only, parse_module, parse_number, parse_statuses
     from hypervisor.engine.layout import platform_problem
 
     if problem := platform_problem():
@@ -182,6 +185,7 @@ def run(
             strict=strict,
             reboot=reboot,
             halt_ok=halt_ok,
+            success=parse_statuses(success),
             format=format,
             at=parse_number("--at", at),
             entry=parse_number("--entry", entry),

@@ -39,6 +39,7 @@ class RunOptions:
     strict: bool = False
     reboot: bool = False
     halt_ok: bool = False
+    success: tuple[int, ...] = ()
     format: str | None = None
     at: int | None = None
     entry: int | None = None
@@ -171,6 +172,21 @@ def parse_number(option: str, text: str | None) -> int | None:
     if number < 0:
         raise ConfigError(f"{option} is {text!r}; give an address such as 0x100000.")
     return number
+
+
+def parse_statuses(text: str | None) -> tuple[int, ...]:
+    """``33,35`` as debug-exit statuses. Raises `ConfigError` for what no debug exit has."""
+    if text is None:
+        return ()
+    try:
+        statuses = tuple(int(word, 0) for word in text.split(","))
+    except ValueError:
+        statuses = (0,)
+    if not all(status > 0 and status & 1 for status in statuses):
+        raise ConfigError(
+            f"--success is {text!r}; give debug-exit statuses, (value << 1) | 1 and so odd, joined by commas: 33,35."
+        )
+    return statuses
 
 
 def parse_module(text: str) -> tuple[str, str]:

@@ -73,7 +73,7 @@ def _run_booted(
         if terminal:
             say(HELP)  # the terminal is the guest's from here on
         result = vm.run(until=script, timeout=time_left(options.timeout, vm), virtual_timeout=options.virtual_timeout)
-    status = exit_status(result, halt_ok=options.halt_ok)
+    status = exit_status(result, halt_ok=options.halt_ok, success=options.success)
     if result.reason.value == "stopped" and session.received is not None:
         status = 128 + session.received
     unplayed = script.waits_at if script is not None else None

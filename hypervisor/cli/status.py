@@ -1,7 +1,8 @@
 """What a run means to the shell that started it: an exit status and a sentence.
 
 =====  ==========================================================================================
-0      the guest powered its machine off (or halted, with ``--halt-ok``)
+0      the guest powered its machine off (or halted, with ``--halt-ok``; or left through the debug-exit port with one
+       of the statuses of ``--success``)
 n      the guest wrote to the debug-exit port: its status, ``(value << 1) | 1``, which is always odd
 121    a handler or the user (Ctrl-A x) stopped the run
 122    the guest asked for a reset, and ``--reboot`` was not given
@@ -17,6 +18,7 @@ A guest's own status may equal one of ours; ``reason`` in the ``--stats`` file t
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from enum import IntEnum
 from typing import Protocol
 
@@ -86,14 +88,14 @@ BY_REASON = {
 """Exit status by reason; only ``debug-exit`` is missing, which brings its own."""
 
 
-def exit_status(outcome: Outcome, *, halt_ok: bool = False) -> int:
-    """The exit status, 0 to 255, for a run that ended with ``outcome``.
+def exit_status(outcome: Outcome, *, halt_ok: bool = False, success: Collection[int] = ()) -> int:
+    """The exit status, 0 to 255, for a run that ended with ``outcome``; 0 for the debug-exit statuses of ``success``.
 
     A debug-exit status is cut to the 8 bits that a process can return; it stays odd, so never looks like success.
     """
     reason = outcome.reason.value
     if reason == "debug-exit":
-        return (outcome.status or 0) & 0xFF
+        return ExitStatus.POWERED_OFF if outcome.status in success else (outcome.status or 0) & 0xFF
     if halt_ok and reason in ("halted", "idle"):
         return ExitStatus.POWERED_OFF
     return BY_REASON.get(reason, ExitStatus.ERROR)

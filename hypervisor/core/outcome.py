@@ -16,8 +16,10 @@ if TYPE_CHECKING:
     from hypervisor.core.vm import VM
 
 
-def result_of(vm: VM, end: End, error: BaseException | None, wall_s: float, virtual_s: float) -> RunResult:
-    """The result of a run that is over; ``error`` is what was raised."""
+def result_of(
+    vm: VM, end: End, error: BaseException | None, wall_s: float, virtual_s: float, until: str = ""
+) -> RunResult:
+    """The result of a run that is over; ``error`` is what was raised, ``until`` what it waited for."""
     reason, message = end.reason, end.message
     vm.tell("reset", f"the run ends ({reason.value}): {message.partition(chr(10))[0]}")
     crash = _report(vm, message, end.chain) if reason in (Reason.CRASHED, Reason.HOST_ERROR) else None
@@ -33,6 +35,7 @@ def result_of(vm: VM, end: End, error: BaseException | None, wall_s: float, virt
         hint=_hint(vm) if reason in WAITING and vm.devices else "",
         error=error,
         registers=(vm.current if crash else vm.vcpu).dump(),
+        until=until,
     )
 
 

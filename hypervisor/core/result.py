@@ -41,10 +41,6 @@ class Reason(Enum):
 WAITING = frozenset({Reason.HALTED, Reason.IDLE, Reason.TIMEOUT, Reason.VIRTUAL_TIMEOUT})
 """Reasons with which `RunResult.hint` may say what the guest waits for."""
 
-FINE = frozenset({Reason.POWERED_OFF, Reason.DEBUG_EXIT, Reason.UNTIL, Reason.STOPPED})
-"""Reasons that `RunResult.check` lets pass."""
-
-
 class Fault(NamedTuple):
     """One event of the chain that led to a crash."""
 
@@ -72,17 +68,53 @@ class RunResult:
     hint: str = ""
     error: BaseException | None = field(default=None, repr=False)
     registers: Mapping[str, int] = field(default_factory=dict, repr=False)
+    until: str = ""
+    """What ``until`` waited for, as words; empty if nothing was asked for."""
 
-    def check(self) -> RunResult:
-        """This result, if the run ended well; otherwise raises `GuestCrashed` with the crash report."""
-        if self.reason in FINE:
+    def check(self, *, status: int | None = None, reason: Reason | None = None) -> RunResult:
+        """This result, if the run ended as it was meant to; otherwise raises `GuestCrashed` with the crash report.
+
+        It was meant to end with what ``until`` asked for or, if nothing was, with a power-off. ``status`` asks for a
+        debug exit with this status, ``reason`` for any other end, and then nothing else passes. Raises `ConfigError`
+        for what no run can end with.
+        """
+        if self._as_meant(status, reason):
             return self
         text = f"The guest ended as {self.reason.value}: {self.message}"
+        if meant := self._meant(status, reason):
+            text += f"\n{meant}"
         if self.crash is not None:
             text += "\n" + str(self.crash).removeprefix(self.message).lstrip("\n")
         if self.hint:
             text += f"\nlikely mistake: {self.hint}"
         raise GuestCrashed(text) from self.error
+
+    def _as_meant(self, status: int | None, reason: Reason | None) -> bool:
+        if status is not None:
+            if reason not in (None, Reason.DEBUG_EXIT):
+                raise ConfigError(f"check(status={status!r}, reason={reason!r}): only a debug exit has a status.")
+            if not isinstance(status, int) or status < 0 or not status & 1:
+                raise ConfigError(f"check(status={status!r}): the status of a debug exit is (value << 1) | 1, so odd.")
+            return self.reason is Reason.DEBUG_EXIT and self.status == status
+        if reason is Reason.DEBUG_EXIT:
+            raise ConfigError("check(reason=Reason.DEBUG_EXIT) would let every status pass; give check(status=...).")
+        if not isinstance(reason, Reason | None):
+            raise ConfigError(f"check(reason={reason!r}): give a Reason, such as hypervisor.Reason.STOPPED.")
+        return self.reason is (reason or (Reason.UNTIL if self.until else Reason.POWERED_OFF))
+
+    def _meant(self, status: int | None, reason: Reason | None) -> str:
+        """How the run was meant to end, where that is not plain, as a sentence."""
+        if status is not None:
+            return f"It was meant to end by a debug exit with status {status}."
+        if reason is not None:
+            return f"It was meant to end as {reason.value}."
+        if self.until:
+            return f"It was meant to run until {self.until}."
+        if self.reason is Reason.DEBUG_EXIT:
+            return f"It was meant to power off; where this is how it should end, say check(status={self.status})."
+        if self.reason is Reason.STOPPED:
+            return "It was meant to power off; where this is how it should end, say check(reason=Reason.STOPPED)."
+        return ""
 
     def __getattr__(self, name: str) -> Any:
         registers = self.__dict__.get("registers", {})

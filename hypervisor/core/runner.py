@@ -523,7 +523,8 @@ class Runner:
 
     def _result(self, wall_s: float, virtual_s: float) -> RunResult:
         end = self._end or End(Reason.STOPPED, "")
-        return result_of(self.vm, end, self._error, wall_s, virtual_s)
+        until = "" if self._until is None else self._until.text
+        return result_of(self.vm, end, self._error, wall_s, virtual_s, until)
 
     def step(self, count: int, vcpu: Vcpu) -> int:
         """See `Vcpu.step`."""

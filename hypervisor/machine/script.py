@@ -72,6 +72,12 @@ class Playing(Condition):
         """The line that the script has come to; None at its end."""
         return self._left[0] if self._left else None
 
+    @property
+    def text(self) -> str:  # type: ignore[override]  # what is left of it, until nothing is
+        """The line that the script has come to, for a run that ends there."""
+        step = self.waits_at
+        return "" if step is None else f"line {step.line} of its script ({step.source}) was played"
+
     def holds(self) -> bool:
         """Do what the lines say, up to one that waits."""
         while self._left:

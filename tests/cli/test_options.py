@@ -4,7 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from hypervisor.cli.options import RunOptions, only, parse_log, parse_module, parse_number, with_gdb_port
+from hypervisor.cli.options import (
+    RunOptions,
+    only,
+    parse_log,
+    parse_module,
+    parse_number,
+    parse_statuses,
+    with_gdb_port,
+)
 from hypervisor.errors import ConfigError
 
 
@@ -112,3 +120,15 @@ def test_an_empty_value_is_a_value() -> None:
 def test_something_has_to_boot() -> None:
     with pytest.raises(ConfigError, match="There is nothing to boot: give an IMAGE, a drive with --disk, --cdrom"):
         RunOptions(None)
+
+
+def test_statuses_of_success_are_those_of_a_debug_exit() -> None:
+    assert parse_statuses(None) == ()
+    assert parse_statuses("33") == (33,)
+    assert parse_statuses("33, 0x23") == (33, 0x23)
+
+
+@pytest.mark.parametrize("text", ["", "0", "32", "33,34", "-1", "ok", "33,"])
+def test_a_status_that_no_debug_exit_has_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"--success is .*so odd"):
+        parse_statuses(text)

@@ -38,6 +38,13 @@ def test_halt_ok_changes_nothing_else(reason: str) -> None:
     assert exit_status(FakeResult(reason), halt_ok=True) == exit_status(FakeResult(reason)) != 0
 
 
+def test_success_is_a_status_as_the_guest_had_it() -> None:
+    assert exit_status(FakeResult("debug-exit", status=33), success=(35, 33)) == 0
+    assert exit_status(FakeResult("debug-exit", status=0x221), success=(33,)) == 33
+    others = set(BY_REASON) - {"powered-off"}
+    assert all(exit_status(FakeResult(reason, status=33), success=(33,)) for reason in others)
+
+
 def test_every_reason_of_the_core_has_an_exit_status() -> None:
     import hypervisor
 

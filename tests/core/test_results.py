@@ -46,11 +46,58 @@ def test_reasons(reason: REASON) -> None:
         assert message in result.message
         assert (result.crash is not None) == (reason is REASON.CRASHED)
         assert result.status == (7 if reason is REASON.DEBUG_EXIT else None)
-        if reason in (REASON.POWERED_OFF, REASON.DEBUG_EXIT, REASON.UNTIL):
+        if reason in (REASON.POWERED_OFF, REASON.UNTIL):
             assert result.check() is result
         else:
             with pytest.raises(hv.GuestCrashed, match=reason.value):
                 result.check()
+        if reason is REASON.DEBUG_EXIT:
+            assert result.check(status=7) is result
+        else:
+            assert result.check(reason=reason) is result
+            with pytest.raises(hv.GuestCrashed, match=reason.value):
+                result.check(status=7)
+
+
+@pytest.mark.parametrize("reason", set(GUESTS) - {REASON.UNTIL})
+def test_a_run_that_ends_before_what_until_asked_for_has_failed(reason: REASON) -> None:
+    code, options, _ = GUESTS[reason]
+    with booted(code) as vm:
+        result = vm.run(**{"timeout": 10, **options}, until="PASS")
+        assert result.reason is reason
+        with pytest.raises(hv.GuestCrashed, match=r"ended as .*\nIt was meant to run until some output shows 'PASS'\."):
+            result.check()
+
+
+def test_check_says_what_would_let_an_end_pass() -> None:
+    with booted("mov al, 3; out 0xf4, al; hlt") as vm:
+        result = vm.run(timeout=10)
+    with pytest.raises(hv.GuestCrashed, match=r"where this is how it should end, say check\(status=7\)"):
+        result.check()
+    with pytest.raises(hv.GuestCrashed, match="It was meant to end by a debug exit with status 33"):
+        result.check(status=33)
+    stopped = hv.run_asm("vmmcall", setup=lambda vm: vm.traps.hypercall(lambda vcpu, exit: hv.stop("done")))
+    with pytest.raises(hv.GuestCrashed, match=r"say check\(reason=Reason.STOPPED\)"):
+        stopped.check()
+    assert stopped.check(reason=REASON.STOPPED) is stopped
+    with pytest.raises(hv.GuestCrashed, match="It was meant to end as halted"):
+        stopped.check(reason=REASON.HALTED)
+
+
+@pytest.mark.parametrize(
+    "asked,sentence",
+    [
+        ({"status": 16}, "so odd"),
+        ({"status": -1}, "so odd"),
+        ({"status": "33"}, "so odd"),
+        ({"status": 33, "reason": REASON.STOPPED}, "only a debug exit has a status"),
+        ({"reason": REASON.DEBUG_EXIT}, "every status pass"),
+        ({"reason": "stopped"}, r"hypervisor\.Reason\.STOPPED"),
+    ],
+)
+def test_check_refuses_what_no_run_can_end_with(asked: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(hv.ConfigError, match=sentence):
+        hv.run_asm("hlt").check(**asked)
 
 
 def test_the_other_two_reasons() -> None:

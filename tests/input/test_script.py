@@ -92,6 +92,17 @@ def test_a_script_that_was_not_played_to_its_end_is_a_failure(tmp_path: Path) ->
     assert b'the run ended while line 12 (wait "more") was waiting.' in result.stderr
 
 
+def test_check_knows_whether_a_script_was_played() -> None:
+    with hv.boot(sector("mov dx, 0x604; mov ax, 0x2000; out dx, ax"), memory="4M") as machine:
+        whole = machine.run(until=Playing(machine, parse('send "x"', "script")), timeout=60)
+        assert whole.check() is whole
+        machine.reset()
+        part = machine.run(until=Playing(machine, parse('send "x"\nwait "y"', "script")), timeout=60)
+        assert part.reason is hv.Reason.POWERED_OFF
+        with pytest.raises(hv.GuestCrashed, match=r'until line 2 of its script \(wait "y"\) was played'):
+            part.check()
+
+
 def test_a_script_wakes_a_guest_that_nothing_else_would() -> None:
     """The guest halts with only its UART to wake it; what the script sends arrives before it is found to be idle."""
     source = """

@@ -45,9 +45,30 @@ def test_passes(vm):
 """
 
 
-def pytest_run(directory: Path) -> str:
-    (directory / "conftest.py").write_text(FAKE)
-    (directory / "test_it.py").write_text(TESTS)
+VERDICTS = """
+def test_any_status(vm):
+    vm("long", memory="16M").run(timeout=30).check()
+
+def test_another_status(vm):
+    vm("long", memory="16M").run(timeout=30).check(status=35)
+
+def test_its_status(vm):
+    vm("long", memory="16M").run(timeout=30).check(status=33)
+
+def test_until_that_did_not_come(vm):
+    vm("hello", memory="16M").run(until="PASS", timeout=30).check()
+
+def test_until(vm):
+    vm("hello", memory="16M").run(until="Hello", timeout=30).check()
+
+def test_power_off(vm):
+    vm("hello", memory="16M").run(timeout=30).check()
+"""
+
+
+def pytest_run(directory: Path, fake: str = FAKE, tests: str = TESTS) -> str:
+    (directory / "conftest.py").write_text(fake)
+    (directory / "test_it.py").write_text(tests)
     code = (
         "import importlib.metadata as m, pytest, sys; "
         "known = any(e.value == 'hypervisor.testing.plugin' for e in m.entry_points(group='pytest11')); "
@@ -78,6 +99,13 @@ def test_a_failure_shows_every_console_and_state_and_guests_are_closed(tmp_path:
     assert "what it asked for and did not get" in text and "(format track)" in text
     assert "guest 2 (other): state" in text and "the crash report" in text
     assert text.count("closed") == 3
+
+
+def test_a_guest_that_did_not_end_as_it_was_meant_to_fails_its_test(tmp_path: Path) -> None:
+    text = pytest_run(tmp_path, "", VERDICTS)
+    failed = [line.split("::")[1].split(" ")[0] for line in text.splitlines() if line.startswith("FAILED")]
+    assert failed == ["test_any_status", "test_another_status", "test_until_that_did_not_come"], text
+    assert "3 failed, 3 passed" in text and "It was meant to run until some output shows 'PASS'" in text
 
 
 def test_starting_pytest_imports_nothing_heavy() -> None:
