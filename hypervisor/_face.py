@@ -7,7 +7,9 @@ from functools import cache
 from typing import Any
 
 from hypervisor.core import VM, RunResult
+from hypervisor.core.callables import only_begins
 from hypervisor.core.crash import Crash
+from hypervisor.errors import ConfigError
 from hypervisor.machine.boot import Host, boot
 
 
@@ -68,6 +70,8 @@ def run_asm(
     from hypervisor.assembler import assemble
     from hypervisor.machine.bare import prepare
 
+    if made := only_begins(setup):
+        raise ConfigError(f"setup={setup!r}: calling it only makes {made}.")
     image = assemble(code, origin=CODE, mode=mode).code
     with VM(_bench(), "1M", name="run_asm") as vm:
         prepare(vm, image, mode, CODE, STACK)

@@ -40,19 +40,21 @@ _SUFFIX = {"": 1, "K": KIB, "M": MIB, "G": GIB}
 
 
 def parse_size(text: str | int) -> int:
-    """Bytes from ``"64M"``, ``"1G"``, ``"512K"`` or a number (binary suffixes, as QEMU's ``-m`` takes them).
+    """Bytes from ``"64M"``, ``"1G"``, ``"512K"`` (binary suffixes, as QEMU's ``-m`` takes them) or a number.
 
-    Raises `ConfigError` when the text is not a positive size.
+    Raises `ConfigError` when the text is not a positive size, or has no unit: QEMU takes that for MiB.
     """
     if isinstance(text, int):
         size = text
     elif not isinstance(text, str):
         raise ConfigError(f"{text!r} is not a size; give bytes as a whole number, or text such as '64M'.")
     else:
-        match = re.fullmatch(r"([0-9]{1,20})\s*([KMG]?)(?:I?B)?", text.strip().upper())
+        match = re.fullmatch(r"([0-9]{1,20})\s*([KMG]?)(I?B)?", text.strip().upper())
         if match is None:
             raise ConfigError(f"{text!r} is not a size; write a number with K, M or G, for example 64M.")
         size = int(match[1]) * _SUFFIX[match[2]]
+        if size and not match[2] and not match[3]:
+            raise ConfigError(f"{text!r} is not a size: it has no unit. {match[1]}M are MiB, and a number is in bytes.")
     if size <= 0:
         raise ConfigError(f"{text!r} is not a size; it must be greater than zero.")
     return size

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from hypervisor.arch.flags import CR0_PE, RFLAGS_VM
-from hypervisor.engine.state import GPR, Segment, State, Table
-from hypervisor.errors import TrapError
+from threading import get_ident
+from typing import Any
 
+from hypervisor.arch.flags import CR0_PE, RFLAGS_VM
+from hypervisor.core.widths import fitting
+from hypervisor.engine.state import GPR, Segment, State, Table
+from hypervisor.errors import ConfigError, TrapError
+
+_MASK64 = (1 << 64) - 1
 _SEGMENTS = frozenset(("es", "cs", "ss", "ds", "fs", "gs"))
 """Segment registers that a selector is moved into."""
 
@@ -24,24 +29,40 @@ class _Whole(_Named):
         return vcpu.registers.get(self.name)
 
     def __set__(self, vcpu: Registers, value: int) -> None:
-        vcpu.check_lock(self.name)
+        if vcpu.locked is not None or vcpu.thread:
+            vcpu.check_lock(self.name)
+        if type(value) is not int or not 0 <= value <= _MASK64:
+            value = fitting(self.name, value, 64)
         vcpu.registers.set(self.name, value)
 
 
-class _Part:
+class _Part(_Named):
     """A part of a register: EAX (writes clear the upper half, as instructions do), AX, AL, AH."""
 
-    def __init__(self, name: str, bits: int, shift: int = 0) -> None:
-        self.name, self.bits, self.shift = name, bits, shift
+    def __init__(self, whole: str, bits: int, shift: int = 0) -> None:
+        self.whole, self.bits, self.shift = whole, bits, shift
         self.mask = ((1 << bits) - 1) << shift
 
     def __get__(self, vcpu: Registers, owner: type) -> int:
-        return (vcpu.registers.get(self.name) & self.mask) >> self.shift
+        return (vcpu.registers.get(self.whole) & self.mask) >> self.shift
 
     def __set__(self, vcpu: Registers, value: int) -> None:
-        vcpu.check_lock(self.name)
-        old = 0 if self.bits == 32 else vcpu.registers.get(self.name) & ~self.mask
-        vcpu.registers.set(self.name, old | (value << self.shift) & self.mask)
+        if vcpu.locked is not None or vcpu.thread:
+            vcpu.check_lock(self.name)
+        old = 0 if self.bits == 32 else vcpu.registers.get(self.whole) & ~self.mask
+        vcpu.registers.set(self.whole, old | fitting(self.name, value, self.bits) << self.shift)
+
+
+_WIDTHS = {"selector": 16, "base": 64, "limit": 32, "attributes": 12}
+"""Bits of the parts of a segment register, as the VMCB has them, and of those of GDTR and IDTR."""
+
+
+def _checked(name: str, value: Any, kind: type[Any]) -> Any:
+    """A segment register's or a table's parts, if they are that. Raises `ConfigError`."""
+    if not isinstance(value, kind):
+        raise ConfigError(f"{name} = {value!r}: give a {kind.__name__}, such as vcpu.{name}._replace(base=0x1000).")
+    widths = {**_WIDTHS, "limit": 16} if kind is Table else _WIDTHS
+    return kind(*(fitting(f"{name}.{field}", part, widths[field]) for field, part in value._asdict().items()))
 
 
 class _Segment(_Named):
@@ -52,7 +73,7 @@ class _Segment(_Named):
 
     def __set__(self, vcpu: Registers, value: Segment) -> None:
         vcpu.check_lock(self.name)
-        vcpu.registers.set_segment(self.name, value)
+        vcpu.registers.set_segment(self.name, _checked(self.name, value, Segment))
 
 
 class _Table(_Named):
@@ -63,7 +84,7 @@ class _Table(_Named):
 
     def __set__(self, vcpu: Registers, value: Table) -> None:
         vcpu.check_lock(self.name)
-        vcpu.registers.set_table(self.name, value)
+        vcpu.registers.set_table(self.name, _checked(self.name, value, Table))
 
 
 class _Xmm(_Named):
@@ -77,19 +98,23 @@ class _Xmm(_Named):
 
     def __set__(self, vcpu: Registers, value: int) -> None:
         vcpu.check_lock(self.name)
-        vcpu.registers.set_xmm(self.number, value)
+        vcpu.registers.set_xmm(self.number, fitting(self.name, value, 128))
 
 
 class Registers:
     """Registers as attributes by their usual names; segment registers have their hidden parts (``vcpu.cs.base``).
 
-    Writing is unchecked: what an instruction would refuse is stored.
+    Writing asks for the width alone: what an instruction would refuse is stored.
     """
+
+    __slots__ = ("locked", "registers", "thread")
 
     def __init__(self, registers: State) -> None:
         self.registers = registers
         self.locked: str | None = None
         """Why registers cannot be written at the moment, None if they can."""
+        self.thread = 0
+        """The thread whose run of the VM they belong to, by its number; 0 between runs."""
 
     rax = _Whole()
     rcx = _Whole()
@@ -218,8 +243,9 @@ class Registers:
         """Write a register by name. A segment register written in real mode or virtual-8086 mode gets its base too."""
         self.check_lock(name)
         if State.knows(name):
-            self.registers.set(name, value)
+            self.registers.set(name, fitting(name, value, 64))
         elif name in _SEGMENTS:
+            value = fitting(name, value, 16)
             old = self.registers.segment(name)
             real = not self.cr0 & CR0_PE or self.rflags & RFLAGS_VM
             self.registers.set_segment(
@@ -234,6 +260,10 @@ class Registers:
         """Raise `TrapError` where a register must not be written."""
         if self.locked is not None:
             raise TrapError(f"{name} cannot be written now: {self.locked}.")
+        if self.thread and self.thread != get_ident():
+            raise TrapError(
+                f"{name} cannot be written now: the VM runs in another thread. Write it in a handler, or between runs."
+            )
 
     @property
     def cpl(self) -> int:

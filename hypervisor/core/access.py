@@ -16,8 +16,8 @@ from hypervisor.core.exits import Exit
 from hypervisor.core.routing import Routing
 from hypervisor.core.strings import Strings
 from hypervisor.core.verdicts import HANDLED, PASS, Stop, Verdict
+from hypervisor.core.widths import fitting
 from hypervisor.engine import block as b
-from hypervisor.errors import TrapError
 
 if TYPE_CHECKING:
     from hypervisor.core.runner import Runner
@@ -168,7 +168,7 @@ class InPlace:
                 return 1
             if exit.write:
                 if verdict is PASS or exit.kind is K.MEMORY:
-                    write(_whole(exit) & (1 << 8 * exit.size) - 1)
+                    write(_whole(exit))
             else:
                 if verdict is PASS or exit.value is None:
                     exit.value = read()
@@ -231,8 +231,8 @@ class InPlace:
 
 
 def _whole(exit: Exit) -> int:
-    if not isinstance(exit.value, int):
-        raise TrapError(f"exit.value = {exit.value!r}: a handler of {exit.kind.name.lower()} writes a whole number.")
+    if type(exit.value) is not int or exit.value >> 8 * exit.size:
+        return fitting(f"exit.value of {exit.kind.name.lower()} ({exit.size} bytes)", exit.value, 8 * exit.size)
     return exit.value
 
 

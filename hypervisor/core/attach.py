@@ -6,6 +6,7 @@ import inspect
 from typing import TYPE_CHECKING, Any
 
 from hypervisor.bus import Device, Line
+from hypervisor.core.callables import only_begins
 from hypervisor.errors import DeviceError
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 def build(vm: VM, device: Any, line: Line | None) -> Any:
     """A device instance: ``device`` itself, or what it makes of those it names of line, irq, clock, memory, vm."""
     if inspect.isclass(device) or inspect.isfunction(device):
-        offered = {"line": line, "irq": line, "clock": vm.clock, "memory": vm.memory, "dma": vm.memory, "vm": vm}
+        offered = {"line": line, "irq": line, "clock": vm.clock, "memory": vm.dma, "dma": vm.dma, "vm": vm}
         wanted = inspect.signature(device).parameters
         arguments = {name: offered[name] for name in wanted if name in offered}
         try:
@@ -29,6 +30,9 @@ def build(vm: VM, device: Any, line: Line | None) -> Any:
     if not isinstance(device, Device):
         missing = [name for name in ("name", "read", "write", "reset", "state", "restore") if not hasattr(device, name)]
         raise DeviceError(f"{device!r} is not a device: it has no {', '.join(missing)} (see hypervisor.bus.Device).")
+    for name in ("read", "write", "reset", "state", "restore"):
+        if made := only_begins(getattr(device, name)):
+            raise DeviceError(f"{device.name}.{name}: calling it only makes {made}.")
     return device
 
 

@@ -24,10 +24,11 @@ from hypervisor.arch.flags import (
 )
 from hypervisor.arch.vectors import DB, NMI, PF, UD
 from hypervisor.core import breakpoints
-from hypervisor.core.exits import Exit
+from hypervisor.core.exits import Exit, refuse_foreign_results
 from hypervisor.core.history import EXCEPTION, EXTERNAL
 from hypervisor.core.operands import set_register, write_word
 from hypervisor.core.verdicts import HANDLED, PASS, RETRY, Inject, Verdict
+from hypervisor.core.widths import fitting
 from hypervisor.engine import block as b
 from hypervisor.errors import InternalError, TrapError
 
@@ -96,12 +97,32 @@ def _skip(pcpu: PCpu, vcpu: Vcpu, exit: Exit) -> int:
     return pcpu.defer_completion(length)
 
 
+def _check(exit: Exit, bits: int, *fields: str) -> None:
+    """Put results that are negative in two's complement; raise `ConfigError` for what a register does not take."""
+    for field in fields:
+        setattr(exit, field, fitting(f"exit.{field} of {exit.kind.name.lower()}", getattr(exit, field), bits))
+
+
+def _check_value(exit: Exit, bits: int) -> None:
+    if type(exit.value) is not int or exit.value >> bits:
+        _check(exit, bits, "value")
+
+
 def _cpuid(pcpu: PCpu, vcpu: Vcpu, exit: Exit) -> int:
+    try:
+        wide = (exit.eax | exit.ebx | exit.ecx | exit.edx) >> 32
+    except TypeError:
+        wide = True
+    if exit.value is not None:
+        refuse_foreign_results(exit)
+    if wide:
+        _check(exit, 32, "eax", "ebx", "ecx", "edx")
     vcpu.registers.answer_cpuid(exit.eax, exit.ebx, exit.ecx, exit.edx)
     return _skip(pcpu, vcpu, exit)
 
 
 def _edx_eax(pcpu: PCpu, vcpu: Vcpu, exit: Exit) -> int:
+    _check_value(exit, 64)
     vcpu.registers.answer_edx_eax(exit.value)
     return _skip(pcpu, vcpu, exit)
 
@@ -112,16 +133,19 @@ def _rdtscp(pcpu: PCpu, vcpu: Vcpu, exit: Exit) -> int:
 
 
 def _register_read(pcpu: PCpu, vcpu: Vcpu, exit: Exit) -> int:
+    _check_value(exit, 64)
     set_register(vcpu, pcpu.words[b.D_RM >> 3], exit.value, 8 if vcpu.mode == 64 else 4)
     return _skip(pcpu, vcpu, exit)
 
 
 def _word(pcpu: PCpu, vcpu: Vcpu, exit: Exit) -> int:
+    _check_value(exit, 64 if exit.kind is K.SMSW else 16)
     write_word(pcpu, vcpu, exit.value)
     return _skip(pcpu, vcpu, exit)
 
 
 def _random(pcpu: PCpu, vcpu: Vcpu, exit: Exit) -> int:
+    _check_value(exit, 8 * exit.size)
     set_register(vcpu, pcpu.words[b.D_RM >> 3], exit.value, exit.size)
     vcpu.set("rflags", vcpu.rflags & ~_ARITHMETIC_FLAGS | RFLAGS_CF)  # CF says that the number is valid
     return _skip(pcpu, vcpu, exit)

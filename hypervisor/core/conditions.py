@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from hypervisor.core.callables import only_begins
 from hypervisor.core.result import After
 from hypervisor.errors import ConfigError
 from hypervisor.units import FOREVER_NS, nanoseconds
@@ -72,6 +73,8 @@ def condition(vm: VM, until: Any) -> Condition | None:
         return any_source(vm, compiled(until) if isinstance(until, re.Pattern) else exact(until))
     if isinstance(until, After):
         return AfterTime(vm, until.seconds)
+    if made := only_begins(until):
+        raise ConfigError(f"until={until!r}: calling it only makes {made}.")
     if callable(until):
         return Predicate(until)
     raise ConfigError(

@@ -11,9 +11,10 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from hypervisor.arch.exits import ExitKind
-from hypervisor.core.exits import OUTPUTS, STORED, Exit
+from hypervisor.core.exits import INPUT_BITS, OUTPUTS, STORED, Exit, refuse_foreign_results
 from hypervisor.core.handlers import Handler
 from hypervisor.core.verdicts import HANDLED, PASS, Verdict
+from hypervisor.core.widths import fitting
 from hypervisor.errors import TrapError
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ Sealed = tuple[tuple[Callable[[Exit], bool], Handler], ...]
 class Table:
     """The sealed handlers of one kind of exit."""
 
-    __slots__ = ("after", "before", "builtin", "decide", "outputs", "private", "stored", "written")
+    __slots__ = ("after", "before", "builtin", "decide", "input_bits", "outputs", "private", "stored", "written")
 
     def __init__(self, kind: ExitKind, handlers: list[Handler]) -> None:
         on = [h for h in handlers if h.enabled]
@@ -42,6 +43,8 @@ class Table:
         )
         """The result fields' values (and one more, so that they are a tuple): None is in it where one is missing."""
         self.stored = kind in STORED and bool(self.builtin)
+        self.input_bits = INPUT_BITS.get(kind, 0) if self.decide else 0
+        """Width of the value that handlers may have changed before the built-in one takes it; 0 for none."""
 
     @property
     def heard(self) -> bool:
@@ -109,6 +112,8 @@ class Dispatch:
                 return HANDLED
         elif verdict is not PASS:
             return verdict
+        if table.input_bits:
+            exit.value = fitting(f"exit.value of {exit.kind.name.lower()}", exit.value, table.input_bits)
         return _ask(table.builtin, vcpu, exit)
 
     def decided(self, vcpu: Vcpu, exit: Exit) -> None:
@@ -139,6 +144,7 @@ def _fill_in(table: Table, vcpu: Vcpu, exit: Exit) -> Verdict:
     """A handler said HANDLED: result fields that it left unwritten get the built-in answer, which may be an
     exception.
     """
+    refuse_foreign_results(exit)
     written = [getattr(exit, field) for field in table.outputs]
     verdict = _ask(table.builtin, vcpu, exit)
     for field, value in zip(table.outputs, written, strict=True):

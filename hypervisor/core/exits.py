@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from hypervisor.arch.exits import ExitKind
+from hypervisor.errors import TrapError
 
 OUTPUTS: dict[ExitKind, tuple[str, ...]] = {
     ExitKind.CPUID: ("eax", "ebx", "ecx", "edx"),
@@ -25,6 +26,12 @@ OUTPUTS: dict[ExitKind, tuple[str, ...]] = {
 """Fields that are the result of an exit. They are None until a handler writes them; what stays None gets the built-in
 answer.
 """
+
+RESULTS = tuple(dict.fromkeys(field for fields in OUTPUTS.values() for field in fields))
+"""Fields that are results of some kind."""
+
+INPUT_BITS = {ExitKind.WRMSR: 64, ExitKind.CR_WRITE: 64, ExitKind.DR_WRITE: 64, ExitKind.LMSW: 16}
+"""Width of ``value`` for kinds whose handlers may change it before it is stored."""
 
 STORED = frozenset((ExitKind.CR_WRITE, ExitKind.DR_WRITE, ExitKind.LMSW))
 """Kinds whose ``value`` is checked and stored as hardware does, whoever chose it."""
@@ -110,3 +117,15 @@ class Exit:
             f"{name}={value:#x}" if type(value) is int else f"{name}={value}" for name, value in self.fields().items()
         ]
         return f"<Exit {', '.join(shown)}>"
+
+
+def refuse_foreign_results(exit: Exit) -> None:
+    """Raise `TrapError` where a handler has written a result that exits of this kind do not have."""
+    own = OUTPUTS[exit.kind]
+    for field in RESULTS:
+        if field not in own and getattr(exit, field) is not None:
+            setattr(exit, field, None)  # the record is used again
+            raise TrapError(
+                f"exit.{field} was written, and {exit.kind.name.lower()} has no such result; it has "
+                f"{', '.join(f'exit.{name}' for name in own)}."
+            )

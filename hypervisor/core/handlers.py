@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hypervisor.arch.exits import ExitKind
+from hypervisor.core.callables import only_begins
 from hypervisor.core.compiled import Compiled
 from hypervisor.core.exits import Exit
 from hypervisor.errors import TrapError
@@ -117,6 +118,8 @@ def check_signature(function: HandlerFunction, where: str) -> None:
     """Raise `TrapError` unless ``function`` can be called with (vcpu, exit)."""
     if not callable(function):
         raise TrapError(f"{where}: {function!r} is not a function.")
+    if made := only_begins(function):
+        raise TrapError(f"{where}: calling it only makes {made}.")
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):

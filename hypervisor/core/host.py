@@ -6,6 +6,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from hypervisor.core import exiting
+from hypervisor.core.attributes import Settled
 from hypervisor.core.runqueue import RunQueue
 from hypervisor.engine.block import CODE_CACHE, LEAST_CODE_CACHE, MOST_CODE_CACHE
 from hypervisor.errors import ConfigError
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 MAX_PCPUS = 64
 
 
-class CoreHost:
+class CoreHost(Settled):
     """Physical CPUs and memory. VMs take turns on the pCPUs (`hypervisor.core.runqueue`); two VMs on two pCPUs run in
     parallel.
 
@@ -55,6 +56,7 @@ class CoreHost:
         """Held while a VM's state moves: it is taken off a pCPU by the VM's own thread or by the next owner's."""
         self.vms: list[VM] = []
         exiting.remember(self)
+        self.settle()
 
     # --- life ---------------------------------------------------------------------------------------------------------
 

@@ -47,7 +47,7 @@ def write_word(pcpu: PCpu, vcpu: Vcpu, value: int) -> None:
     address = words[b.D_EA >> 3] & _MASK64
     places = [_locate(pcpu, vcpu, address + n, _WRITE) for n in range(2)]
     for place, byte in zip(places, (value & 0xFFFF).to_bytes(2, "little"), strict=True):
-        vcpu.vm.memory.write(place, bytes((byte,)))
+        vcpu.vm.memory.store(place, bytes((byte,)))
 
 
 def set_register(vcpu: Vcpu, number: int, value: int, size: int) -> None:

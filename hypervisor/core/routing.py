@@ -70,7 +70,7 @@ class Routing:
         """A store to a page that is no plain memory, or that is watched. One to a ROM goes to the device behind it."""
         word = self._word(gpa)
         if word & b.MAP_WRITE:
-            self._vm.memory.write(gpa, value.to_bytes(size, "little"))
+            self._vm.memory.store(gpa, value.to_bytes(size, "little"))
             return
         mapping = self._vm.mmio.find(gpa)
         if mapping is not None and gpa + size <= mapping.end:

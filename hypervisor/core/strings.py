@@ -47,7 +47,7 @@ class Strings:
         gpa, count = self._following(pcpu, vcpu, _INS, size)
         if count:
             content = mapping.device.read_string(port - mapping.base, size, count)  # type: ignore[attr-defined]  # a StringPort
-            self._vm.memory.write(gpa, content)
+            self._vm.memory.store(gpa, content)
             self._advance(pcpu, vcpu, "rdi", len(content), size)
 
     def write(self, pcpu: PCpu, vcpu: Vcpu, mapping: Mapping, port: int, size: int) -> None:

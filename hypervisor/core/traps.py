@@ -5,6 +5,7 @@ A plugin's handlers, a test's and the built-in ones are registered through the s
 
 from __future__ import annotations
 
+from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 from hypervisor.arch.exits import ExitKind as K
@@ -71,11 +72,11 @@ class TrapRegistry:
 
     def mmio_read(self, where: Any = None, fn: Any = None, **options: Any) -> Any:
         """Loads from guest-physical addresses that are no memory."""
-        return self._keyed(K.MMIO_READ, "gpa", where, fn, options, 40)
+        return self._device_memory(K.MMIO_READ, where, fn, options)
 
     def mmio_write(self, where: Any = None, fn: Any = None, **options: Any) -> Any:
         """Stores to guest-physical addresses that are no memory."""
-        return self._keyed(K.MMIO_WRITE, "gpa", where, fn, options, 40)
+        return self._device_memory(K.MMIO_WRITE, where, fn, options)
 
     def cr_read(self, number: Any = None, fn: Any = None, **options: Any) -> Any:
         """MOV from a control register (0, 2, 3, 4 or 8)."""
@@ -157,6 +158,21 @@ class TrapRegistry:
             key, fn = None, key
         return self._register(kind, fn, options, **{field: number_or_range(kind, field, key, bits)})
 
+    def _device_memory(self, kind: K, where: Any, fn: Any, options: dict[str, Any]) -> Any:
+        """A trap for device memory, which RAM is not: the engine serves accesses to that by itself."""
+        register = self._keyed
+        if not callable(where) and (key := number_or_range(kind, "gpa", where, 40)) is not None:
+            stores = kind is K.MMIO_WRITE
+            for region in self._vm.memory.ram_within(key.start, len(key)):
+                if region.writable or not stores:  # stores to read-only memory go to the device there
+                    end = region.gpa + region.size
+                    raise TrapError(
+                        f"{kind.name.lower()}: {region.gpa:#x}-{end - 1:#x} is RAM, whose accesses are none of device "
+                        f"memory. Watch it with traps.memory(range({region.gpa:#x}, {end:#x}), "
+                        f"access={'w' if stores else 'r'!r}), or leave it out."
+                    )
+        return register(kind, "gpa", where, fn, options, 40)
+
     def _numbered(self, kind: K, number: Any, fn: Any, options: dict[str, Any], allowed: tuple[int, ...]) -> Any:
         if callable(number) and fn is None:
             number, fn = None, number
@@ -191,6 +207,7 @@ class TrapRegistry:
         check_options(new.describe(), new.mode, new.when)
         if new.rank != "builtin":
             check_function(new, function)
+        self._vm.check_open()
         self._between_runs(f"{new.describe()} cannot be registered")
         if full in self._handlers:
             if name is not None:
@@ -211,6 +228,7 @@ class TrapRegistry:
                 )
 
     def _between_runs(self, what: str) -> None:
+        """Raise `TrapError` while the VM runs; what is only taken away is taken from a closed one, too."""
         if self._running:
             raise TrapError(f"{what} while the VM runs; do it between runs.")
 
@@ -236,6 +254,7 @@ class TrapRegistry:
 
     def enable(self, name: str) -> None:
         """Switch a handler on again. Between runs only, as the following three."""
+        self._vm.check_open()
         self._between_runs(f"handler {name!r} cannot be enabled")
         handler = self._find(name)
         if not handler.enabled:
@@ -255,6 +274,7 @@ class TrapRegistry:
 
     def replace(self, name: str, function: HandlerFunction) -> None:
         """Give a handler another function; its key, mode and name stay."""
+        self._vm.check_open()
         self._between_runs(f"handler {name!r} cannot be replaced")
         handler = self._find(name)
         check_function(handler, function)
@@ -280,8 +300,10 @@ class TrapRegistry:
         return self.dispatch
 
     def running(self, on: bool) -> None:
-        """Note that a run has begun or ended."""
+        """Note that a run has begun, in this thread, or that it has ended."""
         self._running = on
+        for vcpu in self._vm.vcpus:
+            vcpu.thread = get_ident() if on else 0
 
 
 _PLAIN_KINDS = {

@@ -30,9 +30,17 @@ class Vcpu(Registers):
     """One virtual CPU.
 
     Registers are attributes by their usual names (``rax``, ``eax``, ``al``, ``rip``, ``rflags``, ``cr0``, ``efer``,
-    ``dr7``, ...); segment registers have their hidden parts (``vcpu.cs.base``). Writing is unchecked: what an
-    instruction would refuse is stored.
+    ``dr7``, ...); segment registers have their hidden parts (``vcpu.cs.base``). Writing asks for the width alone: what
+    an instruction would refuse is stored. Raises `ConfigError` for a value that is too wide, and `TrapError` where
+    registers cannot be written now: in an observer, in the middle of an instruction, from a thread that does not run
+    the VM while another does.
     """
+
+    __slots__ = (
+        "__weakref__", "_startup", "apic", "event_at", "exit", "exits", "halted", "init_pending",
+        "interrupt_controller", "intr", "looked_at", "msr", "nmi_pending", "number", "position", "spinning", "started",
+        "state", "task_gate", "vm", "waiting",
+    )  # fmt: skip
 
     def __init__(self, vm: VM, number: int, state: VcpuState) -> None:
         super().__init__(state.registers)
@@ -212,7 +220,9 @@ class Vcpu(Registers):
         return b"".join([memory.read(self.translate(at), length) for at, length in by_pages(gva, size)])
 
     def write(self, gva: int, data: bytes) -> None:
-        """Store bytes at a linear address, read-only pages included. Raises `GuestFault` where it is not mapped."""
+        """Store bytes at a linear address, read-only pages included. Raises `GuestFault` where it is not mapped, and
+        where no memory is that can be written.
+        """
         done = 0
         for at, length in by_pages(gva, len(data)):
             self.vm.memory.write(self.translate(at), data[done : done + length])

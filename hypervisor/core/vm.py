@@ -16,8 +16,9 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any
 
-from hypervisor.bus import AddressSpace, Device, Line
+from hypervisor.bus import AddressSpace, Device, Dma, Line
 from hypervisor.core import breakpoints, expecting, history
+from hypervisor.core.attributes import Settled
 from hypervisor.core.clock import VmClock
 from hypervisor.core.crash import Crash
 from hypervisor.core.device_memory import MemoryBlock, hole
@@ -69,7 +70,7 @@ def _no_cpuid(vcpu: Vcpu, leaf: int, subleaf: int) -> tuple[int, int, int, int]:
     return 0, 0, 0, 0
 
 
-class VM:
+class VM(Settled):
     """A virtual machine. Create one with `hypervisor.boot` or ``Host.create_vm``."""
 
     reporter: Callable[[VM, str, Any, Any], Crash] | None = None
@@ -147,6 +148,7 @@ class VM:
         self.turns = Turns(self.vcpus)
         for vcpu in self.vcpus:
             vcpu.reset()
+        self.settle()
         self.host.vms.append(self)
 
     def _init_board(self) -> None:
@@ -223,6 +225,11 @@ class VM:
         """The vCPU that runs, and whose instruction handlers and devices are serving; the last one between runs."""
         return self.turns.current
 
+    def check_open(self) -> None:
+        """Raises `ConfigError` when the VM has been closed."""
+        if self.closed:
+            raise ConfigError(f"The VM {self.name} is closed; boot another one.")
+
     def attach(
         self,
         device: Any,
@@ -240,6 +247,7 @@ class VM:
         """
         from hypervisor.core.attach import build
 
+        self.check_open()
         if self.has_run:
             raise DeviceError("Devices are attached before the VM's first run.")
         line = None if irq is None else self.irq_line(irq)
@@ -250,10 +258,15 @@ class VM:
             self.ports.attach(made, ports, replace=replace, base=base)
         if mmio is not None:
             self.mmio.attach(made, mmio, replace=replace, base=base)
-            if mmio.start < self.memory.size and mmio.start < PCI_HOLE:
+            if self.memory.within(mmio.start, len(mmio)):
                 self.hide_memory(range(mmio.start & ~(PAGE_SIZE - 1), page_up(mmio.stop)))
         self.devices[made.name] = made
         return made
+
+    @property
+    def dma(self) -> Dma:
+        """Guest-physical memory as devices see it: stores to what is no memory go nowhere."""
+        return self.memory.dma
 
     # --- memory beside RAM --------------------------------------------------------------------------------------------
 
@@ -262,6 +275,7 @@ class VM:
 
         With ``gpa=None`` it shows nowhere until it is mapped. Raises `ConfigError`.
         """
+        self.check_open()
         block = MemoryBlock(self, page_up(size), name, writable)
         self.blocks.append(block)
         if self.place.last is not None:  # these frames may have been a VM's that has run code in them there
@@ -432,6 +446,7 @@ class VM:
         """
         from hypervisor.core.log import Log
 
+        self.check_open()
         return Log(self, what, to)
 
     def tell(self, category: str, text: str, vcpu: Vcpu | None = None) -> None:
@@ -487,13 +502,11 @@ class VM:
     @contextmanager
     def _claimed(self) -> Iterator[None]:
         """The block runs the VM, and nobody else does at the same time."""
-        if self.closed:
-            raise ConfigError(f"The VM {self.name} is closed; boot another one.")
+        self.check_open()
         with self._resetting:
             claimed = self._claim.acquire(blocking=False)
         if not claimed:
-            if self.closed:
-                raise ConfigError(f"The VM {self.name} is closed; boot another one.")
+            self.check_open()
             raise ConfigError(
                 f"The VM {self.name} is running already: it runs in one thread at a time, and a handler answers with a "
                 "verdict instead of running it."

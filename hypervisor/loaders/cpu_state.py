@@ -80,6 +80,7 @@ def protected_mode(
         idtr=Table(0, 0),
         cr0=CR0_PE | CR0_ET,
         symbols={} if symbols is None else symbols,  # `or` would read them all to see whether there are any
+        notes=tuple(placement.notes),
     )
 
 

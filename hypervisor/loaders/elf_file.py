@@ -153,17 +153,23 @@ def parse(image: Image) -> ElfFile:
 def place(elf: ElfFile, memory: GuestMemory, placement: Placement) -> None:
     """Put every loadable segment at its physical address, its rest (bss) zeroed.
 
-    All of them are checked before the first is written. Notes outside memory are left out: linkers that add a build id
-    to a higher-half kernel put it at its virtual address, as no linker script speaks of it.
+    All of them are checked before the first is written. Notes outside memory are left out, and said so: linkers that
+    add a build id to a higher-half kernel put it at its virtual address, as no linker script speaks of it.
     """
     image = elf.image
-    placed = [s for s in elf.loadable if placement.is_memory(s.paddr, s.memory_size) or not elf.only_notes(s)]
-    for segment in placed:
-        what = f"the segment at {segment.paddr:#x}"
-        if segment.file_size > segment.memory_size:
+    for segment in elf.segments:
+        if segment.type == PT_LOAD and segment.file_size > segment.memory_size:
             raise image.error(
-                f"{what} has {segment.file_size} bytes in the file for {segment.memory_size} in memory; relink it."
+                f"the segment at {segment.paddr:#x} has {segment.file_size} bytes in the file for "
+                f"{segment.memory_size} in memory; relink it."
             )
+    placed = []
+    for segment in elf.loadable:
+        what = f"the segment at {segment.paddr:#x}"
+        if elf.only_notes(segment) and not placement.is_memory(segment.paddr, segment.memory_size):
+            placement.notes.append(f"{image.name}: {what} lies outside memory; it holds notes alone, and is left out.")
+            continue
+        placed.append(segment)
         image.view(segment.offset, segment.file_size, what)
         placement.claim(segment.paddr, segment.memory_size, what)
     for segment in placed:

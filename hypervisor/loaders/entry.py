@@ -79,7 +79,8 @@ class Entry:
     ``mode`` is the width of that code in bits (16, 32 or 64). ``regs`` has rax to r15, rip, rsp (among them) and
     rflags; ``segments`` has cs, ds, es, ss, fs, gs, tr and ldtr. ``kind`` names the protocol that was used: linux16,
     linux32, linux64, multiboot1, multiboot2, pvh, elf32, elf64, bootsector or flat. ``symbols`` are
-    virtual addresses by name, read from the image when first looked at.
+    virtual addresses by name, read from the image when first looked at. ``notes`` are sentences about what the image
+    wants and does not get.
     """
 
     mode: int
@@ -93,3 +94,4 @@ class Entry:
     cr4: int = 0
     efer: int = 0
     symbols: Mapping[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()

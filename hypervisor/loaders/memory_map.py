@@ -77,6 +77,8 @@ class Placement:
         self.name = name
         self._usable = _merge(ranges)
         self._taken: list[tuple[int, int, str]] = []
+        self.notes: list[str] = []
+        """Sentences about what the image wants and does not get."""
 
     def is_memory(self, start: int, size: int) -> bool:
         """Whether ``size`` bytes from ``start`` are usable memory, occupied or not."""

@@ -123,7 +123,16 @@ class Host(CoreHost):
 
 
 def boot(image: ImageLike | None = None, memory: str | int = "64M", **options: Any) -> VM:
-    """Boot an image on a host of its own; closing the VM closes the host. Options as `Host.create_vm` takes them."""
+    """Boot an image on a host of its own; closing the VM closes the host. Options as `Host.create_vm` takes them.
+
+    Raises `ConfigError` where there is nothing to boot, and what `Host.create_vm` raises.
+    """
+    if image is None and not any(options.get(name) is not None for name in ("cdrom", "floppy", "firmware")):
+        if not options.get("disks"):
+            raise ConfigError(
+                "There is nothing to boot: give an image, a drive (disks=, cdrom= or floppy=), or firmware=. "
+                "Host.create_vm() makes a machine without any of them."
+            )
     size = page_up(parse_size(memory))
     host = Host(size, 1)
     try:
@@ -218,6 +227,7 @@ def _enter(vm: VM, entry: loaders.Entry) -> Mapping[str, int]:
     registers.set("cr4", entry.cr4)
     registers.set("efer", entry.efer)
     registers.set("cr0", entry.cr0)
+    vm.notes.extend(note for note in entry.notes if note not in vm.notes)
     return entry.symbols
 
 

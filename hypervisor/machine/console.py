@@ -37,12 +37,14 @@ class SerialPort(Stream):
         """
         if not isinstance(data, (str, bytes, bytearray)):
             raise ConfigError(f"send({data!r}): give a text, or bytes.")
+        self._vm.check_open()
         with self._lock:
             self._queue.extend(data.encode() if isinstance(data, str) else data)
         self._vm.look()
 
     def feed(self, source: Callable[[], bytes]) -> None:
         """Ask ``source()`` for more input whenever the guest wants it and there is none; see `Uart16550.source`."""
+        self._vm.check_open()
         if self._uart is not None:
             self._uart.source = source
 
@@ -91,6 +93,7 @@ class GuestConsole(Stream):
 
     def send(self, data: bytes | str) -> None:
         """Type: ``data`` goes to the first serial port and to the BIOS's keyboard. May be called from any thread."""
+        self._vm.check_open()
         if self.keys is not None:
             self.keys.type(data)
         if 0 in self._vm.serial:
@@ -101,6 +104,7 @@ class GuestConsole(Stream):
         returns. It may wait for its writer: the VM's time stands still meanwhile, so when each byte arrives depends on
         the guest alone.
         """
+        self._vm.check_open()
 
         def for_serial() -> bytes:
             data = read()

@@ -59,7 +59,7 @@ def _floppy(vm: VM, parts: dict[str, Any]) -> I82077:
 
 def _bus_master(vm: VM, parts: dict[str, Any]) -> BusMaster:
     channels = [parts[name] for name in ("ide0", "ide1") if name in parts]
-    master = BusMaster(vm.memory, channels, vm.clock)
+    master = BusMaster(vm.dma, channels, vm.clock)
     if "piix3-ide" in parts:
         pci.windows(vm, parts).device(parts["piix3-ide"], "bmide", master)
     return master
@@ -77,7 +77,7 @@ PARTS = (
     Part("bmide", _bus_master),
     Part(
         "dma",
-        lambda vm, _: I8237Pair(vm.memory),
+        lambda vm, _: I8237Pair(vm.dma),
         ((range(0x00, 0x10), 0x00), (range(0xC0, 0xE0), 0xC0 - i8237.SECOND), (range(0x81, 0x90), 0x80 - i8237.PAGES)),
     ),
     Part("fdc", _floppy, ((range(0x3F0, 0x3F6), 0x3F0), (range(0x3F7, 0x3F8), 0x3F0))),

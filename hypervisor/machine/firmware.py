@@ -109,7 +109,7 @@ def install(vm: VM, parts: dict[str, Any], firmware: str | os.PathLike[str] | by
     log = Stream("the firmware's log", vm)
     Shadow(vm, bridge, rom)
     files: dict[str, fw_cfg.Contents] = {**_files(vm, bus, folder), **acpi.files(vm, parts)}
-    _attach(vm, FwCfg(vm.memory, _items(vm), files), range(FW_CFG_PORT, FW_CFG_PORT + fw_cfg.SIZE))
+    _attach(vm, FwCfg(vm.dma, _items(vm), files), range(FW_CFG_PORT, FW_CFG_PORT + fw_cfg.SIZE))
     _attach(vm, DebugConsole(log.write, "firmware-log"), range(LOG_PORT, LOG_PORT + 1))
     if "rtc" in parts:
         parts["rtc"].preset(_cmos(vm))

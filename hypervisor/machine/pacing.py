@@ -30,6 +30,7 @@ class Paced:
 
     def add(self, event: Callable[[], object], then_s: float) -> None:
         """Queue ``event``; the next one comes ``then_s`` seconds of the VM's time after it, or later."""
+        self._vm.check_open()
         self._events.append((event, int(then_s * NS_PER_S)))
         if self.go not in self._vm.inputs:
             self._vm.inputs.append(self.go)

@@ -43,8 +43,16 @@ def layered(ram: Sequence[Region], layers: Sequence[Region | Hole]) -> list[Regi
     return sorted(shown)
 
 
+class BusView:
+    """Guest-physical memory as a bus master sees it (`hypervisor.bus.Dma`): stores to what is no memory go nowhere."""
+
+    def __init__(self, memory: GuestMemory) -> None:
+        self.read = memory.read
+        self.write = memory.store
+
+
 class GuestMemory:
-    """Guest-physical memory. Places without memory read as FFh and swallow writes, as on a PC's bus.
+    """Guest-physical memory. Places without memory read as FFh, as on a PC's bus.
 
     ``written`` is told of each range that the host side writes, so that translated code there is dropped.
     """
@@ -57,6 +65,8 @@ class GuestMemory:
         self._host = host
         self._view = memoryview(host.map)
         self._closed = False
+        self.dma = BusView(self)
+        """The same for devices."""
         self.written: Callable[[int, int], None] = lambda gpa, size: None
 
     @property
@@ -90,6 +100,11 @@ class GuestMemory:
             if region is not None:
                 found.append(Region(start, length, Hpa(region.hpa + start - region.gpa), region.writable))
         return found
+
+    def ram_within(self, gpa: int, size: int) -> list[Region]:
+        """The RAM that shows in a range, cut to it: not what devices have put over it."""
+        low, high = self.extent.hpa, self.extent.hpa + self.extent.size
+        return [region for region in self.within(gpa, size) if low <= region.hpa < high]
 
     def _pieces(self, gpa: int, size: int) -> list[tuple[Region | None, int, int]]:
         """The range as (region or None, guest-physical start, length), in order."""
@@ -127,7 +142,22 @@ class GuestMemory:
         return b"".join(parts)
 
     def write(self, gpa: int, data: bytes | memoryview) -> None:
-        """Store ``data`` at guest-physical ``gpa``. Bytes that are not writable memory are dropped."""
+        """Store ``data`` at guest-physical ``gpa``. Raises `GuestFault`, and stores nothing, unless all of that is
+        memory that can be written.
+        """
+        if not self._closed and gpa >= 0:
+            for region, start, length in self._pieces(gpa, len(data)):
+                if region is None or not region.writable:
+                    raise GuestFault(
+                        f"{len(data)} bytes cannot be written at {gpa:#x}: {start:#x}-{start + length - 1:#x} is "
+                        f"{'no memory' if region is None else 'read-only memory'}."
+                    )
+        self.store(gpa, data)
+
+    def store(self, gpa: int, data: bytes | memoryview) -> None:
+        """Store ``data`` at guest-physical ``gpa`` as a bus master does: bytes that are not writable memory are
+        dropped.
+        """
         if gpa < 0:
             raise GuestFault(f"{gpa:#x} is not a guest-physical address.")
         if self._closed:

@@ -99,16 +99,16 @@ class Bios:
     ) -> None:
         self.vm = vm
         self.meter = meter = Meter()
-        memory, text = MeteredMemory(vm.memory, meter), MeteredMemory(text, meter)
+        memory, text = MeteredMemory(vm.dma, meter), MeteredMemory(text, meter)
         ports = MeteredPorts(ports, meter) if ports is not None else None
         self.area = Bda(memory)
         self.video = Video(self.area, text, tty, Adapter(memory, ports))
         self.vbe = Vbe(self.video)
         self.disk = Disk(self.area, drives, meter)
-        self.boot = Boot(vm.memory, drives, boot_order)
+        self.boot = Boot(vm.dma, drives, boot_order)
         self.system = System(vm, self.area, memory_map, ports)
         # How many typed keys have arrived when a call looks is the host's doing, and must not be seen in its time.
-        self.keyboard = Keyboard(Bda(vm.memory), keys, vm.request_reset)
+        self.keyboard = Keyboard(Bda(vm.dma), keys, vm.request_reset)
         self.time = Time(self.area, ports)
         self.serial = Serial(self.area, ports, vm.clock)
         self._log = log
@@ -123,13 +123,13 @@ class Bios:
 
         ``ports`` None leaves the devices alone.
         """
-        install_rom(self.vm.memory)
+        install_rom(self.vm.dma)
         self.area.power_on(memory_map)
         self.disk.power_on()
         if ports is not None:
             for port, value in PORT_WRITES:
                 ports.write(port, 1, value)
-        bios_video_rom.install(self.vm.memory)
+        bios_video_rom.install(self.vm.dma)
         self.video.power_on()
         self.time.power_on()
         self.serial.power_on()
@@ -244,12 +244,12 @@ def install(
     bytes that teletype and write-string put out; ``memory_map`` is what E820 tells, (base, size, type) each;
     ``ports`` reaches the board's devices (without it the BIOS sets up no PIC, PIT or 8042: write
     `bios_rom.PORT_WRITES` yourself, and has no RTC, A20 gate or hardware cursor); ``text`` is where B8000h to BFFFFh
-    lives when that is not ``vm.memory``; ``log`` is told once of each call that is not served; ``boot_order`` are the
+    lives when that is not ``vm.dma``; ``log`` is told once of each call that is not served; ``boot_order`` are the
     letters of the devices that INT 19h tries (`bios_boot.NAMES`).
 
     Preconditions: 0 to 9FFFFh and F0000h to FFFFFh are memory.
     """
-    bios = Bios(vm, drives, keys, tty, memory_map, ports, vm.memory if text is None else text, log, boot_order)
+    bios = Bios(vm, drives, keys, tty, memory_map, ports, vm.dma if text is None else text, log, boot_order)
     bios.power_on(memory_map, ports)
     vm.traps.hypercall(name="bios", rank="private")(bios.handle)
     return bios

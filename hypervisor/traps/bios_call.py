@@ -64,8 +64,8 @@ class Vm(Protocol):
     """What the BIOS needs from its VM: a part of the public API."""
 
     @property
-    def memory(self) -> Dma:
-        """Guest-physical memory."""
+    def dma(self) -> Dma:
+        """Guest-physical memory, as devices see it."""
         ...
 
     @property

@@ -92,8 +92,8 @@ class System:
         if regs.cx > MAX_MOVE_WORDS:
             return call.fail(0x02)
         table = call.read(regs.es, regs.si, 48)
-        data = self.vm.memory.read(_base(table, 0x10), 2 * regs.cx)
-        self.vm.memory.write(_base(table, 0x18), data)
+        data = self.vm.dma.read(_base(table, 0x10), 2 * regs.cx)
+        self.vm.dma.write(_base(table, 0x18), data)
         regs.ah = 0
         return call.ok()
 

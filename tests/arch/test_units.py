@@ -9,13 +9,13 @@ from hypervisor.units import by_pages, page_up, parse_size
 
 
 @pytest.mark.parametrize(
-    ("text", "size"), [("64M", 64 << 20), ("1g", 1 << 30), ("512 KiB", 512 << 10), ("4096", 4096), (7, 7)]
+    ("text", "size"), [("64M", 64 << 20), ("1g", 1 << 30), ("512 KiB", 512 << 10), ("4096B", 4096), (7, 7)]
 )
 def test_sizes(text: str | int, size: int) -> None:
     assert parse_size(text) == size
 
 
-@pytest.mark.parametrize("text", ["", "M", "-1", "1.5G", "0", 0, -4096, None])
+@pytest.mark.parametrize("text", ["", "M", "-1", "1.5G", "0", "64", "4096", 0, -4096, None])
 def test_what_is_no_size(text: object) -> None:
     with pytest.raises(ConfigError, match="is not a size"):
         parse_size(text)  # type: ignore[arg-type]  # what users give is not checked before

@@ -117,7 +117,7 @@ class Machine:
         drives: Drives | None = None,
         boot_order: str = "cad",
     ) -> None:
-        self.memory = BusMemory(size)
+        self.memory = self.dma = BusMemory(size)
         self.listeners: list[Any] = []
         self.clock = ManualClock()
         self.traps = FakeTraps()

@@ -44,8 +44,19 @@ def test_notes_at_a_higher_half_kernels_virtual_address_are_left_out(bits: int) 
     memory = FakeMemory()
     entry = load(elf(bits, [kernel, replace(build_id, is_note=True)], 0x100000), BootSpec(), memory)
     assert entry.regs["rip"] == 0x100000
-    load(elf(bits, [kernel, replace(build_id, paddr=0x200000, is_note=True)], 0x100000), BootSpec(), memory)
+    (note,) = entry.notes
+    assert note == "image: the segment at 0xc0000000 lies outside memory; it holds notes alone, and is left out."
+    loaded = load(elf(bits, [kernel, replace(build_id, paddr=0x200000, is_note=True)], 0x100000), BootSpec(), memory)
+    assert loaded.notes == ()
     assert memory.read(0x20000C, 3) == b"GNU"  # where there is memory they are loaded
+
+
+@pytest.mark.parametrize("bits", [32, 64])
+def test_a_segment_has_no_more_in_the_file_than_in_memory(bits: int) -> None:
+    for size in (0, 4):  # one that occupies nothing is not left out silently
+        parts = [Part(0x100000, CODE), Part(1 << 30, b"12345", memory_size=size)]
+        with pytest.raises(ImageError, match=f"at 0x40000000 has 5 bytes in the file for {size} in memory"):
+            load(elf(bits, parts), BootSpec(), FakeMemory())
 
 
 @pytest.mark.parametrize("bits", [32, 64])

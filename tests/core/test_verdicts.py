@@ -219,7 +219,7 @@ def test_a_result_that_is_no_number_names_the_mistake() -> None:
 @pytest.mark.parametrize("kind", ["smsw", "sldt", "str"])
 def test_a_word_in_memory(kind: str) -> None:
     def write(vcpu: hv.Vcpu, exit: hv.Exit) -> hv.Verdict:
-        exit.value = 0x12345678
+        exit.value = 0x12345678 if kind == "smsw" else 0x5678
         return hv.HANDLED
 
     with bare(f"mov qword ptr [{DATA:#x}], -1; {kind} [{DATA:#x}]; hlt") as vm:

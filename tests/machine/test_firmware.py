@@ -151,8 +151,8 @@ def test_a_reset_brings_the_rom_back() -> None:
 
 
 def test_no_firmware_and_no_image_is_a_board_alone() -> None:
-    with closing(hv.boot(memory="4M")) as vm:
-        assert vm.firmware is None
+    with hv.Host("4M") as host:
+        assert host.create_vm(memory="4M").firmware is None
 
 
 def test_fw_cfg_and_cmos_tell_of_the_machine() -> None:

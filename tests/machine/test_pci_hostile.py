@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from contextlib import closing
 
 import pytest
 
@@ -24,7 +23,8 @@ def look(vm: hv.VM) -> list[object]:
 @pytest.mark.parametrize("seed", range(2))
 def test_configuration_bears_anything(firmware: bytes | None, seed: int) -> None:
     rng = random.Random(seed)
-    with closing(hv.boot(memory="4M", firmware=firmware)) as vm:
+    with hv.Host("4M") as host:
+        vm = host.create_vm(memory="4M", firmware=firmware)
         routing, slots = Routing(vm), list(vm.devices["pci"].functions)
         before = look(vm)
 

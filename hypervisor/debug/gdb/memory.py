@@ -33,11 +33,7 @@ class Memory:
         """
         done = 0
         for at, length in by_pages(address, len(data)):
-            gpa = self._gpa(vcpu, at)
-            memory = self._vm.memory
-            if sum(region.size for region in memory.within(gpa, length) if region.writable) < length:
-                raise GuestFault(f"guest-physical address {gpa:#x} is not memory that can be written.")
-            memory.write(gpa, data[done : done + length])
+            self._vm.memory.write(self._gpa(vcpu, at), data[done : done + length])
             done += length
 
     def _gpa(self, vcpu: Any, address: int) -> int:

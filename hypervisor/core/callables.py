@@ -1,0 +1,16 @@
+"""Functions that do nothing when they are called."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+
+def only_begins(function: Any) -> str:
+    """What a call of ``function`` makes instead of doing its work, as a sentence needs it; empty if it does it."""
+    for called in (function, getattr(function, "__call__", None)):  # noqa: B004  # of an object, its method
+        if inspect.iscoroutinefunction(called):
+            return "a coroutine, which nobody awaits: write def, without async"
+        if inspect.isasyncgenfunction(called) or inspect.isgeneratorfunction(called):
+            return "a generator, which nobody asks for its values: leave yield out"
+    return ""
