@@ -258,7 +258,7 @@ class VM(Settled):
             self.ports.attach(made, ports, replace=replace, base=base)
         if mmio is not None:
             self.mmio.attach(made, mmio, replace=replace, base=base)
-            if self.memory.within(mmio.start, len(mmio)):
+            if self.memory.ram_within(mmio.start, len(mmio)):
                 self.hide_memory(range(mmio.start & ~(PAGE_SIZE - 1), page_up(mmio.stop)))
         self.devices[made.name] = made
         return made

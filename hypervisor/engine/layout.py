@@ -123,6 +123,12 @@ HOOK_REGIONS = 56
 TABLE_NODES = 12
 TABLE_HASH, TABLE_EQUAL = 32, 40
 
+# --- MemoryRegion, and the operations (MemoryRegionOps) that a device's has -------------------------------------------
+REGION_OPS = 16
+REGION_OPAQUE = 24
+OPS_WIDEST = 68  # impl.max_access_size: wider accesses are made in pieces; 0 stands for 4
+MMIO_OPS = 32  # the operations of uc_mmio_map, within its record (mmio_cbs): callbacks and their data come before
+
 # --- bits -------------------------------------------------------------------------------------------------------------
 HF_CPL = 3
 HF_INHIBIT_IRQ = 1 << 3
@@ -162,6 +168,7 @@ SYMBOLS = (
     "helper_rdtsc_x86_64",
     "helper_rdtscp_x86_64",
     "helper_write_crN_x86_64",
+    "find_memory_mapping_x86_64",
 )
 """Internal functions that the wheel exports and the engine calls. They leave by longjmp, so only compiled frames call
 them.

@@ -202,8 +202,23 @@ class PCpu:
         )
         if error:
             raise InternalError(f"Unicorn refused the device window (error {error}). Please report this.")
+        self._widen_window(address["read_mmio"])
         self._uc.ctl_set_tlb_mode(unicorn.UC_TLB_VIRTUAL)
         self._uc.ctl_exits_enabled(True)
+
+    def _widen_window(self, callback: int) -> None:
+        """Have accesses of 8 bytes to the device window made at once: Unicorn makes two of 4 unless told."""
+
+        def word(at: int) -> int:
+            return ctypes.c_uint64.from_address(at).value
+
+        find = self._native.library.find_memory_mapping_x86_64
+        find.restype, find.argtypes = ctypes.c_void_p, (ctypes.c_void_p, ctypes.c_uint64)
+        region = find(self._uc._uch, b.MMIO_BASE)
+        ops, record = word(region + layout.REGION_OPS), word(region + layout.REGION_OPAQUE)
+        if ops != record + layout.MMIO_OPS or word(record) != callback:
+            raise EngineError("This build of Unicorn has the device window's operations elsewhere. Please report it.")
+        ctypes.c_uint32.from_address(ops + layout.OPS_WIDEST).value = 8
 
     def _hook(self, kind: int, address: int, *extra: Any, begin: int = 1, end: int = 0) -> int:
         handle = ctypes.c_size_t()
