@@ -29,7 +29,7 @@ class _Whole(_Named):
         return vcpu.registers.get(self.name)
 
     def __set__(self, vcpu: Registers, value: int) -> None:
-        if vcpu.locked is not None or vcpu.thread:
+        if vcpu.locked is not None or vcpu.thread not in (0, get_ident()):
             vcpu.check_lock(self.name)
         if type(value) is not int or not 0 <= value <= _MASK64:
             value = fitting(self.name, value, 64)
@@ -47,7 +47,7 @@ class _Part(_Named):
         return (vcpu.registers.get(self.whole) & self.mask) >> self.shift
 
     def __set__(self, vcpu: Registers, value: int) -> None:
-        if vcpu.locked is not None or vcpu.thread:
+        if vcpu.locked is not None or vcpu.thread not in (0, get_ident()):
             vcpu.check_lock(self.name)
         old = 0 if self.bits == 32 else vcpu.registers.get(self.whole) & ~self.mask
         vcpu.registers.set(self.whole, old | fitting(self.name, value, self.bits) << self.shift)

@@ -67,10 +67,16 @@ class Handler:
             return self.watch.sees(exit)
         return all(getattr(exit, field) in values for field, values in self.key)
 
+    @property
+    def named(self) -> str:
+        """Its name and its plugin's, as a sentence needs them."""
+        if self.plugin is None:
+            return f"handler {self.name!r}"
+        return f"handler {self.name.removeprefix(f'{self.plugin}.')!r} of plugin {self.plugin!r}"
+
     def describe(self) -> str:
         """The handler as a sentence needs it."""
-        owner = f"plugin {self.plugin}, " if self.plugin else ""
-        return f"{owner}handler {self.name!r} for {self.kind.name.lower()}"
+        return f"{self.named} for {self.kind.name.lower()}"
 
     def describe_key(self) -> str:
         """The key as a sentence needs it."""

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import threading
 import time
-import traceback
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
@@ -29,6 +28,7 @@ from hypervisor.core.ends import End
 from hypervisor.core.interception import apply
 from hypervisor.core.operands import OperandFault
 from hypervisor.core.outcome import result_of
+from hypervisor.core.raised import tell
 from hypervisor.core.records import fill
 from hypervisor.core.result import Reason, RunResult
 from hypervisor.core.runqueue import Hold
@@ -37,7 +37,7 @@ from hypervisor.core.verdicts import PASS, Stop
 from hypervisor.core.waiting import LOOK_IN_S, Alarm, looking_after
 from hypervisor.engine import block as b
 from hypervisor.engine.state import GPR
-from hypervisor.errors import HypervisorError, InternalError
+from hypervisor.errors import InternalError
 from hypervisor.units import FOREVER_NS, nanoseconds
 
 if TYPE_CHECKING:
@@ -163,9 +163,9 @@ class Runner:
                 self._error = error
                 self.finish(Reason.HOST_ERROR, "the host has no memory left for what the guest asked for.")
                 return
-            text = "".join(traceback.format_exception(error)).rstrip()  # which fails where the stack is at its end
+            text = tell(self.vm, error)  # which fails where the stack is at its end
             self._error = error
-            self.finish(Reason.HOST_ERROR, text if not isinstance(error, HypervisorError) else f"{error}\n{text}")
+            self.finish(Reason.HOST_ERROR, text)
 
     def alarm_changed(self) -> None:
         """A timer of the wall clock was asked for."""
@@ -455,9 +455,9 @@ class Runner:
     def _raised(self, pcpu: PCpu) -> None:
         """A compiled handler raised an exception: find out which."""
         number, first, second, value = pcpu.words[_INFO : _INFO + 4].tolist()
-        handler = self.vm.traps.compiled()[number - 1].compiled
-        assert handler is not None
-        handler.again([self.vcpu.get(name) for name in GPR], first, second, value)
+        handler = self.vm.traps.compiled()[number - 1]
+        assert handler.compiled is not None
+        handler.compiled.again([self.vcpu.get(name) for name in GPR], first, second, value)
 
     def _failed(self, pcpu: PCpu) -> None:
         code = pcpu.words[_INFO]

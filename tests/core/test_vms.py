@@ -167,7 +167,7 @@ def test_a_plugin_from_attach_to_detach() -> None:
         vm.traps.disable("Brand.brand")
         vm.reset()
         assert vm.run(timeout=5).eax != 0x1234
-        with pytest.raises(hv.TrapError, match=r"overlaps plugin Brand, handler 'Brand\.brand'"):
+        with pytest.raises(hv.TrapError, match=r"overlaps handler 'brand' of plugin 'Brand'"):
             vm.traps.enable("Brand.brand")
             vm.traps.cpuid(lambda vcpu, exit: hv.PASS, leaf=0x40000000)
     assert plugin.log == ["attach", "reset", "detach"]
@@ -177,7 +177,7 @@ def test_two_plugins_that_want_the_same_exit() -> None:
     class Other(Brand):
         pass
 
-    with pytest.raises(hv.HypervisorError, match=r"plugin Other, handler .* overlaps plugin Brand, handler"):
+    with pytest.raises(hv.HypervisorError, match=r"of plugin 'Other' .* overlaps handler .* of plugin 'Brand'"):
         hv.boot(ASK, memory="4M", plugins=[Brand(), Other()])
 
 

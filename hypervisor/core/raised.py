@@ -1,0 +1,104 @@
+"""What a handler, a device or other code of a user's raised, as a text that begins with whose code it was.
+
+Between the run and that code lie frames of ours, which say nothing about the mistake. They are left out, of the text
+and of the exception's own traceback, unless ``HYPERVISOR_TRACEBACK=full`` asks for them.
+"""
+
+from __future__ import annotations
+
+import os
+import sysconfig
+from collections.abc import Iterator
+from pathlib import Path
+from traceback import StackSummary, TracebackException, format_exception, walk_tb
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from hypervisor.core._plugin_code import describe
+from hypervisor.core.conditions import Predicate
+from hypervisor.core.handlers import Handler
+from hypervisor.errors import HypervisorError, InternalError
+
+if TYPE_CHECKING:
+    from hypervisor.core.vm import VM
+
+OURS = str(Path(__file__).parents[1]) + os.sep
+"""Where files of ours lie."""
+STANDARD = sysconfig.get_path("stdlib") + os.sep
+DEEPEST_CAUSE = 16
+"""Causes of an exception that are told; more are a loop, or as bad."""
+
+
+def tell(vm: VM, error: BaseException) -> str:
+    """Whose code raised ``error``, what, and where in that code; frames of ours are taken out of its traceback.
+
+    An error of ours that no code of the user's led to is its sentence alone; what is a bug of ours is told in full.
+    """
+    if os.environ.get("HYPERVISOR_TRACEBACK") == "full":
+        return f"{_whose(vm, error)} raised {describe(error)}\n{_full(error)}"
+    whose, theirs = _whose(vm, error), _without_ours(error.__traceback__)
+    if isinstance(error, InternalError) or (theirs is None and not isinstance(error, HypervisorError)):
+        return f"{whose} raised {describe(error)}\n{_full(error)}"
+    if theirs is None:
+        return describe(error)
+    parts = [f"{whose} raised {describe(error)}\n"]
+    for shown in _causes(error):
+        if shown is not error:
+            parts.append(f"because of {describe(shown)}\n")
+        shown.__traceback__ = _without_ours(shown.__traceback__)
+        parts += StackSummary.from_list(TracebackException.from_exception(shown).stack).format()
+    return "".join(parts).rstrip()
+
+
+def _full(error: BaseException) -> str:
+    return "".join(format_exception(error)).rstrip()
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """The exception, what caused it, and so on."""
+    at: BaseException | None = error
+    for _ in range(DEEPEST_CAUSE):
+        if at is None:
+            return
+        yield at
+        at = at.__cause__ or (None if at.__suppress_context__ else at.__context__)
+
+
+def _without_ours(trace: TracebackType | None) -> TracebackType | None:
+    """The frames of a traceback that are not ours, nor the standard library's on our behalf."""
+    theirs, on_our_behalf = [], True
+    while trace is not None:
+        file = trace.tb_frame.f_code.co_filename
+        on_our_behalf = file.startswith(OURS) or (on_our_behalf and file.startswith(STANDARD))
+        if not on_our_behalf:
+            theirs.append(trace)
+        trace = trace.tb_next
+    rest = None
+    for one in reversed(theirs):
+        rest = TracebackType(rest, one.tb_frame, one.tb_lasti, one.tb_lineno)
+    return rest
+
+
+def _whose(vm: VM, error: BaseException) -> str:
+    """Whose code the traceback first comes to, as a sentence needs it: a handler's, a device's, a condition's, or a
+    function's that one of ours has called.
+    """
+    devices = {id(device): f"device {name!r}" for name, device in vm.devices.items()}
+    ours = "the hypervisor"
+    for frame, _ in walk_tb(error.__traceback__):
+        local: dict[str, Any] = frame.f_locals
+        handler, owner = local.get("handler"), local.get("self")
+        if not frame.f_code.co_filename.startswith(OURS):
+            return devices.get(id(owner)) or f"{getattr(frame.f_code, 'co_qualname', frame.f_code.co_name)}()"
+        if isinstance(handler, Handler):
+            if handler.rank == "user":
+                return handler.named
+            ours = f"the built-in {handler.named}"
+        elif isinstance(owner, Predicate):
+            return f"until={owner.text.removesuffix(' holds')}"
+        elif id(owner) in devices:
+            ours = devices[id(owner)]
+    return ours
+
+
+__all__ = ["tell"]
