@@ -183,6 +183,11 @@ class Guest(Protocol):
         """Host memory that the VM's frames take now, in bytes."""
         ...
 
+    @property
+    def busy_in(self) -> str:
+        """Whose code holds up the guest at this moment, as a sentence needs it, or empty. From any thread."""
+        ...
+
     def run(self, *, until: object | None = None, timeout: float | None, virtual_timeout: float | None) -> Result:
         """Run until something ends it; times in seconds."""
         ...

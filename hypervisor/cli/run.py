@@ -67,12 +67,19 @@ def _run_booted(
     on_demand = options.clock_for(interactive=terminal is not None) == "virtual" and terminal is None
     output = Output(1, on_failure=vm.request_stop)
     display = Display(vm, options.display, terminal, output)
+    timeout = time_left(options.timeout, vm)
     with Session(
-        vm, stdin=_input(terminal), output=output, terminal=terminal, on_demand=on_demand, display=display
+        vm,
+        stdin=_input(terminal),
+        output=output,
+        terminal=terminal,
+        on_demand=on_demand,
+        display=display,
+        timeout=timeout,
     ) as session:
         if terminal:
             say(HELP)  # the terminal is the guest's from here on
-        result = vm.run(until=script, timeout=time_left(options.timeout, vm), virtual_timeout=options.virtual_timeout)
+        result = vm.run(until=script, timeout=timeout, virtual_timeout=options.virtual_timeout)
     status = exit_status(result, halt_ok=options.halt_ok, success=options.success)
     if result.reason.value == "stopped" and session.received is not None:
         status = 128 + session.received

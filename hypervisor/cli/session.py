@@ -10,12 +10,15 @@ import os
 import select
 import signal
 import threading
+import time
+from contextlib import suppress
 from types import FrameType, TracebackType
 
 from hypervisor.cli.display import Display
 from hypervisor.cli.guest import Guest
 from hypervisor.cli.keys import press
 from hypervisor.cli.output import Output
+from hypervisor.cli.status import ExitStatus
 from hypervisor.cli.terminal import EscapeFilter, Terminal
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
@@ -25,13 +28,17 @@ of the escape, and what is typed is lost."""
 LOOK_AGAIN_S = 0.02
 BLOCK = 4096  # bytes of input read at once
 PATIENCE_S = 3.0
-"""Host seconds for which a guest under the virtual clock waits for whoever writes its input."""
+"""Host seconds for which a guest under the virtual clock waits for whoever writes its input, and for which a handler
+may go on when the run's time is over."""
 END, LIVE = 0, 255
 """Written to the wake-up pipe to end the thread, and to have it read input; no signals have these numbers."""
 
 
 class Session:
     """Context manager around ``vm.run``. ``received`` is the signal that ended the run, if one did.
+
+    Who asks a second time, by a signal or by the escape, ends the process: some handler does not let go. So does
+    ``timeout``, which is that of the run, when a handler goes on behind it where no exception reaches it.
 
     With ``on_demand`` input is read when the guest wants it, and the guest waits for it, so that when each byte arrives
     does not depend on the host. A writer that lets it wait for `PATIENCE_S` is a person, or a program that waits for
@@ -47,6 +54,7 @@ class Session:
         terminal: Terminal | None,
         on_demand: bool = False,
         display: Display | None = None,
+        timeout: float | None = None,
     ) -> None:
         self.received: int | None = None
         self._vm = vm
@@ -58,6 +66,7 @@ class Session:
         self._display = display
         self._escape = EscapeFilter() if terminal else None
         self._stop = ""
+        self._overdue_at = None if timeout is None else time.monotonic() + timeout + PATIENCE_S
         self._handlers: dict[int, object] = {}
         self._thread = threading.Thread(target=self._watch, name="console-input", daemon=True)
 
@@ -128,7 +137,11 @@ class Session:
             stdin = self._stdin if self._live else None
             full = self._escape is None and self._full
             wanted = [self._wake_read] if stdin is None or full else [self._wake_read, stdin]
-            ready = select.select(wanted, [], [], LOOK_AGAIN_S if full or self._stop else None)[0]
+            ready = select.select(wanted, [], [], LOOK_AGAIN_S if full or self._stop else self._until_overdue())[0]
+            if self._overdue_at is not None and time.monotonic() >= self._overdue_at:
+                if self._vm.busy_in:
+                    self._leave(ExitStatus.TIMEOUT, "had not returned when --timeout ran out")
+                self._overdue_at += PATIENCE_S
             if self._stop:
                 self._vm.request_stop(self._stop)  # again: the guest may not have been running yet
             if self._wake_read in ready and not self._take_signals(os.read(self._wake_read, 64)):
@@ -136,6 +149,9 @@ class Session:
             if stdin is not None and stdin in ready and not self._take_input(stdin):
                 self._vm.console.close_input()
                 self._live = False
+
+    def _until_overdue(self) -> float | None:
+        return None if self._overdue_at is None else max(self._overdue_at - time.monotonic(), 0)
 
     def _take_signals(self, numbers: bytes) -> bool:
         """Act on signals; False when the session is over."""
@@ -147,14 +163,20 @@ class Session:
             if number == signal.SIGCONT:
                 self._take_terminal_again()
                 continue
-            if self.received is not None:
-                # Asked twice: the guest, or a handler, did not let go the first time.
-                if self._terminal:
-                    self._terminal.restore()
-                os._exit(128 + number)
+            if self._stop:
+                self._leave(128 + number, "was asked twice to let go, and did not")
             self.received = number
             self._end(f"{signal.Signals(number).name} was received")
         return True
+
+    def _leave(self, status: int, why: str) -> None:
+        """End the process: a handler, or a device of a user's, does not return, and may be where no exception comes."""
+        busy = self._vm.busy_in or "the guest"
+        if self._terminal:
+            self._terminal.restore()
+        with suppress(OSError):  # past Python's buffers, which that code may hold
+            os.write(2, f"hypervisor: {busy} {why}; this process ends without it.\n".encode())
+        os._exit(status)
 
     def _take_terminal_again(self) -> None:
         """A shell had it, while this process was stopped."""
@@ -175,6 +197,8 @@ class Session:
             return False
         if self._escape:
             data, ended = self._escape.feed(data)
+            if ended and self._stop:
+                self._leave(ExitStatus.STOPPED, "was asked twice to let go, and did not")
             if ended:
                 self._end("ended by the user with Ctrl-A x")
         if not data or self._full:

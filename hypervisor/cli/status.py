@@ -116,6 +116,8 @@ def sentence(outcome: Outcome, place: str) -> str | None:
         case "idle":
             text = f"the guest waits at {place} and nothing can ever wake it; --halt-ok makes that a success."
             return text + _hint(outcome)
+        case "timeout" if late := outcome.message.partition(" are over, and ")[2]:
+            return f"--timeout ran out, and {late}; the guest was at {place}."
         case "timeout":
             return f"the guest was still running when --timeout ran out, at {place}.{_hint(outcome)}"
         case "virtual-timeout":

@@ -7,11 +7,12 @@ and of the exception's own traceback, unless ``HYPERVISOR_TRACEBACK=full`` asks 
 from __future__ import annotations
 
 import os
+import sys
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from traceback import StackSummary, TracebackException, format_exception, walk_tb
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any
 
 from hypervisor.core._plugin_code import describe
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 OURS = str(Path(__file__).parents[1]) + os.sep
 """Where files of ours lie."""
 STANDARD = sysconfig.get_path("stdlib") + os.sep
+ASKS = frozenset(("_ask", "_observe", "_raised"))
+"""Functions of ours whose ``handler`` is the one that is being called."""
 DEEPEST_CAUSE = 16
 """Causes of an exception that are told; more are a loop, or as bad."""
 
@@ -34,9 +37,10 @@ def tell(vm: VM, error: BaseException) -> str:
 
     An error of ours that no code of the user's led to is its sentence alone; what is a bug of ours is told in full.
     """
+    whose = _whose(vm, [frame for frame, _ in walk_tb(error.__traceback__)])
     if os.environ.get("HYPERVISOR_TRACEBACK") == "full":
-        return f"{_whose(vm, error)} raised {describe(error)}\n{_full(error)}"
-    whose, theirs = _whose(vm, error), _without_ours(error.__traceback__)
+        return f"{whose} raised {describe(error)}\n{_full(error)}"
+    theirs = _without_ours(error.__traceback__)
     if isinstance(error, InternalError) or (theirs is None and not isinstance(error, HypervisorError)):
         return f"{whose} raised {describe(error)}\n{_full(error)}"
     if theirs is None:
@@ -65,32 +69,54 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def _without_ours(trace: TracebackType | None) -> TracebackType | None:
-    """The frames of a traceback that are not ours, nor the standard library's on our behalf."""
-    theirs, on_our_behalf = [], True
+    """The frames of a traceback that are a user's."""
+    whole = []
     while trace is not None:
-        file = trace.tb_frame.f_code.co_filename
-        on_our_behalf = file.startswith(OURS) or (on_our_behalf and file.startswith(STANDARD))
-        if not on_our_behalf:
-            theirs.append(trace)
+        whole.append(trace)
         trace = trace.tb_next
     rest = None
-    for one in reversed(theirs):
-        rest = TracebackType(rest, one.tb_frame, one.tb_lasti, one.tb_lineno)
+    for one, theirs in reversed(list(zip(whole, _theirs(one.tb_frame for one in whole), strict=True))):
+        if theirs:
+            rest = TracebackType(rest, one.tb_frame, one.tb_lasti, one.tb_lineno)
     return rest
 
 
-def _whose(vm: VM, error: BaseException) -> str:
-    """Whose code the traceback first comes to, as a sentence needs it: a handler's, a device's, a condition's, or a
+def _theirs(frames: Iterable[FrameType]) -> Iterator[bool]:
+    """For each frame, outermost first, whether it is a user's: neither ours, nor the standard library's for us."""
+    ours = True
+    for frame in frames:
+        file = frame.f_code.co_filename
+        ours = file.startswith(OURS) or (ours and file.startswith(STANDARD))
+        yield not ours
+
+
+def busy_in(vm: VM, thread: int) -> str:
+    """Whose code a thread that runs the VM executes at the moment, as a sentence needs it; empty where that is ours
+    alone, as it is while the guest itself runs.
+    """
+    if vm.runner is None:
+        return ""
+    frames: list[FrameType] = []
+    at = sys._current_frames().get(thread)
+    while at is not None and at.f_locals.get("self") is not vm.runner:
+        frames.append(at)
+        at = at.f_back
+    frames.reverse()
+    return _whose(vm, frames) if any(_theirs(frames)) else ""
+
+
+def _whose(vm: VM, frames: Sequence[FrameType]) -> str:
+    """Whose code the frames first come to, as a sentence needs it: a handler's, a device's, a condition's, or a
     function's that one of ours has called.
     """
     devices = {id(device): f"device {name!r}" for name, device in vm.devices.items()}
     ours = "the hypervisor"
-    for frame, _ in walk_tb(error.__traceback__):
+    for frame, theirs in zip(frames, _theirs(frames), strict=True):
         local: dict[str, Any] = frame.f_locals
         handler, owner = local.get("handler"), local.get("self")
-        if not frame.f_code.co_filename.startswith(OURS):
+        if theirs:
             return devices.get(id(owner)) or f"{getattr(frame.f_code, 'co_qualname', frame.f_code.co_name)}()"
-        if isinstance(handler, Handler):
+        if frame.f_code.co_name in ASKS and isinstance(handler, Handler):
             if handler.rank == "user":
                 return handler.named
             ours = f"the built-in {handler.named}"
@@ -101,4 +127,4 @@ def _whose(vm: VM, error: BaseException) -> str:
     return ours
 
 
-__all__ = ["tell"]
+__all__ = ["busy_in", "tell"]

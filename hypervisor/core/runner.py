@@ -28,13 +28,13 @@ from hypervisor.core.ends import End
 from hypervisor.core.interception import apply
 from hypervisor.core.operands import OperandFault
 from hypervisor.core.outcome import result_of
-from hypervisor.core.raised import tell
+from hypervisor.core.raised import busy_in, tell
 from hypervisor.core.records import fill
 from hypervisor.core.result import Reason, RunResult
 from hypervisor.core.runqueue import Hold
 from hypervisor.core.sleeping import Bell
 from hypervisor.core.verdicts import PASS, Stop
-from hypervisor.core.waiting import LOOK_IN_S, Alarm, looking_after
+from hypervisor.core.waiting import LOOK_IN_S, Alarm, Deadline, Overdue
 from hypervisor.engine import block as b
 from hypervisor.engine.state import GPR
 from hypervisor.errors import InternalError
@@ -67,6 +67,7 @@ class Runner:
         self._error: BaseException | None = None
         self.access = InPlace(self)
         self._alarm: Alarm | None = None
+        self._deadline: Deadline | None = None
         self._bell = Bell()
         self._asleep = False
         """Whether it waits for the host, and needs no pCPU."""
@@ -158,6 +159,10 @@ class Runner:
 
     def fail(self, error: BaseException) -> None:
         """A handler or a device raised."""
+        if isinstance(error, Overdue) and self._deadline is not None:
+            text = f"{self._timeout:g} s of host time are over, and {self._deadline.ended} had not returned"
+            self.finish(Reason.TIMEOUT, text)
+            return
         if self._error is None:
             if isinstance(error, MemoryError):
                 self._error = error
@@ -166,6 +171,10 @@ class Runner:
             text = tell(self.vm, error)  # which fails where the stack is at its end
             self._error = error
             self.finish(Reason.HOST_ERROR, text)
+
+    def busy_in(self) -> str:
+        """Whose code the run executes at the moment, other than the guest's and ours; from any thread."""
+        return busy_in(self.vm, self._thread)
 
     def alarm_changed(self) -> None:
         """A timer of the wall clock was asked for."""
@@ -187,7 +196,7 @@ class Runner:
                 if vm.clock.wall:
                     self._alarm = stack.enter_context(Alarm(vm))
                 if self._timeout is not None:
-                    stack.enter_context(looking_after(vm, self._timeout))
+                    self._deadline = stack.enter_context(Deadline(vm.look, self.busy_in, self._timeout))
                 if self._until is not None:
                     stack.enter_context(self._until)
                 while self._end is None:
@@ -208,6 +217,8 @@ class Runner:
                 vm.place.collect_loaded()
                 if vm.debugger is not None and self._outside is None:
                     self._attend((self._end.reason, self._end.message))
+        except Overdue as error:  # it had just returned
+            self.fail(error)
         finally:
             vm.traps.running(False)
             vm.turns.inside = False

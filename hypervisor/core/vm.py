@@ -360,6 +360,14 @@ class VM(Settled):
         if runner is not None:
             runner.finish_from_outside(Reason.STOPPED, text)
 
+    @property
+    def busy_in(self) -> str:
+        """Whose code holds up the guest at this moment, as a sentence needs it (``"handler 'log' of plugin 'Audit'"``);
+        empty while the guest itself runs, and between runs. May be asked from any thread.
+        """
+        runner = self.runner
+        return "" if runner is None else runner.busy_in()
+
     def request_pause(self) -> None:
         """Let the debugger attend soon, if there is one and the VM runs. May be called from any thread."""
         runner = self.runner

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -16,6 +16,10 @@ LOOK_IN_S = 0.05
 
 AGAIN_S = 0.0003
 """How soon the alarm looks again whether a timer that was due has been served, in host seconds."""
+
+
+GRACE_S = 1.0
+"""How long a handler may go on when the time of its run is over, in host seconds."""
 
 
 class Alarm:
@@ -67,14 +71,55 @@ class Alarm:
                     self._condition.wait(min(max(seconds, AGAIN_S), LOOK_IN_S))
 
 
-@contextmanager
-def looking_after(vm: VM, seconds: float) -> Iterator[None]:
-    """Have the run look at its timeout after so many host seconds, however slowly its virtual time passes."""
-    timer = threading.Timer(min(seconds, threading.TIMEOUT_MAX), vm.look)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
-        timer.join()  # nothing is left running when a run is over
+class Overdue(BaseException):
+    """Raised in a handler or device that goes on when the time of its run is over."""
+
+
+class Deadline:
+    """Has a run look at its timeout after so many host seconds, however slowly its virtual time passes; and ends a
+    handler that does not return then.
+
+    ``busy()`` says whose code the run's thread executes, or nothing while that is not a user's.
+    """
+
+    def __init__(self, look: Callable[[], None], busy: Callable[[], str], seconds: float) -> None:
+        self._look, self._busy, self._seconds = look, busy, min(seconds, threading.TIMEOUT_MAX)
+        self._over = threading.Event()
+        self._raising = threading.Lock()
+        self._run = threading.get_ident()
+        self.ended = ""
+        """Whose code was interrupted, if any."""
+        self._thread = threading.Thread(target=self._watch, name="hypervisor-deadline", daemon=True)
+
+    def __enter__(self) -> Deadline:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        while self._thread.is_alive():  # nothing is left running when a run is over
+            try:
+                with self._raising:  # nothing is raised behind this, and what may be on its way is called back
+                    self._over.set()
+                    _raise_in(self._run, None)
+                self._thread.join()
+            except Overdue:  # it was on its way
+                continue
+
+    def _watch(self) -> None:
+        if self._over.wait(self._seconds):
+            return
+        self._look()
+        patience = GRACE_S
+        while not self._over.wait(patience):
+            with self._raising:
+                busy = "" if self._over.is_set() else self._busy()
+                if busy:
+                    self.ended = busy
+                    _raise_in(self._run, Overdue)
+            patience = LOOK_IN_S  # again: it may have caught it
+
+
+def _raise_in(thread: int, kind: type[BaseException] | None) -> None:
+    """Raise an exception at the next line of Python that a thread executes; None takes it back."""
+    wanted = None if kind is None else ctypes.py_object(kind)
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), wanted)

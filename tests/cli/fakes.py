@@ -84,6 +84,7 @@ class FakeVm:
         self.stopped = threading.Event()
         self.stop_text = ""
         self.closed = False
+        self.busy_in = ""
         self.run_arguments: dict[str, Any] = {}
         self.script = script
 
