@@ -14,7 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from hypervisor.bus import AddressSpace, Device, Dma, Line
 from hypervisor.core import breakpoints, expecting, history
@@ -44,6 +44,8 @@ if TYPE_CHECKING:
     from hypervisor.core.pausing import Debugger
     from hypervisor.core.runner import Runner
     from hypervisor.engine.pcpu import PCpu
+
+T = TypeVar("T")
 
 PCI_HOLE = 3 * GIB
 """Memory above this continues at 4 GiB, so that devices have a place below."""
@@ -498,7 +500,7 @@ class VM(Settled):
                 self.result = self.runner.run()
             return self.result
 
-        return away_from_signals(run, self._interrupted)
+        return self._away(run)
 
     def expect(
         self, regex: str | re.Pattern[str], timeout: float | None = EXPECT_S, virtual_timeout: float | None = None
@@ -541,7 +543,16 @@ class VM(Settled):
                 self.has_run = True
                 return self.runner.step(count, vcpu or self.vcpu)
 
-        return away_from_signals(step, self._interrupted)
+        return self._away(step)
+
+    def _away(self, function: Callable[[], T]) -> T:
+        """What ``function``, a run, returns; see `hypervisor.core.own_thread`."""
+        try:
+            return away_from_signals(function, self._interrupted)
+        except BaseException as error:
+            if busy := self.busy_in:  # it was not waited for any longer
+                error.add_note(f"{busy} of the VM {self.name} has not returned; it cannot be run or closed before.")
+            raise
 
     def _interrupted(self, error: BaseException) -> None:
         """A signal's handler raised while the main thread waited for a run."""

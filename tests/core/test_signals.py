@@ -136,6 +136,29 @@ def test_a_handler_that_does_not_come_back_is_interrupted(monkeypatch: pytest.Mo
         assert vm.runner is None
 
 
+def test_one_that_no_exception_reaches_is_named_by_the_next_signal() -> None:
+    """It sits in C: the second signal's exception comes without it, and says whose code that is."""
+    program = """
+import signal, sys, threading, time, hypervisor as hv
+from hypervisor.core import own_thread
+signal.signal(signal.SIGINT, signal.default_int_handler)
+own_thread.GRACE_S = 0.1
+def interrupt():
+    while True:
+        time.sleep(0.3)
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+def stuck(vcpu, exit):
+    threading.Thread(target=interrupt, daemon=True).start()
+    time.sleep(1000)
+vm = hv.boot("hello", memory="16M")
+vm.traps.execute(0x7C00)(stuck)
+vm.run()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    assert done.returncode == -signal.SIGINT
+    assert "KeyboardInterrupt\nhandler 'stuck' of the VM hello has not returned; it cannot be" in done.stderr
+
+
 def test_context_variables_are_the_callers() -> None:
     variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="none")
     variable.set("the caller's")
