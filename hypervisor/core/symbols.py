@@ -1,6 +1,7 @@
 """Symbols of a guest: a name gives an address, an address gives the name it lies under.
 
-A table collects sources (the loaded image, files given by the user) and reads none of them before somebody asks.
+A table collects sources. What comes with an image is read when somebody first asks; a file that the user names is read
+at once, so that one that is no symbol file is told of where it is named, and not by the next report.
 """
 
 from __future__ import annotations
@@ -29,6 +30,9 @@ LARGEST_TEXT = 64 * MIB
 SIMILAR_AMONG = 20_000
 """Names that are compared with one that does not exist."""
 
+_NOWHERE = frozenset((0, (1 << 64) - 1))
+"""Addresses that stand in for those that are not told."""
+
 Source = Callable[[], Mapping[str, int]]
 
 _SHORT = reprlib.Repr()
@@ -55,16 +59,24 @@ class SymbolTable(Mapping[str, int]):
     def load(self, path: str | Path, base: int = 0) -> None:
         """Use the symbols of a file too, with ``base`` added to each address.
 
-        The file is an ELF image, a JSON object of names and addresses, or text as ``nm`` and System.map have it
-        (``ffffffff81000000 T _text``). Raises `ConfigError` at once if it cannot be opened, and at the first look if
-        it is none of these.
+        The file is an ELF image, a JSON object of names and addresses, or text as ``nm``, System.map and
+        ``/proc/kallsyms`` have it (``ffffffff81000000 T _text``). Raises `ConfigError`, and adds nothing, if it cannot
+        be read, is none of these, or has no symbols. Line numbers and call frames of an ELF file are read when first
+        asked for, from the file as it is then.
         """
         file = Path(path)
-        try:
-            file.open("rb").close()
-        except OSError as error:
-            raise ConfigError(f"Symbol file {file} cannot be read: {error.strerror}.") from error
-        self._add(lambda: {name: address + base for name, address in read_symbols(file).items()})
+        symbols = read_symbols(file)
+        if not symbols:
+            raise ConfigError(
+                f"Symbol file {file} has no symbols. Give the file before it was stripped, or the System.map of its "
+                "build."
+            )
+        if set(symbols.values()) <= _NOWHERE:
+            raise ConfigError(
+                f"Symbol file {file} has zeros or ones in the place of addresses. Read /proc/kallsyms as root; a "
+                "distribution's System.map may be a stub, and the real one is in a package of debug data."
+            )
+        self._add(lambda: {name: address + base for name, address in symbols.items()})
         self.add_lines(lambda: _contents(file), base)
 
     def add_lines(self, read: Callable[[], bytes], base: int = 0) -> None:
@@ -201,6 +213,8 @@ def _read_text(path: Path, text: str) -> dict[str, int]:
             continue
         try:
             address, kind, name = int(fields[0], 16), *fields[1:3]
+            if len(kind) != 1:
+                raise ValueError(kind)
         except ValueError:
             raise ConfigError(
                 f"Symbol file {path}, line {number}: {_SHORT.repr(line.strip())} is not "

@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 
+import hypervisor as hv
 from hypervisor.core.symbols import MAX_OFFSET, SymbolTable
 from hypervisor.errors import ConfigError
+from hypervisor.guests import shipped
+from tests.sectors import boot_sector
 
 
 def test_both_directions() -> None:
@@ -77,11 +80,54 @@ def test_json(tmp_path: Path) -> None:
         ('{"a": ', "begins like JSON but is not"),
         ('{"a": []}', r"'a' has \[\]; an address is a number"),
         (b"\x7fELF\x02\x01\x01" + bytes(20), "damaged ELF"),
+        ("1000 0000000000000010 T main\n", "is not 'ADDRESS TYPE NAME' as nm writes it"),  # nm -S
+        (bytes(510) + b"\x55\xaaHdrS", "line 1: .* is not 'ADDRESS TYPE NAME'"),  # a bzImage
+        ("", "has no symbols"),
+        ("# nothing\n         U printf\n0000000000000010 A number\n", "has no symbols"),
+        ("{}", "has no symbols"),
+        (shipped("long").image, "is not 'ADDRESS TYPE NAME'"),
+        ("0000000000000000 T _text\n0000000000000000 t helper\t[mod]\n", "Read /proc/kallsyms as root"),
+        ("ffffffffffffffff B The real System.map is in the linux-image-dbg package\n", "may be a stub"),
     ],
 )
-def test_files_that_are_none_of_these(tmp_path: Path, content: bytes | str, sentence: str) -> None:
+def test_files_that_are_none_of_these_are_refused_and_poison_nothing(
+    tmp_path: Path, content: bytes | str, sentence: str
+) -> None:
+    (tmp_path / "bad").write_bytes(content if isinstance(content, bytes) else content.encode())
+    table = SymbolTable({"main": 0x1000})
     with pytest.raises(ConfigError, match=sentence):
-        load(tmp_path / "bad", content)
+        table.load(tmp_path / "bad")
+    assert table.lookup(0x1001) == ("main", 1) and table.line(0x1000) is None
+
+
+def test_an_elf_file_without_symbols_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"has no symbols\. Give the file before it was stripped"):
+        load(tmp_path / "stripped", elf([]))
+
+
+def test_a_file_is_read_when_it_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "s.map"
+    file.write_text("1000 T main\n")
+    table = SymbolTable()
+    table.load(file)
+    file.unlink()
+    assert table.lookup(0x1000) == ("main", 0) and table.line(0x1000) is None
+
+
+def test_a_kernels_addresses_as_the_kernel_tells_them(tmp_path: Path) -> None:
+    """/proc/kallsyms: a tab and the module behind those of modules; moved where the guest's kernel lies elsewhere."""
+    text = "ffffffff81000000 T _text\nffffffffc0000010 t open\t[loop]\n"
+    moved = load(tmp_path / "kallsyms", text, base=0x1000000)
+    assert moved == {"_text": 0xFFFFFFFF82000000, "open": 0xFFFFFFFFC1000010}
+
+
+def test_a_crash_is_reported_as_if_no_bad_file_had_been_named(tmp_path: Path) -> None:
+    (tmp_path / "bzImage").write_bytes(bytes(510) + b"\x55\xaaHdrS")
+    with hv.boot(boot_sector("lidt [zero]; int 3; zero: .word 0, 0, 0"), memory="4M") as vm:
+        with pytest.raises(ConfigError, match="is not 'ADDRESS TYPE NAME'"):
+            vm.symbols.load(tmp_path / "bzImage")
+        crash = vm.run(timeout=20).crash
+    assert crash is not None and "failed" not in str(crash) and "triple fault" in crash.message
 
 
 def test_a_missing_file_is_reported_at_once(tmp_path: Path) -> None:
