@@ -56,12 +56,32 @@ def digest() -> str:
     return hasher.hexdigest()[:16]
 
 
-@remember
+_instead: list[Path] = []
+"""Where kernels are since the cache could not be written."""
+
+
 def directory() -> Path:
     """The directory for this version's kernels, made if it was not there; only this user can write it.
 
     Where there is none, one for this process alone, removed at its end. Raises `EngineError` if not even that can be.
     """
+    return _instead[-1] if _instead else _chosen()
+
+
+def instead(problem: OSError) -> Path:
+    """A directory for this process alone, as the cache could not be written because of ``problem``. It is
+    `directory` from now on, removed at the end. Raises `EngineError` where there is none, or where it is full, too.
+    """
+    full = directory()
+    reason = f"{full} cannot be written: {problem.strerror or problem}"
+    if _instead:
+        raise EngineError(f"There is no room for compiled kernels ({reason}). Set HYPERVISOR_CACHE to one with 2 MB.")
+    _instead.append(_for_this_process([reason], "set HYPERVISOR_CACHE to a folder with 2 MB to keep them"))
+    return directory()
+
+
+@remember
+def _chosen() -> Path:
     reasons: list[str] = []
     for base in _bases():
         try:
@@ -78,7 +98,7 @@ def directory() -> Path:
     return _for_this_process(reasons)
 
 
-def _for_this_process(reasons: list[str]) -> Path:
+def _for_this_process(reasons: list[str], hint: str = "as others could change them") -> Path:
     for parent in dict.fromkeys((tempfile.gettempdir(), "/tmp", "/var/tmp")):
         try:
             made = tempfile.mkdtemp(prefix="hypervisor-", dir=parent)
@@ -90,7 +110,7 @@ def _for_this_process(reasons: list[str]) -> Path:
             os.rmdir(made)
             continue
         atexit.register(_remove, base, os.getpid())
-        _say(f"compiled kernels are kept for this process only, as others could change them ({'; '.join(reasons)}).")
+        _say(f"compiled kernels are kept for this process only, {hint} ({'; '.join(reasons)}).")
         return private_folder(base / digest())
     raise EngineError(
         "There is no folder for compiled kernels that only this user can write "

@@ -39,6 +39,21 @@ def compile_function(function: Any, signature: str) -> tuple[str, bytes]:
     return compiled._wrapper_name, library.codegen._tm.emit_object(library._final_module)
 
 
+def _fill(place: Path) -> Path:
+    """Compile into the cache or, where that has no room or cannot be written, into a place for this process alone;
+    where it was.
+    """
+    try:
+        _compile_all(place)
+    except OSError as problem:
+        place = cache.instead(problem)
+        try:
+            _compile_all(place)
+        except OSError as again:
+            cache.instead(again)
+    return place
+
+
 def _compile_all(place: Path) -> None:
     print("hypervisor: compiling the engine's kernels (once per install, about 20 s) ...", file=sys.stderr, flush=True)
     try:
@@ -63,9 +78,13 @@ def _compile_all(place: Path) -> None:
 def _write(path: Path, data: bytes) -> None:
     """Write a file at once, so that a second process never sees half of it."""
     handle, name = tempfile.mkstemp(dir=path.parent)
-    with os.fdopen(handle, "wb") as file:
-        file.write(data)
-    os.replace(name, path)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        os.replace(name, path)
+    except BaseException:  # a full disk is left as it was found
+        os.unlink(name)
+        raise
 
 
 class Code:
@@ -76,7 +95,7 @@ class Code:
 
         place = cache.directory()
         if not cache.is_warm():
-            _compile_all(place)
+            place = _fill(place)
         self._llvm = llvm
         llvm.initialize_native_target()
         llvm.initialize_native_asmprinter()

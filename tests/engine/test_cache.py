@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from hypervisor.engine import cache, private
+from hypervisor.engine import cache, compiler, private
 from hypervisor.errors import EngineError
 
 
@@ -20,9 +21,10 @@ def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pat
         monkeypatch.setenv(name, str(tmp_path / place))
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
     (tmp_path / "tmp").mkdir()
-    cache.directory.cache_clear()
+    monkeypatch.setattr(cache, "_instead", [])
+    cache._chosen.cache_clear()
     yield tmp_path
-    cache.directory.cache_clear()
+    cache._chosen.cache_clear()
 
 
 def test_the_first_place_that_works(environment: Path) -> None:
@@ -163,3 +165,49 @@ def test_a_place_that_was_asked_for_and_is_not_used_is_named(
         f"hypervisor: HYPERVISOR_CACHE is not used (others may write {environment / 'own'}); "
         f"compiled kernels go to {place}.\n"
     )
+
+
+@pytest.fixture
+def full(environment: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Folders whose disk is full, as `compiler._compile_all` finds them; elsewhere it succeeds."""
+    folders = [environment / "own"]
+
+    def compile_all(place: Path) -> None:
+        if any(place.is_relative_to(folder) for folder in folders):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        cache.mark_complete()
+
+    monkeypatch.setattr(compiler, "_compile_all", compile_all)
+    return folders
+
+
+def test_a_full_disk_is_named_and_kernels_run_from_elsewhere(
+    environment: Path, full: list[Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = cache.directory()
+    place = compiler._fill(asked)
+    try:
+        assert place == cache.directory() and place.is_relative_to(environment / "tmp") and cache.is_warm()
+        assert capsys.readouterr().err == (
+            "hypervisor: compiled kernels are kept for this process only, set HYPERVISOR_CACHE to a folder with 2 MB "
+            f"to keep them ({asked} cannot be written: No space left on device).\n"
+        )
+    finally:
+        cache._remove(place.parent, os.getpid())
+    assert not any((environment / "tmp").iterdir())
+
+
+def test_where_all_is_full_the_sentence_says_what_to_set(environment: Path, full: list[Path]) -> None:
+    full.append(environment / "tmp")
+    with pytest.raises(EngineError, match=r"no room .*tmp.* No space left on device\)\. Set HYPERVISOR_CACHE"):
+        compiler._fill(cache.directory())
+
+
+def test_a_file_that_cannot_be_written_leaves_nothing(environment: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.raises(OSError, match="No space left"):
+        compiler._write(environment / "kernel.o", b"code")
+    assert not [entry for entry in environment.iterdir() if entry.is_file()]
