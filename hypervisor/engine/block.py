@@ -42,6 +42,12 @@ F_MADVISE = _word("madvise")
 F_RDTSC = _word("helper_rdtsc")
 F_RDTSCP = _word("helper_rdtscp")
 F_WRITE_CR = _word("helper_write_crN")
+F_LOAD16 = _word("cpu_lduw_mmuidx_ra")
+F_LOAD32 = _word("cpu_ldl_mmuidx_ra")
+F_LOAD64 = _word("cpu_ldq_mmuidx_ra")
+F_STORE16 = _word("cpu_stw_mmuidx_ra")
+F_STORE32 = _word("cpu_stl_mmuidx_ra")
+F_STORE64 = _word("cpu_stq_mmuidx_ra")
 F_SELF = _word("pthread_self")
 F_PYTHON = _word("python")  # in-place callback: int64(kind) -> verdict
 F_WALK = _word("f_walk")  # kernels that others call through a pointer, so that each is compiled once
@@ -52,7 +58,8 @@ F_DECODE = _word("f_decode")
 F_BLOCK = _word("f_block")  # the block hook's slow path
 HOOKS = (
     "interrupt", "port_in", "port_out", "syscall", "sysenter", "mmio_read", "mmio_write", "tlb", "block", "code",
-    "jump", "read_time", "write_control",
+    "jump", "read_time", "write_control", "load_segment", "far_jump", "far_call", "far_return", "interrupt_return",
+    "real_interrupt_return", "leave_syscall", "leave_sysenter",
 )  # fmt: skip
 PLAIN = _word("plain", len(HOOKS))  # uncompiled hook bodies, in the order of HOOKS
 SCRATCH = _word("scratch", 4)
@@ -100,6 +107,13 @@ FLAGS_LOST = _word("flags_lost")  # 1: the guest is left in the middle of the in
 INTR = _word("intr")  # level of the interrupt controller's output
 ARMED = _word("armed")  # an interrupt request was raised while a block ran
 EVENT_RIP = _word("event_rip")
+
+# --- an instruction that is served inside its block, see kernels.in_place and kernels.program_stack -------------------
+PLACE = _word("place")  # where in generated code it was called
+FRAME_SIZE = _word("frame_size")  # bytes of each item of its stack frame
+FRAME_ITEMS = _word("frame_items")  # how many it has got, or put, so far
+FRAME_WANTED = _word("frame_wanted")  # how many it needs
+FRAME = _word("frame", 2 * 32)  # linear address and value of each
 
 # --- what the last exit was -------------------------------------------------------------------------------------------
 X_KIND = _word("x_kind")  # ExitCode, 0 = none

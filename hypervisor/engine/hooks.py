@@ -16,6 +16,8 @@ from hypervisor.engine.kernels import (
     emergency,
     events,
     exits,
+    far_branches,
+    far_returns,
     fill,
     io,
     last_words,
@@ -29,9 +31,22 @@ from hypervisor.engine.kernels import (
     translated,
 )
 from hypervisor.engine.kernels import decode as decode_
+from hypervisor.engine.kernels import (
+    load_segment as load_segment_,
+)
 from hypervisor.engine.kernels import run as run_
-from hypervisor.engine.kernels.in_place import RDTSC, RDTSCP, block_of, read_time, restore, widen_smsw, write_control
+from hypervisor.engine.kernels.in_place import (
+    RDTSC,
+    RDTSCP,
+    begin,
+    block_of,
+    read_time,
+    restore,
+    widen_smsw,
+    write_control,
+)
 from hypervisor.engine.kernels.leaving import leave, leave_access_if_asked, leave_if_asked, look_again
+from hypervisor.engine.kernels.program_stack import FETCH, STORE, fetch, store
 
 _on_exit, _fill, _port_in, _port_out = exits.on_exit, fill.fill, io.port_in, io.port_out
 _mmio_read, _mmio_write = io.mmio_read, io.mmio_write
@@ -52,6 +67,10 @@ _widen_smsw = widen_smsw
 _emit_call, _refuses = calls.emit_call, refused.refuses
 _set_page, _flush_indexes = tlb_entry.set_page, tlb_entry.flush
 _full, _repeats, _forget_code = translated.full, translated.repeats, translated.forget_code
+_load_segment, _far_jump, _far_call = load_segment_.load_segment, far_branches.far_jump, far_branches.far_call
+_far_return, _interrupt_return = far_returns.far_return, far_returns.interrupt_return
+_real_interrupt_return = far_returns.real_interrupt_return
+_leave_syscall, _leave_sysenter = syscalls.leave_syscall, syscalls.leave_sysenter
 _sync, _flush, _written = access.sync_hflags, access.flush_tlb, access.written
 
 if not COMPILED:
@@ -147,6 +166,71 @@ def write_cr(env, number, value):  # type: ignore[no-untyped-def]
     b = block_of(env)
     write_control(b, number)
     call3(ld64(b + _F_WRITE_CR), env, number, value)
+
+
+def load_segment(env, register, selector, place):  # type: ignore[no-untyped-def]
+    """MOV and POP to a segment register, LDS and its like, called by generated code at ``place``; so are the next."""
+    b = begin(env, place)
+    _load_segment(b, register, selector)
+    leave_if_asked(b)
+
+
+def far_jump(env, selector, target, following, place):  # type: ignore[no-untyped-def]
+    """Far JMP."""
+    b = begin(env, place)
+    _far_jump(b, selector, target, following)
+    leave_if_asked(b)
+
+
+def far_call(env, selector, target, shift, following, place):  # type: ignore[no-untyped-def]
+    """Far CALL."""
+    b = begin(env, place)
+    how = _far_call(b, selector, target, shift, following)
+    while how == FETCH or how == STORE:
+        if how == FETCH:
+            fetch(b, env)
+        else:
+            store(b, env)
+        how = _far_call(b, selector, target, shift, following)
+    leave_if_asked(b)
+
+
+def far_return(env, shift, released, place):  # type: ignore[no-untyped-def]
+    """Far RET."""
+    b = begin(env, place)
+    while _far_return(b, shift, released) == FETCH:
+        fetch(b, env)
+    leave_if_asked(b)
+
+
+def interrupt_return(env, shift, following, place):  # type: ignore[no-untyped-def]
+    """IRET in protected mode."""
+    b = begin(env, place)
+    while _interrupt_return(b, shift, following & 0xFFFFFFFF) == FETCH:
+        fetch(b, env)
+    leave_if_asked(b)
+
+
+def real_interrupt_return(env, shift, place):  # type: ignore[no-untyped-def]
+    """IRET in real and virtual-8086 mode."""
+    b = begin(env, place)
+    while _real_interrupt_return(b, shift) == FETCH:
+        fetch(b, env)
+    leave_if_asked(b)
+
+
+def leave_syscall(env, shift, place):  # type: ignore[no-untyped-def]
+    """SYSRET."""
+    b = begin(env, place)
+    _leave_syscall(b, shift)
+    leave_if_asked(b)
+
+
+def leave_sysenter(env, shift, place):  # type: ignore[no-untyped-def]
+    """SYSEXIT."""
+    b = begin(env, place)
+    _leave_sysenter(b, shift)
+    leave_if_asked(b)
 
 
 def code(uc, address, size, b):  # type: ignore[no-untyped-def]
@@ -326,5 +410,8 @@ ENTRIES = (
     (pcmpestrm, "v(lllu)"), (pcmpestri, "v(lllu)"), (pcmpistrm, "v(lllu)"), (pcmpistri, "v(lllu)"),
     (jump, "v(llul)"), (rdtsc, "v(l)"), (rdtscp, "v(l)"), (write_cr, "v(lil)"), (spin, "l(l)"),
     (refuses, "l(ll)"), (read_cr0, "v(l)"),
+    (load_segment, "v(liil)"), (far_jump, "v(lilll)"), (far_call, "v(lilill)"), (far_return, "v(liil)"),
+    (interrupt_return, "v(liil)"), (real_interrupt_return, "v(lil)"), (leave_syscall, "v(lil)"),
+    (leave_sysenter, "v(lil)"),
 )  # fmt: skip
 """Functions and their C types: v void, l int64, i int32, u uint32, B uint8; result(arguments)."""

@@ -81,6 +81,21 @@ _INTERCEPT = "helper_svm_check_intercept_param_x86_64"
 _COMPUTE = "helper_cc_compute_all_x86_64"
 _ROTATE = [f"helper_{name}{size}_x86_64" for name in ("rcl", "rcr") for size in "bwlq"]
 
+_AT_PLACE: dict[str, tuple[str, bytes]] = {
+    f"helper_{helper}_x86_64": (ours, register)
+    for helper, ours, register in (
+        ("load_seg", "load_segment", b"\x48\x8b\x0c\x24"),  # mov rcx, [rsp]
+        ("ljmp_protected", "far_jump", b"\x4c\x8b\x04\x24"),  # mov r8, [rsp]
+        ("lcall_protected", "far_call", b"\x4c\x8b\x0c\x24"),  # mov r9, [rsp]
+        ("lret_protected", "far_return", b"\x48\x8b\x0c\x24"),
+        ("iret_protected", "interrupt_return", b"\x48\x8b\x0c\x24"),
+        ("iret_real", "real_interrupt_return", b"\x48\x8b\x14\x24"),  # mov rdx, [rsp]
+        ("sysret", "leave_syscall", b"\x48\x8b\x14\x24"),
+        ("sysexit", "leave_sysenter", b"\x48\x8b\x14\x24"),
+    )
+}
+"""Helpers that are replaced by kernels which must know where they were called: by which, and how they are told."""
+
 CALLS: dict[str, str | None] = {
     "helper_check_exit_request_x86_64": None,
     **{f"helper_{name}_xmm_x86_64": name for name in ("pcmpestrm", "pcmpestri", "pcmpistrm", "pcmpistri")},
@@ -93,6 +108,7 @@ CALLS: dict[str, str | None] = {
     "helper_rdtscp_x86_64": "rdtscp",
     "helper_write_crN_x86_64": "write_cr",
     **{name: name for name in (f"helper_{way}{size}_x86_64" for way in ("in", "out") for size in _PORT_SIZES)},
+    **{name: name for name in _AT_PLACE},
 }
 """Helpers that our engines' generated code calls otherwise: what instead, by its name in `hypervisor.engine.hooks` or
 that of a piece of machine code below, or None for nothing.
@@ -108,6 +124,8 @@ that of a piece of machine code below, or None for nothing.
   fields of the CPU state, MXCSR and XMM0 among them. The number has three bits.
 - ``rdtsc`` and ``rdtscp`` are served in the middle of the block; ``write_crN`` takes its time (`kernels.in_place`).
 - ``inb`` to ``outl`` would walk all hooks of instructions to find the one that serves them.
+- Segment loads, far transfers and returns differ from the manual in many ways (`kernels.load_segment`,
+  `kernels.far_branches`, `kernels.far_returns`, `kernels.syscalls`; docs/engine.md has the list).
 """
 
 
@@ -271,6 +289,8 @@ class Guard:
                 b"\x89\xf6\x89\xd2\xb9" + struct.pack("<I", size) + b"\x4c\x8b\x04\x24"
                 + _jump(code().address["write_port"])
             )  # fmt: skip
+        for name, (ours, tell) in _AT_PLACE.items():
+            pieces[name] = tell + _jump(code().address[ours])
         self._page = mmap.mmap(-1, _ROOM * len(pieces), prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
         start = ctypes.addressof(ctypes.c_char.from_buffer(self._page))
         where = {}

@@ -169,6 +169,12 @@ SYMBOLS = (
     "helper_rdtscp_x86_64",
     "helper_write_crN_x86_64",
     "find_memory_mapping_x86_64",
+    "cpu_lduw_mmuidx_ra_x86_64",
+    "cpu_ldl_mmuidx_ra_x86_64",
+    "cpu_ldq_mmuidx_ra_x86_64",
+    "cpu_stw_mmuidx_ra_x86_64",
+    "cpu_stl_mmuidx_ra_x86_64",
+    "cpu_stq_mmuidx_ra_x86_64",
 )
 """Internal functions that the wheel exports and the engine calls. They leave by longjmp, so only compiled frames call
 them.

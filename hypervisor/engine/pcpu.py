@@ -142,6 +142,12 @@ class PCpu:
             (b.F_RDTSC, "helper_rdtsc_x86_64"),
             (b.F_RDTSCP, "helper_rdtscp_x86_64"),
             (b.F_WRITE_CR, "helper_write_crN_x86_64"),
+            (b.F_LOAD16, "cpu_lduw_mmuidx_ra_x86_64"),
+            (b.F_LOAD32, "cpu_ldl_mmuidx_ra_x86_64"),
+            (b.F_LOAD64, "cpu_ldq_mmuidx_ra_x86_64"),
+            (b.F_STORE16, "cpu_stw_mmuidx_ra_x86_64"),
+            (b.F_STORE32, "cpu_stl_mmuidx_ra_x86_64"),
+            (b.F_STORE64, "cpu_stq_mmuidx_ra_x86_64"),
         ):
             put(offset, address(name))
         for offset, name in (

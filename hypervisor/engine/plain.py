@@ -22,9 +22,12 @@ from hypervisor.engine.kernels import (
     decode,
     events,
     exits,
+    far_branches,
+    far_returns,
     fill,
     in_place,
     io,
+    load_segment,
     paging,
     run,
     supervisor,
@@ -49,6 +52,14 @@ _BODIES: dict[str, tuple[Callable[..., Any], int]] = {
     "jump": (run.on_jump, 3),
     "read_time": (in_place.read_time, 3),
     "write_control": (in_place.write_control, 2),
+    "load_segment": (load_segment.load_segment, 3),
+    "far_jump": (far_branches.far_jump, 4),
+    "far_call": (far_branches.far_call, 5),
+    "far_return": (far_returns.far_return, 3),
+    "interrupt_return": (far_returns.interrupt_return, 3),
+    "real_interrupt_return": (far_returns.real_interrupt_return, 2),
+    "leave_syscall": (syscalls.leave_syscall, 2),
+    "leave_sysenter": (syscalls.leave_sysenter, 2),
 }
 """The hooks' bodies and how many words they take."""
 

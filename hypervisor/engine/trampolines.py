@@ -7,13 +7,15 @@ the block; `hypervisor.engine.plain` puts them there. Compiled and cached with t
 from __future__ import annotations
 
 from hypervisor.engine import block as b_
-from hypervisor.engine.jit import call1, call2, call3, call4, ld64
-from hypervisor.engine.kernels.in_place import RDTSC, RDTSCP, block_of, restore
+from hypervisor.engine.jit import call1, call2, call3, call4, call5, ld64
+from hypervisor.engine.kernels.in_place import RDTSC, RDTSCP, begin, block_of, restore
 from hypervisor.engine.kernels.leaving import leave, leave_access_if_asked, leave_if_asked, look_again
+from hypervisor.engine.kernels.program_stack import FETCH, STORE, fetch, store
 
 (
     _INTERRUPT, _PORT_IN, _PORT_OUT, _SYSCALL, _SYSENTER, _MMIO_READ, _MMIO_WRITE, _TLB, _BLOCK, _CODE, _JUMP,
-    _READ_TIME, _WRITE_CONTROL,
+    _READ_TIME, _WRITE_CONTROL, _LOAD_SEGMENT, _FAR_JUMP, _FAR_CALL, _FAR_RETURN, _INTERRUPT_RETURN,
+    _REAL_INTERRUPT_RETURN, _LEAVE_SYSCALL, _LEAVE_SYSENTER,
 ) = (b_.PLAIN + 8 * n for n in range(len(b_.HOOKS)))  # fmt: skip
 _F_RDTSC, _F_RDTSCP, _F_WRITE_CR = b_.F_RDTSC, b_.F_RDTSCP, b_.F_WRITE_CR
 
@@ -109,6 +111,71 @@ def plain_write_cr(env, number, value):  # type: ignore[no-untyped-def]
     call3(ld64(b + _F_WRITE_CR), env, number, value)
 
 
+def plain_load_segment(env, register, selector, place):  # type: ignore[no-untyped-def]
+    """MOV and POP to a segment register, LDS and its like, called by generated code at ``place``; so are the next."""
+    b = begin(env, place)
+    call3(ld64(b + _LOAD_SEGMENT), b, register, selector)
+    leave_if_asked(b)
+
+
+def plain_far_jump(env, selector, target, following, place):  # type: ignore[no-untyped-def]
+    """Far JMP."""
+    b = begin(env, place)
+    call4(ld64(b + _FAR_JUMP), b, selector, target, following)
+    leave_if_asked(b)
+
+
+def plain_far_call(env, selector, target, shift, following, place):  # type: ignore[no-untyped-def]
+    """Far CALL."""
+    b = begin(env, place)
+    how = call5(ld64(b + _FAR_CALL), b, selector, target, shift, following)
+    while how == FETCH or how == STORE:
+        if how == FETCH:
+            fetch(b, env)
+        else:
+            store(b, env)
+        how = call5(ld64(b + _FAR_CALL), b, selector, target, shift, following)
+    leave_if_asked(b)
+
+
+def plain_far_return(env, shift, released, place):  # type: ignore[no-untyped-def]
+    """Far RET."""
+    b = begin(env, place)
+    while call3(ld64(b + _FAR_RETURN), b, shift, released) == FETCH:
+        fetch(b, env)
+    leave_if_asked(b)
+
+
+def plain_interrupt_return(env, shift, following, place):  # type: ignore[no-untyped-def]
+    """IRET in protected mode."""
+    b = begin(env, place)
+    while call3(ld64(b + _INTERRUPT_RETURN), b, shift, following & 0xFFFFFFFF) == FETCH:
+        fetch(b, env)
+    leave_if_asked(b)
+
+
+def plain_real_interrupt_return(env, shift, place):  # type: ignore[no-untyped-def]
+    """IRET in real and virtual-8086 mode."""
+    b = begin(env, place)
+    while call2(ld64(b + _REAL_INTERRUPT_RETURN), b, shift) == FETCH:
+        fetch(b, env)
+    leave_if_asked(b)
+
+
+def plain_leave_syscall(env, shift, place):  # type: ignore[no-untyped-def]
+    """SYSRET."""
+    b = begin(env, place)
+    call2(ld64(b + _LEAVE_SYSCALL), b, shift)
+    leave_if_asked(b)
+
+
+def plain_leave_sysenter(env, shift, place):  # type: ignore[no-untyped-def]
+    """SYSEXIT."""
+    b = begin(env, place)
+    call2(ld64(b + _LEAVE_SYSENTER), b, shift)
+    leave_if_asked(b)
+
+
 def plain_code(uc, address, size, b):  # type: ignore[no-untyped-def]
     """UC_HOOK_CODE at one address."""
     if call2(ld64(b + _CODE), b, address):
@@ -120,5 +187,8 @@ TRAMPOLINES = (
     (plain_read_mmio, "l(llul)"), (plain_write_mmio, "v(llull)"), (plain_syscall, "v(ll)"), (plain_sysenter, "v(ll)"),
     (plain_block, "v(llul)"), (plain_code, "v(llul)"), (plain_jump, "v(llul)"), (plain_rdtsc, "v(l)"),
     (plain_rdtscp, "v(l)"), (plain_write_cr, "v(lil)"),
+    (plain_load_segment, "v(liil)"), (plain_far_jump, "v(lilll)"), (plain_far_call, "v(lilill)"),
+    (plain_far_return, "v(liil)"), (plain_interrupt_return, "v(liil)"), (plain_real_interrupt_return, "v(lil)"),
+    (plain_leave_syscall, "v(lil)"), (plain_leave_sysenter, "v(lil)"),
 )  # fmt: skip
 """As `hooks.ENTRIES`."""

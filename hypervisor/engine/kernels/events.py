@@ -10,22 +10,31 @@ from __future__ import annotations
 
 from hypervisor.engine import block as b_
 from hypervisor.engine import layout as l_
-from hypervisor.engine.jit import kernel, ld32, ld64, s64, st16, st32, st64
+from hypervisor.engine.jit import kernel, ld32, ld64, s64, st32, st64
 from hypervisor.engine.kernels.access import read_flags, sync_hflags, write_flags
-from hypervisor.engine.kernels.far import read_bytes, write_bytes
+from hypervisor.engine.kernels.descriptors import (
+    canonical,
+    descriptor,
+    descriptor_base,
+    descriptor_limit,
+    load_code,
+    load_stack,
+    mark_accessed,
+    set_segment,
+    within_table,
+)
+from hypervisor.engine.kernels.far import read_bytes
+from hypervisor.engine.kernels.stacks import pointer, pointer64, push, push64, rights, room, stack_segment, straight
 from hypervisor.engine.kernels.supervisor import IMPLICIT, both_pages, clear, direct, nested
 
 _ENV, _CR, _EIP, _HFLAGS = b_.ENV, l_.CR, l_.EIP, l_.HFLAGS
 _IDT_BASE, _IDT_LIMIT = l_.IDT + l_.SEG_BASE, l_.IDT + l_.SEG_LIMIT
-_GDT_BASE, _GDT_LIMIT = l_.GDT + l_.SEG_BASE, l_.GDT + l_.SEG_LIMIT
-_LDT_BASE, _LDT_LIMIT, _LDT = l_.LDT + l_.SEG_BASE, l_.LDT + l_.SEG_LIMIT, l_.LDT
-_TR_BASE, _TR_LIMIT, _TR_FLAGS, _TR = l_.TR + l_.SEG_BASE, l_.TR + l_.SEG_LIMIT, l_.TR + l_.SEG_FLAGS, l_.TR
 _CS, _SS, _DS, _ES, _FS, _GS = (l_.SEGS + l_.SEG_SIZE * n for n in (l_.CS, l_.SS, l_.DS, l_.ES, l_.FS, l_.GS))
 _BASE, _LIMIT, _FLAGS = l_.SEG_BASE, l_.SEG_LIMIT, l_.SEG_FLAGS
 _N_VECTOR, _N_ERROR, _N_ADDRESS, _N_COUNT, _CHAIN = b_.N_VECTOR, b_.N_ERROR, b_.N_ADDRESS, b_.N_COUNT, b_.CHAIN
 _W_VECTOR, _W_ERROR, _W_LEVEL, _CHAIN_ENTRIES = b_.W_VECTOR, b_.W_ERROR, b_.W_LEVEL, b_.CHAIN_ENTRIES
 _RSP = 32
-_EVENT_RIP, _EFLAGS = b_.EVENT_RIP, l_.EFLAGS
+_EVENT_RIP = b_.EVENT_RIP
 
 EXCEPTION, SOFTWARE, EXTERNAL, PRIVILEGED = 0, 1, 2, 3
 """Where an event comes from. INT1 is PRIVILEGED: its gate's DPL is not checked. INT3 and INTO are SOFTWARE | 4, without
@@ -53,131 +62,6 @@ def _flags_image(flags, vector, kind):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _set_segment(b, at, selector, base, limit, flags):  # type: ignore[no-untyped-def]
-    env = ld64(b + _ENV)
-    st32(env + at, selector)
-    st64(env + at + _BASE, base)
-    st32(env + at + _LIMIT, limit)
-    st32(env + at + _FLAGS, flags)
-    return 0
-
-
-@kernel
-def descriptor(b, selector):  # type: ignore[no-untyped-def]
-    """The 8-byte descriptor of a selector; outside its table 0, which has neither S nor P."""
-    env = ld64(b + _ENV)
-    if selector & 4:
-        base, limit = ld64(env + _LDT_BASE), ld32(env + _LDT_LIMIT)
-    else:
-        base, limit = ld64(env + _GDT_BASE), ld32(env + _GDT_LIMIT)
-    if (selector & 0xFFF8) + 7 > limit:
-        return 0
-    return read_bytes(b, base + (selector & 0xFFF8), 8)
-
-
-@kernel
-def within_table(b, selector):  # type: ignore[no-untyped-def]
-    """Whether a selector's descriptor lies within its table's limit."""
-    env = ld64(b + _ENV)
-    limit = ld32(env + _LDT_LIMIT) if selector & 4 else ld32(env + _GDT_LIMIT)
-    if selector & 4 and ld32(env + _LDT) & 0xFFFC == 0:
-        return False
-    return (selector & 0xFFF8) + 7 <= limit
-
-
-@kernel
-def descriptor_base(d):  # type: ignore[no-untyped-def]
-    """Base of a legacy descriptor."""
-    return ((d >> 16) & 0xFFFFFF) | ((d >> 32) & 0xFF000000)
-
-
-@kernel
-def descriptor_limit(d):  # type: ignore[no-untyped-def]
-    """Limit of a legacy descriptor in bytes, granularity applied."""
-    limit = (d & 0xFFFF) | ((d >> 32) & 0xF0000)
-    if (d >> 55) & 1:
-        limit = (limit << 12) | 0xFFF
-    return limit
-
-
-@kernel
-def _load_code(b, selector, d):  # type: ignore[no-untyped-def]
-    """Load CS from a descriptor."""
-    flags = ((d >> 32) & 0xFFFFFFFF) | 0x100
-    return _set_segment(b, _CS, selector, descriptor_base(d), descriptor_limit(d), flags)
-
-
-@kernel
-def mark_accessed(b, selector, d):  # type: ignore[no-untyped-def]
-    """Set the accessed bit of a code or data descriptor in memory, as loading it does."""
-    if (d >> 40) & 1 == 0:
-        env = ld64(b + _ENV)
-        base = ld64(env + _LDT_BASE) if selector & 4 else ld64(env + _GDT_BASE)
-        at = base + (selector & 0xFFF8) + 5
-        write_bytes(b, at, 1, ((d >> 40) & 0xFF) | 1, IMPLICIT)
-    return 0
-
-
-@kernel
-def _rights(b, cpl):  # type: ignore[no-untyped-def]
-    """How the handler's stack is accessed: with the handler's rights, and explicitly, so that AC suspends SMAP."""
-    return 1 if cpl == 3 else (4 if (ld64(ld64(b + _ENV) + _EFLAGS) >> 18) & 1 else 0)
-
-
-@kernel
-def _push(b, base, sp, mask, size, value, how, delta):  # type: ignore[no-untyped-def]
-    """Push 2 or 4 bytes on a legacy stack of width ``mask``; the new stack pointer. ``delta`` is `direct`'s answer."""
-    sp = (sp - size) & mask
-    at = (base + sp) & 0xFFFFFFFF
-    if delta == 0:
-        write_bytes(b, at, size, value, how)
-    elif size == 4:
-        st32(at + delta, value)
-    else:
-        st16(at + delta, value)
-    return sp
-
-
-@kernel
-def _push64(b, sp, value, how, delta):  # type: ignore[no-untyped-def]
-    """Push 8 bytes in long mode."""
-    sp -= 8
-    if delta == 0:
-        write_bytes(b, sp, 8, value, how)
-    else:
-        st64(sp + delta, value)
-    return sp
-
-
-@kernel
-def _room(flags, limit, pointer, mask, size, count):  # type: ignore[no-untyped-def]
-    """Whether ``count`` pushes of ``size`` bytes from ``pointer`` stay inside a stack segment (APM volume 2, 4.12)."""
-    expand_down = (flags >> 8) & 0xC == 4
-    pointer &= mask
-    if expand_down == 0 and pointer >= size * count and pointer - 1 <= limit:
-        return True
-    last = 0xFFFFFFFF if (flags >> 22) & 1 else 0xFFFF
-    for _ in range(count):
-        pointer = (pointer - size) & mask
-        if expand_down:
-            if pointer <= limit or pointer + size - 1 > last:
-                return False
-        elif pointer + size - 1 > limit:
-            return False
-    return True
-
-
-@kernel
-def _straight(b, base, top, mask, bytes_, how):  # type: ignore[no-untyped-def]
-    """`direct` for the frame below ``top`` on a legacy stack, if it lies in one piece."""
-    top &= mask
-    low = (base + top - bytes_) & 0xFFFFFFFF
-    if top < bytes_ or low + bytes_ > 0xFFFFFFFF:
-        return 0
-    return direct(b, low, bytes_, how)
-
-
-@kernel
 def _deliver_real(b, vector, inside):  # type: ignore[no-untyped-def]
     env = ld64(b + _ENV)
     if vector * 4 + 3 > ld32(env + _IDT_LIMIT):
@@ -188,13 +72,13 @@ def _deliver_real(b, vector, inside):  # type: ignore[no-untyped-def]
     flags = read_flags(b, inside)
     base, sp = ld64(env + _SS + _BASE), ld64(env + _RSP)
     mask = 0xFFFFFFFF if (ld32(env + _SS + _FLAGS) >> 22) & 1 else 0xFFFF
-    if not _room(ld32(env + _SS + _FLAGS), ld32(env + _SS + _LIMIT), sp, mask, 2, 3):
+    if not room(ld32(env + _SS + _FLAGS), ld32(env + _SS + _LIMIT), sp, mask, 2, 3):
         return nested(b, 12, 0)
     if entry & 0xFFFF > ld32(env + _CS + _LIMIT):
         return nested(b, 13, 0)
-    top = _push(b, base, sp & mask, mask, 2, flags, 0, 0)
-    top = _push(b, base, top, mask, 2, ld32(env + _CS), 0, 0)
-    top = _push(b, base, top, mask, 2, ld64(b + _EVENT_RIP), 0, 0)
+    top = push(b, base, sp & mask, mask, 2, flags, 0, 0)
+    top = push(b, base, top, mask, 2, ld32(env + _CS), 0, 0)
+    top = push(b, base, top, mask, 2, ld64(b + _EVENT_RIP), 0, 0)
     if ld64(b + _N_VECTOR) >= 0:
         return 0
     st64(env + _RSP, (sp & ~mask) | top)
@@ -232,11 +116,6 @@ def _code_segment(b, selector, cpl, ext, long_mode):  # type: ignore[no-untyped-
 
 
 @kernel
-def _canonical(va):  # type: ignore[no-untyped-def]
-    return (va >> 47) == 0 or (va >> 47) == -1
-
-
-@kernel
 def _deliver_long(b, vector, error, kind, inside):  # type: ignore[no-untyped-def]
     env = ld64(b + _ENV)
     ext = 0 if kind & 3 == 1 else 1
@@ -271,36 +150,33 @@ def _deliver_long(b, vector, error, kind, inside):  # type: ignore[no-untyped-de
     sp = rsp
     ss = ld32(env + _SS)
     if ist or dpl < cpl:
-        offset = 0x24 + 8 * (ist - 1) if ist else 4 + 8 * dpl
-        if offset + 7 > ld32(env + _TR_LIMIT):
-            return nested(b, 10, (ld32(env + _TR) & 0xFFFC) | ext)
-        sp = read_bytes(b, ld64(env + _TR_BASE) + offset, 8)
+        sp = pointer64(b, 0x24 + 8 * (ist - 1) if ist else 4 + 8 * dpl, ext)
         if ld64(b + _N_VECTOR) >= 0:
             return 0
     sp &= ~15
     coded = kind & 3 == 0 and has_error(vector)
     frame = 48 if coded else 40
-    if not (_canonical(sp - 8) and _canonical(sp - frame)):
+    if not (canonical(sp - 8) and canonical(sp - frame)):
         return nested(b, 12, ext)
-    if not _canonical(target):
+    if not canonical(target):
         return nested(b, 13, ext)
     flags = read_flags(b, inside)
-    how = _rights(b, dpl)
+    how = rights(b, dpl)
     delta = direct(b, sp - frame, frame, how)
-    sp = _push64(b, sp, ss, how, delta)
-    sp = _push64(b, sp, rsp, how, delta)
-    sp = _push64(b, sp, _flags_image(flags, vector, kind), how, delta)
-    sp = _push64(b, sp, ld32(env + _CS), how, delta)
-    sp = _push64(b, sp, ld64(b + _EVENT_RIP), how, delta)
+    sp = push64(b, sp, ss, how, delta)
+    sp = push64(b, sp, rsp, how, delta)
+    sp = push64(b, sp, _flags_image(flags, vector, kind), how, delta)
+    sp = push64(b, sp, ld32(env + _CS), how, delta)
+    sp = push64(b, sp, ld64(b + _EVENT_RIP), how, delta)
     if coded:
-        sp = _push64(b, sp, error, how, delta)
+        sp = push64(b, sp, error, how, delta)
     mark_accessed(b, selector, d)
     if ld64(b + _N_VECTOR) >= 0:
         return 0
     st64(env + _RSP, sp)
     if dpl < cpl:
-        _set_segment(b, _SS, dpl, 0, 0, dpl << 13)
-    _load_code(b, (selector & ~3) | dpl, d)
+        set_segment(b, _SS, dpl, 0, 0, dpl << 13)
+    load_code(b, (selector & ~3) | dpl, d)
     st64(env + _EIP, target)
     flags &= ~0x34100  # TF, NT, RF, VM
     if gate == 14:
@@ -308,28 +184,6 @@ def _deliver_long(b, vector, error, kind, inside):  # type: ignore[no-untyped-de
     write_flags(b, flags, inside)
     sync_hflags(b)
     return 0
-
-
-@kernel
-def _stack_segment(b, ss, dpl, ext):  # type: ignore[no-untyped-def]
-    """Check the stack that a TSS names for an inner privilege; its descriptor, or 0 with a fault recorded."""
-    error = (ss & 0xFFFC) | ext
-    if ss & 0xFFFC == 0:
-        nested(b, 10, ext)
-        return 0
-    if ss & 3 != dpl or not within_table(b, ss):
-        nested(b, 10, error)
-        return 0
-    d = descriptor(b, ss)
-    if ld64(b + _N_VECTOR) >= 0:
-        return 0
-    if (d >> 45) & 3 != dpl or (d >> 43) & 3 != 2 or (d >> 41) & 1 == 0:
-        nested(b, 10, error)
-        return 0
-    if (d >> 47) & 1 == 0:
-        nested(b, 12, error)
-        return 0
-    return d
 
 
 @kernel
@@ -373,20 +227,11 @@ def _deliver_protected(b, vector, error, kind, inside):  # type: ignore[no-untyp
     sd = 0
     ss = 0
     if dpl < cpl:
-        tss32 = (ld32(env + _TR_FLAGS) >> 11) & 1
-        if tss32:
-            if 4 + 8 * dpl + 5 > ld32(env + _TR_LIMIT):
-                return nested(b, 10, (ld32(env + _TR) & 0xFFFC) | ext)
-            pair = read_bytes(b, ld64(env + _TR_BASE) + 4 + 8 * dpl, 6)
-            sp, ss = pair & 0xFFFFFFFF, pair >> 32
-        else:
-            if 2 + 4 * dpl + 3 > ld32(env + _TR_LIMIT):
-                return nested(b, 10, (ld32(env + _TR) & 0xFFFC) | ext)
-            pair = read_bytes(b, ld64(env + _TR_BASE) + 2 + 4 * dpl, 4)
-            sp, ss = pair & 0xFFFF, pair >> 16
+        pair = pointer(b, dpl, ext)
         if ld64(b + _N_VECTOR) >= 0:
             return 0
-        sd = _stack_segment(b, ss, dpl, ext)
+        sp, ss = pair & 0xFFFFFFFF, (pair >> 32) & 0xFFFF
+        sd = stack_segment(b, ss, dpl, ext)
         if sd == 0:
             return 0
         base = descriptor_base(sd)
@@ -398,42 +243,42 @@ def _deliver_protected(b, vector, error, kind, inside):  # type: ignore[no-untyp
     mask = 0xFFFFFFFF if (stack_flags >> 22) & 1 else 0xFFFF
     coded = kind & 3 == 0 and has_error(vector)
     items = 3 + (1 if coded else 0) + (2 if dpl < cpl else 0) + (4 if vm else 0)
-    if not _room(stack_flags, limit, sp, mask, size, items):
+    if not room(stack_flags, limit, sp, mask, size, items):
         return nested(b, 12, (ss & 0xFFFC) | ext)
     if target > descriptor_limit(d):
         return nested(b, 13, ext)
-    how = _rights(b, dpl)
-    delta = _straight(b, base, sp, mask, size * items, how)
+    how = rights(b, dpl)
+    delta = straight(b, base, sp, mask, size * items, how)
     top = sp & mask
     if vm:
-        top = _push(b, base, top, mask, size, ld32(env + _GS), how, delta)
-        top = _push(b, base, top, mask, size, ld32(env + _FS), how, delta)
-        top = _push(b, base, top, mask, size, ld32(env + _DS), how, delta)
-        top = _push(b, base, top, mask, size, ld32(env + _ES), how, delta)
+        top = push(b, base, top, mask, size, ld32(env + _GS), how, delta)
+        top = push(b, base, top, mask, size, ld32(env + _FS), how, delta)
+        top = push(b, base, top, mask, size, ld32(env + _DS), how, delta)
+        top = push(b, base, top, mask, size, ld32(env + _ES), how, delta)
     if dpl < cpl:
-        top = _push(b, base, top, mask, size, old_ss, how, delta)
-        top = _push(b, base, top, mask, size, esp, how, delta)
-    top = _push(b, base, top, mask, size, _flags_image(flags, vector, kind), how, delta)
-    top = _push(b, base, top, mask, size, ld32(env + _CS), how, delta)
-    top = _push(b, base, top, mask, size, ld64(b + _EVENT_RIP), how, delta)
+        top = push(b, base, top, mask, size, old_ss, how, delta)
+        top = push(b, base, top, mask, size, esp, how, delta)
+    top = push(b, base, top, mask, size, _flags_image(flags, vector, kind), how, delta)
+    top = push(b, base, top, mask, size, ld32(env + _CS), how, delta)
+    top = push(b, base, top, mask, size, ld64(b + _EVENT_RIP), how, delta)
     if coded:
-        top = _push(b, base, top, mask, size, error, how, delta)
+        top = push(b, base, top, mask, size, error, how, delta)
     mark_accessed(b, selector, d)
     if dpl < cpl:
         mark_accessed(b, ss, sd)
     if ld64(b + _N_VECTOR) >= 0:
         return 0
     if vm:
-        _set_segment(b, _ES, 0, 0, 0, 0)
-        _set_segment(b, _DS, 0, 0, 0, 0)
-        _set_segment(b, _FS, 0, 0, 0, 0)
-        _set_segment(b, _GS, 0, 0, 0, 0)
+        set_segment(b, _ES, 0, 0, 0, 0)
+        set_segment(b, _DS, 0, 0, 0, 0)
+        set_segment(b, _FS, 0, 0, 0, 0)
+        set_segment(b, _GS, 0, 0, 0, 0)
     if dpl < cpl:
-        _set_segment(b, _SS, (ss & ~3) | dpl, base, descriptor_limit(sd), ((sd >> 32) & 0xFFFFFFFF) | 0x100)
+        load_stack(b, (ss & ~3) | dpl, sd)
         st64(env + _RSP, (sp & ~mask) | top)
     else:
         st64(env + _RSP, (esp & ~mask) | top)
-    _load_code(b, (selector & ~3) | dpl, d)
+    load_code(b, (selector & ~3) | dpl, d)
     st64(env + _EIP, target)
     flags &= ~0x34100
     if kind_of_gate & 1 == 0:

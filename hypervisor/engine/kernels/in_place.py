@@ -12,13 +12,16 @@ from hypervisor.engine import layout as l_
 from hypervisor.engine.jit import call3, kernel, ld32, ld64, st64
 from hypervisor.engine.kernels.access import linear_rip
 from hypervisor.engine.kernels.decode import decode
-from hypervisor.engine.kernels.exits import listens, time_stamp
+from hypervisor.engine.kernels.exits import listens, settle, time_stamp
 
 _NOW, _BLOCK_END, _HFLAGS, _CR4, _TSD = b_.NOW, b_.BLOCK_END, l_.HFLAGS, l_.CR + 32, 1 << 2
 _D_OPCODE, _D_SIZE, _D_MODRM, _D_RM, _CR0, _CS64 = b_.D_OPCODE, b_.D_SIZE, b_.D_MODRM, b_.D_RM, l_.CR, l_.HF_CS64
 _CR_WRITE_COSTS = b_.COSTS + 8 * costs.CR_WRITE
 _CPU, _F_RESTORE = b_.CPU, b_.F_RESTORE_STATE
 _OPAQUE = l_.CPU_OPAQUE - l_.CPU_TO_ENV
+_PLACE, _FRAME_ITEMS = b_.PLACE, b_.FRAME_ITEMS
+_FAULT, _FAULT_ERROR, _FAULT_ADDRESS = b_.FAULT, b_.FAULT_ERROR, b_.FAULT_ADDRESS
+_N_VECTOR, _N_ERROR, _N_ADDRESS = b_.N_VECTOR, b_.N_ERROR, b_.N_ADDRESS
 
 
 @kernel
@@ -28,11 +31,37 @@ def block_of(env):  # type: ignore[no-untyped-def]
 
 
 @kernel
+def begin(env, place):  # type: ignore[no-untyped-def]
+    """An instruction that can fault, or use the stack (`kernels.program_stack`), is called at ``place``; its block."""
+    b = block_of(env)
+    st64(b + _PLACE, place)
+    st64(b + _FRAME_ITEMS, 0)
+    return b
+
+
+@kernel
 def restore(b, place):  # type: ignore[no-untyped-def]
     """Make RIP and the flags' state those of the instruction that generated code has come to at ``place``, where it has
     not done so itself.
     """
     return call3(ld64(b + _F_RESTORE), ld64(b + _CPU), place, 0)
+
+
+@kernel
+def refuse(b, vector, error):  # type: ignore[no-untyped-def]
+    """The instruction called at PLACE faults: as soon as the guest is left, at the instruction."""
+    restore(b, ld64(b + _PLACE))
+    settle(b)
+    st64(b + _FAULT, vector)
+    st64(b + _FAULT_ERROR, error)
+    return 0
+
+
+@kernel
+def refuse_nested(b):  # type: ignore[no-untyped-def]
+    """It faults as one of the CPU's own accesses has (see `kernels.supervisor`)."""
+    st64(b + _FAULT_ADDRESS, ld64(b + _N_ADDRESS))
+    return refuse(b, ld64(b + _N_VECTOR), ld64(b + _N_ERROR))
 
 
 @kernel

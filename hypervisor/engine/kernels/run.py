@@ -14,7 +14,7 @@ from hypervisor.engine.kernels.translated import forget_code
 
 _ENV, _CPU, _UC, _EIP, _CR2 = b_.ENV, b_.CPU, b_.UC, l_.EIP, l_.CR + 16
 _X_KIND, _X_INFO = b_.X_KIND, b_.X_INFO
-_FAULT, _FAULT_ERROR = b_.FAULT, b_.FAULT_ERROR
+_FAULT, _FAULT_ERROR, _FAULT_ADDRESS = b_.FAULT, b_.FAULT_ERROR, b_.FAULT_ADDRESS
 _NOW, _DEADLINE, _NEXT, _BLOCK_END, _KICK, _STEP, _SKIP = (
     b_.NOW, b_.DEADLINE, b_.NEXT, b_.BLOCK_END, b_.KICK, b_.STEP, b_.SKIP,
 )  # fmt: skip
@@ -180,8 +180,8 @@ def run(b):  # type: ignore[no-untyped-def]
         vector = ld64(b + _FAULT)
         if vector >= 0:
             st64(b + _X_INFO + 24, ld64(env + _CR2))  # for a handler that keeps the fault from the guest
-            if vector == 14 and error == 21:
-                st64(env + _CR2, ld64(uc + _INVALID_ADDR))
+            if vector == 14:  # a fill knows the page alone; without an error it was no fill
+                st64(env + _CR2, ld64(uc + _INVALID_ADDR) if error == 21 else ld64(b + _FAULT_ADDRESS))
             raise_exception(b, vector, ld64(b + _FAULT_ERROR), 0)
             if ld64(b + _STEP) == 1:  # the fetch of the one instruction faulted: that was the step
                 st64(b + _STEP, 2)

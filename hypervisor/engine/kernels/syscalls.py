@@ -1,4 +1,4 @@
-"""SYSCALL and SYSENTER, which do nothing natively (APM volume 3; volume 2, 6.1)."""
+"""SYSCALL and SYSENTER, which do nothing natively, and SYSRET and SYSEXIT (APM volume 3; volume 2, 6.1)."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from hypervisor.engine import layout as l_
 from hypervisor.engine.jit import kernel, ld32, ld64, st32, st64
 from hypervisor.engine.kernels.access import read_flags, sync_hflags, write_flags
 from hypervisor.engine.kernels.exits import count, length_of, listens, raise_exception, ring, settle, stop
+from hypervisor.engine.kernels.in_place import refuse
 
-_ENV, _EIP, _HFLAGS, _EFER = b_.ENV, l_.EIP, l_.HFLAGS, l_.EFER
+_ENV, _EIP, _HFLAGS, _EFER, _EFLAGS = b_.ENV, l_.EIP, l_.HFLAGS, l_.EFER, l_.EFLAGS
 _STAR, _LSTAR, _CSTAR, _FMASK = l_.STAR, l_.LSTAR, l_.CSTAR, l_.FMASK
 _SYSENTER_CS, _SYSENTER_ESP, _SYSENTER_EIP = l_.SYSENTER_CS, l_.SYSENTER_ESP, l_.SYSENTER_EIP
 _CS, _SS = l_.SEGS + l_.SEG_SIZE * l_.CS, l_.SEGS + l_.SEG_SIZE * l_.SS
@@ -18,6 +19,8 @@ _NOW, _FAULT, _FAULT_ERROR = b_.NOW, b_.FAULT, b_.FAULT_ERROR
 _SYSCALL, _SYSENTER = int(K.SYSCALL), int(K.SYSENTER)
 
 CODE64, CODE32, DATA = 0x00AF9B00, 0x00CF9B00, 0x00CF9300
+_RING3 = 3 << 13
+_RETURNED_FLAGS = 0x3C7FD5  # all but RF, VM and what is reserved
 
 
 @kernel
@@ -125,3 +128,44 @@ def on_sysenter(b):  # type: ignore[no-untyped-def]
         ring(b, _SYSENTER, 0, 0)
         return stop(b, _SYSENTER, 0)
     return enter_sysenter(b, length, 1)
+
+
+@kernel
+def _to_ring_3(b, code, stack, flags, rip):  # type: ignore[no-untyped-def]
+    _flat(b, _CS, code | 3, flags | _RING3)
+    _flat(b, _SS, stack | 3, DATA | _RING3)
+    st64(ld64(b + _ENV) + _EIP, rip)
+    sync_hflags(b)
+    return 0
+
+
+@kernel
+def leave_syscall(b, shift):  # type: ignore[no-untyped-def]
+    """SYSRET. AMD's does not look at the target: it is ring 3 that faults at an address that is not canonical."""
+    env = ld64(b + _ENV)
+    if ld64(env + _EFER) & 1 == 0:
+        return refuse(b, 6, 0)
+    if ld32(env + _HFLAGS) & 3:
+        return refuse(b, 13, 0)
+    selector = (ld64(env + _STAR) >> 48) & 0xFFFF
+    rip = ld64(env + 8)
+    if ld64(env + _EFER) & 0x400 == 0:
+        st64(env + _EFLAGS, ld64(env + _EFLAGS) | 0x200)
+        return _to_ring_3(b, selector, selector + 8, CODE32, rip & 0xFFFFFFFF)
+    write_flags(b, ld64(env + 88) & _RETURNED_FLAGS, 1)
+    if shift == 2:
+        return _to_ring_3(b, selector + 16, selector + 8, CODE64, rip)
+    return _to_ring_3(b, selector, selector + 8, CODE32, rip & 0xFFFFFFFF)
+
+
+@kernel
+def leave_sysenter(b, shift):  # type: ignore[no-untyped-def]
+    """SYSEXIT. AMD processors refuse it in long mode."""
+    env = ld64(b + _ENV)
+    if ld64(env + _EFER) & 0x400:
+        return refuse(b, 6, 0)
+    selector = ld32(env + _SYSENTER_CS) & 0xFFFC
+    if selector == 0 or ld32(env + _HFLAGS) & 3:
+        return refuse(b, 13, 0)
+    st64(env + 32, ld64(env + 8) & 0xFFFFFFFF)
+    return _to_ring_3(b, selector + 16, selector + 24, CODE32, ld64(env + 16) & 0xFFFFFFFF)
