@@ -65,7 +65,7 @@ class ExitKind(IntEnum):
     INTERRUPT_WINDOW = 65  # INTR is high and the guest can take it
     DEADLINE = 66  # virtual time reached the deadline, or the pCPU was kicked
     STEPPED = 67
-    TASK_GATE = 68  # an event goes through a task gate
+    TASK_GATE = 68  # an event or an instruction switches tasks
     FAILED = 69  # the emulator refused to go on
     VERDICT = 70  # a handler called in place wants the guest left
     SPINNING = 71  # PAUSE in a loop, while other vCPUs of the VM could run

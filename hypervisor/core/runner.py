@@ -446,15 +446,15 @@ class Runner:
         self._finish(ends.of_shutdown(self.vm, pcpu))
 
     def _task_gate(self, pcpu: PCpu) -> None:
-        """Take an event through its task gate.
+        """Switch to another task, as an event's task gate or an instruction asks for.
 
         The switch may end in another event with a task gate, and so on for ever, without an instruction in between:
         that one waits for the next turn, so that the run looks at its end before each.
         """
-        from hypervisor.engine.task_switch import through_gate
+        from hypervisor.engine.task_switch import perform
 
         words = pcpu.words
-        further = through_gate(pcpu, words[b.W_VECTOR >> 3], words[b.W_ERROR >> 3], words[b.W_LEVEL >> 3])
+        further = perform(pcpu, words[b.W_VECTOR >> 3], words[b.W_ERROR >> 3], words[b.W_LEVEL >> 3])
         if further == K.TASK_GATE:
             self.vcpu.task_gate = words[b.W_VECTOR >> 3], words[b.W_ERROR >> 3], words[b.W_LEVEL >> 3]
         else:

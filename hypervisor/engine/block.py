@@ -227,3 +227,5 @@ MAXPHYADDR = 40
 LOOKASIDE_ENTRIES = 16
 CHAIN_ENTRIES = 8
 BLOOM_BITS = 4096
+JUMPED, CALLED, RETURNED = 8, 9, 10
+"""W_LEVEL where an instruction asks for a task switch (`hypervisor.engine.task_switch`)."""

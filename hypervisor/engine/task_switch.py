@@ -1,7 +1,8 @@
-"""Task gates: an event that switches tasks (AMD64 APM volume 2, 12.3; Intel SDM volume 3, 8.3). Rare, so plain Python.
+"""Task switches, by an event through a task gate or by a far JMP, CALL or IRET (AMD64 APM volume 2, 12.3; Intel SDM
+volume 3, 8.3). Rare, so plain Python.
 
-The switch nests: the old task stays busy, the new one gets the old one's selector as its link, and NT. A fault before
-the commit point belongs to the old task, a fault after it (selectors, stack, EIP) to the new one.
+Events and CALL nest: the old task stays busy, the new one gets the old one's selector as its link, and NT. A fault
+before the commit point belongs to the old task, a fault after it (selectors, stack, EIP) to the new one.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 from hypervisor.arch.exits import ExitKind
 from hypervisor.engine import block as b
 from hypervisor.engine import layout
+from hypervisor.engine.block import CALLED, JUMPED, RETURNED
 from hypervisor.engine.state import GPR, Segment, State
 
 if TYPE_CHECKING:
@@ -22,7 +24,8 @@ _INVALID_TSS, _NOT_PRESENT, _STACK, _PROTECTION, _PAGE_FAULT, _DOUBLE_FAULT = 10
 _CONTRIBUTORY = frozenset((0, 10, 11, 12, 13))
 _WITH_ERROR = frozenset((8, 10, 11, 12, 13, 14, 17))
 _FAULTS = frozenset((0, 5, 6, 7, 10, 11, 12, 13, 14, 16, 17, 19))
-_TSS16_AVAILABLE, _LDT, _TSS16_BUSY, _TSS32_AVAILABLE = 1, 2, 3, 9
+_TSS16_AVAILABLE, _LDT, _TSS16_BUSY, _TASK_GATE, _TSS32_AVAILABLE, _TSS32_BUSY = 1, 2, 3, 5, 9, 11
+_EVENT = 0
 _RF, _NT, _VM, _AC = 1 << 16, 1 << 14, 1 << 17, 1 << 18
 _FLAGS = 0x3F7FD5  # the flags that exist
 _READ, _USER, _IMPLICIT, _OPEN, _PEEK = 0, 1, 2, 4, 8
@@ -112,15 +115,20 @@ class _Descriptor:
 
 
 class _Switch:
-    """One switch, for one event."""
+    """One switch: ``why``, the EXT bit of what faults in it, and the error code that the new task gets."""
 
-    def __init__(self, pcpu: PCpu, registers: State, vector: int, error: int, kind: int) -> None:
+    def __init__(self, pcpu: PCpu, registers: State, why: int, ext: int, rf: int = 0, error: int | None = None) -> None:
         self.pcpu = pcpu
         self.registers = registers
-        self.ext = 0 if kind & 3 == 1 else 1
-        self.rf = _RF if kind == 0 and vector in _FAULTS else 0
-        self.error = error if kind & 3 == 0 and vector in _WITH_ERROR else None
-        self.vector = vector
+        self.why = why
+        self.ext = ext
+        self.rf = rf
+        self.error = error
+
+    @property
+    def nests(self) -> bool:
+        """Whether the new task is to come back to the old one."""
+        return self.why in (_EVENT, CALLED)
 
     def fault(self, vector: int, selector: int = 0) -> _FaultError:
         """A fault that names a selector."""
@@ -172,21 +180,25 @@ class _Switch:
     def leave_old_task(self, selector: int) -> tuple[_Layout, bytes]:
         """Everything up to the commit point; the new TSS's layout and content."""
         registers = self.registers
-        if selector & 4 or not selector & 0xFFFC:
-            raise self.fault(_PROTECTION, selector)
-        descriptor = self.descriptor(selector)
-        if descriptor is None or descriptor.type not in (_TSS16_AVAILABLE, _TSS32_AVAILABLE):
-            raise self.fault(_PROTECTION, selector)
+        returns = self.why == RETURNED
+        wanted = (_TSS16_BUSY, _TSS32_BUSY) if returns else (_TSS16_AVAILABLE, _TSS32_AVAILABLE)
+        descriptor = None if selector & 4 or not selector & 0xFFFC else self.descriptor(selector)
+        if descriptor is None or descriptor.type not in wanted:
+            raise self.fault(_INVALID_TSS if returns else _PROTECTION, selector)
         if not descriptor.present:
             raise self.fault(_NOT_PRESENT, selector)
-        new = _TSS16 if descriptor.type == _TSS16_AVAILABLE else _TSS32
+        new = _TSS32 if descriptor.type & 8 else _TSS16
         if descriptor.limit < new.limit:
             raise self.fault(_INVALID_TSS, selector)
         content = self.read(descriptor.base, new.limit + 1)
         old = registers.segment("tr")
         self._save(old)
-        self.write(descriptor.address + 5, 1, descriptor.attributes & 0xFF | 2)
-        self.write(descriptor.base, 2, old.selector)
+        if self.nests:
+            self.write(descriptor.base, 2, old.selector)
+        elif leaving := self.descriptor(old.selector):
+            self.write(leaving.address + 5, 1, leaving.attributes & 0xFF & ~2)
+        if not returns:
+            self.write(descriptor.address + 5, 1, descriptor.attributes & 0xFF | 2)
         tr = Segment(selector & ~3, descriptor.base, descriptor.limit, descriptor.attributes | 2)
         registers.set_segment("tr", tr)
         return new, content
@@ -197,7 +209,10 @@ class _Switch:
         if tr.limit < to.saved:
             raise self.fault(_INVALID_TSS, tr.selector)
         self.write(tr.base + to.rip, to.word, self.pcpu.words[b.EVENT_RIP >> 3])
-        self.write(tr.base + to.flags, to.word, registers.get("rflags") | self.rf)
+        flags = registers.get("rflags")
+        if self.why == RETURNED:
+            flags &= ~_NT
+        self.write(tr.base + to.flags, to.word, flags | self.rf)
         for n, name in enumerate(GPR[:8]):
             self.write(tr.base + to.registers + to.word * n, to.word, registers.get(name))
         for name, at in to.segments.items():
@@ -215,7 +230,7 @@ class _Switch:
         if new.cr3 is not None and registers.get("cr0") >> 31:
             registers.set("cr3", field(new.cr3))
         registers.set("rip", field(new.rip))
-        flags = field(new.flags) & _FLAGS | 2 | _NT
+        flags = field(new.flags) & _FLAGS | 2 | (_NT if self.nests else 0)
         registers.set("rflags", flags)
         for n, name in enumerate(GPR[:8]):
             value = field(new.registers + new.word * n)
@@ -309,17 +324,57 @@ def _set_chain(pcpu: PCpu, chain: list[int]) -> None:
         pcpu.words[(b.CHAIN >> 3) + n] = value
 
 
-def through_gate(pcpu: PCpu, vector: int, error: int, kind: int) -> int:
-    """Take an event through its task gate, and what follows if that faults; an exit kind if that ends badly, else 0.
+def perform(pcpu: PCpu, vector: int, error: int, kind: int) -> int:
+    """Do the task switch that the run loop or a delivery returned `ExitKind.TASK_GATE` for; an exit kind, or 0.
 
-    To be called when the run loop or a delivery returned `ExitKind.TASK_GATE`, with the vector, error code and kind
-    that the block's W_VECTOR, W_ERROR and W_LEVEL hold; the vCPU is loaded.
+    The arguments are what the block's W_VECTOR, W_ERROR and W_LEVEL hold; the vCPU is loaded.
     """
+    if kind in (JUMPED, CALLED, RETURNED):
+        return _by_instruction(pcpu, vector, kind)
+    return through_gate(pcpu, vector, error, kind)
+
+
+def _entered(pcpu: PCpu, registers: State, trap: bool) -> int:
+    """The new task runs: its T bit may ask for a #DB before its first instruction."""
+    pcpu.sync()
+    hidden = ctypes.c_uint32.from_address(pcpu.words[b.ENV >> 3] + layout.HFLAGS)
+    hidden.value &= ~layout.HF_INHIBIT_IRQ
+    if not trap:
+        return 0
+    registers.set("dr6", registers.get("dr6") | _TRAP_TAKEN)
+    return pcpu.exception(1, 0)
+
+
+def _by_instruction(pcpu: PCpu, selector: int, why: int) -> int:
+    """A far JMP or CALL to a TSS or a task gate, or IRET with NT; W_VECTOR holds the selector, the TSS's for IRET."""
+    vcpu = pcpu._loaded
+    assert vcpu is not None
+    registers = vcpu.registers
+    switch = _Switch(pcpu, registers, why, ext=0)
+    trap = False
+    try:
+        if why != RETURNED and (named := switch.descriptor(selector)) and named.type == _TASK_GATE:
+            selector = named.raw >> 16 & 0xFFFF
+        new, content = switch.leave_old_task(selector)
+        trap = new.trap is not None and bool(content[new.trap] & 1)
+        switch.enter_new_task(new, content)
+    except _FaultError as fault:
+        pcpu.sync()
+        if fault.vector == _PAGE_FAULT:
+            registers.set("cr2", fault.address)
+        return pcpu.exception(fault.vector, fault.error)
+    return _entered(pcpu, registers, trap)
+
+
+def through_gate(pcpu: PCpu, vector: int, error: int, kind: int) -> int:
+    """Take an event through its task gate, and what follows if that faults; an exit kind if that ends badly, else 0."""
     vcpu = pcpu._loaded
     assert vcpu is not None
     registers = vcpu.registers
     while True:
-        switch = _Switch(pcpu, registers, vector, error, kind)
+        rf = _RF if kind == 0 and vector in _FAULTS else 0
+        coded = error if kind & 3 == 0 and vector in _WITH_ERROR else None
+        switch = _Switch(pcpu, registers, _EVENT, 0 if kind & 3 == 1 else 1, rf, coded)
         trap = False
         try:
             gate = int.from_bytes(switch.read(registers.table("idtr").base + 8 * vector, 8), "little")
@@ -329,13 +384,7 @@ def through_gate(pcpu: PCpu, vector: int, error: int, kind: int) -> int:
         except _FaultError as met:
             fault = met
         else:
-            pcpu.sync()
-            hidden = ctypes.c_uint32.from_address(pcpu.words[b.ENV >> 3] + layout.HFLAGS)
-            hidden.value &= ~layout.HF_INHIBIT_IRQ
-            if not trap:
-                return 0
-            registers.set("dr6", registers.get("dr6") | _TRAP_TAKEN)
-            return pcpu.exception(1, 0)
+            return _entered(pcpu, registers, trap)
         pcpu.sync()
         if fault.vector == _PAGE_FAULT:
             registers.set("cr2", fault.address)

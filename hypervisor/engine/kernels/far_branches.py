@@ -37,8 +37,7 @@ _CS, _SS = (l_.SEGS + l_.SEG_SIZE * n for n in (l_.CS, l_.SS))
 _PLACE, _W_VECTOR, _W_LEVEL, _EVENT_RIP, _NOW = b_.PLACE, b_.W_VECTOR, b_.W_LEVEL, b_.EVENT_RIP, b_.NOW
 _TASK_GATE, _TSS16, _GATE16, _TO_TASK, _TSS32, _GATE = int(K.TASK_GATE), 1, 4, 5, 9, 12
 
-JUMPED, CALLED, RETURNED = 8, 9, 10
-"""Why `hypervisor.engine.task_switch` is asked for a switch, when an instruction does so."""
+_JUMPED, _CALLED = b_.JUMPED, b_.CALLED
 
 
 @kernel
@@ -152,7 +151,7 @@ def far_jump(b, selector, target, following):  # type: ignore[no-untyped-def]
         if _refused_gate(b, selector, d, cpl):
             return READY
         if _is_task(d):
-            return switch_task(b, selector, JUMPED, following)
+            return switch_task(b, selector, _JUMPED, following)
         target = _offset(b, selector, d)
         if ld64(b + _N_VECTOR) >= 0:
             return refuse_nested(b)
@@ -249,7 +248,7 @@ def far_call(b, selector, target, shift, following):  # type: ignore[no-untyped-
         if _refused_gate(b, selector, d, cpl):
             return READY
         if _is_task(d):
-            return switch_task(b, selector, CALLED, following)
+            return switch_task(b, selector, _CALLED, following)
         target = _offset(b, selector, d)
         if ld64(b + _N_VECTOR) >= 0:
             return refuse_nested(b)
@@ -275,4 +274,4 @@ def far_call(b, selector, target, shift, following):  # type: ignore[no-untyped-
     return _enter(b, selector, d, cpl, target)
 
 
-__all__ = ["CALLED", "JUMPED", "RETURNED", "far_call", "far_jump", "switch_task"]
+__all__ = ["far_call", "far_jump", "switch_task"]

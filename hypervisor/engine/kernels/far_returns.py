@@ -24,7 +24,7 @@ from hypervisor.engine.kernels.descriptors import (
     within_table,
 )
 from hypervisor.engine.kernels.far import read_bytes
-from hypervisor.engine.kernels.far_branches import RETURNED, switch_task
+from hypervisor.engine.kernels.far_branches import switch_task
 from hypervisor.engine.kernels.in_place import refuse, refuse_nested
 from hypervisor.engine.kernels.load_segment import make_null
 from hypervisor.engine.kernels.program_stack import READY, frame, item, stack_mask
@@ -33,7 +33,7 @@ from hypervisor.engine.kernels.supervisor import clear
 _ENV, _HFLAGS, _EFLAGS, _EIP, _RSP, _N_VECTOR = b_.ENV, l_.HFLAGS, l_.EFLAGS, l_.EIP, 32, b_.N_VECTOR
 _SEGS, _SIZE, _BASE, _LIMIT, _FLAGS = l_.SEGS, l_.SEG_SIZE, l_.SEG_BASE, l_.SEG_LIMIT, l_.SEG_FLAGS
 _CS, _SS, _TR_BASE = l_.SEGS + l_.SEG_SIZE * l_.CS, l_.SEGS + l_.SEG_SIZE * l_.SS, l_.TR + l_.SEG_BASE
-_CS64 = l_.HF_CS64
+_CS64, _RETURNED = l_.HF_CS64, b_.RETURNED
 _ANYBODYS, _IF, _IOPL, _NT = l_.CC_MASK | 0x4500, 0x200, 0x3000, 1 << 14  # with TF, DF and NT
 _WIDE, _VIRTUAL, _VM = 0x250000, 0x180000, 1 << 17  # RF, AC, ID; VIF, VIP
 _V86_SEGMENT = 0xF300
@@ -197,7 +197,7 @@ def interrupt_return(b, shift, following):  # type: ignore[no-untyped-def]
     link = read_bytes(b, ld64(env + _TR_BASE), 2)
     if ld64(b + _N_VECTOR) >= 0:
         return refuse_nested(b)
-    return switch_task(b, link, RETURNED, following)
+    return switch_task(b, link, _RETURNED, following)
 
 
 @kernel
