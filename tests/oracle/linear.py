@@ -36,6 +36,12 @@ class Linear:
             self.memory.read(ok.gpa, size) for ok, size in self._translate(self.state, va, n, Access.READ, True, False)
         )
 
+    def pop_at(self, va: int, n: int) -> bytes:
+        """Read the stack with the rights of the running program."""
+        return b"".join(
+            self.memory.read(ok.gpa, size) for ok, size in self._translate(self.state, va, n, Access.READ, False, True)
+        )
+
     def write_system(self, va: int, data: bytes) -> None:
         """Write a descriptor table or TSS."""
         self._write(self.state, va, data, implicit=True, stack=False)

@@ -28,7 +28,7 @@ from hypervisor.engine.kernels.descriptors import (
 )
 from hypervisor.engine.kernels.exits import settle, stop
 from hypervisor.engine.kernels.in_place import refuse, refuse_nested, restore
-from hypervisor.engine.kernels.program_stack import READY, frame, item, pushed, stack_mask
+from hypervisor.engine.kernels.program_stack import READY, frame, item, no_room, pushed, stack_mask
 from hypervisor.engine.kernels.stacks import pointer, pointer64, push, push64, rights, room, stack_segment
 from hypervisor.engine.kernels.supervisor import clear
 
@@ -263,7 +263,7 @@ def far_call(b, selector, target, shift, following):  # type: ignore[no-untyped-
             if size == 8:
                 return _call_inner64(b, selector, d, target, following)
             return _call_inner(b, selector, d, target, following, size, parameters)
-    if refused_target(b, d, target):
+    if no_room(b, mask, size) or refused_target(b, d, target):
         return READY
     mark_accessed(b, selector, d)
     if ld64(b + _N_VECTOR) >= 0:

@@ -140,7 +140,7 @@ def fill(b, va, kind, result):  # type: ignore[no-untyped-def]
         if access != 2:
             _find_rip(b)
             look(b)
-        if how & 1 and access != 2 and vector == 14 and is_implicit(b, va, error):
+        if how & 1 and access != 2 and vector == 14 and is_implicit(b, va):
             gpa = walk(b, va, access, how | 2)
             vector, error = ld64(b + _W_VECTOR), ld64(b + _W_ERROR)
         if vector >= 0:

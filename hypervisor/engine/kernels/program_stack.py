@@ -127,16 +127,23 @@ def frame(b, size, count, released):  # type: ignore[no-untyped-def]
 
 
 @kernel
+def no_room(b, mask, size):  # type: ignore[no-untyped-def]
+    """Whether two pushes would leave the stack segment: then the instruction has been refused."""
+    sp = ld64(ld64(b + _ENV) + _RSP)
+    if _outside(b, sp - size, size, mask) or _outside(b, sp - 2 * size, size, mask):
+        refuse(b, 12, 0)
+        return True
+    return False
+
+
+@kernel
 def pushed(b, mask, size, first, second):  # type: ignore[no-untyped-def]
-    """Push two words at the program's own privilege, and move RSP when both are there."""
+    """Push two words at the program's own privilege, where there is room, and move RSP when both are there."""
     env = ld64(b + _ENV)
     sp = ld64(env + _RSP)
     top = (sp - 2 * size) & mask
     if ld64(b + _ITEMS) == 0:
         for n in range(2):
-            if _outside(b, sp - (n + 1) * size, size, mask):
-                refuse(b, 12, 0)
-                return REFUSED
             st64(b + _FRAME + 16 * n, _linear(b, sp - (n + 1) * size, mask))
             st64(b + _FRAME + 16 * n + 8, second if n else first)
         low = ld64(b + _FRAME + 16)
