@@ -42,6 +42,7 @@ F_MADVISE = _word("madvise")
 F_RDTSC = _word("helper_rdtsc")
 F_RDTSCP = _word("helper_rdtscp")
 F_WRITE_CR = _word("helper_write_crN")
+F_LOOKUP = _word("helper_lookup_tb_ptr")
 F_LOAD16 = _word("cpu_lduw_mmuidx_ra")
 F_LOAD32 = _word("cpu_ldl_mmuidx_ra")
 F_LOAD64 = _word("cpu_ldq_mmuidx_ra")
@@ -59,7 +60,7 @@ F_BLOCK = _word("f_block")  # the block hook's slow path
 HOOKS = (
     "interrupt", "port_in", "port_out", "syscall", "sysenter", "mmio_read", "mmio_write", "tlb", "block", "code",
     "jump", "read_time", "write_control", "load_segment", "far_jump", "far_call", "far_return", "interrupt_return",
-    "real_interrupt_return", "leave_syscall", "leave_sysenter",
+    "real_interrupt_return", "leave_syscall", "leave_sysenter", "refused_branch", "check_table",
 )  # fmt: skip
 PLAIN = _word("plain", len(HOOKS))  # uncompiled hook bodies, in the order of HOOKS
 SCRATCH = _word("scratch", 4)

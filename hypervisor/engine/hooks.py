@@ -13,6 +13,7 @@ from hypervisor.engine.jit import COMPILED, call1, call3, ld64
 from hypervisor.engine.kernels import (
     access,
     calls,
+    canonical,
     emergency,
     events,
     exits,
@@ -71,6 +72,7 @@ _load_segment, _far_jump, _far_call = load_segment_.load_segment, far_branches.f
 _far_return, _interrupt_return = far_returns.far_return, far_returns.interrupt_return
 _real_interrupt_return = far_returns.real_interrupt_return
 _leave_syscall, _leave_sysenter = syscalls.leave_syscall, syscalls.leave_sysenter
+_refused_branch, _check_table, _F_LOOKUP = canonical.refused_branch, canonical.check_table, b_.F_LOOKUP
 _sync, _flush, _written = access.sync_hflags, access.flush_tlb, access.written
 
 if not COMPILED:
@@ -230,6 +232,21 @@ def leave_sysenter(env, shift, place):  # type: ignore[no-untyped-def]
     """SYSEXIT."""
     b = begin(env, place)
     _leave_sysenter(b, shift)
+    leave_if_asked(b)
+
+
+def branch(env, place):  # type: ignore[no-untyped-def]
+    """The end of a block whose successor is looked up, where RIP is not canonical."""
+    b = begin(env, place)
+    if _refused_branch(b):
+        leave_if_asked(b)
+    return call1(ld64(b + _F_LOOKUP), env)
+
+
+def load_table(env, exit_code, place):  # type: ignore[no-untyped-def]
+    """LGDT and LIDT, before they are intercepted or carried out."""
+    b = begin(env, place)
+    _check_table(b, exit_code)
     leave_if_asked(b)
 
 
@@ -412,6 +429,6 @@ ENTRIES = (
     (refuses, "l(ll)"), (read_cr0, "v(l)"),
     (load_segment, "v(liil)"), (far_jump, "v(lilll)"), (far_call, "v(lilill)"), (far_return, "v(liil)"),
     (interrupt_return, "v(liil)"), (real_interrupt_return, "v(lil)"), (leave_syscall, "v(lil)"),
-    (leave_sysenter, "v(lil)"),
+    (leave_sysenter, "v(lil)"), (branch, "l(ll)"), (load_table, "v(lil)"),
 )  # fmt: skip
 """Functions and their C types: v void, l int64, i int32, u uint32, B uint8; result(arguments)."""

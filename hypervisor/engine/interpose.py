@@ -76,10 +76,13 @@ _MMX_OPERATIONS = (
     "palignr"
 ).split()
 
+_FIRST_TABLE_WRITE = 0x6A  # the exit code of LIDT; LGDT's is the next
 _PORT_SIZES = {"b": 1, "w": 2, "l": 4}
 _INTERCEPT = "helper_svm_check_intercept_param_x86_64"
 _COMPUTE = "helper_cc_compute_all_x86_64"
 _ROTATE = [f"helper_{name}{size}_x86_64" for name in ("rcl", "rcr") for size in "bwlq"]
+
+_LOOKUP = "helper_lookup_tb_ptr_x86_64"
 
 _AT_PLACE: dict[str, tuple[str, bytes]] = {
     f"helper_{helper}_x86_64": (ours, register)
@@ -109,6 +112,7 @@ CALLS: dict[str, str | None] = {
     "helper_write_crN_x86_64": "write_cr",
     **{name: name for name in (f"helper_{way}{size}_x86_64" for way in ("in", "out") for size in _PORT_SIZES)},
     **{name: name for name in _AT_PLACE},
+    _LOOKUP: _LOOKUP,
 }
 """Helpers that our engines' generated code calls otherwise: what instead, by its name in `hypervisor.engine.hooks` or
 that of a piece of machine code below, or None for nothing.
@@ -126,6 +130,8 @@ that of a piece of machine code below, or None for nothing.
 - ``inb`` to ``outl`` would walk all hooks of instructions to find the one that serves them.
 - Segment loads, far transfers and returns differ from the manual in many ways (`kernels.load_segment`,
   `kernels.far_branches`, `kernels.far_returns`, `kernels.syscalls`; docs/engine.md has the list).
+- ``lookup_tb_ptr`` ends a block that jumps out of its page: where RIP is not canonical, the branch is undone.
+  ``svm_check_intercept_param`` stands before LGDT and LIDT, which must look at their base (`kernels.canonical`).
 """
 
 
@@ -269,10 +275,15 @@ class Guard:
             + b"\x48\x83\xc4\x08\x48\x89\xc2\x48\x8b\x8d" + note + b"\x48\x89\xd0\xc3"
         )  # fmt: skip
         # test esi, esi (exit code 0: CR0 is read); jne over; push rdi, rsi, rdx; mov rax, ours; call rax;
-        # pop rdx, rsi, rdi; over:
+        # pop rdx, rsi, rdi; over: lea eax, [rsi - first]; cmp eax, 1; ja original; push rdi, rsi, rdx
+        # mov rdx, [rsp + 24]; mov rax, ours; call rax; pop rdx, rsi, rdi; original:
         pieces[_INTERCEPT] = (
             b"\x85\xf6\x75\x12\x57\x56\x52\x48\xb8" + struct.pack("<Q", code().address["read_cr0"])
-            + b"\xff\xd0\x5a\x5e\x5f" + _jump(unicorn.address(_INTERCEPT))
+            + b"\xff\xd0\x5a\x5e\x5f"
+            + b"\x8d\x46" + struct.pack("<b", -_FIRST_TABLE_WRITE) + b"\x83\xf8\x01\x77\x17\x57\x56\x52"
+            + b"\x48\x8b\x54\x24\x18"
+            + b"\x48\xb8" + struct.pack("<Q", code().address["load_table"]) + b"\xff\xd0\x5a\x5e\x5f"
+            + _jump(unicorn.address(_INTERCEPT))
         )  # fmt: skip
         for name in _ROTATE:  # mov rax, [rdi + flags]; rcx from rdi; note
             pieces[name] = (
@@ -289,6 +300,11 @@ class Guard:
                 b"\x89\xf6\x89\xd2\xb9" + struct.pack("<I", size) + b"\x4c\x8b\x04\x24"
                 + _jump(code().address["write_port"])
             )  # fmt: skip
+        # mov rax, [rdi + eip]; sar rax, 47; inc rax; cmp rax, 1; jbe over; mov rsi, [rsp]; jump to ours; over:
+        pieces[_LOOKUP] = (
+            b"\x48\x8b\x87" + struct.pack("<I", layout.EIP) + b"\x48\xc1\xf8\x2f\x48\xff\xc0\x48\x83\xf8\x01\x76\x10"
+            + b"\x48\x8b\x34\x24" + _jump(code().address["branch"]) + _jump(unicorn.address(_LOOKUP))
+        )  # fmt: skip
         for name, (ours, tell) in _AT_PLACE.items():
             pieces[name] = tell + _jump(code().address[ours])
         self._page = mmap.mmap(-1, _ROOM * len(pieces), prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)

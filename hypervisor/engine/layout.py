@@ -169,6 +169,7 @@ SYMBOLS = (
     "helper_rdtscp_x86_64",
     "helper_write_crN_x86_64",
     "find_memory_mapping_x86_64",
+    "helper_lookup_tb_ptr_x86_64",
     "cpu_lduw_mmuidx_ra_x86_64",
     "cpu_ldl_mmuidx_ra_x86_64",
     "cpu_ldq_mmuidx_ra_x86_64",

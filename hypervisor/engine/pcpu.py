@@ -142,6 +142,7 @@ class PCpu:
             (b.F_RDTSC, "helper_rdtsc_x86_64"),
             (b.F_RDTSCP, "helper_rdtscp_x86_64"),
             (b.F_WRITE_CR, "helper_write_crN_x86_64"),
+            (b.F_LOOKUP, "helper_lookup_tb_ptr_x86_64"),
             (b.F_LOAD16, "cpu_lduw_mmuidx_ra_x86_64"),
             (b.F_LOAD32, "cpu_ldl_mmuidx_ra_x86_64"),
             (b.F_LOAD64, "cpu_ldq_mmuidx_ra_x86_64"),

@@ -19,6 +19,7 @@ from hypervisor.engine import cache
 from hypervisor.engine.compiler import Code
 from hypervisor.engine.kernels import (
     access,
+    canonical,
     decode,
     events,
     exits,
@@ -60,6 +61,8 @@ _BODIES: dict[str, tuple[Callable[..., Any], int]] = {
     "real_interrupt_return": (far_returns.real_interrupt_return, 2),
     "leave_syscall": (syscalls.leave_syscall, 2),
     "leave_sysenter": (syscalls.leave_sysenter, 2),
+    "refused_branch": (canonical.refused_branch, 1),
+    "check_table": (canonical.check_table, 2),
 }
 """The hooks' bodies and how many words they take."""
 
