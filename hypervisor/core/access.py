@@ -50,6 +50,7 @@ class InPlace:
         self._strings = Strings(runner.vm, self._heard)
         self._verdict: Verdict | None = None
         self._after: Callable[[PCpu], int] | None = None
+        self._asked: K | None = None
         self._stepping = False
         self._hits = 0
         self._wrote = (0, -1)
@@ -191,6 +192,7 @@ class InPlace:
         """The guest was left in the middle of an instruction: do what is to be done; a further exit's kind, or 0."""
         verdict, after = self._verdict, self._after
         self._verdict = self._after = None
+        self._asked, self._vcpu.asked = self._vcpu.asked, None
         if after is not None:
             return after(pcpu)
         if isinstance(verdict, Stop):
@@ -208,10 +210,7 @@ class InPlace:
         self._stepping, self._hits = True, 0
         try:
             before = breakpoints.exceptions(pcpu)
-            further = pcpu.step()
-            if further == K.IRET:  # intercepted, and executed once its handlers were asked: still in this step
-                self._runner.serve(pcpu, further)
-                further = int(K.STEPPED)
+            further = completion.step_natively(pcpu, self._vcpu, self._asked)
         finally:
             self._stepping = False
         if not self._hits:

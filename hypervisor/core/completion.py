@@ -166,24 +166,33 @@ def _dropped(pcpu: PCpu, vcpu: Vcpu, exit: Exit) -> int:
 
 
 def _native(pcpu: PCpu, vcpu: Vcpu, exit: Exit) -> int:
-    """Execute the trapped instruction natively, with its intercept off for one step."""
-    bit = INTERCEPT_BIT[exit.kind]
+    further = step_natively(pcpu, vcpu, exit.kind)
+    if further == K.VERDICT:  # left in its middle: if it is stepped over, its handlers are not asked again
+        vcpu.asked = exit.kind
+    return 0 if further == K.STEPPED else further
+
+
+def step_natively(pcpu: PCpu, vcpu: Vcpu, kind: K | None) -> int:
+    """Step an instruction whose handlers have been asked, with the intercept of its kind off; what `PCpu.step` says."""
+    if kind is None:
+        return pcpu.step()
+    bit = INTERCEPT_BIT[kind]
     pcpu.intercept(bit, False)
     try:
         further = pcpu.step()
     finally:
         pcpu.intercept(bit, bool(pcpu.words[b.INTERCEPTS >> 3] >> bit & 1))
-    return 0 if further == K.STEPPED else further
+    if kind is K.IRET and further != K.VERDICT:
+        _returned(pcpu, vcpu)
+    return further
 
 
-def _iret(pcpu: PCpu, vcpu: Vcpu, exit: Exit) -> int:
+def _returned(pcpu: PCpu, vcpu: Vcpu) -> None:
     """IRET ends the handling of an NMI, and loads RF."""
-    further = _native(pcpu, vcpu, exit)
     vcpu.registers.nmi_blocked = False
     if vcpu.nmi_pending:
         pcpu.kick()
     breakpoints.after_iret(pcpu, vcpu)
-    return further
 
 
 def _exception(pcpu: PCpu, vcpu: Vcpu, exit: Exit) -> int:
@@ -278,9 +287,8 @@ _PASSED = _by_kind(
     _unserved,
     {
         _native: (
-            K.LGDT, K.LIDT, K.LLDT, K.LTR, K.SGDT, K.SIDT, K.SLDT, K.STR, K.PUSHF, K.POPF, K.INVD, K.WBINVD,
+            K.LGDT, K.LIDT, K.LLDT, K.LTR, K.SGDT, K.SIDT, K.SLDT, K.STR, K.PUSHF, K.POPF, K.INVD, K.WBINVD, K.IRET,
         ),
-        _iret: (K.IRET,),
         _exception: (K.EXCEPTION,),
         _interrupt: (K.INTERRUPT,),
         _execute: (K.EXECUTE,),

@@ -57,6 +57,7 @@ class Vcpu(Registers):
         self.interrupt_controller: InterruptController | None = None
         self.nmi_pending = False
         self.task_gate: tuple[int, int, int] | None = None
+        self.asked: ExitKind | None = None
         """The event (vector, error code, kind) that comes before its next instruction, through a task gate."""
         self.halted = False
         self.waiting = number > 0

@@ -294,4 +294,24 @@ after:  hlt
         timeout=5,
     )
     assert result.reason is hv.Reason.CRASHED, result.message  # of #DB, behind the IRET: there is no IDT
-    assert result.exits["iret"] <= 2  # left before its access was found watched, and in the step over that
+    assert result.exits["iret"] == 1
+
+
+@pytest.mark.parametrize(("code", "kind"), [("pushfq", "pushf"), ("sgdt [rsp - 10]", "sgdt"), ("iretq", "iret")])
+def test_a_handler_is_asked_once_about_an_instruction_that_is_watched(code: str, kind: str) -> None:
+    asked = []
+
+    def setup(vm: hv.VM) -> None:
+        getattr(vm.traps, kind)(lambda vcpu, exit: asked.append(exit.rip), mode="observe")
+        vm.traps.exception(1)(lambda vcpu, exit: hv.HANDLED)
+
+    source = f"""
+        mov rcx, rsp; push 0x10; push rcx; pushfq; push 8; mov eax, after; push rax; mov rsp, rcx
+        lea rbx, [rsp - 8]; mov dr0, rbx; mov eax, 0xb0001; mov dr7, rax; lea rsp, [rsp - {40 if kind == "iret" else 0}]
+        {code}
+after:  hlt
+        """
+    if kind == "pushf":
+        source = source.replace("pushfq; push 8", "push 2; push 8")
+    result = hv.run_asm(source, timeout=5, setup=setup)
+    assert (result.reason, len(asked), result.exits["exception"]) == (hv.Reason.HALTED, 1, 1), result.message
