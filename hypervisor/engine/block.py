@@ -111,6 +111,7 @@ EVENT_RIP = _word("event_rip")
 
 # --- an instruction that is served inside its block, see kernels.in_place and kernels.program_stack -------------------
 PLACE = _word("place")  # where in generated code it was called
+KEEP_RF = _word("keep_rf")  # 1: RF has been loaded at the end of a block that began with RF, and stays
 FRAME_SIZE = _word("frame_size")  # bytes of each item of its stack frame
 FRAME_ITEMS = _word("frame_items")  # how many it has got, or put, so far
 FRAME_WANTED = _word("frame_wanted")  # how many it needs

@@ -41,6 +41,7 @@ from hypervisor.engine.kernels.in_place import (
     RDTSCP,
     begin,
     block_of,
+    end_rf,
     read_time,
     restore,
     widen_smsw,
@@ -161,6 +162,11 @@ def rdtscp(env):  # type: ignore[no-untyped-def]
     b = block_of(env)
     if read_time(b, env, RDTSCP) == 0:
         call1(ld64(b + _F_RDTSCP), env)
+
+
+def reset_rf(env):  # type: ignore[no-untyped-def]
+    """The end of a block that began with RF, likewise."""
+    end_rf(block_of(env), env)
 
 
 def write_cr(env, number, value):  # type: ignore[no-untyped-def]
@@ -425,7 +431,7 @@ ENTRIES = (
     (save, "l(lll)"), (load, "l(lll)"), (set_page, "v(llliill)"), (emit_call, "v(lllill)"),
     (flush_indexes, "v(lil)"), (full, "v(ll)"), (repeats, "v(ll)"), (forget_code, "l(l)"), (on_signal, "v(illl)"),
     (pcmpestrm, "v(lllu)"), (pcmpestri, "v(lllu)"), (pcmpistrm, "v(lllu)"), (pcmpistri, "v(lllu)"),
-    (jump, "v(llul)"), (rdtsc, "v(l)"), (rdtscp, "v(l)"), (write_cr, "v(lil)"), (spin, "l(l)"),
+    (jump, "v(llul)"), (rdtsc, "v(l)"), (rdtscp, "v(l)"), (write_cr, "v(lil)"), (reset_rf, "v(l)"), (spin, "l(l)"),
     (refuses, "l(ll)"), (read_cr0, "v(l)"),
     (load_segment, "v(liil)"), (far_jump, "v(lilll)"), (far_call, "v(lilill)"), (far_return, "v(liil)"),
     (interrupt_return, "v(liil)"), (real_interrupt_return, "v(lil)"), (leave_syscall, "v(lil)"),

@@ -113,6 +113,7 @@ CALLS: dict[str, str | None] = {
     **{name: name for name in (f"helper_{way}{size}_x86_64" for way in ("in", "out") for size in _PORT_SIZES)},
     **{name: name for name in _AT_PLACE},
     _LOOKUP: _LOOKUP,
+    "helper_reset_rf_x86_64": "reset_rf",
 }
 """Helpers that our engines' generated code calls otherwise: what instead, by its name in `hypervisor.engine.hooks` or
 that of a piece of machine code below, or None for nothing.
@@ -131,6 +132,7 @@ that of a piece of machine code below, or None for nothing.
 - Segment loads, far transfers and returns differ from the manual in many ways (`kernels.load_segment`,
   `kernels.far_branches`, `kernels.far_returns`, `kernels.syscalls`; docs/engine.md has the list).
 - ``lookup_tb_ptr`` ends a block that jumps out of its page: where RIP is not canonical, the branch is undone.
+  ``reset_rf`` would clear RF behind an IRET that has just loaded it.
   ``svm_check_intercept_param`` stands before LGDT and LIDT, which must look at their base (`kernels.canonical`).
 """
 

@@ -117,7 +117,7 @@ class State:
         elif name == "dr7":
             self._extra[0] = value
         elif name == "sysenter_cs":
-            self._dwords[layout.SYSENTER_CS >> 2] = value & 0xFFFF
+            self._dwords[layout.SYSENTER_CS >> 2] = value & _MASK32
         else:
             if name in _DERIVED:
                 self.dirty = True

@@ -43,3 +43,8 @@ def test_what_is_refused(code: str) -> None:
     crash = hv.run_asm(f"{code}; hlt", mode=REFUSED[code]).crash
     assert crash is not None
     assert (crash.chain[0].vector, crash.chain[0].error) == (13, 0)
+
+
+def test_sysenter_cs_has_32_bits() -> None:
+    result = hv.run_asm("mov ecx, 0x174; mov eax, 0x12345678; wrmsr; xor eax, eax; rdmsr; hlt", timeout=5)
+    assert (result.reason, result.rax) == (hv.Reason.HALTED, 0x12345678)

@@ -36,7 +36,7 @@ _CS, _SS, _TR_BASE = l_.SEGS + l_.SEG_SIZE * l_.CS, l_.SEGS + l_.SEG_SIZE * l_.S
 _CS64, _RETURNED = l_.HF_CS64, b_.RETURNED
 _ANYBODYS, _IF, _IOPL, _NT = l_.CC_MASK | 0x4500, 0x200, 0x3000, 1 << 14  # with TF, DF and NT
 _WIDE, _VIRTUAL, _VM = 0x250000, 0x180000, 1 << 17  # RF, AC, ID; VIF, VIP
-_V86_SEGMENT = 0xF300
+_V86_SEGMENT, _RF, _KEEP_RF = 0xF300, 0x10000, b_.KEEP_RF
 
 
 @kernel
@@ -52,6 +52,8 @@ def _load_flags(b, image, size, cpl, iopl_changes):  # type: ignore[no-untyped-d
         mask |= _WIDE
         if iopl_changes:
             mask |= _VIRTUAL
+    if old & image & mask & _RF:
+        st64(b + _KEEP_RF, 1)
     return write_flags(b, (old & ~mask) | (image & mask), 1)
 
 

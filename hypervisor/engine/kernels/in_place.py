@@ -17,6 +17,7 @@ from hypervisor.engine.kernels.exits import listens, settle, time_stamp
 _NOW, _BLOCK_END, _HFLAGS, _CR4, _TSD = b_.NOW, b_.BLOCK_END, l_.HFLAGS, l_.CR + 32, 1 << 2
 _D_OPCODE, _D_SIZE, _D_MODRM, _D_RM, _CR0, _CS64 = b_.D_OPCODE, b_.D_SIZE, b_.D_MODRM, b_.D_RM, l_.CR, l_.HF_CS64
 _CR_WRITE_COSTS = b_.COSTS + 8 * costs.CR_WRITE
+_KEEP_RF, _EFLAGS, _RF = b_.KEEP_RF, l_.EFLAGS, 1 << 16
 _CPU, _F_RESTORE = b_.CPU, b_.F_RESTORE_STATE
 _OPAQUE = l_.CPU_OPAQUE - l_.CPU_TO_ENV
 _PLACE, _FRAME_ITEMS = b_.PLACE, b_.FRAME_ITEMS
@@ -62,6 +63,15 @@ def refuse_nested(b):  # type: ignore[no-untyped-def]
     """It faults as one of the CPU's own accesses has (see `kernels.supervisor`)."""
     st64(b + _FAULT_ADDRESS, ld64(b + _N_ADDRESS))
     return refuse(b, ld64(b + _N_VECTOR), ld64(b + _N_ERROR))
+
+
+@kernel
+def end_rf(b, env):  # type: ignore[no-untyped-def]
+    """A block that began with RF has come to its end, where RF is cleared unless IRET has just loaded it."""
+    if ld64(b + _KEEP_RF) == 0:
+        st64(env + _EFLAGS, ld64(env + _EFLAGS) & ~_RF)
+    st64(b + _KEEP_RF, 0)
+    return 0
 
 
 @kernel

@@ -26,7 +26,7 @@ _RETURNED_FLAGS = 0x3C7FD5  # all but RF, VM and what is reserved
 @kernel
 def _flat(b, at, selector, flags):  # type: ignore[no-untyped-def]
     env = ld64(b + _ENV)
-    st32(env + at, selector)
+    st32(env + at, selector & 0xFFFF)
     st64(env + at + _BASE, 0)
     st32(env + at + _LIMIT, -1)
     st32(env + at + _FLAGS, flags)
