@@ -142,7 +142,6 @@ LEAF_80000001_ECX = {
     "lahf_lm": 0,
     "cmp_legacy": 1,  # only with more than one vCPU
     "abm": 5,  # LZCNT
-    "sse4a": 6,
     "3dnowprefetch": 8,
 }
 LEAF_80000007_EDX = {
@@ -172,6 +171,7 @@ NOT_OFFERED = {
     "cr8_legacy": "MOV CR8 is a 64-bit instruction only; LOCK MOV CR0 is not decoded",
     "ffxsr, misalignsse, osvw, ibs, perfctr": "no model behind them",
     "clwb, clzero, rdpid, xsavec, xsaves": "the engine raises #UD",
+    "sse4a": "the engine raises #UD: its translator gives EXTRQ and INSERTQ with immediates a wrong register",
     "3dnow, 3dnowext": "AMD removed them; the engine raises #UD",
 }
 """What the engine or its peers know and we do not offer, with the reason (shown in docs/traps.md)."""

@@ -16,10 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from hypervisor.engine import block_entry, cache
+from hypervisor.engine.floating import compile_floating
 from hypervisor.errors import EngineError, TrapError
 
 _C_TYPES: dict[str, Any] = {"l": ctypes.c_int64, "i": ctypes.c_int32, "u": ctypes.c_uint32, "B": ctypes.c_uint8}
 _C_TYPES["v"] = None
+
+_FLOATING = "floating.bin"
 
 
 def c_function(signature: str, address: int) -> Any:
@@ -71,6 +74,7 @@ def _compile_all(place: Path) -> None:
     symbol, code = block_entry.compile_entry()
     _write(place / "block_entry.o", code)
     index["block_entry"] = {"symbol": symbol, "signature": block_entry.SIGNATURE}
+    _write(place / _FLOATING, compile_floating())
     _write(place / "index.json", json.dumps(index).encode())
     cache.mark_complete()
 
@@ -104,6 +108,7 @@ class Code:
         index = json.loads(cache.read("index.json"))
         addresses = self._link({name: (row["symbol"], cache.read(f"{name}.o")) for name, row in index.items()})
         self.address: dict[str, int] = addresses
+        self.floating = cache.read(_FLOATING)
         self.bodies: dict[int, int] = {}  # block words: uncompiled bodies of hooks
         self.call: dict[str, Any] = {name: c_function(row["signature"], addresses[name]) for name, row in index.items()}
 

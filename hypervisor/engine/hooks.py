@@ -9,7 +9,7 @@ reach the kernel's body through a pointer in the block.
 from __future__ import annotations
 
 from hypervisor.engine import block as b_
-from hypervisor.engine.jit import COMPILED, call1, call3, ld64
+from hypervisor.engine.jit import COMPILED, call1, call3, call4, ld64
 from hypervisor.engine.kernels import (
     access,
     calls,
@@ -24,12 +24,14 @@ from hypervisor.engine.kernels import (
     last_words,
     paging,
     refused,
+    sse,
     string_compare,
     supervisor,
     switch,
     syscalls,
     tlb_entry,
     translated,
+    x87,
 )
 from hypervisor.engine.kernels import decode as decode_
 from hypervisor.engine.kernels import (
@@ -54,7 +56,7 @@ _on_exit, _fill, _port_in, _port_out = exits.on_exit, fill.fill, io.port_in, io.
 _mmio_read, _mmio_write = io.mmio_read, io.mmio_write
 _on_syscall, _on_sysenter = syscalls.on_syscall, syscalls.on_sysenter
 _on_block, _on_jump, _on_code, _run = run_.on_block, run_.on_jump, run_.on_code, run_.run
-_F_RDTSC, _F_RDTSCP, _F_WRITE_CR = b_.F_RDTSC, b_.F_RDTSCP, b_.F_WRITE_CR
+_F_RDTSC, _F_RDTSCP, _F_WRITE_CR, _F_RAISE = b_.F_RDTSC, b_.F_RDTSCP, b_.F_WRITE_CR, b_.F_RAISE
 _walk, _read, _write, _deliver, _decode = (
     paging.walk, supervisor.read_bytes, supervisor.write_bytes, events.deliver, decode_.decode,
 )  # fmt: skip
@@ -67,6 +69,7 @@ _save, _load = switch.save, switch.load
 _compare_strings, _INDEX, _IMPLICIT = string_compare.compare_strings, string_compare.INDEX, string_compare.IMPLICIT
 _widen_smsw = widen_smsw
 _emit_call, _refuses = calls.emit_call, refused.refuses
+_unusual, _sse_exception = x87.unusual, sse.exception
 _set_page, _flush_indexes = tlb_entry.set_page, tlb_entry.flush
 _full, _repeats, _forget_code = translated.full, translated.repeats, translated.forget_code
 _load_segment, _far_jump, _far_call = load_segment_.load_segment, far_branches.far_jump, far_branches.far_call
@@ -387,6 +390,21 @@ def pcmpistri(env, first, second, control):  # type: ignore[no-untyped-def]
     _compare_strings(env, first, second, control, _IMPLICIT | _INDEX)
 
 
+def x87_unusual(env, what, place):  # type: ignore[no-untyped-def]
+    """`x87.unusual`, called by `x87_code`."""
+    return _unusual(block_of(env), env, what, place)
+
+
+def sse_exception(env, flags, place):  # type: ignore[no-untyped-def]
+    """`sse.exception`, called by `sse_code`."""
+    _sse_exception(block_of(env), env, flags, place)
+
+
+def refuse(env, vector, place):  # type: ignore[no-untyped-def]
+    """#UD, or #GP(0), of the instruction that generated code has come to, called by `sse_code`."""
+    call4(ld64(block_of(env) + _F_RAISE), env, vector, 0, place)
+
+
 def sync(b):  # type: ignore[no-untyped-def]
     """`access.sync_hflags`."""
     return _sync(b)
@@ -436,5 +454,6 @@ ENTRIES = (
     (load_segment, "v(liil)"), (far_jump, "v(lilll)"), (far_call, "v(lilill)"), (far_return, "v(liil)"),
     (interrupt_return, "v(liil)"), (real_interrupt_return, "v(lil)"), (leave_syscall, "v(lil)"),
     (leave_sysenter, "v(lil)"), (branch, "l(ll)"), (load_table, "v(lil)"),
+    (x87_unusual, "l(lll)"), (sse_exception, "v(lll)"), (refuse, "v(lll)"),
 )  # fmt: skip
 """Functions and their C types: v void, l int64, i int32, u uint32, B uint8; result(arguments)."""

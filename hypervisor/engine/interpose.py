@@ -41,6 +41,8 @@ from functools import cache as remember
 from hypervisor.engine import block as b
 from hypervisor.engine import layout
 from hypervisor.engine.compiler import code
+from hypervisor.engine.floating import NAMES as FLOATING
+from hypervisor.engine.floating import Floating
 from hypervisor.engine.last_words import LastWords
 from hypervisor.engine.native import native
 from hypervisor.errors import EngineError
@@ -114,6 +116,7 @@ CALLS: dict[str, str | None] = {
     **{name: name for name in _AT_PLACE},
     _LOOKUP: _LOOKUP,
     "helper_reset_rf_x86_64": "reset_rf",
+    **{name: name for name in FLOATING},
 }
 """Helpers that our engines' generated code calls otherwise: what instead, by its name in `hypervisor.engine.hooks` or
 that of a piece of machine code below, or None for nothing.
@@ -128,6 +131,7 @@ that of a piece of machine code below, or None for nothing.
 - The operations of SSSE3 on MMX registers take REX.R for a fourth bit of the register's number. Beyond MM7 lie other
   fields of the CPU state, MXCSR and XMM0 among them. The number has three bits.
 - ``rdtsc`` and ``rdtscp`` are served in the middle of the block; ``write_crN`` takes its time (`kernels.in_place`).
+- Floating point goes to the host's unit (`floating`).
 - ``inb`` to ``outl`` would walk all hooks of instructions to find the one that serves them.
 - Segment loads, far transfers and returns differ from the manual in many ways (`kernels.load_segment`,
   `kernels.far_branches`, `kernels.far_returns`, `kernels.syscalls`; docs/engine.md has the list).
@@ -317,6 +321,10 @@ class Guard:
             where[name] = start + n * _ROOM
         self.one = where["one"]
         self._translator[_OURS >> 3], self._translator[_REFUSED >> 3] = where["instruction"], where["abort"]
+        floating = Floating(code().floating, code().address, unicorn.address)
+        self.x87_execute = floating.x87_execute
+        self._keep = floating
+        where |= floating.address
         for n, (name, entry) in enumerate(CALLS.items()):
             self._calls[2 * n + 3] = unicorn.address(name)
             self._calls[2 * n + 4] = 0 if entry is None else where.get(entry) or code().address[entry]

@@ -55,8 +55,12 @@ FPUC = 610
 FPTAGS = 612  # a byte for each of the eight: 1 = empty
 FPREGS = 624  # 8 x 16, in the order of the hardware's registers
 FPREG_SIZE = 16
+FT0 = 784  # the second operand of an x87 instruction
+X87_UNUSUAL, X87_SOURCE = 794, 795  # ours, behind it: see `x87_code`
 MXCSR = 816
 XMM = 824  # 32 x 64
+MMX_T0 = 2936  # a memory operand of MMX
+X87_RAW = MMX_T0  # ours, while an x87 instruction is carried out: its memory operand; 10 bytes, of which two lie behind
 SYSENTER_CS = 4800
 SYSENTER_ESP = 4808
 SYSENTER_EIP = 4816
@@ -176,6 +180,7 @@ SYMBOLS = (
     "cpu_stw_mmuidx_ra_x86_64",
     "cpu_stl_mmuidx_ra_x86_64",
     "cpu_stq_mmuidx_ra_x86_64",
+    "raise_exception_err_ra_x86_64",
 )
 """Internal functions that the wheel exports and the engine calls. They leave by longjmp, so only compiled frames call
 them.

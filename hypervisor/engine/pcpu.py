@@ -149,6 +149,7 @@ class PCpu:
             (b.F_STORE16, "cpu_stw_mmuidx_ra_x86_64"),
             (b.F_STORE32, "cpu_stl_mmuidx_ra_x86_64"),
             (b.F_STORE64, "cpu_stq_mmuidx_ra_x86_64"),
+            (b.F_RAISE, "raise_exception_err_ra_x86_64"),
         ):
             put(offset, address(name))
         for offset, name in (
@@ -160,6 +161,7 @@ class PCpu:
             (b.F_BLOCK, "block"),
         ):
             put(offset, self._code.address[name])
+        put(b.F_X87, guard().x87_execute)
         libc = ctypes.CDLL(None)
         put(b.F_SELF, ctypes.cast(libc.pthread_self, ctypes.c_void_p).value or 0)
         put(b.F_CLOCK, ctypes.cast(libc.clock_gettime, ctypes.c_void_p).value or 0)

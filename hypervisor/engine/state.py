@@ -62,6 +62,7 @@ class X87(NamedTuple):
 
 
 _X87_TOP, _EMPTY = 7 << 11, 3
+_X87_SUMMARY, _X87_MASKS = 0x8080, 0x3F  # B and ES follow from the exceptions that are not masked
 
 
 class Views(NamedTuple):
@@ -242,8 +243,10 @@ class State:
     def x87(self) -> X87:
         """Control, status and tag words of the x87, and MXCSR."""
         top = self._dwords[layout.FPSTT >> 2] & 7
-        status = self._words[layout.FPUS >> 3] & 0xFFFF & ~_X87_TOP | top << 11
+        status = self._words[layout.FPUS >> 3] & 0xFFFF & ~(_X87_TOP | _X87_SUMMARY) | top << 11
         control = self._words[layout.FPUS >> 3] >> 16 & 0xFFFF
+        if status & ~control & _X87_MASKS:
+            status |= _X87_SUMMARY
         tags = sum(self._tag(n) << 2 * n for n in range(8))
         return X87(control, status, tags, self._dwords[layout.MXCSR >> 2])
 

@@ -96,7 +96,6 @@ INSTRUCTIONS = {
     "rdtscp": "0f01f9",
     "lahf_lm": "9f",
     "abm": "f30fbdc1",
-    "sse4a": "660f78c00804",
     "3dnowprefetch": "0f0d0f",
     "smap": "0f01cb",
 }

@@ -1,8 +1,8 @@
 """A small decoder for the instructions that trap: length, operands, effective address (APM volume 3, chapter 1).
 
 SVM without decode assists reports which instruction left the guest, not its operands. The decoder knows the encodings
-of system instructions, of those that load a selector, and the prefixes they may carry; it is tested against capstone.
-Of immediates it knows those of INT n, IN/OUT and far transfers.
+of system instructions, of those that load a selector, of x87's, and the prefixes they may carry; it is tested against
+capstone. Of immediates it knows those of INT n, IN/OUT and far transfers.
 """
 
 from __future__ import annotations
@@ -151,7 +151,7 @@ def decode(b):  # type: ignore[no-untyped-def]
         opcode == 0x0F00 or opcode == 0x0F01 or opcode & 0xFFFC == 0x0F20 or opcode == 0x0FC7 or opcode == 0x0FAE
         or opcode == 0x63 or opcode == 0x8C or opcode == 0x8E or opcode == 0xC4 or opcode == 0xC5
         or opcode & 0xFFFE == 0x0FB2 or opcode & 0xFFFE == 0x0FB4 or opcode & 0xFFFE == 0x0F02 or opcode == 0xFF
-        or opcode == 0x0F0D
+        or opcode == 0x0F0D or opcode & 0xF8 == 0xD8
     )  # fmt: skip
     if not modrm_follows:
         if opcode == 0xEA or opcode == 0x9A:
