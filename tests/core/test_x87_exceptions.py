@@ -69,8 +69,6 @@ MASKED: dict[str, tuple[str, tuple[int, ...], int]] = {
 }
 
 
-
-
 @contextmanager
 def guest(code: str, values: tuple[int, ...]) -> Iterator[hv.VM]:
     """A bare machine with operands of 80 bits from 80000h on."""
