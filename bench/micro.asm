@@ -8,10 +8,11 @@
 #    6 port write              12 CPUID                       17 two threads, preempted 1000 times a second
 #                                                             18 a full-screen redraw in mode 13h
 #                                                             19 eight sectors by PIO from the first IDE disk
+#                                                             20 x87 loop, 21 SSE2 loop
 #
 # It ends by writing 0x10 to the debug-exit port 0xf4 (0x20 if a computation gave a wrong result), which makes the
-# exit status 33 (65). Anything unexpected is a triple fault. Tests 1, 2, 3, 9, 10 and 11 run in ring 3, all others in
-# ring 0. Nothing reads a clock: the host measures, and subtracts a run with N = 0.
+# exit status 33 (65). Anything unexpected is a triple fault. Tests 1, 2, 3, 9, 10, 11, 20 and 21 run in ring 3, all
+# others in ring 0. Nothing reads a clock: the host measures, and subtracts a run with N = 0.
 
 .code32
 .org 0x100000
@@ -152,7 +153,7 @@ entry64:
     test ebx, ebx
     jz done
     mov eax, [test_id]
-    cmp eax, 19
+    cmp eax, 21
     ja wrong
     jmp [tests + rax * 8]
 
@@ -259,6 +260,62 @@ user_sieve:
     xor ebx, ebx
     not ebx                         # not zero: finish reports it
     int 0x81
+
+start_x87:
+    call enable_floating_point
+    mov rax, user_x87
+    jmp to_user
+user_x87:                           # a step of a logistic map, kept in memory as a double
+    mov rdi, SIEVE
+    mov dword ptr [rdi], 3
+    mov dword ptr [rdi + 4], 10
+    fild dword ptr [rdi]
+    fidiv dword ptr [rdi + 4]
+    fstp qword ptr [rdi + 8]
+    mov dword ptr [rdi], 39
+    fild dword ptr [rdi]
+    fidiv dword ptr [rdi + 4]       # 3.9 stays in ST(0)
+.loop:
+    fld1
+    fsub qword ptr [rdi + 8]
+    fmul qword ptr [rdi + 8]
+    .byte 0xd8, 0xc9                # fmul st(0), st(1)
+    fstp qword ptr [rdi + 8]
+    dec ebx
+    jnz .loop
+    int 0x81
+
+start_sse:
+    call enable_floating_point
+    mov rax, user_sse
+    jmp to_user
+user_sse:                           # the same in SSE2
+    mov eax, 3
+    cvtsi2sd xmm0, eax
+    mov eax, 10
+    cvtsi2sd xmm3, eax
+    divsd xmm0, xmm3
+    mov eax, 39
+    cvtsi2sd xmm1, eax
+    divsd xmm1, xmm3
+    mov eax, 1
+    cvtsi2sd xmm4, eax
+.loop:
+    movapd xmm2, xmm4
+    subsd xmm2, xmm0
+    mulsd xmm0, xmm2
+    mulsd xmm0, xmm1
+    dec ebx
+    jnz .loop
+    int 0x81
+
+enable_floating_point:
+    mov rax, cr0
+    and eax, ~12                    # neither EM nor TS
+    or eax, 2
+    mov cr0, rax
+    fninit
+    ret
 
 start_calls:
     mov rax, user_calls
@@ -589,7 +646,7 @@ set_gate:                           # vector EDI, handler RAX, type BL (kept)
 tests:
     .qword wrong, start_syscall, start_page_fault, start_int80, start_tlb, start_stores, start_port, start_mmio
     .qword start_timer, start_integer, start_sieve, start_calls, start_cpuid, start_rdmsr, start_hypercall, start_idle
-    .qword start_busy_timer, start_preempt, start_redraw, start_ide
+    .qword start_busy_timer, start_preempt, start_redraw, start_ide, start_x87, start_sse
 mode_13h:                           # index port, number of words, words of value and index
     .word 0x3c4, 5
     .word 0x0300, 0x0101, 0x0f02, 0x0003, 0x0e04

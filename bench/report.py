@@ -64,7 +64,8 @@ target in brackets. **Bold** figures are over their limit.
 - *Full-screen redraw* is 16000 stores of four pixels into the frame buffer of mode 13h, with an addition between
   them; QEMU has `-vga std` for it. Nobody looks at the picture on either side.
 - *Integer loop* is one step of xorshift64* in registers; *sieve* is Eratosthenes' over 65536 numbers; *call + return*
-  is one call of fib(20).
+  is one call of fib(20). *x87 loop* and *SSE2 loop* are one step of a logistic map in doubles; the first keeps it
+  in memory.
 - *Linux to READY* is Debian's unmodified 6.1 cloud kernel with a busybox initramfs, {linux_memory} of memory, and
   `{linux}`: the whole process, from start to the reset that init asks for once it has
   printed READY.

@@ -124,6 +124,8 @@ ROWS: Final[tuple[Row, ...]] = (
     Micro("integer loop", 9, 200_000_000, 1, _COMPUTE),
     Micro("sieve, one number", 10, 1_000, SIEVED, _COMPUTE),
     Micro("call + return", 11, 4_000, CALLS, _COMPUTE),
+    Micro("x87 loop", 20, 20_000_000, 1, _COMPUTE),
+    Micro("SSE2 loop", 21, 20_000_000, 1, _COMPUTE),
     Micro("full-screen redraw in mode 13h", 18, 20_000, 1, _COMPUTE, peer=("-vga", "std")),
     Micro("REP INSW of a sector from IDE", 19, 10_000, SECTORS, _DEVICE),
     Linux("Linux to READY", _both(1.3, 0.9)),
