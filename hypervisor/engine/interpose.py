@@ -22,11 +22,14 @@ Two more are slow for reasons that our way of filling the TLB removes (`kernels.
   no entry lets one store to a page with code at full speed, so it does nothing;
 - ``tlb_set_page`` makes the first store through an entry slow (`kernels.tlb_entry`).
 
-And two are wrong for a guest:
+And three are wrong for a guest:
 
 - ``cpu_restore_state`` is called at each TLB fill, fault or not. It puts RIP and the flags' state back to the beginning
   of the instruction: a task switch with paging on, which reads descriptors after it has loaded RIP and CR3, would go on
   at its own jump. A fill only notes where it came from, and `kernels.fill` restores what a fault needs.
+- ``tcg_gen_setcond_i64`` and ``tcg_gen_andc_i64`` are where BZHI is translated. Its carry is computed as "not below the
+  operand's last bit", where "above it" is meant (no other instruction puts a signed "less than" straight there), and an
+  index above it cleared that bit all the same: the mask is made empty where the carry is not.
 - ``gettimeofday`` is what the TLB's size is decided by, so which stale entries a guest sees would depend on the host's
   time. It stands still: the TLB grows and does not shrink.
 """
@@ -65,6 +68,8 @@ _RESTORE, _FILL, _TIME = "cpu_restore_state_x86_64", "unicorn_fill_tlb_x86_64", 
 _FILL_START = 256  # bytes of `_FILL` in which it calls `_RESTORE`
 _TEMP, _TRANSLATE = "tcg_temp_new_internal_x86_64", "gen_intermediate_code_x86_64"
 _CALL = "tcg_gen_callN_x86_64"
+_SETCOND, _LESS, _LESS_OR_EQUAL, _NOT_EQUAL = "tcg_gen_setcond_i64_x86_64", 2, 10, 9
+_ANDC, _MOVCOND, _CONSTANT = "tcg_gen_andc_i64_x86_64", "tcg_gen_movcond_i64_x86_64", "tcg_const_i64_x86_64"
 _LOOP = "translator_loop_x86_64"
 _ORIGINAL, _OURS, _REFUSED = (layout.TRANSLATOR_OPS + 8 * n for n in range(3))
 """What stands behind our copy of the translator's functions: addresses of code."""
@@ -173,6 +178,18 @@ def _jump(address: int) -> bytes:
     return b"\x48\xb8" + address.to_bytes(8, "little") + b"\xff\xe0"  # mov rax, address; jmp rax
 
 
+def _bzhi_mask(constant: int, movcond: int) -> bytes:
+    """Before the AND of BZHI: its mask becomes 0 where the temporary of the flags is 0."""
+    inside = (
+        b"\x48\xc7\x87" + struct.pack("<II", layout.TCG_UNUSED, 0) + b"\x57\x56\x52\x51\x51"
+        + b"\x31\xf6\x48\xb8" + struct.pack("<Q", constant) + b"\xff\xd0"
+        + b"\x48\x8b\x7c\x24\x20\x48\x8b\x54\x24\x08\xbe" + struct.pack("<I", _NOT_EQUAL)
+        + b"\x48\x8b\x8f" + struct.pack("<I", layout.TCG_CC_SRC) + b"\x49\x89\xc0\x49\x89\xd1\x50\x50"
+        + b"\x48\xb8" + struct.pack("<Q", movcond) + b"\xff\xd0\x59\x59\x59\x59\x5a\x5e\x5f"
+    )  # fmt: skip
+    return b"\x48\x39\xbf" + struct.pack("<IBB", layout.TCG_UNUSED, 0x75, len(inside)) + inside
+
+
 class Guard:
     """The replaced pointers, the pieces of machine code behind them, and the table of running pCPUs."""
 
@@ -181,7 +198,12 @@ class Guard:
 
     def __init__(self) -> None:
         unicorn = native()
-        needed = frozenset((_TEMP, _TRANSLATE, _LOOP, _RESET_DIRTY, _SET_PAGE, _RESTORE, _TIME, _CALL, _FLUSH, _REPEAT))
+        needed = frozenset(
+            (
+                _TEMP, _TRANSLATE, _LOOP, _RESET_DIRTY, _SET_PAGE, _RESTORE, _TIME, _CALL, _FLUSH, _REPEAT, _SETCOND,
+                _ANDC,
+            )
+        )  # fmt: skip
         slots = _slots(unicorn.library._handle, needed | frozenset(_ENDS))
         missing = (needed | {"abort"}) - slots.keys()
         if missing:
@@ -198,7 +220,7 @@ class Guard:
         self._table[b.GUARD_CPU_ABORT >> 3] = unicorn.address("cpu_abort_x86_64") + _CPU_ABORT_SIZE
         self._last_words = LastWords(ctypes.addressof(self._table))
         block_hooks = (code().address["block_entry"], code().address["jump"])
-        self._calls = (ctypes.c_uint64 * (2 * len(CALLS) + 4))(unicorn.address(_CALL), *block_hooks)
+        self._calls = (ctypes.c_uint64 * (2 * len(CALLS) + 4))(unicorn.address(_CALL), *block_hooks, len(CALLS))
         self._translator = (ctypes.c_uint64 * ((layout.TRANSLATOR_OPS >> 3) + 3))()
         translator = struct.pack("<Q", ctypes.addressof(self._translator))
         copies = [(n, _ORIGINAL if n == layout.TRANSLATE_INSN else n) for n in range(0, layout.TRANSLATOR_OPS, 8)]
@@ -252,6 +274,16 @@ class Guard:
             _RESTORE: b"\x48\xb8" + struct.pack("<Q", unicorn.address(_FILL)) + b"\x48\x8b\x0c\x24\x48\x29\xc1"
             + b"\x48\x81\xf9" + struct.pack("<I", _FILL_START) + b"\x73\x08"
             + b"\x48\x89\xb7" + struct.pack("<I", layout.CPU_MEM_IO_PC) + b"\xc3" + _jump(unicorn.address(_RESTORE)),
+            # cmp esi, less; jne over; cmp rdx, [rdi + cc_src]; jne over; mov esi, less or equal
+            # mov [rdi + unused], rdi; over:
+            _SETCOND: struct.pack("<BBBBB", 0x83, 0xFE, _LESS, 0x75, 21) + b"\x48\x3b\x97"
+            + struct.pack("<IBBBI", layout.TCG_CC_SRC, 0x75, 12, 0xBE, _LESS_OR_EQUAL)
+            + b"\x48\x89\xbf" + struct.pack("<I", layout.TCG_UNUSED) + _jump(unicorn.address(_SETCOND)),
+            # cmp [rdi + unused], rdi; jne over; mov qword [rdi + unused], 0; push rdi, rsi, rdx, rcx, rcx
+            # xor esi, esi; mov rax, constant; call rax; mov rdi, [rsp + 32]; mov rdx, [rsp + 8]; mov esi, not equal
+            # mov rcx, [rdi + cc_src]; mov r8, rax; mov r9, rdx; push rax, rax (v2 is on the stack)
+            # mov rax, movcond; call rax; pop rcx, rcx, rcx, rcx, rdx, rsi, rdi; over:
+            _ANDC: _bzhi_mask(unicorn.address(_CONSTANT), unicorn.address(_MOVCOND)) + _jump(unicorn.address(_ANDC)),
             # xor eax, eax; mov [rdi], rax; mov [rdi + 8], rax; ret
             _TIME: b"\x31\xc0\x48\x89\x07\x48\x89\x47\x08\xc3",
             # cmp esi, -1; jne over; cmp dword [rdi + edx], 1 << 31; jne over; cmp dword [rdi + eax], 0; jne over;
@@ -325,9 +357,10 @@ class Guard:
         self.x87_execute = floating.x87_execute
         self._keep = floating
         where |= floating.address
-        for n, (name, entry) in enumerate(CALLS.items()):
-            self._calls[2 * n + 3] = unicorn.address(name)
-            self._calls[2 * n + 4] = 0 if entry is None else where.get(entry) or code().address[entry]
+        helpers = sorted((unicorn.address(name), entry) for name, entry in CALLS.items())
+        for n, (address, entry) in enumerate(helpers):
+            self._calls[2 * n + 4] = address
+            self._calls[2 * n + 5] = 0 if entry is None else where.get(entry) or code().address[entry]
         for slot, at in slots.items():
             ctypes.c_uint64.from_address(at).value = where["abort" if slot in _ENDS else slot]
         self._last_words.install(where["signal"])

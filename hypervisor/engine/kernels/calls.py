@@ -19,21 +19,26 @@ _OURS, _UC_CPU, _TO_ENV = l_.UC_NO_EXIT_REQUEST, l_.UC_CPU, l_.CPU_TO_ENV
 @kernel
 def emit_call(tcg, function, result, count, arguments, table):  # type: ignore[no-untyped-def]
     """``tcg_gen_callN``, which lies at the table's first word. Behind it: the block hook, and what is called instead in
-    a block that is a jump to itself; then pairs of a helper and what is called instead (0: nothing), up to a zero.
+    a block that is a jump to itself; then how many pairs of a helper and what is called instead (0: nothing) follow, by
+    the helpers' addresses.
     """
     original = ld64(table)
-    row = table + 24
+    rows = table + 32
     instead = function
     uc = ld64(tcg + _TCG_UC)
     if ld8(uc + _OURS):
         if function == ld64(table + 8):
             if jumps_to_itself(ld64(uc + _UC_CPU) + _TO_ENV):
                 instead = ld64(table + 16)
-        while ld64(row):
-            if ld64(row) == function:
-                instead = ld64(row + 8)
-                break
-            row += 16
+        first, end = 0, ld64(table + 24)
+        while first < end:
+            middle = (first + end) >> 1
+            if ld64(rows + 16 * middle) < function:
+                first = middle + 1
+            else:
+                end = middle
+        if first < ld64(table + 24) and ld64(rows + 16 * first) == function:
+            instead = ld64(rows + 16 * first + 8)
     if instead == 0:
         return 0
     call5(original, tcg, function, result, count, arguments)
