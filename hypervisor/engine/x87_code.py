@@ -21,6 +21,9 @@ FROM_SOURCE, STORE, PUSH, MOVE, CHECK, TRIAL = (kind << 16 for kind in range(1, 
 stores; it pushes, and the stack is full; it copies a register, and one is empty; nothing is to be done but to look for
 a pending exception; a store whose result is asked for before it is stored."""
 
+NE = 1 << 5
+"""CR0.NE: without it a pending exception asks for IRQ 13, which nobody listens to, and nothing is raised."""
+
 SINGLE, DOUBLE, INTEGER, ZERO = 8, 9, 10, 11
 """Values of `X87_SOURCE` beside register numbers."""
 
@@ -46,7 +49,10 @@ _PENDING = f"""
     not ecx
     and ecx, eax
     test cl, 0x3f
+    jz NAME_ready
+    test dword ptr [rdi + {l_.CR}], {NE}
     jnz NAME_slow
+NAME_ready:
     mov edx, [rdi + {_FPSTT}]"""
 _CONTROL = f"""
     movzx r8d, word ptr [rdi + {l_.FPUC}]

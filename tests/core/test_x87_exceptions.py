@@ -174,6 +174,16 @@ def test_a_mask_that_is_taken_away_makes_an_old_flag_pending(load: str) -> None:
         assert vm.vcpu.ax & ~TOP == ZE | ES | B
 
 
+def test_without_ne_nothing_is_raised_and_instructions_go_on() -> None:
+    """Hardware asks for IRQ 13 then, which this machine does not have."""
+    code = "fld1; fldz; fdivp; fld1; fadd dword ptr [0x80000]; fwait; paddb mm0, mm1; emms; fnstsw ax; hlt"
+    with guest(code, (0x40000000,)) as vm:
+        vm.vcpu.cr0 &= ~NE
+        vm.vcpu.registers.set_x87(control=0x37F & ~ZE, tags=EMPTY)
+        assert vm.run().reason is hv.Reason.HALTED
+        assert vm.vcpu.ax & ~TOP == ZE | ES | B
+
+
 def test_a_single_step_over_an_instruction_that_is_given_up() -> None:
     """The debugger's step ends behind it, as behind any other."""
     with guest("fld1; fistp word ptr [0x80100]; nop; hlt", ()) as vm:

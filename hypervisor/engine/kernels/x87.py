@@ -20,6 +20,7 @@ from hypervisor.engine.x87_code import (
     FROM_SOURCE,
     INTEGER,
     MOVE,
+    NE,
     PUSH,
     SINGLE,
     STORE,
@@ -29,7 +30,7 @@ from hypervisor.engine.x87_code import (
 )
 
 _FPUS, _FPUC, _FPSTT, _TAGS, _REGS, _CC_SRC = l_.FPUS, l_.FPUC, l_.FPSTT, l_.FPTAGS, l_.FPREGS, l_.CC_SRC
-_RAW, _SOURCE = l_.X87_RAW, l_.X87_SOURCE
+_RAW, _SOURCE, _CR0, _NE = l_.X87_RAW, l_.X87_SOURCE, l_.CR, NE
 _IMAGE, _F_X87 = b_.X87_IMAGE, b_.F_X87
 _CONDITIONS, _C1, _FLAGS, _MASKS = 0x4700, 0x200, 0x7F, 0x3F
 _COMPARED = 0x45  # ZF, PF and CF
@@ -149,7 +150,7 @@ def _step_over(b, env, kind, place):  # type: ignore[no-untyped-def]
 @kernel
 def unusual(b, env, what, place):  # type: ignore[no-untyped-def]
     """What `x87_code` calls where the fast way ends; see there for ``what``. Returns what a store stores."""
-    if pending(env):
+    if pending(env) and ld64(env + _CR0) & _NE:
         call4(ld64(b + _F_RAISE), env, _FLOATING_POINT, 0, place)
     kind = what & _KIND
     if kind == _CHECK:
