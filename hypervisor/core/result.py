@@ -41,6 +41,7 @@ class Reason(Enum):
 WAITING = frozenset({Reason.HALTED, Reason.IDLE, Reason.TIMEOUT, Reason.VIRTUAL_TIMEOUT})
 """Reasons with which `RunResult.hint` may say what the guest waits for."""
 
+
 class Fault(NamedTuple):
     """One event of the chain that led to a crash."""
 

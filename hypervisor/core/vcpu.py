@@ -37,8 +37,9 @@ class Vcpu(Registers):
     """
 
     __slots__ = (
-        "__weakref__", "_startup", "apic", "event_at", "exit", "exits", "halted", "init_pending",
-        "interrupt_controller", "intr", "looked_at", "msr", "nmi_pending", "number", "position", "spinning", "started",
+        "__weakref__", "_startup", "apic", "asked", "event_at", "exit", "exits", "halted", "init_pending",
+        "interrupt_controller", "intr", "looked_at", "msr", "nmi_pending", "number", "position", "skipped", "spinning",
+        "started",
         "state", "task_gate", "vm", "waiting",
     )  # fmt: skip
 

@@ -139,12 +139,12 @@ def fill(b, va, kind, result):  # type: ignore[no-untyped-def]
         vector, error = ld64(b + _W_VECTOR), ld64(b + _W_ERROR)
         if access != 2:
             _find_rip(b)
-            look(b)
         if how & 1 and access != 2 and vector == 14 and is_implicit(b, va):
             gpa = walk(b, va, access, how | 2)
             vector, error = ld64(b + _W_VECTOR), ld64(b + _W_ERROR)
         if vector >= 0:
             if access != 2:
+                look(b)
                 settle(b)
             st64(b + _FAULT, vector)
             st64(b + _FAULT_ERROR, error)
