@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 
 from hypervisor.bus.clock import Timer, TimerQueue
 from hypervisor.engine import block as b
+from hypervisor.units import FOREVER_NS
 
 if TYPE_CHECKING:
     from hypervisor.core.vm import VM
     from hypervisor.engine.pcpu import PCpu
 
+_DUE = b.DUE >> 3
 _NOW, _SHOWN, _WALL_BASE = b.NOW >> 3, b.SHOWN >> 3, b.WALL_BASE >> 3
 
 LATE_NS = 1_000_000
@@ -41,7 +43,12 @@ class VmClock:
     def now_ns(self) -> int:
         """Time since power-on, in nanoseconds."""
         if self.wall:
-            self._shown = now = self.unseen_ns
+            now = self.unseen_ns
+            latest = self.latest_ns
+            if now > latest:
+                pcpu = self._vm.place.loaded
+                now = max(latest, self._shown, 0 if pcpu is None else pcpu.words[_SHOWN])
+            self._shown = now
             return now
         place, turns = self._vm.place, self._vm.turns
         pcpu = place.last
@@ -52,6 +59,16 @@ class VmClock:
     def unseen_ns(self) -> int:
         """The wall clock for who does not tell the guest, so that it can still be held back."""
         return time.monotonic_ns() - self.base_ns if self._stopped_ns is None else self._stopped_ns
+
+    @property
+    def latest_ns(self) -> int:
+        """The latest time of the wall clock to be shown before the timer that is due has fired."""
+        due = self.timers.earliest_ns
+        return FOREVER_NS if due is None else due + LATE_NS
+
+    def due_changed(self, pcpu: PCpu) -> None:
+        """Let the engine know the latest time that it may show."""
+        pcpu.words[_DUE] = self.latest_ns
 
     def hold_back(self, pcpu: PCpu) -> None:
         """A timer was due and the guest did not run, because the host was busy: for the guest that time has not been.

@@ -305,6 +305,8 @@ class Runner:
                 horizon = min(horizon, limit)
                 if until is not None:
                     horizon = min(horizon, until.deadline_ns)
+            else:
+                vm.clock.due_changed(pcpu)
             vcpu = turns.choose(horizon)
             if vcpu is None:
                 self._exact = True

@@ -428,6 +428,7 @@ class VM(Settled):
         if pcpu is None:
             return
         if self.clock.wall:
+            self.clock.due_changed(pcpu)
             if self.runner is not None:
                 self.runner.alarm_changed()
             return

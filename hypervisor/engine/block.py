@@ -144,6 +144,7 @@ SEEN = _word("seen")  # the linear pages among them that the TLB may lead to the
 WALL = _word("wall")  # 1: the clock follows the host
 F_CLOCK = _word("f_clock")  # clock_gettime
 WALL_BASE = _word("wall_base")
+DUE = _word("due")  # by the wall clock: the latest time to be shown before the timer that is due has fired
 SHOWN = _word("shown")  # the latest time by the wall clock that the guest has read here
 LAST_WORDS = _word("last_words")  # address of the VM's line, see `hypervisor.engine.last_words`
 
