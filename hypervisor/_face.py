@@ -59,13 +59,13 @@ def run_asm(
     regs: Mapping[str, int] | None = None,
     setup: Callable[[VM], object] | None = None,
     timeout: float = 10.0,
-    virtual_timeout: float = 1.0,
+    virtual_timeout: float = 0.1,
 ) -> RunResult:
     """Run a few instructions on a bare machine and return how that ended, with the registers as attributes.
 
     ``code`` is assembled for ``mode`` (16, 32 or 64 bits, flat segments, interrupts off; 64-bit code has the first 4
-    GiB mapped one to one), ``regs`` are put in first, and ``setup(vm)`` registers handlers. End the code with ``hlt``.
-    The VM has 1 MiB of memory and no devices.
+    GiB mapped one to one), ``regs`` are put in first, and ``setup(vm)`` registers handlers. End the code with ``hlt``:
+    what runs beyond it is INT3, an exception. The VM has 1 MiB of memory and no devices.
     """
     from hypervisor.assembler import assemble
     from hypervisor.machine.bare import prepare

@@ -10,20 +10,27 @@ from hypervisor.arch import flags as f
 from hypervisor.arch import segments
 from hypervisor.engine.state import Segment, Table
 from hypervisor.machine import cpuid
+from hypervisor.units import PAGE_MASK
 
 if TYPE_CHECKING:
     from hypervisor.core import VM
 
+INT3 = b"\xcc"
 GDT, PAGE_TABLES = 0x1000, 0x2000
 _CODE = {16: segments.CODE16, 32: segments.CODE32, 64: segments.CODE64}
 _DATA = {16: segments.DATA16, 32: segments.DATA32, 64: segments.DATA32}
 
 
 def prepare(vm: VM, code: bytes, mode: int, at: int, stack: int) -> None:
-    """Put ``code`` into the guest and the vCPU at its first byte, in 16-, 32- or 64-bit mode with flat segments."""
+    """Put ``code`` into the guest and the vCPU at its first byte, in 16-, 32- or 64-bit mode with flat segments.
+
+    The rest of its last page is INT3, which ends code without an end at once: zeros are instructions, too, and would be
+    run to the end of memory. (In 16-bit mode an exception has a handler, at address 0 as everything is zero.)
+    """
     traps.install(vm)
     cpuid.install(vm)
-    vm.memory.write(at, code)
+    behind = 0 if mode == 16 else -(at + len(code)) & PAGE_MASK
+    vm.memory.write(at, code + INT3 * behind)
     vm.memory.write(
         GDT, struct.pack("<QQQ", 0, 0x00AF9B000000FFFF if mode == 64 else 0x00CF9B000000FFFF, 0x00CF93000000FFFF)
     )

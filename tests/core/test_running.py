@@ -53,3 +53,15 @@ def test_a_timeout_is_kept_where_a_handler_takes_long_for_little_guest_time() ->
         result = vm.run(timeout=0.2)
         assert result.reason is hv.Reason.TIMEOUT
         assert result.virtual_s < 0.02
+
+
+@pytest.mark.parametrize("mode", [32, 64])
+def test_code_without_an_end_ends_where_it_does(mode: int) -> None:
+    result = hv.run_asm("nop", mode=mode)
+    assert result.reason is hv.Reason.CRASHED and "#BP" in result.message
+    assert result.rip == 0x10001 and result.exits == {"exception": 1, "shutdown": 1}
+
+
+def test_a_loop_without_an_end_is_a_virtual_timeout() -> None:
+    result = hv.run_asm("again: inc eax; jmp again")
+    assert result.reason is hv.Reason.VIRTUAL_TIMEOUT and 0.1 <= result.virtual_s < 0.2

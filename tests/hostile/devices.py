@@ -86,7 +86,7 @@ class Machine:
         self._saved: Any = None
         self._places: list[range] = []
         for at in PLACES:
-            vm.memory.write(at, self._descriptors())
+            vm.dma.write(at, self._descriptors())
 
     def _descriptors(self) -> bytes:
         """What a device that reads its work from memory finds: addresses, sizes and flags, in both orders of bytes."""
@@ -199,7 +199,7 @@ class Machine:
 
     def _memory(self) -> tuple[str, Callable[[], object]]:
         at, what = self.random.choice(PLACES), self._descriptors()
-        return f"memory {at:#x}", lambda: self.vm.memory.write(at, what)
+        return f"memory {at:#x}", lambda: self.vm.dma.write(at, what)
 
     def _save(self) -> tuple[str, Callable[[], object]]:
         def save() -> None:

@@ -186,6 +186,6 @@ def test_interrupts_onto_a_stack_in_the_codes_page() -> None:
 def test_a_vm_does_not_read_what_another_left() -> None:
     with hv.Host("4M", 1) as host:
         with host.create_vm(memory="4M") as vm:
-            vm.memory.write(0, b"\xa5" * vm.memory.size)
+            vm.dma.write(0, b"\xa5" * vm.memory.size)
         with host.create_vm(memory="4M") as vm:
             assert b"\xa5" * 64 not in vm.memory.read(0, vm.memory.size)

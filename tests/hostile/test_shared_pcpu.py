@@ -185,5 +185,5 @@ def test_a_machine_where_others_have_worked() -> None:
         for guest in ("apic", "smp", "trapzoo", "hostile"):
             with host.create_vm(guest, memory="16M", cpus=2) as vm:
                 vm.run(timeout=20, virtual_timeout=0.05)
-                vm.memory.write(0xA0000, b"\xa5" * 0x20000)
+                vm.dma.write(0xA0000, b"\xa5" * 0x20000)
         assert work(host) == expected

@@ -26,7 +26,7 @@ FINE = frozenset(hv.Reason) - {hv.Reason.HOST_ERROR, hv.Reason.TIMEOUT}
 def prepare(vm: Any, scene: Scene) -> None:
     """Put a scene into a VM."""
     for gpa, data in scene.writes:
-        vm.memory.write(gpa, data)
+        vm.dma.write(gpa, data)
     registers = vm.vcpu.registers
     for name, value in scene.registers.items():
         registers.set(name, value)
