@@ -96,13 +96,21 @@ class Deadline:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        while self._thread.is_alive():  # nothing is left running when a run is over
+        taken = False
+        while True:  # nothing is left running when a run is over
             try:
-                with self._raising:  # nothing is raised behind this, and what may be on its way is called back
+                with self._raising:  # nothing is raised behind this
                     self._over.set()
-                    _raise_in(self._run, None)
                 self._thread.join()
-            except Overdue:  # it was on its way
+                if not self.ended or taken:
+                    return
+                # What may be on its way is taken here. To call it back would not do: until one is taken, CPython looks
+                # for it at every jump and call of every thread.
+                taken = True
+                _raise_in(self._run, Overdue)
+                while True:
+                    pass
+            except Overdue:
                 continue
 
     def _watch(self) -> None:
@@ -119,7 +127,6 @@ class Deadline:
             patience = LOOK_IN_S  # again: it may have caught it
 
 
-def _raise_in(thread: int, kind: type[BaseException] | None) -> None:
-    """Raise an exception at the next line of Python that a thread executes; None takes it back."""
-    wanted = None if kind is None else ctypes.py_object(kind)
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), wanted)
+def _raise_in(thread: int, kind: type[BaseException]) -> None:
+    """Raise an exception at the next line of Python that a thread executes."""
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(kind))

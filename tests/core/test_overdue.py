@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -140,3 +142,28 @@ def test_it_can_be_asked_who_holds_up_the_guest() -> None:
         goes_on.set()
         thread.join(20)
     assert seen == ["handler 'waits'"]
+
+
+TRACED = """
+import sys, time
+import hypervisor as hv
+from hypervisor.core import waiting
+waiting.GRACE_S = 0.05
+def stuck(vcpu, exit):
+    while True:
+        time.sleep(0.001)
+for timeout, reason in ((20, "halted"), (0.05, "timeout")):
+    setup = lambda vm: vm.traps.hypercall(stuck) if timeout < 1 else None
+    result = hv.run_asm("vmmcall; hlt" if timeout < 1 else "hlt", setup=setup, timeout=timeout)
+    assert result.reason.value == reason, result
+    sys.settrace(lambda *arguments: None)
+    (lambda: None)()
+    sys.settrace(None)
+print("fine")
+"""
+
+
+def test_a_run_leaves_no_exception_on_its_way() -> None:
+    """CPython 3.11 looks for one before every jump and call until it is taken, and never enters a traced function."""
+    run = subprocess.run([sys.executable, "-c", TRACED], timeout=60, capture_output=True, text=True)
+    assert (run.stdout, run.stderr) == ("fine\n", "")
