@@ -12,7 +12,7 @@ from hypervisor.debug.disasm import code_bits, linear_rip
 from hypervisor.debug.instruction import Instruction, Touched
 from hypervisor.debug.tables import beyond, descriptor, table_of
 from hypervisor.debug.walk import Walk, walk
-from hypervisor.errors import GuestFault
+from hypervisor.errors import GuestFault, HypervisorError
 
 PRIVILEGED = frozenset((
     "hlt", "lgdt", "lidt", "lldt", "ltr", "lmsw", "clts", "invlpg", "invd", "wbinvd", "rdmsr", "wrmsr", "swapgs",
@@ -119,6 +119,8 @@ def _general_protection(vcpu: Any, instruction: Instruction) -> str:
     text, mnemonic, cpl = instruction.text or "these bytes", instruction.mnemonic, vcpu.cpl
     if wild := non_canonical(vcpu, instruction):
         return f"{text} uses the address {wild.address:#x}, which is not canonical (bits 63 to 47 must be equal)"
+    if (target := _target(vcpu, instruction)) is not None and not is_canonical(target):
+        return f"{text} goes to {target:#x}, which is not canonical (bits 63 to 47 must be equal)"
     if cpl and mnemonic in PRIVILEGED:
         return f"{text} is for ring 0 only, and this is ring {cpl}"
     if cpl and (mnemonic in ("cli", "sti") or mnemonic in _IO):
@@ -135,6 +137,20 @@ def _general_protection(vcpu: Any, instruction: Instruction) -> str:
     if mnemonic in IRETS:
         return f"{text}: the frame on the stack is not one that it can return to"
     return f"{text} is refused in this state" if instruction.text else "no instruction is at RIP"
+
+
+def _target(vcpu: Any, instruction: Instruction) -> int | None:
+    """Where a near branch of 64-bit code wants to go, as far as its operand or the stack tells."""
+    if code_bits(vcpu) != 64 or instruction.mnemonic not in ("jmp", "call", "ret"):
+        return None
+    place = vcpu.rsp if instruction.mnemonic == "ret" else instruction.memory[0].address if instruction.memory else None
+    try:
+        if place is not None:
+            return int.from_bytes(vcpu.read(place, 8), "little")
+        (operand,) = instruction.operands
+        return int(operand, 0) if operand.startswith("0x") else int(vcpu.get(operand))
+    except (GuestFault, HypervisorError, ValueError):
+        return None
 
 
 def non_canonical(vcpu: Any, instruction: Instruction) -> Touched | None:

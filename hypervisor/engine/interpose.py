@@ -253,10 +253,10 @@ class Guard:
             + bytes((0x49, 0x8B, 0x43, _OURS, 0x49, 0x89, 0x43, layout.TRANSLATE_INSN)) + b"\x4c\x89\xdf"
             + _jump(unicorn.address(_LOOP)),
             # push rdi, rsi; sub rsp, 8; mov rax, refuses; call rax; add rsp, 8; pop rsi, rdi; test eax, eax;
-            # mov rax, copy; jne over; jmp [rax + original]; over: jmp [rax + refused]
+            # mov rax, copy; jne over; jmp [rax + original]; over: js refused; ret; refused: jmp [rax + refused]
             "instruction": b"\x57\x56\x48\x83\xec\x08\x48\xb8" + struct.pack("<Q", code().address["refuses"])
             + b"\xff\xd0\x48\x83\xc4\x08\x5e\x5f\x85\xc0\x48\xb8" + translator
-            + bytes((0x75, 3, 0xFF, 0x60, _ORIGINAL, 0xFF, 0x60, _REFUSED)),
+            + bytes((0x75, 3, 0xFF, 0x60, _ORIGINAL, 0x78, 1, 0xC3, 0xFF, 0x60, _REFUSED)),
             # mov rdx, original; jump to ours
             _FLUSH: b"\x48\xba" + struct.pack("<Q", unicorn.address(_FLUSH)) + _jump(code().address["flush_indexes"]),
             # push rdi; mov rsi, rdi; mov rdi, table; mov rax, ours; call rax; pop rdi

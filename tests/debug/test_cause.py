@@ -24,7 +24,9 @@ CAUSES = {
     "mov rax, 0x100000000; mov dr7, rax": "DR7 refuses 0x100000000: bits 63 to 32 must be 0",
     f"{EFER}; and eax, 0xfffffffe; wrmsr; syscall": "syscall needs EFER.SCE, which is clear",
     "mov eax, 0x80008; fxsave [rax]": "fxsave [rax] needs an address that 16 divides, and 0x80008 is not",
-    "mov rax, 0x800000000000; jmp rax": "RIP is not canonical (bits 63 to 47 must be equal)",
+    "mov rax, 0x800000000000; jmp rax": "jmp rax goes to 0x800000000000, which is not canonical (bits 63 to 47 must be",
+    "mov rax, 0x800000000000; mov [0x80000], rax; call [0x80000]": "goes to 0x800000000000, which is not canonical",
+    "mov rax, 0x8000000000000000; push rax; ret": "ret goes to 0x8000000000000000, which is not canonical",
 }
 
 

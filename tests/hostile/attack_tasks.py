@@ -133,10 +133,10 @@ def every_vector_is_a_task_gate_that_faults() -> Scene:
 
 @case("virtual-timeout", "crashed")
 def task_that_traps_into_itself() -> Scene:
-    """#DB is a task gate to a TSS with its T bit, whose own descriptor the switch makes available again.
+    """#DB is a task gate to a TSS with its T bit, which begins in its own descriptor.
 
-    The switch writes the old task's selector, 8900h, to the start of the TSS, which is byte 4 of the descriptor: so its
-    type is that of an available TSS again, and no instruction is ever executed.
+    The old task's selector, 8900h, is written over the type of an available TSS. In memory the switch makes it busy
+    after that, so the next one fails.
     """
     table, selector = 0x6000, 0x8900
     at = table + selector

@@ -1,4 +1,4 @@
-"""Instructions that Unicorn would translate and the manual refuses: LOCK before what does not take it.
+"""What the translator is kept from: instructions that the manual refuses, and blocks that run on into another page.
 
 LOCK is for an instruction that reads, changes and writes memory, one of a list (AMD64 APM volume 3, 1.2.5); before any
 other it is #UD. Unicorn ignores it before most. The translator is left then as if it had given up, and the run loop
@@ -8,13 +8,16 @@ gives #UD to the instruction (`kernels.emergency`).
 from __future__ import annotations
 
 from hypervisor.engine import layout as l_
-from hypervisor.engine.jit import kernel, ld8, ld32, ld64
+from hypervisor.engine.jit import kernel, ld8, ld32, ld64, st32
 from hypervisor.engine.kernels.decode import fetch
 from hypervisor.engine.kernels.idle import code_at
 from hypervisor.engine.kernels.in_place import block_of
 
 _CPU_UC, _OURS, _TO_ENV, _PC_NEXT = l_.CPU_UC, l_.UC_NO_EXIT_REQUEST, l_.CPU_TO_ENV, l_.DISAS_PC_NEXT
-_HFLAGS, _CS64 = l_.HFLAGS, l_.HF_CS64
+_HFLAGS, _CS64, _PC_FIRST, _IS_JMP = l_.HFLAGS, l_.HF_CS64, l_.DISAS_PC_FIRST, l_.DISAS_IS_JMP
+_LONGEST_INSTRUCTION = 15
+
+UNDEFINED, ENDED = -1, 1
 
 
 @kernel
@@ -50,10 +53,28 @@ def _takes_lock(opcode, modrm):  # type: ignore[no-untyped-def]
 
 
 @kernel
+def ends_before(context):  # type: ignore[no-untyped-def]
+    """Whether the block is to end before the instruction that is to be translated next: it may lie on a page that
+    the block has not come to. If that page cannot be fetched, Unicorn would give the fault to the whole block.
+
+    This looks at addresses alone, never at what the TLB holds, because where blocks end decides when a guest is left.
+    """
+    first, pc = ld64(context + _PC_FIRST), ld64(context + _PC_NEXT)
+    if pc == first or (pc >> 12 == first >> 12 and pc & 0xFFF <= 4096 - _LONGEST_INSTRUCTION):
+        return False
+    st32(context + _IS_JMP, l_.DISAS_TOO_MANY)
+    return True
+
+
+@kernel
 def refuses(context, cpu):  # type: ignore[no-untyped-def]
-    """Whether the instruction that is to be translated next is #UD although Unicorn would not say so."""
+    """What to do with the instruction that is to be translated next: 0 translate it, `UNDEFINED`, though Unicorn would
+    not say so, or `ENDED`: the block ends before it.
+    """
     if ld8(ld64(cpu + _CPU_UC) + _OURS) == 0:
         return 0
+    if ends_before(context):
+        return ENDED
     env, pc = cpu + _TO_ENV, ld64(context + _PC_NEXT)
     here = code_at(env, pc)
     wide = ld32(env + _HFLAGS) & _CS64
@@ -74,7 +95,7 @@ def refuses(context, cpu):  # type: ignore[no-untyped-def]
     modrm = _byte(env, pc, here, n + 1)
     if byte < 0 or opcode < 0 or modrm < 0:
         return 0  # it cannot be fetched, and that comes first
-    return 0 if _takes_lock(opcode, modrm) else 1
+    return 0 if _takes_lock(opcode, modrm) else UNDEFINED
 
 
 __all__ = ["refuses"]
