@@ -86,6 +86,7 @@ _MMX_OPERATIONS = (
 _FIRST_TABLE_WRITE = 0x6A  # the exit code of LIDT; LGDT's is the next
 _PORT_SIZES = {"b": 1, "w": 2, "l": 4}
 _INTERCEPT = "helper_svm_check_intercept_param_x86_64"
+_READ_FLAGS = "helper_read_eflags_x86_64"
 _COMPUTE = "helper_cc_compute_all_x86_64"
 _ROTATE = [f"helper_{name}{size}_x86_64" for name in ("rcl", "rcr") for size in "bwlq"]
 
@@ -111,6 +112,7 @@ CALLS: dict[str, str | None] = {
     **{f"helper_{name}_xmm_x86_64": name for name in ("pcmpestrm", "pcmpestri", "pcmpistrm", "pcmpistri")},
     _IDIV: _IDIV,
     _COMPUTE: _COMPUTE,
+    _READ_FLAGS: _READ_FLAGS,
     _INTERCEPT: _INTERCEPT,
     **{name: name for name in _ROTATE},
     **{name: name for name in (f"helper_{name}_mmx_x86_64" for name in _MMX_OPERATIONS)},
@@ -131,6 +133,7 @@ that of a piece of machine code below, or None for nothing.
 - The string compares of SSE4.2 read out of bounds (`kernels.string_compare`).
 - ``idivl_EAX`` divides 64 bits by 32 with the host's IDIV, which faults for -2^63 / -1 as the guest's should: the
   process dies of SIGFPE. It gets the divisor 0 then, for which it raises #DE.
+- ``read_eflags`` is PUSHF, which shows RF clear. (It also keeps the flags for code hooks, so VM has to stay.)
 - ``cc_compute_all``, RCL and RCR leave a note of the flags (`kernels.lost_flags`).
 - ``svm_check_intercept_param`` for CR0 is also the beginning of SMSW (`kernels.in_place`).
 - The operations of SSSE3 on MMX registers take REX.R for a fourth bit of the register's number. Beyond MM7 lie other
@@ -322,6 +325,11 @@ class Guard:
             + b"\x48\x8b\x54\x24\x18"
             + b"\x48\xb8" + struct.pack("<Q", code().address["load_table"]) + b"\xff\xd0\x5a\x5e\x5f"
             + _jump(unicorn.address(_INTERCEPT))
+        )  # fmt: skip
+        # sub rsp, 8; mov rax, original; call rax; and rax, ~RF; add rsp, 8; ret
+        pieces[_READ_FLAGS] = (
+            b"\x48\x83\xec\x08\x48\xb8" + struct.pack("<Q", unicorn.address(_READ_FLAGS))
+            + b"\xff\xd0\x48\x25\xff\xff\xfe\xff\x48\x83\xc4\x08\xc3"
         )  # fmt: skip
         for name in _ROTATE:  # mov rax, [rdi + flags]; rcx from rdi; note
             pieces[name] = (

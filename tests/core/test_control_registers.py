@@ -48,3 +48,10 @@ def test_what_is_refused(code: str) -> None:
 def test_sysenter_cs_has_32_bits() -> None:
     result = hv.run_asm("mov ecx, 0x174; mov eax, 0x12345678; wrmsr; xor eax, eax; rdmsr; hlt", timeout=5)
     assert (result.reason, result.rax) == (hv.Reason.HALTED, 0x12345678)
+
+
+def test_pushf_shows_rf_clear() -> None:
+    """APM volume 3, PUSHF: RF is clear in the image, though IRET has just loaded it for this instruction."""
+    frame = "mov rcx, rsp; push 0x10; push rcx; push 0x10246; push 8; push 0x10040; iretq"
+    result = hv.run_asm(f"{frame}; .org 0x10040; pushfq; pop rbx; hlt", regs={"rsp": 0x80000})
+    assert result.rbx == 0x246
