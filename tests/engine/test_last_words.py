@@ -22,7 +22,7 @@ hv.run_asm("nop; mov eax, 1; .byte 0x66,0x0f,0x3a,0x61,0xd6,0x0c; hlt", mode=64,
 """
 _LINE = (
     "hypervisor: SIGSEGV while VM 'run_asm' ran: vCPU 0, RIP 0x0000000000010006, "
-    "instruction 66 0f 3a 61 d6 0c f4 00 00 00 00 00 00 00 00. Please report this.\n"
+    "instruction 66 0f 3a 61 d6 0c f4 cc cc cc cc cc cc cc cc. Please report this.\n"
 )
 _SENT = """
 import os, signal, threading
