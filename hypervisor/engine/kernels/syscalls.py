@@ -134,7 +134,12 @@ def on_sysenter(b):  # type: ignore[no-untyped-def]
 def _to_ring_3(b, code, stack, flags, rip):  # type: ignore[no-untyped-def]
     _flat(b, _CS, code | 3, flags | _RING3)
     _flat(b, _SS, stack | 3, DATA | _RING3)
-    st64(ld64(b + _ENV) + _EIP, rip)
+    env = ld64(b + _ENV)
+    st64(env + _EIP, rip)
+    hflags = ld32(env + _HFLAGS)
+    if flags == CODE64 and hflags & (1 << 15):  # from 64-bit code to 64-bit code: the level alone is another
+        st32(env + _HFLAGS, hflags | 3)
+        return 0
     sync_hflags(b)
     return 0
 
