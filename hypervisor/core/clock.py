@@ -44,10 +44,10 @@ class VmClock:
         """Time since power-on, in nanoseconds."""
         if self.wall:
             now = self.unseen_ns
-            latest = self.latest_ns
-            if now > latest:
+            due = self.timers.earliest_ns
+            if due is not None and now > due + LATE_NS:
                 pcpu = self._vm.place.loaded
-                now = max(latest, self._shown, 0 if pcpu is None else pcpu.words[_SHOWN])
+                now = max(due + LATE_NS, self._shown, 0 if pcpu is None else pcpu.words[_SHOWN])
             self._shown = now
             return now
         place, turns = self._vm.place, self._vm.turns
@@ -60,30 +60,28 @@ class VmClock:
         """The wall clock for who does not tell the guest, so that it can still be held back."""
         return time.monotonic_ns() - self.base_ns if self._stopped_ns is None else self._stopped_ns
 
-    @property
-    def latest_ns(self) -> int:
-        """The latest time of the wall clock to be shown before the timer that is due has fired."""
-        due = self.timers.earliest_ns
-        return FOREVER_NS if due is None else due + LATE_NS
-
     def due_changed(self, pcpu: PCpu) -> None:
-        """Let the engine know the latest time that it may show."""
-        pcpu.words[_DUE] = self.latest_ns
+        """Let the engine know the latest time of the wall clock to be shown before the timer that is due has fired."""
+        due = self.timers.earliest_ns
+        pcpu.words[_DUE] = FOREVER_NS if due is None else due + LATE_NS
 
-    def hold_back(self, pcpu: PCpu) -> None:
-        """A timer was due and the guest did not run, because the host was busy: for the guest that time has not been.
+    def hold_back(self, pcpu: PCpu) -> int:
+        """The wall clock's time, as `now_ns`. If a timer was due and the guest did not run, because the host was busy,
+        for the guest that time has not been.
 
         Otherwise ticks are lost and the time between them is not, and a guest that compares the two, as Linux does when
         it boots, may not trust its timer. Never back to before what the guest has read. On the VM's own thread, before
         timers fire.
         """
         due = self.timers.next_ns()
-        if due is None or self._stopped_ns is not None:
-            return
         now = self.unseen_ns
-        late = min(now - due - LATE_NS, now - max(self._shown, pcpu.words[_SHOWN]))
-        if late > 0:
-            self._move(late, pcpu)
+        if due is not None and now > due + LATE_NS and self._stopped_ns is None:
+            late = min(now - due - LATE_NS, now - max(self._shown, pcpu.words[_SHOWN]))
+            if late > 0:
+                self._move(late, pcpu)
+                now -= late
+        self._shown = now
+        return now
 
     def make_up(self, left_ns: int, pcpu: PCpu | None) -> None:
         """The guest is about to sleep for so long: half as long will do, until the clock is the host's again."""
@@ -101,6 +99,7 @@ class VmClock:
     def entered(self, pcpu: PCpu) -> None:
         """The VM comes to a pCPU where another one may have read its own clock."""
         pcpu.words[_SHOWN] = 0
+        self.due_changed(pcpu)
 
     def left(self, pcpu: PCpu) -> None:
         """The VM leaves a pCPU: what the guest has read there stays read."""

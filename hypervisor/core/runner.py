@@ -274,9 +274,7 @@ class Runner:
         vm.host.queue.begin(hold)
         while True:
             turns.advance(pcpu)
-            if not virtual:
-                vm.clock.hold_back(pcpu)
-            now = vm.clock.passed_ns
+            now = turns.time if virtual else vm.clock.hold_back(pcpu)
             try:
                 timers.run_due(now)
                 if self._exact and until is not None and until.holds():

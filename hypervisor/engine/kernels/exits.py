@@ -207,9 +207,7 @@ def clock(b):  # type: ignore[no-untyped-def]
     if ld64(b + _WALL):
         call2(ld64(b + _F_CLOCK), 1, b + _SCRATCH)  # CLOCK_MONOTONIC
         now = ld64(b + _SCRATCH) * 1000000000 + ld64(b + _SCRATCH + 8) - ld64(b + _WALL_BASE)
-        if now > ld64(
-            b + _DUE
-        ):  # the host has kept the guest from running: its timer fires first, see `VmClock.hold_back`
+        if now > ld64(b + _DUE):  # the host has kept the guest from running: see `VmClock.hold_back`
             now = max(ld64(b + _SHOWN), ld64(b + _DUE))
             st64(b + _KICK, 1)
         st64(b + _SHOWN, now)
