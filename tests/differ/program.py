@@ -156,6 +156,7 @@ def make(seed: int, number: int) -> Program:
     registers = [value(rng, mode.bits) for _ in range(16)]
     stack = at.DATA_3 * 4096 + 0x800 + rng.choice((0, 0, 0, 8, rng.randrange(16)))
     registers[4] = stack if mode.bits == 16 else at.LIVE + stack
+    registers[11] &= ~0x1A_0000  # SYSRET would set VIF, and QEMU keeps that for ever
     flags = 2 | (rng.getrandbits(12) & 0xCD5) | (rng.random() < 0.2) << 8 | (rng.random() < 0.1) << 18
     flags |= rng.choice((0, 0, 0, 3)) << 12 if mode.user else 0
     data = (0xE3,) if mode.bits == 16 else (0x23, 0x23, 0x23, 0xE3) if mode.bits == 32 else (0x23, 0, 0x10, 0xE3)
