@@ -50,11 +50,22 @@ def _we(*vectors: int) -> Callable[[Found], bool]:
     return lambda found: _mine(*vectors)(found) or ("vector" not in found and "rip" in found)
 
 
+def _fourteen(found: Found) -> bool:
+    """A page fault, or a far transfer that QEMU or we did not come to the end of."""
+    return _we(14)(found) or _theirs(14)(found) or "cr2" in found
+
+
+def _indefinite(found: Found) -> bool:
+    """A register of ours holds what a masked stack fault leaves."""
+    return any(name.startswith("st") and ours == 0xFFFF_C000_0000_0000_0000 for name, (ours, _) in found.items())
+
+
 _SSE = r"xmmword ptr|xmm|code: .*66.?.?0f"
 _BMI = r"crc32|movbe|p(dep|ext)|bextr|bls|bzhi|mulx|andn|(rorx|sarx|shlx|shrx)|ad[co]x|code: .*c4e2"
 ROWS: tuple[Row, ...] = (
     Row("", "rflags", "APM 2 section 3.1.6: faults push RF set", 1 << 16),
     Row(r" f\w+|code: .*d[89a-f]", ".*", "SDM 1 section 8.5.1.1: stack faults set IE and SF", holds=_ours("fsw", 0x40)),
+    Row(r"code: .*d[89a-f]", "st.|ftw", "SDM 1 section 8.5.1.1: the result of a masked stack fault", holds=_indefinite),
     Row(r"code: .*d[89a-f]", "fsw", "SDM 1 section 8.1.3.3: C1 tells of rounding up", 0x200),
     Row(
         r"jmp|call|ret",
@@ -62,20 +73,33 @@ ROWS: tuple[Row, ...] = (
         "APM 2 section 4.8.1: a code segment with L and D, a RIP that is not canonical: #GP of the instruction",
         holds=_we(13),
     ),
+    Row(r"code: .*0f38f[01]", "r..|step_hash|page .*", "APM 1 section 3.2: REX.W goes before 66h (MOVBE)"),
+    Row(
+        r"code: .*4[0-9a-f]0f", "r..|st.|step_hash", "APM 5 section 1.2.7: REX.B and REX.R say nothing of MMX registers"
+    ),
+    Row(r"pcmpestr", "rflags|rcx|xmm0|step_hash", "SDM 2 section 4.1.4: lengths saturate"),
+    Row(r" bt[src]? ", "rflags|step_hash", "APM 3 BT: undefined flags", 0x894),
+    Row(r"xmm", "mxcsr", "APM 1 section 4.10.1: DE tells of denormal operands", 2),
+    Row(
+        r"code: .*d[df]d[89a-f]|code: .*d[9f]d|fstp",
+        "ftw",
+        "SDM 1 section 8.1.7: a store to an empty register fills it",
+    ),
     Row(r"syscall", "rflags", "APM 3 SYSCALL: flags outside of SFMASK stay", 0x8D5),
     Row(r"fldenv|frstor|fxrstor", "fsw", "SDM 1 section 8.1.3.3: ES and B follow flags and masks", 0x8080),
-    Row(r" mm\d", ".*", "SDM 1 section 12.5: MMX instructions meet pending x87 exceptions", holds=_mine(16)),
-    Row(r"mov dr6", "dr6", "APM 2 section 13.1.1.3: bit 12 reads as zero", 1 << 12),
-    Row(r"mov dr7", "dr7", "APM 2 section 13.1.1.4: bit 11 reads as zero", 1 << 11),
-    Row(r"mov cr0", ".*", "APM 2 section 3.1.1: bits 63 to 32 and NW without CD are #GP", holds=_we(13)),
-    Row(r" fu?co(mip?|mpi) ", "rflags|step_hash", "SDM 2 FCOMI: OF, SF and AF are cleared", 0x890),
-    Row(r"rdmsr|wrmsr", ".*", "APM 3 RDMSR, WRMSR: #GP where there is no such register", holds=_we(13)),
-    Row(r"ldmxcsr|fxrstor", ".*", "APM 2 section 11.3.2: reserved bits of MXCSR are #GP", holds=_we(13)),
+    Row("", ".*", "SDM 1 section 8.7, 12.5: FXCH and MMX instructions meet pending x87 exceptions", holds=_mine(16)),
+    Row(r"mov dr[67]", "dr[67]", "APM 2 section 13.1.1: bit 12 of DR6 and 11 of DR7 read as zero", 0x1800),
+    Row(r" fu?co(mip?|mpi) |code: .*d[bf][ef]", "rflags|step_hash", "SDM 2 FCOMI: OF, SF and AF are cleared", 0x890),
+    Row(
+        r"rdmsr|wrmsr|mov cr[04]|ldmxcsr|fxrstor",
+        ".*",
+        "APM 2 sections 3.1, 11.3.2, APM 3 RDMSR: #GP of reserved bits and unknown registers",
+        holds=_we(13),
+    ),
     Row(r"lock |: f0|code: .*f0", ".*", "APM 3 section 1.2.5: LOCK before what takes none", holds=_we(6)),
-    Row(r"code: .*0fe7", ".*", "APM 5 MOVNTQ: #UD with a register", holds=_we(6)),
+    Row(r"emms|code: .*0fe7", ".*", "APM 5 EMMS, MOVNTQ: #UD by CR0.EM, with a register", holds=_we(6)),
     Row(r" set\w+ .*ptr| rc[lr] .*ptr", "rflags|page .*", "APM 2 section 8.1.2: a fault leaves the flags as they were"),
-    Row(r"call|ret|jmp", ".*", "APM 2 section 5.6: a far transfer uses the stack as the user does", holds=_we(14)),
-    Row(r"ret", ".*", "APM 2 section 5.6: a far return reads the stack as the user does", holds=_theirs(14)),
+    Row(r"ret|call|jmp", ".*", "APM 2 section 5.6: far transfers use the stack as the user", holds=_fourteen),
     Row(r"mov [fg]s|pop [fg]s", r"[fg]s\.base", "APM 2 section 4.5.3: a null selector leaves the base in 64-bit mode"),
     Row(r"", "[defg]s", "APM 3 IRET: only selectors with a descriptor become null", 3),
     Row(r" sti", "step.*", "APM 3 STI: the shadow is for interrupts, not for single steps"),
@@ -83,7 +107,7 @@ ROWS: tuple[Row, ...] = (
     Row(r" int1|code: .*f1", "rip|vector|step.*|dr6|rflags", "APM 2 section 8.2.2: INT1 is a trap, RIP is behind it"),
     Row(r" int 0?x?[0-9a-f]+", "error", "APM 2 section 8.4.1: the index of a gate is its vector in long mode, too"),
     Row(r"maskmov", ".*", "APM 5 MASKMOVQ: faults of a mask of zeros are the implementation's", holds=_we(14)),
-    Row(r"fbstp", "cr2", "APM 2 section 8.2.15: the first byte that faults"),
+    Row(r"fbstp|fbld", "cr2", "APM 2 section 8.2.15: the first byte that faults"),
     Row(r"sysret", "rflags|step_hash", "APM 3 SYSRET: VIF and VIP come from R11"),
 )
 OURS: tuple[Row, ...] = (
@@ -103,6 +127,12 @@ OURS: tuple[Row, ...] = (
     Row(_BMI, ".*", "open: #UD, #NM by CR0.EM, TS, CR4.OSFXSR", holds=_we(6, 7)),
     Row(r"code: .*0f(2b|7[123]|50|f7|d[67]|c5)", ".*", "open: MOVNTSS; memory forms that are #UD", holds=_early(6)),
     Row(r"code: .*0f", ".*", "open: #NM goes before #UD", holds=_mine(7)),
+    Row(r"code: .*4[0-9a-f]9[ef]", "rflags|rax|rsp|step_hash", "open: SAHF and LAHF with REX use SPL"),
+    Row(r"code: .*0f1[26]", "xmm.*|step_hash", "open: 66 0F 12h and 16h with registers are #UD"),
+    Row(r" (sal|shl|shr|sar|ro[lr]|rc[lr]) .*cl", "rflags|step_hash", "open: flags of a shift by CL that faults"),
+    Row(r"iret", "page 9", "open: the accessed bit of SS at an IRET to the same ring"),
+    Row(r"bextr|code: .*f7", "r..|rflags|step_hash", "open: BEXTR of more bits than there are loses the last"),
+    Row(r"sysret", "cr2|vector|rip|error|page .*", "open: SYSRET in compatibility mode forgets the base of DS"),
     Row(r"code: .*f3.?0fb8", ".*", "open: POPCNT's operand size in 16-bit code"),
     Row(r"code: .*0fc2", ".*", "open: predicates beyond 7 are #UD", holds=_we(6)),
     Row(r"code: .*6[cd]", "page .*|vector|error|cr2|rip", "open: INS writes before the I/O permission is looked at"),

@@ -14,7 +14,9 @@ from tests.programs import QEMU, program
 
 MEMORY_MIB = 16
 PATIENCE_S = 5
-CPU = "EPYC-Rome,-svm,-avx,-avx2,-f16c,-fma,-umip,-rdpid,-clwb,-sse4a,-misalignsse,-sha-ni,-xsavec,-xsaves,check=off"
+CPU = (
+    "EPYC-Rome,-svm,-vme,-avx,-avx2,-f16c,-fma,-umip,-rdpid,-clwb,-sse4a,-misalignsse,-sha-ni,-xsavec,-xsaves,check=off"
+)
 
 
 def _records(memory: bytes) -> list[bytes]:
