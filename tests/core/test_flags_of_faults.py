@@ -18,6 +18,9 @@ BEFORE = [
     "mov eax, 5; imul eax, eax, 0x40000000", "xor eax, eax", "mov eax, 3; cmp eax, 7", "stc; mov eax, 9; adc eax, eax",
     "mov eax, 0x80000000; bsf ecx, eax; mov ecx, 3", "std; cld; stc", "mov eax, 7; neg eax", "mov al, 200; mul al",
     "mov eax, 0x41; test al, al; sar eax, 1", "mov eax, 0x88; sahf; jmp next; next:",
+    *(f"mov ecx, {count}; mov eax, 3; cmp eax, 7; {name} edx, cl"
+      for name in ("rol", "ror", "rcl", "shl", "sar", "shr") for count in (0, 3, 32)),
+    "mov ecx, 3; mov eax, 3; cmp eax, 7; rol dword ptr [rsi], cl", "mov eax, 3; add eax, 1; setl dl; mov ecx, 2",
 ]  # fmt: skip
 """What leaves the flags behind, in every form that they can be left in."""
 

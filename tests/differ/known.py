@@ -132,7 +132,6 @@ OURS: tuple[Row, ...] = (
     Row(r"code: .*0f", ".*", "open: #NM goes before #UD", holds=_mine(7)),
     Row(r"code: .*4[0-9a-f]9[ef]", "rflags|rax|rsp|step_hash", "open: SAHF and LAHF with REX use SPL"),
     Row(r"code: .*0f1[26]", "xmm.*|step_hash", "open: 66 0F 12h and 16h with registers are #UD"),
-    Row(r" (sal|shl|shr|sar|ro[lr]|rc[lr]) .*cl", "rflags|step_hash", "open: flags of a shift by CL that faults"),
     Row(r"code: .*0f380[1-7]", "xmm.*|st.|step_hash", "open: horizontal SSSE3 of a register with itself"),
     Row(r"bextr|code: .*f7", "r..|rflags|step_hash", "open: BEXTR of more bits than there are loses the last"),
     Row(r"sysret", "cr2|vector|rip|error|page .*", "open: SYSRET in compatibility mode forgets the base of DS"),

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from hypervisor.engine import block as b_
 from hypervisor.engine import layout as l_
-from hypervisor.engine.jit import call3, kernel, ld64, st64
+from hypervisor.engine.jit import call3, kernel, ld32, ld64, st32, st64
 
-_ENV, _CPU, _NOW, _F_RESTORE, _MEM_IO_PC = b_.ENV, b_.CPU, b_.NOW, b_.F_RESTORE_STATE, l_.CPU_MEM_IO_PC
+_ENV, _CPU, _NOW, _F_RESTORE = b_.ENV, b_.CPU, b_.NOW, b_.F_RESTORE_STATE
 _FLAGS, _FLAGS_AT, _FLAGS_BY, _FLAGS_LOST = b_.FLAGS, b_.FLAGS_AT, b_.FLAGS_BY, b_.FLAGS_LOST
-_EIP, _EFLAGS, _CC_MASK = l_.EIP, l_.EFLAGS, l_.CC_MASK
+_EIP, _EFLAGS, _CC_OP, _CC_MASK = l_.EIP, l_.EFLAGS, l_.CC_OP, l_.CC_MASK
 
 
 @kernel
@@ -23,10 +23,12 @@ def look(b):  # type: ignore[no-untyped-def]
     if ld64(b + _FLAGS_AT) != ld64(b + _NOW):  # not in this block
         return 0
     env, cpu = ld64(b + _ENV), ld64(b + _CPU)
-    rip = ld64(env + _EIP)
+    rip, derived = ld64(env + _EIP), ld32(env + _CC_OP)
     call3(ld64(b + _F_RESTORE), cpu, ld64(b + _FLAGS_BY), 0)
     st64(b + _FLAGS_LOST, 1 if ld64(env + _EIP) == rip else 0)
-    return call3(ld64(b + _F_RESTORE), cpu, ld64(cpu + _MEM_IO_PC), 0)
+    st64(env + _EIP, rip)
+    st32(env + _CC_OP, derived)
+    return 0
 
 
 @kernel
