@@ -83,3 +83,26 @@ def test_rdpid_is_none_of_ours() -> None:
     for prefix, expected in ((b"", "end"), (b"\x66", "end"), (b"\xf3", "#UD at 0"), (b"\xf2", "#UD at 0")):
         served.append(outcome(prefix + b"\x0f\xc7\xf8"))  # RDSEED EAX, with F3 RDPID
         assert served[-1] == expected
+
+
+NO_SUCH_OPERAND = {
+    "0f 50 07": "MOVMSKPS", "66 0f 50 07": "MOVMSKPD", "0f c5 07 01": "PEXTRW", "66 0f c5 07 01": "PEXTRW",
+    "0f d7 07": "PMOVMSKB", "66 0f d7 07": "PMOVMSKB", "0f f7 07": "MASKMOVQ", "66 0f f7 07": "MASKMOVDQU",
+    "f2 0f d6 07": "MOVDQ2Q", "f3 0f d6 07": "MOVQ2DQ", "66 0f 12 c1": "MOVLPD", "66 0f 16 c1": "MOVHPD",
+    "0f 13 c1": "MOVLPS", "0f 17 c1": "MOVHPS", "0f 2b c1": "MOVNTPS", "f3 0f 2b 07": "MOVNTSS",
+    "f2 0f 2b 07": "MOVNTSD", "0f c3 c1": "MOVNTI", "0f e7 c1": "MOVNTQ", "66 0f e7 c1": "MOVNTDQ",
+    "66 0f 73 17 01": "PSRLQ", "0f 71 17 01": "PSRLW", "0f 72 c1 01": "/0", "0f 73 d9 01": "PSRLDQ without 66",
+    "66 0f 73 e1 01": "/4", "66 0f 71 f9 01": "/7",
+}  # fmt: skip
+AS_THEY_ARE = (
+    "0f 50 c1", "66 0f 50 c1", "0f c5 c1 01", "66 0f d7 c1", "f2 0f d6 c1", "f3 0f d6 c1", "66 0f d6 c1", "66 0f 12 07",
+    "0f 12 c1", "f2 0f 12 c1", "f3 0f 12 c1", "66 f3 0f 12 c1", "0f 16 c1", "f3 0f 16 c1", "0f 13 07", "0f 2b 07",
+    "66 0f 2b 07", "0f c3 07", "66 0f e7 07", "66 0f 73 d1 01", "66 0f 73 d9 01", "66 0f 73 f9 01", "0f 73 f1 01",
+    "0f 71 d1 01", "66 0f 72 e1 01", "66 0f f7 c1",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("code", [*NO_SUCH_OPERAND, *AS_THEY_ARE])
+def test_operands_that_an_opcode_has_or_has_not(code: str) -> None:
+    expected = "#UD at 0" if code in NO_SUCH_OPERAND else "end"
+    assert outcome(bytes.fromhex(code)) == expected

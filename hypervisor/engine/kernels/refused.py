@@ -1,8 +1,9 @@
 """What the translator is kept from: instructions that the manual refuses, and blocks that run on into another page.
 
 LOCK is for an instruction that reads, changes and writes memory, one of a list (AMD64 APM volume 3, 1.2.5); before any
-other it is #UD. Unicorn ignores it before most. The translator is left then as if it had given up, and the run loop
-gives #UD to the instruction (`kernels.emergency`).
+other it is #UD. Unicorn ignores it before most. It also takes opcodes of SSE and MMX with operands that they do not
+have. The translator is left then as if it had given up, and the run loop gives #UD to the instruction
+(`kernels.emergency`).
 """
 
 from __future__ import annotations
@@ -53,6 +54,28 @@ def _takes_lock(opcode, modrm):  # type: ignore[no-untyped-def]
 
 
 @kernel
+def _is_none(opcode, modrm, mandatory):  # type: ignore[no-untyped-def]
+    """Whether an SSE or MMX opcode has no such operand; ``mandatory`` is the prefix that counts: F3, F2, 66 or 0."""
+    register = modrm >= 0xC0
+    operation = (modrm >> 3) & 7
+    if opcode >= 0x0F71 and opcode <= 0x0F73:  # shifts of a register by a constant
+        if not register or (operation & 1 and not (opcode == 0x0F73 and mandatory == 0x66 and operation & 3 == 3)):
+            return True
+        return operation == 0 or (opcode == 0x0F73 and operation == 4)
+    if opcode == 0x0F50 or opcode == 0x0FC5 or opcode == 0x0FD7 or opcode == 0x0FF7:  # masks, PEXTRW, MASKMOV
+        return not register
+    if opcode == 0x0FD6 and (mandatory == 0xF2 or mandatory == 0xF3):  # MOVDQ2Q, MOVQ2DQ
+        return not register
+    if opcode == 0x0F12 or opcode == 0x0F16:  # MOVLPD, MOVHPD
+        return register and mandatory == 0x66
+    if opcode == 0x0F2B and (mandatory == 0xF2 or mandatory == 0xF3):  # MOVNTSD, MOVNTSS, of SSE4A
+        return True
+    if opcode == 0x0F13 or opcode == 0x0F17 or opcode == 0x0F2B or opcode == 0x0FC3 or opcode == 0x0FE7:  # to memory
+        return register
+    return False
+
+
+@kernel
 def ends_before(context):  # type: ignore[no-untyped-def]
     """Whether the block is to end before the instruction that is to be translated next: it may lie on a page that
     the block has not come to. If that page cannot be fetched, Unicorn would give the fault to the whole block.
@@ -78,15 +101,19 @@ def refuses(context, cpu):  # type: ignore[no-untyped-def]
     env, pc = cpu + _TO_ENV, ld64(context + _PC_NEXT)
     here = code_at(env, pc)
     wide = ld32(env + _HFLAGS) & _CS64
-    locked, n, byte = False, 0, 0
+    locked, n, byte, mandatory = False, 0, 0, 0
     while n < 15:
         byte = _byte(env, pc, here, n)
         if byte == 0xF0:
             locked = True
+        elif byte & 0xFE == 0xF2:
+            mandatory = byte
+        elif byte == 0x66 and mandatory == 0:
+            mandatory = byte
         elif not (byte & 0xE7 == 0x26 or byte & 0xFC == 0x64 or byte & 0xFE == 0xF2 or (wide and byte & 0xF0 == 0x40)):
             break
         n += 1
-    if not locked or n == 15:
+    if n == 15 or not (locked or byte == 0x0F):
         return 0
     opcode = byte
     if byte == 0x0F:
@@ -95,7 +122,9 @@ def refuses(context, cpu):  # type: ignore[no-untyped-def]
     modrm = _byte(env, pc, here, n + 1)
     if byte < 0 or opcode < 0 or modrm < 0:
         return 0  # it cannot be fetched, and that comes first
-    return 0 if _takes_lock(opcode, modrm) else UNDEFINED
+    if locked:
+        return 0 if _takes_lock(opcode, modrm) else UNDEFINED
+    return UNDEFINED if _is_none(opcode, modrm, mandatory) else 0
 
 
 __all__ = ["refuses"]
