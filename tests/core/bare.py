@@ -54,12 +54,14 @@ SYSTEM = {
 
 
 @contextmanager
-def bare(code: str, mode: int = 64, host: hv.Host | None = None, **regs: int) -> Iterator[hv.VM]:
+def bare(
+    code: str, mode: int = 64, host: hv.Host | None = None, clock: str = "virtual", **regs: int
+) -> Iterator[hv.VM]:
     """A bare VM with assembled code, closed at the end."""
     own = host or hv.Host("2M", 1)
     image = assemble(code, origin=CODE, mode=mode).code
     try:
-        with hv.VM(own, "1M", name="bare") as vm:
+        with hv.VM(own, "1M", name="bare", clock=clock) as vm:
             prepare(vm, image, mode, CODE, STACK)
             for name, value in regs.items():
                 vm.vcpu.set(name, value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import closing
 
@@ -76,3 +77,68 @@ def test_what_is_executed_again_has_the_flags_it_had(host: hv.Host, access: str)
                 result = vm.run(timeout=5)
                 outcomes.append((result.message, result.rflags & FLAGS, vm.memory.read(DATA, 8)))
         assert outcomes[0] == outcomes[1] == outcomes[2], before
+
+
+PDPT, DIRECTORY, TABLE, FRAME, PLAIN = 0x3000, 0x7000, 0x8000, 0x90000, 0x91000
+ROUNDS = 3000
+STORES = f"""
+    mov rdi, {4 << 30:#x}; mov rsi, {PLAIN:#x}; mov r8d, {ROUNDS}; mov r9d, 0x12345; xor r15d, r15d
+    again:
+    imul r9d, r9d, 1103515245; add r9d, 12345; mov ecx, r9d; shr ecx, 27
+    mov qword ptr [{TABLE:#x}], 0; invlpg [rdi]
+    mov eax, r9d; add eax, 0x40000000; {{store}}
+    pushfq; pop r10; and r10d, 0x8d5; mov r11, [rdi]
+    mov eax, r9d; add eax, 0x40000000; {{plain}}
+    pushfq; pop r12; and r12d, 0x8d5
+    cmp r10, r12; jne differs; cmp r11, [rsi]; jne differs
+    dec r8d; jnz again
+    vmmcall
+    differs: inc r15d; vmmcall
+"""
+
+
+LOOP = "a: inc eax; jmp a"
+
+
+@pytest.mark.parametrize("clock", ["virtual", "wall"])
+def test_under_kicks_and_beside_a_neighbour_nothing_is_lost(clock: str) -> None:
+    """Each store meets a page that is not there, and must do what it does to one that is; faults are counted."""
+    for name in (
+        "setl byte ptr [{}]",
+        "rcl dword ptr [{}], 3",
+        "adc [{}], eax",
+        "mov edx, r9d; rol edx, cl; setbe byte ptr [{}]",
+    ):
+        code = STORES.format(store=name.format("rdi"), plain=name.format("rsi"))
+        with (
+            closing(hv.Host("4M", 1)) as host,
+            bare(code, host=host, clock=clock) as vm,
+            bare(LOOP, host=host) as other,
+        ):
+            for at, value in ((PDPT + 32, DIRECTORY | 3), (DIRECTORY, TABLE | 3)):
+                vm.memory.write(at, value.to_bytes(8, "little"))
+            faults = 0
+
+            @vm.traps.exception(14)
+            def repair(vcpu: hv.Vcpu, exit: hv.Exit, vm: hv.VM = vm) -> hv.Verdict:
+                nonlocal faults
+                faults += 1
+                vm.memory.write(TABLE, (FRAME | 3).to_bytes(8, "little"))
+                return hv.RETRY
+
+            vm.traps.hypercall(lambda vcpu, exit: hv.stop("end"))
+            over = threading.Event()
+
+            def kick(vm: hv.VM = vm, over: threading.Event = over) -> None:
+                while not over.wait(0.0003):
+                    if (pcpu := vm.place.pcpu) is not None:
+                        pcpu.kick()
+
+            threads = [threading.Thread(target=kick), threading.Thread(target=lambda: other.run(timeout=2))]
+            for thread in threads:
+                thread.start()
+            result = vm.run(timeout=60)
+            over.set()
+            for thread in threads:
+                thread.join()
+        assert (result.message, result.r15, result.r8, faults) == ("end", 0, 0, ROUNDS), name
