@@ -57,6 +57,20 @@ def is_reserved(b, d):  # type: ignore[no-untyped-def]
 
 
 @kernel
+def refused_unless(b, selector, d, good):  # type: ignore[no-untyped-def]
+    """Whether a descriptor may not be used: #GP unless it is good, #NP if it is not present. The instruction has been
+    refused then.
+    """
+    if not good:
+        refuse(b, 13, selector & 0xFFFC)
+        return True
+    if (d >> 47) & 1 == 0:
+        refuse(b, 11, selector & 0xFFFC)
+        return True
+    return False
+
+
+@kernel
 def refused_target(b, d, target):  # type: ignore[no-untyped-def]
     """Whether code of this segment cannot begin at ``target``: then the instruction has been refused."""
     if is_64_bit(b, d):

@@ -14,6 +14,7 @@ from hypervisor.engine.kernels.code_segments import (
     long_mode,
     named,
     refused_target,
+    refused_unless,
 )
 from hypervisor.engine.kernels.descriptors import (
     canonical,
@@ -69,13 +70,7 @@ def _refused_code(b, selector, d, cpl):  # type: ignore[no-untyped-def]
         allowed = dpl <= cpl
     else:
         allowed = dpl == cpl and selector & 3 <= cpl
-    if not allowed or is_reserved(b, d):
-        refuse(b, 13, selector & 0xFFFC)
-        return True
-    if (d >> 47) & 1 == 0:
-        refuse(b, 11, selector & 0xFFFC)
-        return True
-    return False
+    return refused_unless(b, selector, d, allowed and not is_reserved(b, d))
 
 
 @kernel
@@ -86,13 +81,7 @@ def _refused_gate(b, selector, d, cpl):  # type: ignore[no-untyped-def]
         known = kind == _GATE
     else:
         known = kind == _TSS16 or kind == _GATE16 or kind == _TO_TASK or kind == _TSS32 or kind == _GATE
-    if not known or dpl < cpl or dpl < selector & 3:
-        refuse(b, 13, selector & 0xFFFC)
-        return True
-    if (d >> 47) & 1 == 0:
-        refuse(b, 11, selector & 0xFFFC)
-        return True
-    return False
+    return refused_unless(b, selector, d, known and dpl >= cpl and dpl >= selector & 3)
 
 
 @kernel
@@ -126,13 +115,7 @@ def _refused_behind_gate(b, selector, d, cpl, called):  # type: ignore[no-untype
     """Whether a call gate's code segment may not be entered: then the instruction has been refused."""
     dpl = (d >> 45) & 3
     good = is_code(d) and (dpl <= cpl if called or is_conforming(d) else dpl == cpl)
-    if not good or (long_mode(b) and (d >> 53) & 3 != 1):
-        refuse(b, 13, selector & 0xFFFC)
-        return True
-    if (d >> 47) & 1 == 0:
-        refuse(b, 11, selector & 0xFFFC)
-        return True
-    return False
+    return refused_unless(b, selector, d, good and (long_mode(b) == 0 or (d >> 53) & 3 == 1))
 
 
 @kernel

@@ -14,6 +14,7 @@ from hypervisor.engine.kernels.code_segments import (
     long_mode,
     named,
     refused_target,
+    refused_unless,
 )
 from hypervisor.engine.kernels.descriptors import (
     descriptor,
@@ -62,13 +63,7 @@ def _refused_code(b, selector, d, cpl):  # type: ignore[no-untyped-def]
     """Whether there is no returning to this code segment: then the instruction has been refused."""
     rpl, dpl = selector & 3, (d >> 45) & 3
     good = is_code(d) and rpl >= cpl and (dpl <= rpl if is_conforming(d) else dpl == rpl)
-    if not good or is_reserved(b, d):
-        refuse(b, 13, selector & 0xFFFC)
-        return True
-    if (d >> 47) & 1 == 0:
-        refuse(b, 11, selector & 0xFFFC)
-        return True
-    return False
+    return refused_unless(b, selector, d, good and not is_reserved(b, d))
 
 
 @kernel
