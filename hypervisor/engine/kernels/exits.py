@@ -430,7 +430,8 @@ def on_exit(b, number):  # type: ignore[no-untyped-def]
         if ld64(b + _X_KIND) == 0 and ld64(b + _FAULT) < 0:
             stop(b, _WINDOW, 1)
         return 0
-    settle(b)
+    if code != 0x41:  # a single step is over at the end of its block, and RIP may be anywhere
+        settle(b)
     if code >= 0x40 and code < 0x60:
         vector = code - 0x40
         if vector == 6:

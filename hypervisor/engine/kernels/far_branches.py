@@ -46,7 +46,8 @@ def switch_task(b, selector, why, following):  # type: ignore[no-untyped-def]
     """Leave the guest at this instruction for a task switch; ``following`` is the RIP behind it."""
     restore(b, ld64(b + _PLACE))
     settle(b)
-    st64(b + _NOW, ld64(b + _NOW) + following - ld64(ld64(b + _ENV) + _EIP))
+    length = (following - ld64(ld64(b + _ENV) + _EIP)) & 15  # RIP is not cut to 32 bits where code has run over the end
+    st64(b + _NOW, ld64(b + _NOW) + length)
     st64(b + _W_VECTOR, selector)
     st64(b + _W_LEVEL, why)
     st64(b + _EVENT_RIP, following)

@@ -150,6 +150,7 @@ def run(b):  # type: ignore[no-untyped-def]
             return _DEADLINE_KIND  # (who steps has been asked about this instruction already: it comes first)
         st64(b + _FAULT, -1)
         st64(b + _FLAGS_AT, -1)
+        st64(b + _BLOCK_END, 0)  # until a block begins there is nothing to take back
         st64(b + _ARMED, 0)
         single = 0
         if ld64(b + _CAREFUL) and ld64(b + _STEP) == 0:
