@@ -145,7 +145,9 @@ def test_clocks(tmp_path: Path) -> None:
     short = boot_sector(tmp_path / "short", f"{wait.format(300_000 >> 16, 300_000 & 0xFFFF)}; {POWER_OFF}")
     long = boot_sector(tmp_path / "long", f"{wait.format(100_000_000 >> 16, 100_000_000 & 0xFFFF)}; {POWER_OFF}")
     wall = figures(tmp_path / "wall.json", short, "--clock", "wall")
-    assert wall["reason"] == "powered-off" and wall["wall_s"] >= 0.3 and abs(wall["virtual_s"] - wall["wall_s"]) < 0.2
+    assert wall["reason"] == "powered-off" and wall["virtual_s"] >= 0.3
+    # A sleep may be the shorter for what the clock was held back before, while the host was busy.
+    assert abs(wall["virtual_s"] - wall["wall_s"]) < 0.2
     virtual = figures(tmp_path / "virtual.json", long)
     assert virtual["reason"] == "powered-off" and virtual["virtual_s"] >= 100 > virtual["wall_s"]
 
