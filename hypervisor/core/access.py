@@ -87,7 +87,8 @@ class InPlace:
             gpa = address & _GPA_MASK
             if self._plain and self._vm.breakpoints is breakpoints.NONE:  # the usual case: a device, and nobody watches
                 mapping = self._find(gpa)
-                if (mapping is None or gpa + size <= mapping.end) and not self._is_memory(gpa):
+                whole = self._routing.no_device(gpa, size) if mapping is None else gpa + size <= mapping.end
+                if whole and not self._is_memory(gpa):
                     if mapping is None:
                         _answer(pcpu, self._routing.unclaimed(_NAMES[kind], gpa, size), size)
                     elif kind == _MMIO_WRITE:

@@ -58,13 +58,17 @@ class Routing:
         return all(self._vm.ports.find(port + n & 0xFFFF) is None for n in range(size))
 
     def memory_read(self, gpa: int, size: int) -> int:
-        """A load from a page that is no plain memory, or that is watched."""
+        """A load from a page that is no plain memory, or that is watched; one wider than the device is made byte by
+        byte.
+        """
         if self.is_memory(gpa):
             return int.from_bytes(self._vm.memory.read(gpa, size), "little")
         mapping = self._vm.mmio.find(gpa)
-        if mapping is None or gpa + size > mapping.end:
+        if mapping is not None and gpa + size <= mapping.end:
+            return mapping.device.read(gpa - mapping.base, size)
+        if self.no_device(gpa, size):
             return self.unclaimed("mmio_read", gpa, size)
-        return mapping.device.read(gpa - mapping.base, size)
+        return sum(self.memory_read(gpa + n, 1) << 8 * n for n in range(size))
 
     def memory_write(self, gpa: int, size: int, value: int) -> None:
         """A store to a page that is no plain memory, or that is watched. One to a ROM goes to the device behind it."""
@@ -75,8 +79,15 @@ class Routing:
         mapping = self._vm.mmio.find(gpa)
         if mapping is not None and gpa + size <= mapping.end:
             mapping.device.write(gpa - mapping.base, size, value)
+        elif not self.no_device(gpa, size):
+            for n in range(size):
+                self.memory_write(gpa + n, 1, value >> 8 * n & 0xFF)
         elif not word & b.MAP_RAM:
             self.unclaimed("mmio_write", gpa, size)
+
+    def no_device(self, gpa: int, size: int) -> bool:
+        """Whether an access at whose address no device is, or not a whole one, reaches none at all."""
+        return size == 1 or not self._vm.mmio.overlapping(range(gpa, gpa + size))
 
     def is_memory(self, gpa: int) -> bool:
         """Whether there is memory at a guest-physical address."""

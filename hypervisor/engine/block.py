@@ -43,9 +43,12 @@ F_RDTSC = _word("helper_rdtsc")
 F_RDTSCP = _word("helper_rdtscp")
 F_WRITE_CR = _word("helper_write_crN")
 F_LOOKUP = _word("helper_lookup_tb_ptr")
-F_LOAD16 = _word("cpu_lduw_mmuidx_ra")
+F_PROBE = _word("probe_access")
+F_LOAD8 = _word("cpu_ldub_mmuidx_ra")
+F_LOAD16 = _word("cpu_lduw_mmuidx_ra")  # these as `slow_path` has them
 F_LOAD32 = _word("cpu_ldl_mmuidx_ra")
 F_LOAD64 = _word("cpu_ldq_mmuidx_ra")
+F_STORE8 = _word("cpu_stb_mmuidx_ra")
 F_STORE16 = _word("cpu_stw_mmuidx_ra")
 F_STORE32 = _word("cpu_stl_mmuidx_ra")
 F_STORE64 = _word("cpu_stq_mmuidx_ra")
@@ -60,6 +63,8 @@ F_WRITE = _word("f_write")
 F_DELIVER = _word("f_deliver")
 F_DECODE = _word("f_decode")
 F_BLOCK = _word("f_block")  # the block hook's slow path
+F_READ_MMIO = _word("f_read_mmio")  # the hooks of the device window
+F_WRITE_MMIO = _word("f_write_mmio")
 HOOKS = (
     "interrupt", "port_in", "port_out", "syscall", "sysenter", "mmio_read", "mmio_write", "tlb", "block", "code",
     "jump", "read_time", "write_control", "load_segment", "far_jump", "far_call", "far_return", "interrupt_return",

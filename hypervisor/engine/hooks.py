@@ -22,6 +22,7 @@ from hypervisor.engine.kernels import (
     fill,
     io,
     last_words,
+    misaligned,
     paging,
     refused,
     sse,
@@ -77,6 +78,7 @@ _far_return, _interrupt_return = far_returns.far_return, far_returns.interrupt_r
 _real_interrupt_return = far_returns.real_interrupt_return
 _leave_syscall, _leave_sysenter = syscalls.leave_syscall, syscalls.leave_sysenter
 _refused_branch, _check_table, _F_LOOKUP = canonical.refused_branch, canonical.check_table, b_.F_LOOKUP
+_load_misaligned, _store_misaligned = misaligned.load, misaligned.store
 _sync, _flush, _written = access.sync_hflags, access.flush_tlb, access.written
 
 if not COMPILED:
@@ -121,6 +123,16 @@ def write_mmio(uc, gpa, size, value, b):  # type: ignore[no-untyped-def]
     """uc_mmio_map, write."""
     _mmio_write(b, gpa, size, value)
     leave_access_if_asked(b)
+
+
+def load_misaligned(env, addr, how, place, original):  # type: ignore[no-untyped-def]
+    """`misaligned.load`, called by Unicorn through `hypervisor.engine.slow_path`."""
+    return _load_misaligned(env, addr, how, place, original)
+
+
+def store_misaligned(env, addr, value, how, place, original):  # type: ignore[no-untyped-def]
+    """`misaligned.store`, likewise."""
+    _store_misaligned(env, addr, value, how, place, original)
 
 
 def syscall(uc, b):  # type: ignore[no-untyped-def]
@@ -454,6 +466,7 @@ ENTRIES = (
     (load_segment, "v(liil)"), (far_jump, "v(lilll)"), (far_call, "v(lilill)"), (far_return, "v(liil)"),
     (interrupt_return, "v(liil)"), (real_interrupt_return, "v(lil)"), (leave_syscall, "v(lil)"),
     (leave_sysenter, "v(lil)"), (branch, "l(ll)"), (load_table, "v(lil)"),
+    (load_misaligned, "l(llill)"), (store_misaligned, "v(lllill)"),
     (x87_unusual, "l(lll)"), (sse_exception, "v(lll)"), (refuse, "v(lll)"),
 )  # fmt: skip
 """Functions and their C types: v void, l int64, i int32, u uint32, B uint8; result(arguments)."""

@@ -42,12 +42,13 @@ import struct
 from functools import cache as remember
 
 from hypervisor.engine import block as b
-from hypervisor.engine import layout
+from hypervisor.engine import layout, slow_path
 from hypervisor.engine.compiler import code
 from hypervisor.engine.floating import NAMES as FLOATING
 from hypervisor.engine.floating import Floating
 from hypervisor.engine.last_words import LastWords
 from hypervisor.engine.native import native
+from hypervisor.engine.relocations import Relocations, writable
 from hypervisor.errors import EngineError
 
 LONGEST_BLOCK = 64
@@ -60,7 +61,6 @@ next block begins at most two are translated, of less than 64 KiB each.
 
 _ENOUGH_TEMPS = 384  # of 512; no instruction needs a hundred
 _ENOUGH_OPS = 4000  # nb_ops from which the translator ends a block
-_DT_PLTRELSZ, _DT_STRTAB, _DT_SYMTAB, _DT_JMPREL = 2, 5, 6, 23
 _CPU_ABORT_SIZE = 6  # cpu_abort is a push and a call
 _ENDS = ("abort", "exit")
 _RESET_DIRTY, _SET_PAGE = "tlb_reset_dirty_by_vaddr_x86_64", "tlb_set_page_x86_64"
@@ -149,34 +149,6 @@ that of a piece of machine code below, or None for nothing.
 """
 
 
-class _Dynamic(ctypes.Structure):
-    _fields_ = (("tag", ctypes.c_int64), ("value", ctypes.c_uint64))
-
-
-class _LinkMap(ctypes.Structure):  # what dlopen returns on Linux
-    _fields_ = (("base", ctypes.c_uint64), ("name", ctypes.c_char_p), ("dynamic", ctypes.POINTER(_Dynamic)))
-
-
-def _slots(handle: int, names: frozenset[str]) -> dict[str, int]:
-    """Addresses of the pointers through which a library calls the functions of these names."""
-    link = _LinkMap.from_address(handle)
-    found = {}
-    n = 0
-    while link.dynamic[n].tag:
-        found[link.dynamic[n].tag] = link.dynamic[n].value
-        n += 1
-    relocations = ctypes.string_at(found[_DT_JMPREL], found[_DT_PLTRELSZ])
-    strings, symbols = found[_DT_STRTAB], found[_DT_SYMTAB]
-    wanted = {name.encode() for name in names}
-    prefixes = {name[:4] for name in wanted}
-    slots = {}
-    for offset, info, _ in struct.iter_unpack("<QQq", relocations):
-        at = strings + ctypes.c_uint32.from_address(symbols + 24 * (info >> 32)).value
-        if ctypes.string_at(at, 4) in prefixes and (name := ctypes.string_at(at)) in wanted:
-            slots[name.decode()] = link.base + offset
-    return slots
-
-
 def _jump(address: int) -> bytes:
     return b"\x48\xb8" + address.to_bytes(8, "little") + b"\xff\xe0"  # mov rax, address; jmp rax
 
@@ -199,6 +171,9 @@ class Guard:
     one: int
     """The address of a function that returns 1, whatever it is given."""
 
+    access: dict[str, int]
+    """Addresses of Unicorn's functions for accesses by helpers, as `slow_path` has them."""
+
     def __init__(self) -> None:
         unicorn = native()
         needed = frozenset(
@@ -207,11 +182,13 @@ class Guard:
                 _ANDC,
             )
         )  # fmt: skip
-        slots = _slots(unicorn.library._handle, needed | frozenset(_ENDS))
-        missing = (needed | {"abort"}) - slots.keys()
+        needed |= slow_path.CALLS
+        relocations = Relocations(unicorn.library._handle)
+        slots, table = relocations.calls(needed | frozenset(_ENDS)), relocations.data(slow_path.TABLE)
+        missing = (needed | {"abort"}) - slots.keys() | slow_path.TABLE - table.keys()
         if missing:
             raise EngineError(
-                f"This Unicorn does not call {', '.join(sorted(missing))} through its linkage table, so a guest "
+                f"This Unicorn does not call {', '.join(sorted(missing))} through its tables, so a guest "
                 "could end the process. Install the wheel from PyPI: pip install --force-reinstall "
                 f"unicorn=={layout.UNICORN_VERSIONS[-1]}."
             )
@@ -294,6 +271,8 @@ class Guard:
             _IDIV: b"\x83\xfe\xff\x75\x11\x81\x7f" + struct.pack("<BI", layout.REGS + 16, 1 << 31) + b"\x75\x08"
             + b"\x83\x7f" + struct.pack("<BBH", layout.REGS, 0, 0x0275) + b"\x31\xf6" + _jump(unicorn.address(_IDIV)),
         }  # fmt: skip
+        addresses = code().address
+        pieces |= slow_path.pieces(unicorn.address, addresses["load_misaligned"], addresses["store_misaligned"])
         beyond, registers = layout.FPREGS + layout.FPREG_SIZE * 8, layout.FPREG_SIZE * 8
         for name in (f"helper_{name}_mmx_x86_64" for name in _MMX_OPERATIONS):
             # lea rax, [rsi - beyond]; sub rax, rdi; cmp rax, registers; jae over; sub rsi, registers; over:
@@ -369,8 +348,10 @@ class Guard:
         for n, (address, entry) in enumerate(helpers):
             self._calls[2 * n + 4] = address
             self._calls[2 * n + 5] = 0 if entry is None else where.get(entry) or code().address[entry]
-        for slot, at in slots.items():
-            ctypes.c_uint64.from_address(at).value = where["abort" if slot in _ENDS else slot]
+        self.access = {name: where[name] for name in slow_path.CALLS}
+        with writable(list(table.values())):
+            for slot, at in (*slots.items(), *table.items()):
+                ctypes.c_uint64.from_address(at).value = where["abort" if slot in _ENDS else slot]
         self._last_words.install(where["signal"])
 
     def add(self, block: int) -> None:

@@ -31,8 +31,11 @@ TLB_FAST_SIZE = 16
 TLB_ENTRY_SHIFT = 6  # an entry is 64 bytes: addr_read, addr_write, addr_code, paddr, addend
 TLB_ADDR_WRITE = 8
 TLB_ADDR_CODE = 16
+TLB_PADDR = 24  # the page's host-physical address
 TLB_ADDEND = 32  # what to add to a linear address to reach it in this process
+TLB_INVALID = 1 << 11  # in each of the first three: not to be used
 TLB_NOTDIRTY = 1 << 10  # in addr_write: the next store takes the slow path, to look for translated code
+TLB_MMIO = 1 << 9  # in addr_read and addr_write: no memory
 
 # --- CPUX86State, the architectural state ("env"), LP64 ---------------------------------------------------------------
 REGS = 0  # 16 x 8: RAX RCX RDX RBX RSP RBP RSI RDI R8..R15
@@ -177,12 +180,9 @@ SYMBOLS = (
     "helper_write_crN_x86_64",
     "find_memory_mapping_x86_64",
     "helper_lookup_tb_ptr_x86_64",
-    "cpu_lduw_mmuidx_ra_x86_64",
-    "cpu_ldl_mmuidx_ra_x86_64",
-    "cpu_ldq_mmuidx_ra_x86_64",
-    "cpu_stw_mmuidx_ra_x86_64",
-    "cpu_stl_mmuidx_ra_x86_64",
-    "cpu_stq_mmuidx_ra_x86_64",
+    "cpu_ldub_mmuidx_ra_x86_64",
+    "cpu_stb_mmuidx_ra_x86_64",
+    "probe_access_x86_64",
     "raise_exception_err_ra_x86_64",
 )
 """Internal functions that the wheel exports and the engine calls. They leave by longjmp, so only compiled frames call

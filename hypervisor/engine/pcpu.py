@@ -143,12 +143,9 @@ class PCpu:
             (b.F_RDTSCP, "helper_rdtscp_x86_64"),
             (b.F_WRITE_CR, "helper_write_crN_x86_64"),
             (b.F_LOOKUP, "helper_lookup_tb_ptr_x86_64"),
-            (b.F_LOAD16, "cpu_lduw_mmuidx_ra_x86_64"),
-            (b.F_LOAD32, "cpu_ldl_mmuidx_ra_x86_64"),
-            (b.F_LOAD64, "cpu_ldq_mmuidx_ra_x86_64"),
-            (b.F_STORE16, "cpu_stw_mmuidx_ra_x86_64"),
-            (b.F_STORE32, "cpu_stl_mmuidx_ra_x86_64"),
-            (b.F_STORE64, "cpu_stq_mmuidx_ra_x86_64"),
+            (b.F_PROBE, "probe_access_x86_64"),
+            (b.F_LOAD8, "cpu_ldub_mmuidx_ra_x86_64"),
+            (b.F_STORE8, "cpu_stb_mmuidx_ra_x86_64"),
             (b.F_RAISE, "raise_exception_err_ra_x86_64"),
         ):
             put(offset, address(name))
@@ -159,8 +156,19 @@ class PCpu:
             (b.F_DELIVER, "deliver"),
             (b.F_DECODE, "decode"),
             (b.F_BLOCK, "block"),
+            (b.F_READ_MMIO, "read_mmio"),
+            (b.F_WRITE_MMIO, "write_mmio"),
         ):
             put(offset, self._code.address[name])
+        for offset, name in (
+            (b.F_LOAD16, "lduw"),
+            (b.F_LOAD32, "ldl"),
+            (b.F_LOAD64, "ldq"),
+            (b.F_STORE16, "stw"),
+            (b.F_STORE32, "stl"),
+            (b.F_STORE64, "stq"),
+        ):
+            put(offset, guard().access[f"cpu_{name}_mmuidx_ra_x86_64"])
         put(b.F_X87, guard().x87_execute)
         libc = ctypes.CDLL(None)
         put(b.F_SELF, ctypes.cast(libc.pthread_self, ctypes.c_void_p).value or 0)

@@ -14,7 +14,6 @@ DEVICE = 0xD0000000
 VALUE = 0x1122334455667788
 
 R, W = "r", "w"
-BYTES = [(W, 4 + n, 1) for n in range(8)]
 ACCESSES: dict[str, list[tuple[str, int, int]]] = {
     "mov rax, [rbx]": [(R, 0, 8)],
     "mov [rbx], rcx": [(W, 0, 8)],
@@ -42,11 +41,18 @@ ACCESSES: dict[str, list[tuple[str, int, int]]] = {
     "movups [rbx], xmm0": [(W, 0, 8), (W, 8, 8)],
     "fld tbyte ptr [rbx]": [(R, 0, 8), (R, 8, 2)],
     "fld1; fstp tbyte ptr [rbx]": [(W, 0, 8), (W, 8, 2)],
-    # not aligned: loads as the two aligned ones that hold it, stores as bytes
-    "mov rax, [rbx + 4]": [(R, 0, 8), (R, 8, 8)],
-    "mov [rbx + 4], rcx": BYTES,
-    "mov rax, [rbx + 0xffc]": [(R, 0xFF8, 8), (R, 0x1000, 8)],
-    "movups xmm0, [rbx + 4]": [(R, 0, 8), (R, 8, 8), (R, 8, 8), (R, 16, 8)],
+    # not aligned
+    "mov rax, [rbx + 4]": [(R, 4, 8)],
+    "mov [rbx + 4], rcx": [(W, 4, 8)],
+    "movbe rax, [rbx + 3]": [(R, 3, 8)],
+    "movups xmm0, [rbx + 4]": [(R, 4, 8), (R, 12, 8)],
+    "lock add [rbx + 1], ecx": [(R, 1, 4), (W, 1, 4)],
+    "fld tbyte ptr [rbx + 5]": [(R, 5, 8), (R, 13, 2)],
+    # across two pages
+    "mov rax, [rbx + 0xffc]": [(R, 0xFFC, 4), (R, 0x1000, 4)],
+    "mov ax, [rbx + 0xfff]": [(R, 0xFFF, 1), (R, 0x1000, 1)],
+    "mov [rbx + 0xff9], rcx": [(W, 0xFF9, 1), (W, 0xFFA, 2), (W, 0xFFC, 4), (W, 0x1000, 1)],
+    "movups xmm0, [rbx + 0xffe]": [(R, 0xFFE, 2), (R, 0x1000, 4), (R, 0x1004, 2), (R, 0x1006, 8)],
 }
 
 

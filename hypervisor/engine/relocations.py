@@ -1,0 +1,77 @@
+"""Pointers in a loaded library that its relocations filled in, found by the name of what they point to."""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from hypervisor.errors import EngineError
+
+_DT_PLTRELSZ, _DT_STRTAB, _DT_SYMTAB, _DT_RELA, _DT_RELASZ, _DT_JMPREL = 2, 5, 6, 7, 8, 23
+_R_X86_64_64 = 1  # a pointer in data
+
+
+class _Dynamic(ctypes.Structure):
+    _fields_ = (("tag", ctypes.c_int64), ("value", ctypes.c_uint64))
+
+
+class _LinkMap(ctypes.Structure):  # what dlopen returns on Linux
+    _fields_ = (("base", ctypes.c_uint64), ("name", ctypes.c_char_p), ("dynamic", ctypes.POINTER(_Dynamic)))
+
+
+class Relocations:
+    """The relocations of a library, by the handle that dlopen returned."""
+
+    def __init__(self, handle: int) -> None:
+        link = _LinkMap.from_address(handle)
+        self._base = link.base
+        self._found: dict[int, int] = {}
+        n = 0
+        while link.dynamic[n].tag:
+            self._found[link.dynamic[n].tag] = link.dynamic[n].value
+            n += 1
+
+    def calls(self, names: frozenset[str]) -> dict[str, int]:
+        """Addresses of the pointers through which the library calls its functions of these names. They are writable."""
+        return {name: at for name, at, _ in self._named(_DT_JMPREL, _DT_PLTRELSZ, names)}
+
+    def data(self, names: frozenset[str]) -> dict[str, int]:
+        """Addresses of the pointers to these functions in its tables. They are constant: see `writable`."""
+        rows = self._named(_DT_RELA, _DT_RELASZ, names)
+        return {name: at for name, at, kind in rows if kind == _R_X86_64_64}
+
+    def _named(self, table: int, size: int, names: frozenset[str]) -> Iterator[tuple[str, int, int]]:
+        relocations = ctypes.string_at(self._found[table], self._found[size])
+        strings, symbols = self._found[_DT_STRTAB], self._found[_DT_SYMTAB]
+        wanted = {name.encode() for name in names}
+        prefixes = {name[:4] for name in wanted}
+        for offset, info, _ in struct.iter_unpack("<QQq", relocations):
+            if not info >> 32:
+                continue
+            at = strings + ctypes.c_uint32.from_address(symbols + 24 * (info >> 32)).value
+            if ctypes.string_at(at, 4) in prefixes and (name := ctypes.string_at(at)) in wanted:
+                yield name.decode(), self._base + offset, info & 0xFFFFFFFF
+
+
+@contextmanager
+def writable(addresses: list[int]) -> Iterator[None]:
+    """Let constant data at these addresses be written meanwhile."""
+    pages = {address & -mmap.PAGESIZE for address in addresses}
+    _protect(pages, mmap.PROT_READ | mmap.PROT_WRITE)
+    try:
+        yield
+    finally:
+        _protect(pages, mmap.PROT_READ)
+
+
+def _protect(pages: set[int], protection: int) -> None:
+    protect = ctypes.CDLL(None, use_errno=True).mprotect
+    for page in pages:
+        if protect(ctypes.c_void_p(page), ctypes.c_size_t(mmap.PAGESIZE), protection):
+            raise EngineError(
+                f"The system does not let Unicorn's tables be changed (mprotect: error {ctypes.get_errno()}), which "
+                "device memory needs. A security policy of this process forbids it: run outside of it."
+            )
