@@ -6,6 +6,7 @@ from threading import get_ident
 from typing import Any
 
 from hypervisor.arch.flags import CR0_PE, RFLAGS_VM
+from hypervisor.core.attributes import hint
 from hypervisor.core.widths import fitting
 from hypervisor.engine.state import GPR, Segment, State, Table
 from hypervisor.errors import ConfigError, TrapError
@@ -104,7 +105,8 @@ class _Xmm(_Named):
 class Registers:
     """Registers as attributes by their usual names; segment registers have their hidden parts (``vcpu.cs.base``).
 
-    Writing asks for the width alone: what an instruction would refuse is stored.
+    Writing asks for the width alone: what an instruction would refuse is stored. A misspelt attribute is an error in
+    Python's words, since `__getattr__` and `__setattr__` would make each access to a real one slower (35 and 200 ns).
     """
 
     __slots__ = ("locked", "registers", "thread")
@@ -236,7 +238,10 @@ class Registers:
         """A register by name, 64 bits or its width."""
         if State.knows(name):
             return self.registers.get(name)
-        value = getattr(self, name)
+        try:
+            value = getattr(self, name)
+        except AttributeError:
+            raise _no_register(name) from None
         return value.selector if isinstance(value, Segment) else int(value)
 
     def set(self, name: str, value: int) -> None:
@@ -254,7 +259,7 @@ class Registers:
         elif name in _PARTS:
             setattr(self, name, value)
         else:
-            raise AttributeError(f"a vCPU has no register {name!r}.")
+            raise _no_register(name)
 
     def check_lock(self, name: str) -> None:
         """Raise `TrapError` where a register must not be written."""
@@ -290,3 +295,8 @@ class Registers:
 
 
 _PARTS = {name: register for name, register in vars(Registers).items() if isinstance(register, _Part)}
+_NAMES = tuple(name for name, register in vars(Registers).items() if isinstance(register, _Named))
+
+
+def _no_register(name: str) -> AttributeError:
+    return AttributeError(f"a vCPU has no register {name!r}.{hint(name, _NAMES)}")

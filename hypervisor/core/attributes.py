@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import Any
+
+
+def hint(name: str, known: Iterable[str]) -> str:
+    """What a misspelt name is likely to mean, as a sentence that follows another, or nothing."""
+    similar = get_close_matches(name, [one for one in known if not one.startswith("_")], n=1)
+    return f" Did you mean {similar[0]}?" if similar else ""
 
 
 class Settled:
@@ -15,7 +22,5 @@ class Settled:
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name not in self.__dict__ and "settled" in self.__dict__ and not hasattr(type(self), name):
-            similar = get_close_matches(name, [known for known in dir(self) if not known.startswith("_")], n=1)
-            hint = f" Did you mean {similar[0]}?" if similar else ""
-            raise AttributeError(f"a {type(self).__name__} has no {name!r} that could be set.{hint}")
+            raise AttributeError(f"a {type(self).__name__} has no {name!r} that could be set.{hint(name, dir(self))}")
         super().__setattr__(name, value)

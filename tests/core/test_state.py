@@ -63,8 +63,10 @@ def test_tables_and_wide_registers() -> None:
         assert vm.vcpu.gdtr == (0x5000, 0x7F) and vm.vcpu.idtr == (0x6000, 0xFF)
         vm.run(timeout=5)
         assert vm.vcpu.xmm1 == 1 << 127 | 5
-        with pytest.raises(AttributeError, match="no register 'eaz'"):
+        with pytest.raises(AttributeError, match=r"^a vCPU has no register 'eaz'. Did you mean eax\?$"):
             vm.vcpu.set("eaz", 1)
+        with pytest.raises(AttributeError, match=r"^a vCPU has no register 'raxx'. Did you mean rax\?$"):
+            vm.vcpu.get("raxx")
 
 
 @pytest.mark.parametrize("number", [n for n in MSRS if n != 0x10])
