@@ -6,7 +6,8 @@ here is not offered. The numbers and names are those of AMD64 Architecture Progr
 E, "Obtaining Processor Information Via the CPUID Instruction"; the hypervisor leaves follow the convention of its
 section on function 4000_0000h.
 
-One bit changes while a guest runs (`OSXSAVE`); everything else is constant for the life of a VM.
+Two bits change while a guest runs, `OSXSAVE` and that of the local APIC, which tells whether APIC_BASE enables it (leaf
+80000001h repeats it); everything else is constant for the life of a VM.
 """
 
 from __future__ import annotations
@@ -190,20 +191,23 @@ class Answer(NamedTuple):
 
 
 ZERO = Answer(0, 0, 0, 0)
+Table = Mapping[tuple[int, int], Answer]
+"""Answers by (leaf, subleaf)."""
 
 
 @cache
-def leaves(vcpus: int = 1, number: int = 0, *, apic: bool = True) -> Mapping[tuple[int, int], Answer]:
+def leaves(vcpus: int = 1, number: int = 0, *, apic: bool = True, apic_enabled: bool = True) -> Table:
     """Every non-zero answer, keyed by (leaf, subleaf); what is missing reads as four zeros.
 
     ``vcpus`` is the number of cores the guest is told about (1 to 255), ``number`` which of them asks (its initial APIC
-    ID); ``apic`` says whether the board has a local APIC. `OSXSAVE` is clear. Source: APM volume 3, appendix E.
+    ID); ``apic`` says whether the board has a local APIC, ``apic_enabled`` whether the guest has left it on in the MSR
+    APIC_BASE. `OSXSAVE` is clear. Source: APM volume 3, appendix E.
     """
     if not 1 <= vcpus <= 255:
         raise ValueError(f"{vcpus} vCPUs cannot be described by CPUID leaf 1, whose count has 8 bits (1 to 255).")
     smp = vcpus > 1
     without = frozenset({"osxsave", *(() if apic else ("apic", "arat")), *(() if smp else ("htt", "cmp_legacy"))})
-    edx = _bits(LEAF_1_EDX, without)
+    edx = _bits(LEAF_1_EDX, without if apic_enabled else without | {"apic"})
     brand = BRAND.encode().ljust(48, b"\0")
     id_bits = (vcpus - 1).bit_length()
     table = {
@@ -245,7 +249,7 @@ def leaves(vcpus: int = 1, number: int = 0, *, apic: bool = True) -> Mapping[tup
     return MappingProxyType(table)
 
 
-def answer(table: Mapping[tuple[int, int], Answer], leaf: int, subleaf: int) -> Answer:
+def answer(table: Table, leaf: int, subleaf: int) -> Answer:
     """The answer of ``table`` for EAX = ``leaf``, ECX = ``subleaf``; zeros for what it does not hold.
 
     AMD processors answer an unknown leaf with zeros (Intel's repeat the highest basic leaf).

@@ -81,6 +81,11 @@ class ApicPort(Protocol):
     task_class: int
     """CR8: bits 7:4 of the task priority."""
 
+    @property
+    def enabled(self) -> bool:
+        """Whether bit 11 of APIC_BASE is set."""
+        ...
+
     def set_base(self, value: int) -> None:
         """The MSR APIC_BASE is ``value`` now: bit 11 enables the APIC, bits 39:12 are the address of its page."""
         ...

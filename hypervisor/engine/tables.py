@@ -171,8 +171,14 @@ class GuestTables:
                 self._window_count += 1
 
     def set_cpuid(self, tables: Sequence[Sequence[tuple[int, int, int, int, int, int]]]) -> None:
-        """Each vCPU's CPUID table, with as many rows each: (leaf, subleaf or -1 for any, EAX, EBX, ECX, EDX)."""
+        """Each vCPU's CPUID table, with as many rows each: (leaf, subleaf or -1 for any, EAX, EBX, ECX, EDX).
+
+        A table of the same size may follow while a guest runs.
+        """
         words = [word for rows in tables for row in rows for word in row]
+        if len(words) == len(self._cpuid):
+            ctypes.memmove(self._cpuid, array("q", words).tobytes(), ctypes.sizeof(self._cpuid))
+            return  # in place: the engine has its address
         self._cpuid = (ctypes.c_int64 * max(len(words), 6))(*words)
         self._cpuid_count = len(tables[0])
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from hypervisor.arch import msr
 from hypervisor.bus import Device
 from hypervisor.devices.local_apic import SIZE, LocalApic
+from hypervisor.machine import cpuid
 
 if TYPE_CHECKING:
     from hypervisor.core import VM
@@ -31,10 +32,16 @@ class ApicBase:
     def task_class(self, value: int) -> None:
         self._apic.task_class = value
 
+    @property
+    def enabled(self) -> bool:
+        """Whether the MSR enables the APIC."""
+        return self._apic.enabled
+
     def set_base(self, value: int) -> None:
         """The MSR has this value now."""
         self._apic.enabled = bool(value & msr.APIC_BASE_ENABLE)
         place(self._vm, self._apics)
+        cpuid.tell_engine(self._vm)
 
 
 def place(vm: VM, apics: Device) -> None:

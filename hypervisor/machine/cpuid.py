@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cache
 from typing import TYPE_CHECKING
 
 from hypervisor.arch import cpuid
@@ -15,24 +14,29 @@ if TYPE_CHECKING:
 
 def install(vm: VM) -> None:
     """Describe the processors of a VM whose board is built. Both kinds of CPUID are answered from one table."""
-    has_apic = vm.vcpu.apic is not None
-    vm.tables.set_cpuid([_rows(vm.cpus, number, has_apic) for number in range(vm.cpus)])
-    tables = [cpuid.leaves(vm.cpus, number, apic=has_apic) for number in range(vm.cpus)]
 
     def answer(vcpu: Vcpu, leaf: int, subleaf: int) -> tuple[int, int, int, int]:
-        found = cpuid.answer(tables[vcpu.number], leaf, subleaf)
+        found = cpuid.answer(_table(vcpu), leaf, subleaf)
         if leaf == cpuid.LEAF_FEATURES and vcpu.cr4 & CR4_OSXSAVE:
             return found._replace(ecx=found.ecx | cpuid.OSXSAVE)
         return found
 
+    tell_engine(vm)
     vm.builtin_cpuid = answer
     vm.traps.cpuid(lambda vcpu, exit: HANDLED, name="builtin.cpuid", rank="builtin")
+    vm.on_reset.append(lambda: tell_engine(vm))
 
 
-@cache
-def _rows(vcpus: int, number: int, apic: bool) -> list[tuple[int, int, int, int, int, int]]:
+def tell_engine(vm: VM) -> None:
+    """Give the engine each vCPU's table, as it is now: a guest has switched a local APIC on or off."""
+    vm.tables.set_cpuid([_rows(_table(vcpu)) for vcpu in vm.vcpus])
+
+
+def _table(vcpu: Vcpu) -> cpuid.Table:
+    apic = None if vcpu.apic is None else vcpu.apic.enabled
+    return cpuid.leaves(vcpu.vm.cpus, vcpu.number, apic=apic is not None, apic_enabled=apic is not False)
+
+
+def _rows(table: cpuid.Table) -> list[tuple[int, int, int, int, int, int]]:
     """The table as `GuestTables.set_cpuid` takes it."""
-    return [
-        (leaf, subleaf if leaf in cpuid.SUBLEAVES else -1, *answer)
-        for (leaf, subleaf), answer in cpuid.leaves(vcpus, number, apic=apic).items()
-    ]
+    return [(leaf, subleaf if leaf in cpuid.SUBLEAVES else -1, *answer) for (leaf, subleaf), answer in table.items()]

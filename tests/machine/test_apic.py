@@ -75,6 +75,57 @@ def test_an_apic_that_is_switched_off_is_not_there() -> None:
     assert result.reason is hv.Reason.POWERED_OFF
 
 
+APIC_BITS = """
+    mov eax, 1
+    cpuid
+    mov esi, edx
+    mov eax, 0x80000001
+    cpuid
+    and edx, esi
+    and edx, 1 << 9
+"""
+FLIP = "mov ecx, 0x1b; rdmsr; xor eax, 0x800; wrmsr"
+
+
+@pytest.mark.parametrize("heard", [False, True], ids=["in the engine", "through a handler"])
+def test_cpuid_shows_whether_this_processor_has_switched_its_apic_on(heard: bool) -> None:
+    """APM volume 3, appendix E, function 1 EDX[9]: the APIC exists and is enabled; function 80000001h repeats it."""
+    first = f"""
+        {FLIP}
+        {APIC_BITS}
+        mov [0x8100], edx
+        mov byte ptr [0x8108], 1
+    wait:
+        pause
+        cmp byte ptr [0x8109], 1
+        jne wait
+        {FLIP}
+        {APIC_BITS}
+        mov [0x8102], dx
+        cli
+        hlt
+        """
+    second = f"""
+    wait:
+        cmp byte ptr [cs:0x108], 1
+        jne wait
+        {APIC_BITS}
+        mov [cs:0x104], edx
+        mov byte ptr [cs:0x109], 1
+        cli
+        hlt
+        """
+    code = assemble(first, origin=0x1000, mode=32).code
+    with closing(hv.boot(code, memory="1M", format="flat", at=0x1000, mode=32, cpus=2)) as vm:
+        if heard:
+            vm.traps.cpuid(lambda vcpu, exit: hv.PASS)
+        vm.memory.write(0x8000, assemble(second, origin=0, mode=16).code)
+        vm.vcpus[1].startup(8)
+        assert vm.run(virtual_timeout=1).reason is hv.Reason.HALTED
+        answers = [int.from_bytes(vm.memory.read(0x8100 + at, 2), "little") for at in (0, 2, 4)]
+        assert answers == [0, 1 << 9, 1 << 9]
+
+
 @pytest.mark.parametrize("where", [0xD0000000, 0x300000], ids=["where nothing is", "over memory"])
 def test_the_registers_can_be_moved(where: int) -> None:
     result = run(
