@@ -29,6 +29,8 @@ class TimerState:
     divide: int = number(0, 0xB)
     start_ns: int = time_ns()
     periodic: bool = flag()
+    over: bool = flag()
+    """It had counted to zero once when it became periodic: it stays there until an initial count is written."""
     armed: bool = flag()
     """An interrupt is to come: the entry is not masked, and a one-shot has not run out yet."""
     due_ns: int = time_ns()
@@ -57,6 +59,7 @@ class ApicTimer:
         s.initial = count
         s.periodic = periodic
         s.start_ns = self._clock.now_ns
+        s.over = False
         s.armed = count != 0
         self.want(wanted)
 
@@ -75,6 +78,7 @@ class ApicTimer:
         s = self.state
         if periodic != s.periodic:
             left = self.count()
+            s.over = left == 0
             s.periodic = periodic
             s.start_ns = self._clock.now_ns - (s.initial - left << DIVIDE_SHIFTS[s.divide])
         self.want(wanted)
@@ -82,7 +86,7 @@ class ApicTimer:
     def count(self) -> int:
         """The current count."""
         s = self.state
-        if s.initial == 0:
+        if s.initial == 0 or s.over:
             return 0
         gone = self._clock.now_ns - s.start_ns >> DIVIDE_SHIFTS[s.divide]
         if s.periodic:
@@ -105,6 +109,8 @@ class ApicTimer:
     def _next(self, now: int) -> bool:
         """Find the next zero after ``now``; False when the last one is over."""
         s = self.state
+        if s.over:
+            return False
         period = s.initial << DIVIDE_SHIFTS[s.divide]
         if not s.periodic:
             s.due_ns = s.start_ns + period

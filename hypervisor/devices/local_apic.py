@@ -151,14 +151,16 @@ class LocalApic:
 
     @property
     def enabled(self) -> bool:
-        """Bit 11 of the MSR APIC_BASE. Without it LINT0 is INTR and LINT1 is NMI, and no message is taken (10.4.3)."""
+        """Bit 11 of the MSR APIC_BASE. Without it LINT0 is INTR and LINT1 is NMI, and no message is taken (10.4.3). Set
+        again it finds the state after a reset, the id included (10.4.7.1).
+        """
         return self._s.enabled
 
     @enabled.setter
     def enabled(self, on: bool) -> None:
         if on is not self._s.enabled:
             self._initialise()
-            self._s.enabled = on
+            self._s.id, self._s.enabled = self._own_id, on
             self._update()
 
     # ---- wires

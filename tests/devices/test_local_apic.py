@@ -220,6 +220,19 @@ def test_a_masked_lint0_keeps_the_8259_out_and_an_apic_switched_off_lets_it_thro
     assert cpu.intr.level
     cpu.apic.enabled = True
     assert cpu.intr.level  # as after reset
+
+
+def test_an_apic_that_is_switched_on_again_is_as_after_reset(clock: ManualClock) -> None:
+    """Its id included, which an INIT leaves alone (SDM 10.4.7.1 and 10.4.7.3)."""
+    cpu = Cpu(clock, ApicBus(), 3).enable()
+    reset = Cpu(clock, ApicBus(), 3).apic.state()
+    cpu.write(r.ID, 5 << 24)
+    cpu.apic.receive(Message(Mode.INIT, 0))
+    assert cpu.read(r.ID) == 5 << 24
+    cpu.write(r.TPR, 0x20)
+    cpu.apic.enabled = False
+    cpu.apic.enabled = True
+    assert cpu.apic.state() == reset
     assert cpu.read(r.SVR) == 0xFF
 
 
@@ -456,6 +469,37 @@ def test_a_new_divider_and_a_new_mode_go_on_from_the_present_count(cpu: Cpu, clo
     assert cpu.intr.level
     clock.advance(200)
     assert cpu.read(r.TIMER_CURRENT) == 900  # and anew
+
+
+def test_a_one_shot_that_is_over_stays_at_zero_until_it_is_started_again(cpu: Cpu, clock: ManualClock) -> None:
+    cpu.write(r.TIMER_DIVIDE, 0b1011)
+    cpu.write(r.LVT_TIMER, 0x60)
+    cpu.write(r.TIMER_INITIAL, 10_000)
+    clock.advance(12_000)
+    assert cpu.apic.acknowledge() == 0x60
+    cpu.write(r.EOI, 0)
+    for mode in (r.PERIODIC | 0x60, 0x60, r.PERIODIC | 0x60):
+        cpu.write(r.LVT_TIMER, mode)
+        assert cpu.read(r.TIMER_CURRENT) == 0
+        cpu.write(r.TIMER_DIVIDE, 0b0000)
+        cpu.write(r.TIMER_DIVIDE, 0b1011)
+        clock.advance(25_000)
+        assert (cpu.read(r.TIMER_CURRENT), cpu.read(r.TIMER_INITIAL), cpu.intr.level) == (0, 10_000, False)
+    cpu.write(r.TIMER_INITIAL, 10_000)
+    clock.advance(12_000)
+    assert (cpu.read(r.TIMER_CURRENT), cpu.intr.level) == (8_000, True)
+
+
+def test_a_one_shot_whose_interrupt_has_not_come_yet_is_told_in_its_new_mode(cpu: Cpu, clock: ManualClock) -> None:
+    cpu.write(r.TIMER_DIVIDE, 0b1011)
+    cpu.write(r.LVT_TIMER, 0x60)
+    clock.call_at(10_000, lambda: cpu.write(r.LVT_TIMER, r.PERIODIC | 0x60))  # served before the timer's own alarm
+    cpu.write(r.TIMER_INITIAL, 10_000)
+    clock.advance(50_000)
+    assert cpu.apic.acknowledge() == 0x60
+    cpu.write(r.EOI, 0)
+    clock.advance(50_000)
+    assert (cpu.read(r.TIMER_CURRENT), cpu.intr.level) == (0, False)
 
 
 def test_a_masked_timer_counts_silently_and_can_be_unmasked(cpu: Cpu, clock: ManualClock) -> None:
