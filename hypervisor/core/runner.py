@@ -322,7 +322,10 @@ class Runner:
                 self.serve(pcpu, int(K.TASK_GATE))
                 continue
             if vcpu.nmi_pending and not vcpu.registers.nmi_blocked:
-                self._take_nmi(pcpu)
+                if vcpu.registers.interrupt_shadow:
+                    self._leave_shadow(pcpu)
+                else:
+                    self._take_nmi(pcpu)
                 continue
             turns.begin(pcpu)
             turns.inside = True
@@ -432,6 +435,17 @@ class Runner:
             verdict = PASS  # it has been acknowledged, so it is delivered before the run ends
         dispatch.decided(self.vcpu, exit)
         self.serve(pcpu, completion.finish(pcpu, self.vcpu, exit, verdict))
+
+    def _leave_shadow(self, pcpu: PCpu) -> None:
+        """Run the instruction behind STI or a load of SS, which an NMI waits for as other interrupts do: between SS and
+        SP there is no stack (APM volume 3, MOV and POP; SDM volume 3A, 6.8.3; behind STI it may, as AMD has it, wait).
+        """
+        turns = self.vm.turns
+        turns.begin(pcpu)
+        turns.inside = True
+        self.serve(pcpu, pcpu.step())
+        self.serve(pcpu, pcpu.complete_deferred())
+        turns.inside = False
 
     def _take_nmi(self, pcpu: PCpu) -> None:
         """Deliver an NMI; further ones wait until IRET, which is trapped for that (APM volume 2, 8.2.3)."""
