@@ -92,13 +92,16 @@ NO_SUCH_OPERAND = {
     "0f 13 c1": "MOVLPS", "0f 17 c1": "MOVHPS", "0f 2b c1": "MOVNTPS", "f3 0f 2b 07": "MOVNTSS",
     "f2 0f 2b 07": "MOVNTSD", "0f c3 c1": "MOVNTI", "0f e7 c1": "MOVNTQ", "66 0f e7 c1": "MOVNTDQ",
     "66 0f 73 17 01": "PSRLQ", "0f 71 17 01": "PSRLW", "0f 72 c1 01": "/0", "0f 73 d9 01": "PSRLDQ without 66",
-    "66 0f 73 e1 01": "/4", "66 0f 71 f9 01": "/7",
+    "66 0f 73 e1 01": "/4", "66 0f 71 f9 01": "/7", "0f 38 f0 c1": "MOVBE", "66 0f 38 f1 c1": "MOVBE of 16 bits",
+    "48 0f 38 f0 c1": "MOVBE of 64 bits", "0f 38 f1 c1": "MOVBE to memory", "66 0f 38 2a c1": "MOVNTDQA",
+    "f2 0f f0 c1": "LDDQU", "8d c1": "LEA", "0f b2 c1": "LSS", "0f ae c1": "FXSAVE", "0f 18 c1": "PREFETCHT0",
 }  # fmt: skip
 AS_THEY_ARE = (
     "0f 50 c1", "66 0f 50 c1", "0f c5 c1 01", "66 0f d7 c1", "f2 0f d6 c1", "f3 0f d6 c1", "66 0f d6 c1", "66 0f 12 07",
     "0f 12 c1", "f2 0f 12 c1", "f3 0f 12 c1", "66 f3 0f 12 c1", "0f 16 c1", "f3 0f 16 c1", "0f 13 07", "0f 2b 07",
     "66 0f 2b 07", "0f c3 07", "66 0f e7 07", "66 0f 73 d1 01", "66 0f 73 d9 01", "66 0f 73 f9 01", "0f 73 f1 01",
-    "0f 71 d1 01", "66 0f 72 e1 01", "66 0f f7 c1",
+    "0f 71 d1 01", "66 0f 72 e1 01", "66 0f f7 c1", "0f 38 f0 07", "66 0f 38 f1 07", "f2 0f 38 f0 c1",
+    "66 f2 0f 38 f1 c1", "f2 0f 38 f0 07", "66 0f 38 2a 07", "0f 38 00 c1", "66 0f 38 17 c1",
 )  # fmt: skip
 
 

@@ -1,8 +1,8 @@
 """What the translator is kept from: instructions that the manual refuses, and blocks that run on into another page.
 
 LOCK is for an instruction that reads, changes and writes memory, one of a list (AMD64 APM volume 3, 1.2.5); before any
-other it is #UD. Unicorn ignores it before most. It also takes opcodes of SSE and MMX with operands that they do not
-have. The translator is left then as if it had given up, and the run loop gives #UD to the instruction
+other it is #UD. Unicorn ignores it before most. It also takes opcodes of SSE and MMX, and MOVBE, with operands that
+they do not have. The translator is left then as if it had given up, and the run loop gives #UD to the instruction
 (`kernels.emergency`).
 """
 
@@ -55,7 +55,7 @@ def _takes_lock(opcode, modrm):  # type: ignore[no-untyped-def]
 
 @kernel
 def _is_none(opcode, modrm, mandatory):  # type: ignore[no-untyped-def]
-    """Whether an SSE or MMX opcode has no such operand; ``mandatory`` is the prefix that counts: F3, F2, 66 or 0."""
+    """Whether an opcode has no such operand; ``mandatory`` is the prefix that counts: F3, F2, 66 or 0."""
     register = modrm >= 0xC0
     operation = (modrm >> 3) & 7
     if opcode >= 0x0F71 and opcode <= 0x0F73:  # shifts of a register by a constant
@@ -66,6 +66,8 @@ def _is_none(opcode, modrm, mandatory):  # type: ignore[no-untyped-def]
         return not register
     if opcode == 0x0FD6 and (mandatory == 0xF2 or mandatory == 0xF3):  # MOVDQ2Q, MOVQ2DQ
         return not register
+    if opcode == 0x0F38F0 or opcode == 0x0F38F1:  # MOVBE, but for CRC32
+        return register and mandatory != 0xF2
     if opcode == 0x0F12 or opcode == 0x0F16:  # MOVLPD, MOVHPD
         return register and mandatory == 0x66
     if opcode == 0x0F2B and (mandatory == 0xF2 or mandatory == 0xF3):  # MOVNTSD, MOVNTSS, of SSE4A
@@ -119,6 +121,10 @@ def refuses(context, cpu):  # type: ignore[no-untyped-def]
     if byte == 0x0F:
         n += 1
         opcode = 0x0F00 | _byte(env, pc, here, n)
+        if opcode == 0x0F38:
+            n += 1
+            byte = _byte(env, pc, here, n)
+            opcode = 0x0F3800 | byte
     modrm = _byte(env, pc, here, n + 1)
     if byte < 0 or opcode < 0 or modrm < 0:
         return 0  # it cannot be fetched, and that comes first
