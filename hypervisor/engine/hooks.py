@@ -23,6 +23,7 @@ from hypervisor.engine.kernels import (
     io,
     last_words,
     misaligned,
+    operand,
     paging,
     refused,
     sse,
@@ -78,6 +79,7 @@ _far_return, _interrupt_return = far_returns.far_return, far_returns.interrupt_r
 _real_interrupt_return = far_returns.real_interrupt_return
 _leave_syscall, _leave_sysenter = syscalls.leave_syscall, syscalls.leave_sysenter
 _refused_branch, _check_table, _F_LOOKUP = canonical.refused_branch, canonical.check_table, b_.F_LOOKUP
+_emit_access = operand.emit_access
 _load_misaligned, _store_misaligned = misaligned.load, misaligned.store
 _sync, _flush, _written = access.sync_hflags, access.flush_tlb, access.written
 
@@ -357,6 +359,11 @@ def emit_call(tcg, function, result, count, arguments, table):  # type: ignore[n
     _emit_call(tcg, function, result, count, arguments, table)
 
 
+def emit_access(tcg, value, address, index, operation, original):  # type: ignore[no-untyped-def]
+    """`operand.emit_access`, called by Unicorn's translator through `hypervisor.engine.interpose`."""
+    _emit_access(tcg, value, address, index, operation, original)
+
+
 def flush_indexes(cpu, indexes, original):  # type: ignore[no-untyped-def]
     """`tlb_entry.flush`, called by Unicorn through `hypervisor.engine.interpose`."""
     _flush_indexes(cpu, indexes, original)
@@ -466,7 +473,7 @@ ENTRIES = (
     (load_segment, "v(liil)"), (far_jump, "v(lilll)"), (far_call, "v(lilill)"), (far_return, "v(liil)"),
     (interrupt_return, "v(liil)"), (real_interrupt_return, "v(lil)"), (leave_syscall, "v(lil)"),
     (leave_sysenter, "v(lil)"), (branch, "l(ll)"), (load_table, "v(lil)"),
-    (load_misaligned, "l(llill)"), (store_misaligned, "v(lllill)"),
+    (emit_access, "v(llllul)"), (load_misaligned, "l(llill)"), (store_misaligned, "v(lllill)"),
     (x87_unusual, "l(lll)"), (sse_exception, "v(lll)"), (refuse, "v(lll)"),
 )  # fmt: skip
 """Functions and their C types: v void, l int64, i int32, u uint32, B uint8; result(arguments)."""

@@ -11,7 +11,8 @@ The library calls its functions through a procedure linkage table, so a pointer 
   tells when the room for translated code comes to its end (`kernels.translated`), and ``cpu_loop_exit_noexc`` that a
   block which has stored into itself is gone on with;
 - ``translator_loop`` gets another function for each instruction, one that refuses what the manual refuses
-  (`kernels.refused`);
+  (`kernels.refused`), and ``tcg_gen_qemu_ld_i64`` and its like emit an operand that must be aligned as such
+  (`kernels.operand`);
 - ``tlb_flush_by_mmuidx`` stops the TLB from growing (`kernels.tlb_entry`);
 - ``tcg_gen_callN`` emits a call from generated code to a helper. Helpers in `CALLS` are left out there or replaced
   (`kernels.calls`), which is not to be had through their own pointers: generated code calls them directly.
@@ -70,6 +71,7 @@ _TEMP, _TRANSLATE = "tcg_temp_new_internal_x86_64", "gen_intermediate_code_x86_6
 _CALL = "tcg_gen_callN_x86_64"
 _SETCOND, _LESS, _LESS_OR_EQUAL, _NOT_EQUAL = "tcg_gen_setcond_i64_x86_64", 2, 10, 9
 _ANDC, _MOVCOND, _CONSTANT = "tcg_gen_andc_i64_x86_64", "tcg_gen_movcond_i64_x86_64", "tcg_const_i64_x86_64"
+_EMIT = tuple(f"tcg_gen_qemu_{way}_{kind}_x86_64" for way in ("ld", "st") for kind in ("i32", "i64"))
 _LOOP = "translator_loop_x86_64"
 _ORIGINAL, _OURS, _REFUSED = (layout.TRANSLATOR_OPS + 8 * n for n in range(3))
 """What stands behind our copy of the translator's functions: addresses of code."""
@@ -179,7 +181,7 @@ class Guard:
         needed = frozenset(
             (
                 _TEMP, _TRANSLATE, _LOOP, _RESET_DIRTY, _SET_PAGE, _RESTORE, _TIME, _CALL, _FLUSH, _REPEAT, _SETCOND,
-                _ANDC,
+                _ANDC, *_EMIT,
             )
         )  # fmt: skip
         needed |= slow_path.CALLS
@@ -272,6 +274,8 @@ class Guard:
             + b"\x83\x7f" + struct.pack("<BBH", layout.REGS, 0, 0x0275) + b"\x31\xf6" + _jump(unicorn.address(_IDIV)),
         }  # fmt: skip
         addresses = code().address
+        for name in _EMIT:  # mov r9, original; jump to ours
+            pieces[name] = b"\x49\xb9" + struct.pack("<Q", unicorn.address(name)) + _jump(addresses["emit_access"])
         pieces |= slow_path.pieces(unicorn.address, addresses["load_misaligned"], addresses["store_misaligned"])
         beyond, registers = layout.FPREGS + layout.FPREG_SIZE * 8, layout.FPREG_SIZE * 8
         for name in (f"helper_{name}_mmx_x86_64" for name in _MMX_OPERATIONS):

@@ -119,6 +119,7 @@ TCG_LAST_OP = 0x7390  # end of the list of operations: points to the last one's 
 TCG_UC = 0x9970
 TCG_CC_SRC = 0x9980  # the temporary of what the arithmetic flags are derived from
 TCG_UNUSED = 0x9CD8  # a word that another target's translator uses
+TCG_OPERAND = 0x9CE0  # another: what holds for the operand of the instruction being translated, see `kernels.operand`
 TCG_BUFFER, TCG_BUFFER_SIZE = 168, 176  # the mapping for generated code
 TCG_CODE_NEXT = 192  # where the next block goes
 TCG_CODE_LIMIT = 208  # a block that begins above it empties the buffer

@@ -2,7 +2,7 @@
 
 Generated code calls a function of the softmmu for what it does not do itself; translations take its address from a
 table of constants. Helpers call others for their own accesses, through the linkage table. In front of each stands a
-piece of machine code that lets what is aligned go on as before.
+piece of machine code that lets what is aligned, and need not be more, go on as before.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import struct
 from collections.abc import Callable
 
 _SIZES = {"w": 1, "l": 2, "q": 3}  # log2 of the bytes
+_ALIGNMENT = 0x700  # what the access must be aligned to, in how it is made
 _HELPERS = {
     "lduw": "lduw", "ldsw": "lduw", "ldl": "ldul", "ldq": "ldq", "stw": "stw", "stl": "stl", "stq": "stq",
 }  # fmt: skip
@@ -46,9 +47,12 @@ def pieces(address: Callable[[str], int], load: int, store: int) -> dict[str, by
 
 def _piece(original: int, access: str, load: int, store: int) -> bytes:
     """Go on at ``original`` with what is aligned; ours is told of it behind the arguments."""
-    ours, tell = (load, b"\x49\x89\xc0") if access[0] == "l" else (store, b"\x49\x89\xc1")  # mov r8 or r9, rax
-    # mov rax, original; test sil, size - 1; jne over; jmp rax; over: tell; mov rax, ours; jmp rax
+    # mov r8 or r9, rax; how is in edx or ecx
+    ours, tell, how = (load, b"\x49\x89\xc0", 0xC2) if access[0] == "l" else (store, b"\x49\x89\xc1", 0xC1)
+    # mov rax, original; test how, alignment; jne over; test sil, size - 1; jne over; jmp rax;
+    # over: tell; mov rax, ours; jmp rax
     return (
-        b"\x48\xb8" + struct.pack("<Q", original) + bytes((0x40, 0xF6, 0xC6, (1 << _SIZES[access[-1]]) - 1))
-        + b"\x75\x02\xff\xe0" + tell + b"\x48\xb8" + struct.pack("<Q", ours) + b"\xff\xe0"
+        b"\x48\xb8" + struct.pack("<QBBIBB", original, 0xF7, how, _ALIGNMENT, 0x75, 8)
+        + bytes((0x40, 0xF6, 0xC6, (1 << _SIZES[access[-1]]) - 1)) + b"\x75\x02\xff\xe0"
+        + tell + b"\x48\xb8" + struct.pack("<Q", ours) + b"\xff\xe0"
     )  # fmt: skip

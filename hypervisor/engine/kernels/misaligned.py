@@ -1,10 +1,12 @@
-"""Loads and stores that are not aligned and reach a device, or memory that is watched.
+"""Loads and stores that are not aligned: whether they may be, and how a device or watched memory sees them.
 
 Unicorn makes such a load as the two aligned ones that hold it, and such a store byte by byte: a device would see
 accesses that the guest has not made. They come here before Unicorn looks at them (`hypervisor.engine.slow_path`).
 Within a page, the device or the handler gets one access with the guest's address and size; across two pages, aligned
 pieces, after both pages have been translated. Plain memory across two pages that the TLB has is accessed here, because
 that is faster; anything else goes on to Unicorn's own function.
+
+An instruction whose operand must be aligned (`kernels.operand`) faults here.
 
 This runs between generated code and the kernels, where a longjmp may cross: compiled even where the kernels are not.
 """
@@ -25,6 +27,9 @@ _STORE8, _STORE16, _STORE32 = b_.F_STORE8, b_.F_STORE16, b_.F_STORE32
 _MMIO_BASE, _PAGE = b_.MMIO_BASE, 4096
 _LOAD, _STORE = 0, 1  # MMUAccessType
 _BIG_ENDIAN = 8  # MO_BSWAP: MOVBE
+_F_RAISE, _EFLAGS, _CR0, _AC, _GP, _ALIGNMENT_CHECK = b_.F_RAISE, l_.EFLAGS, l_.CR, 18, 13, 17  # CR0.AM is bit 18, too
+_USER = 1  # the index of the TLB for what a program accesses at CPL 3
+_ALIGN_SHIFT, _BY_SIZE, _NOT_ALIGN = 8, 7, ~0x700
 _MEMORY, _DEVICE, _PIECES, _BOTH = 0, 1, 2, 3
 
 
@@ -81,6 +86,17 @@ def _in_window(b, addr, index, place):  # type: ignore[no-untyped-def]
 
 
 @kernel
+def _check(b, addr, how, index, size, place):  # type: ignore[no-untyped-def]
+    """Leave the guest with #GP(0) or #AC(0) where an access must be aligned and is not."""
+    env, bits = ld64(b + b_.ENV), (how >> _ALIGN_SHIFT) & 7
+    if bits and bits != _BY_SIZE and addr & ((1 << bits) - 1):
+        call4(ld64(b + _F_RAISE), env, _GP, 0, place)
+    if addr & (size - 1) and index == _USER and (ld64(env + _EFLAGS) & ld64(env + _CR0)) >> _AC & 1:
+        call4(ld64(b + _F_RAISE), env, _ALIGNMENT_CHECK, 0, place)
+    return 0
+
+
+@kernel
 def _reversed(value, size):  # type: ignore[no-untyped-def]
     answer = 0
     for n in range(size):
@@ -96,12 +112,17 @@ def _mask(size):  # type: ignore[no-untyped-def]
 @kernel
 def load(env, addr, how, place, original):  # type: ignore[no-untyped-def]
     """A load by generated code at ``place``, or by one of Unicorn's helpers for it. ``how`` is Unicorn's: the TLB's
-    index, and from bit 4 on the size and the order of bytes. ``original`` is its function for what is aligned.
+    index, and from bit 4 on the size, the order of bytes and the alignment. ``original`` is its function for what is
+    aligned.
     """
     b = block_of(env)
     if b == 0:  # another engine of this process
         return call4(original, env, addr, how, place)
     size, index, near = 1 << ((how >> 4) & 3), how & 15, _PAGE - (addr & (_PAGE - 1))
+    _check(b, addr, how, index, size, place)
+    how &= _NOT_ALIGN
+    if addr & (size - 1) == 0:
+        return call4(original, env, addr, how, place)
     first = second = 0
     if near < size:
         first, second = _host(env, addr, index, _LOAD), _host(env, addr + near, index, _LOAD)
@@ -130,6 +151,10 @@ def store(env, addr, value, how, place, original):  # type: ignore[no-untyped-de
     if b == 0:
         return call5(original, env, addr, value, how, place)
     size, index, near = 1 << ((how >> 4) & 3), how & 15, _PAGE - (addr & (_PAGE - 1))
+    _check(b, addr, how, index, size, place)
+    how &= _NOT_ALIGN
+    if addr & (size - 1) == 0:
+        return call5(original, env, addr, value, how, place)
     first = second = 0
     if near < size:
         first, second = _host(env, addr, index, _STORE), _host(env, addr + near, index, _STORE)

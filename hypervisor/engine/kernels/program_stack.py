@@ -17,7 +17,7 @@ from hypervisor.engine.kernels.far import walk
 from hypervisor.engine.kernels.in_place import refuse
 from hypervisor.engine.kernels.lookaside import find, keep
 
-_ENV, _HFLAGS, _EFLAGS, _RSP = b_.ENV, l_.HFLAGS, l_.EFLAGS, 32
+_ENV, _HFLAGS, _EFLAGS, _CR0, _RSP = b_.ENV, l_.HFLAGS, l_.EFLAGS, l_.CR, 32
 _SS = l_.SEGS + l_.SEG_SIZE * l_.SS
 _BASE, _LIMIT, _FLAGS = l_.SEG_BASE, l_.SEG_LIMIT, l_.SEG_FLAGS
 _RAM, _VIRTUAL_COUNT, _W_VECTOR, _PLACE = b_.RAM, b_.VIRTUAL_COUNT, b_.W_VECTOR, b_.PLACE
@@ -83,6 +83,9 @@ def _plain(b, va, access):  # type: ignore[no-untyped-def]
 @kernel
 def _in_one_piece(b, low, bytes_, access):  # type: ignore[no-untyped-def]
     if (low & 0xFFF) + bytes_ > 4096 or ld64(b + _VIRTUAL_COUNT):
+        return 0
+    env = ld64(b + _ENV)
+    if (ld64(env + _EFLAGS) & ld64(env + _CR0)) >> _AC & 1:  # alignment may be checked
         return 0
     return _plain(b, low, access)
 

@@ -13,6 +13,7 @@ from hypervisor.engine.jit import kernel, ld8, ld32, ld64, st32
 from hypervisor.engine.kernels.decode import fetch
 from hypervisor.engine.kernels.idle import code_at
 from hypervisor.engine.kernels.in_place import block_of
+from hypervisor.engine.kernels.operand import begin, expect
 
 _CPU_UC, _OURS, _TO_ENV, _PC_NEXT = l_.CPU_UC, l_.UC_NO_EXIT_REQUEST, l_.CPU_TO_ENV, l_.DISAS_PC_NEXT
 _HFLAGS, _CS64, _PC_FIRST, _IS_JMP = l_.HFLAGS, l_.HF_CS64, l_.DISAS_PC_FIRST, l_.DISAS_IS_JMP
@@ -100,6 +101,7 @@ def refuses(context, cpu):  # type: ignore[no-untyped-def]
         return 0
     if ends_before(context):
         return ENDED
+    begin(cpu)
     env, pc = cpu + _TO_ENV, ld64(context + _PC_NEXT)
     here = code_at(env, pc)
     wide = ld32(env + _HFLAGS) & _CS64
@@ -121,16 +123,20 @@ def refuses(context, cpu):  # type: ignore[no-untyped-def]
     if byte == 0x0F:
         n += 1
         opcode = 0x0F00 | _byte(env, pc, here, n)
-        if opcode == 0x0F38:
+        if opcode == 0x0F38 or opcode == 0x0F3A:
             n += 1
             byte = _byte(env, pc, here, n)
-            opcode = 0x0F3800 | byte
+            opcode = opcode << 8 | byte
     modrm = _byte(env, pc, here, n + 1)
     if byte < 0 or opcode < 0 or modrm < 0:
         return 0  # it cannot be fetched, and that comes first
     if locked:
         return 0 if _takes_lock(opcode, modrm) else UNDEFINED
-    return UNDEFINED if _is_none(opcode, modrm, mandatory) else 0
+    if _is_none(opcode, modrm, mandatory):
+        return UNDEFINED
+    if modrm < 0xC0:
+        expect(cpu, opcode, mandatory)
+    return 0
 
 
 __all__ = ["refuses"]
