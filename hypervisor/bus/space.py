@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -94,6 +94,11 @@ class AddressSpace:
             return None
         self._last = mapping
         return mapping
+
+    def occupied(self, start: int, end: int) -> bool:
+        """Whether any mapping shares an address with ``[start, end)``."""
+        index = bisect_left(self._starts, end) - 1
+        return index >= 0 and self._mappings[index].end > start
 
     def overlapping(self, where: range) -> list[Mapping]:
         """Every mapping that shares an address with ``where``, lowest first."""

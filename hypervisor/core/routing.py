@@ -87,7 +87,7 @@ class Routing:
 
     def no_device(self, gpa: int, size: int) -> bool:
         """Whether an access at whose address no device is, or not a whole one, reaches none at all."""
-        return size == 1 or not self._vm.mmio.overlapping(range(gpa, gpa + size))
+        return size == 1 or not self._vm.mmio.occupied(gpa, gpa + size)
 
     def is_memory(self, gpa: int) -> bool:
         """Whether there is memory at a guest-physical address."""

@@ -45,3 +45,6 @@ def test_devices_come_and_go(seed: int) -> None:
         for address in rng.choices(range(LIMIT), k=8):
             mapping = space.find(address)
             assert (None if mapping is None else (mapping.device, mapping.base)) == model.get(address)
+        for start in rng.choices(range(LIMIT), k=4):
+            end = start + rng.randrange(1, 9)
+            assert space.occupied(start, end) == any(address in model for address in range(start, end))
