@@ -14,7 +14,8 @@ from hypervisor.engine.kernels.exits import complete, settle, unreadable
 from hypervisor.engine.kernels.far import decode
 from hypervisor.engine.kernels.in_place import restore
 from hypervisor.engine.kernels.leaving import look_again
-from hypervisor.engine.x87_code import (
+from hypervisor.engine.x87_code import instruction
+from hypervisor.engine.x87_parts import (
     CHECK,
     DOUBLE,
     FROM_SOURCE,
@@ -26,7 +27,6 @@ from hypervisor.engine.x87_code import (
     STORE,
     TRIAL,
     ZERO,
-    instruction,
 )
 
 _FPUS, _FPUC, _FPSTT, _TAGS, _REGS, _CC_SRC = l_.FPUS, l_.FPUC, l_.FPSTT, l_.FPTAGS, l_.FPREGS, l_.CC_SRC
