@@ -55,6 +55,10 @@ F_STORE64 = _word("cpu_stq_mmuidx_ra")
 F_RAISE = _word("raise_exception_err_ra")
 F_X87 = _word("x87_execute")  # see `x87_code`
 X87_IMAGE = _word("x87_image", 14)  # the guest's x87 state as FNSAVE has it
+F_TCG_CALL = _word("tcg_gen_callN")
+F_ENTER_MMX = _word("helper_enter_mmx")
+F_MMX_READY = _word("mmx_ready")  # see `mmx_code`
+F_MMX_DONE = _word("mmx_done")
 F_SELF = _word("pthread_self")
 F_PYTHON = _word("python")  # in-place callback: int64(kind) -> verdict
 F_WALK = _word("f_walk")  # kernels that others call through a pointer, so that each is compiled once
@@ -104,6 +108,13 @@ ABORTED = _word("aborted")  # Unicorn called abort, see kernels.emergency
 FORGOTTEN = _word("forgotten")  # bytes of translated code that have been forgotten since what was freed went back
 CODE_FULL = _word("code_full")  # 1: there is little room left for translated code, see kernels.translated
 REPEATED = _word("repeated")  # 1: the next block is one instruction of a block that has been counted
+
+# --- the instruction that is being translated, see kernels.media ------------------------------------------------------
+MEDIA_OPCODES = _word("media_opcodes")  # address of the table of `media_opcodes`
+SHOWN_AT = _word("shown_at")  # linear address of the instruction whose bytes the translator sees with other bits
+SHOWN = _word("shown", 2)  # by which bits each of its bytes differs
+MMX_WRITTEN = _word("mmx_written")  # the MMX register that it writes, 8 none
+CALL_ARGUMENTS = _word("call_arguments")  # of a call that we emit
 
 # --- events -----------------------------------------------------------------------------------------------------------
 FAULT = _word("fault")  # fault that the TLB fill found: vector, or -1

@@ -9,6 +9,7 @@ reach the kernel's body through a pointer in the block.
 from __future__ import annotations
 
 from hypervisor.engine import block as b_
+from hypervisor.engine import layout as l_
 from hypervisor.engine.jit import COMPILED, call1, call3, call4, ld64
 from hypervisor.engine.kernels import (
     access,
@@ -22,6 +23,7 @@ from hypervisor.engine.kernels import (
     fill,
     io,
     last_words,
+    media,
     misaligned,
     operand,
     paging,
@@ -70,7 +72,7 @@ _aborted, _on_signal = emergency.aborted, last_words.on_signal
 _save, _load = switch.save, switch.load
 _compare_strings, _INDEX, _IMPLICIT = string_compare.compare_strings, string_compare.INDEX, string_compare.IMPLICIT
 _widen_smsw = widen_smsw
-_emit_call, _refuses = calls.emit_call, refused.refuses
+_emit_call, _refuses, _media_done, _TO_ENV = calls.emit_call, refused.refuses, media.done, l_.CPU_TO_ENV
 _unusual, _sse_exception = x87.unusual, sse.exception
 _set_page, _flush_indexes = tlb_entry.set_page, tlb_entry.flush
 _full, _repeats, _forget_code = translated.full, translated.repeats, translated.forget_code
@@ -349,6 +351,11 @@ def refuses(context, cpu):  # type: ignore[no-untyped-def]
     return _refuses(context, cpu)
 
 
+def media_done(context, cpu):  # type: ignore[no-untyped-def]
+    """`media.done`, called by Unicorn's translator through `hypervisor.engine.interpose`."""
+    _media_done(block_of(cpu + _TO_ENV), cpu)
+
+
 def set_page(cpu, va, pa, prot, mmu_index, size, original):  # type: ignore[no-untyped-def]
     """`tlb_entry.set_page`, called by Unicorn through `hypervisor.engine.interpose`."""
     _set_page(cpu, va, pa, prot, mmu_index, size, original)
@@ -469,7 +476,7 @@ ENTRIES = (
     (flush_indexes, "v(lil)"), (full, "v(ll)"), (repeats, "v(ll)"), (forget_code, "l(l)"), (on_signal, "v(illl)"),
     (pcmpestrm, "v(lllu)"), (pcmpestri, "v(lllu)"), (pcmpistrm, "v(lllu)"), (pcmpistri, "v(lllu)"),
     (jump, "v(llul)"), (rdtsc, "v(l)"), (rdtscp, "v(l)"), (write_cr, "v(lil)"), (reset_rf, "v(l)"), (spin, "l(l)"),
-    (refuses, "l(ll)"), (read_cr0, "v(l)"),
+    (refuses, "l(ll)"), (media_done, "v(ll)"), (read_cr0, "v(l)"),
     (load_segment, "v(liil)"), (far_jump, "v(lilll)"), (far_call, "v(lilill)"), (far_return, "v(liil)"),
     (interrupt_return, "v(liil)"), (real_interrupt_return, "v(lil)"), (leave_syscall, "v(lil)"),
     (leave_sysenter, "v(lil)"), (branch, "l(ll)"), (load_table, "v(lil)"),

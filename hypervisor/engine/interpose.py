@@ -13,6 +13,8 @@ The library calls its functions through a procedure linkage table, so a pointer 
 - ``translator_loop`` gets another function for each instruction, one that refuses what the manual refuses
   (`kernels.refused`), and ``tcg_gen_qemu_ld_i64`` and its like emit an operand that must be aligned as such
   (`kernels.operand`);
+- ``cpu_ldub_code`` is how that function has SSE and MMX translated rightly: the bytes of an instruction are as it
+  wants them seen (`kernels.media`);
 - ``tlb_flush_by_mmuidx`` stops the TLB from growing (`kernels.tlb_entry`);
 - ``tcg_gen_callN`` emits a call from generated code to a helper. Helpers in `CALLS` are left out there or replaced
   (`kernels.calls`), which is not to be had through their own pointers: generated code calls them directly.
@@ -69,6 +71,7 @@ _RESTORE, _FILL, _TIME = "cpu_restore_state_x86_64", "unicorn_fill_tlb_x86_64", 
 _FILL_START = 256  # bytes of `_FILL` in which it calls `_RESTORE`
 _TEMP, _TRANSLATE = "tcg_temp_new_internal_x86_64", "gen_intermediate_code_x86_64"
 _CALL = "tcg_gen_callN_x86_64"
+_FETCH = "cpu_ldub_code_x86_64"
 _SETCOND, _LESS, _LESS_OR_EQUAL, _NOT_EQUAL = "tcg_gen_setcond_i64_x86_64", 2, 10, 9
 _ANDC, _MOVCOND, _CONSTANT = "tcg_gen_andc_i64_x86_64", "tcg_gen_movcond_i64_x86_64", "tcg_const_i64_x86_64"
 _EMIT = tuple(f"tcg_gen_qemu_{way}_{kind}_x86_64" for way in ("ld", "st") for kind in ("i32", "i64"))
@@ -80,10 +83,7 @@ _FLUSH, _REPEAT = "tlb_flush_by_mmuidx_x86_64", "cpu_loop_exit_noexc_x86_64"
 _ROOM = 128  # bytes for each piece of code
 
 _IDIV = "helper_idivl_EAX_x86_64"
-_MMX_OPERATIONS = (
-    "pshufb phaddw phaddd phaddsw pmaddubsw phsubw phsubd phsubsw psignb psignw psignd pmulhrsw pabsb pabsw pabsd "
-    "palignr"
-).split()
+_MMX_OPERATIONS = ("pshufb pmaddubsw psignb psignw psignd pmulhrsw pabsb pabsw pabsd palignr").split()
 
 _FIRST_TABLE_WRITE = 0x6A  # the exit code of LIDT; LGDT's is the next
 _PORT_SIZES = {"b": 1, "w": 2, "l": 4}
@@ -139,7 +139,7 @@ that of a piece of machine code below, or None for nothing.
 - ``cc_compute_all``, RCL and RCR leave a note of the flags (`kernels.lost_flags`).
 - ``svm_check_intercept_param`` for CR0 is also the beginning of SMSW (`kernels.in_place`).
 - The operations of SSSE3 on MMX registers take REX.R for a fourth bit of the register's number. Beyond MM7 lie other
-  fields of the CPU state, MXCSR and XMM0 among them. The number has three bits.
+  fields of the CPU state, MXCSR and XMM0 among them. The number has three bits (see `mmx_code` for the others).
 - ``rdtsc`` and ``rdtscp`` are served in the middle of the block; ``write_crN`` takes its time (`kernels.in_place`).
 - Floating point goes to the host's unit (`floating`).
 - ``inb`` to ``outl`` would walk all hooks of instructions to find the one that serves them.
@@ -181,7 +181,7 @@ class Guard:
         needed = frozenset(
             (
                 _TEMP, _TRANSLATE, _LOOP, _RESET_DIRTY, _SET_PAGE, _RESTORE, _TIME, _CALL, _FLUSH, _REPEAT, _SETCOND,
-                _ANDC, *_EMIT,
+                _ANDC, *_EMIT, _FETCH,
             )
         )  # fmt: skip
         needed |= slow_path.CALLS
@@ -234,11 +234,22 @@ class Guard:
             + b"".join(bytes((0x48, 0x8B, 0x47, n, 0x49, 0x89, 0x43, m)) for n, m in copies)
             + bytes((0x49, 0x8B, 0x43, _OURS, 0x49, 0x89, 0x43, layout.TRANSLATE_INSN)) + b"\x4c\x89\xdf"
             + _jump(unicorn.address(_LOOP)),
-            # push rdi, rsi; sub rsp, 8; mov rax, refuses; call rax; add rsp, 8; pop rsi, rdi; test eax, eax;
-            # mov rax, copy; jne over; jmp [rax + original]; over: js refused; ret; refused: jmp [rax + refused]
+            # push rdi, rsi; sub rsp, 8; mov rax, refuses; call rax; add rsp, 8; pop rsi, rdi; mov ecx, eax
+            # test ecx, ecx; mov rax, copy; jne over; jmp [rax + original]; over: jns known; jmp [rax + refused]
+            # known: cmp ecx, 1; jne media; ret; media: push rdi, rsi; sub rsp, 8; call [rax + original]; add rsp, 8
+            # pop rsi, rdi; jump to done
             "instruction": b"\x57\x56\x48\x83\xec\x08\x48\xb8" + struct.pack("<Q", code().address["refuses"])
-            + b"\xff\xd0\x48\x83\xc4\x08\x5e\x5f\x85\xc0\x48\xb8" + translator
-            + bytes((0x75, 3, 0xFF, 0x60, _ORIGINAL, 0x78, 1, 0xC3, 0xFF, 0x60, _REFUSED)),
+            + b"\xff\xd0\x48\x83\xc4\x08\x5e\x5f\x89\xc1\x85\xc9\x48\xb8" + translator
+            + bytes((0x75, 3, 0xFF, 0x60, _ORIGINAL, 0x79, 3, 0xFF, 0x60, _REFUSED))
+            + b"\x83\xf9\x01\x75\x01\xc3\x57\x56\x48\x83\xec\x08" + bytes((0xFF, 0x50, _ORIGINAL))
+            + b"\x48\x83\xc4\x08\x5e\x5f" + _jump(code().address["media_done"]),
+            # push rdi, rsi; sub rsp, 8; mov rax, original; call rax; add rsp, 8; pop rsi, rdi; mov rcx, [rdi + block]
+            # test rcx, rcx; je end; sub rsi, [rcx + shown at]; cmp rsi, 15; ja end; xor al, [rcx + rsi + shown]
+            # end: ret
+            _FETCH: b"\x57\x56\x48\x83\xec\x08\x48\xb8" + struct.pack("<Q", unicorn.address(_FETCH)) + b"\xff\xd0"
+            + b"\x48\x83\xc4\x08\x5e\x5f\x48\x8b\x8f" + struct.pack("<i", layout.CPU_OPAQUE - layout.CPU_TO_ENV)
+            + b"\x48\x85\xc9\x74\x14\x48\x2b\xb1" + struct.pack("<I", b.SHOWN_AT) + b"\x48\x83\xfe\x0f\x77\x07"
+            + b"\x32\x84\x31" + struct.pack("<I", b.SHOWN) + b"\xc3",
             # mov rdx, original; jump to ours
             _FLUSH: b"\x48\xba" + struct.pack("<Q", unicorn.address(_FLUSH)) + _jump(code().address["flush_indexes"]),
             # push rdi; mov rsi, rdi; mov rdi, table; mov rax, ours; call rax; pop rdi
@@ -345,7 +356,8 @@ class Guard:
         self.one = where["one"]
         self._translator[_OURS >> 3], self._translator[_REFUSED >> 3] = where["instruction"], where["abort"]
         floating = Floating(code().floating, code().address, unicorn.address)
-        self.x87_execute = floating.x87_execute
+        self.x87_execute, self.mmx_done = floating.x87_execute, floating.mmx_done
+        self.mmx_ready = floating.address["helper_enter_mmx_x86_64"]
         self._keep = floating
         where |= floating.address
         helpers = sorted((unicorn.address(name), entry) for name, entry in CALLS.items())

@@ -116,6 +116,7 @@ UC_NO_EXIT_REQUEST = 2034
 TCG_NB_TEMPS = 48
 TCG_NB_OPS = 56
 TCG_LAST_OP = 0x7390  # end of the list of operations: points to the last one's `OP_NEXT`
+TCG_ENV = 0x98F0  # the temporary of the CPU state, from the context's address
 TCG_UC = 0x9970
 TCG_CC_SRC = 0x9980  # the temporary of what the arithmetic flags are derived from
 TCG_UNUSED = 0x9CD8  # a word that another target's translator uses

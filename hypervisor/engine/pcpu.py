@@ -18,7 +18,7 @@ from typing import Any
 
 from hypervisor.arch.exits import INTERCEPT_BIT, ExitKind
 from hypervisor.engine import block as b
-from hypervisor.engine import costs, layout
+from hypervisor.engine import costs, layout, media_opcodes
 from hypervisor.engine.compiler import code
 from hypervisor.engine.interpose import guard
 from hypervisor.engine.native import native
@@ -170,6 +170,12 @@ class PCpu:
         ):
             put(offset, guard().access[f"cpu_{name}_mmuidx_ra_x86_64"])
         put(b.F_X87, guard().x87_execute)
+        put(b.F_TCG_CALL, address("tcg_gen_callN_x86_64"))
+        put(b.F_ENTER_MMX, address("helper_enter_mmx_x86_64"))
+        put(b.F_MMX_READY, guard().mmx_ready)
+        put(b.F_MMX_DONE, guard().mmx_done)
+        self._media = ctypes.create_string_buffer(media_opcodes.table(), media_opcodes.SIZE)
+        put(b.MEDIA_OPCODES, ctypes.addressof(self._media))
         libc = ctypes.CDLL(None)
         put(b.F_SELF, ctypes.cast(libc.pthread_self, ctypes.c_void_p).value or 0)
         put(b.F_CLOCK, ctypes.cast(libc.clock_gettime, ctypes.c_void_p).value or 0)

@@ -21,8 +21,7 @@ from hypervisor.engine.x87_stack import stack
 
 ORIGINALS = tuple(
     f"helper_{name}_x86_64"
-    for name in "fstt_ST0 ffree_STN fincstp fdecstp fldcw fldenv frstor fstenv fsave fxsave xsave xsaveopt emms "
-    "enter_mmx".split()
+    for name in "fstt_ST0 ffree_STN fincstp fdecstp fldcw fldenv frstor fstenv fsave fxsave xsave xsaveopt".split()
 )
 """Helpers of Unicorn's that the code goes on to."""
 

@@ -66,7 +66,7 @@ NAME:{PENDING}{ST0}{STI}{load}
     mov [r11 + {REGS + 8}], r9w{NO_C1}
     ret{slow(REGISTER | 0xD9C8)}"""
     pieces["fwait"] = f"\nNAME:{PENDING}\n    ret{slow(CHECK)}"
-    for name in ("ffree_STN", "fincstp", "fdecstp", "fldcw", "fldenv", "frstor", "emms", "enter_mmx"):
+    for name in ("ffree_STN", "fincstp", "fdecstp", "fldcw", "fldenv", "frstor"):
         look = PENDING.replace("edx", "r9d")  # edx may be an argument
         pieces[name] = f"\nNAME:{look}\n    jmp [rip + slot_helper_{name}_x86_64]{slow(CHECK)}"
     for name in ("fstenv", "fsave", "fxsave", "xsave", "xsaveopt"):

@@ -6,7 +6,8 @@ alignment where it looks into its TLB, at no cost, but x86 code does not ask for
 accesses that are emitted, and what is not aligned comes to `kernels.misaligned`. RFLAGS.AC and the CPL are what a block
 is known by, so other blocks do not change.
 
-Unicorn also reads 16 bytes, or 8, for operands of half as many.
+Unicorn also reads 16 bytes, or 8, for operands of fewer. Which instruction is which stands in
+`hypervisor.engine.media_opcodes`.
 """
 
 from __future__ import annotations
@@ -23,50 +24,8 @@ BY_SIZE, BY_16, _ALIGNMENT = 0x70, 0x40, 0x70
 """Unicorn's bits of an access for alignment (MemOp)."""
 
 _SIZE, _32_BITS = 3, 2
-_ONE, _NARROW, _GONE = 0x100, 0x200, 0x400
+ONE, NARROW, _GONE = 0x100, 0x200, 0x400
 """Ours, beside them: only one access is made, it has 32 bits, it has been made."""
-
-
-@kernel
-def _of_sse(opcode, mandatory):  # type: ignore[no-untyped-def]
-    """What holds for the first access of an SSE or MMX instruction to memory; ``mandatory`` is 66, F2, F3 or 0."""
-    low = opcode & 0xFF
-    packed = mandatory == 0 or mandatory == 0x66
-    aligned = False
-    if opcode >> 8 == 0x0F38:
-        aligned = mandatory == 0x66 and low < 0xF0 and not (low & 0xEF >= 0x20 and low & 0xEF <= 0x25)
-    elif opcode >> 8 == 0x0F3A:
-        if mandatory == 0x66 and (low == 0x0A or low == 0x0B):  # ROUNDSS, ROUNDSD
-            return _ONE | (_NARROW if low == 0x0A else 0)
-        aligned = mandatory == 0x66 and (
-            (low >= 8 and low <= 0x0F) or (low >= 0x40 and low <= 0x44) or low == 0xDF
-        )  # not PCMPxSTRx
-    elif mandatory == 0 and low >= 0x60 and low <= 0x62:  # PUNPCKLxx of MMX
-        return _NARROW
-    elif (
-        (mandatory == 0 and (low == 0x2C or low == 0x2D or low == 0x5A))  # CVTTPS2PI, CVTPS2PI, CVTPS2PD
-        or (mandatory == 0xF3 and low == 0xE6)  # CVTDQ2PD
-    ):
-        return _ONE
-    elif low == 0x12 or low == 0x16:  # MOVSLDUP, MOVSHDUP
-        aligned = mandatory == 0xF3
-    elif low == 0x14 or low == 0x15 or low == 0x28 or low == 0x29 or low == 0x2B or low == 0xC2 or low == 0xC6:
-        aligned = packed
-    elif low == 0x2C or low == 0x2D:
-        aligned = mandatory == 0x66
-    elif low == 0x5B:
-        aligned = mandatory != 0xF2
-    elif low >= 0x51 and low <= 0x5F:
-        aligned = packed
-    elif low == 0x70:
-        aligned = mandatory != 0
-    elif low == 0x7C or low == 0x7D or low == 0xD0 or low == 0xE6:
-        aligned = mandatory == 0x66 or mandatory == 0xF2
-    elif low == 0x6E or low == 0x7E or low == 0xC4 or low == 0xD6:  # MOVD, MOVQ, PINSRW
-        aligned = False
-    elif (low >= 0x60 and low <= 0x7F) or low >= 0xD1:
-        aligned = mandatory == 0x66
-    return BY_16 if aligned else 0
 
 
 @kernel
@@ -81,9 +40,9 @@ def begin(cpu):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def expect(cpu, opcode, mandatory):  # type: ignore[no-untyped-def]
-    """It is one of SSE or MMX with an operand in memory."""
-    st32(ld64(ld64(cpu + _CPU_UC) + _TCG_CONTEXT) + _FIRST, _of_sse(opcode, mandatory))
+def expect(cpu, what):  # type: ignore[no-untyped-def]
+    """What holds for its first access to memory: `BY_16`, `ONE`, or that and `NARROW`."""
+    st32(ld64(ld64(cpu + _CPU_UC) + _TCG_CONTEXT) + _FIRST, what)
     return 0
 
 
@@ -94,11 +53,11 @@ def emit_access(tcg, value, address, index, operation, original):  # type: ignor
         first = ld32(tcg + _FIRST)
         if first & _GONE:
             return 0
-        st32(tcg + _FIRST, _GONE if first & _ONE else 0)
-        if first & _NARROW:
+        st32(tcg + _FIRST, _GONE if first & ONE else 0)
+        if first & NARROW:
             operation = (operation & ~_SIZE) | _32_BITS
         operation |= (first & _ALIGNMENT) if first & _ALIGNMENT else ld32(tcg + _ALL)
     return call5(original, tcg, value, address, index, operation)
 
 
-__all__ = ["begin", "emit_access", "expect"]
+__all__ = ["BY_16", "NARROW", "ONE", "begin", "emit_access", "expect"]

@@ -1,9 +1,9 @@
 """What the translator is kept from: instructions that the manual refuses, and blocks that run on into another page.
 
 LOCK is for an instruction that reads, changes and writes memory, one of a list (AMD64 APM volume 3, 1.2.5); before any
-other it is #UD. Unicorn ignores it before most. It also takes opcodes of SSE and MMX, and MOVBE, with operands that
-they do not have. The translator is left then as if it had given up, and the run loop gives #UD to the instruction
-(`kernels.emergency`).
+other it is #UD. Unicorn ignores it before most, and takes MOVBE of a register. SSE and MMX are told from nothing by a
+table (`kernels.media`). The translator is left then as if it had given up, and the run loop gives #UD to the
+instruction (`kernels.emergency`).
 """
 
 from __future__ import annotations
@@ -13,13 +13,23 @@ from hypervisor.engine.jit import kernel, ld8, ld32, ld64, st32
 from hypervisor.engine.kernels.decode import fetch
 from hypervisor.engine.kernels.idle import code_at
 from hypervisor.engine.kernels.in_place import block_of
-from hypervisor.engine.kernels.operand import begin, expect
+from hypervisor.engine.kernels.media import (
+    PREDICATE,
+    begin,
+    entry_of,
+    forget,
+    is_none,
+    is_off,
+    operand_length,
+    show,
+)
+from hypervisor.engine.kernels.operand import begin as begin_operand
 
 _CPU_UC, _OURS, _TO_ENV, _PC_NEXT = l_.CPU_UC, l_.UC_NO_EXIT_REQUEST, l_.CPU_TO_ENV, l_.DISAS_PC_NEXT
-_HFLAGS, _CS64, _PC_FIRST, _IS_JMP = l_.HFLAGS, l_.HF_CS64, l_.DISAS_PC_FIRST, l_.DISAS_IS_JMP
+_HFLAGS, _CS64, _CS32, _PC_FIRST, _IS_JMP = l_.HFLAGS, l_.HF_CS64, l_.HF_CS32, l_.DISAS_PC_FIRST, l_.DISAS_IS_JMP
 _LONGEST_INSTRUCTION = 15
 
-UNDEFINED, ENDED = -1, 1
+UNDEFINED, ENDED, MEDIA = -1, 1, 2
 
 
 @kernel
@@ -55,30 +65,6 @@ def _takes_lock(opcode, modrm):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _is_none(opcode, modrm, mandatory):  # type: ignore[no-untyped-def]
-    """Whether an opcode has no such operand; ``mandatory`` is the prefix that counts: F3, F2, 66 or 0."""
-    register = modrm >= 0xC0
-    operation = (modrm >> 3) & 7
-    if opcode >= 0x0F71 and opcode <= 0x0F73:  # shifts of a register by a constant
-        if not register or (operation & 1 and not (opcode == 0x0F73 and mandatory == 0x66 and operation & 3 == 3)):
-            return True
-        return operation == 0 or (opcode == 0x0F73 and operation == 4)
-    if opcode == 0x0F50 or opcode == 0x0FC5 or opcode == 0x0FD7 or opcode == 0x0FF7:  # masks, PEXTRW, MASKMOV
-        return not register
-    if opcode == 0x0FD6 and (mandatory == 0xF2 or mandatory == 0xF3):  # MOVDQ2Q, MOVQ2DQ
-        return not register
-    if opcode == 0x0F38F0 or opcode == 0x0F38F1:  # MOVBE, but for CRC32
-        return register and mandatory != 0xF2
-    if opcode == 0x0F12 or opcode == 0x0F16:  # MOVLPD, MOVHPD
-        return register and mandatory == 0x66
-    if opcode == 0x0F2B and (mandatory == 0xF2 or mandatory == 0xF3):  # MOVNTSD, MOVNTSS, of SSE4A
-        return True
-    if opcode == 0x0F13 or opcode == 0x0F17 or opcode == 0x0F2B or opcode == 0x0FC3 or opcode == 0x0FE7:  # to memory
-        return register
-    return False
-
-
-@kernel
 def ends_before(context):  # type: ignore[no-untyped-def]
     """Whether the block is to end before the instruction that is to be translated next: it may lie on a page that
     the block has not come to. If that page cannot be fetched, Unicorn would give the fault to the whole block.
@@ -95,48 +81,67 @@ def ends_before(context):  # type: ignore[no-untyped-def]
 @kernel
 def refuses(context, cpu):  # type: ignore[no-untyped-def]
     """What to do with the instruction that is to be translated next: 0 translate it, `UNDEFINED`, though Unicorn would
-    not say so, or `ENDED`: the block ends before it.
+    not say so, `ENDED`: the block ends before it, or `MEDIA`: translate it and call `media.done`.
     """
     if ld8(ld64(cpu + _CPU_UC) + _OURS) == 0:
         return 0
     if ends_before(context):
         return ENDED
-    begin(cpu)
+    begin_operand(cpu)
     env, pc = cpu + _TO_ENV, ld64(context + _PC_NEXT)
+    b = block_of(env)
+    forget(b)
     here = code_at(env, pc)
     wide = ld32(env + _HFLAGS) & _CS64
-    locked, n, byte, mandatory = False, 0, 0, 0
+    locked, n, byte, mandatory, kinds, other_size = False, 0, 0, 0, 0, False
     while n < 15:
         byte = _byte(env, pc, here, n)
         if byte == 0xF0:
             locked = True
         elif byte & 0xFE == 0xF2:
             mandatory = byte
-        elif byte == 0x66 and mandatory == 0:
-            mandatory = byte
-        elif not (byte & 0xE7 == 0x26 or byte & 0xFC == 0x64 or byte & 0xFE == 0xF2 or (wide and byte & 0xF0 == 0x40)):
+            kinds |= 1 << (byte & 1)
+        elif byte == 0x66:
+            mandatory = mandatory or byte
+            kinds |= 4
+        elif byte == 0x67:
+            other_size = True
+        elif not (byte & 0xE7 == 0x26 or byte & 0xFE == 0x64 or (wide and byte & 0xF0 == 0x40)):
             break
         n += 1
     if n == 15 or not (locked or byte == 0x0F):
         return 0
+    prefixes = n
     opcode = byte
     if byte == 0x0F:
         n += 1
         opcode = 0x0F00 | _byte(env, pc, here, n)
         if opcode == 0x0F38 or opcode == 0x0F3A:
             n += 1
-            byte = _byte(env, pc, here, n)
-            opcode = opcode << 8 | byte
+            opcode = (opcode & 0xFF) << 8 | _byte(env, pc, here, n)
     modrm = _byte(env, pc, here, n + 1)
     if byte < 0 or opcode < 0 or modrm < 0:
         return 0  # it cannot be fetched, and that comes first
     if locked:
         return 0 if _takes_lock(opcode, modrm) else UNDEFINED
-    if _is_none(opcode, modrm, mandatory):
+    entry = entry_of(b, opcode, mandatory)
+    if entry == 0:
+        movbe = (opcode == 0x38F0 or opcode == 0x38F1) and mandatory != 0xF2  # beside CRC32
+        return UNDEFINED if (opcode == 0x0FC3 or movbe) and modrm >= 0xC0 else 0  # MOVNTI
+    if is_none(entry, opcode, mandatory, modrm) or is_off(env, entry):
         return UNDEFINED
-    if modrm < 0xC0:
-        expect(cpu, opcode, mandatory)
-    return 0
+    if kinds & (kinds - 1):  # of 66h, F2h and F3h the last one of F2h and F3h counts
+        for i in range(prefixes):
+            byte = _byte(env, pc, here, i)
+            if byte == 0x66 or byte & 0xFE == 0xF2:
+                show(b, pc, i, byte ^ mandatory)
+    if opcode == PREDICATE:
+        short = other_size if wide or ld32(env + _HFLAGS) & _CS32 else not other_size
+        at = n + 1 + operand_length(modrm, _byte(env, pc, here, n + 2), short and not wide)
+        byte = _byte(env, pc, here, at)
+        if byte > 7:
+            show(b, pc, at, byte & ~7)
+    return MEDIA if begin(b, cpu, entry, opcode, modrm, mandatory) else 0
 
 
 __all__ = ["refuses"]
