@@ -85,6 +85,23 @@ def test_rdpid_is_none_of_ours() -> None:
         assert served[-1] == expected
 
 
+@pytest.mark.parametrize(
+    "code", ["45c707ff84cb51", "44c60705", "4ec707ff84cb51", "66 44 c7 07 34 12", "44 c7 c0 11223344"]
+)
+def test_rex_r_says_nothing_of_an_opcode_extension(code: str) -> None:
+    """MOV of a constant."""
+    with bare("nop", rdi=DATA, r15=DATA) as vm:
+        vm.memory.write(CODE, bytes.fromhex(code) + b"\xf4")
+        assert vm.run(timeout=5).reason is hv.Reason.HALTED
+        assert vm.memory.read(DATA, 1)[0] or vm.vcpu.eax
+
+
+@pytest.mark.parametrize("code", ["c6 f8 01", "c7 f8 00 00 00 00", "c6 0f 01", "c7 c9 00 00 00 00", "f0 c6 07 01"])
+def test_what_lies_beside_mov(code: str) -> None:
+    """XABORT and XBEGIN, which are not offered, and nothing."""
+    assert outcome(bytes.fromhex(code)) == "#UD at 0"
+
+
 NO_SUCH_OPERAND = {
     "0f 50 07": "MOVMSKPS", "66 0f 50 07": "MOVMSKPD", "0f c5 07 01": "PEXTRW", "66 0f c5 07 01": "PEXTRW",
     "0f d7 07": "PMOVMSKB", "66 0f d7 07": "PMOVMSKB", "0f f7 07": "MASKMOVQ", "66 0f f7 07": "MASKMOVDQU",

@@ -65,6 +65,20 @@ def _takes_lock(opcode, modrm):  # type: ignore[no-untyped-def]
 
 
 @kernel
+def _move(b, pc, n, rex, modrm, locked):  # type: ignore[no-untyped-def]
+    """MOV of a constant, with its opcode at byte ``n``: Unicorn takes REX.R for a bit of the opcode's extension, and
+    XABORT and XBEGIN, which this processor does not have, for MOV.
+    """
+    if n == 15 or modrm < 0:
+        return 0
+    if locked or modrm >> 3 & 7:
+        return UNDEFINED
+    if rex & 0xF4 == 0x44:
+        show(b, pc, n - 1, 4)
+    return 0
+
+
+@kernel
 def ends_before(context):  # type: ignore[no-untyped-def]
     """Whether the block is to end before the instruction that is to be translated next: it may lie on a page that
     the block has not come to. If that page cannot be fetched, Unicorn would give the fault to the whole block.
@@ -109,6 +123,8 @@ def refuses(context, cpu):  # type: ignore[no-untyped-def]
         elif not (byte & 0xE7 == 0x26 or byte & 0xFE == 0x64 or (wide and byte & 0xF0 == 0x40)):
             break
         n += 1
+    if byte & 0xFE == 0xC6:
+        return _move(b, pc, n, _byte(env, pc, here, n - 1) if wide and n else 0, _byte(env, pc, here, n + 1), locked)
     if n == 15 or not (locked or byte == 0x0F):
         return 0
     prefixes = n
