@@ -8,7 +8,7 @@ import ctypes
 import mmap
 from collections.abc import Callable
 
-from hypervisor.engine import mmx_code, sse_code, x87_code
+from hypervisor.engine import mmx_code, sse_code, sse_refusals, x87_code
 from hypervisor.engine.assembly import assemble, offsets
 
 OURS = ("x87_unusual", "sse_exception", "refuse")
@@ -22,7 +22,7 @@ _HELPERS = {
 NAMES = tuple(_HELPERS)
 """Unicorn's helpers that are replaced."""
 
-_SLOTS = (*OURS, *x87_code.ORIGINALS, *sse_code.ORIGINALS, *x87_code.ACCESS, *sse_code.ACCESS)
+_SLOTS = (*OURS, *x87_code.ORIGINALS, *sse_refusals.ORIGINALS, *x87_code.ACCESS, *sse_refusals.ACCESS)
 _LABELS = (*_HELPERS.values(), "x87_execute", "mmx_done", *(f"slot_{name}" for name in _SLOTS))
 
 
