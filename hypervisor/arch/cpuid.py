@@ -164,7 +164,7 @@ NOT_OFFERED = {
     "vme": "virtual-8086 extensions: the engine delivers virtual-8086 interrupts the plain way",
     "ht topology, topoext, leaf 0xb": "one thread per core; leaf 80000008h counts the cores",
     "monitor": "MONITOR and MWAIT raise #UD; an idle guest uses HLT",
-    "avx, avx2, f16c, fma, sha": "not translated (a 128-bit VEX form of an SSE instruction runs as SSE, without #UD)",
+    "avx, avx2, f16c, fma, sha": "the engine raises #UD",
     "pcid, invpcid, la57, pku, umip": "not part of the software MMU",
     "x2apic, tsc_deadline": "not part of the interrupt controllers",
     "erms, fsrm": "string moves run element by element here: REP MOVSB is the slowest way to copy",

@@ -72,7 +72,7 @@ F_WRITE_MMIO = _word("f_write_mmio")
 HOOKS = (
     "interrupt", "port_in", "port_out", "syscall", "sysenter", "mmio_read", "mmio_write", "tlb", "block", "code",
     "jump", "read_time", "write_control", "load_segment", "far_jump", "far_call", "far_return", "interrupt_return",
-    "real_interrupt_return", "leave_syscall", "leave_sysenter", "refused_branch", "check_table",
+    "real_interrupt_return", "leave_syscall", "leave_sysenter", "refused_branch", "check_table", "check_port",
 )  # fmt: skip
 PLAIN = _word("plain", len(HOOKS))  # uncompiled hook bodies, in the order of HOOKS
 SCRATCH = _word("scratch", 4)
@@ -135,6 +135,12 @@ FRAME_SIZE = _word("frame_size")  # bytes of each item of its stack frame
 FRAME_ITEMS = _word("frame_items")  # how many it has got, or put, so far
 FRAME_WANTED = _word("frame_wanted")  # how many it needs
 FRAME = _word("frame", 2 * 32)  # linear address and value of each
+
+# --- an instruction that the translator takes for another one, see kernels.misread ------------------------------------
+MISREAD_AT = _word("misread_at")  # linear address of the byte at which something is to be done
+MISREAD = _word("misread")  # what
+MISREAD_CONTEXT = _word("misread_context")  # address of the translator's context
+MISREAD_CHECK = _word("misread_check")  # what INS must be allowed
 
 # --- what the last exit was -------------------------------------------------------------------------------------------
 X_KIND = _word("x_kind")  # ExitCode, 0 = none

@@ -25,6 +25,7 @@ from hypervisor.engine.kernels import (
     last_words,
     media,
     misaligned,
+    misread,
     operand,
     paging,
     refused,
@@ -83,6 +84,7 @@ _leave_syscall, _leave_sysenter = syscalls.leave_syscall, syscalls.leave_sysente
 _refused_branch, _check_table, _F_LOOKUP = canonical.refused_branch, canonical.check_table, b_.F_LOOKUP
 _emit_access = operand.emit_access
 _load_misaligned, _store_misaligned = misaligned.load, misaligned.store
+_read_code, _check_port = misread.read_code, misread.check_port
 _sync, _flush, _written = access.sync_hflags, access.flush_tlb, access.written
 
 if not COMPILED:
@@ -275,6 +277,13 @@ def load_table(env, exit_code, place):  # type: ignore[no-untyped-def]
     leave_if_asked(b)
 
 
+def check_port(env, what, place):  # type: ignore[no-untyped-def]
+    """INS, before it writes to its operand."""
+    b = block_of(env)
+    _check_port(b, what, place)
+    leave_if_asked(b)
+
+
 def code(uc, address, size, b):  # type: ignore[no-untyped-def]
     """UC_HOOK_CODE at one address."""
     if _on_code(b, address):
@@ -354,6 +363,11 @@ def refuses(context, cpu):  # type: ignore[no-untyped-def]
 def media_done(context, cpu):  # type: ignore[no-untyped-def]
     """`media.done`, called by Unicorn's translator through `hypervisor.engine.interpose`."""
     _media_done(block_of(cpu + _TO_ENV), cpu)
+
+
+def read_code(env, pc, byte, table):  # type: ignore[no-untyped-def]
+    """`misread.read_code`, likewise."""
+    return _read_code(env, pc, byte, table)
 
 
 def set_page(cpu, va, pa, prot, mmu_index, size, original):  # type: ignore[no-untyped-def]
@@ -481,6 +495,7 @@ ENTRIES = (
     (interrupt_return, "v(liil)"), (real_interrupt_return, "v(lil)"), (leave_syscall, "v(lil)"),
     (leave_sysenter, "v(lil)"), (branch, "l(ll)"), (load_table, "v(lil)"),
     (emit_access, "v(llllul)"), (load_misaligned, "l(llill)"), (store_misaligned, "v(lllill)"),
+    (read_code, "l(llil)"), (check_port, "v(lil)"),
     (x87_unusual, "l(lll)"), (sse_exception, "v(lll)"), (refuse, "v(lll)"),
 )  # fmt: skip
 """Functions and their C types: v void, l int64, i int32, u uint32, B uint8; result(arguments)."""

@@ -25,14 +25,14 @@ Two more are slow for reasons that our way of filling the TLB removes (`kernels.
   no entry lets one store to a page with code at full speed, so it does nothing;
 - ``tlb_set_page`` makes the first store through an entry slow (`kernels.tlb_entry`).
 
-And three are wrong for a guest:
+And these are wrong for a guest:
 
 - ``cpu_restore_state`` is called at each TLB fill, fault or not. It puts RIP and the flags' state back to the beginning
   of the instruction: a task switch with paging on, which reads descriptors after it has loaded RIP and CR3, would go on
   at its own jump. A fill only notes where it came from, and `kernels.fill` restores what a fault needs.
-- ``tcg_gen_setcond_i64`` and ``tcg_gen_andc_i64`` are where BZHI is translated. Its carry is computed as "not below the
-  operand's last bit", where "above it" is meant (no other instruction puts a signed "less than" straight there), and an
-  index above it cleared that bit all the same: the mask is made empty where the carry is not.
+- BZHI and BEXTR are put right where the translator calls for their operations (`bit_code`).
+- ``cpu_ldub_code`` reads a byte of an instruction for the translator: instructions that it would take for others are
+  put right there (`kernels.misread`).
 - ``gettimeofday`` is what the TLB's size is decided by, so which stale entries a guest sees would depend on the host's
   time. It stands still: the TLB grows and does not shrink.
 """
@@ -44,8 +44,8 @@ import mmap
 import struct
 from functools import cache as remember
 
+from hypervisor.engine import bit_code, layout, slow_path
 from hypervisor.engine import block as b
-from hypervisor.engine import layout, slow_path
 from hypervisor.engine.compiler import code
 from hypervisor.engine.floating import NAMES as FLOATING
 from hypervisor.engine.floating import Floating
@@ -71,9 +71,7 @@ _RESTORE, _FILL, _TIME = "cpu_restore_state_x86_64", "unicorn_fill_tlb_x86_64", 
 _FILL_START = 256  # bytes of `_FILL` in which it calls `_RESTORE`
 _TEMP, _TRANSLATE = "tcg_temp_new_internal_x86_64", "gen_intermediate_code_x86_64"
 _CALL = "tcg_gen_callN_x86_64"
-_FETCH = "cpu_ldub_code_x86_64"
-_SETCOND, _LESS, _LESS_OR_EQUAL, _NOT_EQUAL = "tcg_gen_setcond_i64_x86_64", 2, 10, 9
-_ANDC, _MOVCOND, _CONSTANT = "tcg_gen_andc_i64_x86_64", "tcg_gen_movcond_i64_x86_64", "tcg_const_i64_x86_64"
+_READ, _CONSTANT, _CHECK_PORT = "cpu_ldub_code_x86_64", "tcg_const_i32_x86_64", "helper_check_iob_x86_64"
 _EMIT = tuple(f"tcg_gen_qemu_{way}_{kind}_x86_64" for way in ("ld", "st") for kind in ("i32", "i64"))
 _LOOP = "translator_loop_x86_64"
 _ORIGINAL, _OURS, _REFUSED = (layout.TRANSLATOR_OPS + 8 * n for n in range(3))
@@ -155,18 +153,6 @@ def _jump(address: int) -> bytes:
     return b"\x48\xb8" + address.to_bytes(8, "little") + b"\xff\xe0"  # mov rax, address; jmp rax
 
 
-def _bzhi_mask(constant: int, movcond: int) -> bytes:
-    """Before the AND of BZHI: its mask becomes 0 where the temporary of the flags is 0."""
-    inside = (
-        b"\x48\xc7\x87" + struct.pack("<II", layout.TCG_UNUSED, 0) + b"\x57\x56\x52\x51\x51"
-        + b"\x31\xf6\x48\xb8" + struct.pack("<Q", constant) + b"\xff\xd0"
-        + b"\x48\x8b\x7c\x24\x20\x48\x8b\x54\x24\x08\xbe" + struct.pack("<I", _NOT_EQUAL)
-        + b"\x48\x8b\x8f" + struct.pack("<I", layout.TCG_CC_SRC) + b"\x49\x89\xc0\x49\x89\xd1\x50\x50"
-        + b"\x48\xb8" + struct.pack("<Q", movcond) + b"\xff\xd0\x59\x59\x59\x59\x5a\x5e\x5f"
-    )  # fmt: skip
-    return b"\x48\x39\xbf" + struct.pack("<IBB", layout.TCG_UNUSED, 0x75, len(inside)) + inside
-
-
 class Guard:
     """The replaced pointers, the pieces of machine code behind them, and the table of running pCPUs."""
 
@@ -180,8 +166,8 @@ class Guard:
         unicorn = native()
         needed = frozenset(
             (
-                _TEMP, _TRANSLATE, _LOOP, _RESET_DIRTY, _SET_PAGE, _RESTORE, _TIME, _CALL, _FLUSH, _REPEAT, _SETCOND,
-                _ANDC, *_EMIT, _FETCH,
+                _TEMP, _TRANSLATE, _LOOP, _RESET_DIRTY, _SET_PAGE, _RESTORE, _TIME, _CALL, _FLUSH, _REPEAT, _READ,
+                *bit_code.NAMES, *_EMIT,
             )
         )  # fmt: skip
         needed |= slow_path.CALLS
@@ -204,6 +190,7 @@ class Guard:
         block_hooks = (code().address["block_entry"], code().address["jump"])
         self._calls = (ctypes.c_uint64 * (2 * len(CALLS) + 4))(unicorn.address(_CALL), *block_hooks, len(CALLS))
         self._translator = (ctypes.c_uint64 * ((layout.TRANSLATOR_OPS >> 3) + 3))()
+        self._reading = (ctypes.c_uint64 * 4)()
         translator = struct.pack("<Q", ctypes.addressof(self._translator))
         copies = [(n, _ORIGINAL if n == layout.TRANSLATE_INSN else n) for n in range(0, layout.TRANSLATOR_OPS, 8)]
         pieces = {
@@ -243,13 +230,6 @@ class Guard:
             + bytes((0x75, 3, 0xFF, 0x60, _ORIGINAL, 0x79, 3, 0xFF, 0x60, _REFUSED))
             + b"\x83\xf9\x01\x75\x01\xc3\x57\x56\x48\x83\xec\x08" + bytes((0xFF, 0x50, _ORIGINAL))
             + b"\x48\x83\xc4\x08\x5e\x5f" + _jump(code().address["media_done"]),
-            # push rdi, rsi; sub rsp, 8; mov rax, original; call rax; add rsp, 8; pop rsi, rdi; mov rcx, [rdi + block]
-            # test rcx, rcx; je end; sub rsi, [rcx + shown at]; cmp rsi, 15; ja end; xor al, [rcx + rsi + shown]
-            # end: ret
-            _FETCH: b"\x57\x56\x48\x83\xec\x08\x48\xb8" + struct.pack("<Q", unicorn.address(_FETCH)) + b"\xff\xd0"
-            + b"\x48\x83\xc4\x08\x5e\x5f\x48\x8b\x8f" + struct.pack("<i", layout.CPU_OPAQUE - layout.CPU_TO_ENV)
-            + b"\x48\x85\xc9\x74\x14\x48\x2b\xb1" + struct.pack("<I", b.SHOWN_AT) + b"\x48\x83\xfe\x0f\x77\x07"
-            + b"\x32\x84\x31" + struct.pack("<I", b.SHOWN) + b"\xc3",
             # mov rdx, original; jump to ours
             _FLUSH: b"\x48\xba" + struct.pack("<Q", unicorn.address(_FLUSH)) + _jump(code().address["flush_indexes"]),
             # push rdi; mov rsi, rdi; mov rdi, table; mov rax, ours; call rax; pop rdi
@@ -267,16 +247,6 @@ class Guard:
             _RESTORE: b"\x48\xb8" + struct.pack("<Q", unicorn.address(_FILL)) + b"\x48\x8b\x0c\x24\x48\x29\xc1"
             + b"\x48\x81\xf9" + struct.pack("<I", _FILL_START) + b"\x73\x08"
             + b"\x48\x89\xb7" + struct.pack("<I", layout.CPU_MEM_IO_PC) + b"\xc3" + _jump(unicorn.address(_RESTORE)),
-            # cmp esi, less; jne over; cmp rdx, [rdi + cc_src]; jne over; mov esi, less or equal
-            # mov [rdi + unused], rdi; over:
-            _SETCOND: struct.pack("<BBBBB", 0x83, 0xFE, _LESS, 0x75, 21) + b"\x48\x3b\x97"
-            + struct.pack("<IBBBI", layout.TCG_CC_SRC, 0x75, 12, 0xBE, _LESS_OR_EQUAL)
-            + b"\x48\x89\xbf" + struct.pack("<I", layout.TCG_UNUSED) + _jump(unicorn.address(_SETCOND)),
-            # cmp [rdi + unused], rdi; jne over; mov qword [rdi + unused], 0; push rdi, rsi, rdx, rcx, rcx
-            # xor esi, esi; mov rax, constant; call rax; mov rdi, [rsp + 32]; mov rdx, [rsp + 8]; mov esi, not equal
-            # mov rcx, [rdi + cc_src]; mov r8, rax; mov r9, rdx; push rax, rax (v2 is on the stack)
-            # mov rax, movcond; call rax; pop rcx, rcx, rcx, rcx, rdx, rsi, rdi; over:
-            _ANDC: _bzhi_mask(unicorn.address(_CONSTANT), unicorn.address(_MOVCOND)) + _jump(unicorn.address(_ANDC)),
             # xor eax, eax; mov [rdi], rax; mov [rdi + 8], rax; ret
             _TIME: b"\x31\xc0\x48\x89\x07\x48\x89\x47\x08\xc3",
             # cmp esi, -1; jne over; cmp dword [rdi + edx], 1 << 31; jne over; cmp dword [rdi + eax], 0; jne over;
@@ -347,6 +317,22 @@ class Guard:
         )  # fmt: skip
         for name, (ours, tell) in _AT_PLACE.items():
             pieces[name] = tell + _jump(code().address[ours])
+        pieces |= bit_code.pieces(unicorn.address, _jump)
+        # push rdi, rsi; sub rsp, 8; mov rax, original; call rax; add rsp, 8; pop rsi, rdi; mov rcx, [rdi + block]
+        # test rcx, rcx; je end; mov rdx, rsi; sub rdx, [rcx + shown at]; cmp rdx, 15; ja next
+        # xor al, [rcx + rdx + shown]; next: cmp rsi, [rcx + misread at]; jne end; mov edx, eax; mov rcx, table
+        # jump to ours; end: ret
+        pieces[_READ] = (
+            b"\x57\x56\x48\x83\xec\x08\x48\xb8" + struct.pack("<Q", unicorn.address(_READ))
+            + b"\xff\xd0\x48\x83\xc4\x08\x5e\x5f\x48\x8b\x8f" + struct.pack("<i", layout.CPU_OPAQUE - layout.CPU_TO_ENV)
+            + b"\x48\x85\xc9\x74\x38\x48\x89\xf2\x48\x2b\x91" + struct.pack("<I", b.SHOWN_AT)
+            + b"\x48\x83\xfa\x0f\x77\x07\x32\x84\x11" + struct.pack("<I", b.SHOWN)
+            + b"\x48\x3b\xb1" + struct.pack("<I", b.MISREAD_AT) + b"\x75\x18\x89\xc2"
+            + b"\x48\xb9" + struct.pack("<Q", ctypes.addressof(self._reading)) + _jump(code().address["read_code"])
+            + b"\xc3"
+        )  # fmt: skip
+        # mov rdx, [rsp]; jump to ours
+        pieces[_CHECK_PORT] = b"\x48\x8b\x14\x24" + _jump(code().address["check_port"])
         self._page = mmap.mmap(-1, _ROOM * len(pieces), prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
         start = ctypes.addressof(ctypes.c_char.from_buffer(self._page))
         where = {}
@@ -355,6 +341,8 @@ class Guard:
             where[name] = start + n * _ROOM
         self.one = where["one"]
         self._translator[_OURS >> 3], self._translator[_REFUSED >> 3] = where["instruction"], where["abort"]
+        for n, address in enumerate((*map(unicorn.address, (_CONSTANT, _CALL, _CHECK_PORT)), where[_CHECK_PORT])):
+            self._reading[n] = address
         floating = Floating(code().floating, code().address, unicorn.address)
         self.x87_execute, self.mmx_done = floating.x87_execute, floating.mmx_done
         self.mmx_ready = floating.address["helper_enter_mmx_x86_64"]

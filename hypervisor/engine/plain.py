@@ -29,6 +29,7 @@ from hypervisor.engine.kernels import (
     in_place,
     io,
     load_segment,
+    misread,
     paging,
     run,
     supervisor,
@@ -63,6 +64,7 @@ _BODIES: dict[str, tuple[Callable[..., Any], int]] = {
     "leave_sysenter": (syscalls.leave_sysenter, 2),
     "refused_branch": (canonical.refused_branch, 1),
     "check_table": (canonical.check_table, 2),
+    "check_port": (misread.check_port, 3),
 }
 """The hooks' bodies and how many words they take."""
 

@@ -127,13 +127,7 @@ OURS: tuple[Row, ...] = (
         "docs/traps.md: with TF, a near return that is not canonical raises #GP at its target",
         holds=_we(13),
     ),
-    Row(_BMI, ".*", "open: #UD, #NM by CR0.EM, TS, CR4.OSFXSR", holds=_we(6, 7)),
-    Row(r"code: .*4[0-9a-f]9[ef]", "rflags|rax|rsp|step_hash", "open: SAHF and LAHF with REX use SPL"),
     Row(r"code: .*0f1[26]", ".*", "QEMU executes 66 0F 12h and 16h with registers, which are #UD", holds=_we(6)),
-    Row(r"bextr|code: .*f7", "r..|rflags|step_hash", "open: BEXTR of more bits than there are loses the last"),
-    Row(r"sysret", "cr2|vector|rip|error|page .*", "open: SYSRET in compatibility mode forgets the base of DS"),
-    Row(r"code: .*f3.?0fb8", ".*", "open: POPCNT's operand size in 16-bit code"),
-    Row(r"code: .*6[cd]", "page .*|vector|error|cr2|rip", "open: INS writes before the I/O permission is looked at"),
 )
 """Where the difference is ours, and documented or open."""
 

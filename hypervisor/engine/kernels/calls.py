@@ -17,6 +17,15 @@ _OURS, _UC_CPU, _TO_ENV = l_.UC_NO_EXIT_REQUEST, l_.UC_CPU, l_.CPU_TO_ENV
 
 
 @kernel
+def redirect(tcg, function):  # type: ignore[no-untyped-def]
+    """Have the call that was emitted last call another function."""
+    op = ld64(tcg + _TCG_LAST)
+    counts = ld8(op + _OP_COUNTS)  # results and arguments stand before the function
+    st64(op + _OP_ARGS + 8 * ((counts & 15) + (counts >> 4)), function)
+    return 0
+
+
+@kernel
 def emit_call(tcg, function, result, count, arguments, table):  # type: ignore[no-untyped-def]
     """``tcg_gen_callN``, which lies at the table's first word. Behind it: the block hook, and what is called instead in
     a block that is a jump to itself; then how many pairs of a helper and what is called instead (0: nothing) follow, by
@@ -43,10 +52,8 @@ def emit_call(tcg, function, result, count, arguments, table):  # type: ignore[n
         return 0
     call5(original, tcg, function, result, count, arguments)
     if instead != function:
-        op = ld64(tcg + _TCG_LAST)
-        counts = ld8(op + _OP_COUNTS)  # results and arguments stand before the function
-        st64(op + _OP_ARGS + 8 * ((counts & 15) + (counts >> 4)), instead)
+        redirect(tcg, instead)
     return 0
 
 
-__all__ = ["emit_call"]
+__all__ = ["emit_call", "redirect"]

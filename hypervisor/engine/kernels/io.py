@@ -169,4 +169,4 @@ def mmio_write(b, place, size, value):  # type: ignore[no-untyped-def]
     return 0
 
 
-__all__ = ["mmio_read", "mmio_write", "port_in", "port_out"]
+__all__ = ["allowed", "mmio_read", "mmio_write", "port_in", "port_out"]

@@ -1,9 +1,12 @@
 """What the translator is kept from: instructions that the manual refuses, and blocks that run on into another page.
 
 LOCK is for an instruction that reads, changes and writes memory, one of a list (AMD64 APM volume 3, 1.2.5); before any
-other it is #UD. Unicorn ignores it before most, and takes MOVBE of a register. SSE and MMX are told from nothing by a
-table (`kernels.media`). The translator is left then as if it had given up, and the run loop gives #UD to the
-instruction (`kernels.emergency`).
+other it is #UD. Unicorn ignores it before most, takes MOVBE of a register, and VEX for instructions of SSE. SSE and MMX
+are told from nothing by a table (`kernels.media`). The translator is left then as if it had given up, and the run loop
+gives #UD to the instruction (`kernels.emergency`).
+
+As the instruction is seen here before the translator reads it, notes are left of what it would take for another
+(`kernels.misread`).
 """
 
 from __future__ import annotations
@@ -23,11 +26,25 @@ from hypervisor.engine.kernels.media import (
     operand_length,
     show,
 )
+from hypervisor.engine.kernels.misread import (
+    IGNORED,
+    NARROW,
+    SIZED,
+    UNSIZED,
+    is_bextr,
+    is_ins,
+    is_integer,
+    note,
+)
+from hypervisor.engine.kernels.misread import begin as begin_reading
 from hypervisor.engine.kernels.operand import begin as begin_operand
 
 _CPU_UC, _OURS, _TO_ENV, _PC_NEXT = l_.CPU_UC, l_.UC_NO_EXIT_REQUEST, l_.CPU_TO_ENV, l_.DISAS_PC_NEXT
-_HFLAGS, _CS64, _CS32, _PC_FIRST, _IS_JMP = l_.HFLAGS, l_.HF_CS64, l_.HF_CS32, l_.DISAS_PC_FIRST, l_.DISAS_IS_JMP
+_HFLAGS, _CS64, _PC_FIRST, _IS_JMP = l_.HFLAGS, l_.HF_CS64, l_.DISAS_PC_FIRST, l_.DISAS_IS_JMP
+_CS32, _PE, _VM, _EFLAGS = l_.HF_CS32, l_.HF_PE, 1 << 17, l_.EFLAGS
 _LONGEST_INSTRUCTION = 15
+
+_OPERAND, _ADDRESS = 1, 2
 
 UNDEFINED, ENDED, MEDIA = -1, 1, 2
 
@@ -79,6 +96,49 @@ def _move(b, pc, n, rex, modrm, locked):  # type: ignore[no-untyped-def]
 
 
 @kernel
+def _ins(b, context, env, at, opcode, mandatory, seen, rex):  # type: ignore[no-untyped-def]
+    hflags = ld32(env + _HFLAGS)
+    wide, long_ = hflags & _CS64, hflags & _CS32
+    size = 1
+    if opcode == 0x6D:
+        size = 4 if (seen & _OPERAND == 0) == (long_ != 0) or (wide and rex & 8) else 2
+    addresses = 4 if (seen & _ADDRESS == 0) == (long_ != 0) else 2
+    if wide:
+        addresses = 4 if seen & _ADDRESS else 8
+    return is_ins(b, context, at, size, mandatory & 0xFE == 0xF2, addresses)
+
+
+@kernel
+def _vex(b, context, env, pc, here, n):  # type: ignore[no-untyped-def]
+    """VEX at byte ``n``: of the instructions that have it, this processor has those of BMI1 and BMI2 alone."""
+    hflags = ld32(env + _HFLAGS)
+    if hflags & _CS32 == 0 or ld64(env + _EFLAGS) & _VM:
+        return 0  # LES, LDS
+    first, second, third = _byte(env, pc, here, n), _byte(env, pc, here, n + 1), _byte(env, pc, here, n + 2)
+    if second < 0 or (hflags & _CS64 == 0 and second < 0xC0):
+        return 0
+    if first == 0xC5 or hflags & _PE == 0:
+        return UNDEFINED
+    opcode = _byte(env, pc, here, n + 3)
+    if third < 0 or opcode < 0:
+        return 0
+    prefix = third & 3
+    if second & 0x1F == 2:
+        known = (opcode & 0xFE == 0xF2 and prefix == 0) or (opcode == 0xF5 and prefix != 1)
+        known = known or (opcode == 0xF6 and prefix == 3) or opcode == 0xF7
+    else:  # RORX, without a second source
+        known = second & 0x1F == 3 and opcode == 0xF0 and third & 0x7B == 0x7B
+    if not known:
+        return UNDEFINED
+    is_integer(context)
+    if second & 0x1F == 2 and opcode == 0xF7 and prefix == 0:
+        is_bextr(context)
+    if hflags & _CS64 == 0:
+        note(b, context, pc + n + 1, NARROW)
+    return 0
+
+
+@kernel
 def ends_before(context):  # type: ignore[no-untyped-def]
     """Whether the block is to end before the instruction that is to be translated next: it may lie on a page that
     the block has not come to. If that page cannot be fetched, Unicorn would give the fault to the whole block.
@@ -103,11 +163,11 @@ def refuses(context, cpu):  # type: ignore[no-untyped-def]
         return ENDED
     begin_operand(cpu)
     env, pc = cpu + _TO_ENV, ld64(context + _PC_NEXT)
-    b = block_of(env)
+    b, here = block_of(env), code_at(env, pc)
     forget(b)
-    here = code_at(env, pc)
+    begin_reading(b, context)
     wide = ld32(env + _HFLAGS) & _CS64
-    locked, n, byte, mandatory, kinds, other_size = False, 0, 0, 0, 0, False
+    locked, n, byte, mandatory, kinds, seen, rex = False, 0, 0, 0, 0, 0, 0
     while n < 15:
         byte = _byte(env, pc, here, n)
         if byte == 0xF0:
@@ -116,16 +176,27 @@ def refuses(context, cpu):  # type: ignore[no-untyped-def]
             mandatory = byte
             kinds |= 1 << (byte & 1)
         elif byte == 0x66:
+            seen |= _OPERAND
             mandatory = mandatory or byte
             kinds |= 4
         elif byte == 0x67:
-            other_size = True
+            seen |= _ADDRESS
         elif not (byte & 0xE7 == 0x26 or byte & 0xFE == 0x64 or (wide and byte & 0xF0 == 0x40)):
             break
+        rex = byte if byte & 0xF0 == 0x40 else 0
         n += 1
+    if n == 15:
+        return 0
     if byte & 0xFE == 0xC6:
-        return _move(b, pc, n, _byte(env, pc, here, n - 1) if wide and n else 0, _byte(env, pc, here, n + 1), locked)
-    if n == 15 or not (locked or byte == 0x0F):
+        return _move(b, pc, n, rex if wide else 0, _byte(env, pc, here, n + 1), locked)
+    if byte & 0xFE == 0x9E:  # SAHF, LAHF
+        if rex:
+            note(b, context, pc + n - 1, IGNORED)
+    elif byte & 0xFE == 0x6C:
+        _ins(b, context, env, pc + n, byte, mandatory, seen, rex)
+    elif byte & 0xFE == 0xC4 and not locked:
+        return _vex(b, context, env, pc, here, n)
+    if not (locked or byte == 0x0F):
         return 0
     prefixes = n
     opcode = byte
@@ -142,6 +213,14 @@ def refuses(context, cpu):  # type: ignore[no-untyped-def]
         return 0 if _takes_lock(opcode, modrm) else UNDEFINED
     entry = entry_of(b, opcode, mandatory)
     if entry == 0:
+        if opcode == 0x0FB8 and mandatory == 0xF3:  # POPCNT
+            note(b, context, pc + n, SIZED)
+        elif opcode >> 4 == 0x38F:
+            is_integer(context)
+            if opcode <= 0x38F1:  # MOVBE, CRC32
+                note(b, context, pc + n - 1, UNSIZED if mandatory == 0xF3 else SIZED)
+            elif mandatory != 0x66:  # ADCX is 66h alone, ADOX is F3h
+                note(b, context, pc + n - 1, UNSIZED)
         movbe = (opcode == 0x38F0 or opcode == 0x38F1) and mandatory != 0xF2  # beside CRC32
         return UNDEFINED if (opcode == 0x0FC3 or movbe) and modrm >= 0xC0 else 0  # MOVNTI
     if is_none(entry, opcode, mandatory, modrm) or is_off(env, entry):
@@ -152,7 +231,7 @@ def refuses(context, cpu):  # type: ignore[no-untyped-def]
             if byte == 0x66 or byte & 0xFE == 0xF2:
                 show(b, pc, i, byte ^ mandatory)
     if opcode == PREDICATE:
-        short = other_size if wide or ld32(env + _HFLAGS) & _CS32 else not other_size
+        short = (seen & _ADDRESS != 0) == (ld32(env + _HFLAGS) & (_CS32 | _CS64) != 0)
         at = n + 1 + operand_length(modrm, _byte(env, pc, here, n + 2), short and not wide)
         byte = _byte(env, pc, here, at)
         if byte > 7:
