@@ -15,6 +15,9 @@ hypercall's address says which interrupt was called::
            iret
 
 Hardware interrupts are machine code from end to end, as on a real PC: they work without a handler, at their own speed.
+
+Where the BIOS of the IBM PC had its entry points and its font, as all others have since, guests find ours: jumps to
+them, for those who know them by address. The vector of the NMI is one of them, since a guest knows its bytes.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ from __future__ import annotations
 import struct
 from functools import cache
 
+from hypervisor.arch.font import font
 from hypervisor.bus import Dma
 
 SEGMENT = 0xF000
@@ -35,11 +39,36 @@ STACK_FAULT = 0xE1E0
 PROTECTION_FAULT = 0xE200
 SLAVE_DUMMY = 0xE190
 RTC = 0xE1A0
-IRET = 0xE1C0
+IRET = 0xFF53
 APM_ENTRY = 0xE1D0
 CONFIGURATION = 0xE6F5
 DISKETTE_TABLE = 0xEFC7
+FONT = 0xFA6E
 RESET = 0xFFF0
+NMI = 0xE2C3
+
+ENTRY_POINTS = {
+    0xE05B: RESET,
+    NMI: STUBS + STUB_SIZE * 0x02,
+    0xE3FE: STUBS + STUB_SIZE * 0x13,
+    0xE6F2: STUBS + STUB_SIZE * 0x19,
+    0xE739: STUBS + STUB_SIZE * 0x14,
+    0xE82E: STUBS + STUB_SIZE * 0x16,
+    0xE987: KEYBOARD,
+    0xEC59: STUBS + STUB_SIZE * 0x13,
+    0xEF57: MASTER_DUMMY,
+    0xEFD2: STUBS + STUB_SIZE * 0x17,
+    0xF065: STUBS + STUB_SIZE * 0x10,
+    0xF841: STUBS + STUB_SIZE * 0x12,
+    0xF84D: STUBS + STUB_SIZE * 0x11,
+    0xF859: STUBS + STUB_SIZE * 0x15,
+    0xFE6E: STUBS + STUB_SIZE * 0x1A,
+    0xFEA5: TIMER,
+    0xFF54: STUBS + STUB_SIZE * 0x05,
+}
+"""Fixed addresses of the IBM BIOS, and what is there (IBM PC AT technical reference, section 5, "BIOS Memory Map" and
+the listing's compatibility module, ORGS).
+"""
 
 STUB = bytes.fromhex("0f01d9 7203 7005 cf fb f4 ebf4 fb 90 cf")
 
@@ -142,9 +171,12 @@ def install_rom(memory: Dma) -> None:
         (APM_ENTRY, APM_CODE),
         (CONFIGURATION, CONFIGURATION_TABLE),
         (DISKETTE_TABLE, DISKETTE_PARAMETERS),
+        (FONT, font(8).data[: 128 * 8]),
         (RESET, RESET_CODE + b"01/01/24\0\xfc\0"),
     ):
         memory.write(BASE + offset, code)
+    for entry, target in ENTRY_POINTS.items():
+        memory.write(BASE + entry, b"\xe9" + struct.pack("<H", target - entry - 3 & 0xFFFF))
     memory.write(0, _vectors())
 
 
@@ -165,5 +197,5 @@ def _vectors() -> bytes:
     return struct.pack("<512H", *(word for offset in offsets for word in (offset, SEGMENT)))
 
 
-_SPECIAL = {0x08: TIMER, 0x09: KEYBOARD, 0x1B: IRET, 0x1C: IRET, 0x1E: DISKETTE_TABLE, 0x4A: IRET, 0x70: RTC}
+_SPECIAL = {0x02: NMI, 0x08: TIMER, 0x09: KEYBOARD, 0x1B: IRET, 0x1C: IRET, 0x1E: DISKETTE_TABLE, 0x4A: IRET, 0x70: RTC}
 """Vectors that are not those of stubs, and not those of hardware interrupts that nobody uses."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from hypervisor.arch.font import font
 from hypervisor.core import HANDLED, PASS, stop
 from hypervisor.traps import bios_rom
 from tests.boot.bios_fakes import CF, Machine, Segment
@@ -24,6 +25,21 @@ def test_every_vector_points_into_the_rom() -> None:
         if vector in (0x10, 0x13, 0x15, 0x16, 0x1A, 0x21):
             assert bios_rom.vector_of(0xF0000 + offset) == vector
             assert memory.read(0xF0000 + offset, 4) == b"\x0f\x01\xd9\x72"
+
+
+def test_the_entry_points_of_the_ibm_pc() -> None:
+    memory = Machine().memory
+    assert memory.unpack("HH", 4 * 0x02) == (0xE2C3, 0xF000)
+    services = {0xE2C3: 0x02, 0xE739: 0x14, 0xE82E: 0x16, 0xF065: 0x10, 0xF841: 0x12, 0xF84D: 0x11, 0xF859: 0x15}
+    services |= {0xE3FE: 0x13, 0xEC59: 0x13, 0xE6F2: 0x19, 0xEFD2: 0x17, 0xFE6E: 0x1A, 0xFF54: 0x05}
+    for offset, vector in services.items():
+        opcode, distance = memory.unpack("Bh", 0xF0000 + offset)
+        assert (opcode, bios_rom.vector_of(0xF0000 + offset + 3 + distance)) == (0xE9, vector)
+    for offset, target in {0xE987: 0x09, 0xFEA5: 0x08}.items():
+        opcode, distance = memory.unpack("Bh", 0xF0000 + offset)
+        assert (opcode, offset + 3 + distance) == (0xE9, memory.unpack("H", 4 * target)[0])
+    assert memory.read(0xFFF53, 1) == b"\xcf"
+    assert memory.read(0xFFA6E + 8 * ord("A"), 8) == font(8).data[8 * ord("A") : 8 * ord("B")] != bytes(8)
 
 
 def test_the_bios_data_area() -> None:

@@ -125,6 +125,7 @@ KERNELS = (
         "int9_chain", FLOPPY, "events: 06", "a hook on INT 9 before the BIOS", acts=(Act(">", ("a", "1", "enter")),)
     ),
     Kernel("bios_services", FLOPPY, "600DC0DE", "INT 1Ah's calendar, INT 15h AH=87h, INT 11h"),
+    Kernel("bios_entries", FLOPPY, "tick: 1", "the fixed entry points of the IBM PC's BIOS, and its font"),
     Kernel("mode12", FLOPPY, "", "planar graphics: the write modes of the VGA", picture=True),
     Kernel("crtc", KERNEL, "retraces 3", "the hardware cursor and the retrace, by ports"),
     Kernel("debug_registers", KERNEL, "steps 5", "hardware breakpoints and single steps"),
