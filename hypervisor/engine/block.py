@@ -73,6 +73,7 @@ HOOKS = (
     "interrupt", "port_in", "port_out", "syscall", "sysenter", "mmio_read", "mmio_write", "tlb", "block", "code",
     "jump", "read_time", "write_control", "load_segment", "far_jump", "far_call", "far_return", "interrupt_return",
     "real_interrupt_return", "leave_syscall", "leave_sysenter", "refused_branch", "check_table", "check_port",
+    "check_ldt",
 )  # fmt: skip
 PLAIN = _word("plain", len(HOOKS))  # uncompiled hook bodies, in the order of HOOKS
 SCRATCH = _word("scratch", 4)
@@ -105,6 +106,7 @@ RUNNING = _word("running")  # 1 inside uc_emu_start
 THREAD = _word("thread")  # pthread_self of the thread that runs the guest
 SKIPS = _word("skips")  # 1: loops that do nothing until the next event are not run round by round
 ABORTED = _word("aborted")  # Unicorn called abort, see kernels.emergency
+BEYOND = _word("beyond")  # 1: it did because RIP has to be cut to 32 bits
 FORGOTTEN = _word("forgotten")  # bytes of translated code that have been forgotten since what was freed went back
 CODE_FULL = _word("code_full")  # 1: there is little room left for translated code, see kernels.translated
 REPEATED = _word("repeated")  # 1: the next block is one instruction of a block that has been counted

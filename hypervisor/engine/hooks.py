@@ -84,7 +84,7 @@ _leave_syscall, _leave_sysenter = syscalls.leave_syscall, syscalls.leave_sysente
 _refused_branch, _check_table, _F_LOOKUP = canonical.refused_branch, canonical.check_table, b_.F_LOOKUP
 _emit_access = operand.emit_access
 _load_misaligned, _store_misaligned = misaligned.load, misaligned.store
-_read_code, _check_port = misread.read_code, misread.check_port
+_read_code, _check_port, _check_ldt = misread.read_code, misread.check_port, load_segment_.check_ldt
 _sync, _flush, _written = access.sync_hflags, access.flush_tlb, access.written
 
 if not COMPILED:
@@ -274,6 +274,13 @@ def load_table(env, exit_code, place):  # type: ignore[no-untyped-def]
     """LGDT and LIDT, before they are intercepted or carried out."""
     b = begin(env, place)
     _check_table(b, exit_code)
+    leave_if_asked(b)
+
+
+def load_ldt(env, selector, place):  # type: ignore[no-untyped-def]
+    """LLDT, before it is carried out."""
+    b = begin(env, place)
+    _check_ldt(b, selector)
     leave_if_asked(b)
 
 
@@ -495,7 +502,7 @@ ENTRIES = (
     (interrupt_return, "v(liil)"), (real_interrupt_return, "v(lil)"), (leave_syscall, "v(lil)"),
     (leave_sysenter, "v(lil)"), (branch, "l(ll)"), (load_table, "v(lil)"),
     (emit_access, "v(llllul)"), (load_misaligned, "l(llill)"), (store_misaligned, "v(lllill)"),
-    (read_code, "l(llil)"), (check_port, "v(lil)"),
+    (read_code, "l(llil)"), (check_port, "v(lil)"), (load_ldt, "v(lil)"),
     (x87_unusual, "l(lll)"), (sse_exception, "v(lll)"), (refuse, "v(lll)"),
 )  # fmt: skip
 """Functions and their C types: v void, l int64, i int32, u uint32, B uint8; result(arguments)."""

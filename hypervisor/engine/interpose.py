@@ -33,6 +33,7 @@ And these are wrong for a guest:
 - BZHI and BEXTR are put right where the translator calls for their operations (`bit_code`).
 - ``cpu_ldub_code`` reads a byte of an instruction for the translator: instructions that it would take for others are
   put right there (`kernels.misread`).
+- ``tcg_gen_addi_i64`` adds to RSP what a near RET releases, a number with a sign to Unicorn.
 - ``gettimeofday`` is what the TLB's size is decided by, so which stale entries a guest sees would depend on the host's
   time. It stands still: the TLB grows and does not shrink.
 """
@@ -86,7 +87,8 @@ _MMX_OPERATIONS = ("pshufb pmaddubsw psignb psignw psignd pmulhrsw pabsb pabsw p
 _FIRST_TABLE_WRITE = 0x6A  # the exit code of LIDT; LGDT's is the next
 _PORT_SIZES = {"b": 1, "w": 2, "l": 4}
 _INTERCEPT = "helper_svm_check_intercept_param_x86_64"
-_READ_FLAGS = "helper_read_eflags_x86_64"
+_READ_FLAGS, _RF, _VM = "helper_read_eflags_x86_64", 1 << 16, 1 << 17
+_LLDT, _ADD = "helper_lldt_x86_64", "tcg_gen_addi_i64_x86_64"
 _COMPUTE = "helper_cc_compute_all_x86_64"
 _ROTATE = [f"helper_{name}{size}_x86_64" for name in ("rcl", "rcr") for size in "bwlq"]
 
@@ -113,6 +115,7 @@ CALLS: dict[str, str | None] = {
     _IDIV: _IDIV,
     _COMPUTE: _COMPUTE,
     _READ_FLAGS: _READ_FLAGS,
+    _LLDT: _LLDT,
     _INTERCEPT: _INTERCEPT,
     **{name: name for name in _ROTATE},
     **{name: name for name in (f"helper_{name}_mmx_x86_64" for name in _MMX_OPERATIONS)},
@@ -133,7 +136,8 @@ that of a piece of machine code below, or None for nothing.
 - The string compares of SSE4.2 read out of bounds (`kernels.string_compare`).
 - ``idivl_EAX`` divides 64 bits by 32 with the host's IDIV, which faults for -2^63 / -1 as the guest's should: the
   process dies of SIGFPE. It gets the divisor 0 then, for which it raises #DE.
-- ``read_eflags`` is PUSHF, which shows RF clear. (It also keeps the flags for code hooks, so VM has to stay.)
+- ``read_eflags`` is PUSHF, which shows RF clear, and VM, too. (It also keeps the flags for code hooks, where VM stays.)
+- ``lldt`` does not look at the upper half of its descriptor (`kernels.load_segment`).
 - ``cc_compute_all``, RCL and RCR leave a note of the flags (`kernels.lost_flags`).
 - ``svm_check_intercept_param`` for CR0 is also the beginning of SMSW (`kernels.in_place`).
 - The operations of SSSE3 on MMX registers take REX.R for a fourth bit of the register's number. Beyond MM7 lie other
@@ -167,7 +171,7 @@ class Guard:
         needed = frozenset(
             (
                 _TEMP, _TRANSLATE, _LOOP, _RESET_DIRTY, _SET_PAGE, _RESTORE, _TIME, _CALL, _FLUSH, _REPEAT, _READ,
-                *bit_code.NAMES, *_EMIT,
+                _ADD, *bit_code.NAMES, *_EMIT,
             )
         )  # fmt: skip
         needed |= slow_path.CALLS
@@ -188,7 +192,8 @@ class Guard:
         self._table[b.GUARD_CPU_ABORT >> 3] = unicorn.address("cpu_abort_x86_64") + _CPU_ABORT_SIZE
         self._last_words = LastWords(ctypes.addressof(self._table))
         block_hooks = (code().address["block_entry"], code().address["jump"])
-        self._calls = (ctypes.c_uint64 * (2 * len(CALLS) + 4))(unicorn.address(_CALL), *block_hooks, len(CALLS))
+        first = (unicorn.address(_CALL), *block_hooks, unicorn.address(_READ_FLAGS), 0, len(CALLS))
+        self._calls = (ctypes.c_uint64 * (2 * len(CALLS) + len(first)))(*first)
         self._translator = (ctypes.c_uint64 * ((layout.TRANSLATOR_OPS >> 3) + 3))()
         self._reading = (ctypes.c_uint64 * 4)()
         translator = struct.pack("<Q", ctypes.addressof(self._translator))
@@ -290,10 +295,16 @@ class Guard:
             + b"\x48\xb8" + struct.pack("<Q", code().address["load_table"]) + b"\xff\xd0\x5a\x5e\x5f"
             + _jump(unicorn.address(_INTERCEPT))
         )  # fmt: skip
-        # sub rsp, 8; mov rax, original; call rax; and rax, ~RF; add rsp, 8; ret
-        pieces[_READ_FLAGS] = (
-            b"\x48\x83\xec\x08\x48\xb8" + struct.pack("<Q", unicorn.address(_READ_FLAGS))
-            + b"\xff\xd0\x48\x25\xff\xff\xfe\xff\x48\x83\xc4\x08\xc3"
+        for name, hidden in ((_READ_FLAGS, _RF), ("pushf", _RF | _VM)):
+            # sub rsp, 8; mov rax, original; call rax; and rax, ~hidden; add rsp, 8; ret
+            pieces[name] = (
+                b"\x48\x83\xec\x08\x48\xb8" + struct.pack("<Q", unicorn.address(_READ_FLAGS))
+                + b"\xff\xd0\x48\x25" + struct.pack("<i", ~hidden) + b"\x48\x83\xc4\x08\xc3"
+            )  # fmt: skip
+        # push rdi, rsi; sub rsp, 8; mov rdx, [rsp + 24]; mov rax, ours; call rax; add rsp, 8; pop rsi, rdi
+        pieces[_LLDT] = (
+            b"\x57\x56\x48\x83\xec\x08\x48\x8b\x54\x24\x18\x48\xb8" + struct.pack("<Q", code().address["load_ldt"])
+            + b"\xff\xd0\x48\x83\xc4\x08\x5e\x5f" + _jump(unicorn.address(_LLDT))
         )  # fmt: skip
         for name in _ROTATE:  # mov rax, [rdi + flags]; rcx from rdi; note
             pieces[name] = (
@@ -331,6 +342,8 @@ class Guard:
             + b"\x48\xb9" + struct.pack("<Q", ctypes.addressof(self._reading)) + _jump(code().address["read_code"])
             + b"\xc3"
         )  # fmt: skip
+        # add rcx, [rdi + released]
+        pieces[_ADD] = b"\x48\x03\x8f" + struct.pack("<I", layout.TCG_RELEASED) + _jump(unicorn.address(_ADD))
         # mov rdx, [rsp]; jump to ours
         pieces[_CHECK_PORT] = b"\x48\x8b\x14\x24" + _jump(code().address["check_port"])
         self._page = mmap.mmap(-1, _ROOM * len(pieces), prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
@@ -348,10 +361,11 @@ class Guard:
         self.mmx_ready = floating.address["helper_enter_mmx_x86_64"]
         self._keep = floating
         where |= floating.address
+        self._calls[4] = where["pushf"]
         helpers = sorted((unicorn.address(name), entry) for name, entry in CALLS.items())
         for n, (address, entry) in enumerate(helpers):
-            self._calls[2 * n + 4] = address
-            self._calls[2 * n + 5] = 0 if entry is None else where.get(entry) or code().address[entry]
+            self._calls[len(first) + 2 * n] = address
+            self._calls[len(first) + 2 * n + 1] = 0 if entry is None else where.get(entry) or code().address[entry]
         self.access = {name: where[name] for name in slow_path.CALLS}
         with writable(list(table.values())):
             for slot, at in (*slots.items(), *table.items()):

@@ -65,6 +65,7 @@ _BODIES: dict[str, tuple[Callable[..., Any], int]] = {
     "refused_branch": (canonical.refused_branch, 1),
     "check_table": (canonical.check_table, 2),
     "check_port": (misread.check_port, 3),
+    "check_ldt": (load_segment.check_ldt, 2),
 }
 """The hooks' bodies and how many words they take."""
 

@@ -65,7 +65,6 @@ def _no_mmx_mode(found: Found) -> bool:
     return ("ftw" in found and found["ftw"][1] == 0xFF) or ("fsw" in found and found["fsw"][1] & 0x3800 == 0)
 
 
-_BMI = r"crc32|movbe|p(dep|ext)|bextr|bls|bzhi|mulx|andn|(rorx|sarx|shlx|shrx)|ad[co]x|code: .*c4e2"
 ROWS: tuple[Row, ...] = (
     Row("", "rflags", "APM 2 section 3.1.6: faults push RF set", 1 << 16),
     Row(r" f\w+|code: .*d[89a-f]", ".*", "SDM 1 section 8.5.1.1: stack faults set IE and SF", holds=_ours("fsw", 0x40)),

@@ -125,6 +125,15 @@ def sync_hflags(b):  # type: ignore[no-untyped-def]
 
 
 @kernel
+def cut_rip(b):  # type: ignore[no-untyped-def]
+    """Outside 64-bit mode RIP has 32 bits; generated code keeps more where it jumps or runs over either end of them."""
+    env = ld64(b + _ENV)
+    if ld32(env + _HFLAGS) & (1 << 15) == 0:
+        st64(env + _EIP, ld64(env + _EIP) & 0xFFFFFFFF)
+    return 0
+
+
+@kernel
 def linear_rip(b):  # type: ignore[no-untyped-def]
     """RIP as a linear address."""
     env = ld64(b + _ENV)
@@ -135,6 +144,6 @@ def linear_rip(b):  # type: ignore[no-untyped-def]
 
 
 __all__ = [
-    "flush_tlb", "host_address", "ld8", "ld16", "linear_rip", "page_word", "read_flags", "sync_hflags", "write_flags",
-    "written",
+    "cut_rip", "flush_tlb", "host_address", "ld8", "ld16", "linear_rip", "page_word", "read_flags", "sync_hflags",
+    "write_flags", "written",
 ]  # fmt: skip

@@ -34,8 +34,7 @@ def refused_branch(b):  # type: ignore[no-untyped-def]
         pushed = -8
     elif opcode == 0xC2:
         word = opcode_bytes(b) >> 8 * ld64(b + _D_LENGTH)
-        released = word & 0xFFFF
-        pushed = -8 - (released - 0x10000 if released & 0x8000 else released)  # as generated code takes it
+        pushed = -8 - (word & 0xFFFF)
     elif opcode == 0xE8 or (opcode == 0xFF and form == 2):
         pushed = 8
     elif not (

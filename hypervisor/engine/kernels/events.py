@@ -34,7 +34,7 @@ _BASE, _LIMIT, _FLAGS = l_.SEG_BASE, l_.SEG_LIMIT, l_.SEG_FLAGS
 _N_VECTOR, _N_ERROR, _N_ADDRESS, _N_COUNT, _CHAIN = b_.N_VECTOR, b_.N_ERROR, b_.N_ADDRESS, b_.N_COUNT, b_.CHAIN
 _W_VECTOR, _W_ERROR, _W_LEVEL, _CHAIN_ENTRIES = b_.W_VECTOR, b_.W_ERROR, b_.W_LEVEL, b_.CHAIN_ENTRIES
 _RSP = 32
-_EVENT_RIP = b_.EVENT_RIP
+_EVENT_RIP, _CS64 = b_.EVENT_RIP, l_.HF_CS64
 
 EXCEPTION, SOFTWARE, EXTERNAL, PRIVILEGED = 0, 1, 2, 3
 """Where an event comes from. INT1 is PRIVILEGED: its gate's DPL is not checked. INT3 and INTO are SOFTWARE | 4, without
@@ -309,6 +309,8 @@ def deliver(b, vector, error, kind, rip, inside):  # type: ignore[no-untyped-def
     """
     env = ld64(b + _ENV)
     st64(b + _N_COUNT, 0)
+    if ld32(env + _HFLAGS) & _CS64 == 0:
+        rip &= 0xFFFFFFFF
     st64(b + _EVENT_RIP, rip)
     while True:
         clear(b)

@@ -34,7 +34,7 @@ _SEEN, _SEATS, _SEAT = b_.SEEN, b_.SEATS, b_.SEAT
 _EXEC_AT, _WRITE_AT, _EPOCH, _F_TLB_FLUSH_PAGE, _CPU = b_.EXEC_AT, b_.WRITE_AT, b_.EPOCH, b_.F_TLB_FLUSH_PAGE, b_.CPU
 _MANY = 1 << 60  # no linear page: it is not canonical
 _BLOCK_END, _ANY_TRAP = b_.BLOCK_END, b_.MAP_TRAP_READ | b_.MAP_TRAP_WRITE | b_.MAP_TRAP_EXECUTE
-_HF_GUEST, _F_RESTORE, _MEM_IO_PC = l_.HF_GUEST, b_.F_RESTORE_STATE, l_.CPU_MEM_IO_PC
+_HF_GUEST, _CS64, _F_RESTORE, _MEM_IO_PC = l_.HF_GUEST, l_.HF_CS64, b_.F_RESTORE_STATE, l_.CPU_MEM_IO_PC
 
 
 @kernel
@@ -134,7 +134,10 @@ def fill(b, va, kind, result):  # type: ignore[no-untyped-def]
     st64(b + _C_FILLS, ld64(b + _C_FILLS) + 1)
     access = kind - 16
     how = (1 if hflags & 3 == 3 else 0) | (4 if (ld64(env + _EFLAGS) >> 18) & 1 else 0)
-    gpa = walk(b, va, access, how)
+    linear = va
+    if access == 2 and hflags & _CS64 == 0:
+        linear = va & 0xFFFFFFFF
+    gpa = walk(b, linear, access, how)
     if ld64(b + _W_VECTOR) >= 0:
         vector, error = ld64(b + _W_VECTOR), ld64(b + _W_ERROR)
         if access != 2:
@@ -148,7 +151,7 @@ def fill(b, va, kind, result):  # type: ignore[no-untyped-def]
                 settle(b)
             st64(b + _FAULT, vector)
             st64(b + _FAULT_ERROR, error)
-            st64(b + _FAULT_ADDRESS, va)
+            st64(b + _FAULT_ADDRESS, linear)
             return 0
     perm = ld64(b + _W_PERM)
     if ld64(b + _W_SHIFT) > 12:
@@ -163,7 +166,7 @@ def fill(b, va, kind, result):  # type: ignore[no-untyped-def]
     trap = _TRAP_EXECUTE if access == 2 else (_TRAP_WRITE if access == 1 else _TRAP_READ)
     watched = 0
     if ld64(b + _VIRTUAL_COUNT):
-        watched = _watched(b, va, trap)
+        watched = _watched(b, linear, trap)
     if word & _RAM_BIT == 0 or word & trap or watched or (access == 1 and word & _WRITE_BIT == 0):
         if access == 2:
             if word & trap or watched:

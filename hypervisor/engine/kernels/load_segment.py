@@ -1,4 +1,6 @@
-"""MOV and POP to a segment register, LDS, LES, LFS, LGS and LSS in protected mode (AMD64 APM volume 2, 4.8 to 4.10)."""
+"""MOV and POP to a segment register, LDS, LES, LFS, LGS and LSS in protected mode (AMD64 APM volume 2, 4.8 to 4.10);
+what LLDT does not look at.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,7 @@ from hypervisor.engine.kernels.supervisor import clear
 
 _ENV, _HFLAGS, _N_VECTOR = b_.ENV, l_.HFLAGS, b_.N_VECTOR
 _SEGS, _SIZE, _FLAGS, _SS, _FS = l_.SEGS, l_.SEG_SIZE, l_.SEG_FLAGS, l_.SS, l_.FS
-_CS64, _PRESENT = l_.HF_CS64, 1 << 15
+_CS64, _LMA, _PRESENT, _GDT_LIMIT = l_.HF_CS64, l_.HF_LMA, 1 << 15, l_.GDT + l_.SEG_LIMIT
 
 
 @kernel
@@ -83,4 +85,20 @@ def load_segment(b, register, selector):  # type: ignore[no-untyped-def]
         set_segment(b, at, selector, descriptor_base(d), descriptor_limit(d), flags)
     if register < _FS:
         sync_hflags(b)
+    return 0
+
+
+@kernel
+def check_ldt(b, selector):  # type: ignore[no-untyped-def]
+    """Refuse LLDT in long mode where the type in the upper half of the descriptor is not 0 (APM volume 2, 4.8.3); what
+    else is wrong comes before, and Unicorn sees it.
+    """
+    selector &= 0xFFFF
+    limit = ld32(ld64(b + _ENV) + _GDT_LIMIT)
+    if ld32(ld64(b + _ENV) + _HFLAGS) & _LMA == 0 or selector & 4 or selector < 4 or selector + 15 > limit:
+        return 0
+    clear(b)
+    low, high = descriptor(b, selector), descriptor(b, selector + 8)
+    if ld64(b + _N_VECTOR) < 0 and (low >> 40) & 0x9F == 0x82 and (high >> 40) & 0x1F:
+        return refuse(b, 13, selector & 0xFFFC)
     return 0

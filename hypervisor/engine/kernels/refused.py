@@ -11,8 +11,9 @@ As the instruction is seen here before the translator reads it, notes are left o
 
 from __future__ import annotations
 
+from hypervisor.engine import block as b_
 from hypervisor.engine import layout as l_
-from hypervisor.engine.jit import kernel, ld8, ld32, ld64, st32
+from hypervisor.engine.jit import kernel, ld8, ld32, ld64, st32, st64
 from hypervisor.engine.kernels.decode import fetch
 from hypervisor.engine.kernels.idle import code_at
 from hypervisor.engine.kernels.in_place import block_of
@@ -29,11 +30,13 @@ from hypervisor.engine.kernels.media import (
 from hypervisor.engine.kernels.misread import (
     IGNORED,
     NARROW,
+    PUSHED,
     SIZED,
     UNSIZED,
     is_bextr,
     is_ins,
     is_integer,
+    is_ret,
     note,
 )
 from hypervisor.engine.kernels.misread import begin as begin_reading
@@ -41,6 +44,7 @@ from hypervisor.engine.kernels.operand import begin as begin_operand
 
 _CPU_UC, _OURS, _TO_ENV, _PC_NEXT = l_.CPU_UC, l_.UC_NO_EXIT_REQUEST, l_.CPU_TO_ENV, l_.DISAS_PC_NEXT
 _HFLAGS, _CS64, _PC_FIRST, _IS_JMP = l_.HFLAGS, l_.HF_CS64, l_.DISAS_PC_FIRST, l_.DISAS_IS_JMP
+_CS_BASE, _BEYOND = l_.SEGS + l_.SEG_SIZE * l_.CS + l_.SEG_BASE, b_.BEYOND
 _CS32, _PE, _VM, _EFLAGS = l_.HF_CS32, l_.HF_PE, 1 << 17, l_.EFLAGS
 _LONGEST_INSTRUCTION = 15
 
@@ -98,11 +102,11 @@ def _move(b, pc, n, rex, modrm, locked):  # type: ignore[no-untyped-def]
 @kernel
 def _ins(b, context, env, at, opcode, mandatory, seen, rex):  # type: ignore[no-untyped-def]
     hflags = ld32(env + _HFLAGS)
-    wide, long_ = hflags & _CS64, hflags & _CS32
+    wide, big = hflags & _CS64, hflags & _CS32
     size = 1
     if opcode == 0x6D:
-        size = 4 if (seen & _OPERAND == 0) == (long_ != 0) or (wide and rex & 8) else 2
-    addresses = 4 if (seen & _ADDRESS == 0) == (long_ != 0) else 2
+        size = 4 if (seen & _OPERAND == 0) == (big != 0) or (wide and rex & 8) else 2
+    addresses = 4 if (seen & _ADDRESS == 0) == (big != 0) else 2
     if wide:
         addresses = 4 if seen & _ADDRESS else 8
     return is_ins(b, context, at, size, mandatory & 0xFE == 0xF2, addresses)
@@ -167,6 +171,12 @@ def refuses(context, cpu):  # type: ignore[no-untyped-def]
     forget(b)
     begin_reading(b, context)
     wide = ld32(env + _HFLAGS) & _CS64
+    if wide == 0 and (pc - ld64(env + _CS_BASE)) >> 32:  # RIP must be cut first
+        if pc == ld64(context + _PC_FIRST):
+            st64(b + _BEYOND, 1)
+            return UNDEFINED
+        st32(context + _IS_JMP, l_.DISAS_TOO_MANY)
+        return ENDED
     locked, n, byte, mandatory, kinds, seen, rex = False, 0, 0, 0, 0, 0, 0
     while n < 15:
         byte = _byte(env, pc, here, n)
@@ -194,6 +204,11 @@ def refuses(context, cpu):  # type: ignore[no-untyped-def]
             note(b, context, pc + n - 1, IGNORED)
     elif byte & 0xFE == 0x6C:
         _ins(b, context, env, pc + n, byte, mandatory, seen, rex)
+    elif byte == 0x9C:  # PUSHF
+        if ld64(env + _EFLAGS) & _VM:
+            note(b, context, pc + n, PUSHED)
+    elif byte == 0xC2:  # RET
+        is_ret(context, _byte(env, pc, here, n + 1) | _byte(env, pc, here, n + 2) << 8)
     elif byte & 0xFE == 0xC4 and not locked:
         return _vex(b, context, env, pc, here, n)
     if not (locked or byte == 0x0F):

@@ -6,6 +6,7 @@ from hypervisor.arch.exits import ExitKind as K
 from hypervisor.engine import block as b_
 from hypervisor.engine import layout as l_
 from hypervisor.engine.jit import call1, call5, kernel, ld32, ld64, st32, st64
+from hypervisor.engine.kernels.access import cut_rip
 from hypervisor.engine.kernels.emergency import EXECUTING
 from hypervisor.engine.kernels.exits import complete, count, raise_exception, settle, stop
 from hypervisor.engine.kernels.idle import skip_jumps
@@ -26,6 +27,7 @@ _DEADLINE_KIND, _STEPPED, _FAILED, _EXECUTE, _MEMORY = (
 )  # fmt: skip
 
 _RUNNING, _ABORTED, _CAREFUL, _CFLAGS = b_.RUNNING, b_.ABORTED, b_.CAREFUL, l_.CPU_CFLAGS_NEXT_TB
+_BEYOND = b_.BEYOND
 _THREAD, _F_SELF, _LONGEST_BLOCK = b_.THREAD, b_.F_SELF, 512
 _FLAGS_AT = b_.FLAGS_AT
 _CODE_FULL, _REPEATED, _C_EMPTIED = b_.CODE_FULL, b_.REPEATED, b_.C_EMPTIED
@@ -119,8 +121,12 @@ def _gave_up(b):  # type: ignore[no-untyped-def]
         st64(b + _X_INFO, -1)
         return _FAILED
     step = ld64(b + _STEP)
+    beyond = ld64(b + _BEYOND)
+    st64(b + _BEYOND, 0)
     if step == 2:  # the one instruction has been executed; this was the block behind it
         return _STEPPED
+    if beyond:  # there was nothing wrong with its code
+        return 0
     if step == 0:
         st64(b + _CAREFUL, _LONGEST_BLOCK)
         return 0
@@ -162,6 +168,7 @@ def run(b):  # type: ignore[no-untyped-def]
         st64(b + _RUNNING, 1)
         error = call5(ld64(b + _F_EMU_START), uc, ld64(env + _EIP), 0, 0, 0) & 0xFFFFFFFF
         st64(b + _RUNNING, 0)
+        cut_rip(b)
         mend(b)
         kind = ld64(b + _X_KIND)
         aborted = ld64(b + _ABORTED)
@@ -182,7 +189,8 @@ def run(b):  # type: ignore[no-untyped-def]
         if vector >= 0:
             st64(b + _X_INFO + 24, ld64(env + _CR2))  # for a handler that keeps the fault from the guest
             if vector == 14:  # a fill knows the page alone; without an error it was no fill
-                st64(env + _CR2, ld64(uc + _INVALID_ADDR) if error == 21 else ld64(b + _FAULT_ADDRESS))
+                address = ld64(b + _FAULT_ADDRESS)
+                st64(env + _CR2, (address & ~0xFFF) | (ld64(uc + _INVALID_ADDR) & 0xFFF) if error == 21 else address)
             raise_exception(b, vector, ld64(b + _FAULT_ERROR), 0)
             if ld64(b + _STEP) == 1:  # the fetch of the one instruction faulted: that was the step
                 st64(b + _STEP, 2)
