@@ -1,4 +1,4 @@
-"""BZHI and BEXTR as they are translated: pieces of machine code in front of what the translator calls.
+"""BZHI, BEXTR and PDEP as they are translated: pieces of machine code in front of what the translator calls.
 
 BZHI (AMD64 APM volume 3): its carry is computed as "not below the operand's last bit", where "above it" is meant, and
 an index above it cleared that bit all the same. No other instruction puts a signed "less than" straight into what the
@@ -9,6 +9,8 @@ BEXTR: an operand of 32 bits in a register was shifted with what lies above it, 
 the last bit. `kernels.refused` leaves a mark, the address of the translator's context. The operand is cut where the
 start's eight bits are taken (``ext8u``); the length is left as it is (the second ``movcond``, of one register); and the
 mask, one bit shifted by it less one (``subi``), is made of nothing less one where the length is above 63.
+
+PDEP: a mask of 32 bits in a register went on into what lies above it. It is cut before the source is (``ext32u``).
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ _UNSIGNED_LESS_OR_EQUAL = 12
 _ANDC, _MOVCOND, _CONSTANT = "tcg_gen_andc_i64_x86_64", "tcg_gen_movcond_i64_x86_64", "tcg_const_i64_x86_64"
 _EXT8, _EXT32, _SUBTRACT = "tcg_gen_ext8u_i64_x86_64", "tcg_gen_ext32u_i64_x86_64", "tcg_gen_subi_i64_x86_64"
 
-NAMES = (_SETCOND, _ANDC, _MOVCOND, _EXT8, _SUBTRACT)
+NAMES = (_SETCOND, _ANDC, _MOVCOND, _EXT8, _EXT32, _SUBTRACT)
 """The functions of the translator that are called through these pieces."""
 
 
@@ -66,6 +68,8 @@ def pieces(address: Callable[[str], int], jump: Callable[[int], bytes]) -> dict[
         b"\x48\x8b\x87" + struct.pack("<I", layout.TCG_BEXTR) + b"\x83\x78"
         + struct.pack("<BBBB", layout.DISAS_OPERAND, layout.MO_64, 0x74, len(cut)) + cut
     )  # fmt: skip
+    # mov rax, [rdi + mark of PDEP]; test rax, rax; je over; cut; over:
+    both = b"\x48\x8b\x87" + struct.pack("<I", layout.TCG_PDEP) + b"\x48\x85\xc0\x74" + bytes((len(cut),)) + cut
     # cmp rdx, rcx; jne over; ret; over:
     length = b"\x48\x39\xca\x75\x01\xc3"
     # push rdi, rsi, rdx, rcx, rbx; mov esi, 63; constant; mov rbx, rax; mov rdi, [rsp + 32]; xor esi, esi; constant
@@ -83,6 +87,7 @@ def pieces(address: Callable[[str], int], jump: Callable[[int], bytes]) -> dict[
         _SETCOND: setcond,
         _ANDC: andc,
         _EXT8: _if_bextr(operand),
+        _EXT32: both,
         _MOVCOND: _if_bextr(length),
         _SUBTRACT: _if_bextr(mask),
     }

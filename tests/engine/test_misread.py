@@ -44,6 +44,27 @@ def test_sahf_and_lahf_use_ah_whatever_rex_says(prefix: bytes) -> None:
     assert result(prefix + b"\x9f" + behind, rsp=0x90000)["rsp"] == 0x90033
 
 
+@pytest.mark.parametrize("rex", [b"\x44", b"\x4c", b"\x45"])
+def test_mov_of_an_immediate_with_rex_r(rex: bytes) -> None:
+    """ModRM.reg is a part of the opcode, so its extension means nothing."""
+    with bare("", rdi=DATA, r15=DATA) as vm:
+        vm.memory.write(CODE, rex + b"\xc7\x07\x11\x22\x33\x44" + rex + b"\xc6\x47\x08\x55\xf4")
+        assert outcome(vm).startswith("HLT")
+        assert vm.memory.read(DATA, 9) == b"\x11\x22\x33\x44\0\0\0\0\x55"
+
+
+@pytest.mark.parametrize("operand", ["ebx", "dword ptr [rdi]"])
+def test_pdep_of_32_bits_has_a_mask_of_32_bits(operand: str) -> None:
+    mask = 0xFFFFFFFF_00F0F0F0
+    with bare(f"pdep eax, ecx, {operand}; hlt", rdi=DATA, rbx=mask, rcx=0xFFFFFFFF_FFFFFFFF) as vm:
+        vm.memory.write(DATA, struct.pack("<Q", mask))
+        vm.run(timeout=5)
+        assert vm.vcpu.rax == 0x00F0F0F0
+    with bare("pdep rax, rcx, rbx; hlt", rbx=mask, rcx=0xFFFFFFFF_FFFFFFFF) as vm:
+        vm.run(timeout=5)
+        assert vm.vcpu.rax == mask
+
+
 SIZES = [
     (16, b"", 2),
     (16, b"\x66", 4),

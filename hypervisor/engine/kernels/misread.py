@@ -10,6 +10,7 @@ has seen the whole instruction before, leaves a note of the byte at which it is 
 - `NARROW`: VEX outside 64-bit mode, where there are eight registers (AMD64 APM volume 3, 1.2.7).
 - `CHECKED`: INS outside the privilege for ports. Unicorn writes to the memory operand before it reads the port; the
   permission comes before both (APM volume 3, INS), so generated code asks for it first.
+- `DIGIT`: REX.R before MOV of an immediate, where ModRM.reg belongs to the opcode; Unicorn found it to be another.
 - `PUSHED`: PUSHF in virtual-8086 mode, which shows VM clear (`kernels.calls`).
 
 Integer instructions among the opcodes of SSE do not heed CR0.EM, CR0.TS and CR4.OSFXSR (`is_integer`).
@@ -30,10 +31,10 @@ _AT, _WHAT, _CONTEXT, _CHECK, _SCRATCH = (
 _PREFIX, _DATA, _OPERAND, _MO_16 = l_.DISAS_PREFIX, l_.PREFIX_DATA, l_.DISAS_OPERAND, l_.MO_16
 _FLAGS, _TB_FLAGS, _UC, _TCG, _ENV = l_.DISAS_FLAGS, l_.TB_FLAGS, l_.DISAS_UC, l_.UC_TCG_CONTEXT, l_.TCG_ENV
 _HEEDED, _OSFXSR, _PE, _VM = l_.HF_EM | l_.HF_TS, l_.HF_OSFXSR, l_.HF_PE, l_.HF_VM
-_BEXTR, _PUSHF, _RELEASED = l_.TCG_BEXTR, l_.TCG_PUSHF, l_.TCG_RELEASED
+_BEXTR, _PDEP, _PUSHF, _RELEASED = l_.TCG_BEXTR, l_.TCG_PDEP, l_.TCG_PUSHF, l_.TCG_RELEASED
 _RCX, _RDX = 8, 16
 
-IGNORED, SIZED, UNSIZED, NARROW, NARROW_TOO, CHECKED, PUSHED = 1, 2, 3, 4, 5, 6, 7
+IGNORED, SIZED, UNSIZED, NARROW, NARROW_TOO, CHECKED, PUSHED, DIGIT = 1, 2, 3, 4, 5, 6, 7, 8
 _REPEATED = 8
 _NO_PREFIX = 0x3E  # DS, which is what is meant anyway
 
@@ -45,6 +46,7 @@ def begin(b, context):  # type: ignore[no-untyped-def]
     st64(context + _FLAGS, ld32(ld64(context) + _TB_FLAGS))
     tcg = ld64(ld64(context + _UC) + _TCG)
     st64(tcg + _BEXTR, 0)
+    st64(tcg + _PDEP, 0)
     st64(tcg + _PUSHF, 0)
     st64(tcg + _RELEASED, 0)
     return 0
@@ -70,6 +72,13 @@ def is_integer(context):  # type: ignore[no-untyped-def]
 def is_bextr(context):  # type: ignore[no-untyped-def]
     """The instruction is BEXTR, see `hypervisor.engine.bit_code`."""
     st64(ld64(ld64(context + _UC) + _TCG) + _BEXTR, context)
+    return 0
+
+
+@kernel
+def is_pdep(context):  # type: ignore[no-untyped-def]
+    """The instruction is PDEP, likewise. (With operands of 64 bits nothing of it is cut to 32.)"""
+    st64(ld64(ld64(context + _UC) + _TCG) + _PDEP, context)
     return 0
 
 
@@ -123,6 +132,8 @@ def read_code(env, pc, byte, table):  # type: ignore[no-untyped-def]
     st64(b + _AT, -1)
     if what == IGNORED:
         return _NO_PREFIX
+    if what == DIGIT:
+        return byte & ~4
     if what == SIZED or what == UNSIZED:
         prefixes = ld32(context + _PREFIX) & ~_DATA
         if what == SIZED and ld32(context + _OPERAND) == _MO_16:
@@ -141,4 +152,4 @@ def read_code(env, pc, byte, table):  # type: ignore[no-untyped-def]
     return byte
 
 
-__all__ = ["begin", "check_port", "is_bextr", "is_ins", "is_integer", "is_ret", "note", "read_code"]
+__all__ = ["begin", "check_port", "is_bextr", "is_ins", "is_integer", "is_pdep", "is_ret", "note", "read_code"]

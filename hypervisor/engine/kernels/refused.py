@@ -28,6 +28,7 @@ from hypervisor.engine.kernels.media import (
     show,
 )
 from hypervisor.engine.kernels.misread import (
+    DIGIT,
     IGNORED,
     NARROW,
     PUSHED,
@@ -36,6 +37,7 @@ from hypervisor.engine.kernels.misread import (
     is_bextr,
     is_ins,
     is_integer,
+    is_pdep,
     is_ret,
     note,
 )
@@ -137,6 +139,8 @@ def _vex(b, context, env, pc, here, n):  # type: ignore[no-untyped-def]
     is_integer(context)
     if second & 0x1F == 2 and opcode == 0xF7 and prefix == 0:
         is_bextr(context)
+    if opcode == 0xF5 and prefix == 3 and (hflags & _CS64 == 0 or third < 0x80):
+        is_pdep(context)
     if hflags & _CS64 == 0:
         note(b, context, pc + n + 1, NARROW)
     return 0
@@ -204,6 +208,9 @@ def refuses(context, cpu):  # type: ignore[no-untyped-def]
             note(b, context, pc + n - 1, IGNORED)
     elif byte & 0xFE == 0x6C:
         _ins(b, context, env, pc + n, byte, mandatory, seen, rex)
+    elif byte & 0xFE == 0xC6:  # MOV of an immediate
+        if rex & 4:
+            note(b, context, pc + n - 1, DIGIT)
     elif byte == 0x9C:  # PUSHF
         if ld64(env + _EFLAGS) & _VM:
             note(b, context, pc + n, PUSHED)
