@@ -10,7 +10,6 @@ has seen the whole instruction before, leaves a note of the byte at which it is 
 - `NARROW`: VEX outside 64-bit mode, where there are eight registers (AMD64 APM volume 3, 1.2.7).
 - `CHECKED`: INS outside the privilege for ports. Unicorn writes to the memory operand before it reads the port; the
   permission comes before both (APM volume 3, INS), so generated code asks for it first.
-- `DIGIT`: REX.R before MOV of an immediate, where ModRM.reg belongs to the opcode; Unicorn found it to be another.
 - `PUSHED`: PUSHF in virtual-8086 mode, which shows VM clear (`kernels.calls`).
 
 Integer instructions among the opcodes of SSE do not heed CR0.EM, CR0.TS and CR4.OSFXSR (`is_integer`).
@@ -34,7 +33,7 @@ _HEEDED, _OSFXSR, _PE, _VM = l_.HF_EM | l_.HF_TS, l_.HF_OSFXSR, l_.HF_PE, l_.HF_
 _BEXTR, _PDEP, _PUSHF, _RELEASED = l_.TCG_BEXTR, l_.TCG_PDEP, l_.TCG_PUSHF, l_.TCG_RELEASED
 _RCX, _RDX = 8, 16
 
-IGNORED, SIZED, UNSIZED, NARROW, NARROW_TOO, CHECKED, PUSHED, DIGIT = 1, 2, 3, 4, 5, 6, 7, 8
+IGNORED, SIZED, UNSIZED, NARROW, NARROW_TOO, CHECKED, PUSHED = 1, 2, 3, 4, 5, 6, 7
 _REPEATED = 8
 _NO_PREFIX = 0x3E  # DS, which is what is meant anyway
 
@@ -132,8 +131,6 @@ def read_code(env, pc, byte, table):  # type: ignore[no-untyped-def]
     st64(b + _AT, -1)
     if what == IGNORED:
         return _NO_PREFIX
-    if what == DIGIT:
-        return byte & ~4
     if what == SIZED or what == UNSIZED:
         prefixes = ld32(context + _PREFIX) & ~_DATA
         if what == SIZED and ld32(context + _OPERAND) == _MO_16:

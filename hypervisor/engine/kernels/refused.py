@@ -28,7 +28,6 @@ from hypervisor.engine.kernels.media import (
     show,
 )
 from hypervisor.engine.kernels.misread import (
-    DIGIT,
     IGNORED,
     NARROW,
     PUSHED,
@@ -208,9 +207,6 @@ def refuses(context, cpu):  # type: ignore[no-untyped-def]
             note(b, context, pc + n - 1, IGNORED)
     elif byte & 0xFE == 0x6C:
         _ins(b, context, env, pc + n, byte, mandatory, seen, rex)
-    elif byte & 0xFE == 0xC6:  # MOV of an immediate
-        if rex & 4:
-            note(b, context, pc + n - 1, DIGIT)
     elif byte == 0x9C:  # PUSHF
         if ld64(env + _EFLAGS) & _VM:
             note(b, context, pc + n, PUSHED)
