@@ -73,7 +73,7 @@ HOOKS = (
     "interrupt", "port_in", "port_out", "syscall", "sysenter", "mmio_read", "mmio_write", "tlb", "block", "code",
     "jump", "read_time", "write_control", "load_segment", "far_jump", "far_call", "far_return", "interrupt_return",
     "real_interrupt_return", "leave_syscall", "leave_sysenter", "refused_branch", "check_table", "check_port",
-    "check_ldt",
+    "load_system_segment",
 )  # fmt: skip
 PLAIN = _word("plain", len(HOOKS))  # uncompiled hook bodies, in the order of HOOKS
 SCRATCH = _word("scratch", 4)

@@ -47,7 +47,6 @@ COSTS: dict[K, int] = {
     K.DR_WRITE: 4000,
     K.CLTS: 4000,
     K.LMSW: 5000,
-    K.LTR: 5000,
     K.INVLPG: 500,
     K.PAUSE: PAUSE_NS,
     K.HLT: 8000,  # about what waking from it takes
@@ -61,6 +60,9 @@ COSTS: dict[K, int] = {
 CR_READ_COSTS = {8: 3000}
 CR_WRITE_COSTS = {0: 5000, 3: 700, 4: 5000, 8: 3000}
 """The same of MOV from and to a control register, by its number. Reads of the others, and CR2, are native."""
+
+SYSTEM_SEGMENT_NS = 150
+"""LLDT and LTR, which are served in the middle of their block."""
 
 SPIN_NS = 2 * PAUSE_NS
 """Virtual nanoseconds within which the next PAUSE belongs to the same loop."""

@@ -34,6 +34,7 @@ from hypervisor.engine.kernels import (
     supervisor,
     switch,
     syscalls,
+    system_segments,
     tlb_entry,
     translated,
     x87,
@@ -78,13 +79,14 @@ _unusual, _sse_exception = x87.unusual, sse.exception
 _set_page, _flush_indexes = tlb_entry.set_page, tlb_entry.flush
 _full, _repeats, _forget_code = translated.full, translated.repeats, translated.forget_code
 _load_segment, _far_jump, _far_call = load_segment_.load_segment, far_branches.far_jump, far_branches.far_call
+_load_system_segment = system_segments.load_system_segment
 _far_return, _interrupt_return = far_returns.far_return, far_returns.interrupt_return
 _real_interrupt_return = far_returns.real_interrupt_return
 _leave_syscall, _leave_sysenter = syscalls.leave_syscall, syscalls.leave_sysenter
 _refused_branch, _check_table, _F_LOOKUP = canonical.refused_branch, canonical.check_table, b_.F_LOOKUP
 _emit_access = operand.emit_access
 _load_misaligned, _store_misaligned = misaligned.load, misaligned.store
-_read_code, _check_port, _check_ldt = misread.read_code, misread.check_port, load_segment_.check_ldt
+_read_code, _check_port = misread.read_code, misread.check_port
 _sync, _flush, _written = access.sync_hflags, access.flush_tlb, access.written
 
 if not COMPILED:
@@ -204,6 +206,13 @@ def load_segment(env, register, selector, place):  # type: ignore[no-untyped-def
     leave_if_asked(b)
 
 
+def load_system_segment(env, task, selector, place):  # type: ignore[no-untyped-def]
+    """LLDT and LTR."""
+    b = begin(env, place)
+    _load_system_segment(b, task, selector)
+    leave_if_asked(b)
+
+
 def far_jump(env, selector, target, following, place):  # type: ignore[no-untyped-def]
     """Far JMP."""
     b = begin(env, place)
@@ -274,13 +283,6 @@ def load_table(env, exit_code, place):  # type: ignore[no-untyped-def]
     """LGDT and LIDT, before they are intercepted or carried out."""
     b = begin(env, place)
     _check_table(b, exit_code)
-    leave_if_asked(b)
-
-
-def load_ldt(env, selector, place):  # type: ignore[no-untyped-def]
-    """LLDT, before it is carried out."""
-    b = begin(env, place)
-    _check_ldt(b, selector)
     leave_if_asked(b)
 
 
@@ -502,7 +504,7 @@ ENTRIES = (
     (interrupt_return, "v(liil)"), (real_interrupt_return, "v(lil)"), (leave_syscall, "v(lil)"),
     (leave_sysenter, "v(lil)"), (branch, "l(ll)"), (load_table, "v(lil)"),
     (emit_access, "v(llllul)"), (load_misaligned, "l(llill)"), (store_misaligned, "v(lllill)"),
-    (read_code, "l(llil)"), (check_port, "v(lil)"), (load_ldt, "v(lil)"),
+    (read_code, "l(llil)"), (check_port, "v(lil)"), (load_system_segment, "v(liil)"),
     (x87_unusual, "l(lll)"), (sse_exception, "v(lll)"), (refuse, "v(lll)"),
 )  # fmt: skip
 """Functions and their C types: v void, l int64, i int32, u uint32, B uint8; result(arguments)."""

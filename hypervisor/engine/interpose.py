@@ -88,7 +88,7 @@ _FIRST_TABLE_WRITE = 0x6A  # the exit code of LIDT; LGDT's is the next
 _PORT_SIZES = {"b": 1, "w": 2, "l": 4}
 _INTERCEPT = "helper_svm_check_intercept_param_x86_64"
 _READ_FLAGS, _RF, _VM = "helper_read_eflags_x86_64", 1 << 16, 1 << 17
-_LLDT, _ADD = "helper_lldt_x86_64", "tcg_gen_addi_i64_x86_64"
+_ADD = "tcg_gen_addi_i64_x86_64"
 _COMPUTE = "helper_cc_compute_all_x86_64"
 _ROTATE = [f"helper_{name}{size}_x86_64" for name in ("rcl", "rcr") for size in "bwlq"]
 
@@ -98,6 +98,9 @@ _AT_PLACE: dict[str, tuple[str, bytes]] = {
     f"helper_{helper}_x86_64": (ours, register)
     for helper, ours, register in (
         ("load_seg", "load_segment", b"\x48\x8b\x0c\x24"),  # mov rcx, [rsp]
+        # mov edx, esi; xor esi, esi (or mov sil, 1); mov rcx, [rsp]
+        ("lldt", "load_system_segment", b"\x89\xf2\x31\xf6\x48\x8b\x0c\x24"),
+        ("ltr", "load_system_segment", b"\x89\xf2\x31\xf6\x40\xb6\x01\x48\x8b\x0c\x24"),
         ("ljmp_protected", "far_jump", b"\x4c\x8b\x04\x24"),  # mov r8, [rsp]
         ("lcall_protected", "far_call", b"\x4c\x8b\x0c\x24"),  # mov r9, [rsp]
         ("lret_protected", "far_return", b"\x48\x8b\x0c\x24"),
@@ -115,7 +118,6 @@ CALLS: dict[str, str | None] = {
     _IDIV: _IDIV,
     _COMPUTE: _COMPUTE,
     _READ_FLAGS: _READ_FLAGS,
-    _LLDT: _LLDT,
     _INTERCEPT: _INTERCEPT,
     **{name: name for name in _ROTATE},
     **{name: name for name in (f"helper_{name}_mmx_x86_64" for name in _MMX_OPERATIONS)},
@@ -146,7 +148,8 @@ that of a piece of machine code below, or None for nothing.
 - Floating point goes to the host's unit (`floating`).
 - ``inb`` to ``outl`` would walk all hooks of instructions to find the one that serves them.
 - Segment loads, far transfers and returns differ from the manual in many ways (`kernels.load_segment`,
-  `kernels.far_branches`, `kernels.far_returns`, `kernels.syscalls`; docs/engine.md has the list).
+  `kernels.system_segments`, `kernels.far_branches`, `kernels.far_returns`, `kernels.syscalls`; docs/engine.md has the
+  list).
 - ``lookup_tb_ptr`` ends a block that jumps out of its page: where RIP is not canonical, the branch is undone.
   ``reset_rf`` would clear RF behind an IRET that has just loaded it.
   ``svm_check_intercept_param`` stands before LGDT and LIDT, which must look at their base (`kernels.canonical`).
@@ -301,11 +304,6 @@ class Guard:
                 b"\x48\x83\xec\x08\x48\xb8" + struct.pack("<Q", unicorn.address(_READ_FLAGS))
                 + b"\xff\xd0\x48\x25" + struct.pack("<i", ~hidden) + b"\x48\x83\xc4\x08\xc3"
             )  # fmt: skip
-        # push rdi, rsi; sub rsp, 8; mov rdx, [rsp + 24]; mov rax, ours; call rax; add rsp, 8; pop rsi, rdi
-        pieces[_LLDT] = (
-            b"\x57\x56\x48\x83\xec\x08\x48\x8b\x54\x24\x18\x48\xb8" + struct.pack("<Q", code().address["load_ldt"])
-            + b"\xff\xd0\x48\x83\xc4\x08\x5e\x5f" + _jump(unicorn.address(_LLDT))
-        )  # fmt: skip
         for name in _ROTATE:  # mov rax, [rdi + flags]; rcx from rdi; note
             pieces[name] = (
                 b"\x48\x8b\x87" + struct.pack("<I", layout.CC_SRC) + b"\x48\x8b\x8f" + note

@@ -36,7 +36,6 @@ _MUCH_CODE = 2 << 20  # bytes of translated code whose tables, freed, are worth 
 _ALWAYS_INTERCEPTED = (
     1 << 0x4  # virtual interrupt window
     | 1 << 0x12  # CPUID
-    | 1 << 0x0D  # LTR: a null selector is refused, see hypervisor.traps.control
     | 1 << 0x15  # INT n
     | 1 << 0x17  # PAUSE, which would end the block without a single-step trap
     | 1 << 0x18  # HLT

@@ -35,6 +35,7 @@ from hypervisor.engine.kernels import (
     supervisor,
     switch,
     syscalls,
+    system_segments,
     translated,
 )
 from hypervisor.errors import EngineError
@@ -65,7 +66,7 @@ _BODIES: dict[str, tuple[Callable[..., Any], int]] = {
     "refused_branch": (canonical.refused_branch, 1),
     "check_table": (canonical.check_table, 2),
     "check_port": (misread.check_port, 3),
-    "check_ldt": (load_segment.check_ldt, 2),
+    "load_system_segment": (system_segments.load_system_segment, 3),
 }
 """The hooks' bodies and how many words they take."""
 

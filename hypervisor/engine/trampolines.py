@@ -16,7 +16,7 @@ from hypervisor.engine.kernels.program_stack import FETCH, STORE, fetch, store
     _INTERRUPT, _PORT_IN, _PORT_OUT, _SYSCALL, _SYSENTER, _MMIO_READ, _MMIO_WRITE, _TLB, _BLOCK, _CODE, _JUMP,
     _READ_TIME, _WRITE_CONTROL, _LOAD_SEGMENT, _FAR_JUMP, _FAR_CALL, _FAR_RETURN, _INTERRUPT_RETURN,
     _REAL_INTERRUPT_RETURN, _LEAVE_SYSCALL, _LEAVE_SYSENTER, _REFUSED_BRANCH, _CHECK_TABLE, _CHECK_PORT,
-    _CHECK_LDT,
+    _LOAD_SYSTEM_SEGMENT,
 ) = (b_.PLAIN + 8 * n for n in range(len(b_.HOOKS)))  # fmt: skip
 _F_RDTSC, _F_RDTSCP, _F_WRITE_CR, _F_LOOKUP = b_.F_RDTSC, b_.F_RDTSCP, b_.F_WRITE_CR, b_.F_LOOKUP
 
@@ -119,6 +119,13 @@ def plain_load_segment(env, register, selector, place):  # type: ignore[no-untyp
     leave_if_asked(b)
 
 
+def plain_load_system_segment(env, task, selector, place):  # type: ignore[no-untyped-def]
+    """LLDT and LTR."""
+    b = begin(env, place)
+    call3(ld64(b + _LOAD_SYSTEM_SEGMENT), b, task, selector)
+    leave_if_asked(b)
+
+
 def plain_far_jump(env, selector, target, following, place):  # type: ignore[no-untyped-def]
     """Far JMP."""
     b = begin(env, place)
@@ -192,13 +199,6 @@ def plain_load_table(env, exit_code, place):  # type: ignore[no-untyped-def]
     leave_if_asked(b)
 
 
-def plain_load_ldt(env, selector, place):  # type: ignore[no-untyped-def]
-    """LLDT, before it is carried out."""
-    b = begin(env, place)
-    call2(ld64(b + _CHECK_LDT), b, selector)
-    leave_if_asked(b)
-
-
 def plain_check_port(env, what, place):  # type: ignore[no-untyped-def]
     """INS, before it writes to its operand."""
     b = block_of(env)
@@ -221,6 +221,6 @@ TRAMPOLINES = (
     (plain_far_return, "v(liil)"), (plain_interrupt_return, "v(liil)"), (plain_real_interrupt_return, "v(lil)"),
     (plain_leave_syscall, "v(lil)"), (plain_leave_sysenter, "v(lil)"), (plain_branch, "l(ll)"),
     (plain_load_table, "v(lil)"), (plain_check_port, "v(lil)"),
-    (plain_load_ldt, "v(lil)"),
+    (plain_load_system_segment, "v(liil)"),
 )  # fmt: skip
 """As `hooks.ENTRIES`."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from hypervisor.arch import flags as f
 from hypervisor.arch import segments
 from hypervisor.arch.vectors import GP
-from hypervisor.core import HANDLED, PASS, VM, inject
+from hypervisor.core import HANDLED, VM, inject
 
 if TYPE_CHECKING:
     from hypervisor.core import Exit, Vcpu, Verdict
@@ -94,16 +94,10 @@ def on_smsw(vcpu: Vcpu, exit: Exit) -> Verdict:
     return HANDLED
 
 
-def on_ltr(vcpu: Vcpu, exit: Exit) -> Verdict:
-    """LTR. A null selector is #GP(0) (APM volume 3); the engine would take it, and give up at the next call gate."""
-    return PASS if exit.value & 0xFFFC else inject(GP, 0)
-
-
 def install(vm: VM) -> None:
     """Register the handlers."""
     vm.traps.cr_write(None, on_write, name="builtin.cr_write", rank="builtin")
     vm.traps.cr_read(None, on_read, name="builtin.cr_read", rank="builtin")
     vm.traps.clts(on_clts, name="builtin.clts", rank="builtin")
     vm.traps.lmsw(on_lmsw, name="builtin.lmsw", rank="builtin")
-    vm.traps.ltr(on_ltr, name="builtin.ltr", rank="builtin")
     vm.traps.smsw(on_smsw, name="builtin.smsw", rank="builtin")

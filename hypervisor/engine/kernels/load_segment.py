@@ -86,19 +86,3 @@ def load_segment(b, register, selector):  # type: ignore[no-untyped-def]
     if register < _FS:
         sync_hflags(b)
     return 0
-
-
-@kernel
-def check_ldt(b, selector):  # type: ignore[no-untyped-def]
-    """Refuse LLDT in long mode where the type in the upper half of the descriptor is not 0 (APM volume 2, 4.8.3); what
-    else is wrong comes before, and Unicorn sees it.
-    """
-    selector &= 0xFFFF
-    limit = ld32(ld64(b + _ENV) + _GDT_LIMIT)
-    if ld32(ld64(b + _ENV) + _HFLAGS) & _LMA == 0 or selector & 4 or selector < 4 or selector + 15 > limit:
-        return 0
-    clear(b)
-    low, high = descriptor(b, selector), descriptor(b, selector + 8)
-    if ld64(b + _N_VECTOR) < 0 and (low >> 40) & 0x9F == 0x82 and (high >> 40) & 0x1F:
-        return refuse(b, 13, selector & 0xFFFC)
-    return 0
