@@ -7,6 +7,9 @@ gives #UD to the instruction (`kernels.emergency`).
 
 As the instruction is seen here before the translator reads it, notes are left of what it would take for another
 (`kernels.misread`).
+
+LOOPE and LOOPNE begin a block. In the middle of one, Unicorn computes the pending flags only behind the branch that is
+taken when the count is over, and they were lost there.
 """
 
 from __future__ import annotations
@@ -200,6 +203,9 @@ def refuses(context, cpu):  # type: ignore[no-untyped-def]
         n += 1
     if n == 15:
         return 0
+    if byte & 0xFE == 0xE0 and pc != ld64(context + _PC_FIRST):
+        st32(context + _IS_JMP, l_.DISAS_TOO_MANY)
+        return ENDED
     if byte & 0xFE == 0xC6:
         return _move(b, pc, n, rex if wide else 0, _byte(env, pc, here, n + 1), locked)
     if byte & 0xFE == 0x9E:  # SAHF, LAHF
