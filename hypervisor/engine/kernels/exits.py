@@ -37,7 +37,7 @@ _REQUEST, _ERROR_CODE, _TSC_AUX = l_.CPU_INTERRUPT_REQUEST, l_.ERROR_CODE, l_.TS
 _RING_MASK, _RING_SIZE = b_.RING_ENTRIES - 1, 8 * b_.RING_WORDS
 _LONGEST_INSTRUCTION = 15
 _VMCALL, _VMMCALL = 0xC1010F, 0xD9010F
-_CS64, _CS32 = l_.HF_CS64, l_.HF_CS32
+_CS64 = l_.HF_CS64
 
 _CPUID_KIND, _RDMSR, _WRMSR, _INT_N, _INVLPG, _RDTSC, _RDTSCP = (
     int(K.CPUID), int(K.RDMSR), int(K.WRMSR), int(K.INT_N), int(K.INVLPG), int(K.RDTSC), int(K.RDTSCP),
@@ -143,7 +143,7 @@ def complete(b, length, inside):  # type: ignore[no-untyped-def]
     hflags = ld32(env + _HFLAGS)
     rip = ld64(env + _EIP) + length
     if hflags & _CS64 == 0:
-        rip &= 0xFFFFFFFF if hflags & _CS32 else 0xFFFF
+        rip &= 0xFFFFFFFF
     st64(env + _EIP, rip)
     st32(env + _HFLAGS, hflags & ~8)
     flags = ld64(env + _EFLAGS)
