@@ -1,6 +1,8 @@
-"""Where QEMU differs and the manual is on our side, and where ours does.
+"""Where QEMU differs and the manual is on our side, and where this processor does.
 
-Rows of `OURS` that begin with "open" are faults of this processor that are known and not mended.
+A row is about one instruction: a difference is explained by it only if the program executed that instruction, or ended
+at it. What follows from such a difference (a flag that was wrong, kept in memory) is told by running the program again
+with NOPs in place of the instructions that rows are about (`followed`).
 """
 
 from __future__ import annotations
@@ -10,139 +12,262 @@ from collections import Counter
 from collections.abc import Callable
 from typing import NamedTuple
 
-from tests.differ.program import Program
+from tests.differ.compare import Difference
+from tests.differ.program import Instruction, Program
 
-Found = dict[str, tuple[int, int]]
+_TRAPS = {1, 3, 4}
+ANY = (1 << 128) - 1
 
 
 class Row(NamedTuple):
-    """``instruction`` is a pattern for a line of the program's disassembly; ``field`` one for names of fields,
-    of which the bits of ``mask`` differ. ``holds`` looks at all differences, each ours and QEMU's.
+    """``instruction`` is a pattern for the text of an instruction: bytes, mnemonic, operands. With ``ours`` or
+    ``theirs`` the row is about ends: one of the two ended at this instruction, with one of these vectors, and the other
+    did not; then all fields may differ. Without, it is about ``field``, of which bits of ``mask`` differ, and only
+    ``when`` that holds, which looks at the program's text. ``follows``: what the program makes of it may differ, too.
     """
 
     instruction: str
     field: str
     manual: str
-    mask: int = (1 << 128) - 1
-    holds: Callable[[Found], bool] = lambda _: True
+    mask: int = ANY
+    ours: tuple[int, ...] = ()
+    theirs: tuple[int, ...] = ()
+    when: Callable[[Difference, str], bool] = lambda found, code: True
+    follows: bool = False
 
 
-def _ours(name: str, mask: int) -> Callable[[Found], bool]:
-    """Our side of a field that differs has a bit."""
-    return lambda found: name in found and bool(found[name][0] & mask & ~found[name][1])
+class Limit:
+    """What this processor does otherwise than hardware: a paragraph for the reader, and rows where it can be seen."""
+
+    def __init__(self, text: str, *rows: Row) -> None:
+        self.text, self.rows = " ".join(text.split()), rows
 
 
-def _theirs(vector: int) -> Callable[[Found], bool]:
-    """QEMU ended with another exception than we did."""
-    return lambda found: "vector" in found and found["vector"][1] == vector
+def _stack_fault(found: Difference, code: str) -> bool:
+    """The status word tells of one, or was written anew."""
+    forgets = r" f(?:n?save|n?clex|n?init|ldenv|rstor)| fxrstor"
+    return found.status & 0x41 == 0x41 or bool(re.search(forgets, code))
 
 
-def _mine(*vectors: int) -> Callable[[Found], bool]:
-    """We ended with another exception than QEMU."""
-    return lambda found: "vector" in found and found["vector"][0] in vectors
+def _precision(found: Difference, code: str) -> bool:
+    return found.control & 0x300 != 0x300 or " fprem" in code
 
 
-def _we(*vectors: int) -> Callable[[Found], bool]:
-    """We ended with one of these exceptions, and QEMU not or elsewhere."""
-    return lambda found: _mine(*vectors)(found) or ("vector" not in found and "rip" in found)
+def _not_canonical(found: Difference, code: str) -> bool:
+    return found.rips[1] + (1 << 47) >> 48 not in (0, 0xFFFF)
 
 
-def _fourteen(found: Found) -> bool:
-    """A page fault, or a far transfer that QEMU or we did not come to the end of."""
-    return _we(14)(found) or _theirs(14)(found) or "cr2" in found
+def _fault(found: Difference, code: str) -> bool:
+    return bool({13, 14} & {*found.vectors})
 
 
-def _indefinite(found: Found) -> bool:
-    """A register of ours holds what a masked stack fault leaves."""
-    return any(name.startswith("st") and ours == 0xFFFF_C000_0000_0000_0000 for name, (ours, _) in found.items())
+def _mmx(found: Difference, code: str) -> bool:
+    """Of registers the exponent alone, or one of the two is in MMX mode: TOP is zero, or all registers are there."""
+    fields = found.fields
+    exponents = all((a ^ b) & (1 << 64) - 1 == 0 for name, (a, b) in fields.items() if name.startswith("st"))
+    top = any(word & 0x3800 == 0 for word in fields.get("fsw", ()))
+    return exponents or top or 0xFF in fields.get("ftw", ())
 
 
-_ALIGNED = r"(?m:^(?!.*(movup|movdqu|lddqu|pcmp[ei]str)).*xmmword ptr)|code: .*0fe6"
+def _no_room(found: Difference, code: str) -> bool:
+    """We shut down, in real mode, or came to #DF by #SS instead of #PF."""
+    return found.vectors == (-1, 0) or (found.vectors == (8, 8) and found.fields.get("cr2", (1, 1))[0] == 0)
 
 
-def _no_mmx_mode(found: Found) -> bool:
-    """QEMU is in MMX mode, which we are not."""
-    return ("ftw" in found and found["ftw"][1] == 0xFF) or ("fsw" in found and found["fsw"][1] & 0x3800 == 0)
+def _cut(found: Difference, code: str) -> bool:
+    low, high = sorted(found.rips)
+    return low < 0x10000 <= high
 
 
+def _special(found: Difference, code: str) -> bool:
+    """All elements that differ are NaNs or zeros of ours."""
+    for name, (ours, theirs) in found.fields.items():
+        for lane in range(0, 128 if name.startswith("xmm") else 0, 32):
+            ours_, theirs_ = ours >> lane & 0xFFFF_FFFF, theirs >> lane & 0xFFFF_FFFF
+            high = ours >> (lane | 32) & 0x7FF0_0000
+            if ours_ != theirs_ and ours_ & 0x7F80_0000 != 0x7F80_0000 and ours_ & 0x7FFF_FFFF and high != 0x7FF0_0000:
+                return False
+    return True
+
+
+_P = r"^(?:26|2e|36|3e|6[4-7]|f[023])*(?:4[0-9a-f])?"
+_REX = r"^(?:26|2e|36|3e|6[4-7]|f[023])*4[0-9a-f]"
+_LOCK = r"^(?:26|2e|36|3e|6[4-7])*f0"
+_X87 = _P + r"d[89a-f]"
+_MMX = _P + r"0f(?:77|2[acd]|d6|[67][0-9a-f]|[def][0-9a-f])"
+_FAR = r" retf| l?call| l?jmp| iret"
 ROWS: tuple[Row, ...] = (
-    Row("", "rflags", "APM 2 section 3.1.6: faults push RF set", 1 << 16),
-    Row(r" f\w+|code: .*d[89a-f]", ".*", "SDM 1 section 8.5.1.1: stack faults set IE and SF", holds=_ours("fsw", 0x40)),
-    Row(r"code: .*d[89a-f]", "st.|ftw", "SDM 1 section 8.5.1.1: the result of a masked stack fault", holds=_indefinite),
-    Row(r"code: .*d[89a-f]", "fsw", "SDM 1 section 8.1.3.3: C1 tells of rounding up", 0x200),
+    Row(r"", "rflags", "APM 2, RFLAGS: RF of faults", 1 << 16),
+    Row(r" fldenv| frstor| fxrstor", "fsw", "SDM 1, status word: ES and B follow flags and masks", 0x8080),
+    Row(_X87, "fsw|ftw|st.|rflags|rax|page .*", "SDM 1, 8.5.1.1: stack faults", when=_stack_fault, follows=True),
+    Row(_X87 + "|" + _P + "9b", "", "SDM 1, 8.5.1.1: unmasked stack faults", ours=(16,), when=_stack_fault),
+    Row(_X87, "fsw", "SDM 1, condition code C1: rounded up", 0x200),
     Row(
-        rf"jmp|call|ret|{_ALIGNED}",
-        ".*",
-        "APM 2 section 4.8.1: a code segment with L and D, a RIP that is not canonical: #GP of the instruction; "
-        "APM 4: that of an operand of 128 bits that is not aligned",
-        holds=_we(13),
+        _X87 + r".*\[| fprem",
+        "st.|fsw|page .*",
+        "SDM 1, precision control: not of loads and FPREM, which are exact",
+        when=_precision,
+        follows=True,
     ),
-    Row(r"code: .*0f38f[01]", "r..|step_hash|page .*", "APM 1 section 3.2: REX.W goes before 66h (MOVBE)"),
+    Row(_P + r"d[df]d", "ftw", "SDM 1, 8.1.7: a store to an empty register fills it"),
     Row(
-        r"code: .*4[0-9a-f]0f", "r..|st.|step_hash", "APM 5 section 1.2.7: REX.B and REX.R say nothing of MMX registers"
+        _P + r"0f38f[01]|" + _REX + r"0f.*(?:[ ,]mm\d|\?)",
+        "r..|st.|page .*",
+        "APM 1, REX: W goes before 66h (MOVBE), B and R say nothing of MMX registers",
+        follows=True,
     ),
-    Row(r"pcmpestr", "rflags|rcx|xmm0|step_hash", "SDM 2 section 4.1.4: lengths saturate"),
-    Row(r" bt[src]? ", "rflags|step_hash", "APM 3 BT: undefined flags", 0x894),
-    Row(r"xmm", "mxcsr", "APM 1 section 4.10.1: DE tells of denormal operands", 2),
+    Row(r" pcmpestr", "rflags|rcx|xmm0", "SDM 2, PCMPESTRI: lengths saturate", follows=True),
     Row(
-        r"code: .*d[df]d[89a-f]|code: .*d[9f]d|fstp",
-        "ftw",
-        "SDM 1 section 8.1.7: a store to an empty register fills it",
+        r" bt[src]? | fu?comp?i |" + _P + "d[bf][ef]",
+        "rflags",
+        "APM 3, BT: undefined flags; SDM 2, FCOMI: OF, SF, AF are cleared",
+        0x894,
+        follows=True,
     ),
-    Row(r"syscall", "rflags", "APM 3 SYSCALL: flags outside of SFMASK stay", 0x8D5),
-    Row(r"fldenv|frstor|fxrstor", "fsw", "SDM 1 section 8.1.3.3: ES and B follow flags and masks", 0x8080),
-    Row("", ".*", "SDM 1 section 8.7, 12.5: FXCH and MMX instructions meet pending x87 exceptions", holds=_mine(16)),
-    Row(r"mov dr[67]", "dr[67]", "APM 2 section 13.1.1: bit 12 of DR6 and 11 of DR7 read as zero", 0x1800),
-    Row(r" fu?co(mip?|mpi) |code: .*d[bf][ef]", "rflags|step_hash", "SDM 2 FCOMI: OF, SF and AF are cleared", 0x890),
+    Row(_P + "0f", "mxcsr", "APM 1, MXCSR: DE tells of denormal operands", 2),
     Row(
-        r"rdmsr|wrmsr|mov cr[04]|ldmxcsr|fxrstor",
-        ".*",
-        "APM 2 sections 3.1, 11.3.2, APM 3 RDMSR: #GP of reserved bits and unknown registers",
-        holds=_we(13),
+        r" (?:max|min|add|sub|mul|div)[ps][sd]",
+        "xmm.*",
+        "SDM 1, NaNs: the first of two operands; denormals-are-zeros: of what MAX and MIN give, too",
+        when=_special,
+        follows=True,
     ),
-    Row(r"lock |: f0|code: .*f0", ".*", "APM 3 section 1.2.5: LOCK before what takes none", holds=_we(6)),
-    Row(r"emms|code: .*0fe7", ".*", "APM 5 EMMS, MOVNTQ: #UD by CR0.EM, with a register", holds=_we(6)),
-    Row(r" set\w+ .*ptr| rc[lr] .*ptr", "rflags|page .*", "APM 2 section 8.1.2: a fault leaves the flags as they were"),
-    Row(r"ret|call|jmp", ".*", "APM 2 section 5.6: far transfers use the stack as the user", holds=_fourteen),
-    Row(r"mov [fg]s|pop [fg]s", r"[fg]s\.base", "APM 2 section 4.5.3: a null selector leaves the base in 64-bit mode"),
-    Row(r"", "[defg]s", "APM 3 IRET: only selectors with a descriptor become null", 3),
-    Row(r" sti", "step.*", "APM 3 STI: the shadow is for interrupts, not for single steps"),
-    Row(r"ad[co]x|code: .*0f38f6", "rflags|step_hash|r..", "APM 3 ADCX, ADOX: each has its own carry"),
-    Row(r" int1|code: .*f1", "rip|vector|step.*|dr6|rflags", "APM 2 section 8.2.2: INT1 is a trap, RIP is behind it"),
-    Row(r" int 0?x?[0-9a-f]+", "error", "APM 2 section 8.4.1: the index of a gate is its vector in long mode, too"),
-    Row(r"iret", "page 9", "APM 2 section 4.7.2: IRETQ loads SS and sets its accessed bit"),
-    Row(r"fbstp|fbld", "cr2", "APM 2 section 8.2.15: the first byte that faults"),
-    Row(r"\bmm\d|code: .*0f", "st.", "SDM 3 section 12.2: writes to MMX registers set bits 79:64", 0xFFFF << 64),
-    Row(r"\bmm\d", "fsw|ftw|st.", "SDM 3 section 12.2: nothing changes where the operand faults", holds=_no_mmx_mode),
-    Row(r"(?s)\bmm\d.* f\w+", "fsw|st.|page .*", "SDM 3 section 12.2: x87 instructions find what MMX ones have left"),
-    Row(r"emms|code: .*0f77", "fsw|st.", "SDM 3 section 12.2: EMMS clears TOP"),
-    Row(r"sysret", "rflags|step_hash", "APM 3 SYSRET: VIF and VIP come from R11"),
+    Row(
+        r" syscall| sysret| cmpxchg(?:8|16)b",
+        "rflags|step_hash",
+        "APM 3, SYSCALL, CMPXCHG8B: the other flags stay; SYSRET: VIF and VIP come from R11",
+        0x1AFFFF,
+    ),
+    Row(r" mov .*dr[67]", "dr[67]", "APM 2, DR6 and DR7: reserved bits read as zero", 0xD800),
+    Row(
+        _P + r"0fae| rdmsr| wrmsr| mov cr[04]|0f.*(?:xmmword|\?)|0fe6",
+        "",
+        "APM 3, RDMSR, WRMSR, MOV CRn, APM 4, LDMXCSR: reserved bits, registers that are not there; APM 4: alignment",
+        ours=(13,),
+    ),
+    Row(_LOCK, "page 11", "APM 3, LOCK: #UD before the operand is read"),
+    Row(_LOCK, "", "APM 3, LOCK: #UD of what takes none", ours=(6,)),
+    Row(
+        _MMX + "|" + _P + "0f1[26]",
+        "",
+        "APM 5, EMMS, MOVNTQ, CVTPD2PI: #UD by CR0.EM, of operands; APM 4, MOVLPD, MOVHPD: #UD of registers",
+        ours=(6,),
+        follows=True,
+    ),
+    Row(
+        r"[ ,]mm\d| emms|0f.*\?",
+        "fsw|ftw|st.|page .*",
+        "SDM 3, MMX: writes set bits 79:64, EMMS clears TOP, nothing changes where the operand faults",
+        when=_mmx,
+        follows=True,
+    ),
+    Row(
+        r" set\w+ .*\[| rc[lr] .*\[|fbstp|fbld",
+        "rflags|cr2",
+        "APM 3, SETcc, RCL, APM 5, FBSTP: a fault leaves the flags, and CR2 tells the first byte",
+        when=_fault,
+    ),
+    Row(_FAR + "| ret", "", "APM 3, IRET: #GP of L and D, of RIP that is not canonical", ours=(13,)),
+    Row(_FAR, "", "APM 3, RETF: the stack is read as the user", ours=(14,), theirs=(14,)),
+    Row(_FAR, "page 10", "APM 2, descriptors: a transfer sets the accessed bit"),
+    Row(r" (?:mov|pop) [fg]s", r"[fg]s\.base", "APM 2, segmentation in 64-bit mode: a null selector leaves the base"),
+    Row(r" (?:mov|pop|l)[ defg]*s", "[defg]s", "APM 3, IRET: selectors with a descriptor become null", 3),
+    Row(r" sti", "step.*", "APM 3, STI: the shadow is for interrupts, not for single steps", follows=True),
+    Row(r" j\w+ | loop| call", ".*", "APM 3, Jcc: 16 bits of RIP with 16-bit operands", when=_cut),
+    Row(
+        r" int (?!0x81)| iret",
+        "error",
+        "APM 3, INT: the error code of a gate has the vector as its index in long mode, too; IRET: RIP goes before SS",
+    ),
+    Row(r" int1", "", "APM 3, INT1: a trap, whose RIP is behind it", ours=(1,)),
+    Row(r"", "lost|cr2", "APM 2, #SS: an event whose frame does not fit below the top of the stack", when=_no_room),
 )
-OURS: tuple[Row, ...] = (
-    Row("", ".*", "docs/traps.md: limits are not checked", holds=_theirs(12)),
-    Row(
-        r" ret\b",
-        ".*",
-        "docs/traps.md: with TF, a near return that is not canonical raises #GP at its target",
-        holds=_we(13),
+OURS: tuple[Limit, ...] = (
+    Limit(
+        """**Segment limits are not checked** in 32- and 16-bit code (`#GP` and `#SS`), so "unreal mode" works even
+        without its preparation; far transfers in protected mode and IRET do check them."""
     ),
-    Row(r"code: .*0f1[26]", ".*", "QEMU executes 66 0F 12h and 16h with registers, which are #UD", holds=_we(6)),
+    Limit(
+        """**Alignment checks** (`#AC`) do not see the operands of instructions that leave the guest (SGDT, INVLPG and
+        the like)."""
+    ),
+    Limit("""**An access through RSP or RBP whose address is not canonical** raises `#GP(0)`, not `#SS(0)`."""),
+    Limit(
+        """**With TF set, a near return or jump to an address that is not canonical** raises `#GP` at the target, not at
+        the instruction.""",
+        Row(r" ret\b", ".*", "", when=_not_canonical),
+    ),
+    Limit(
+        """**ENTER** whose operands have not the stack's size writes as much of BP as the stack's size says.""",
+        Row(r" enter ", "rbp", "", follows=True),
+    ),
+    Limit(
+        """**LOCK NEG** computes the flags from what was in memory before.""",
+        Row(r" lock neg ", "rflags", "", 0x8D5, follows=True),
+    ),
+    Limit("""**x87 errors with CR0.NE clear** raise nothing: there is no IRQ 13."""),
+    Limit(
+        """**x87 transcendentals** (F2XM1, FYL2X, FYL2XP1, FPTAN, FPATAN, FSIN, FCOS, FSINCOS) are computed by the
+        host's own x87, so their last bit may differ between hosts of different makers; everything else in x87 and SSE
+        is the same on each. **RCPPS, RSQRTPS** and their scalar forms are exact to a single's precision, where
+        hardware gives 12 bits."""
+    ),
+    Limit(
+        """**A faulting store of FST or FIST** has set the flags of its rounding already; they are set again when it is
+        executed again."""
+    ),
+    Limit("""**FCMOV whose condition does not hold** finds no empty register."""),
+    Limit("""**VEX** is not known in 16-bit code (#UD)."""),
+    Limit("""**Machine checks** never come: the architecture is there (CR4.MCE, MCG_CAP), without banks."""),
+    Limit("""**Memory types** (MTRRs, PAT, PCD, PWT, CR0.CD) are kept but have no effect."""),
 )
-"""Where the difference is ours, and documented or open."""
+"""The table of docs/traps.md (`document`)."""
+ALL: tuple[Row, ...] = (*ROWS, *(row for limit in OURS for row in limit.rows))
 
 
-def unexplained(program: Program, found: Found, fired: Counter[Row]) -> list[str]:
-    """Fields that no row is about."""
-    if not found:
-        return []
-    text = f"{program}\ncode: {program.code().hex()}"
-    left = {name: a ^ b for name, (a, b) in found.items()}
-    for row in (*ROWS, *OURS):
-        if row.holds(found) and re.search(row.instruction, text):
-            about = [
-                name for name in left if re.fullmatch(row.field, name) and left[name] & row.mask | (name == "step_hash")
-            ]
+def _last(program: list[Instruction], vector: int, rip: int) -> Instruction | None:
+    """Where an end came from: at it, or behind it if it was a trap or INT."""
+    trap = vector in _TRAPS or vector >= 0x20
+    return next((one for one in program if (one.address + one.size if trap else one.address) == rip), None)
+
+
+def _explained(program: Program, found: Difference, fired: Counter[Row], rows: tuple[Row, ...]) -> dict[str, int]:
+    """Fields, and bits of them, that no row is about."""
+    listing = program.instructions()
+    ends = [_last(listing, vector, rip) for vector, rip in zip(found.vectors, found.rips, strict=True)]
+    reached = [end.address for end in ends if end]
+    executed = [one for one in listing if len(reached) < 2 or one.address <= max(reached)]
+    code = "\n".join(one.text for one in listing)
+    left = {name: a ^ b for name, (a, b) in found.fields.items()}
+    apart = bool(left.keys() & {"vector", "rip", "cs", "error", "cr2"})
+    for row in rows:
+        if row.ours or row.theirs:
+            wanted = zip((row.ours, row.theirs), found.vectors, ends, strict=True)
+            if apart and any(v in vs and end and re.search(row.instruction, end.text) for vs, v, end in wanted):
+                fired[row] += 1
+                return {}
+        elif row.when(found, code) and any(re.search(row.instruction, one.text) for one in executed):
+            about = [name for name in left if re.fullmatch(row.field, name) and left[name] & row.mask]
             fired[row] += bool(about)
             for name in about:
-                left[name] &= 0 if name == "step_hash" else ~row.mask
-    return [name for name, bits in left.items() if bits]
+                left[name] &= ~row.mask
+            if about and "step_hash" in left:
+                left["step_hash"] = 0
+    return {name: bits for name, bits in left.items() if bits}
+
+
+def unexplained(program: Program, found: Difference, fired: Counter[Row]) -> list[str]:
+    """Fields that no row is about."""
+    return list(_explained(program, found, fired, ALL)) if found else []
+
+
+def followed(program: Program, found: Difference) -> list[Row]:
+    """Rows about an instruction of the program, from whose difference others may follow."""
+    texts = [one.text for one in program.instructions()]
+    rows = (row for row in ALL if row.follows and row.when(found, "\n".join(texts)))
+    return [row for row in rows if any(re.search(row.instruction, text) for text in texts)]
+
+
+def without(program: Program, rows: list[Row]) -> Program:
+    """NOPs in place of what rows are about: what differs then does not follow from it."""
+    return program.nopped(lambda text: any(re.search(row.instruction, text) for row in rows))

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import Counter
 
 from tests.differ import known, runs
-from tests.differ.compare import differences
+from tests.differ.compare import Difference, differences
 from tests.differ.program import Program
 
 
-def differing(programs: list[Program]) -> list[dict[str, tuple[int, int]]]:
+def differing(programs: list[Program]) -> list[Difference]:
     """The differences of each program; one that a machine did not come to has the field "lost"."""
     if not programs:
         return []
@@ -19,24 +19,44 @@ def differing(programs: list[Program]) -> list[dict[str, tuple[int, int]]]:
         if n < min(len(ours), len(qemu)):
             found.append(differences(ours[n], qemu[n]))
         elif n == min(len(ours), len(qemu)):
-            print(f"lost: ours {our_end}, {len(ours)}; QEMU {qemu_end}, {len(qemu)}")
-            found.append({"lost": (len(ours), len(qemu))})
+            found.append(_lost(programs[n], len(ours) - n, our_end, len(qemu) - n, qemu_end))
         else:
             return found + differing(programs[n:])
     return found
 
 
-def minimise(programs: list[Program]) -> list[tuple[Program, dict[str, tuple[int, int]]]]:
+def _lost(program: Program, ours: int, our_end: str, qemu: int, qemu_end: str) -> Difference:
+    """A program that one machine, or both, did not come to the end of."""
+    if (ours, our_end) == (qemu, qemu_end):
+        return Difference()
+    print(f"lost: {program.mode.name}: ours {our_end}, QEMU {qemu_end}")
+    shut = ours == 0 and our_end == runs.SHUTDOWN and program.mode.place.real
+    return Difference({"lost": (ours, qemu)}, (-1 if shut else 0, 0))
+
+
+def unexplained(programs: list[Program], fired: Counter[known.Row]) -> list[list[str]]:
+    """Fields of each program that differ, and neither a row nor what follows from one explains."""
+    found = differing(programs)
+    left = [known.unexplained(*pair, fired) for pair in zip(programs, found, strict=True)]
+    rows = {n: known.followed(programs[n], found[n]) for n, names in enumerate(left) if names}
+    changed = {n: known.without(programs[n], about) for n, about in rows.items() if about}
+    for (n, program), again in zip(changed.items(), differing(list(changed.values())), strict=True):
+        left[n] = known.unexplained(program, again, fired)
+        fired.update(rows[n] if not left[n] else ())
+    return left
+
+
+def minimise(programs: list[Program]) -> list[tuple[Program, Difference]]:
     """All at once: in each round every program loses each of its items in turn; the first that still differs stays."""
     best = list(zip(programs, differing(programs), strict=True))
     open_ = list(range(len(best)))
     while open_:
         trials = [(n, best[n][0].without(item)) for n in open_ for item in range(len(best[n][0].items))]
-        shorter: dict[int, tuple[Program, dict[str, tuple[int, int]]]] = {}
+        shorter: dict[int, tuple[Program, Difference]] = {}
         for start in range(0, len(trials), 100):
             part = trials[start : start + 100]
             for (n, trial), found in zip(part, differing([trial for _, trial in part]), strict=True):
-                if known.unexplained(trial, found, Counter()) and n not in shorter and "lost" not in found:
+                if known.unexplained(trial, found, Counter()) and n not in shorter and "lost" not in found.fields:
                     shorter[n] = trial, found
         for n, pair in shorter.items():
             best[n] = pair

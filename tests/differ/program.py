@@ -6,43 +6,33 @@ import random
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from enum import Enum
 
 import capstone
 
 from tests.differ import layout as at
+from tests.differ.modes import Mode
 
 Code = Callable[[int], bytes]
 """An instruction, or a few that belong together: bytes by the address behind them. The length never changes."""
 END = b"\xcd\x81"
 
 
-class Mode(Enum):
-    """Where a program runs: its code segment, stack segment, width of code."""
+@dataclass(frozen=True)
+class Instruction:
+    """``text`` is its bytes, the mnemonic and the operands; a question mark where nobody knows them."""
 
-    KERNEL64 = (0x08, 0x10, 64)
-    USER64 = (0x2B, 0x23, 64)
-    KERNEL32 = (0x30, 0x10, 32)
-    USER32 = (0x1B, 0x23, 32)
-    USER16 = (0x3B, 0xE3, 16)
-
-    @property
-    def bits(self) -> int:
-        """16, 32 or 64."""
-        return self.value[2]
-
-    @property
-    def user(self) -> bool:
-        """Ring 3."""
-        return bool(self.value[0] & 3)
+    address: int
+    size: int
+    text: str
 
 
 @dataclass(frozen=True)
 class Program:
-    """``registers`` are 16 numbers; ``fields`` the other quadwords of the record (layout.IN) by name."""
+    """``offset`` is the code's in the pages. ``registers`` are 16 numbers; ``fields`` the other quadwords of the record
+    (layout.IN) by name."""
 
     mode: Mode
-    place: int
+    offset: int
     registers: tuple[int, ...]
     fields: dict[str, int]
     fx: bytes
@@ -52,7 +42,7 @@ class Program:
     @property
     def entry(self) -> int:
         """RIP at the start."""
-        return self.place - at.LIVE if self.mode.bits == 16 else self.place
+        return self.mode.place.live + self.offset - self.mode.code_base
 
     def code(self) -> bytes:
         """The bytes of all instructions and of the end."""
@@ -66,13 +56,49 @@ class Program:
         """The program without one item."""
         return replace(self, items=self.items[:number] + self.items[number + 1 :])
 
+    def instructions(self) -> list[Instruction]:
+        """All of them. Items are disassembled one by one; what capstone does not know is one instruction."""
+        engine = capstone.Cs(
+            capstone.CS_ARCH_X86,
+            {16: capstone.CS_MODE_16, 32: capstone.CS_MODE_32}.get(self.mode.bits, capstone.CS_MODE_64),
+        )
+        result = []
+        address = self.entry
+        for item in (*self.items, lambda _: END):
+            code = item(address + len(item(0)))
+            while code:
+                known = next(engine.disasm(code, address, 1), None)
+                size = known.size if known else len(code)
+                text = f"{code[:size].hex()} " + (f"{known.mnemonic} {known.op_str}" if known else "?")
+                result.append(Instruction(address, size, text))
+                address += size
+                code = code[size:]
+        return result
+
+    def nopped(self, where: Callable[[str], bool]) -> Program:
+        """With NOPs in place of some instructions, told by their texts; all others stay where they are."""
+        code = bytearray(self.code())
+        for one in self.instructions()[:-1]:
+            if where(one.text):
+                start = one.address - self.entry
+                code[start : start + one.size] = b"\x90" * one.size
+        body = bytes(code[: -len(END)])
+        return replace(self, items=(lambda _: body,))
+
     def record(self) -> bytes:
         """As the harness reads it."""
         data = bytearray(at.IN_SIZE)
-        cs, ss, _ = self.mode.value
-        values = {"RIP": self.entry, "CS": cs, "SS": ss, "RSP": self.registers[4], "PLACE": self.place} | self.fields
+        place, rsp, ss = self.mode.place, self.registers[4], self.mode.ss
+        values = {"RIP": self.entry, "CS": self.mode.cs, "SS": ss, "RSP": rsp, "PLACE": at.ALIAS + self.offset}
+        values |= {"CR3": place.cr3, "CLEAN": place.clean, "KIND": place.kind, **self.fields}
         for name, value in values.items():
             struct.pack_into("<Q", data, at.IN[name], value)
+        idt, limit = {at.LONG_MODE: (at.IDT, 0xFFF), at.PROTECTED_MODE: (at.LEGACY_IDT, 0x7FF)}.get(
+            place.kind, (at.REAL_IDT, 0x3FF)
+        )
+        struct.pack_into("<HQ", data, at.IN["GDTR"], at.GDT_LIMIT, place.live + at.GDT)
+        struct.pack_into("<HQ", data, at.IN["IDTR"], limit, idt)
+        struct.pack_into("<IH", data, at.IN["STACK"], rsp & 0xFFFF_FFFF, ss)
         struct.pack_into("<16Q", data, at.IN["REGS"], *self.registers)
         struct.pack_into("<3Q", data, at.IN["BASES"], *self.bases)
         data[at.IN["FX"] : at.IN["FX"] + 512] = self.fx
@@ -82,12 +108,7 @@ class Program:
         return bytes(data)
 
     def __str__(self) -> str:
-        width = {16: capstone.CS_MODE_16, 32: capstone.CS_MODE_32, 64: capstone.CS_MODE_64}[self.mode.bits]
-        engine = capstone.Cs(capstone.CS_ARCH_X86, width)
-        engine.skipdata = True
-        lines = [
-            f"{i.address:x}: {i.bytes.hex():22} {i.mnemonic} {i.op_str}" for i in engine.disasm(self.code(), self.entry)
-        ]
+        lines = [f"{one.address:x}: {one.text}" for one in self.instructions()]
         values = " ".join(f"{name}={value:x}" for name, value in zip(at.REGISTERS, self.registers, strict=True))
         fields = " ".join(f"{name}={value:x}" for name, value in self.fields.items())
         return f"{self.mode.name} {fields}\n{values}\n" + "\n".join(lines)
@@ -111,15 +132,13 @@ _EDGES = (
 )
 
 
-def value(rng: random.Random, bits: int) -> int:
+def value(rng: random.Random, mode: Mode) -> int:
     """A register: a pointer into the pages, an edge, a small or any number."""
     kind = rng.random()
     if kind < 0.6:
         page = rng.choice((0, 1, 2, 3, at.DATA_2, at.DATA_3, at.READ_ONLY, at.SUPERVISOR, at.UNMAPPED, 0, 1, 2, 3))
-        offset = page * 4096 + rng.choice(
-            (rng.randrange(4096), rng.randrange(0, 4096, 16), 4096 - rng.randrange(1, 17))
-        )
-        return offset if bits == 16 else at.LIVE + offset
+        offset = rng.choice((rng.randrange(4096), rng.randrange(0, 4096, 16), 4096 - rng.randrange(1, 17)))
+        return mode.pointer(page, offset)
     if kind < 0.8:
         return rng.choice(_EDGES)
     return rng.choice((rng.randrange(64), rng.getrandbits(64), rng.getrandbits(32)))
@@ -153,25 +172,21 @@ def make(seed: int, number: int) -> Program:
 
     rng = random.Random(f"{seed}/{number}")
     mode = rng.choice(list(Mode))
-    registers = [value(rng, mode.bits) for _ in range(16)]
-    stack = at.DATA_3 * 4096 + 0x800 + rng.choice((0, 0, 0, 8, rng.randrange(16)))
-    registers[4] = stack if mode.bits == 16 else at.LIVE + stack
+    place = mode.place
+    registers = [value(rng, mode) for _ in range(16)]
+    registers[4] = mode.stack(0x800 + rng.choice((0, 0, 0, 8, rng.randrange(16))))
     registers[11] &= ~0x1A_0000  # SYSRET would set VIF, and QEMU keeps that for ever
     flags = 2 | (rng.getrandbits(12) & 0xCD5) | (rng.random() < 0.2) << 8 | (rng.random() < 0.1) << 18
     flags |= rng.choice((0, 0, 0, 3)) << 12 if mode.user else 0
-    data = (0xE3,) if mode.bits == 16 else (0x23, 0x23, 0x23, 0xE3) if mode.bits == 32 else (0x23, 0, 0x10, 0xE3)
-    if mode is Mode.KERNEL32:
-        data = (0x10, 0x23, 0x10, 0x100)
-    if mode is Mode.USER64:
-        data = (0x23, 0, 0xE3)
-    fields = {"RFLAGS": flags, "LDT": rng.choice((at.LDT_SELECTOR, at.LDT_SELECTOR, 0))}
-    fields |= {name: rng.choice(data) for name in ("DS", "ES", "FS", "GS")}
+    fields = {"RFLAGS": flags, "LDT": 0 if place.real else rng.choice((at.LDT_SELECTOR, at.LDT_SELECTOR, 0))}
+    fields |= {name: rng.choice(mode.data) for name in ("DS", "ES", "FS", "GS")}
     if mode.bits == 64:
         bases = tuple(rng.choice((0, 0x1000, 0x2000, 1 << 40)) for _ in range(3))
     else:
         bases = (0xFFFF_FFFF, 0xFFFF_FFFF, rng.choice((0, 1 << 40)))
-    fields["CR0"] = at.HARNESS_CR0 ^ (rng.choice((2, 4, 8, 10, 1 << 16)) if rng.random() < 0.15 else 0)
-    fields["CR4"] = at.HARNESS_CR4 ^ (rng.choice((4, 0x400, 0x200, 1 << 16, 1 << 21)) if rng.random() < 0.15 else 0)
-    place = at.LIVE + at.CODE * 4096 + rng.randrange(0x800)
+    fields["CR0"] = place.cr0 ^ (rng.choice((2, 4, 8, 10, 1 << 16)) if rng.random() < 0.15 else 0)
+    smap = 0 if not place.long else 1 << 21
+    fields["CR4"] = place.cr4 ^ (rng.choice((4, 0x400, 0x200, 1 << 16, smap)) if rng.random() < 0.15 else 0)
+    offset = at.CODE * 4096 + rng.randrange(0x800)
     chosen = items(rng, mode)
-    return Program(mode, place, tuple(registers), fields, _fx(rng), tuple(chosen), (bases[0], bases[1], bases[2]))
+    return Program(mode, offset, tuple(registers), fields, _fx(rng), tuple(chosen), (bases[0], bases[1], bases[2]))

@@ -14,6 +14,8 @@ from tests.programs import QEMU, program
 
 MEMORY_MIB = 16
 PATIENCE_S = 5
+DONE, SHUTDOWN, STUCK = "done", "shutdown", "stuck"
+"""How a batch ends: all programs, a triple fault, or a program that does not end."""
 CPU = (
     "EPYC-Rome,-svm,-vme,-avx,-avx2,-f16c,-fma,-umip,-rdpid,-clwb,-sse4a,-misalignsse,-sha-ni,-xsavec,-xsaves,check=off"
 )
@@ -35,7 +37,14 @@ def ours(programs: list[Program]) -> tuple[list[bytes], str]:
         file.write_bytes(image.build(programs))
         with hv.boot(file, memory=f"{MEMORY_MIB}M") as vm:
             result = vm.run(timeout=PATIENCE_S)
-            return _records(vm.memory.read(at.RESULTS - 8, _size(programs))), f"{result.reason.value} {result.message}"
+            end = f"{result.reason.value}: {result.message}"
+            if result.reason is hv.Reason.DEBUG_EXIT:
+                end = DONE
+            elif result.message.startswith("triple fault"):
+                end = SHUTDOWN
+            elif result.reason in (hv.Reason.HALTED, hv.Reason.TIMEOUT):
+                end = STUCK
+            return _records(vm.memory.read(at.RESULTS - 8, _size(programs))), end
 
 
 def qemu(programs: list[Program]) -> tuple[list[bytes], str]:
@@ -75,9 +84,9 @@ def qemu(programs: list[Program]) -> tuple[list[bytes], str]:
         ]
         try:
             done = subprocess.run(command, capture_output=True, timeout=PATIENCE_S, stdin=subprocess.DEVNULL)
-            end = f"exit {done.returncode} {done.stderr.decode(errors='replace')}"
+            end = {33: DONE, 0: SHUTDOWN}.get(done.returncode, f"exit {done.returncode}: {done.stderr.decode()}")
         except subprocess.TimeoutExpired:
-            end = "timeout"
+            end = STUCK
         with memory.open("rb") as ram:
             ram.seek(at.RESULTS - 8)
             return _records(ram.read(_size(programs))), end

@@ -9,11 +9,13 @@ in 64-bit code only, u in ring 3 only.
 from __future__ import annotations
 
 import random
+import re
 import struct
 from collections.abc import Callable
 
 from tests.differ import layout as at
-from tests.differ.program import Code, Mode, value
+from tests.differ.modes import Mode
+from tests.differ.program import Code, value
 
 _ALU = [f"{n * 8 + form:02x} {'r' if form < 4 else 'ib' if form == 4 else 'iz'}" for n in range(8) for form in range(6)]
 INTEGER = [
@@ -42,6 +44,8 @@ INTEGER = [
     *(f"4p: {op}" for op in ("27", "2f", "37", "3f", "d4 ib", "d5 ib", "60", "61", "62 m", "ce", "c4 m", "c5 m")),
     *(f"4p: {op}" for op in ("06", "07", "0e", "16", "17", "1e", "1f", "82 /0 ib", "40+", "48+")),
     *("c3", "c2 iw", "cb"),
+    *(f"p: {op}" for op in ("c6 /0 ib", "c7 /0 iz") for _ in range(3)),
+    *(f"pk: {op}" for op in ("f6 /3", "f7 /3") for _ in range(3)),
 ]
 BMI = ["01:f2", "01:f3/1", "01:f3/2", "01:f3/3", "01:f7", "11:f7", "21:f7", "31:f7", "01:f5", "21:f5", "31:f5", "31:f6"]
 SYSTEM = [
@@ -125,7 +129,13 @@ SSE = [
 ]
 
 
-def _modrm(rng: random.Random, bits: int, reg: int, kind: str, size16: bool = False) -> bytes:
+_WILD = re.compile(r"(c3|c2|cb|ca)\b")
+"""Branches to any address, which is data that would be executed."""
+_FAR = re.compile(r"(p: )?(07|17|1f|c4|c5|cb|ca|0fa1|0fa9|0fb2|0fb4|0fb5|ff /3|ff /5)\b")
+"""What takes any selector, with which real mode would reach everything."""
+
+
+def _modrm(rng: random.Random, mode: Mode, reg: int, kind: str, size16: bool = False) -> bytes:
     """ModRM, SIB and displacement."""
     if kind == "c" or (kind == "r" and rng.random() < 0.5):
         return bytes([0xC0 | reg << 3 | rng.randrange(8)])
@@ -133,7 +143,7 @@ def _modrm(rng: random.Random, bits: int, reg: int, kind: str, size16: bool = Fa
     short, near = struct.pack("<b", rng.randrange(-64, 64)), rng.randrange(0, 0x4000)
     if size16:
         code = bytes([mod << 6 | reg << 3 | rm])
-        wide = struct.pack("<H", near if mod == 0 else rng.randrange(0x800))
+        wide = struct.pack("<H", mode.pointer(0, near) & 0xFFFF if mod == 0 else rng.randrange(0x800))
         return code + (wide if mod == 2 or (mod == 0 and rm == 6) else short if mod == 1 else b"")
     code = bytes([mod << 6 | reg << 3 | rm])
     base = rm
@@ -142,9 +152,9 @@ def _modrm(rng: random.Random, bits: int, reg: int, kind: str, size16: bool = Fa
         index = rng.choice((4, 4, 4, 1, rng.randrange(8)))
         code += bytes([rng.randrange(4) << 6 | index << 3 | base])
     if mod == 0 and base == 5:
-        if rm == 5 and bits == 64:
+        if rm == 5 and mode.bits == 64:
             return code + struct.pack("<i", rng.choice((-0x8000, -0x9000, 0x2000)) + rng.randrange(0x800))
-        return code + struct.pack("<i", at.LIVE + near)
+        return code + struct.pack("<i", mode.pointer(0, near))
     return code + (short if mod == 1 else struct.pack("<i", rng.randrange(-256, 256)) if mod == 2 else b"")
 
 
@@ -155,6 +165,8 @@ def encode(rng: random.Random, mode: Mode, row: str) -> bytes | None:
         ("4" in options and mode.bits == 64)
         or ("6" in options and mode.bits != 64)
         or ("u" in options and not mode.user)
+        or (_WILD.search(text) and not mode.place.contained)
+        or (_FAR.search(row.lstrip("4")) and mode.place.real)
     ):
         return None
     first, *tokens = text.split()
@@ -169,8 +181,10 @@ def encode(rng: random.Random, mode: Mode, row: str) -> bytes | None:
     if "p" in options and rng.random() < 0.2:
         prefix += b"\x66"
         wide16 = not wide16
-    size16 = mode.bits == 16
-    if rng.random() < 0.04:
+    size16 = mode.near
+    if mode.near and mode.bits == 32:
+        prefix += b"\x67"
+    elif mode.place.paging and rng.random() < 0.04:
         prefix += b"\x67"
         size16 = mode.bits == 32
     if rng.random() < 0.1:
@@ -194,10 +208,10 @@ def encode(rng: random.Random, mode: Mode, row: str) -> bytes | None:
         if token[0] == "/":
             reg = int(token[1])
             if "m" not in tokens:
-                body += _modrm(rng, mode.bits, reg, "m" if bits else "r", size16)
+                body += _modrm(rng, mode, reg, "m" if bits else "r", size16)
         elif token in "rmc":
             kind = "m" if bits else token
-            code = _modrm(rng, mode.bits, reg, kind, size16)
+            code = _modrm(rng, mode, reg, kind, size16)
             if body == b"\xd9" and code[0] in _NO_X87:
                 return None
             body += code
@@ -207,7 +221,7 @@ def encode(rng: random.Random, mode: Mode, row: str) -> bytes | None:
         elif token == "iw":
             body += struct.pack("<H", rng.choice((0, 4, 8, 16, rng.randrange(64))))
         elif token == "iz":
-            number = rng.choice((rng.getrandbits(32), rng.randrange(256), value(rng, mode.bits) & 0xFFFF_FFFF))
+            number = rng.choice((rng.getrandbits(32), rng.randrange(256), value(rng, mode) & 0xFFFF_FFFF))
             body += struct.pack("<I", number)[: 2 if wide16 else 4]
     return prefix + body
 
@@ -224,33 +238,23 @@ def _vex(rng: random.Random, mode: Mode) -> bytes:
         ]
     )
     reg = int(digit) if digit else rng.randrange(8)
-    return code + bytes.fromhex(op) + _modrm(rng, mode.bits, reg, "r", mode.bits == 16)
+    address = b"\x67" if mode.near and mode.bits == 32 else b""
+    return address + code + bytes.fromhex(op) + _modrm(rng, mode, reg, "r", mode.near)
 
 
-_SELECTORS = [
-    *range(0, 0x110, 8),
-    4,
-    0x0C,
-    0x14,
-    0x1C,
-    0x24,
-    0x2C,
-    0x44,
-    0x1000,
-    0x18,
-    0x20,
-    0x28,
-    0x78,
-    0x10,
-    0x08,
-    0,
-    0,
-    0xE0,
-]
+_SELECTORS = [*range(0, at.FAULT_SELECTOR, 8), 0x118, 0x120, 0x128, 0x130, 4, 0x0C, 0x14, 0x1C, 0x24, 0x2C, 0x44]
+_SELECTORS += [0x1000, 0x18, 0x20, 0x28, 0x78, 0x10, 0x08, 0, 0, 0xE0]
+
+_CODE16, _CODE32 = {0x08, 0x28, 0x38, 0x68, 0xE8, 0x118, 0x1C, 0x2C}, {0x18, 0x30, 0x70, 0xD8, 0x14}
+_SAME_WIDTH = {bits: [n for n in _SELECTORS if n not in other] for bits, other in ((16, _CODE32), (32, _CODE16))}
 
 
-def selector(rng: random.Random) -> int:
-    """One of the tables, with some RPL."""
+def selector(rng: random.Random, mode: Mode) -> int:
+    """One of the tables, with some RPL; in real mode 64 KiB that programs may write."""
+    if mode.place.real:
+        return rng.choice(mode.data)
+    if not mode.place.paging:  # code of the other width would address by 32 bits
+        return rng.choice(_SAME_WIDTH[mode.bits]) | rng.choice((0, 0, 3, 3, 1, 2))
     return rng.choice(_SELECTORS) | rng.choice((0, 0, 3, 3, 1, 2))
 
 
@@ -282,16 +286,61 @@ def _with_selector(rng: random.Random, mode: Mode) -> Code:
             "63c8",
         )
     )
+    if op == "8ed0" and mode.place.real:  # the stack would get to where it wipes out everything
+        op = "8ed8"
     if op == "0f00d8" or (op == "50-1f" and mode.bits == 64) or (op == "63c8" and mode.bits == 64):
         op = "8ee8"
-    code = _move(mode, 0, selector(rng)) + bytes.fromhex(op.replace("-", ""))
+    code = _move(mode, 0, selector(rng, mode)) + bytes.fromhex(op.replace("-", ""))
     return lambda _: code
+
+
+def _through(mode: Mode, digit: int, op: bytes = b"\xff") -> bytes:
+    """An instruction whose operand is on the stack: by BP where nothing stops a wild ESP."""
+    if mode.near:
+        return b"\x89\xe5" + (b"\x67" if mode.bits == 32 else b"") + op + bytes([0x46 | digit << 3, 0])
+    return op + bytes([0x44 | digit << 3, 0x24, 0xFC if mode.bits == 64 and op == b"\xff" else 0])
+
+
+def _far_real(rng: random.Random, mode: Mode) -> Code:
+    """The same in real mode: several selectors lead to right behind."""
+    chosen = mode.cs - rng.choice((0, 0, 1, 0x80, 0x7FF))
+    further = (mode.cs - chosen) * 16
+    kind = rng.choice(("retf", "iret", "jmp", "call", "direct"))
+    flags = rng.getrandbits(12) & 0xCD5 | rng.choice((0, 0, 0x4000, 0x100, 0x3000))
+    op = rng.choice((b"\xea", b"\x9a"))
+
+    def code(behind: int) -> bytes:
+        offset = behind + further & 0xFFFF
+        if kind == "direct":
+            return op + struct.pack("<HH", offset, chosen)
+        push = (_push(mode, flags) if kind == "iret" else b"") + _push(mode, chosen) + _push(mode, offset)
+        if kind in ("jmp", "call"):
+            return push + _through(mode, 5 if kind == "jmp" else 3)
+        return push + (b"\xcf" if kind == "iret" else b"\xcb")
+
+    return code
+
+
+def _near(rng: random.Random, mode: Mode) -> Code:
+    """Returns and indirect jumps and calls to right behind."""
+    kind = rng.choice(("ret", "ret", "ret iw", "jmp", "call"))
+    size = rng.choice((0, 2, 4, 8, 0x10))
+
+    def code(behind: int) -> bytes:
+        if kind in ("jmp", "call"):
+            return _move(mode, 0, behind) + (b"\xff\xe0" if kind == "jmp" else b"\xff\xd0")
+        return _push(mode, behind) + (b"\xc3" if kind == "ret" else b"\xc2" + struct.pack("<H", size))
+
+    return code
 
 
 def _far(rng: random.Random, mode: Mode) -> Code:
     """Far jumps, calls and returns, and IRET, to right behind them; with other selectors often."""
-    cs, ss, _ = mode.value
-    chosen = rng.choice((cs, cs, selector(rng), 0x08, 0x1B, 0x2B, 0x33, 0x68, 0x83))
+    cs, ss = mode.cs, mode.ss
+    if mode.place.real:
+        return _far_real(rng, mode)
+    others = (0x08, 0x1B, 0x2B, 0x33, 0x68) if mode.place.paging else (cs,)
+    chosen = rng.choice((cs, cs, selector(rng, mode), *others, 0x83))
     kind = rng.choice(
         ("retf", "iret", "iret", "jmp", "call") if mode.bits == 64 else ("retf", "iret", "jmp", "call", "direct")
     )
@@ -302,42 +351,29 @@ def _far(rng: random.Random, mode: Mode) -> Code:
         size = 2 if mode.bits == 16 else 4
         return lambda behind: op + struct.pack("<I", behind)[:size] + struct.pack("<H", chosen)
     if kind in ("jmp", "call"):
-        digit = 5 if kind == "jmp" else 3
-        high = b"" if mode.bits == 64 else _move(mode, 0, 0)
-        if mode.bits == 64:  # push low and high by one quadword each, so m16:32
-
-            def far64(behind: int) -> bytes:
-                push = b"\x68" + struct.pack("<I", chosen) + b"\x48\xb8" + struct.pack("<Q", 0) + b"\x50"
-                store = b"\xc7\x04\x24" + struct.pack("<I", behind) + b"\xc7\x44\x24\x04" + struct.pack("<I", chosen)
-                return push + store + b"\xff" + bytes([0x04 | digit << 3, 0x24])
-
-            return far64
-        if mode.bits == 32:
-            return lambda behind: (
-                _push(mode, chosen) + _push(mode, behind) + high + b"\xff" + bytes([0x04 | digit << 3, 0x24])
-            )
-        return lambda behind: _push(mode, chosen) + _push(mode, behind) + b"\x67\xff" + bytes([0x04 | digit << 3, 0x24])
-    stack = rng.choice((ss, ss, ss, selector(rng)))
+        through = _through(mode, 5 if kind == "jmp" else 3)
+        if mode.bits == 64:  # 16:32, which is not what two pushes of quadwords make
+            push = b"\x6a\x00\x68" + struct.pack("<I", chosen)
+            return lambda behind: push + b"\xc7\x44\x24\xfc" + struct.pack("<I", behind) + through
+        return lambda behind: _push(mode, chosen) + _push(mode, behind) + through
+    stack = rng.choice((ss, ss, ss, selector(rng, mode)))
     flags = 2 | rng.getrandbits(12) & 0x8D5 | rng.choice((0, 0, 0x10000, 0x4000, 0x100, 0x3000, 0x200, 0x40000))
     if not mode.user:
         flags &= ~0x200
-    top = (at.DATA_3 * 4096 + 0xA00) if mode.bits == 16 else at.LIVE + at.DATA_3 * 4096 + 0xA00
+    top = mode.stack(0xA00)
     outer = chosen & 3 != cs & 3 or mode.bits == 64
 
     def frame(behind: int) -> bytes:
-        rip = behind
-        bad = b"\x48\xc7\x04\x24\xff\xff\xff\x7f\x48\xd1\x24\x24\x48\xd1\x24\x24" if wrong and mode.bits == 64 else b""
-        if mode.bits == 64 and bad:  # a RIP that is not canonical
-            bad = b"\xc6\x44\x24\x07\x7f"
+        bad = b"\xc6\x44\x24\x07\x7f" if wrong and mode.bits == 64 else b""  # a RIP that is not canonical
         code = b""
         if kind == "iret":
             if outer:
                 code += _push(mode, stack) + _push(mode, top)
             code += _push(mode, flags)
-            return code + _push(mode, chosen) + _push(mode, rip) + bad + rex + b"\xcf"
+            return code + _push(mode, chosen) + _push(mode, behind) + bad + rex + b"\xcf"
         if chosen & 3 != cs & 3:
             code += _push(mode, stack) + _push(mode, top)
-        return code + _push(mode, chosen) + _push(mode, rip) + bad + rex + b"\xcb"
+        return code + _push(mode, chosen) + _push(mode, behind) + bad + rex + b"\xcb"
 
     return frame
 
@@ -347,12 +383,14 @@ def _control(rng: random.Random, mode: Mode) -> Code:
     move = b"\x48\xb8" if mode.bits == 64 else b"\xb8"
     cut = 8 if mode.bits == 64 else 4
     which = rng.choice(("cr0", "cr4", "dr", "msr", "lmsw", "lgdt", "sysret", "read"))
+    if which == "lgdt" and mode.place.long and mode.bits == 32:
+        which = "read"  # behind a transfer to 64-bit code it would load anything, and QEMU does not look at it
     number, op = 0, b""
     if which == "cr0":
-        number = at.HARNESS_CR0 ^ rng.choice((2, 4, 8, 32, 0x10000, 0x40000, 0x4000_0000, 0x2000_0000, 1 << 40))
+        number = mode.place.cr0 ^ rng.choice((2, 4, 8, 32, 0x10000, 0x40000, 0x4000_0000, 0x2000_0000, 1 << 40))
         op = b"\x0f\x22\xc0"
     elif which == "cr4":
-        number = at.HARNESS_CR4 ^ rng.choice((2, 4, 8, 16, 64, 128, 0x200, 0x400, 1 << 20, 1 << 21))
+        number = mode.place.cr4 ^ rng.choice((2, 4, 8, 16, 64, 128, 0x200, 0x400, 1 << 20, 1 << 21))
         op = b"\x0f\x22\xe0"
     elif which == "dr":
         number = rng.choice((0, rng.getrandbits(16) & 0xDC00, 1 << 32, at.LIVE, 0x400, 0xFFFF_0FF0))
@@ -372,7 +410,7 @@ def _control(rng: random.Random, mode: Mode) -> Code:
     elif which == "lmsw":
         number, op = rng.choice((1, 3, 0xB, 0xF, 0)), b"\x0f\x01\xf0"
     elif which == "lgdt":
-        base = at.GDT
+        base = mode.place.live + at.GDT
         pair = (
             b"\x48\xb8" + struct.pack("<Q", base << 16 & (1 << 64) - 1)
             if mode.bits == 64
@@ -380,7 +418,7 @@ def _control(rng: random.Random, mode: Mode) -> Code:
         )
         high = _move(mode, 1, base >> 48 if mode.bits == 64 else base >> 16)
         limit = b"\x66\xb8" + struct.pack("<H", rng.choice((at.GDT_LIMIT, 0x3FF)))
-        code = high + pair + limit + b"\x51\x50" + b"\x0f\x01\x14\x24"
+        code = high + pair + limit + b"\x51\x50" + _through(mode, 2, b"\x0f\x01")
         return lambda _: code
     elif which == "sysret":
         rex = rng.choice((b"", b"\x48"))
@@ -412,6 +450,8 @@ def items(rng: random.Random, mode: Mode) -> list[Code]:
     result: list[Code] = []
     length = 0
     others: list[Callable[[random.Random, Mode], Code]] = [_with_selector, _far]
+    if not mode.place.real:  # where other selectors lead to the same place by other offsets
+        others.append(_near)
     if not mode.user and mode.bits != 16:
         others.append(_control)
 
