@@ -118,10 +118,10 @@ ROWS: tuple[Row, ...] = (
     ),
     Row(r" pcmpestr", "rflags|rcx|xmm0", "SDM 2, PCMPESTRI: lengths saturate", follows=True),
     Row(
-        r" bt[src]? | fu?comp?i |" + _P + "d[bf][ef]",
+        r" bt[src]? | ad[co]x | fu?comp?i |" + _P + "d[bf][ef]",
         "rflags",
-        "APM 3, BT: undefined flags; SDM 2, FCOMI: OF, SF, AF are cleared",
-        0x894,
+        "APM 3, BT: undefined flags; ADCX, ADOX: each has its own carry; SDM 2, FCOMI: OF, SF, AF are cleared",
+        0x895,
         follows=True,
     ),
     Row(_P + "0f", "mxcsr", "APM 1, MXCSR: DE tells of denormal operands", 2),
@@ -226,9 +226,11 @@ ALL: tuple[Row, ...] = (*ROWS, *(row for limit in OURS for row in limit.rows))
 
 
 def _last(program: list[Instruction], vector: int, rip: int) -> Instruction | None:
-    """Where an end came from: at it, or behind it if it was a trap or INT."""
+    """Where an end came from: at it (in it, if the width is another by then), or behind it if it was a trap or INT."""
     trap = vector in _TRAPS or vector >= 0x20
-    return next((one for one in program if (one.address + one.size if trap else one.address) == rip), None)
+    if trap:
+        return next((one for one in program if one.address + one.size == rip), None)
+    return next((one for one in program if one.address <= rip < one.address + one.size), None)
 
 
 def _explained(program: Program, found: Difference, fired: Counter[Row], rows: tuple[Row, ...]) -> dict[str, int]:
