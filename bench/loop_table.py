@@ -11,7 +11,7 @@ _HEADING, _NEXT = "## Loops by the virtual clock\n", "\n## How these come about\
 _TEXT = """
 Host seconds (of CPU time) for each virtual second of guests that do one thing for ever, with the built-in handlers
 (`python -m bench.loops`); bold is outside its band. What a kind costs in virtual time is in
-[engine/costs.py](../hypervisor/engine/costs.py) and [traps/bios_meter.py](../hypervisor/traps/bios_meter.py).
+[engine/costs.py](../hypervisor/engine/costs.py) and [firmware/bios/meter.py](../hypervisor/firmware/bios/meter.py).
 
 | | host s per virtual s | right |
 |---|--:|--:|

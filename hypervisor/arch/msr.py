@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from hypervisor.arch import flags
+from hypervisor.arch.address_map import FOUR_GIB, PCI_HOLE
 from hypervisor.arch.cpuid import PHYSICAL_BITS
 
 # Numbers.
@@ -68,8 +69,6 @@ MTRR_ENABLED = 1 << 11 | 1 << 10
 MTRR_VALID = 1 << 11
 """In a mask: the pair is used."""
 _UNCACHEABLE, _WRITE_PROTECTED, _WRITE_BACK = 0, 5, 6
-_PCI_HOLE = 0xC000_0000, 0x4000_0000
-"""Address and size of what firmware makes uncacheable below 4 GiB."""
 
 
 class Home(Enum):
@@ -142,7 +141,7 @@ def _mtrrs() -> Iterator[Msr]:
     address = APIC_BASE_ADDRESS
     yield Msr(MTRR_CAP, "MTRR_CAP", Home.VCPU, MTRR_CAPABILITIES, writable=0)
     for pair in range(MTRR_PAIRS):
-        base, size = _PCI_HOLE if pair == 0 else (0, 0)
+        base, size = (PCI_HOLE, FOUR_GIB - PCI_HOLE) if pair == 0 else (0, 0)  # what firmware makes uncacheable
         mask = (-size & address | MTRR_VALID) if size else 0
         yield Msr(
             MTRR_BASE0 + 2 * pair, f"MTRR_BASE{pair}", Home.VCPU, base | _UNCACHEABLE, writable=address | 0xFF,

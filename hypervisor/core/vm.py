@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from hypervisor.arch.address_map import ram_ranges
 from hypervisor.bus import AddressSpace, Device, Dma, Line
 from hypervisor.core import breakpoints, expecting, history
 from hypervisor.core.attributes import Settled
@@ -47,9 +48,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-PCI_HOLE = 3 * GIB
-"""Memory above this continues at 4 GiB, so that devices have a place below."""
-
 MAX_MEMORY = 64 * GIB
 MAX_CPUS = 8
 MAX_UNCLAIMED = 4096
@@ -61,10 +59,10 @@ _log = logging.getLogger("hypervisor.unclaimed")
 def _ram(host: CoreHost, size: int, owner: VM) -> GuestMemory:
     """RAM from 0 up; what does not fit below the PCI hole begins at 4 GiB."""
     extent = host.memory.allocate(size, owner)
-    low = min(size, PCI_HOLE)
-    regions = [Region(0, low, extent.hpa)]
-    if size > low:
-        regions.append(Region(4 * GIB, size - low, Hpa(extent.hpa + low)))
+    regions, hpa = [], extent.hpa
+    for start, length in ram_ranges(size):
+        regions.append(Region(start, length, hpa))
+        hpa = Hpa(hpa + length)
     return GuestMemory(host.memory, extent, regions)
 
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from hypervisor.acpi import LegacyDevice, Pci, Platform, build, loader_script, mp_table
 from hypervisor.arch import cpuid
+from hypervisor.arch.address_map import PCI_HOLE
 from hypervisor.bus import Line
-from hypervisor.core.vm import PCI_HOLE
 from hypervisor.devices import _hpet_registers, acpi_pm
 from hypervisor.devices.acpi_pm import AcpiPm
 from hypervisor.machine import apic, hpet, pci
@@ -28,7 +28,7 @@ TABLES = 0xF0000
 """Where the MP table and the ACPI tables begin: the RSDP is first, the tables `ACPI_AT` and the MP table follow."""
 ACPI_AT = TABLES + 0x40
 LIMIT = 0xFD000
-"""Where the BIOS's own ROM begins (`hypervisor.traps.bios_rom`)."""
+"""Where the BIOS's own ROM begins (`hypervisor.firmware.bios.rom`)."""
 
 LEGACY_DEVICES = {
     "rtc": LegacyDevice("RTC0", "PNP0B00", ((0x70, 2),), (8,)),

@@ -13,7 +13,8 @@ from hypervisor.core import VM, CoreHost
 from hypervisor.core.plugins import PluginSet
 from hypervisor.engine.state import Segment, Table
 from hypervisor.errors import ConfigError, ImageError
-from hypervisor.machine import acpi, apic, bios, cpuid, pci_setup
+from hypervisor.firmware.bios.start import start
+from hypervisor.machine import acpi, apic, cpuid, pci_setup
 from hypervisor.machine import media as media_set
 from hypervisor.machine.board import Board
 from hypervisor.machine.images import Subject, contents, look_at
@@ -203,7 +204,7 @@ def _power_on(vm: VM, media: Media, data: bytes | None, spec: loaders.BootSpec) 
     All but raw binaries find a BIOS, as on a PC: kernels, too, go back to real mode and call it.
     """
     if data is None or (spec.format != "flat" and vm.memory.size >= MIB):
-        bios.start(vm, media, spec.memory_map)
+        start(vm, media.drives, media.order, spec.memory_map)
     if data is None:
         target = vm.firmware.boot.first()
         if target is None:
@@ -234,14 +235,14 @@ def _enter(vm: VM, entry: loaders.Entry) -> Mapping[str, int]:
 def _install_firmware(
     vm: VM, parts: dict[str, Any], firmware: Any, subject: Subject | None, data: bytes | None
 ) -> None:
-    from hypervisor.machine.firmware import install
+    from hypervisor.firmware.rom_boot import install
 
     if data is not None and subject is not None:
         raise ConfigError(
             f"{subject.name} is a kernel, and firmware boots from drives: leave one of the two out, or put the kernel "
             "on a disk or CD with a boot loader."
         )
-    install(vm, parts, firmware)
+    install(vm, parts, firmware, acpi.files(vm, parts))
 
 
 def _set_up(vm: VM, parts: dict[str, Any]) -> int:

@@ -11,10 +11,10 @@ from hypervisor.devices import mc146818 as rtc
 from hypervisor.devices.floppy import I82077
 from hypervisor.devices.i8237 import I8237Pair
 from hypervisor.devices.ide import AtaDisk, BusMaster, Cdrom, IdeChannel
+from hypervisor.firmware.bios.disk.disk_services import DRIVE_TYPES
 from hypervisor.machine import pci
 from hypervisor.machine.board import Part
 from hypervisor.machine.media import Media
-from hypervisor.traps.bios_disk import DRIVE_TYPES
 
 if TYPE_CHECKING:
     from hypervisor.core import VM

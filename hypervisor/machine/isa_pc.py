@@ -5,9 +5,9 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from hypervisor.arch.address_map import PCI_HOLE
 from hypervisor.bus import Line, SharedLine
 from hypervisor.core.streams import Stream
-from hypervisor.core.vm import PCI_HOLE
 from hypervisor.devices.debug_ports import DebugConsole, DebugExit, PostPort
 from hypervisor.devices.i8042 import I8042
 from hypervisor.devices.i8254 import I8254

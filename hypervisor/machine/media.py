@@ -12,8 +12,8 @@ from hypervisor.backends.geometry import FLOPPY_LIMIT
 from hypervisor.backends.image_source import ImageLike, Source
 from hypervisor.backends.overlay import Overlay
 from hypervisor.errors import ConfigError
-from hypervisor.traps.bios_boot import DEFAULT_ORDER, NAMES
-from hypervisor.traps.bios_drives import Drives
+from hypervisor.firmware.bios.bootstrap import DEFAULT_ORDER, NAMES
+from hypervisor.firmware.bios.disk.drive_numbers import Drives
 
 MAX_DISKS = 4
 KINDS = ("floppy", "disk")

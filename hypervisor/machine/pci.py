@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from hypervisor.arch.address_map import PCI_HOLE
 from hypervisor.bus import AddressSpace, Device, Line, Mapping, SharedLine
-from hypervisor.core.vm import PCI_HOLE
 from hypervisor.devices.pci import PciBus, PciFunction, Space, piix
 from hypervisor.devices.pci.i440fx import I440Fx
 from hypervisor.machine.board import Part

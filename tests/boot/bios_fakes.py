@@ -10,10 +10,10 @@ from hypervisor.backends.image_source import BytesSource
 from hypervisor.backends.overlay import Overlay
 from hypervisor.bus.clock import ManualClock
 from hypervisor.errors import GuestFault
-from hypervisor.traps.bios import Bios, install
-from hypervisor.traps.bios_drives import Drives
-from hypervisor.traps.bios_keys import KeyQueue
-from hypervisor.traps.bios_rom import BASE, STUB_SIZE, STUBS
+from hypervisor.firmware.bios.bios import Bios, install
+from hypervisor.firmware.bios.disk.drive_numbers import Drives
+from hypervisor.firmware.bios.input.typeahead import KeyQueue
+from hypervisor.firmware.bios.rom import BASE, STUB_SIZE, STUBS
 from tests.boot.fakes import BusMemory
 
 MEMORY_MAP = [(0, 0x9FC00, 1), (0x9FC00, 0x400, 2), (0xF0000, 0x10000, 2), (0x100000, 0x1F00000, 1)]

@@ -10,7 +10,7 @@ import pytest
 
 from hypervisor.arch.font import font
 from hypervisor.core import HANDLED, PASS, stop
-from hypervisor.traps import bios_rom
+from hypervisor.firmware.bios import rom
 from tests.boot.bios_fakes import CF, Machine, Segment
 
 
@@ -23,7 +23,7 @@ def test_every_vector_points_into_the_rom() -> None:
             continue
         assert segment == 0xF000
         if vector in (0x10, 0x13, 0x15, 0x16, 0x1A, 0x21):
-            assert bios_rom.vector_of(0xF0000 + offset) == vector
+            assert rom.vector_of(0xF0000 + offset) == vector
             assert memory.read(0xF0000 + offset, 4) == b"\x0f\x01\xd9\x72"
 
 
@@ -63,7 +63,7 @@ def test_the_reset_vector_asks_for_a_reset() -> None:
 
 def test_the_devices_are_set_up() -> None:
     writes = Machine().ports.writes
-    assert writes[: len(bios_rom.PORT_WRITES)] == list(bios_rom.PORT_WRITES)
+    assert writes[: len(rom.PORT_WRITES)] == list(rom.PORT_WRITES)
     assert Machine(ports=False).ports.writes == []
 
 
@@ -73,9 +73,9 @@ def test_hypercalls_from_elsewhere_are_passed_on() -> None:
     vcpu.rip = 0x7C00
     assert machine.traps.handler(vcpu, None) is PASS  # type: ignore[attr-defined]
     vcpu.segments["cs"] = Segment(0xF000, 0xF0000)
-    vcpu.rip = bios_rom.STUBS + 1
+    vcpu.rip = rom.STUBS + 1
     assert machine.traps.handler(vcpu, None) is PASS  # type: ignore[attr-defined]
-    vcpu.rip, vcpu.cr0 = bios_rom.STUBS, 1
+    vcpu.rip, vcpu.cr0 = rom.STUBS, 1
     assert machine.traps.handler(vcpu, None) is PASS  # type: ignore[attr-defined]
 
 
@@ -130,7 +130,7 @@ def test_a_stack_outside_memory_is_survived() -> None:
     vcpu: Any = machine.vcpu
     vcpu.segments["ss"] = Segment(0xFFFF, 0xFFFF0)
     vcpu.segments["cs"] = Segment(0xF000, 0xF0000)
-    vcpu.rip, vcpu.rsp = bios_rom.STUBS + 0x150, 0x8000
+    vcpu.rip, vcpu.rsp = rom.STUBS + 0x150, 0x8000
     assert machine.traps.handler(vcpu, None) is HANDLED  # type: ignore[attr-defined]
 
 
@@ -149,7 +149,7 @@ def test_random_calls_never_raise() -> None:
 def test_the_machine_code_of_the_timer_interrupt() -> None:
     """Run it on an emulator of its own: counting, carry into the high word, midnight, INT 1Ch, end of interrupt."""
     for before, after in [(0, 1), (0xFFFF, 0x10000), (0x1800AE, 0x1800AF), (0x1800AF, 0), (0x1700FF, 0x170100)]:
-        ticks, midnight, events = _run_rom(bios_rom.TIMER_CODE, before, al=None)
+        ticks, midnight, events = _run_rom(rom.TIMER_CODE, before, al=None)
         assert (ticks, midnight) == (after, after == 0)
         assert events == [("int", 0x1C), ("out", 0x20, 0x20)]
 
@@ -157,23 +157,23 @@ def test_the_machine_code_of_the_timer_interrupt() -> None:
 @pytest.mark.parametrize(("answer", "events"), [(b"\xf8", []), (b"\xf9", [("int", 0x1B)])])
 def test_the_machine_code_of_the_keyboard_interrupt(answer: bytes, events: list[tuple[Any, ...]]) -> None:
     """The handler's answer is the carry flag: Ctrl-Break."""
-    code = bios_rom.KEYBOARD_CODE
-    at = bios_rom.KEYBOARD_CALL - bios_rom.KEYBOARD
+    code = rom.KEYBOARD_CODE
+    at = rom.KEYBOARD_CALL - rom.KEYBOARD
     assert code[at : at + 3] == b"\x0f\x01\xd9"
     _, _, happened = _run_rom(code.replace(b"\x0f\x01\xd9", answer + b"\x90\x90"), 0, al=0x1E)
     assert happened == [("in", 0x64), ("in", 0x60), ("int", 0x15), *events, ("out", 0x20, 0x20)]
 
 
 def test_the_keyboard_interrupt_leaves_a_byte_of_the_mouse() -> None:
-    _, _, happened = _run_rom(bios_rom.KEYBOARD_CODE, 0, al=0x3D)  # the status: a byte, of the second port
+    _, _, happened = _run_rom(rom.KEYBOARD_CODE, 0, al=0x3D)  # the status: a byte, of the second port
     assert happened == [("in", 0x64), ("out", 0x20, 0x20)]
 
 
 def test_the_machine_code_of_the_rtc_and_dummy_interrupts() -> None:
     eoi = [("out", 0xA0, 0x20), ("out", 0x20, 0x20)]
-    assert _run_rom(bios_rom.RTC_CODE, 0, al=0)[2] == [("out", 0x70, 0x0C), ("in", 0x71), *eoi]
-    assert _run_rom(bios_rom.SLAVE_DUMMY_CODE, 0, al=0)[2] == eoi
-    assert _run_rom(bios_rom.MASTER_DUMMY_CODE, 0, al=0)[2] == eoi[1:]
+    assert _run_rom(rom.RTC_CODE, 0, al=0)[2] == [("out", 0x70, 0x0C), ("in", 0x71), *eoi]
+    assert _run_rom(rom.SLAVE_DUMMY_CODE, 0, al=0)[2] == eoi
+    assert _run_rom(rom.MASTER_DUMMY_CODE, 0, al=0)[2] == eoi[1:]
 
 
 def _run_rom(code: bytes, ticks: int, al: int | None) -> tuple[int, bool, list[tuple[Any, ...]]]:

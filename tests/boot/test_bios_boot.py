@@ -11,7 +11,7 @@ from hypervisor.backends.image_source import BytesSource
 from hypervisor.backends.overlay import Overlay
 from hypervisor.core import HANDLED
 from hypervisor.core.verdicts import Stop
-from hypervisor.traps.bios_drives import Drives
+from hypervisor.firmware.bios.disk.drive_numbers import Drives
 from tests.boot.bios_fakes import Machine
 from tests.boot.cds import CATALOGUE, IMAGE, SECTOR, catalogue, cd
 

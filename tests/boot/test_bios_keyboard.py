@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from hypervisor.core import HANDLED
-from hypervisor.traps.bios_keys import KeyQueue
-from hypervisor.traps.bios_rom import KEYBOARD_CALL
+from hypervisor.firmware.bios.input.typeahead import KeyQueue
+from hypervisor.firmware.bios.rom import KEYBOARD_CALL
 from tests.boot.bios_fakes import ZF, Machine, Segment
 
 

@@ -7,16 +7,16 @@ from pathlib import Path
 import pytest
 
 from hypervisor.errors import TrapError
-from hypervisor.traps.bios import PROVIDERS
-from hypervisor.traps.bios_call import DONE, Call, Outcome
-from hypervisor.traps.bios_names import NAMES
-from hypervisor.traps.bios_table import Services, markdown, rows, service
+from hypervisor.firmware.bios.bios import PROVIDERS
+from hypervisor.firmware.bios.call import DONE, Call, Outcome
+from hypervisor.firmware.bios.names import NAMES
+from hypervisor.firmware.bios.service import Services, markdown, rows, service
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "bios.md"
 
 
 def test_the_document_lists_what_is_served() -> None:
-    """After adding a service: ``python -m hypervisor.traps.bios_table`` prints the table for docs/bios.md."""
+    """After adding a service: ``python -m hypervisor.firmware.bios.service`` prints the table for docs/bios.md."""
     text = DOCUMENT.read_text()
     begin = text.index("| INT |")
     assert text[begin : text.index("\n\n", begin) + 1] == markdown(rows(PROVIDERS))

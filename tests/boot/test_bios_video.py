@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from hypervisor.traps.bios_call import AGAIN
+from hypervisor.firmware.bios.call import AGAIN
 from tests.boot.bios_fakes import Machine
 
 
@@ -17,7 +17,7 @@ def say(machine: Machine, text: str) -> None:
 
 
 def _call(machine: Machine, ax: int, **registers: int):  # type: ignore[no-untyped-def]
-    from hypervisor.traps.bios_call import Call
+    from hypervisor.firmware.bios.call import Call
 
     for name, value in {"ax": ax, "rsp": 0x7BFA, **registers}.items():
         machine.vcpu.set(name, value)

@@ -12,7 +12,7 @@ import pytest
 import hypervisor as hv
 from hypervisor.arch.font import font
 from hypervisor.arch.vga_modes import MODES
-from hypervisor.traps.bios_vbe_modes import LINEAR_MODES
+from hypervisor.firmware.bios.video.vbe_modes import LINEAR_MODES
 from tests.screen import qemu
 from tests.sectors import boot_sector
 

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from hypervisor.errors import ConfigError
-from hypervisor.traps import bios
-from hypervisor.traps.bios_keys import KeyQueue
+from hypervisor.firmware.bios import bios
+from hypervisor.firmware.bios.input.typeahead import KeyQueue
 from hypervisor.units import GIB, MIB, PAGE_SIZE
 
 if TYPE_CHECKING:
     from hypervisor.core import VM
-    from hypervisor.machine.media import Media
+    from hypervisor.firmware.bios.disk.drive_numbers import Drives
 
 LAST_PARAGRAPH = bytes.fromhex("ea f0ff 00f0").ljust(16, b"\0")
 """Where a processor starts after an INIT, 16 bytes below 4 GiB: a jump to F000:FFF0."""
@@ -24,7 +24,7 @@ _log = logging.getLogger("hypervisor.bios")
 
 
 class BoardPorts:
-    """The board's I/O ports, as `hypervisor.traps.bios_call.Ports`. Where no device is, reads are all ones."""
+    """The board's I/O ports, as `hypervisor.firmware.bios.call.Ports`. Where no device is, reads are all ones."""
 
     def __init__(self, vm: VM) -> None:
         self._vm = vm
@@ -41,8 +41,10 @@ class BoardPorts:
             mapping.device.write(port - mapping.base, size, value)
 
 
-def start(vm: VM, media: Media, memory_map: Sequence[tuple[int, int, int]]) -> None:
-    """Give boot code its BIOS; after a reset, power it on again. ``memory_map`` is what E820 tells."""
+def start(vm: VM, drives: Callable[[], Drives], boot_order: str, memory_map: Sequence[tuple[int, int, int]]) -> None:
+    """Give boot code its BIOS; after a reset, power it on again. ``drives`` makes what INT 13h reads, ``memory_map`` is
+    what E820 tells.
+    """
     if vm.memory.size < LEAST_MEMORY:
         raise ConfigError("The BIOS lies below 1 MiB: give the guest at least 1M of memory (--memory).")
     if vm.firmware is not None:
@@ -61,11 +63,11 @@ def start(vm: VM, media: Media, memory_map: Sequence[tuple[int, int, int]]) -> N
 
     vm.firmware = bios.install(
         vm,
-        media.drives(),
+        drives(),
         keys,
         vm.bios_tty.write if vm.bios_tty is not None else lambda data: None,
         memory_map=memory_map,
         ports=BoardPorts(vm),
         log=note,
-        boot_order=media.order,
+        boot_order=boot_order,
     )

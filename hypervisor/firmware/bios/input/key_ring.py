@@ -5,8 +5,8 @@ Source: IBM PS/2 and PC BIOS Interface Technical Reference, section 3, "BIOS dat
 
 from __future__ import annotations
 
-from hypervisor.traps import bios_bda as bda
-from hypervisor.traps.bios_keys import KeyQueue
+from hypervisor.firmware.bios import bda
+from hypervisor.firmware.bios.input.typeahead import KeyQueue
 
 START = bda.KEY_BUFFER - 0x400
 SIZE = 32

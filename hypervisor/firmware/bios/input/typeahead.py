@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
-from hypervisor.traps.bios_key_codes import BY_CHARACTER
+from hypervisor.firmware.bios.input.key_codes import BY_CHARACTER
 
 
 class KeyQueue:

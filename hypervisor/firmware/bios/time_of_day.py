@@ -6,9 +6,9 @@ Reference, section 2, "Interrupt 1Ah".
 
 from __future__ import annotations
 
-from hypervisor.traps import bios_bda as bda
-from hypervisor.traps.bios_call import POLLED, UNSERVED, Call, Outcome, Ports
-from hypervisor.traps.bios_rtc import (
+from hypervisor.firmware.bios import bda
+from hypervisor.firmware.bios.call import POLLED, UNSERVED, Call, Outcome, Ports
+from hypervisor.firmware.bios.rtc import (
     CENTURY,
     DAY,
     DAYLIGHT,
@@ -21,7 +21,7 @@ from hypervisor.traps.bios_rtc import (
     Rtc,
     from_bcd,
 )
-from hypervisor.traps.bios_table import service
+from hypervisor.firmware.bios.service import service
 
 TICKS_A_DAY = 0x1800B0
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 
-from hypervisor.traps import bios_bda as bda
-from hypervisor.traps.bios_call import DONE, UNSERVED, WAIT, Call, Outcome, Ports, Vm, Waiting
-from hypervisor.traps.bios_rom import CONFIGURATION, SEGMENT
-from hypervisor.traps.bios_rtc import PERIODIC, REGISTER_B, Rtc
-from hypervisor.traps.bios_table import service
+from hypervisor.firmware.bios import bda
+from hypervisor.firmware.bios.call import DONE, UNSERVED, WAIT, Call, Outcome, Ports, Vm, Waiting
+from hypervisor.firmware.bios.rom import CONFIGURATION, SEGMENT
+from hypervisor.firmware.bios.rtc import PERIODIC, REGISTER_B, Rtc
+from hypervisor.firmware.bios.service import service
 
 SMAP = 0x534D4150
 A20_PORT = 0x92

@@ -6,9 +6,9 @@ and 32-bit code: the far call there does what INT 15h does in real mode, with th
 
 from __future__ import annotations
 
-from hypervisor.traps.bios_call import WAIT, Call, Outcome, Vm
-from hypervisor.traps.bios_rom import APM_ENTRY, SEGMENT
-from hypervisor.traps.bios_table import service
+from hypervisor.firmware.bios.call import WAIT, Call, Outcome, Vm
+from hypervisor.firmware.bios.rom import APM_ENTRY, SEGMENT
+from hypervisor.firmware.bios.service import service
 
 VERSION = 0x0102
 SIGNATURE = 0x504D

@@ -11,12 +11,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from hypervisor.arch.flags import RFLAGS_ZF
-from hypervisor.traps import bios_bda as bda
-from hypervisor.traps import bios_key_codes as codes
-from hypervisor.traps.bios_call import DONE, POLLED, WAIT, Call, Outcome
-from hypervisor.traps.bios_key_ring import KeyRing
-from hypervisor.traps.bios_keys import KeyQueue
-from hypervisor.traps.bios_table import service
+from hypervisor.firmware.bios import bda
+from hypervisor.firmware.bios.call import DONE, POLLED, WAIT, Call, Outcome
+from hypervisor.firmware.bios.input import key_codes as codes
+from hypervisor.firmware.bios.input.key_ring import KeyRing
+from hypervisor.firmware.bios.input.typeahead import KeyQueue
+from hypervisor.firmware.bios.service import service
 
 AFTER_PAUSE, AFTER_EXTENDED, RIGHT_CTRL, RIGHT_ALT = 1 << 0, 1 << 1, 1 << 2, 1 << 3
 """Bits of 0040:0096."""
@@ -25,7 +25,7 @@ LEFT_CTRL, LEFT_ALT, SYSREQ_DOWN, SCROLL_DOWN, NUM_DOWN, CAPS_DOWN, INSERT_DOWN 
 )  # fmt: skip
 """Bits of 0040:0018."""
 SCROLL_LOCK, INSERT = 1 << 4, 1 << 7
-"""Bits of 0040:0017 beside those of `bios_key_codes`."""
+"""Bits of 0040:0017 beside those of `key_codes`."""
 CTRL_KEY, ALT_KEY, INSERT_KEY, DELETE_KEY, BREAK_KEY = 0x1D, 0x38, 0x52, 0x53, 0x46
 SHIFTS = {0x36: codes.RIGHT_SHIFT, 0x2A: codes.LEFT_SHIFT}
 TOGGLES = {0x45: (codes.NUM_LOCK, NUM_DOWN), 0x3A: (codes.CAPS_LOCK, CAPS_DOWN), 0x46: (SCROLL_LOCK, SCROLL_DOWN)}

@@ -18,8 +18,8 @@ from functools import cache
 from typing import Any, TypeVar
 
 from hypervisor.errors import TrapError
-from hypervisor.traps.bios_call import Call, Outcome
-from hypervisor.traps.bios_names import NAMES
+from hypervisor.firmware.bios.call import Call, Outcome
+from hypervisor.firmware.bios.names import NAMES
 
 F = TypeVar("F", bound=Callable[..., Outcome])
 
@@ -114,6 +114,6 @@ def markdown(services: Iterable[Service]) -> str:
 
 
 if __name__ == "__main__":  # the table for docs/bios.md
-    from hypervisor.traps.bios import PROVIDERS
+    from hypervisor.firmware.bios.bios import PROVIDERS
 
     print(markdown(rows(PROVIDERS)), end="")

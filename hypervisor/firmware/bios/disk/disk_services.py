@@ -15,13 +15,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
 
-from hypervisor.traps import bios_bda as bda
-from hypervisor.traps.bios_call import DONE, Call, Outcome
-from hypervisor.traps.bios_drives import Drive, Drives, Kind
-from hypervisor.traps.bios_el_torito import status_packet
-from hypervisor.traps.bios_meter import SECTOR_NS, Meter
-from hypervisor.traps.bios_rom import DISKETTE_TABLE, SEGMENT
-from hypervisor.traps.bios_table import service
+from hypervisor.firmware.bios import bda
+from hypervisor.firmware.bios.call import DONE, Call, Outcome
+from hypervisor.firmware.bios.disk.drive_numbers import Drive, Drives, Kind
+from hypervisor.firmware.bios.disk.specification_packet import status_packet
+from hypervisor.firmware.bios.meter import SECTOR_NS, Meter
+from hypervisor.firmware.bios.rom import DISKETTE_TABLE, SEGMENT
+from hypervisor.firmware.bios.service import service
 
 BAD_COMMAND = 0x01
 WRITE_PROTECTED = 0x03

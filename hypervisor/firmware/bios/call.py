@@ -14,7 +14,7 @@ from hypervisor.errors import GuestFault
 
 MEMORY_WRAP = 0xFFFF
 POLL_NS = 50_000
-"""Virtual time of a call that guests make in loops until there is news, in place of `bios_meter.CALL_NS`."""
+"""Virtual time of a call that guests make in loops until there is news, in place of `meter.CALL_NS`."""
 
 
 class Result(Enum):

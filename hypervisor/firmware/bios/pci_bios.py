@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from hypervisor.traps.bios_call import UNSERVED, Call, Outcome, Ports
-from hypervisor.traps.bios_table import service
+from hypervisor.firmware.bios.call import UNSERVED, Call, Outcome, Ports
+from hypervisor.firmware.bios.service import service
 
 SUCCESSFUL, BAD_VENDOR, NOT_FOUND, BAD_REGISTER = 0x00, 0x83, 0x86, 0x87
 SIGNATURE = int.from_bytes(b"PCI ", "little")

@@ -5,13 +5,13 @@ Source: VESA BIOS Extension (VBE) Core Functions Standard 3.0, sections 4.8 to 4
 
 from __future__ import annotations
 
-from hypervisor.traps import bios_adapter as hw
-from hypervisor.traps import bios_bda as bda
-from hypervisor.traps.bios_call import Call, Outcome
-from hypervisor.traps.bios_table import service
-from hypervisor.traps.bios_vbe import FAILED, NUMBER, OK, answer
-from hypervisor.traps.bios_vbe_modes import LINEAR_MODES, LinearMode
-from hypervisor.traps.bios_video import Video
+from hypervisor.firmware.bios import bda
+from hypervisor.firmware.bios.call import Call, Outcome
+from hypervisor.firmware.bios.service import service
+from hypervisor.firmware.bios.video import display_adapter as hw
+from hypervisor.firmware.bios.video.vbe import FAILED, NUMBER, OK, answer
+from hypervisor.firmware.bios.video.vbe_modes import LINEAR_MODES, LinearMode
+from hypervisor.firmware.bios.video.video import Video
 
 MAX_WIDTH = 16000
 WHILE_RETRACING = 0x80

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypervisor.traps.bios_call import Ports
+from hypervisor.firmware.bios.call import Ports
 
 INDEX_PORT, DATA_PORT = 0x70, 0x71
 SECONDS, MINUTES, HOURS, DAY, MONTH, YEAR, REGISTER_B, CENTURY = 0x00, 0x02, 0x04, 0x07, 0x08, 0x09, 0x0B, 0x32

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hypervisor.arch.address_map import ram_ranges
 from hypervisor.backends.image_source import open_source
 from hypervisor.core.streams import Stream
-from hypervisor.core.vm import PCI_HOLE
 from hypervisor.devices import fw_cfg
 from hypervisor.devices import mc146818 as rtc
 from hypervisor.devices.debug_ports import DebugConsole
@@ -22,9 +22,8 @@ from hypervisor.devices.fw_cfg import FwCfg
 from hypervisor.devices.pci import PciBus
 from hypervisor.devices.pci.i440fx import I440Fx
 from hypervisor.errors import ConfigError, ImageError
-from hypervisor.machine import acpi
-from hypervisor.machine.shadow import Shadow
-from hypervisor.units import GIB, KIB, MIB
+from hypervisor.firmware.shadow import Shadow
+from hypervisor.units import KIB, MIB
 
 if TYPE_CHECKING:
     from hypervisor.core import VM
@@ -98,8 +97,15 @@ def _find(name: str, folders: Iterable[Path]) -> Path | None:
     return next((folder / name for folder in folders if (folder / name).is_file()), None)
 
 
-def install(vm: VM, parts: dict[str, Any], firmware: str | os.PathLike[str] | bytes) -> None:
-    """Give a VM whose board is built its firmware; a reset starts it again. Raises `ConfigError` and `ImageError`."""
+def install(
+    vm: VM,
+    parts: dict[str, Any],
+    firmware: str | os.PathLike[str] | bytes,
+    tables: Mapping[str, fw_cfg.Contents],
+) -> None:
+    """Give a VM whose board is built its firmware; a reset starts it again. ``tables`` are files of fw_cfg: the board's
+    ACPI tables. Raises `ConfigError` and `ImageError`.
+    """
     name, rom, folder = read_firmware(firmware)
     bridge, bus = parts.get("i440fx"), parts.get("pci")
     if not isinstance(bridge, I440Fx) or not isinstance(bus, PciBus):
@@ -108,7 +114,7 @@ def install(vm: VM, parts: dict[str, Any], firmware: str | os.PathLike[str] | by
         raise ConfigError(f"firmware {name} needs at least {LEAST_MEMORY // MIB}M of memory (--memory).")
     log = Stream("the firmware's log", vm)
     Shadow(vm, bridge, rom)
-    files: dict[str, fw_cfg.Contents] = {**_files(vm, bus, folder), **acpi.files(vm, parts)}
+    files: dict[str, fw_cfg.Contents] = {**_files(vm, bus, folder), **tables}
     _attach(vm, FwCfg(vm.dma, _items(vm), files), range(FW_CFG_PORT, FW_CFG_PORT + fw_cfg.SIZE))
     _attach(vm, DebugConsole(log.write, "firmware-log"), range(LOG_PORT, LOG_PORT + 1))
     if "rtc" in parts:
@@ -166,9 +172,7 @@ def _files(vm: VM, bus: PciBus, folder: Path | None) -> dict[str, bytes]:
 
 def _e820(size: int) -> bytes:
     """RAM as fw_cfg tells of it: from 0 on, holes included, for firmware to take its own parts from."""
-    low = min(size, PCI_HOLE)
-    ranges = [(0, low)] + ([(4 * GIB, size - low)] if size > low else [])
-    return b"".join(struct.pack("<QQI", start, length, 1) for start, length in ranges)
+    return b"".join(struct.pack("<QQI", start, length, 1) for start, length in ram_ranges(size))
 
 
 __all__ = ["Firmware", "install", "read_firmware"]

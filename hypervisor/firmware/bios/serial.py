@@ -7,9 +7,9 @@ registers.
 from __future__ import annotations
 
 from hypervisor.bus import Clock
-from hypervisor.traps import bios_bda as bda
-from hypervisor.traps.bios_call import POLLED, UNSERVED, WAIT, Call, Outcome, Ports, Waiting
-from hypervisor.traps.bios_table import service
+from hypervisor.firmware.bios import bda
+from hypervisor.firmware.bios.call import POLLED, UNSERVED, WAIT, Call, Outcome, Ports, Waiting
+from hypervisor.firmware.bios.service import service
 from hypervisor.units import NS_PER_S
 
 BASES = (0x3F8, 0x2F8, 0x3E8, 0x2E8)

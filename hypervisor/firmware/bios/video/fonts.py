@@ -8,12 +8,12 @@ from __future__ import annotations
 import struct
 
 from hypervisor.arch.font import Font, font
-from hypervisor.traps import bios_bda as bda
-from hypervisor.traps import bios_video_rom as rom
-from hypervisor.traps.bios_adapter import CRTC_CURSOR_SHAPE, CRTC_MAX_SCAN, GLYPH_ROOM, SEQUENCER
-from hypervisor.traps.bios_call import DONE, UNSERVED, Call, Outcome
-from hypervisor.traps.bios_table import service
-from hypervisor.traps.bios_video import Video
+from hypervisor.firmware.bios import bda
+from hypervisor.firmware.bios.call import DONE, UNSERVED, Call, Outcome
+from hypervisor.firmware.bios.service import service
+from hypervisor.firmware.bios.video import video_rom as rom
+from hypervisor.firmware.bios.video.display_adapter import CRTC_CURSOR_SHAPE, CRTC_MAX_SCAN, GLYPH_ROOM, SEQUENCER
+from hypervisor.firmware.bios.video.video import Video
 
 ROM_FONTS = {0x01: 14, 0x02: 8, 0x04: 16}
 """Of AL, without bit 4 (recalculate the screen)."""

@@ -1,8 +1,8 @@
 """INT 10h: modes, cursor, pages, characters and pixels.
 
 All state is in the BIOS data area and in the adapter, but for a long string in progress. Source: IBM PS/2 and PC BIOS
-Interface Technical Reference, section 2, "Interrupt 10h - Video". Fonts, palettes and linear modes are in `bios_font`,
-`bios_palette` and `bios_vbe`.
+Interface Technical Reference, section 2, "Interrupt 10h - Video". Fonts, palettes and linear modes are in `fonts`,
+`colours` and `vbe`.
 """
 
 from __future__ import annotations
@@ -13,12 +13,19 @@ from typing import NamedTuple
 from hypervisor.arch.font import Font, font
 from hypervisor.arch.vga_modes import MODES, ModeRegisters
 from hypervisor.bus import Dma
-from hypervisor.traps import bios_bda as bda
-from hypervisor.traps.bios_adapter import CRTC_COLOUR, CRTC_CURSOR, CRTC_CURSOR_SHAPE, CRTC_MONO, CRTC_START, Adapter
-from hypervisor.traps.bios_call import AGAIN, DONE, UNSERVED, Call, Outcome
-from hypervisor.traps.bios_canvas import LAYOUTS, Canvas
-from hypervisor.traps.bios_table import service
-from hypervisor.traps.bios_video_rom import set_graphics_font
+from hypervisor.firmware.bios import bda
+from hypervisor.firmware.bios.call import AGAIN, DONE, UNSERVED, Call, Outcome
+from hypervisor.firmware.bios.service import service
+from hypervisor.firmware.bios.video.canvas import LAYOUTS, Canvas
+from hypervisor.firmware.bios.video.display_adapter import (
+    CRTC_COLOUR,
+    CRTC_CURSOR,
+    CRTC_CURSOR_SHAPE,
+    CRTC_MONO,
+    CRTC_START,
+    Adapter,
+)
+from hypervisor.firmware.bios.video.video_rom import set_graphics_font
 
 TEXT_MEMORY = 0xB8000
 MONO_MEMORY = 0xB0000

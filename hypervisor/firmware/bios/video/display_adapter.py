@@ -10,8 +10,8 @@ from __future__ import annotations
 from hypervisor.arch.font import Font
 from hypervisor.arch.vga_modes import ModeRegisters, dac
 from hypervisor.bus import Dma
-from hypervisor.traps import bios_pci as pci
-from hypervisor.traps.bios_call import Ports
+from hypervisor.firmware.bios import pci_bios as pci
+from hypervisor.firmware.bios.call import Ports
 
 PCI_ID, BASE_ADDRESS = 0x11111234, 0x10
 FRAME_BUFFER = 0xFD000000

@@ -1,6 +1,6 @@
 """A PC BIOS in trap handlers: enough for boot sectors.
 
-`install` writes the interrupt vectors, the ROM's stubs (`bios_rom`) and the BIOS data area (`bios_bda`) and registers
+`install` writes the interrupt vectors, the ROM's stubs (`rom`) and the BIOS data area (`bda`) and registers
 one hypercall handler. Each stub is a hypercall whose *address* names the interrupt, so the handler needs no register
 of the caller; hypercalls from elsewhere are passed on.
 
@@ -8,7 +8,7 @@ Blocking calls (INT 16h AH=00h, INT 15h AH=86h) never block the host: the handle
 STI and HLT and calls again after the next interrupt. Hardware interrupts (timer, keyboard, RTC) are machine code in
 the ROM.
 
-What is served is declared by the methods that serve it (`bios_table`) and listed in docs/bios.md. Everything else
+What is served is declared by the methods that serve it (`service`) and listed in docs/bios.md. Everything else
 returns CF = 1 and AH = 86h ("function not supported", as INT 15h says it) and is named once, in the log and in the VM's
 notes.
 """
@@ -24,12 +24,10 @@ from hypervisor.arch.flags import CR0_PE, RFLAGS_CF, RFLAGS_OF, RFLAGS_VM
 from hypervisor.bus import Dma
 from hypervisor.core import HANDLED, PASS, RETRY, stop
 from hypervisor.errors import GuestFault
-from hypervisor.traps import bios_video_rom
-from hypervisor.traps.bios_adapter import Adapter
-from hypervisor.traps.bios_apm import Apm
-from hypervisor.traps.bios_bda import Bda
-from hypervisor.traps.bios_boot import DEFAULT_ORDER, Boot
-from hypervisor.traps.bios_call import (
+from hypervisor.firmware.bios.apm import Apm
+from hypervisor.firmware.bios.bda import Bda
+from hypervisor.firmware.bios.bootstrap import DEFAULT_ORDER, Boot
+from hypervisor.firmware.bios.call import (
     AGAIN,
     DONE,
     POLL_NS,
@@ -43,22 +41,24 @@ from hypervisor.traps.bios_call import (
     Stop,
     Vm,
 )
-from hypervisor.traps.bios_disk import Disk
-from hypervisor.traps.bios_drives import Drives
-from hypervisor.traps.bios_font import Fonts
-from hypervisor.traps.bios_keyboard import Keyboard
-from hypervisor.traps.bios_keys import KeyQueue
-from hypervisor.traps.bios_meter import CALL_NS, Meter, MeteredMemory, MeteredPorts
-from hypervisor.traps.bios_palette import Palette
-from hypervisor.traps.bios_pci import PciBios
-from hypervisor.traps.bios_rom import APM_ENTRY, BASE, KEYBOARD_CALL, PORT_WRITES, RESET, install_rom, vector_of
-from hypervisor.traps.bios_serial import Serial
-from hypervisor.traps.bios_system import System
-from hypervisor.traps.bios_table import Services
-from hypervisor.traps.bios_time import Time
-from hypervisor.traps.bios_vbe import Vbe
-from hypervisor.traps.bios_vbe_display import VbeDisplay
-from hypervisor.traps.bios_video import Video
+from hypervisor.firmware.bios.disk.disk_services import Disk
+from hypervisor.firmware.bios.disk.drive_numbers import Drives
+from hypervisor.firmware.bios.input.keyboard_services import Keyboard
+from hypervisor.firmware.bios.input.typeahead import KeyQueue
+from hypervisor.firmware.bios.meter import CALL_NS, Meter, MeteredMemory, MeteredPorts
+from hypervisor.firmware.bios.pci_bios import PciBios
+from hypervisor.firmware.bios.rom import APM_ENTRY, BASE, KEYBOARD_CALL, PORT_WRITES, RESET, install_rom, vector_of
+from hypervisor.firmware.bios.serial import Serial
+from hypervisor.firmware.bios.service import Services
+from hypervisor.firmware.bios.system import System
+from hypervisor.firmware.bios.time_of_day import Time
+from hypervisor.firmware.bios.video import video_rom
+from hypervisor.firmware.bios.video.colours import Palette
+from hypervisor.firmware.bios.video.display_adapter import Adapter
+from hypervisor.firmware.bios.video.fonts import Fonts
+from hypervisor.firmware.bios.video.vbe import Vbe
+from hypervisor.firmware.bios.video.vbe_display import VbeDisplay
+from hypervisor.firmware.bios.video.video import Video
 
 _warn = logging.getLogger("hypervisor.bios").warning
 
@@ -129,7 +129,7 @@ class Bios:
         if ports is not None:
             for port, value in PORT_WRITES:
                 ports.write(port, 1, value)
-        bios_video_rom.install(self.vm.dma)
+        video_rom.install(self.vm.dma)
         self.video.power_on()
         self.time.power_on()
         self.serial.power_on()
@@ -243,9 +243,9 @@ def install(
     ``drives`` is what INT 13h reads; ``keys`` what INT 16h reads besides the keyboard; ``tty`` receives the
     bytes that teletype and write-string put out; ``memory_map`` is what E820 tells, (base, size, type) each;
     ``ports`` reaches the board's devices (without it the BIOS sets up no PIC, PIT or 8042: write
-    `bios_rom.PORT_WRITES` yourself, and has no RTC, A20 gate or hardware cursor); ``text`` is where B8000h to BFFFFh
+    `rom.PORT_WRITES` yourself, and has no RTC, A20 gate or hardware cursor); ``text`` is where B8000h to BFFFFh
     lives when that is not ``vm.dma``; ``log`` is told once of each call that is not served; ``boot_order`` are the
-    letters of the devices that INT 19h tries (`bios_boot.NAMES`).
+    letters of the devices that INT 19h tries (`bootstrap.NAMES`).
 
     Preconditions: 0 to 9FFFFh and F0000h to FFFFFh are memory.
     """

@@ -9,13 +9,13 @@ from __future__ import annotations
 import struct
 
 from hypervisor.arch.vga_modes import MODES, dac
-from hypervisor.traps import bios_adapter as hw
-from hypervisor.traps import bios_bda as bda
-from hypervisor.traps import bios_video_rom as rom
-from hypervisor.traps.bios_call import DONE, Call, Outcome
-from hypervisor.traps.bios_table import service
-from hypervisor.traps.bios_vbe_modes import LINEAR_MODES, LinearMode
-from hypervisor.traps.bios_video import Video
+from hypervisor.firmware.bios import bda
+from hypervisor.firmware.bios.call import DONE, Call, Outcome
+from hypervisor.firmware.bios.service import service
+from hypervisor.firmware.bios.video import display_adapter as hw
+from hypervisor.firmware.bios.video import video_rom as rom
+from hypervisor.firmware.bios.video.vbe_modes import LINEAR_MODES, LinearMode
+from hypervisor.firmware.bios.video.video import Video
 
 OK, FAILED = 0x004F, 0x014F
 NUMBER, LINEAR, KEEP = 0x01FF, 0x4000, 0x8000

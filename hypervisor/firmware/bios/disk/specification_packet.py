@@ -8,7 +8,7 @@ from __future__ import annotations
 import struct
 
 from hypervisor.backends.el_torito import BootImage
-from hypervisor.traps.bios_drives import CD, Drive, Kind
+from hypervisor.firmware.bios.disk.drive_numbers import CD, Drive, Kind
 
 SIZE = 0x13
 

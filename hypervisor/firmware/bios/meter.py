@@ -7,7 +7,7 @@ The figures are what the services take here, so that a loop of calls takes the h
 from __future__ import annotations
 
 from hypervisor.bus import Dma
-from hypervisor.traps.bios_call import Ports
+from hypervisor.firmware.bios.call import Ports
 
 CALL_NS = 30_000
 ACCESS_NS = 1_500

@@ -10,7 +10,7 @@ from functools import cache
 
 from hypervisor.arch.font import font
 from hypervisor.bus import Dma
-from hypervisor.traps import bios_bda as bda
+from hypervisor.firmware.bios import bda
 
 SEGMENT = 0xC000
 BASE = SEGMENT << 4

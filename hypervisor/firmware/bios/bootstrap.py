@@ -12,9 +12,9 @@ from typing import NamedTuple
 from hypervisor.arch.flags import RFLAGS_FIXED, RFLAGS_IF
 from hypervisor.backends import el_torito
 from hypervisor.bus import Dma
-from hypervisor.traps.bios_call import DONE, Call, Outcome, Stop
-from hypervisor.traps.bios_drives import FIRST_DISK, FIRST_FLOPPY, Drives
-from hypervisor.traps.bios_table import service
+from hypervisor.firmware.bios.call import DONE, Call, Outcome, Stop
+from hypervisor.firmware.bios.disk.drive_numbers import FIRST_DISK, FIRST_FLOPPY, Drives
+from hypervisor.firmware.bios.service import service
 
 NAMES = {"a": "floppy", "c": "disk", "d": "CD"}
 """Devices by the letters of a boot order, which are QEMU's."""

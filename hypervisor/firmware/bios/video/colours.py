@@ -5,11 +5,11 @@ Source: IBM PS/2 and PC BIOS Interface Technical Reference, section 2, "Interrup
 
 from __future__ import annotations
 
-from hypervisor.traps import bios_bda as bda
-from hypervisor.traps.bios_adapter import SEQUENCER
-from hypervisor.traps.bios_call import DONE, UNSERVED, Call, Outcome
-from hypervisor.traps.bios_table import service
-from hypervisor.traps.bios_video import Video
+from hypervisor.firmware.bios import bda
+from hypervisor.firmware.bios.call import DONE, UNSERVED, Call, Outcome
+from hypervisor.firmware.bios.service import service
+from hypervisor.firmware.bios.video.display_adapter import SEQUENCER
+from hypervisor.firmware.bios.video.video import Video
 
 OVERSCAN, AR_MODE, COLOUR_SELECT = 0x11, 0x10, 0x14
 BLINK, SELECT_16 = 1 << 3, 1 << 7

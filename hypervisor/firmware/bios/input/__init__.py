@@ -1,0 +1,1 @@
+"""INT 9h and 16h: keys."""

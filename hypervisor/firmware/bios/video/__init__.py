@@ -1,0 +1,1 @@
+"""INT 10h: the screen."""
