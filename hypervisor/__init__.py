@@ -12,20 +12,7 @@ if TYPE_CHECKING:
     from hypervisor._face import Host as Host
     from hypervisor._face import boot as boot
     from hypervisor._face import run_asm as run_asm
-    from hypervisor.core import HANDLED as HANDLED
-    from hypervisor.core import PASS as PASS
-    from hypervisor.core import RETRY as RETRY
-    from hypervisor.core import VM as VM
-    from hypervisor.core import Exit as Exit
-    from hypervisor.core import Reason as Reason
-    from hypervisor.core import RunResult as RunResult
-    from hypervisor.core import Vcpu as Vcpu
-    from hypervisor.core import Verdict as Verdict
-    from hypervisor.core import after as after
-    from hypervisor.core import inject as inject
-    from hypervisor.core import stop as stop
-    from hypervisor.core.compiled import compiled as compiled
-    from hypervisor.core.expecting import Match as Match
+    from hypervisor.console.expecting import Match as Match
     from hypervisor.debug.walk import explain as explain
     from hypervisor.engine.state import Segment as Segment
     from hypervisor.engine.state import Table as Table
@@ -44,14 +31,28 @@ if TYPE_CHECKING:
     from hypervisor.machine import Disk as Disk
     from hypervisor.machine import Part as Part
     from hypervisor.machine import pc as pc
+    from hypervisor.outcome.result import Reason as Reason
+    from hypervisor.outcome.result import RunResult as RunResult
+    from hypervisor.outcome.result import after as after
+    from hypervisor.traps.compiled import compiled as compiled
+    from hypervisor.traps.verdicts import HANDLED as HANDLED
+    from hypervisor.traps.verdicts import PASS as PASS
+    from hypervisor.traps.verdicts import RETRY as RETRY
+    from hypervisor.traps.verdicts import Verdict as Verdict
+    from hypervisor.traps.verdicts import inject as inject
+    from hypervisor.traps.verdicts import stop as stop
+    from hypervisor.vcpu.exit import Exit as Exit
+    from hypervisor.vm.vm import VM as VM
+    from hypervisor.vm.vm import Vcpu as Vcpu
 
 _WHERE = {
     "hypervisor._face": ("Host", "boot", "run_asm"),
-    "hypervisor.core": (
-        "HANDLED", "PASS", "RETRY", "VM", "Exit", "Reason", "RunResult", "Vcpu", "Verdict", "after", "inject", "stop",
-    ),
-    "hypervisor.core.compiled": ("compiled",),
-    "hypervisor.core.expecting": ("Match",),
+    "hypervisor.vm.vm": ("VM", "Vcpu"),
+    "hypervisor.vcpu.exit": ("Exit",),
+    "hypervisor.outcome.result": ("Reason", "RunResult", "after"),
+    "hypervisor.traps.verdicts": ("HANDLED", "PASS", "RETRY", "Verdict", "inject", "stop"),
+    "hypervisor.traps.compiled": ("compiled",),
+    "hypervisor.console.expecting": ("Match",),
     "hypervisor.debug.walk": ("explain",),
     "hypervisor.engine.state": ("Segment", "Table"),
     "hypervisor.errors": (

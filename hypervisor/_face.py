@@ -6,11 +6,13 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any
 
-from hypervisor.core import VM, RunResult
-from hypervisor.core.callables import only_begins
-from hypervisor.core.crash import Crash
 from hypervisor.errors import ConfigError
 from hypervisor.machine.boot import Host, boot
+from hypervisor.outcome.crash_record import Crash
+from hypervisor.outcome.result import RunResult
+from hypervisor.traps.callables import only_begins
+from hypervisor.vcpu.processor import Processor
+from hypervisor.vm.vm import VM
 
 
 def _report(vm: VM, message: str, chain: Any, events: Any) -> Crash:
@@ -41,7 +43,7 @@ def _gdb(vm: VM, port: int, wait: bool) -> Any:
 VM.reporter = staticmethod(_report)
 VM.debugger_for = staticmethod(_gdb)
 VM.adviser = staticmethod(_hint)
-VM.instruction_at = staticmethod(_instruction_at)
+Processor.read_instruction = staticmethod(_instruction_at)
 
 CODE, STACK, DATA = 0x10000, 0x90000, 0x80000
 """Where `run_asm` puts code, where its stack begins, and a page that a test may use."""

@@ -14,7 +14,6 @@ import pytest
 
 import hypervisor as hv
 from hypervisor.cli import main
-from hypervisor.core.own_thread import away_from_signals
 from hypervisor.engine import layout, native
 from hypervisor.errors import (
     ConfigError,
@@ -29,6 +28,7 @@ from hypervisor.errors import (
 )
 from hypervisor.guests import shipped
 from hypervisor.machine.media import parse_disk
+from hypervisor.run.own_thread import away_from_signals
 from tests.sectors import boot_sector
 
 HALT = boot_sector(b"\xfa\xf4")  # cli; hlt

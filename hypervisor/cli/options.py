@@ -117,7 +117,7 @@ class RunOptions:
 
 def parse_log(text: str) -> tuple[str, str | None]:
     """``int,exits[:FILE]`` as the categories and the file, None for stderr. Raises `ConfigError`."""
-    from hypervisor.core.log import CATEGORIES, categories
+    from hypervisor.vm.log import CATEGORIES, categories
 
     what, colon, file = text.partition(":")
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from hypervisor.core.frames import ReadWord, Registers
+from hypervisor.symbols.call_frames import ReadWord, Registers
 
 
 class Segment(Protocol):
@@ -35,7 +35,7 @@ class Vcpu(Protocol):
 
 
 class Symbols(Protocol):
-    """What reports need of `hypervisor.core.symbols.SymbolTable`."""
+    """What reports need of `hypervisor.symbols.symbol_table.SymbolTable`."""
 
     def lookup(self, address: int) -> tuple[str, int] | None:
         """Name and offset, or None."""

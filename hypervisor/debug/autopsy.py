@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from hypervisor.arch.vectors import DF, PF, VECTORS, Severity
-from hypervisor.core.history import EXCEPTION
 from hypervisor.debug.delivery import Attempt, Event, attempt
+from hypervisor.traps.history import EXCEPTION
 
 LONGEST = 8
 """Attempts after which a chain has ended in one way or another: contributory faults become double faults."""

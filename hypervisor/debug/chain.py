@@ -6,13 +6,13 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from hypervisor.arch.vectors import NMI, PF, VECTORS, title
-from hypervisor.core.crash import Link
-from hypervisor.core.history import EXCEPTION, EXTERNAL, SOFTWARE, Event
 from hypervisor.debug.autopsy import Autopsy, autopsy, matches
 from hypervisor.debug.cause import cause, page_walk, selector
 from hypervisor.debug.delivery import Attempt
 from hypervisor.debug.delivery import Event as Raised
 from hypervisor.debug.instruction import at_rip
+from hypervisor.outcome.crash_record import Link
+from hypervisor.traps.history import EXCEPTION, EXTERNAL, SOFTWARE, Event
 
 
 def first_event(chain: Sequence[Any], delivered: list[Event]) -> tuple[Raised | None, list[Event]]:

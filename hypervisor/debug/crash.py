@@ -9,8 +9,6 @@ from typing import Any
 
 from hypervisor.arch import flags
 from hypervisor.arch.vectors import PF, SELECTOR_EXT, SELECTOR_IDT, SELECTOR_TI
-from hypervisor.core.crash import Crash, Link, StackFrame
-from hypervisor.core.history import Event, line
 from hypervisor.debug._guest import Symbols, Vcpu, Vm
 from hypervisor.debug.chain import first_event, links, reconstruct
 from hypervisor.debug.disasm import around, code_bits, linear_rip
@@ -19,6 +17,8 @@ from hypervisor.debug.mistakes import mistakes
 from hypervisor.debug.registers import mode_name, registers
 from hypervisor.debug.stack import named, trace
 from hypervisor.errors import GuestFault
+from hypervisor.outcome.crash_record import Crash, Link, StackFrame
+from hypervisor.traps.history import Event, line
 
 LAST_EVENTS = 32
 """How many exits and interrupts a report shows."""

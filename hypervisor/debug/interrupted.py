@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hypervisor.core.history import SOFTWARE, Event
 from hypervisor.debug.disasm import LONGEST, code_bits, read_forward
 from hypervisor.debug.tables import descriptor
 from hypervisor.errors import GuestFault
+from hypervisor.traps.history import SOFTWARE, Event
 
 STACK_BYTES = 16384
 """How much of the stack is searched."""

@@ -14,7 +14,7 @@ from typing import Any
 
 from hypervisor.arch.exits import ExitKind
 from hypervisor.engine import block as b
-from hypervisor.engine.compiled import Inside
+from hypervisor.engine.inside import Inside
 from hypervisor.engine.last_words import line
 from hypervisor.errors import TrapError
 from hypervisor.memory.frames import PRIVATE

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from hypervisor.arch.address_map import ram_ranges
 from hypervisor.backends.image_source import open_source
-from hypervisor.core.streams import Stream
+from hypervisor.console.streams import Stream
 from hypervisor.devices import fw_cfg
 from hypervisor.devices import mc146818 as rtc
 from hypervisor.devices.debug_ports import DebugConsole
@@ -26,7 +26,7 @@ from hypervisor.firmware.shadow import Shadow
 from hypervisor.units import KIB, MIB
 
 if TYPE_CHECKING:
-    from hypervisor.core import VM
+    from hypervisor.vm.vm import VM
 
 SEABIOS = "seabios"
 SEABIOS_FILE, VGA_FILE = "bios-256k.bin", "vgabios-stdvga.bin"

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hypervisor.core.device_memory import ReadOnlyMemory
 from hypervisor.devices._state import Stateless
 from hypervisor.devices.pci.i440fx import READ_RAM, SEGMENTS, WRITE_RAM, I440Fx, Segment
 from hypervisor.units import GIB, KIB, MIB
+from hypervisor.vm.device_memory import ReadOnlyMemory
 
 if TYPE_CHECKING:
-    from hypervisor.core import VM
+    from hypervisor.vm.vm import VM
 
 LOW_ROM = 128 * KIB
 """How much of the ROM's end shows below 1 MiB."""

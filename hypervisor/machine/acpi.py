@@ -21,7 +21,7 @@ from hypervisor.machine.board import Part
 from hypervisor.machine.pci_setup import PM_PORTS, SCI
 
 if TYPE_CHECKING:
-    from hypervisor.core import VM
+    from hypervisor.vm.vm import VM
 
 SMI_PORTS = 0xB2
 TABLES = 0xF0000

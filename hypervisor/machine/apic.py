@@ -22,7 +22,7 @@ from hypervisor.machine.apic_base import ApicBase, place
 from hypervisor.machine.board import Part
 
 if TYPE_CHECKING:
-    from hypervisor.core import VM, Vcpu
+    from hypervisor.vm.vm import VM, Vcpu
 
 LOCAL_APIC = msr.APIC_BASE_RESET
 IO_APIC = 0xFEC00000

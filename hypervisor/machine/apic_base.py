@@ -14,7 +14,7 @@ from hypervisor.devices.local_apic import SIZE, LocalApic
 from hypervisor.machine import cpuid
 
 if TYPE_CHECKING:
-    from hypervisor.core import VM
+    from hypervisor.vm.vm import VM
 
 
 class ApicBase:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING
 
-from hypervisor import traps
 from hypervisor.arch import flags as f
 from hypervisor.arch import segments
 from hypervisor.engine.state import Segment, Table
 from hypervisor.machine import cpuid
+from hypervisor.traps import builtin
 from hypervisor.units import PAGE_MASK
 
 if TYPE_CHECKING:
-    from hypervisor.core import VM
+    from hypervisor.vm.vm import VM
 
 INT3 = b"\xcc"
 GDT, PAGE_TABLES = 0x1000, 0x2000
@@ -27,7 +27,7 @@ def prepare(vm: VM, code: bytes, mode: int, at: int, stack: int) -> None:
     The rest of its last page is INT3, which ends code without an end at once: zeros are instructions, too, and would be
     run to the end of memory. (In 16-bit mode an exception has a handler, at address 0 as everything is zero.)
     """
-    traps.install(vm)
+    builtin.install(vm.traps, vm.random, vm.note_unclaimed)
     cpuid.install(vm)
     behind = 0 if mode == 16 else -(at + len(code)) & PAGE_MASK
     vm.memory.write(at, code + INT3 * behind)

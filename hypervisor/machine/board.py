@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from hypervisor.errors import ConfigError
 
 if TYPE_CHECKING:
-    from hypervisor.core import VM
+    from hypervisor.vm.vm import VM
 
 
 @dataclass(frozen=True)

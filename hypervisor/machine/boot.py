@@ -7,10 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from hypervisor import loaders, traps
+from hypervisor import loaders
 from hypervisor.backends.image_source import ImageLike
-from hypervisor.core import VM, CoreHost
-from hypervisor.core.plugins import PluginSet
 from hypervisor.engine.state import Segment, Table
 from hypervisor.errors import ConfigError, ImageError
 from hypervisor.firmware.bios.start import start
@@ -20,7 +18,11 @@ from hypervisor.machine.board import Board
 from hypervisor.machine.images import Subject, contents, look_at
 from hypervisor.machine.isa_pc import PC
 from hypervisor.machine.media import Disk, Media
+from hypervisor.run.host import CoreHost
+from hypervisor.traps import builtin
+from hypervisor.traps.plugins.plugin_set import PluginSet
 from hypervisor.units import MIB, page_up, parse_size
+from hypervisor.vm.vm import VM
 
 
 class Host(CoreHost):
@@ -98,7 +100,7 @@ class Host(CoreHost):
             data = _take(subject, gathered, spec, media, ordered=boot_order is not None)
             vm.plugins = PluginSet(plugins)
             parts = _board(board).build(vm)
-            traps.install(vm)
+            builtin.install(vm.traps, vm.random, vm.note_unclaimed)
             cpuid.install(vm)
             if firmware is not None:
                 _install_firmware(vm, parts, firmware, subject, data)

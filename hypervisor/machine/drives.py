@@ -17,7 +17,7 @@ from hypervisor.machine.board import Part
 from hypervisor.machine.media import Media
 
 if TYPE_CHECKING:
-    from hypervisor.core import VM
+    from hypervisor.vm.vm import VM
 
 FLOPPY_IRQ, FLOPPY_CHANNEL = 6, 2
 IDE = ((0x1F0, 0x3F6, 14), (0x170, 0x376, 15))

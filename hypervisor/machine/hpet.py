@@ -10,7 +10,7 @@ from hypervisor.devices.hpet import SIZE, Hpet
 from hypervisor.machine.board import Part
 
 if TYPE_CHECKING:
-    from hypervisor.core import VM
+    from hypervisor.vm.vm import VM
 
 ADDRESS = 0xFED00000
 """Where every chip set has it (IA-PC HPET Specification 1.0a, 2.3.1: the first of four choices of an ICH)."""

@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from hypervisor.arch.address_map import PCI_HOLE
 from hypervisor.bus import Line, SharedLine
-from hypervisor.core.streams import Stream
+from hypervisor.console.keyboard import Keyboard
+from hypervisor.console.mouse import Mouse
+from hypervisor.console.speaker import Speaker
+from hypervisor.console.streams import Stream
 from hypervisor.devices.debug_ports import DebugConsole, DebugExit, PostPort
 from hypervisor.devices.i8042 import I8042
 from hypervisor.devices.i8254 import I8254
@@ -16,14 +19,11 @@ from hypervisor.devices.mc146818 import Mc146818
 from hypervisor.devices.port61 import Port61
 from hypervisor.devices.power_ports import POWER_OFF_PORTS, Port92, PowerOffPort, ResetControl
 from hypervisor.devices.uart16550 import Uart16550
-from hypervisor.machine import acpi, apic, console, drives, hpet, pci, vga
+from hypervisor.machine import acpi, apic, board_streams, drives, hpet, pci, vga
 from hypervisor.machine.board import Board, Part
-from hypervisor.machine.keyboard import Keyboard
-from hypervisor.machine.mouse import Mouse
-from hypervisor.machine.speaker import Speaker
 
 if TYPE_CHECKING:
-    from hypervisor.core import VM
+    from hypervisor.vm.vm import VM
 
 
 COM_PORTS = ((0x3F8, 4), (0x2F8, 3), (0x3E8, 4), (0x2E8, 3))
@@ -37,7 +37,7 @@ def _at(start: int, count: int, base: int | None = None) -> tuple[range, int]:
 
 
 def _debugcon(vm: VM) -> Stream:
-    made = vm.debugcon = console.stream(vm, "the debug console", shown=True)
+    made = vm.debugcon = board_streams.stream(vm, "the debug console", shown=True)
     return made
 
 
@@ -54,7 +54,7 @@ def _uart(vm: VM, parts: dict[str, Any], number: int, irq: int) -> Uart16550:
     shared = f"irq{irq}"
     if shared not in parts:
         parts[shared] = SharedLine(parts["pic"].line(irq))
-    port = console.serial(vm, number, shown=number == 0)
+    port = board_streams.serial(vm, number, shown=number == 0)
     return Uart16550(parts[shared].tap(), vm.clock, port.write, f"uart{number}")
 
 
@@ -71,7 +71,7 @@ def _wire(vm: VM, parts: dict[str, Any]) -> None:
         if f"uart{number}" in parts:
             port.connect(parts[f"uart{number}"])
     _wire_people(vm, parts)
-    vm.bios_tty = console.stream(vm, "the BIOS teletype", shown=True)
+    vm.bios_tty = board_streams.stream(vm, "the BIOS teletype", shown=True)
     pci.wire(vm, parts)
     vga.wire(vm, parts)
     acpi.wire(vm, parts)

@@ -11,8 +11,8 @@ from hypervisor.devices.pci.i440fx import I440Fx
 from hypervisor.machine.board import Part
 
 if TYPE_CHECKING:
-    from hypervisor.core import VM
-    from hypervisor.core.device_memory import MemoryBlock
+    from hypervisor.vm.device_memory import MemoryBlock
+    from hypervisor.vm.vm import VM
 
 
 class Windows:

@@ -24,13 +24,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from hypervisor.core.conditions import AfterTime, Condition
-from hypervisor.core.expecting import any_source, exact
+from hypervisor.console.expecting import any_source, exact
 from hypervisor.devices.keys import codes, strokes
 from hypervisor.errors import ConfigError
+from hypervisor.run.conditions import AfterTime, Condition
 
 if TYPE_CHECKING:
-    from hypervisor.core import VM
+    from hypervisor.vm.vm import VM
 
 
 def _port(number: int) -> Callable[[VM], Any]:
@@ -155,7 +155,7 @@ def _wait(rest: str) -> _Does:
     name, text = _quoted(rest, "wait")
     exact(text)  # an empty one is a mistake in this line
     if name is None:
-        return None, lambda vm: any_source(vm, exact(text))
+        return None, lambda vm: any_source(vm.searched, exact(text))
     stream = _stream(name)
     return None, lambda vm: stream(vm).contains(text)
 
@@ -194,7 +194,7 @@ def _sleep(rest: str) -> _Does:
         seconds = -1.0
     if not (math.isfinite(seconds) and seconds >= 0):
         raise ConfigError(f"sleep {rest!r}: give a number of seconds, such as sleep 0.5.")
-    return None, lambda vm: AfterTime(vm, seconds)
+    return None, lambda vm: AfterTime(vm.clock, seconds)
 
 
 _VERBS: dict[str, Callable[[str], _Does]] = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from hypervisor.console.screen import Screen
 from hypervisor.devices.pci import PciFunction
 from hypervisor.devices.pci.registers import Identity, memory_bar
 from hypervisor.devices.vga import Kind, Vga, Window, dispi, mmio, registers
@@ -11,12 +12,11 @@ from hypervisor.devices.vga.memory import TEXT_SIZE
 from hypervisor.devices.vga.window import APERTURE
 from hypervisor.machine import pci
 from hypervisor.machine.board import Part
-from hypervisor.machine.screen import Screen
 from hypervisor.units import MIB
 
 if TYPE_CHECKING:
-    from hypervisor.core import VM
-    from hypervisor.core.device_memory import MemoryBlock
+    from hypervisor.vm.device_memory import MemoryBlock
+    from hypervisor.vm.vm import VM
 
 VRAM_SIZE = 16 * MIB
 """As QEMU's standard VGA has by default."""

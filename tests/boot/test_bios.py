@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from hypervisor.arch.font import font
-from hypervisor.core import HANDLED, PASS, stop
 from hypervisor.firmware.bios import rom
+from hypervisor.traps.verdicts import HANDLED, PASS, stop
 from tests.boot.bios_fakes import CF, Machine, Segment
 
 

@@ -9,9 +9,8 @@ import pytest
 from hypervisor.backends import disk_image, el_torito
 from hypervisor.backends.image_source import BytesSource
 from hypervisor.backends.overlay import Overlay
-from hypervisor.core import HANDLED
-from hypervisor.core.verdicts import Stop
 from hypervisor.firmware.bios.disk.drive_numbers import Drives
+from hypervisor.traps.verdicts import HANDLED, Stop
 from tests.boot.bios_fakes import Machine
 from tests.boot.cds import CATALOGUE, IMAGE, SECTOR, catalogue, cd
 

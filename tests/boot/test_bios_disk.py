@@ -10,8 +10,8 @@ from hypervisor.backends.geometry import disk_geometry
 from hypervisor.backends.image_source import BytesSource
 from hypervisor.backends.overlay import Overlay
 from hypervisor.bus import Geometry
-from hypervisor.core import HANDLED
 from hypervisor.firmware.bios.disk.drive_numbers import Drives
+from hypervisor.traps.verdicts import HANDLED
 from tests.boot.bios_fakes import Machine
 
 SECTORS = b"".join(bytes([number]) * 512 for number in range(64))

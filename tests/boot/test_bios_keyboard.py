@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from hypervisor.core import HANDLED
 from hypervisor.firmware.bios.input.typeahead import KeyQueue
 from hypervisor.firmware.bios.rom import KEYBOARD_CALL
+from hypervisor.traps.verdicts import HANDLED
 from tests.boot.bios_fakes import ZF, Machine, Segment
 
 

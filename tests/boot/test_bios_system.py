@@ -6,7 +6,7 @@ import struct
 
 import pytest
 
-from hypervisor.core import HANDLED, PASS
+from hypervisor.traps.verdicts import HANDLED, PASS
 from tests.boot.bios_fakes import CF, MEMORY_MAP, Machine, Segment
 
 

@@ -16,7 +16,7 @@ DOCUMENT = Path(__file__).parents[2] / "docs" / "bios.md"
 
 
 def test_the_document_lists_what_is_served() -> None:
-    """After adding a service: ``python -m hypervisor.firmware.bios.service`` prints the table for docs/bios.md."""
+    """After adding a service: ``python -m hypervisor.firmware.bios`` prints the table for docs/bios.md."""
     text = DOCUMENT.read_text()
     begin = text.index("| INT |")
     assert text[begin : text.index("\n\n", begin) + 1] == markdown(rows(PROVIDERS))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import hypervisor as hv
-from hypervisor.core.breakpoints import armed
+from hypervisor.vcpu.breakpoints import armed
 from tests.core.bare import DATA, TF, addresses, bare, with_idt
 
 CODE = 0x10000

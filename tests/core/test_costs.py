@@ -15,8 +15,8 @@ import pytest
 import hypervisor as hv
 from hypervisor.arch.exits import FIRST_ENGINE, ExitKind
 from hypervisor.assembler import assemble
-from hypervisor.core.log import CATEGORIES
 from hypervisor.engine.costs import COSTS
+from hypervisor.vm.log import CATEGORIES
 from tests.core.bare import SYSTEM, bare, listen_to_everything, with_idt
 
 ROOT = Path(__file__).parents[2]

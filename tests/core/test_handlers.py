@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 import hypervisor as hv
-from hypervisor.core.dispatch import Dispatch
+from hypervisor.traps.dispatch import Dispatch
 from tests.core.bare import SYSTEM, bare
 
 

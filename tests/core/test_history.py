@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import hypervisor as hv
-from hypervisor.core.history import EXTERNAL, MAX_EVENTS
+from hypervisor.traps.history import EXTERNAL, MAX_EVENTS
 from tests.core.bare import bare, with_idt
 
 CODE = {

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 import hypervisor as hv
-from hypervisor.core.runner import Runner
 from hypervisor.engine import block as b
+from hypervisor.run.runner import Runner
 from tests.core.bare import bare, with_idt
 from tests.core.smp import long_mode
 

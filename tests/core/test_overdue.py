@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 import hypervisor as hv
-from hypervisor.core import waiting
 from hypervisor.devices._state import Stateless
+from hypervisor.run import waiting
 from tests.core.bare import bare
 
 PORT = 0x300
@@ -147,7 +147,7 @@ def test_it_can_be_asked_who_holds_up_the_guest() -> None:
 TRACED = """
 import sys, time
 import hypervisor as hv
-from hypervisor.core import waiting
+from hypervisor.run import waiting
 waiting.GRACE_S = 0.05
 def stuck(vcpu, exit):
     while True:

@@ -12,14 +12,13 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 import hypervisor as hv
-from hypervisor.core import runqueue
-from hypervisor.core.runqueue import RunQueue
+from hypervisor.run import runqueue
+from hypervisor.run.runqueue import RunQueue
 from tests.core.bare import bare
 from tests.core.smp import long_mode
 from tests.sectors import boot_sector
@@ -41,15 +40,15 @@ class FakePCpu:
 
 def _fakes(pcpus: int, vms: int) -> tuple[Any, list[Any]]:
     queue: Any = RunQueue([FakePCpu() for _ in range(pcpus)])  # type: ignore[misc]
-    return queue, [SimpleNamespaceVM(f"vm{n}") for n in range(vms)]
+    return queue, [Customer(f"vm{n}") for n in range(vms)]
 
 
-class SimpleNamespaceVM:
+class Customer:
     """What the queue knows of a VM."""
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.place = SimpleNamespace(last=None)
+        self.last: Any = None
 
 
 @pytest.fixture
@@ -116,9 +115,9 @@ def test_who_came_first_is_served_first_and_a_free_pcpu_of_ones_own_is_preferred
             order.append(vm.name)
 
     with queue.holding(one) as first:
-        one.place.last = first.pcpu
+        one.last = first.pcpu
         with queue.holding(two) as second:
-            two.place.last = second.pcpu
+            two.last = second.pcpu
             threads = _threads([lambda: come(one)])  # a second wish for a VM that has a pCPU waits until it is back
             _until(lambda: queue.contended)
             threads += _threads([lambda: come(three)])

@@ -121,7 +121,7 @@ def test_closing_a_vm_leaves_the_next_owner_of_its_place_alone() -> None:
                 stays.run(virtual_timeout=1e-4)
                 closes.run(virtual_timeout=1e-4)
                 closer = threading.Thread(target=closes.close)
-                with host.queue.holding(stays) as hold:
+                with host.queue.holding(stays.place) as hold:
                     closer.start()
                     while not host.queue.contended:
                         pass

@@ -6,7 +6,7 @@ import pytest
 
 import hypervisor as hv
 from hypervisor.assembler import assemble
-from hypervisor.core import VM
+from hypervisor.vm.vm import VM
 
 GUEST = """
     cli

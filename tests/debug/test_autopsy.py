@@ -6,9 +6,9 @@ from collections import Counter
 
 import pytest
 
-from hypervisor.core.history import EXCEPTION, EXTERNAL, SOFTWARE
 from hypervisor.debug.autopsy import autopsy
 from hypervisor.debug.delivery import Event
+from hypervisor.traps.history import EXCEPTION, EXTERNAL, SOFTWARE
 from tests.debug.oracle_vcpu import oracle_vcpu
 from tests.oracle.event import Kind
 from tests.oracle.events import Delivered, Shutdown, TaskGate, deliver

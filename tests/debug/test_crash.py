@@ -8,11 +8,11 @@ import pytest
 
 import hypervisor as hv
 from hypervisor.arch.exits import ExitKind
-from hypervisor.core.crash import Crash
-from hypervisor.core.history import Event
 from hypervisor.debug import registers, report
 from hypervisor.debug.crash import LAST_EVENTS
 from hypervisor.debug.registers import mode_name
+from hypervisor.outcome.crash_record import Crash
+from hypervisor.traps.history import Event
 from tests.core.bare import bare
 from tests.debug.fakes import FakeVcpu
 
@@ -145,7 +145,7 @@ def test_no_state_of_a_guest_makes_a_report_fail() -> None:
 
 
 def _fault(rng: random.Random) -> object:
-    from hypervisor.core.result import Fault
+    from hypervisor.outcome.result import Fault
 
     vector = rng.choice((0, 6, 8, 10, 11, 12, 13, 14, 0x20, 0xFF))
     return Fault(vector, rng.choice((None, 0, rng.getrandbits(16))), rng.choice((None, rng.getrandbits(64))), 0)

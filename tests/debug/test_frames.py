@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import hypervisor as hv
-from hypervisor.core.frames import FrameTable, Registers
+from hypervisor.symbols.call_frames import FrameTable, Registers
 
 SOURCE = """
 #define APART __attribute__((noinline, noclone))

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 import hypervisor as hv
-from hypervisor.core.lines import LineTable
-from hypervisor.core.symbols import SymbolTable
+from hypervisor.symbols.line_table import LineTable
+from hypervisor.symbols.symbol_table import SymbolTable
 
 SOURCE = """int add(int a, int b)
 {

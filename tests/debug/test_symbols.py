@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 import hypervisor as hv
-from hypervisor.core.symbols import MAX_OFFSET, SymbolTable
 from hypervisor.errors import ConfigError
 from hypervisor.guests import shipped
+from hypervisor.symbols.symbol_table import MAX_OFFSET, SymbolTable
 from tests.sectors import boot_sector
 
 

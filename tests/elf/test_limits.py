@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from hypervisor.core.symbols import SymbolTable
 from hypervisor.elf import CallFrames, ElfError, Lines, Row, Sections, symbols
 from hypervisor.elf.lines import MOST_RUN
 from hypervisor.elf.reader import LONGEST_NAME
 from hypervisor.elf.symbols import MOST_SYMBOLS
 from hypervisor.errors import ConfigError
+from hypervisor.symbols.symbol_table import SymbolTable
 from tests.elf.programs import built
 from tests.hostile.image_bombs import (
     AT,

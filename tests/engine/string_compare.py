@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from random import Random
 
 from hypervisor.engine import layout
-from hypervisor.engine.compiled import COMPILED
+from hypervisor.engine.inside import COMPILED
 
 FORMS = {0x60: "pcmpestrm", 0x61: "pcmpestri", 0x62: "pcmpistrm", 0x63: "pcmpistri"}
 CF, PF, AF, ZF, SF, OF = 0x001, 0x004, 0x010, 0x040, 0x080, 0x800

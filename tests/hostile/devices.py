@@ -26,8 +26,8 @@ from types import FrameType
 from typing import Any
 
 import hypervisor as hv
-from hypervisor.core.routing import Routing
 from hypervisor.devices.pci import PciFunction
+from hypervisor.run.routing import Routing
 from tests.hostile.device_programs import PLACES, PROGRAMS, Steps
 
 MEMORY = 4 << 20

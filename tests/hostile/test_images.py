@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 import hypervisor as hv
-from hypervisor.core.symbols import SymbolTable
 from hypervisor.errors import HypervisorError
+from hypervisor.symbols.symbol_table import SymbolTable
 from tests.hostile import image_media, images
 from tests.hostile.image_bombs import (
     Image,

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import hypervisor as hv
-from hypervisor.core.result import Reason
+from hypervisor.outcome.result import Reason
 from tests.core.smp import TRAMPOLINE, long_mode, machine
 
 CPUS = 8

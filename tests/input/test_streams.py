@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import hypervisor as hv
-from hypervisor.core.streams import Stream
+from hypervisor.console.streams import Stream
 from tests.sectors import boot_sector
 
 PORTS = {0: 0x3F8, 1: 0x2F8, 2: 0x3E8, 3: 0x2E8}

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from hypervisor.core import plugins
-from hypervisor.core.plugins import PluginSet
 from hypervisor.errors import PluginError, TrapError
+from hypervisor.traps.plugins import plugin_set
+from hypervisor.traps.plugins.plugin_set import PluginSet
 
 
 class Recorder:
@@ -22,7 +22,7 @@ class Recorder:
         self.options = (port, loud, label, rate, log)
 
     def attach(self, vm: list[str]) -> None:
-        vm.append(f"attach {plugins.current()}")
+        vm.append(f"attach {plugin_set.current()}")
         self.vm = vm
 
     def reset(self) -> None:
@@ -73,7 +73,7 @@ HERE = __name__
 
 
 def options(text: str) -> object:
-    _, plugin = plugins.make(f"{HERE}:Recorder{text}")
+    _, plugin = plugin_set.make(f"{HERE}:Recorder{text}")
     assert isinstance(plugin, Recorder)
     return plugin.options
 
@@ -100,7 +100,7 @@ def test_life_is_attach_in_order_reset_in_order_detach_in_reverse() -> None:
     several.detach()
     several.detach()  # once is enough
     assert log == ["attach Recorder", f"attach {HERE}:Recorder", "reset", "reset", "detach", "detach"]
-    assert plugins.current() is None
+    assert plugin_set.current() is None
 
 
 def test_a_failing_attach_detaches_what_was_attached_and_keeps_the_cause() -> None:
@@ -147,7 +147,7 @@ def test_every_detach_runs_and_the_first_error_is_raised() -> None:
 )
 def test_errors_name_the_plugin_and_say_what_to_write(text: str, sentence: str) -> None:
     with pytest.raises(PluginError, match=sentence) as caught:
-        plugins.make(HERE + text)
+        plugin_set.make(HERE + text)
     assert f"Plugin {HERE}:" in str(caught.value)
 
 
@@ -163,7 +163,7 @@ def test_modules_that_are_missing_broken_or_miss_others_are_told_apart(
         ("plugin_needy:X", r"plugin_needy needs the module no_such_module_at_all"),
     ):
         with pytest.raises(PluginError, match=sentence):
-            plugins.make(text)
+            plugin_set.make(text)
 
 
 BROKEN = {
@@ -189,8 +189,8 @@ def test_whatever_a_plugin_raises_is_a_sentence(source: str, tmp_path: Path, mon
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.delitem(sys.modules, "plugin_bad", raising=False)
     with pytest.raises(PluginError, match=f"^Plugin plugin_bad:P.*{BROKEN[source]}"):
-        plugins.make("plugin_bad:P")
-    assert plugins.current() is None
+        plugin_set.make("plugin_bad:P")
+    assert plugin_set.current() is None
     sys.modules.pop("plugin_bad", None)
 
 
@@ -240,19 +240,19 @@ def install(directory: Path, package: str, entries: str) -> None:
     info = directory / f"{package}-1.dist-info"
     info.mkdir()
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1\n")
-    (info / "entry_points.txt").write_text(f"[{plugins.GROUP}]\n{entries}\n")
+    (info / "entry_points.txt").write_text(f"[{plugin_set.GROUP}]\n{entries}\n")
 
 
 def test_installed_plugins_are_found_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install(tmp_path, "dicebox", f"test-dice = {HERE}:AsDataclass\ntwice = a:B")
     install(tmp_path, "rival", "twice = c:D")
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
-    assert plugins.make("test-dice,sides=4") == ("test-dice", AsDataclass(4))
+    assert plugin_set.make("test-dice,sides=4") == ("test-dice", AsDataclass(4))
     with pytest.raises(PluginError, match=r"There is no plugin test-dise\. Did you mean test-dice\?"):
-        plugins.make("test-dise")
+        plugin_set.make("test-dise")
     with pytest.raises(PluginError, match=r"There is no plugin qqqq\. Installed: .*test-dice.*given as MODULE:CLASS"):
-        plugins.make("qqqq")
+        plugin_set.make("qqqq")
     with pytest.raises(PluginError, match=r"twice is announced by several packages: a:B \(dicebox\), c:D \(rival\)"):
-        plugins.make("twice")
+        plugin_set.make("twice")
     with pytest.raises(PluginError, match="names no plugin"):
-        plugins.make(",sides=4")
+        plugin_set.make(",sides=4")

@@ -16,11 +16,11 @@ from enum import Enum
 from queue import Full, Queue
 from typing import Any
 
-from hypervisor.core.result import Reason
 from hypervisor.debug.gdb import commands
 from hypervisor.debug.gdb.packets import ACK, NAK, Event, PacketReader, frame
 from hypervisor.debug.gdb.session import SIGINT, SIGSEGV, SIGTRAP, Session
 from hypervisor.errors import ConfigError
+from hypervisor.outcome.result import Reason
 
 LOOPBACK = "127.0.0.1"
 GIVE_UP_S = 10.0
@@ -158,7 +158,7 @@ class GdbServer:
     # --- the VM's thread ----------------------------------------------------------------------------------------------
 
     def attend(self, ended: tuple[Reason, str] | None) -> None:
-        """See `hypervisor.core.pausing.Debugger`."""
+        """See `hypervisor.run.pausing.Debugger`."""
         if ended is not None:
             self._end(*ended)
             return
@@ -239,7 +239,7 @@ class GdbServer:
             self._drop()
 
     def wake(self) -> None:
-        """See `hypervisor.core.pausing.Debugger`."""
+        """See `hypervisor.run.pausing.Debugger`."""
         try:
             self._events.put_nowait(_Change.WOKEN)
         except Full:

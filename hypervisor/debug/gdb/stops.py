@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from hypervisor.core import PASS, RETRY
-from hypervisor.core.verdicts import Verdict
 from hypervisor.errors import ConfigError
+from hypervisor.traps.verdicts import PASS, RETRY, Verdict
 
 MAX_WATCHPOINTS = 32
 """Half of what the engine has: the rest is the guest's and the user's."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from hypervisor.core.history import Event
 from hypervisor.debug.autopsy import Autopsy
 from hypervisor.debug.delivery import Event as Raised
 from hypervisor.debug.mistakes import events as e
@@ -13,6 +12,7 @@ from hypervisor.debug.mistakes import memory as m
 from hypervisor.debug.mistakes import modes
 from hypervisor.debug.mistakes import tables as t
 from hypervisor.debug.mistakes.case import Case
+from hypervisor.traps.history import Event
 
 Rule = Callable[[Case], str]
 """Judges a case: a sentence, or "" if it is not this mistake."""

@@ -9,9 +9,9 @@ from typing import Any
 
 from hypervisor.arch import flags
 from hypervisor.arch.vectors import title
-from hypervisor.core.history import EXCEPTION, Event
 from hypervisor.debug.delivery import Attempt, Refusal
 from hypervisor.debug.instruction import Instruction, at_rip
+from hypervisor.traps.history import EXCEPTION, Event
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ from typing import Any
 from hypervisor.arch import flags
 from hypervisor.arch.exits import ExitKind
 from hypervisor.arch.vectors import DF
-from hypervisor.core.history import EXCEPTION, EXTERNAL
 from hypervisor.debug.disasm import code_bits
 from hypervisor.debug.mistakes.case import Case
 from hypervisor.errors import GuestFault
+from hypervisor.traps.history import EXCEPTION, EXTERNAL
 
 PIC_DEFAULT = range(8, 16)
 """Where a PC's firmware leaves the vectors of IRQ 0 to 7, on top of the processor's exceptions."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 from hypervisor.arch import flags
 from hypervisor.arch.paging import RW, US
 from hypervisor.arch.vectors import PF, PF_RESERVED
-from hypervisor.core.history import SOFTWARE
 from hypervisor.debug.cause import IRETS, page_walk
 from hypervisor.debug.disasm import code_bits
 from hypervisor.debug.mistakes.case import Case
+from hypervisor.traps.history import SOFTWARE
 
 BIOS_SERVICES = {
     0x10: "the screen", 0x11: "the equipment", 0x12: "the memory size", 0x13: "disks", 0x14: "serial ports",

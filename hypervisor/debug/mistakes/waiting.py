@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from hypervisor.arch import flags
-from hypervisor.core.history import EXCEPTION, Event
 from hypervisor.debug.crash import place
 from hypervisor.debug.interrupted import interrupted
 from hypervisor.debug.mistakes import mistakes
 from hypervisor.devices.i8259 import I8259Pair, I8259State
 from hypervisor.devices.local_apic import LocalApic
+from hypervisor.traps.history import EXCEPTION, Event
 
 CASCADE = 1 << 2
 

@@ -9,7 +9,7 @@ from hypervisor.arch.exits import ExitKind as K
 from hypervisor.engine import block as b_
 from hypervisor.engine import costs
 from hypervisor.engine import layout as l_
-from hypervisor.engine.compiled import RAISED
+from hypervisor.engine.inside import RAISED
 from hypervisor.engine.jit import call1, call2, call5, kernel, ld32, ld64, st32, st64
 from hypervisor.engine.kernels.access import flush_tlb, host_address, linear_rip
 from hypervisor.engine.kernels.events import EXCEPTION, PRIVILEGED, SHUTDOWN, SOFTWARE, TASK_GATE

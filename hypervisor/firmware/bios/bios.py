@@ -22,7 +22,6 @@ from typing import Any
 
 from hypervisor.arch.flags import CR0_PE, RFLAGS_CF, RFLAGS_OF, RFLAGS_VM
 from hypervisor.bus import Dma
-from hypervisor.core import HANDLED, PASS, RETRY, stop
 from hypervisor.errors import GuestFault
 from hypervisor.firmware.bios.apm import Apm
 from hypervisor.firmware.bios.bda import Bda
@@ -59,6 +58,7 @@ from hypervisor.firmware.bios.video.fonts import Fonts
 from hypervisor.firmware.bios.video.vbe import Vbe
 from hypervisor.firmware.bios.video.vbe_display import VbeDisplay
 from hypervisor.firmware.bios.video.video import Video
+from hypervisor.traps.verdicts import HANDLED, PASS, RETRY, stop
 
 _warn = logging.getLogger("hypervisor.bios").warning
 

@@ -111,9 +111,3 @@ def markdown(services: Iterable[Service]) -> str:
         number = "" if row.function < 0 else f"{row.function:0{digits}X}h"
         lines.append(f"| {row.interrupt:02X}h | {number} | {row.title} |")
     return "\n".join(lines) + "\n"
-
-
-if __name__ == "__main__":  # the table for docs/bios.md
-    from hypervisor.firmware.bios.bios import PROVIDERS
-
-    print(markdown(rows(PROVIDERS)), end="")

@@ -12,8 +12,8 @@ from hypervisor.firmware.bios.input.typeahead import KeyQueue
 from hypervisor.units import GIB, MIB, PAGE_SIZE
 
 if TYPE_CHECKING:
-    from hypervisor.core import VM
     from hypervisor.firmware.bios.disk.drive_numbers import Drives
+    from hypervisor.vm.vm import VM
 
 LAST_PARAGRAPH = bytes.fromhex("ea f0ff 00f0").ljust(16, b"\0")
 """Where a processor starts after an INIT, 16 bytes below 4 GiB: a jump to F000:FFF0."""

@@ -1,0 +1,124 @@
+"""What one device of a VM wrote, as text to wait for: ``vm.serial[0]``, ``vm.debugcon``, ``vm.bios_tty``."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from hypervisor.backends.console import Console
+from hypervisor.console.expecting import EXPECT_S, Match, Wait, compiled, exact, expect, literal, shown
+from hypervisor.errors import DeviceError
+
+if TYPE_CHECKING:
+    from hypervisor.run.machine import Machine
+
+
+class Stream(Console):
+    """A console of one device, that can be waited for. Positions count bytes from the first one ever written."""
+
+    def __init__(self, name: str, vm: Machine) -> None:
+        super().__init__()
+        self.name = name
+        self._vm = vm
+        self.expected = 0
+        """Where the last match of a wait for this stream alone ended."""
+        self.seen = 0
+        """The same for waits for any stream."""
+
+    def contains(self, text: str) -> Wait:
+        """For ``until=``: ``text`` comes on this stream, after what was waited for here before."""
+        return self.waiting_for(exact(text), named=True)
+
+    def matches(self, regex: str | re.Pattern[str]) -> Wait:
+        """For ``until=``: text that matches ``regex`` comes on this stream, after what was waited for here before."""
+        return self.waiting_for(compiled(regex), named=True)
+
+    def expect(
+        self, regex: str | re.Pattern[str], timeout: float | None = EXPECT_S, virtual_timeout: float | None = None
+    ) -> Match:
+        """Run the VM until text that matches ``regex`` comes on this stream; returns the match and the text before it.
+
+        The search begins where the last match on this stream ended, so text that is there already counts.
+        ``timeout`` is in host seconds, ``virtual_timeout`` in guest seconds. Raises `ExpectError`, with the end of the
+        text, when time is up or the run ends otherwise.
+        """
+        return expect(self._vm, [self], self.matches(regex), timeout, virtual_timeout)
+
+    def waiting_for(self, pattern: re.Pattern[str], *, named: bool) -> Wait:
+        """See `hypervisor.console.expecting.Source`."""
+        return StreamWait(self, pattern, named)
+
+    def matched(self, end: int, *, named: bool) -> None:
+        """A wait ended on text that ends at position ``end``: what follows is new."""
+        if named:
+            self.expected = end
+            self.seen = max(self.seen, end)
+        else:
+            self.seen = end
+            self.expected = max(self.expected, end)
+
+    def catch_up(self) -> None:
+        """See `hypervisor.console.expecting.Source`."""
+        self.seen = len(self)
+
+    def look(self) -> None:
+        """Have the run look at its conditions at the guest's next block."""
+        runner = self._vm.runner
+        if runner is not None:
+            runner.ask()
+
+
+class SerialPorts(dict[int, Any]):
+    """Serial ports by number: 0 is COM1."""
+
+    def __missing__(self, number: int) -> Any:
+        there = ", ".join(map(str, sorted(self))) or "none"
+        raise DeviceError(f"serial[{number!r}]: the board has no such serial port; it has {there}.")
+
+
+class StreamWait(Wait):
+    """Text that matches a pattern was written to a stream.
+
+    Plain text ends the run right at its last character; a pattern with operators is tried at the end of each line, and
+    whenever the guest waits or its slice of time is over.
+    """
+
+    def __init__(self, stream: Stream, pattern: re.Pattern[str], named: bool) -> None:
+        self._stream, self._pattern, self._named = stream, pattern, named
+        self._looked_to = -1
+        plain = literal(pattern)
+        self._plain = None if plain is None else plain.encode()
+        self._last = b"\n" if self._plain is None else self._plain[-1:]
+        self.text = f"{stream.name} shows {shown(pattern)!r}"
+
+    def holds(self) -> bool:
+        """Whether the text came."""
+        stream, before, end = self._stream, self._looked_to, len(self._stream)
+        if end == before:
+            return False
+        self._looked_to = end
+        start = stream.expected if self._named else stream.seen
+        if self._plain is not None and stream.find(self._plain, max(start, before - len(self._plain) + 1)) < 0:
+            return False
+        # Bytes that are not UTF-8 become lone surrogates, so that a place in the text is one in the bytes, too.
+        start = max(start, stream.dropped)
+        text = stream.since(start).decode("utf-8", "surrogateescape")
+        match = self._pattern.search(text)
+        if match is None:
+            return False
+        self._looked_to = -1  # the next wait may find more
+        shown_before = text[: match.start()].encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+        self.found = Match(stream.name, shown_before, match)
+        stream.matched(start + len(text[: match.end()].encode("utf-8", "surrogateescape")), named=self._named)
+        return True
+
+    def __enter__(self) -> StreamWait:
+        self._stop = self._stream.listen(self._written)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._stop()
+
+    def _written(self, data: bytes) -> None:
+        if self._last in data:
+            self._stream.look()

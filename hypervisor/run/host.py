@@ -1,0 +1,80 @@
+"""The host: an emulated machine that the hypervisor owns, with physical CPUs and physical memory to share out."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+from hypervisor.engine.block import CODE_CACHE, LEAST_CODE_CACHE, MOST_CODE_CACHE
+from hypervisor.errors import ConfigError
+from hypervisor.memory import HostMemory
+from hypervisor.run.exiting import Tenant, remember
+from hypervisor.run.runqueue import RunQueue
+from hypervisor.run.settled import Settled
+from hypervisor.units import parse_size
+
+if TYPE_CHECKING:
+    from hypervisor.engine.pcpu import PCpu
+
+MAX_PCPUS = 64
+
+
+class CoreHost(Settled):
+    """Physical CPUs and memory. VMs take turns on the pCPUs (`hypervisor.run.runqueue`); two VMs on two pCPUs run in
+    parallel.
+
+    A VM runs in the thread that calls its ``run``; a pCPU is driven by the VM that holds it at the moment.
+    """
+
+    def __init__(self, memory: str | int = "1G", cpus: int = 1, code_cache: str | int = CODE_CACHE) -> None:
+        """``memory`` in bytes or as text; ``cpus`` is the number of pCPUs. ``code_cache`` is the room that each has for
+        translated code, 1M to 1G: when it is full it is emptied, which costs time and is not seen by guests.
+
+        Raises `ConfigError`, `EngineError`.
+        """
+        if not isinstance(cpus, int) or not 1 <= cpus <= MAX_PCPUS:
+            raise ConfigError(f"cpus={cpus!r}: a host has 1 to {MAX_PCPUS} physical CPUs.")
+        room = parse_size(code_cache)
+        if not LEAST_CODE_CACHE <= room <= MOST_CODE_CACHE:
+            raise ConfigError(f"code_cache={code_cache!r}: a physical CPU has 1M to 1G for translated code.")
+        from hypervisor.engine import selftest
+        from hypervisor.engine.pcpu import PCpu
+
+        selftest.quick()
+        self.memory = HostMemory(parse_size(memory))
+        self.pcpus: list[PCpu] = []
+        try:
+            for number in range(cpus):
+                self.pcpus.append(PCpu(self.memory.map, self.memory.ones_page, number, room))
+        except BaseException:
+            for pcpu in self.pcpus:
+                pcpu.close()
+            raise
+        self.queue = RunQueue(self.pcpus)
+        self.placing = threading.Lock()
+        """Held while a VM's state moves: it is taken off a pCPU by the VM's own thread or by the next owner's."""
+        self.vms: list[Tenant] = []
+        remember(self)
+        self.settle()
+
+    # --- life ---------------------------------------------------------------------------------------------------------
+
+    def check_open(self) -> None:
+        """Raises `ConfigError` when the host has been closed."""
+        if not self.pcpus:
+            raise ConfigError("The host is closed, and its VMs with it; create another host.")
+
+    def close(self) -> None:
+        """Close every VM and give the memory back."""
+        for vm in list(self.vms):
+            vm.close()
+        self.queue.close()
+        for pcpu in self.pcpus:
+            pcpu.close()
+        self.pcpus.clear()
+
+    def __enter__(self) -> CoreHost:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()

@@ -1,0 +1,418 @@
+"""The parts of one VM, wired: what its runs work on. `hypervisor.VM` is one that users hold.
+
+Whatever runs, serves or watches a guest takes this object, so it knows nothing of those: the run that it has is a
+protocol here, and what a board puts into it is added above.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from threading import get_ident
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+from hypervisor.arch.address_map import ram_ranges
+from hypervisor.bus import AddressSpace, Device, Dma
+from hypervisor.engine import block as b
+from hypervisor.engine.tables import GuestTables
+from hypervisor.errors import ConfigError
+from hypervisor.memory import GuestMemory, Region
+from hypervisor.outcome.crash_record import Crash
+from hypervisor.outcome.result import Reason, RunResult
+from hypervisor.run.placing import Place
+from hypervisor.run.settled import Settled
+from hypervisor.run.turns import Turns
+from hypervisor.run.vm_clock import VmClock
+from hypervisor.symbols.symbol_table import SymbolTable
+from hypervisor.traps import history
+from hypervisor.traps.plugins.plugin_set import PluginSet
+from hypervisor.traps.registry import TrapRegistry
+from hypervisor.units import GIB, PAGE_SIZE, Hpa, by_pages
+from hypervisor.vcpu.breakpoints import Breakpoints
+from hypervisor.vcpu.processor import Processor, Surroundings
+
+if TYPE_CHECKING:
+    from hypervisor.engine.pcpu import PCpu
+    from hypervisor.run.host import CoreHost
+    from hypervisor.run.pausing import Debugger
+
+MAX_UNCLAIMED = 4096
+"""Different accesses without an answer that are counted one by one."""
+
+_log = logging.getLogger("hypervisor.unclaimed")
+
+
+class Run(Protocol):
+    """The run that a machine has (`hypervisor.run.runner.Runner`)."""
+
+    def finish(self, reason: Reason, message: str, status: int | None = None) -> None:
+        """End it; the first reason counts. On the machine's own thread."""
+        ...
+
+    def finish_from_outside(self, reason: Reason, message: str) -> None:
+        """End it at the guest's next block; from any thread."""
+        ...
+
+    def look(self) -> None:
+        """Make it look at what came from outside; from any thread."""
+        ...
+
+    def ask(self) -> None:
+        """Ask its condition at the guest's next block. On the machine's own thread."""
+        ...
+
+    def pause_soon(self) -> None:
+        """Let the debugger attend at the guest's next block; from any thread."""
+        ...
+
+    def alarm_changed(self) -> None:
+        """A timer of the wall clock was asked for."""
+        ...
+
+    def busy_in(self) -> str:
+        """Whose code it executes at the moment, other than the guest's and ours; from any thread."""
+        ...
+
+    def step_paused(self, count: int, vcpu: Processor) -> int:
+        """Steps while the debugger attends; how many."""
+        ...
+
+    @property
+    def attended(self) -> bool:
+        """Whether this is the debugger, between two instructions."""
+        ...
+
+    @property
+    def paused(self) -> bool:
+        """Whether the debugger attends to the machine."""
+        ...
+
+    @property
+    def stop_requested(self) -> bool:
+        """Whether another thread wants it to end."""
+        ...
+
+
+def _ram(host: CoreHost, size: int, owner: object) -> GuestMemory:
+    """RAM from 0 up; what does not fit below the PCI hole begins at 4 GiB."""
+    extent = host.memory.allocate(size, owner)
+    regions, hpa = [], extent.hpa
+    for start, length in ram_ranges(size):
+        regions.append(Region(start, length, hpa))
+        hpa = Hpa(hpa + length)
+    return GuestMemory(host.memory, extent, regions)
+
+
+class Machine(Settled, ABC):
+    """Memory, vCPUs, time, devices and trap handlers of one VM, and what they do to each other."""
+
+    reporter: ClassVar[Callable[[Any, str, Any, Any], Crash] | None] = None
+    """Makes the crash report: called with the VM, the message, the chain of faults and the last events."""
+
+    adviser: ClassVar[Callable[[Any], str]] = staticmethod(lambda vm: "")
+    """Names a likely mistake of a guest that only waits: called with the VM at the end of such a run."""
+
+    vcpus: Sequence[Processor]
+
+    def __init__(self, host: CoreHost, size: int, *, wall: bool, seed: int, name: str, strict: bool, cpus: int) -> None:
+        """``size`` bytes of memory, ``cpus`` vCPUs. Raises `ConfigError` when the host has not enough memory left."""
+        self.host = host
+        self.name = name
+        self.strict = strict
+        self.seed = seed
+        self.random = random.Random(seed)
+        self._init_run()
+        self.memory = _ram(host, size, self)
+        self.memory.written = self._memory_written
+        self.tables = GuestTables(max(self.memory.ram_ranges[-1][1], 4 * GIB) // PAGE_SIZE, name)
+        for region in self.memory.regions:
+            self.tables.map_range(*region)
+        self.turns = Turns()
+        self.place = Place(name, host, self.memory, self.tables, self.turns, self.stats, self.host_events)
+        self.clock = self.place.clock = VmClock(wall, self.tables, self.place, self.turns, self.deadline_changed)
+        if wall:
+            self.tables.wall_base = self.clock.base_ns
+        self.ports = AddressSpace("I/O ports", 1 << 16)
+        self.mmio = AddressSpace("guest-physical addresses", 1 << 40)
+        self.devices: dict[str, Device] = {}
+        self.symbols = SymbolTable()
+        self.traps = TrapRegistry(self.symbols, self.memory, self.check_open)
+        self.plugins = PluginSet()
+        around = Surroundings(self.memory, self.clock, self.place, self.turns, self.tell)
+        self.vcpus = [self._make_vcpu(number, around) for number in range(cpus)]
+        self.turns.seat(self.vcpus)
+        for vcpu in self.vcpus:
+            vcpu.reset()
+
+    def _make_vcpu(self, number: int, around: Surroundings) -> Processor:
+        return Processor(number, self.host.pcpus[0].new_vcpu(number), around)
+
+    def _init_run(self) -> None:
+        """What runs change, and what they are told."""
+        self.runner: Run | None = None
+        self.debugger: Debugger | None = None
+        self.reboot = False
+        """Whether a run goes on after a reset."""
+        self.reload: Callable[[], None] | None = None
+        """Brings the guest to its first instruction again, after a reset of the devices and vCPUs."""
+        self.on_reset: list[Callable[[], None]] = []
+        """Called behind that."""
+        self.on_close: list[Callable[[], None]] = []
+        """Called when the VM is closed: files of the host are given back."""
+        self.inputs: list[Callable[[], None]] = []
+        """Called on the VM's thread whenever Python looks in: where what came from outside enters the guest."""
+        self.input_open = False
+        """Whether input may come at any time, so that a guest that waits is not idle."""
+        self.result: RunResult | None = None
+        """Of the last run."""
+        self.stats: Counter[str] = Counter()
+        """Exits by kind."""
+        self.host_events: Counter[str] = Counter()
+        """What the host caused: TLB fills and the like."""
+        self.unclaimed: Counter[str] = Counter()
+        """Accesses that nothing answered."""
+        self.notes: list[str] = []
+        """Sentences about what the guest asked for and did not get, each once."""
+        self.listeners: list[Callable[[str, str, Any], None]] = []
+        """Logs, told of what no trap shows: called with a category, a text and the vCPU."""
+        self.has_run = False
+        self.reset_pending = False
+        """Whether the VM is reset as soon as the guest, or the run, lets go of it."""
+        self.closed = False
+        self._claim = threading.Lock()
+        self._resetting = threading.Lock()
+        """Held where the VM is reset between runs, and where a claim begins."""
+
+    @abstractmethod
+    def run(self, until: Any = None, timeout: float | None = None, virtual_timeout: float | None = None) -> RunResult:
+        """See `hypervisor.VM.run`."""
+
+    # --- parts --------------------------------------------------------------------------------------------------------
+
+    @property
+    def cpus(self) -> int:
+        """How many virtual CPUs there are."""
+        return len(self.vcpus)
+
+    @property
+    def vcpu(self) -> Processor:
+        """The first virtual CPU, which boots."""
+        return self.vcpus[0]
+
+    @property
+    def current(self) -> Processor:
+        """The vCPU that runs, and whose instruction handlers and devices are serving; the last one between runs."""
+        return self.turns.current
+
+    @property
+    def breakpoints(self) -> Breakpoints:
+        """The guest's breakpoints that the engine looks for at the moment."""
+        return self.vcpus[0].breakpoints
+
+    def check_open(self) -> None:
+        """Raises `ConfigError` when the VM has been closed."""
+        if self.closed:
+            raise ConfigError(f"The VM {self.name} is closed; boot another one.")
+
+    @property
+    def dma(self) -> Dma:
+        """Guest-physical memory as devices see it: stores to what is no memory go nowhere."""
+        return self.memory.dma
+
+    def placed(self) -> AbstractContextManager[PCpu]:
+        """A pCPU with this VM on it during a ``with`` block: the one that runs it, else any for a moment."""
+        return self.place.held()
+
+    def running(self, on: bool) -> None:
+        """Note that a run has begun, in this thread, or that it has ended."""
+        self.traps.running(on)
+        for vcpu in self.vcpus:
+            vcpu.thread = get_ident() if on else 0
+
+    # --- what shows where ---------------------------------------------------------------------------------------------
+
+    def check_mappable(self, gpa: int, size: int, name: str) -> None:
+        """Raise `ConfigError` where memory cannot be shown."""
+        if not 0 <= gpa < gpa + size <= self.tables.pages * PAGE_SIZE:
+            raise ConfigError(
+                f"{name}: {gpa:#x}-{gpa + size - 1:#x} lies beyond the {self.tables.pages * PAGE_SIZE // GIB} GiB of "
+                "guest-physical addresses that can be memory."
+            )
+
+    def memory_moved(self, gpa: int, size: int) -> None:
+        """Other memory shows in this range from now on: bring the engine's map up to date."""
+        self._memory_written(gpa, size)
+        self.tables.remap(gpa, size, self.memory.within(gpa, size))
+        if self.place.last is not None:
+            with self.placed() as pcpu:
+                pcpu.flush()
+
+    def _memory_written(self, gpa: int, size: int) -> None:
+        if self.place.last is None:  # nothing has been translated yet
+            return
+        for start, length in by_pages(gpa, size):
+            if start >> 12 < self.tables.pages and self.tables.map[start >> 12] & b.MAP_CODE:
+                with self.placed() as pcpu:
+                    pcpu.written(start, length)
+
+    def set_a20(self, on: bool) -> None:
+        """Let address line 20 through (on) or hold it low."""
+        value = -1 if on else ~(1 << 20)
+        if value != self.tables.a20:
+            self.tables.a20 = value
+            pcpu = self.place.pcpu
+            if pcpu is not None:
+                pcpu.words[b.A20 >> 3] = value
+                pcpu.flush()
+
+    # --- what devices and handlers call -------------------------------------------------------------------------------
+
+    def _finish(self, reason: Reason, message: str, status: int | None = None) -> None:
+        if self.runner is not None:
+            self.runner.finish(reason, message, status)
+
+    def power_off(self) -> None:
+        """The guest switched the machine off."""
+        self._finish(Reason.POWERED_OFF, "the guest powered off")
+
+    def request_reset(self) -> None:
+        """The guest asked for a reset."""
+        if self.reboot and self.runner is not None:
+            self.reset()
+            return
+        self._finish(Reason.RESET, "the guest asked for a reset")
+
+    def debug_exit(self, status: int) -> None:
+        """The guest wrote to the debug-exit port."""
+        self._finish(Reason.DEBUG_EXIT, f"the guest left through the debug-exit port with status {status}", status)
+
+    def note_unclaimed(self, what: str, size: int) -> None:
+        """The guest asked for something that nothing answers: count and log it; a strict VM stops."""
+        unclaimed = self.unclaimed
+        key = what if what in unclaimed or len(unclaimed) < MAX_UNCLAIMED else "others"
+        unclaimed[key] += 1
+        self.host_events["unclaimed"] += 1
+        if _log.isEnabledFor(logging.DEBUG):  # it costs as much as the rest
+            _log.debug("%s: %s (%d bytes): nothing answers there", self.name, what, size)
+        if self.strict:
+            self._finish(Reason.STOPPED, f"{what} ({size} bytes): nothing answers there, and --strict was given")
+
+    def tell(self, category: str, text: str, vcpu: Processor | None = None) -> None:
+        """Tell the logs, if there are any, of an event that no trap shows."""
+        for listener in self.listeners:
+            listener(category, text, vcpu or self.current)
+
+    def events(self, count: int = history.MAX_EVENTS) -> list[history.Event]:
+        """The last exits, exceptions and interrupts (up to 1,024), oldest first; see `hypervisor.traps.history`."""
+        return history.last_events(self.place.events(), count)
+
+    def nmi(self) -> None:
+        """Pulse the first vCPU's NMI line; see `Processor.nmi`."""
+        self.vcpus[0].nmi()
+
+    # --- what other threads ask for -----------------------------------------------------------------------------------
+
+    def request_stop(self, text: str = "stopped by the host") -> None:
+        """End the run soon, with reason ``stopped``. May be called from any thread."""
+        runner = self.runner
+        if runner is not None:
+            runner.finish_from_outside(Reason.STOPPED, text)
+
+    def request_pause(self) -> None:
+        """Let the debugger attend soon, if there is one and the VM runs. May be called from any thread."""
+        runner = self.runner
+        if runner is not None and self.debugger is not None:
+            runner.pause_soon()
+
+    def look(self) -> None:
+        """Have the run look at its inputs soon. May be called from any thread."""
+        runner = self.runner
+        if runner is not None:
+            runner.look()
+
+    @property
+    def busy_in(self) -> str:
+        """Whose code holds up the guest at this moment, as a sentence needs it (``"handler 'log' of plugin 'Audit'"``);
+        empty while the guest itself runs, and between runs. May be asked from any thread.
+        """
+        runner = self.runner
+        return "" if runner is None else runner.busy_in()
+
+    # --- time ---------------------------------------------------------------------------------------------------------
+
+    def spend(self, ns: int) -> None:
+        """Let the instruction that a handler serves take ``ns`` of virtual time more.
+
+        For services that take the host longer than an instruction's usual time, so that a guest that calls them in a
+        loop cannot hold up a virtual timeout. Timers that are due meanwhile fire behind it. Under the wall clock
+        services take the time that they take.
+        """
+        pcpu = self.place.pcpu
+        if pcpu is not None and not self.clock.wall:
+            pcpu.words[b.NOW >> 3] += ns
+
+    def deadline_changed(self) -> None:
+        """A timer was asked for: the engine may have to stop earlier."""
+        pcpu = self.place.pcpu
+        if pcpu is None:
+            return
+        if self.clock.wall:
+            self.clock.due_changed(pcpu)
+            if self.runner is not None:
+                self.runner.alarm_changed()
+            return
+        earliest = self.clock.timers.next_ns()
+        if earliest is not None:
+            self.turns.end_at(pcpu, earliest)
+
+    # --- reset --------------------------------------------------------------------------------------------------------
+
+    def reset(self) -> None:
+        """Reset every device and vCPU, as the reset line does; memory keeps its contents. The run goes on.
+
+        While the VM runs, in a handler or from another thread, this only asks for it: what the guest is doing is
+        finished (the instruction, its handlers and their verdicts), and the reset comes before its next block, or when
+        the run ends, if that comes first. Asking again until then changes nothing.
+        """
+        runner = self.runner
+        if runner is not None and runner.attended:
+            self.reset_now()
+            return
+        self.reset_pending = True
+        if runner is not None:
+            runner.look()
+        self._reset_if_pending()
+
+    def _reset_if_pending(self) -> None:
+        """Reset the VM if that was asked for, unless a run that has begun, or another thread, does."""
+        while self.reset_pending and not self._claim.locked() and self._resetting.acquire(blocking=False):
+            try:
+                if not self._claim.locked():
+                    self.reset_now()
+            finally:
+                self._resetting.release()
+
+    def reset_now(self) -> None:
+        """Carry out a reset between two blocks, for `reset`."""
+        self.reset_pending = False
+        for device in dict.fromkeys(self.devices.values()):
+            device.reset()
+        self.set_a20(True)
+        self.tell("reset", "reset")
+        with self.placed() as pcpu:
+            for vcpu in self.vcpus:
+                vcpu.reset()
+            self.turns.reset(pcpu)
+            if self.reload is not None:
+                self.reload()
+        for action in self.on_reset:
+            action()
+        self.plugins.reset()
+
+
+__all__ = ["Machine", "Run"]

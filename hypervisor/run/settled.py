@@ -1,0 +1,20 @@
+"""Objects whose attributes are settled once they are made."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypervisor.spelling import hint
+
+
+class Settled:
+    """An object to which no attribute is added after `settle`: a misspelt name is an error, not a new attribute."""
+
+    def settle(self) -> None:
+        """All its attributes are there."""
+        self.__dict__["settled"] = True
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name not in self.__dict__ and "settled" in self.__dict__ and not hasattr(type(self), name):
+            raise AttributeError(f"a {type(self).__name__} has no {name!r} that could be set.{hint(name, dir(self))}")
+        super().__setattr__(name, value)

@@ -1,0 +1,1 @@
+"""Symbols, source lines and call frames of a guest's ELF file."""

@@ -1,0 +1,169 @@
+"""The dispatch table: for each kind of exit, who decides it and who observes it.
+
+It is made of the registered handlers before a run, one row of tuples for each kind; an exit then costs an index and a
+comparison for each handler of its kind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any
+
+from hypervisor.arch.exits import ExitKind
+from hypervisor.errors import TrapError
+from hypervisor.traps.handlers import Handler
+from hypervisor.traps.verdicts import HANDLED, PASS, Verdict
+from hypervisor.vcpu.exit import INPUT_BITS, OUTPUTS, STORED, Exit, refuse_foreign_results
+from hypervisor.vcpu.widths import fitting
+
+if TYPE_CHECKING:
+    from hypervisor.vcpu.processor import Processor
+
+Sealed = tuple[tuple[Callable[[Exit], bool], Handler], ...]
+"""Handlers that decide, each with a matcher made for its key."""
+
+
+class Table:
+    """The sealed handlers of one kind of exit."""
+
+    __slots__ = ("after", "before", "builtin", "decide", "input_bits", "outputs", "private", "stored", "written")
+
+    def __init__(self, kind: ExitKind, handlers: list[Handler]) -> None:
+        on = [h for h in handlers if h.enabled]
+        user = [h for h in on if h.rank == "user"]
+        self.before = tuple(h for h in user if h.mode == "observe" and h.when == "before")
+        self.after = tuple(h for h in user if h.mode == "observe" and h.when == "after")
+        self.decide = _seal(sorted((h for h in user if h.mode == "decide"), key=Handler.breadth))
+        self.builtin = _seal([h for h in on if h.rank == "builtin"])
+        self.private = _seal([h for h in on if h.rank == "private"])
+        self.outputs = OUTPUTS.get(kind, ()) if self.builtin else ()
+        self.written: Callable[[Exit], tuple[Any, ...]] = (
+            attrgetter(*self.outputs, "kind") if self.outputs else _nothing
+        )
+        """The result fields' values (and one more, so that they are a tuple): None is in it where one is missing."""
+        self.stored = kind in STORED and bool(self.builtin)
+        self.input_bits = INPUT_BITS.get(kind, 0) if self.decide else 0
+        """Width of the value that handlers may have changed before the built-in one takes it; 0 for none."""
+
+    @property
+    def heard(self) -> bool:
+        """Whether anyone besides the built-in handlers listens."""
+        return bool(self.before or self.after or self.decide or self.private)
+
+    @property
+    def listeners(self) -> tuple[Handler, ...]:
+        """Those for whom `heard` holds."""
+        return (*self.before, *self.after, *(handler for _, handler in (*self.private, *self.decide)))
+
+
+def _nothing(exit: Exit) -> tuple[Any, ...]:
+    return ()
+
+
+def _seal(handlers: list[Handler]) -> Sealed:
+    return tuple((_matcher(handler), handler) for handler in handlers)
+
+
+def _matcher(handler: Handler) -> Callable[[Exit], bool]:
+    """A function that says whether an exit is for this handler: the usual keys cost one comparison."""
+    if handler.watch is not None or len(handler.key) > 1:
+        return handler.matches
+    if not handler.key:
+        return lambda exit: True
+    field, values = handler.key[0]
+    get, start, stop = attrgetter(field), values.start, values.stop
+    if len(values) == 1:
+        return lambda exit: get(exit) == start
+    return lambda exit: start <= get(exit) < stop
+
+
+class Dispatch:
+    """The sealed handlers of one VM."""
+
+    def __init__(self, handlers: Iterable[Handler] = ()) -> None:
+        by_kind: dict[ExitKind, list[Handler]] = {}
+        for handler in handlers:
+            by_kind.setdefault(handler.kind, []).append(handler)
+        self.tables = {kind: Table(kind, those) for kind, those in by_kind.items()}
+        self._by_number: list[Table | None] = [None] * 128
+        for kind, table in self.tables.items():
+            self._by_number[kind] = table
+        self.shown = frozenset(kind for kind, table in self.tables.items() if table.after)
+        """Kinds of exit whose final values somebody observes; `decided` does nothing for others."""
+
+    def decide(self, vcpu: Processor, exit: Exit) -> Verdict:
+        """Ask the handlers of an exit: observers first, then the deciding ones until one does not pass, then the
+        built-in ones.
+        """
+        table = self._by_number[exit.kind]
+        if table is None:
+            return PASS
+        if table.private and (verdict := _ask(table.private, vcpu, exit)) is not PASS:
+            return verdict
+        for handler in table.before:
+            if handler.matches(exit):
+                _observe(handler, vcpu, exit)
+        verdict = _ask(table.decide, vcpu, exit)
+        if verdict is HANDLED:
+            if None in table.written(exit):
+                return _fill_in(table, vcpu, exit)
+            if not table.stored:
+                return HANDLED
+        elif verdict is not PASS:
+            return verdict
+        if table.input_bits:
+            exit.value = fitting(f"exit.value of {exit.kind.name.lower()}", exit.value, table.input_bits)
+        return _ask(table.builtin, vcpu, exit)
+
+    def decided(self, vcpu: Processor, exit: Exit) -> None:
+        """Show observers the final values of an exit."""
+        table = self._by_number[exit.kind]
+        if table is not None:
+            for handler in table.after:
+                if handler.matches(exit):
+                    _observe(handler, vcpu, exit)
+
+
+def _observe(handler: Handler, vcpu: Processor, exit: Exit) -> None:
+    saved, lock = exit.save(), vcpu.locked
+    vcpu.locked = lock or f"{handler.describe()} observes"
+    try:
+        answer = handler.function(vcpu, exit)
+    finally:
+        vcpu.locked = lock
+        exit.restore(saved)
+    if answer is not None:
+        raise TrapError(
+            f"{handler.describe()} observes and returned {answer!r}: an observer returns nothing. "
+            "Register it with mode='decide' if it should answer."
+        )
+
+
+def _fill_in(table: Table, vcpu: Processor, exit: Exit) -> Verdict:
+    """A handler said HANDLED: result fields that it left unwritten get the built-in answer, which may be an
+    exception.
+    """
+    refuse_foreign_results(exit)
+    written = [getattr(exit, field) for field in table.outputs]
+    verdict = _ask(table.builtin, vcpu, exit)
+    for field, value in zip(table.outputs, written, strict=True):
+        if value is not None:
+            setattr(exit, field, value)
+    return HANDLED if verdict is PASS else verdict
+
+
+def _ask(handlers: Sealed, vcpu: Processor, exit: Exit) -> Verdict:
+    """The first answer that is not `PASS`."""
+    for matches, handler in handlers:
+        if matches(exit):
+            verdict = handler.function(vcpu, exit)
+            if verdict is PASS:
+                continue
+            if not isinstance(verdict, Verdict):
+                raise TrapError(
+                    f"{handler.describe()} returned {verdict!r} instead of a verdict. End it with one of: return "
+                    "hv.HANDLED, return hv.PASS, return hv.RETRY, return hv.inject(vector), return hv.stop('why')."
+                )
+            return verdict
+    return PASS

@@ -1,0 +1,1 @@
+"""Plugins: finding them, giving them their options, attaching them."""

@@ -1,0 +1,1 @@
+"""The VM that users hold."""

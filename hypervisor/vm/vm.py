@@ -1,0 +1,365 @@
+"""A VM as users hold it: making it, giving it devices, running it, ending it.
+
+What it is made of is in `hypervisor.run.machine`, how it runs in `hypervisor.run.runner`.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
+
+from hypervisor.bus import Line
+from hypervisor.console import expecting
+from hypervisor.console.expecting import EXPECT_S, Match, Source
+from hypervisor.console.streams import SerialPorts
+from hypervisor.errors import ConfigError, DeviceError
+from hypervisor.outcome.result import Reason, RunResult
+from hypervisor.run.machine import Machine
+from hypervisor.run.own_thread import away_from_signals
+from hypervisor.units import GIB, PAGE_SIZE, page_up, parse_size
+from hypervisor.vcpu.processor import Processor, Surroundings
+from hypervisor.vm.device_memory import MemoryBlock, hole
+
+if TYPE_CHECKING:
+    from hypervisor.engine.pcpu import VcpuState
+    from hypervisor.run.host import CoreHost
+    from hypervisor.vm.log import Log
+
+T = TypeVar("T")
+
+MAX_MEMORY = 64 * GIB
+MAX_CPUS = 8
+
+
+class Vcpu(Processor):
+    """One virtual CPU of a VM, as handlers see it.
+
+    Registers are attributes by their usual names (``rax``, ``eax``, ``al``, ``rip``, ``rflags``, ``cr0``, ``efer``,
+    ``dr7``, ...); segment registers have their hidden parts (``vcpu.cs.base``). Writing asks for the width alone: what
+    an instruction would refuse is stored. Raises `ConfigError` for a value that is too wide, and `TrapError` where
+    registers cannot be written now: in an observer, in the middle of an instruction, from a thread that does not run
+    the VM while another does.
+    """
+
+    __slots__ = ("vm",)
+
+    def __init__(self, vm: VM, number: int, state: VcpuState, around: Surroundings) -> None:
+        super().__init__(number, state, around)
+        self.vm = vm
+
+    def step(self, count: int = 1) -> int:
+        """Run ``count`` instructions outside `VM.run`, with their traps; returns how many ran before something ended
+        it.
+
+        The delivery of a fault counts as one, and so does each element of a repeated string instruction. Timers fire
+        between instructions, but no interrupt is taken. A vCPU that has executed HLT, or a VM that has ended, runs
+        none; ``vm.result`` then says how it ended.
+        """
+        return self.vm.step(count, self)
+
+
+class VM(Machine):
+    """A virtual machine. Create one with `hypervisor.boot` or ``Host.create_vm``."""
+
+    debugger_for: ClassVar[Callable[[VM, int, bool], Any]]
+    """Makes the gdb server, which lives above: called with the VM, a port, and whether the guest waits."""
+
+    vcpus: list[Vcpu]
+
+    def __init__(
+        self,
+        host: CoreHost,
+        memory: str | int = "64M",
+        clock: str = "virtual",
+        seed: int = 0,
+        name: str = "vm",
+        strict: bool = False,
+        cpus: int = 1,
+    ) -> None:
+        """See ``Host.create_vm``. Raises `ConfigError` when the host has not enough memory left or an option is
+        unknown.
+        """
+        if clock not in ("virtual", "wall"):
+            raise ConfigError(f"clock={clock!r}: choose 'virtual' or 'wall'.")
+        if not isinstance(seed, int):
+            raise ConfigError(f"seed={seed!r}: a whole number is needed.")
+        if not isinstance(cpus, int) or isinstance(cpus, bool) or not 1 <= cpus <= MAX_CPUS:
+            raise ConfigError(f"cpus={cpus!r}: a VM has 1 to {MAX_CPUS} virtual CPUs.")
+        size = page_up(parse_size(memory))
+        if size > MAX_MEMORY:
+            raise ConfigError(f"{memory}: a VM has at most {MAX_MEMORY // GIB} GiB of memory.")
+        self.began = time.monotonic()
+        """When its creation began, which loading an image is part of: of the host's monotonic clock, in seconds."""
+        try:
+            super().__init__(host, size, wall=clock == "wall", seed=seed, name=name, strict=strict, cpus=cpus)
+            self._init_board()
+            self.settle()
+            host.vms.append(self)
+        except BaseException:
+            if self in host.vms:
+                host.vms.remove(self)
+            host.memory.release_all(self)
+            raise
+
+    def _make_vcpu(self, number: int, around: Surroundings) -> Vcpu:
+        return Vcpu(self, number, self.host.pcpus[0].new_vcpu(number), around)
+
+    def _init_board(self) -> None:
+        """What a board fills in."""
+        self.blocks: list[MemoryBlock] = []
+        """Memory beside RAM, which is closed with the VM."""
+        self.irq_lines: Callable[[int], Line] | None = None
+        self.console: Any = None
+        self.serial = SerialPorts()
+        self.debugcon: Any = None
+        self.bios_tty: Any = None
+        self.keyboard: Any = None
+        self.mouse: Any = None
+        self.speaker: Any = None
+        self.screen: Any = None
+        self.searched: list[Source] = []
+        """Where ``until="text"`` and `expect` look: the streams and screens of the board."""
+        self.media: Any = None
+        """What is in the machine's drives; the board's disk controllers are built around it."""
+        self.firmware: Any = None
+        self.owns_host = False
+        """Whether closing the VM closes its host."""
+
+    # --- parts --------------------------------------------------------------------------------------------------------
+
+    @property
+    def vcpu(self) -> Vcpu:
+        """The first virtual CPU, which boots."""
+        return self.vcpus[0]
+
+    @property
+    def current(self) -> Vcpu:
+        """The vCPU that runs, and whose instruction handlers and devices are serving; the last one between runs."""
+        return cast(Vcpu, self.turns.current)
+
+    def attach(
+        self,
+        device: Any,
+        ports: range | None = None,
+        mmio: range | None = None,
+        irq: int | None = None,
+        replace: bool = False,
+        base: int | None = None,
+    ) -> Any:
+        """Give the VM a device, before its first run: an instance, or a class or function called with what it asks for.
+
+        ``ports`` and ``mmio`` are half-open ranges where it answers; ``irq`` connects its ``line`` to that input of the
+        interrupt controller. A factory's parameters named ``line``, ``clock``, ``memory`` and ``vm`` are filled in.
+        Overlap with another device is a `DeviceError` unless ``replace`` is given. Returns the device.
+        """
+        from hypervisor.vm.attach import build
+
+        self.check_open()
+        if self.has_run:
+            raise DeviceError("Devices are attached before the VM's first run.")
+        line = None if irq is None else self.irq_line(irq)
+        made = build(self, device, line)
+        if ports is None and mmio is None:
+            raise DeviceError(f"{made.name}: say where it answers, with ports=range(...) or mmio=range(...).")
+        if ports is not None:
+            self.ports.attach(made, ports, replace=replace, base=base)
+        if mmio is not None:
+            self.mmio.attach(made, mmio, replace=replace, base=base)
+            if self.memory.ram_within(mmio.start, len(mmio)):
+                self.hide_memory(range(mmio.start & ~(PAGE_SIZE - 1), page_up(mmio.stop)))
+        self.devices[made.name] = made
+        return made
+
+    def irq_line(self, number: int) -> Line:
+        """The board's interrupt line of this number."""
+        if self.irq_lines is None:
+            raise DeviceError(f"irq={number}: this VM's board has no interrupt controller.")
+        try:
+            return self.irq_lines(number)
+        except (ValueError, IndexError, KeyError) as error:
+            raise DeviceError(f"irq={number!r}: the board has no such interrupt line ({error}).") from error
+
+    def add_memory(self, gpa: int | None, size: int, name: str = "memory", writable: bool = True) -> MemoryBlock:
+        """Zeroed memory that is not RAM (a frame buffer, a ROM), shown at ``gpa`` over what lies there.
+
+        With ``gpa=None`` it shows nowhere until it is mapped. Raises `ConfigError`.
+        """
+        self.check_open()
+        block = MemoryBlock(self, page_up(size), name, writable)
+        self.blocks.append(block)
+        if self.place.last is not None:  # these frames may have been a VM's that has run code in them there
+            with self.placed() as pcpu:
+                pcpu.forget_code()
+        if gpa is not None:
+            block.map(gpa)
+        return block
+
+    def hide_memory(self, where: range) -> None:
+        """Let accesses to whole pages go to the devices there, or to nothing, instead of memory."""
+        layer = hole(where)
+        self.memory.cover(layer)
+        self.memory_moved(layer.gpa, layer.size)
+
+    def show_memory(self, where: range) -> None:
+        """Undo `hide_memory` of the same range."""
+        layer = hole(where)
+        self.memory.uncover(layer)
+        self.memory_moved(layer.gpa, layer.size)
+
+    # --- looking at it --------
+
+    def gdb(self, port: int = 0, wait: bool = False) -> Any:
+        """Let gdb debug the guest: ``target remote :PORT``, from this machine only, whenever the VM runs.
+
+        ``port`` 0 is any free one; ``wait`` holds the next run until a gdb has come and lets it go on. Returns the
+        server, whose ``port`` says where it listens; ``close`` it, or the VM. Raises `ConfigError` if there is one
+        already or the port cannot be had.
+        """
+        with self._claimed():
+            if self.debugger is not None:
+                raise ConfigError(f"The VM {self.name} has a debugger already; close it first.")
+            self.debugger = type(self).debugger_for(self, port, wait)
+        return self.debugger
+
+    def log(self, *what: str, to: Any = None) -> Log:
+        """Write a line for each event from now on: virtual time, what it was with its value, RIP and symbol.
+
+        ``what`` names categories (``"int"``, ``"exits"``, ``"faults"``, ``"io"``, ``"bios"``, ``"reset"``; several may
+        be joined by commas), all if none is named. ``to`` is a path, a function that takes a line, or None for stderr.
+        Returns the log, whose ``close`` ends it. Between runs only. Raises `ConfigError`.
+        """
+        from hypervisor.vm.log import Log
+
+        self.check_open()
+        return Log(self, what, to)
+
+    @property
+    def host_memory_bytes(self) -> int:
+        """Host memory that the VM's frames take now, in bytes."""
+        from hypervisor.memory.usage import resident_bytes
+
+        extent = self.memory.extent
+        return resident_bytes(self.host.memory.map, extent.hpa, extent.size)
+
+    # --- running ------------------------------------------------------------------------------------------------------
+
+    def run(self, until: Any = None, timeout: float | None = None, virtual_timeout: float | None = None) -> RunResult:
+        """Run until something ends it, and say what.
+
+        ``until`` is a text (or compiled regular expression) on any stream or on the screen, a condition of one of them
+        such as ``vm.serial[1].contains("text")``, `hypervisor.after` (seconds of virtual time) or a predicate without
+        arguments, asked whenever the guest has exited. A text counts once: the next wait wants it anew. ``timeout`` is
+        in host seconds from now on (an image has been loaded by then), ``virtual_timeout`` in guest seconds. Never
+        raises for what a guest does.
+        """
+        from hypervisor.run.runner import Runner
+        from hypervisor.vm.until import condition
+
+        for what, seconds in (("timeout", timeout), ("virtual_timeout", virtual_timeout)):
+            if seconds is not None and not (isinstance(seconds, (int, float)) and seconds > 0):
+                raise ConfigError(f"{what}={seconds!r}: give a number of seconds greater than zero.")
+
+        def run() -> RunResult:
+            with self._claimed():
+                self.runner = runner = Runner(
+                    self, condition(until, self.clock, self.searched), timeout, virtual_timeout
+                )
+                self.has_run = True
+                self.result = runner.run()
+            return self.result
+
+        return self._away(run)
+
+    def expect(
+        self, regex: str | re.Pattern[str], timeout: float | None = EXPECT_S, virtual_timeout: float | None = None
+    ) -> Match:
+        """Run until text that matches ``regex`` comes on any stream or on the screen; see ``vm.serial[0].expect``."""
+        wait = expecting.any_source(self.searched, expecting.compiled(regex))
+        return expecting.expect(self, self.searched, wait, timeout, virtual_timeout)
+
+    @contextmanager
+    def _claimed(self) -> Iterator[None]:
+        """The block runs the VM, and nobody else does at the same time."""
+        self.check_open()
+        with self._resetting:
+            claimed = self._claim.acquire(blocking=False)
+        if not claimed:
+            self.check_open()
+            raise ConfigError(
+                f"The VM {self.name} is running already: it runs in one thread at a time, and a handler answers with a "
+                "verdict instead of running it."
+            )
+        try:
+            yield
+        finally:
+            self.runner = None
+            self._claim.release()
+            self._reset_if_pending()
+
+    def step(self, count: int, vcpu: Vcpu | None = None) -> int:
+        """See `Vcpu.step`; the first vCPU unless another is given."""
+        from hypervisor.run.runner import Runner
+
+        if not isinstance(count, int) or count < 0:
+            raise ConfigError(f"step({count!r}): give a number of instructions.")
+        if self.runner is not None and self.runner.paused:
+            return self.runner.step_paused(count, vcpu or self.vcpu)
+
+        def step() -> int:
+            with self._claimed():
+                self.runner = runner = Runner(self, None, None, None)
+                self.has_run = True
+                return runner.step(count, vcpu or self.vcpu)
+
+        return self._away(step)
+
+    def _away(self, function: Callable[[], T]) -> T:
+        """What ``function``, a run, returns; see `hypervisor.run.own_thread`."""
+        try:
+            return away_from_signals(function, self._interrupted)
+        except BaseException as error:
+            if busy := self.busy_in:  # it was not waited for any longer
+                error.add_note(f"{busy} of the VM {self.name} has not returned; it cannot be run or closed before.")
+            raise
+
+    def _interrupted(self, error: BaseException) -> None:
+        """A signal's handler raised while the main thread waited for a run."""
+        runner = self.runner
+        if runner is not None:
+            runner.finish_from_outside(Reason.STOPPED, f"{type(error).__name__} while the guest ran")
+
+    def close(self) -> None:
+        """Detach plugins and give memory back. Closing twice is harmless."""
+        if self not in self.host.vms:
+            return
+        if not self.closed:
+            with self._resetting:
+                self.closed = self._claim.acquire(blocking=False)  # it is never given back
+            if not self.closed:
+                raise ConfigError(f"The VM {self.name} is running; end its run before closing it.")
+        self.place.closed = True
+        self.host.queue.wake(self.place)
+        if self.debugger is not None:
+            self.debugger.close()
+        try:
+            self.plugins.detach()
+        finally:
+            self.place.give_up()
+            while self.blocks:
+                self.blocks.pop().close()
+            while self.on_close:
+                self.on_close.pop(0)()
+            self.memory.close()
+            self.host.memory.release_all(self)
+            self.host.vms.remove(self)
+            if self.owns_host:
+                self.host.close()
+
+    def __enter__(self) -> VM:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
