@@ -27,10 +27,7 @@ if TYPE_CHECKING:
     from hypervisor.errors import InternalError as InternalError
     from hypervisor.errors import PluginError as PluginError
     from hypervisor.errors import TrapError as TrapError
-    from hypervisor.machine import Board as Board
-    from hypervisor.machine import Disk as Disk
-    from hypervisor.machine import Part as Part
-    from hypervisor.machine import pc as pc
+    from hypervisor.machine.isa_pc import pc as pc
     from hypervisor.outcome.result import Reason as Reason
     from hypervisor.outcome.result import RunResult as RunResult
     from hypervisor.outcome.result import after as after
@@ -42,6 +39,10 @@ if TYPE_CHECKING:
     from hypervisor.traps.verdicts import inject as inject
     from hypervisor.traps.verdicts import stop as stop
     from hypervisor.vcpu.exit import Exit as Exit
+    from hypervisor.vm.board import Board as Board
+    from hypervisor.vm.board import Part as Part
+    from hypervisor.vm.config import Disk as Disk
+    from hypervisor.vm.config import MachineConfig as MachineConfig
     from hypervisor.vm.vm import VM as VM
     from hypervisor.vm.vm import Vcpu as Vcpu
 
@@ -59,7 +60,9 @@ _WHERE = {
         "ConfigError", "DeviceError", "EngineError", "ExpectError", "GuestCrashed", "GuestFault", "HypervisorError",
         "ImageError", "InternalError", "PluginError", "TrapError",
     ),
-    "hypervisor.machine": ("Board", "Disk", "Part", "pc"),
+    "hypervisor.machine.isa_pc": ("pc",),
+    "hypervisor.vm.board": ("Board", "Part"),
+    "hypervisor.vm.config": ("Disk", "MachineConfig"),
 }  # fmt: skip
 _HOME = {name: module for module, names in _WHERE.items() for name in names}
 

@@ -12,6 +12,7 @@ from hypervisor.outcome.crash_record import Crash
 from hypervisor.outcome.result import RunResult
 from hypervisor.traps.callables import only_begins
 from hypervisor.vcpu.processor import Processor
+from hypervisor.vm.config import MachineConfig
 from hypervisor.vm.vm import VM
 
 
@@ -45,6 +46,7 @@ VM.debugger_for = staticmethod(_gdb)
 VM.adviser = staticmethod(_hint)
 Processor.read_instruction = staticmethod(_instruction_at)
 
+_BARE = MachineConfig(memory="1M", name="run_asm")
 CODE, STACK, DATA = 0x10000, 0x90000, 0x80000
 """Where `run_asm` puts code, where its stack begins, and a page that a test may use."""
 
@@ -75,7 +77,7 @@ def run_asm(
     if made := only_begins(setup):
         raise ConfigError(f"setup={setup!r}: calling it only makes {made}.")
     image = assemble(code, origin=CODE, mode=mode).code
-    with VM(_bench(), "1M", name="run_asm") as vm:
+    with VM(_bench(), _BARE) as vm:
         prepare(vm, image, mode, CODE, STACK)
         for name, value in (regs or {}).items():
             vm.vcpu.set(name, value)

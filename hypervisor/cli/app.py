@@ -5,10 +5,11 @@ from __future__ import annotations
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from hypervisor.cli.machine_options import with_machine_options
 from hypervisor.cli.messages import end_printing, hold_standard_descriptors, print_at_once, say
 from hypervisor.cli.status import ExitStatus
 from hypervisor.errors import EngineError, HypervisorError, InternalError
@@ -80,54 +81,21 @@ def root(
 
 
 @app.command()
+@with_machine_options
 def run(
-    image: Annotated[
-        str | None, typer.Argument(metavar="[IMAGE]", help="A file, or the name of a shipped guest.")
-    ] = None,
-    memory: Annotated[str, typer.Option(help="Guest memory, for example 64M.", metavar="SIZE")] = "64M",
-    cpus: Annotated[int, typer.Option(help="Virtual CPUs, 1 to 8.", metavar="N")] = 1,
-    append: Annotated[str, typer.Option(help="Kernel command line.", metavar="TEXT")] = "",
-    initrd: Annotated[str | None, typer.Option(help="Initial ramdisk of a Linux kernel.", metavar="FILE")] = None,
-    module: Annotated[
-        list[str] | None, typer.Option(help="Multiboot module; may be repeated.", metavar="FILE[=ARGS]")
+    machine: dict[str, Any],
+    config: Annotated[
+        str | None, typer.Option(help="A machine's configuration in TOML; options here change it.", metavar="FILE")
     ] = None,
     timeout: Annotated[
         float | None, typer.Option(help="End after host SECONDS, loading included.", metavar="SECONDS")
     ] = None,
     virtual_timeout: Annotated[float | None, typer.Option(help="End after guest SECONDS.", metavar="SECONDS")] = None,
-    clock: Annotated[
-        str | None, typer.Option(help="Default: wall on a terminal, virtual otherwise.", metavar="virtual|wall")
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of everything random in the guest.", metavar="N")] = 0,
     stats: Annotated[str | None, typer.Option(help="Write figures about the run as JSON.", metavar="FILE")] = None,
-    plugin: Annotated[
-        list[str] | None,
-        typer.Option(help="Attach a plugin (or MODULE:NAME); may be repeated.", metavar="NAME[,key=value]"),
-    ] = None,
-    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first access that nothing answers.")] = False,
-    reboot: Annotated[bool, typer.Option("--reboot", help="Start again when the guest asks for a reset.")] = False,
     halt_ok: Annotated[bool, typer.Option("--halt-ok", help="A guest that halts for good has succeeded.")] = False,
     success: Annotated[
         str | None, typer.Option(help="Debug-exit statuses that mean success: end with 0.", metavar="STATUS[,STATUS]")
     ] = None,
-    format: Annotated[
-        str | None, typer.Option(help="Load as this format instead of looking at the file.", metavar="NAME")
-    ] = None,
-    at: Annotated[str | None, typer.Option(help="Where a flat image goes.", metavar="ADDR")] = None,
-    entry: Annotated[str | None, typer.Option(help="Where a flat image starts.", metavar="ADDR")] = None,
-    mode: Annotated[
-        int | None, typer.Option(help="CPU mode of a flat image, or entry of a Linux kernel.", metavar="16|32|64")
-    ] = None,
-    cdrom: Annotated[list[str] | None, typer.Option(help="The CD in the drive.", metavar="FILE")] = None,
-    floppy: Annotated[list[str] | None, typer.Option(help="The diskette in the drive.", metavar="FILE")] = None,
-    disk: Annotated[
-        list[str] | None,
-        typer.Option(help="A hard disk; may be repeated.", metavar="FILE[,if=ide][,mode=overlay|write]"),
-    ] = None,
-    boot: Annotated[
-        str | None, typer.Option(help="Drives to boot from: a floppy, c disk, d CD.", metavar="ORDER")
-    ] = None,
-    media: Annotated[str | None, typer.Option(help="The drive of a boot-sector image.", metavar="floppy|disk")] = None,
     type_: Annotated[
         str | None, typer.Option("--type", help="Type this on the keyboard; \\n is Enter.", metavar="TEXT")
     ] = None,
@@ -147,9 +115,6 @@ def run(
             help="What is shown: the screen, too, if the guest draws there.", metavar="auto|serial|screen|none"
         ),
     ] = "auto",
-    firmware: Annotated[
-        str | None, typer.Option(help="Start this ROM instead of the built-in BIOS.", metavar="FILE|seabios")
-    ] = None,
     gdb: Annotated[
         int | None, typer.Option(help="Let gdb debug the guest, on a port of this machine (1234).", metavar="[PORT]")
     ] = None,
@@ -161,41 +126,24 @@ def run(
     by Ctrl-A x; 122 reset; 123 halted or idle; 124 timeout; 125 our own error, bad usage, or a script cut short; 126
     the guest crashed; 128+n signal n was received.
     """
-    from hypervisor.cli.options import RunOptions, only, parse_module, parse_number, parse_statuses
+    from hypervisor.cli.options import RunOptions, parse_statuses
     from hypervisor.engine.layout import platform_problem
+    from hypervisor.vm.config import MachineConfig
 
     if problem := platform_problem():
         raise EngineError(problem)  # before importing what only this platform has
     from hypervisor.cli.run import run as run_guest
 
+    described = MachineConfig.of(None if config is None else MachineConfig.from_toml(config), machine)
     return run_guest(
         RunOptions(
-            image=image,
-            memory=memory,
-            cpus=cpus,
-            append=append,
-            initrd=initrd,
-            modules=tuple(parse_module(text) for text in module or ()),
+            machine=described,
+            clock_given="clock" in machine or config is not None,
             timeout=timeout,
             virtual_timeout=virtual_timeout,
-            clock=clock,
-            seed=seed,
             stats=stats,
-            plugins=tuple(plugin or ()),
-            strict=strict,
-            reboot=reboot,
             halt_ok=halt_ok,
             success=parse_statuses(success),
-            format=format,
-            at=parse_number("--at", at),
-            entry=parse_number("--entry", entry),
-            mode=mode,
-            cdrom=only("--cdrom", cdrom),
-            floppy=only("--floppy", floppy),
-            disks=tuple(disk or ()),
-            boot=boot,
-            media=media,
-            firmware=firmware,
             gdb=gdb,
             wait=wait,
             type=type_,

@@ -54,7 +54,7 @@ def run(options: RunOptions) -> int:
 def _boot(options: RunOptions, *, interactive: bool) -> Guest:
     import hypervisor
 
-    vm: Guest = hypervisor.boot(options.image, **options.boot_arguments(interactive=interactive))
+    vm: Guest = hypervisor.boot(options.machine_for(interactive=interactive))
     return vm
 
 
@@ -64,7 +64,7 @@ def _run_booted(
     if options.gdb is not None:
         server = vm.gdb(options.gdb, wait=options.wait)
         say(f'gdb: "target remote :{server.port}"{" lets the guest start" if options.wait else ""}')
-    on_demand = options.clock_for(interactive=terminal is not None) == "virtual" and terminal is None
+    on_demand = options.machine.clock == "virtual" and terminal is None
     output = Output(1, on_failure=vm.request_stop)
     display = Display(vm, options.display, terminal, output)
     timeout = time_left(options.timeout, vm)

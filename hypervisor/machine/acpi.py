@@ -17,8 +17,8 @@ from hypervisor.bus import Line
 from hypervisor.devices import _hpet_registers, acpi_pm
 from hypervisor.devices.acpi_pm import AcpiPm
 from hypervisor.machine import apic, hpet, pci
-from hypervisor.machine.board import Part
 from hypervisor.machine.pci_setup import PM_PORTS, SCI
+from hypervisor.vm.board import Part
 
 if TYPE_CHECKING:
     from hypervisor.vm.vm import VM

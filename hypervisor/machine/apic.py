@@ -19,7 +19,7 @@ from hypervisor.devices.ioapic import IoApic
 from hypervisor.devices.local_apic import SIZE, LocalApic, LocalApicState, Pins
 from hypervisor.errors import DeviceError
 from hypervisor.machine.apic_base import ApicBase, place
-from hypervisor.machine.board import Part
+from hypervisor.vm.board import Part
 
 if TYPE_CHECKING:
     from hypervisor.vm.vm import VM, Vcpu

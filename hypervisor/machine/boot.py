@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -14,14 +14,15 @@ from hypervisor.errors import ConfigError, ImageError
 from hypervisor.firmware.bios.start import start
 from hypervisor.machine import acpi, apic, cpuid, pci_setup
 from hypervisor.machine import media as media_set
-from hypervisor.machine.board import Board
 from hypervisor.machine.images import Subject, contents, look_at
 from hypervisor.machine.isa_pc import PC
-from hypervisor.machine.media import Disk, Media
+from hypervisor.machine.media import Media
 from hypervisor.run.host import CoreHost
 from hypervisor.traps import builtin
 from hypervisor.traps.plugins.plugin_set import PluginSet
-from hypervisor.units import MIB, page_up, parse_size
+from hypervisor.units import MIB
+from hypervisor.vm.board import Board
+from hypervisor.vm.config import MachineConfig
 from hypervisor.vm.vm import VM
 
 
@@ -31,119 +32,88 @@ class Host(CoreHost):
     ``hv.Host(memory="1G", cpus=2, code_cache="64M")``; use it as a context manager or `close` it.
     """
 
-    def create_vm(
-        self,
-        image: ImageLike | None = None,
-        *,
-        memory: str | int = "64M",
-        append: str = "",
-        initrd: ImageLike | None = None,
-        modules: Sequence[Any] = (),
-        cpus: int = 1,
-        clock: str = "virtual",
-        seed: int = 0,
-        plugins: Iterable[object] = (),
-        strict: bool = False,
-        format: str | None = None,
-        at: int | None = None,
-        entry: int | None = None,
-        mode: int | None = None,
-        board: Board | None = None,
-        reboot: bool = False,
-        firmware: str | os.PathLike[str] | bytes | None = None,
-        name: str | None = None,
-        cdrom: ImageLike | None = None,
-        floppy: ImageLike | None = None,
-        disks: Sequence[Disk | ImageLike] = (),
-        boot_order: str | None = None,
-        media: str | None = None,
-    ) -> VM:
-        """A VM with a board and, if ``image`` is given, a guest loaded into it.
+    vms: list[VM]  # type: ignore[assignment]  # the host knows them as tenants
 
-        ``image`` is a path, the name of a shipped guest (see ``hypervisor guests``) or the image's bytes; ``memory`` a
-        size such as ``"64M"``; ``cpus`` the number of virtual CPUs, 1 to 8; ``append`` the kernel
-        command line; ``modules`` pairs of (path, arguments) for multiboot; ``clock`` ``"virtual"`` (reproducible,
-        default) or ``"wall"``; ``seed`` that of the guest's random numbers; ``strict`` stops at the first access that
-        nothing answers; ``format``, ``at``, ``entry``, ``mode`` override the image's detection; ``reboot`` goes on
-        after a reset; ``firmware`` is a ROM to start with (a file, its bytes, or ``"seabios"``), which boots from the
-        machine's drives.
+    def create_vm(self, image: ImageLike | MachineConfig | None = None, **options: Any) -> VM:
+        """A VM with a board and, if there is an image or something in a drive, a guest that is about to start.
 
-        ``cdrom``, ``floppy`` and ``disks`` are images (paths, bytes, or `hypervisor.Disk`) in the machine's drives. An
-        ``image`` that is a CD or a boot sector is put into a drive, too: a boot sector into the floppy drive if it is
-        at most 2.88 MB, else into the first hard disk, or as ``media`` says (``"floppy"`` or ``"disk"``). Without an
-        ``image`` the first of the drives in ``boot_order`` boots that can: letters of a (floppy), c (disk), d (CD).
-
-        Raises `ConfigError`, `ImageError`, `PluginError`.
+        ``options`` are the fields of `hypervisor.MachineConfig`, which says what they mean; instead of an image, a
+        whole configuration may be given. Raises `ConfigError`, `ImageError`, `PluginError`.
         """
-        self.check_open()
-        subject = None if image is None else look_at(image)
-        label = "no image" if subject is None else subject.name
-        gathered = None
-        vm = VM.__new__(VM)  # known before it takes anything, so that it can be closed whenever an interrupt comes
-        try:
-            gathered = media_set.gather(cdrom, floppy, disks, boot_order)
-            VM.__init__(vm, self, memory, clock=clock, seed=seed, name=name or label, strict=strict, cpus=cpus)
-            vm.media = gathered
-            vm.on_close.append(gathered.close)
-            spec = loaders.BootSpec(
-                name=label,
-                memory_size=vm.memory.size,
-                memory_map=loaders.default_memory_map(vm.memory.size),
-                append=append,
-                initrd=None if initrd is None else contents("initrd", initrd),
-                modules=[_module(module) for module in modules],
-                format=format,
-                at=at,
-                entry=entry,
-                mode=mode,
-            )
-            data = _take(subject, gathered, spec, media, ordered=boot_order is not None)
-            vm.plugins = PluginSet(plugins)
-            parts = _board(board).build(vm)
-            builtin.install(vm.traps, vm.random, vm.note_unclaimed)
-            cpuid.install(vm)
-            if firmware is not None:
-                _install_firmware(vm, parts, firmware, subject, data)
-            elif subject is not None or gathered:
-                spec = replace(spec, acpi_rsdp=_set_up(vm, parts))
-                vm.symbols.add({} if subject is None else subject.symbols)
-                vm.symbols.add(_power_on(vm, gathered, data, spec))
-                if data is not None:
-                    vm.symbols.add_lines(lambda: data)
-                vm.reload = lambda: _reload(vm, parts, gathered, data, spec)
-            else:
-                _set_up(vm, parts)
-                vm.reload = lambda: _reload(vm, parts, gathered, None, None)
-            vm.reboot = reboot
-            vm.plugins.attach(vm)
-            return vm
-        except BaseException:
-            if vm in self.vms:
-                vm.close()
-            if gathered is not None:
-                gathered.close()
-            raise
+        return build(self, MachineConfig.of(image, options))
 
 
-def boot(image: ImageLike | None = None, memory: str | int = "64M", **options: Any) -> VM:
-    """Boot an image on a host of its own; closing the VM closes the host. Options as `Host.create_vm` takes them.
+def boot(image: ImageLike | MachineConfig | None = None, **options: Any) -> VM:
+    """Boot an image, or a configuration, on a host of its own; closing the VM closes the host. ``options`` are those of
+    `Host.create_vm`.
 
     Raises `ConfigError` where there is nothing to boot, and what `Host.create_vm` raises.
     """
-    if image is None and not any(options.get(name) is not None for name in ("cdrom", "floppy", "firmware")):
-        if not options.get("disks"):
-            raise ConfigError(
-                "There is nothing to boot: give an image, a drive (disks=, cdrom= or floppy=), or firmware=. "
-                "Host.create_vm() makes a machine without any of them."
-            )
-    size = page_up(parse_size(memory))
-    host = Host(size, 1)
+    config = MachineConfig.of(image, options)
+    if config.image is None and not config.boots_from_drives:
+        raise ConfigError(
+            "There is nothing to boot: give an image, a drive (disks=, cdrom= or floppy=), or firmware=. "
+            "Host.create_vm() makes a machine without any of them."
+        )
+    host = Host(config.size, 1)
     try:
-        vm = host.create_vm(image, memory=size, **options)
+        vm = build(host, config)
         vm.owns_host = True
         return vm
     except BaseException:
         host.close()
+        raise
+
+
+def build(host: Host, config: MachineConfig) -> VM:
+    """The machine that a configuration describes. Raises `ConfigError`, `ImageError`, `PluginError`."""
+    host.check_open()
+    subject = None if config.image is None else look_at(config.image)
+    label = "no image" if subject is None else subject.name
+    gathered = None
+    vm = VM.__new__(VM)  # known before it takes anything, so that it can be closed whenever an interrupt comes
+    try:
+        gathered = media_set.gather(config)
+        VM.__init__(vm, host, config, label)
+        vm.media = gathered
+        vm.on_close.append(gathered.close)
+        spec = loaders.BootSpec(
+            name=label,
+            memory_size=vm.memory.size,
+            memory_map=loaders.default_memory_map(vm.memory.size),
+            append=config.append,
+            initrd=None if config.initrd is None else contents("initrd", config.initrd),
+            modules=[_module(module) for module in config.modules],
+            format=config.format,
+            at=config.at,
+            entry=config.entry,
+            mode=config.mode,
+        )
+        data = _take(subject, gathered, spec, config.media, ordered=config.boot_order is not None)
+        vm.plugins = PluginSet(config.plugins)
+        parts = _board(config.board).build(vm)
+        builtin.install(vm.traps, vm.random, vm.note_unclaimed)
+        cpuid.install(vm)
+        if config.firmware is not None:
+            _install_firmware(vm, parts, config.firmware, subject, data)
+        elif subject is not None or gathered:
+            spec = replace(spec, acpi_rsdp=_set_up(vm, parts))
+            vm.symbols.add({} if subject is None else subject.symbols)
+            vm.symbols.add(_power_on(vm, gathered, data, spec))
+            if data is not None:
+                vm.symbols.add_lines(lambda: data)
+            vm.reload = lambda: _reload(vm, parts, gathered, data, spec)
+        else:
+            _set_up(vm, parts)
+            vm.reload = lambda: _reload(vm, parts, gathered, None, None)
+        vm.reboot = config.reboot
+        vm.plugins.attach(vm)
+        return vm
+    except BaseException:
+        if vm in host.vms:
+            vm.close()
+        if gathered is not None:
+            gathered.close()
         raise
 
 

@@ -13,8 +13,8 @@ from hypervisor.devices.i8237 import I8237Pair
 from hypervisor.devices.ide import AtaDisk, BusMaster, Cdrom, IdeChannel
 from hypervisor.firmware.bios.disk.disk_services import DRIVE_TYPES
 from hypervisor.machine import pci
-from hypervisor.machine.board import Part
 from hypervisor.machine.media import Media
+from hypervisor.vm.board import Part
 
 if TYPE_CHECKING:
     from hypervisor.vm.vm import VM

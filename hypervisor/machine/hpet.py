@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from hypervisor.bus import Line, SwitchedLine
 from hypervisor.devices.hpet import SIZE, Hpet
-from hypervisor.machine.board import Part
+from hypervisor.vm.board import Part
 
 if TYPE_CHECKING:
     from hypervisor.vm.vm import VM

@@ -20,7 +20,7 @@ from hypervisor.devices.port61 import Port61
 from hypervisor.devices.power_ports import POWER_OFF_PORTS, Port92, PowerOffPort, ResetControl
 from hypervisor.devices.uart16550 import Uart16550
 from hypervisor.machine import acpi, apic, board_streams, drives, hpet, pci, vga
-from hypervisor.machine.board import Board, Part
+from hypervisor.vm.board import Board, Part
 
 if TYPE_CHECKING:
     from hypervisor.vm.vm import VM

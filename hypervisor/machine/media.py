@@ -2,41 +2,19 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from hypervisor.backends import disk_image
 from hypervisor.backends.disk_image import ImageMedium
 from hypervisor.backends.geometry import FLOPPY_LIMIT
-from hypervisor.backends.image_source import ImageLike, Source
+from hypervisor.backends.image_source import Source
 from hypervisor.backends.overlay import Overlay
 from hypervisor.errors import ConfigError
-from hypervisor.firmware.bios.bootstrap import DEFAULT_ORDER, NAMES
 from hypervisor.firmware.bios.disk.drive_numbers import Drives
+from hypervisor.vm.config import DEFAULT_ORDER, MAX_DISKS, Disk, MachineConfig
 
-MAX_DISKS = 4
 KINDS = ("floppy", "disk")
 """What a boot-sector image can be."""
-INTERFACES = ("ide",)
-
-
-@dataclass(frozen=True)
-class Disk:
-    """A hard disk of a VM: an image, what happens to the guest's writes, and the interface that it hangs on.
-
-    ``mode`` ``"overlay"`` keeps what the guest writes in memory, ``"write"`` changes the file.
-    """
-
-    image: ImageLike
-    mode: str = "overlay"
-    interface: str = "ide"
-
-    def __post_init__(self) -> None:
-        if self.mode not in disk_image.MODES:
-            raise ConfigError(f"disk mode {self.mode!r}: use one of {', '.join(disk_image.MODES)}.")
-        if self.interface not in INTERFACES:
-            raise ConfigError(f"disk interface {self.interface!r}: use one of {', '.join(INTERFACES)}.")
 
 
 @dataclass
@@ -74,24 +52,17 @@ class Media:
             medium.close()
 
 
-def gather(
-    cdrom: ImageLike | None = None,
-    floppy: ImageLike | None = None,
-    disks: Sequence[Disk | ImageLike] = (),
-    order: str | None = None,
-) -> Media:
-    """Open the images that a user names. Raises `ImageError` and `ConfigError`."""
-    media = Media(order=DEFAULT_ORDER if order is None else checked_order(order))
+def gather(config: MachineConfig) -> Media:
+    """Open the images that are in the drives. Raises `ImageError` and `ConfigError`."""
+    media = Media(order=DEFAULT_ORDER if config.boot_order is None else config.boot_order)
     try:
-        if floppy is not None:
-            media.floppies.append(disk_image.floppy(disk_image.open_writable(floppy, "floppy")))
-        if isinstance(disks, (str, bytes, os.PathLike, Disk)):
-            raise ConfigError(f"disks={disks!r}: give a list of images.")
-        for one in disks:
+        if config.floppy is not None:
+            media.floppies.append(disk_image.floppy(disk_image.open_writable(config.floppy, "floppy")))
+        for one in config.disks:
             given = one if isinstance(one, Disk) else Disk(one)
             media.disks.append(disk_image.disk(disk_image.open_writable(given.image, "disk", given.mode)))
-        if cdrom is not None:
-            media.cd = disk_image.cdrom(cdrom)
+        if config.cdrom is not None:
+            media.cd = disk_image.cdrom(config.cdrom)
         _check_count(media)
     except BaseException:
         media.close()
@@ -126,32 +97,6 @@ def insert(media: Media, source: Source, kind: str, choice: str | None, *, order
     _check_count(media)
     if not ordered:
         media.order = letter + media.order.replace(letter, "")
-
-
-def checked_order(order: str) -> str:
-    """``order`` if it is a boot order; raises `ConfigError`."""
-    if not isinstance(order, str) or not order or set(order) - set(NAMES) or len(set(order)) != len(order):
-        letters = ", ".join(f"{letter} ({name})" for letter, name in NAMES.items())
-        raise ConfigError(f"boot order {order!r}: give each letter once, of {letters}; for example 'dc'.")
-    return order
-
-
-def parse_disk(text: str) -> Disk:
-    """``FILE[,if=ide][,mode=overlay|write]``, as on the command line. A file's name may have commas."""
-    file, values = text, dict[str, str]()
-    while not os.path.exists(file):
-        before, comma, option = file.rpartition(",")
-        if not comma:
-            break
-        key, equals, value = option.partition("=")
-        if key not in ("if", "mode") or not equals:
-            raise ConfigError(f"--disk {text}: {option!r} is no option; give FILE[,if=ide][,mode=overlay|write].")
-        if key in values:
-            raise ConfigError(f"--disk {text}: {key}= is given twice; leave one of them out.")
-        file, values[key] = before, value
-    if not file:
-        raise ConfigError(f"--disk {text!r}: give a file.")
-    return Disk(file, values.get("mode", "overlay"), values.get("if", "ide"))
 
 
 def _check_count(media: Media) -> None:

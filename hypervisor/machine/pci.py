@@ -8,7 +8,7 @@ from hypervisor.arch.address_map import PCI_HOLE
 from hypervisor.bus import AddressSpace, Device, Line, Mapping, SharedLine
 from hypervisor.devices.pci import PciBus, PciFunction, Space, piix
 from hypervisor.devices.pci.i440fx import I440Fx
-from hypervisor.machine.board import Part
+from hypervisor.vm.board import Part
 
 if TYPE_CHECKING:
     from hypervisor.vm.device_memory import MemoryBlock

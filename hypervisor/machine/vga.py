@@ -11,8 +11,8 @@ from hypervisor.devices.vga import Kind, Vga, Window, dispi, mmio, registers
 from hypervisor.devices.vga.memory import TEXT_SIZE
 from hypervisor.devices.vga.window import APERTURE
 from hypervisor.machine import pci
-from hypervisor.machine.board import Part
 from hypervisor.units import MIB
+from hypervisor.vm.board import Part
 
 if TYPE_CHECKING:
     from hypervisor.vm.device_memory import MemoryBlock

@@ -19,8 +19,9 @@ from hypervisor.errors import ConfigError, DeviceError
 from hypervisor.outcome.result import Reason, RunResult
 from hypervisor.run.machine import Machine
 from hypervisor.run.own_thread import away_from_signals
-from hypervisor.units import GIB, PAGE_SIZE, page_up, parse_size
+from hypervisor.units import PAGE_SIZE, page_up
 from hypervisor.vcpu.processor import Processor, Surroundings
+from hypervisor.vm.config import DEFAULT, MachineConfig
 from hypervisor.vm.device_memory import MemoryBlock, hole
 
 if TYPE_CHECKING:
@@ -29,9 +30,6 @@ if TYPE_CHECKING:
     from hypervisor.vm.log import Log
 
 T = TypeVar("T")
-
-MAX_MEMORY = 64 * GIB
-MAX_CPUS = 8
 
 
 class Vcpu(Processor):
@@ -69,32 +67,26 @@ class VM(Machine):
 
     vcpus: list[Vcpu]
 
-    def __init__(
-        self,
-        host: CoreHost,
-        memory: str | int = "64M",
-        clock: str = "virtual",
-        seed: int = 0,
-        name: str = "vm",
-        strict: bool = False,
-        cpus: int = 1,
-    ) -> None:
-        """See ``Host.create_vm``. Raises `ConfigError` when the host has not enough memory left or an option is
-        unknown.
+    def __init__(self, host: CoreHost, config: MachineConfig = DEFAULT, name: str | None = None) -> None:
+        """The parts that every machine of this configuration has, without its board and its guest; see `build`.
+
+        ``name`` is what messages call it, unless the configuration says so. Raises `ConfigError` when the host has not
+        enough memory left.
         """
-        if clock not in ("virtual", "wall"):
-            raise ConfigError(f"clock={clock!r}: choose 'virtual' or 'wall'.")
-        if not isinstance(seed, int):
-            raise ConfigError(f"seed={seed!r}: a whole number is needed.")
-        if not isinstance(cpus, int) or isinstance(cpus, bool) or not 1 <= cpus <= MAX_CPUS:
-            raise ConfigError(f"cpus={cpus!r}: a VM has 1 to {MAX_CPUS} virtual CPUs.")
-        size = page_up(parse_size(memory))
-        if size > MAX_MEMORY:
-            raise ConfigError(f"{memory}: a VM has at most {MAX_MEMORY // GIB} GiB of memory.")
         self.began = time.monotonic()
         """When its creation began, which loading an image is part of: of the host's monotonic clock, in seconds."""
         try:
-            super().__init__(host, size, wall=clock == "wall", seed=seed, name=name, strict=strict, cpus=cpus)
+            super().__init__(
+                host,
+                config.size,
+                wall=config.clock == "wall",
+                seed=config.seed,
+                name=config.name or name or "vm",
+                strict=config.strict,
+                cpus=config.cpus,
+            )
+            self.config = config
+            """What it was made from."""
             self._init_board()
             self.settle()
             host.vms.append(self)

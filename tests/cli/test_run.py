@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 
 import hypervisor
+from hypervisor import MachineConfig
 from hypervisor.cli import main
 from hypervisor.errors import ImageError, InternalError
 from tests.cli.fakes import FakeResult, FakeVm, ends
 
 FAKE_MAIN = str(Path(__file__).with_name("fake_main.py"))
-Booted = list[tuple[FakeVm, str, dict[str, Any]]]
+Booted = list[tuple[FakeVm, MachineConfig]]
 
 
 @pytest.fixture
@@ -25,8 +26,8 @@ def boots(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[FakeVm], FakeR
     def install(script: Callable[[FakeVm], FakeResult]) -> Booted:
         booted: Booted = []
 
-        def boot(image: str, **options: Any) -> FakeVm:
-            booted.append((FakeVm(script), image, options))
+        def boot(config: MachineConfig) -> FakeVm:
+            booted.append((FakeVm(script), config))
             return booted[-1][0]
 
         monkeypatch.setattr(hypervisor, "boot", boot, raising=False)
@@ -41,24 +42,12 @@ def test_options_reach_boot_and_run(boots: Any) -> None:
     text += " --virtual-timeout 3 --clock wall --seed 7 --plugin dice,sides=6 --strict --reboot"
     text += " --format flat --at 0x1000 --entry 4096 --mode 32"
     assert main(text.split()) == 0
-    vm, image, options = booted[0]
-    assert image == "disk.img"
-    assert options == {
-        "memory": "16M",
-        "cpus": 4,
-        "append": "quiet",
-        "initrd": "rd",
-        "modules": (("a", "1"), ("b", "")),
-        "clock": "wall",
-        "seed": 7,
-        "plugins": ("dice,sides=6",),
-        "strict": True,
-        "reboot": True,
-        "format": "flat",
-        "at": 0x1000,
-        "entry": 4096,
-        "mode": 32,
-    }
+    vm, config = booted[0]
+    assert config == MachineConfig(
+        image="disk.img", memory="16M", cpus=4, append="quiet", initrd="rd", modules=(("a", "1"), ("b", "")),
+        clock="wall", seed=7, plugins=("dice,sides=6",), strict=True, reboot=True, format="flat", at=0x1000, entry=4096,
+        mode=32,
+    )  # fmt: skip
     assert vm.run_arguments["virtual_timeout"] == 3.0
     assert 0 < vm.run_arguments["timeout"] <= 2.0  # what is left of it
     assert vm.closed

@@ -61,7 +61,7 @@ def bare(
     own = host or hv.Host("2M", 1)
     image = assemble(code, origin=CODE, mode=mode).code
     try:
-        with hv.VM(own, "1M", name="bare", clock=clock) as vm:
+        with hv.VM(own, hv.MachineConfig(memory="1M", name="bare", clock=clock)) as vm:
             prepare(vm, image, mode, CODE, STACK)
             for name, value in regs.items():
                 vm.vcpu.set(name, value)

@@ -98,7 +98,7 @@ def long_mode(
     """A bare VM whose vCPUs run ``codes`` in 64-bit mode, each on a stack of its own; ``handlers`` by vector."""
     own = host or hv.Host("2M", 1)
     try:
-        with hv.VM(own, "1M", name="smp", clock=clock, cpus=len(codes)) as vm:
+        with hv.VM(own, hv.MachineConfig(memory="1M", name="smp", clock=clock, cpus=len(codes))) as vm:
             prepare(vm, assemble(codes[0], origin=CODE, mode=64).code, 64, CODE, STACK)
             connect(vm)
             with_idt(vm, handlers or {})

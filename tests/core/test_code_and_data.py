@@ -317,7 +317,7 @@ def test_step_then_run_and_run_then_step() -> None:
 
 def test_step_under_the_wall_clock() -> None:
     own = hv.Host("2M", 1)
-    with own, hv.VM(own, "1M", clock="wall") as vm:
+    with own, hv.VM(own, hv.MachineConfig(memory="1M", clock="wall")) as vm:
         from hypervisor.machine.bare import prepare
 
         prepare(vm, b"\x90\x90\xff\xc0\xf4", 64, CODE, 0x90000)

@@ -142,7 +142,7 @@ def test_ctrl_c_stops_a_running_guest(debug: Debug) -> None:
 def test_ctrl_c_and_breakpoints_by_the_wall_clock(debug: Debug) -> None:
     code = assemble("out 0x80, al; again: inc rax; jmp again", origin=CODE, mode=64).code
     gdbs: list[subprocess.Popen[str]] = []
-    with hv.Host("2M", 1) as host, hv.VM(host, "1M", clock="wall") as vm:
+    with hv.Host("2M", 1) as host, hv.VM(host, hv.MachineConfig(memory="1M", clock="wall")) as vm:
         prepare(vm, code, 64, CODE, STACK)
 
         @vm.traps.port_out(0x80, mode="observe")

@@ -87,7 +87,7 @@ def flood(kind: str, code_cache: str, times: int) -> dict[str, float]:
         (pcpu,) = host.pcpus
         tcg = ctypes.c_uint64.from_address(pcpu.words[b.UC >> 3] + layout.UC_TCG_CONTEXT).value
         after = ctypes.c_uint64.from_address(tcg + layout.TCG_CODE_NEXT)
-        with hv.VM(host, "32M", name=kind) as vm:
+        with hv.VM(host, hv.MachineConfig(memory="32M", name=kind)) as vm:
             prepare(vm, code, 64, _CODE, _STACK)
             _fill_tables(vm)
             vm.memory.write(0x100000, b"\xc3" * 0x1F00000)  # all of its memory has been touched before

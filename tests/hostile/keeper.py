@@ -161,7 +161,7 @@ class Keeper:
 
     def __init__(self, host: hv.Host, tag: int, cpus: int = 1, clock: str = "virtual") -> None:
         self.tag, self.cpus = tag, cpus
-        self.vm = hv.VM(host, "1M", name=f"keeper {tag:#x}", clock=clock, cpus=cpus)
+        self.vm = hv.VM(host, hv.MachineConfig(memory="1M", name=f"keeper {tag:#x}", clock=clock, cpus=cpus))
         first = self.vm.vcpu
         for number in range(cpus):
             at, place = CODE + 0x2000 * number, _AREA + _STRIDE * number

@@ -116,7 +116,7 @@ def test_a_vm_that_was_never_run_has_reset_values() -> None:
     """What the host side shows of a new VM does not depend on who was on the processor before."""
 
     def shown(host: hv.Host) -> list[Any]:
-        with hv.VM(host, "1M", name="new") as vm:
+        with hv.VM(host, hv.MachineConfig(memory="1M", name="new")) as vm:
             vcpu = vm.vcpu
             vcpu.reset()
             with vm.placed() as pcpu:
@@ -148,8 +148,8 @@ def test_code_in_frames_that_were_anothers() -> None:
         vm.memory.write(place, assemble(f"mov eax, {value}; ret", origin=place, mode=32).code)
         return block._extent
 
-    with hv.Host("4M", 1) as host, hv.VM(host, "1M", name="staying") as staying:
-        with hv.VM(host, "1M", name="going") as going:
+    with hv.Host("4M", 1) as host, hv.VM(host, hv.MachineConfig(memory="1M", name="staying")) as staying:
+        with hv.VM(host, hv.MachineConfig(memory="1M", name="going")) as going:
             for vm in (staying, going):
                 prepare(vm, caller, 32, entry, 0x9000)
                 vm.vcpu.step()

@@ -10,7 +10,7 @@ import pytest
 
 import hypervisor as hv
 from hypervisor.errors import ConfigError
-from hypervisor.machine.media import parse_disk
+from hypervisor.vm.config import parse_disk
 from tests.boot.cds import catalogue, cd
 from tests.sectors import boot_sector
 

@@ -25,7 +25,7 @@ from hypervisor.bus import Dma
 from hypervisor.errors import GuestFault
 from hypervisor.firmware.bios.apm import Apm
 from hypervisor.firmware.bios.bda import Bda
-from hypervisor.firmware.bios.bootstrap import DEFAULT_ORDER, Boot
+from hypervisor.firmware.bios.bootstrap import Boot
 from hypervisor.firmware.bios.call import (
     AGAIN,
     DONE,
@@ -59,6 +59,7 @@ from hypervisor.firmware.bios.video.vbe import Vbe
 from hypervisor.firmware.bios.video.vbe_display import VbeDisplay
 from hypervisor.firmware.bios.video.video import Video
 from hypervisor.traps.verdicts import HANDLED, PASS, RETRY, stop
+from hypervisor.vm.config import DEFAULT_ORDER
 
 _warn = logging.getLogger("hypervisor.bios").warning
 
@@ -245,7 +246,7 @@ def install(
     ``ports`` reaches the board's devices (without it the BIOS sets up no PIC, PIT or 8042: write
     `rom.PORT_WRITES` yourself, and has no RTC, A20 gate or hardware cursor); ``text`` is where B8000h to BFFFFh
     lives when that is not ``vm.dma``; ``log`` is told once of each call that is not served; ``boot_order`` are the
-    letters of the devices that INT 19h tries (`bootstrap.NAMES`).
+    letters of the devices that INT 19h tries (`hypervisor.vm.config.DRIVES`).
 
     Preconditions: 0 to 9FFFFh and F0000h to FFFFFh are memory.
     """

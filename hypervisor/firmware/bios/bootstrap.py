@@ -15,11 +15,8 @@ from hypervisor.bus import Dma
 from hypervisor.firmware.bios.call import DONE, Call, Outcome, Stop
 from hypervisor.firmware.bios.disk.drive_numbers import FIRST_DISK, FIRST_FLOPPY, Drives
 from hypervisor.firmware.bios.service import service
+from hypervisor.vm.config import DEFAULT_ORDER, DRIVES
 
-NAMES = {"a": "floppy", "c": "disk", "d": "CD"}
-"""Devices by the letters of a boot order, which are QEMU's."""
-
-DEFAULT_ORDER = "cad"
 LOAD_ADDRESS = 0x7C00
 SECTOR = 512
 SIGNATURE = b"\x55\xaa"
@@ -58,9 +55,9 @@ class Boot:
             try:
                 target = self._from_cd() if letter == "d" else self._from_disk(letter)
             except (el_torito.NotBootableError, OSError) as problem:
-                self._problems.append(f"{NAMES[letter]}: {problem}")
+                self._problems.append(f"{DRIVES[letter]}: {problem}")
             else:
-                self._problems.append(f"{NAMES[letter]}: it was booted, and gave up")
+                self._problems.append(f"{DRIVES[letter]}: it was booted, and gave up")
                 return target
         return None
 
