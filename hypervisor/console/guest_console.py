@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from hypervisor.console.expecting import Source
-from hypervisor.console.streams import SerialPorts, Stream
+from hypervisor.console.serial_port import SerialPorts
+from hypervisor.console.streams import Stream
 
 if TYPE_CHECKING:
     from hypervisor.run.machine import Machine

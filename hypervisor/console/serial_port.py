@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from hypervisor.console.streams import Stream
-from hypervisor.errors import ConfigError
+from hypervisor.errors import ConfigError, DeviceError
 
 if TYPE_CHECKING:
     from hypervisor.devices.uart16550 import Uart16550
@@ -65,3 +65,11 @@ class SerialPort(Stream):
             taken = self._uart.receive(bytes(self._queue))
             for _ in range(taken):
                 self._queue.popleft()
+
+
+class SerialPorts(dict[int, SerialPort]):
+    """Serial ports by number: 0 is COM1."""
+
+    def __missing__(self, number: int) -> SerialPort:
+        there = ", ".join(map(str, sorted(self))) or "none"
+        raise DeviceError(f"serial[{number!r}]: the board has no such serial port; it has {there}.")

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hypervisor.backends.console import Console
 from hypervisor.console.expecting import EXPECT_S, Match, Wait, compiled, exact, expect, literal, shown
-from hypervisor.errors import DeviceError
 
 if TYPE_CHECKING:
     from hypervisor.run.machine import Machine
@@ -66,14 +65,6 @@ class Stream(Console):
         runner = self._vm.runner
         if runner is not None:
             runner.ask()
-
-
-class SerialPorts(dict[int, Any]):
-    """Serial ports by number: 0 is COM1."""
-
-    def __missing__(self, number: int) -> Any:
-        there = ", ".join(map(str, sorted(self))) or "none"
-        raise DeviceError(f"serial[{number!r}]: the board has no such serial port; it has {there}.")
 
 
 class StreamWait(Wait):

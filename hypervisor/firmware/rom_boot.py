@@ -19,11 +19,13 @@ from hypervisor.devices import fw_cfg
 from hypervisor.devices import mc146818 as rtc
 from hypervisor.devices.debug_ports import DebugConsole
 from hypervisor.devices.fw_cfg import FwCfg
+from hypervisor.devices.mc146818 import Mc146818
 from hypervisor.devices.pci import PciBus
 from hypervisor.devices.pci.i440fx import I440Fx
 from hypervisor.errors import ConfigError, ImageError
 from hypervisor.firmware.shadow import Shadow
 from hypervisor.units import KIB, MIB
+from hypervisor.vm.board import Parts
 
 if TYPE_CHECKING:
     from hypervisor.vm.vm import VM
@@ -99,7 +101,7 @@ def _find(name: str, folders: Iterable[Path]) -> Path | None:
 
 def install(
     vm: VM,
-    parts: dict[str, Any],
+    parts: Parts,
     firmware: str | os.PathLike[str] | bytes,
     tables: Mapping[str, fw_cfg.Contents],
 ) -> None:
@@ -107,8 +109,8 @@ def install(
     ACPI tables. Raises `ConfigError` and `ImageError`.
     """
     name, rom, folder = read_firmware(firmware)
-    bridge, bus = parts.get("i440fx"), parts.get("pci")
-    if not isinstance(bridge, I440Fx) or not isinstance(bus, PciBus):
+    bridge, bus, clock = parts.get("i440fx", I440Fx), parts.get("pci", PciBus), parts.get("rtc", Mc146818)
+    if bridge is None or bus is None:
         raise ConfigError(f"firmware {name}: the board has no host bridge 'i440fx' on a bus 'pci', which it needs.")
     if vm.memory.size < LEAST_MEMORY:
         raise ConfigError(f"firmware {name} needs at least {LEAST_MEMORY // MIB}M of memory (--memory).")
@@ -117,8 +119,8 @@ def install(
     files: dict[str, fw_cfg.Contents] = {**_files(vm, bus, folder), **tables}
     _attach(vm, FwCfg(vm.dma, _items(vm), files), range(FW_CFG_PORT, FW_CFG_PORT + fw_cfg.SIZE))
     _attach(vm, DebugConsole(log.write, "firmware-log"), range(LOG_PORT, LOG_PORT + 1))
-    if "rtc" in parts:
-        parts["rtc"].preset(_cmos(vm))
+    if clock is not None:
+        clock.preset(_cmos(vm))
     vm.firmware = Firmware(name, log)
 
 

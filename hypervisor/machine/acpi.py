@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hypervisor.acpi import LegacyDevice, Pci, Platform, build, loader_script, mp_table
 from hypervisor.arch import cpuid
@@ -16,9 +16,10 @@ from hypervisor.arch.address_map import PCI_HOLE
 from hypervisor.bus import Line
 from hypervisor.devices import _hpet_registers, acpi_pm
 from hypervisor.devices.acpi_pm import AcpiPm
+from hypervisor.devices.pci import PciFunction
 from hypervisor.machine import apic, hpet, pci
 from hypervisor.machine.pci_setup import PM_PORTS, SCI
-from hypervisor.vm.board import Part
+from hypervisor.vm.board import Part, Parts
 
 if TYPE_CHECKING:
     from hypervisor.vm.vm import VM
@@ -50,22 +51,23 @@ PARTS = (
 """The part of the board that is ACPI's fixed hardware."""
 
 
-def wire(vm: VM, parts: dict[str, Any]) -> None:
+def wire(vm: VM, parts: Parts) -> None:
     """Put the power-management ports where the chip set's function decodes them, or where it would."""
-    device = parts.get("acpi-pm")
+    device = parts.get("acpi-pm", AcpiPm)
     if device is None:
         return
     if vm.irq_lines is not None:
         device.sci.connect(pci.shared_irq(vm, parts, SCI).tap().set)
-    if "piix4-pm" in parts:
-        pci.windows(vm, parts).device(parts["piix4-pm"], "pm", device)
+    function = parts.get("piix4-pm", PciFunction)
+    if function is not None:
+        pci.windows(vm, parts).device(function, "pm", device)
     else:
         vm.ports.attach(device, range(PM_PORTS, PM_PORTS + acpi_pm.PM_SIZE))
 
 
-def platform(vm: VM, parts: dict[str, Any]) -> Platform | None:
+def platform(vm: VM, parts: Parts) -> Platform | None:
     """The board as its tables describe it; None for one without ACPI's devices."""
-    if not {"acpi-pm", "lapic", "ioapic", "pic"} <= parts.keys():
+    if not all(name in parts for name in ("acpi-pm", "lapic", "ioapic", "pic")):
         return None
     devices = [device for name, device in LEGACY_DEVICES.items() if name in parts]
     if "i8042" in parts:
@@ -86,13 +88,13 @@ def platform(vm: VM, parts: dict[str, Any]) -> Platform | None:
     )
 
 
-def _pm_ports(parts: dict[str, Any]) -> int:
+def _pm_ports(parts: Parts) -> int:
     """Where the chip set's function has the power-management ports now; where firmware puts them, if nowhere."""
-    function = parts.get("piix4-pm")
+    function = parts.get("piix4-pm", PciFunction)
     return (function.places["pm"] if function is not None else None) or PM_PORTS
 
 
-def files(vm: VM, parts: dict[str, Any]) -> dict[str, Callable[[], bytes]]:
+def files(vm: VM, parts: Parts) -> dict[str, Callable[[], bytes]]:
     """The board's ACPI tables for firmware that places them itself, as files of fw_cfg.
 
     They are built when they are selected: by then firmware has put the power-management ports where it wants them.
@@ -108,7 +110,7 @@ def files(vm: VM, parts: dict[str, Any]) -> dict[str, Callable[[], bytes]]:
     return {name: partial(contents, name) for name in loader_script.NAMES}
 
 
-def install(vm: VM, parts: dict[str, Any]) -> int:
+def install(vm: VM, parts: Parts) -> int:
     """Write the ACPI tables and the MP table as firmware does; the RSDP's address, or 0 if there are none.
 
     A board without ACPI's devices has none, and a VM with less than 1 MiB of memory has no place for them.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hypervisor.arch import msr
 from hypervisor.devices import _apic_registers as r
@@ -19,7 +19,7 @@ from hypervisor.devices.ioapic import IoApic
 from hypervisor.devices.local_apic import SIZE, LocalApic, LocalApicState, Pins
 from hypervisor.errors import DeviceError
 from hypervisor.machine.apic_base import ApicBase, place
-from hypervisor.vm.board import Part
+from hypervisor.vm.board import Part, Parts
 
 if TYPE_CHECKING:
     from hypervisor.vm.vm import VM, Vcpu
@@ -94,9 +94,9 @@ class LocalApics:
             raise
 
 
-def wire(vm: VM, parts: dict[str, Any]) -> None:
+def wire(vm: VM, parts: Parts) -> None:
     """Connect the interrupt controllers that the board has with each other and with the vCPUs."""
-    pic, apics = parts.get("pic"), parts.get("lapic")
+    pic, apics = parts.get("pic", I8259Pair), parts.get("lapic", LocalApics)
     if pic is not None:
         vm.irq_lines = pic.line
     if apics is None:
@@ -112,17 +112,17 @@ def wire(vm: VM, parts: dict[str, Any]) -> None:
     vm.on_reset.append(lambda: place(vm, apics))
 
 
-def set_up(parts: dict[str, Any]) -> None:
+def set_up(parts: Parts) -> None:
     """Do what firmware does to the APICs of a board that has just been reset; one without them is left alone."""
-    apics = parts.get("lapic")
-    if isinstance(apics, LocalApics):
+    apics = parts.get("lapic", LocalApics)
+    if apics is not None:
         for offset, value in VIRTUAL_WIRE:
             apics.apics[0].write(offset, 4, value)
 
 
-def _io_apic(vm: VM, parts: dict[str, Any]) -> IoApic:
+def _io_apic(vm: VM, parts: Parts) -> IoApic:
     """The I/O APIC. The wires are led to it when the guest first uses it: others pay nothing for it."""
-    pic = parts.get("pic")
+    pic, apics = parts.get("pic", I8259Pair), parts.get("lapic", LocalApics)
 
     def connect() -> None:
         if pic is not None:
@@ -130,14 +130,14 @@ def _io_apic(vm: VM, parts: dict[str, Any]) -> IoApic:
                 pic.line(irq).fork(partial(made.drive, irq or TIMER_PIN))
             pic.intr.fork(partial(made.drive, PIC_PIN))
 
-    made = IoApic(parts["lapic"].bus if "lapic" in parts else ApicBus(), connect)
+    made = IoApic(ApicBus() if apics is None else apics.bus, connect)
     return made
 
 
 PARTS = (
     Part(
         "lapic",
-        lambda vm, p: LocalApics(vm, p.get("pic")),
+        lambda vm, p: LocalApics(vm, p.get("pic", I8259Pair)),
         mmio=((range(LOCAL_APIC, LOCAL_APIC + SIZE), LOCAL_APIC),),
     ),
     Part("ioapic", _io_apic, mmio=((range(IO_APIC, IO_APIC + SIZE), IO_APIC),)),

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from hypervisor.console.guest_console import GuestConsole
 from hypervisor.console.serial_port import SerialPort
 from hypervisor.console.streams import Stream
-from hypervisor.errors import ConfigError
 
 if TYPE_CHECKING:
     from hypervisor.vm.vm import VM
@@ -15,11 +14,10 @@ if TYPE_CHECKING:
 
 def console(vm: VM) -> GuestConsole:
     """The VM's console, made when it is first asked for."""
-    if vm.console is None:
-        vm.console = GuestConsole(vm, vm.serial, vm.searched)
-    if not isinstance(vm.console, GuestConsole):
-        raise ConfigError(f"vm.console is {vm.console!r}; the board's devices need a GuestConsole.")
-    return vm.console
+    there: GuestConsole | None = vm.console
+    if there is None:
+        there = vm.console = GuestConsole(vm, vm.serial, vm.searched)
+    return there
 
 
 def stream(vm: VM, name: str, *, shown: bool) -> Stream:

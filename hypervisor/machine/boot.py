@@ -11,18 +11,18 @@ from hypervisor import loaders
 from hypervisor.backends.image_source import ImageLike
 from hypervisor.engine.state import Segment, Table
 from hypervisor.errors import ConfigError, ImageError
+from hypervisor.firmware.bios.disk.drive_numbers import Drives
 from hypervisor.firmware.bios.start import start
-from hypervisor.machine import acpi, apic, cpuid, pci_setup
-from hypervisor.machine import media as media_set
+from hypervisor.machine import acpi, apic, cpuid, drive_contents, pci_setup
 from hypervisor.machine.images import Subject, contents, look_at
 from hypervisor.machine.isa_pc import PC
-from hypervisor.machine.media import Media
 from hypervisor.run.host import CoreHost
 from hypervisor.traps import builtin
 from hypervisor.traps.plugins.plugin_set import PluginSet
 from hypervisor.units import MIB
-from hypervisor.vm.board import Board
+from hypervisor.vm.board import Board, Parts
 from hypervisor.vm.config import MachineConfig
+from hypervisor.vm.media import Media
 from hypervisor.vm.vm import VM
 
 
@@ -73,7 +73,7 @@ def build(host: Host, config: MachineConfig) -> VM:
     gathered = None
     vm = VM.__new__(VM)  # known before it takes anything, so that it can be closed whenever an interrupt comes
     try:
-        gathered = media_set.gather(config)
+        gathered = drive_contents.gather(config)
         VM.__init__(vm, host, config, label)
         vm.media = gathered
         vm.on_close.append(gathered.close)
@@ -130,7 +130,7 @@ def _take(
     if kind in loaders.MEDIA_FORMATS:
         loaders.check_options(spec, kind)
         loaders.bootsector.check(subject.head(), spec, kind)
-        media_set.insert(media, subject.source, kind, choice, ordered=ordered)
+        drive_contents.insert(media, subject.source, kind, choice, ordered=ordered)
         return None
     if choice is not None or ordered:
         raise ConfigError(f"{subject.name} is loaded into memory, not from a drive: leave --media and --boot out.")
@@ -176,7 +176,7 @@ def _power_on(vm: VM, media: Media, data: bytes | None, spec: loaders.BootSpec) 
     All but raw binaries find a BIOS, as on a PC: kernels, too, go back to real mode and call it.
     """
     if data is None or (spec.format != "flat" and vm.memory.size >= MIB):
-        start(vm, media.drives, media.order, spec.memory_map)
+        start(vm, lambda: Drives(media.floppies, media.disks, media.cd), media.order, spec.memory_map)
     if data is None:
         target = vm.firmware.boot.first()
         if target is None:
@@ -204,9 +204,7 @@ def _enter(vm: VM, entry: loaders.Entry) -> Mapping[str, int]:
     return entry.symbols
 
 
-def _install_firmware(
-    vm: VM, parts: dict[str, Any], firmware: Any, subject: Subject | None, data: bytes | None
-) -> None:
+def _install_firmware(vm: VM, parts: Parts, firmware: Any, subject: Subject | None, data: bytes | None) -> None:
     from hypervisor.firmware.rom_boot import install
 
     if data is not None and subject is not None:
@@ -217,14 +215,14 @@ def _install_firmware(
     install(vm, parts, firmware, acpi.files(vm, parts))
 
 
-def _set_up(vm: VM, parts: dict[str, Any]) -> int:
+def _set_up(vm: VM, parts: Parts) -> int:
     """Do what firmware does to a board that has just been reset; the address of the ACPI tables' root, or 0."""
     pci_setup.set_up(parts)
     apic.set_up(parts)
     return acpi.install(vm, parts)
 
 
-def _reload(vm: VM, parts: dict[str, Any], media: Media, data: bytes | None, spec: loaders.BootSpec | None) -> None:
+def _reload(vm: VM, parts: Parts, media: Media, data: bytes | None, spec: loaders.BootSpec | None) -> None:
     """After a reset: what firmware does, and the image again if there is one (``spec``)."""
     _set_up(vm, parts)
     if spec is not None:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hypervisor.bus import Line
 from hypervisor.devices import i8237
 from hypervisor.devices import mc146818 as rtc
 from hypervisor.devices.floppy import I82077
 from hypervisor.devices.i8237 import I8237Pair
+from hypervisor.devices.i8259 import I8259Pair
 from hypervisor.devices.ide import AtaDisk, BusMaster, Cdrom, IdeChannel
+from hypervisor.devices.pci import PciFunction
 from hypervisor.firmware.bios.disk.disk_services import DRIVE_TYPES
 from hypervisor.machine import pci
-from hypervisor.machine.media import Media
-from hypervisor.vm.board import Part
+from hypervisor.vm.board import Part, Parts
+from hypervisor.vm.media import Media
 
 if TYPE_CHECKING:
     from hypervisor.vm.vm import VM
@@ -33,35 +35,42 @@ def cmos(media: Media) -> dict[int, int]:
     return {rtc.FLOPPIES: first << 4 | second, rtc.EQUIPMENT: rtc.ALWAYS_THERE | 1 | len(types) - 1 << 6}
 
 
-def _channel(vm: VM, parts: dict[str, Any], number: int, irq: int) -> IdeChannel:
+def _channel(vm: VM, parts: Parts, number: int, irq: int) -> IdeChannel:
     drives: list[AtaDisk | Cdrom | None] = []
-    media = [None, None] if vm.media is None else vm.media.ide[2 * number : 2 * number + 2]
+    media = vm.media.ide[2 * number : 2 * number + 2]
     for place, medium in enumerate(media):
         serial = f"HV{2 * number + place + 1:05}"
         if medium is None:
             drives.append(None)
         else:
             drives.append(Cdrom(medium, serial) if medium.sector_size == 2048 else AtaDisk(medium, serial))
-    output = parts["pic"].line(irq)
+    output = parts.need("pic", I8259Pair).line(irq)
 
     def changed(level: bool) -> None:
-        if "bmide" in parts:
-            parts["bmide"].interrupt(number, level)
+        master = parts.get("bmide", BusMaster)
+        if master is not None:
+            master.interrupt(number, level)
         output.set(level)
 
     return IdeChannel(Line(f"ide{number}", changed), drives, f"ide{number}")
 
 
-def _floppy(vm: VM, parts: dict[str, Any]) -> I82077:
-    media = [] if vm.media is None else vm.media.floppies
-    return I82077(parts["pic"].line(FLOPPY_IRQ), parts["dma"].channel(FLOPPY_CHANNEL), vm.clock, media)
+def _floppy(vm: VM, parts: Parts) -> I82077:
+    media = vm.media.floppies
+    return I82077(
+        parts.need("pic", I8259Pair).line(FLOPPY_IRQ),
+        parts.need("dma", I8237Pair).channel(FLOPPY_CHANNEL),
+        vm.clock,
+        media,
+    )
 
 
-def _bus_master(vm: VM, parts: dict[str, Any]) -> BusMaster:
-    channels = [parts[name] for name in ("ide0", "ide1") if name in parts]
+def _bus_master(vm: VM, parts: Parts) -> BusMaster:
+    channels = [made for name in ("ide0", "ide1") if (made := parts.get(name, IdeChannel)) is not None]
     master = BusMaster(vm.dma, channels, vm.clock)
-    if "piix3-ide" in parts:
-        pci.windows(vm, parts).device(parts["piix3-ide"], "bmide", master)
+    function = parts.get("piix3-ide", PciFunction)
+    if function is not None:
+        pci.windows(vm, parts).device(function, "bmide", master)
     return master
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hypervisor.bus import Line, SwitchedLine
 from hypervisor.devices.hpet import SIZE, Hpet
-from hypervisor.vm.board import Part
+from hypervisor.devices.i8259 import I8259Pair
+from hypervisor.devices.ioapic import IoApic
+from hypervisor.vm.board import Part, Parts
 
 if TYPE_CHECKING:
     from hypervisor.vm.vm import VM
@@ -19,10 +21,10 @@ REPLACED = (0, 8)
 _LINES = "replaced lines"
 
 
-def _make(vm: VM, parts: dict[str, Any]) -> Hpet:
-    pic, ioapic = parts.get("pic"), parts.get("ioapic")
+def _make(vm: VM, parts: Parts) -> Hpet:
+    pic, ioapic = parts.get("pic", I8259Pair), parts.get("ioapic", IoApic)
     switches = [SwitchedLine(Line() if pic is None else pic.line(irq)) for irq in REPLACED]
-    parts[_LINES] = {irq: switch.first for irq, switch in zip(REPLACED, switches, strict=True)}
+    parts.once(_LINES, dict, lambda: {irq: made.first for irq, made in zip(REPLACED, switches, strict=True)})
 
     def replace(on: bool) -> None:
         for switch in switches:
@@ -32,10 +34,10 @@ def _make(vm: VM, parts: dict[str, Any]) -> Hpet:
     return Hpet(vm.clock, pin, (switches[0].second, switches[1].second), replace)
 
 
-def legacy_line(parts: dict[str, Any], irq: int) -> Line:
+def legacy_line(parts: Parts, irq: int) -> Line:
     """The wire of the PIT (``irq`` 0) or of the RTC (8): straight to the 8259, or one that the HPET can switch off."""
-    lines: dict[int, Line] = parts.get(_LINES, {})
-    return lines[irq] if irq in lines else parts["pic"].line(irq)
+    lines: dict[int, Line] = parts.once(_LINES, dict, dict)
+    return lines[irq] if irq in lines else parts.need("pic", I8259Pair).line(irq)
 
 
 PARTS = (Part("hpet", _make, mmio=((range(ADDRESS, ADDRESS + SIZE), ADDRESS),)),)

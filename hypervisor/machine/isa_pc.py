@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hypervisor.arch.address_map import PCI_HOLE
 from hypervisor.bus import Line, SharedLine
@@ -20,7 +20,7 @@ from hypervisor.devices.port61 import Port61
 from hypervisor.devices.power_ports import POWER_OFF_PORTS, Port92, PowerOffPort, ResetControl
 from hypervisor.devices.uart16550 import Uart16550
 from hypervisor.machine import acpi, apic, board_streams, drives, hpet, pci, vga
-from hypervisor.vm.board import Board, Part
+from hypervisor.vm.board import Board, Part, Parts
 
 if TYPE_CHECKING:
     from hypervisor.vm.vm import VM
@@ -41,35 +41,38 @@ def _debugcon(vm: VM) -> Stream:
     return made
 
 
-def _rtc(vm: VM, parts: dict[str, Any]) -> Mc146818:
+def _rtc(vm: VM, parts: Parts) -> Mc146818:
     low = min(vm.memory.size, PCI_HOLE)
     rtc = Mc146818(hpet.legacy_line(parts, 8), vm.clock, low, above_4g=vm.memory.size - low)
-    if vm.media is not None:
-        rtc.preset(drives.cmos(vm.media))
+    rtc.preset(drives.cmos(vm.media))
     return rtc
 
 
-def _uart(vm: VM, parts: dict[str, Any], number: int, irq: int) -> Uart16550:
+def _uart(vm: VM, parts: Parts, number: int, irq: int) -> Uart16550:
     """A serial port. COM1 and COM3 share an interrupt, and so do COM2 and COM4; the user sees COM1 only."""
-    shared = f"irq{irq}"
-    if shared not in parts:
-        parts[shared] = SharedLine(parts["pic"].line(irq))
+    pic = parts.need("pic", I8259Pair)
+    line = parts.once(f"irq{irq}", SharedLine, lambda: SharedLine(pic.line(irq)))
     port = board_streams.serial(vm, number, shown=number == 0)
-    return Uart16550(parts[shared].tap(), vm.clock, port.write, f"uart{number}")
+    return Uart16550(line.tap(), vm.clock, port.write, f"uart{number}")
 
 
-def _power_off(vm: VM, parts: dict[str, Any], port: int, word: int) -> PowerOffPort:
+def _power_off(vm: VM, parts: Parts, port: int, word: int) -> PowerOffPort:
     """A port of older emulators, where this board has nothing unless firmware puts a window there, as OVMF does."""
     made = PowerOffPort(vm.power_off, word)
     pci.windows(vm, parts).beneath(made, range(port, port + 2))
     return made
 
 
-def _wire(vm: VM, parts: dict[str, Any]) -> None:
+def _keyboard_controller(vm: VM, pic: I8259Pair) -> I8042:
+    return I8042(pic.line(1), pic.line(12), vm.set_a20, vm.request_reset)
+
+
+def _wire(vm: VM, parts: Parts) -> None:
     apic.wire(vm, parts)
     for number, port in vm.serial.items():
-        if f"uart{number}" in parts:
-            port.connect(parts[f"uart{number}"])
+        uart = parts.get(f"uart{number}", Uart16550)
+        if uart is not None:
+            port.connect(uart)
     _wire_people(vm, parts)
     vm.bios_tty = board_streams.stream(vm, "the BIOS teletype", shown=True)
     pci.wire(vm, parts)
@@ -77,15 +80,15 @@ def _wire(vm: VM, parts: dict[str, Any]) -> None:
     acpi.wire(vm, parts)
 
 
-def _wire_people(vm: VM, parts: dict[str, Any]) -> None:
+def _wire_people(vm: VM, parts: Parts) -> None:
     """The keyboard, the mouse and the speaker: what a person at the machine touches and hears."""
-    controller, port61 = parts.get("i8042"), parts.get("port61")
-    if isinstance(controller, I8042):
+    controller, port61 = parts.get("i8042", I8042), parts.get("port61", Port61)
+    if controller is not None:
         keyboard, mouse = Keyboard(vm, controller), Mouse(vm, controller)
         vm.keyboard, vm.mouse = keyboard, mouse
         for person in (keyboard, mouse):
             controller.when_taken(person.taken)
-    if isinstance(port61, Port61):
+    if port61 is not None:
         vm.speaker = Speaker(vm)
         port61.play = vm.speaker.play
 
@@ -97,11 +100,11 @@ PC = Board(
         *apic.PARTS,
         *hpet.PARTS,
         Part("pit", lambda vm, p: I8254(hpet.legacy_line(p, 0), vm.clock), (_at(0x40, 4),)),
-        Part("port61", lambda vm, p: Port61(p["pit"], vm.clock), (_at(0x61, 1),)),
+        Part("port61", lambda vm, p: Port61(p.need("pit", I8254), vm.clock), (_at(0x61, 1),)),
         Part(
             "i8042",
             # Address line 20 is what the keyboard controller or port 92h said last, as in QEMU and Bochs.
-            lambda vm, p: I8042(p["pic"].line(1), p["pic"].line(12), vm.set_a20, vm.request_reset),
+            lambda vm, p: _keyboard_controller(vm, p.need("pic", I8259Pair)),
             (_at(0x60, 1), _at(0x64, 1, 0x63)),
         ),
         Part("rtc", _rtc, (_at(0x70, 2),)),

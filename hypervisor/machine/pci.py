@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hypervisor.arch.address_map import PCI_HOLE
 from hypervisor.bus import AddressSpace, Device, Line, Mapping, SharedLine
 from hypervisor.devices.pci import PciBus, PciFunction, Space, piix
 from hypervisor.devices.pci.i440fx import I440Fx
-from hypervisor.vm.board import Part
+from hypervisor.devices.power_ports import ResetControl
+from hypervisor.vm.board import Part, Parts
 
 if TYPE_CHECKING:
     from hypervisor.vm.device_memory import MemoryBlock
@@ -75,30 +76,23 @@ class Windows:
             self._mapped.append((space, space.attach(device, range(start, end), base=base)))
 
 
-def windows(vm: VM, parts: dict[str, Any]) -> Windows:
+def windows(vm: VM, parts: Parts) -> Windows:
     """The board's windows: one collection for each VM, made when it is first asked for."""
-    if "windows" not in parts:
-        parts["windows"] = Windows(vm)
-    made: Windows = parts["windows"]
-    return made
+    return parts.once("windows", Windows, lambda: Windows(vm))
 
 
-def shared_irq(vm: VM, parts: dict[str, Any], irq: int) -> SharedLine:
+def shared_irq(vm: VM, parts: Parts, irq: int) -> SharedLine:
     """The interrupt line of this number, for one driver of several: `tap` it."""
-    name = f"irq{irq}"
-    if name not in parts:
-        parts[name] = SharedLine(vm.irq_line(irq))
-    line: SharedLine = parts[name]
-    return line
+    return parts.once(f"irq{irq}", SharedLine, lambda: SharedLine(vm.irq_line(irq)))
 
 
-def wire(vm: VM, parts: dict[str, Any]) -> None:
+def wire(vm: VM, parts: Parts) -> None:
     """Put the functions into their slots, and lead the interrupt wires through the ISA bridge."""
-    bus, bridge = parts.get("pci"), parts.get("piix3")
+    bus, bridge = parts.get("pci", PciBus), parts.get("piix3", piix.Piix3)
     if bus is None:
         return
-    for name, (device, number) in parts["slots"].items():
-        bus.attach(parts[name], device, number)
+    for name, (device, number) in parts.slots.items():
+        bus.attach(parts.need(name, PciFunction), device, number)
     if bridge is not None:
         taps: dict[int, Line] = {}
 
@@ -110,9 +104,9 @@ def wire(vm: VM, parts: dict[str, Any]) -> None:
         bridge.irq = drive
 
 
-def _bus(vm: VM, parts: dict[str, Any]) -> PciBus:
-    bridge = parts.get("piix3")
-    return PciBus(parts.get("cf9"), bridge.wire) if bridge is not None else PciBus(parts.get("cf9"))
+def _bus(vm: VM, parts: Parts) -> PciBus:
+    bridge, reset = parts.get("piix3", piix.Piix3), parts.get("cf9", ResetControl)
+    return PciBus(reset, bridge.wire) if bridge is not None else PciBus(reset)
 
 
 PARTS = (

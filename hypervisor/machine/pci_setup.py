@@ -7,13 +7,13 @@ level-triggered; ports from c000h up; memory below the IOAPIC, the largest windo
 
 from __future__ import annotations
 
-from typing import Any
-
+from hypervisor.devices.i8259 import I8259Pair
 from hypervisor.devices.pci import PciBus, PciFunction, Space
 from hypervisor.devices.pci import registers as r
 from hypervisor.devices.pci.i440fx import PAM, READ_RAM, WRITE_RAM
 from hypervisor.devices.pci.piix import IDETIM, PIRQRC, PMBA, PMREGMISC, SMBBA, SMBHSTCFG
 from hypervisor.devices.pci.registers import Bar
+from hypervisor.vm.board import Parts
 
 IRQS = (10, 10, 11, 11)
 """Interrupt request of each of the four wires."""
@@ -28,29 +28,30 @@ DECODED, SMBUS_IRQ = 1 << 0, 4 << 1
 RAM = READ_RAM | WRITE_RAM
 
 
-def set_up(parts: dict[str, Any]) -> None:
+def set_up(parts: Parts) -> None:
     """Configure the PCI functions of a board that has just been reset; a board without a PCI bus is left alone."""
-    bus = parts.get("pci")
-    if not isinstance(bus, PciBus):
+    bus = parts.get("pci", PciBus)
+    if bus is None:
         return
     _assign(bus)
-    if "piix3" in parts:
+    bridge, pic = parts.get("piix3", PciFunction), parts.get("pic", I8259Pair)
+    if bridge is not None:
         for n, irq in enumerate(IRQS):
-            parts["piix3"].write(PIRQRC + n, 1, irq)
-        if "pic" in parts:
-            parts["pic"].write(ELCR2, 1, LEVEL)
-    if "i440fx" in parts:
-        parts["i440fx"].write(PAM, 1, RAM << 4)
+            bridge.write(PIRQRC + n, 1, irq)
+        if pic is not None:
+            pic.write(ELCR2, 1, LEVEL)
+    if (host := parts.get("i440fx", PciFunction)) is not None:
+        host.write(PAM, 1, RAM << 4)
         for register in range(PAM + 1, PAM + 7):
-            parts["i440fx"].write(register, 1, RAM << 4 | RAM)
-    if "piix3-ide" in parts:
-        parts["piix3-ide"].write(IDETIM, 4, DECODE_BOTH)
-    if "piix4-pm" in parts:
+            host.write(register, 1, RAM << 4 | RAM)
+    if (ide := parts.get("piix3-ide", PciFunction)) is not None:
+        ide.write(IDETIM, 4, DECODE_BOTH)
+    if (power := parts.get("piix4-pm", PciFunction)) is not None:
         for register, width, value in (
             (PMBA, 4, PM_PORTS), (PMREGMISC, 1, DECODED), (SMBBA, 4, SMBUS_PORTS), (SMBHSTCFG, 1, SMBUS_IRQ | DECODED),
             (r.INTERRUPT_LINE, 1, SCI),
         ):  # fmt: skip
-            parts["piix4-pm"].write(register, width, value)
+            power.write(register, width, value)
 
 
 def _assign(bus: PciBus) -> None:

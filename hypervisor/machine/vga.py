@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hypervisor.console.screen import Screen
 from hypervisor.devices.pci import PciFunction
@@ -10,9 +10,10 @@ from hypervisor.devices.pci.registers import Identity, memory_bar
 from hypervisor.devices.vga import Kind, Vga, Window, dispi, mmio, registers
 from hypervisor.devices.vga.memory import TEXT_SIZE
 from hypervisor.devices.vga.window import APERTURE
+from hypervisor.errors import ConfigError
 from hypervisor.machine import pci
 from hypervisor.units import MIB
-from hypervisor.vm.board import Part
+from hypervisor.vm.board import Part, Parts
 
 if TYPE_CHECKING:
     from hypervisor.vm.device_memory import MemoryBlock
@@ -26,6 +27,7 @@ FRAME_BUFFER_AT = 0xFD000000
 IDENTITY = Identity(0x1234, 0x1111, 0x030000, revision=2)
 FRAME_BUFFER, REGISTERS = "vram", "registers"
 """The windows of the PCI function: base addresses 0 and 2."""
+_FRAME_BUFFER = "frame buffer"
 
 
 class Aperture:
@@ -65,12 +67,12 @@ class FrameBuffer:
             self._vram.map(address)
 
 
-def _vga(vm: VM, parts: dict[str, Any]) -> Vga:
+def _vga(vm: VM, parts: Parts) -> Vga:
     vm.hide_memory(range(APERTURE_AT, APERTURE_AT + APERTURE))
     vram = vm.add_memory(None, VRAM_SIZE, "vga")
     text = vm.add_memory(None, TEXT_SIZE, "vga-text")
     vga = Vga(vm.clock, vram.view, text.view, Aperture(vram, text).show, vram.zero)
-    parts["frame buffer"] = FrameBuffer(vram)
+    parts.once(_FRAME_BUFFER, FrameBuffer, lambda: FrameBuffer(vram))
     vm.screen = Screen(vm, vga)
     vm.searched.append(vm.screen)
     return vga
@@ -82,15 +84,21 @@ def function() -> PciFunction:
     return PciFunction("vga-pci", IDENTITY, bars, status=0)
 
 
-def wire(vm: VM, parts: dict[str, Any]) -> None:
+def wire(vm: VM, parts: Parts) -> None:
     """Put the frame buffer where PCI says, or in a fixed place on a board without PCI."""
-    if "frame buffer" not in parts:
+    vga, adapter = parts.get("vga", Vga), parts.get("vga-pci", PciFunction)
+    if vga is None:
         return
-    if "vga-pci" in parts and "pci" in parts:
-        parts["vga-pci"].on_move(FRAME_BUFFER, parts["frame buffer"].move)
-        pci.windows(vm, parts).device(parts["vga-pci"], REGISTERS, parts["vga"].mmio)
+    shown = parts.once(_FRAME_BUFFER, FrameBuffer, _no_frame_buffer)
+    if adapter is not None and "pci" in parts:
+        adapter.on_move(FRAME_BUFFER, shown.move)
+        pci.windows(vm, parts).device(adapter, REGISTERS, vga.mmio)
     else:
-        parts["frame buffer"].move(FRAME_BUFFER_AT)
+        shown.move(FRAME_BUFFER_AT)
+
+
+def _no_frame_buffer() -> FrameBuffer:
+    raise ConfigError("the board's part 'vga' is another adapter; make its frame buffer in the board's wire, too.")
 
 
 def _ports(start: int, stop: int) -> tuple[range, int]:
@@ -101,10 +109,10 @@ PARTS = (
     Part("vga", _vga, (_ports(0x3B4, 0x3B6), _ports(0x3BA, 0x3BB), _ports(0x3C0, 0x3E0))),
     Part(
         "vga-planes",
-        lambda vm, p: p["vga"].planes,
+        lambda vm, p: p.need("vga", Vga).planes,
         mmio=((range(APERTURE_AT, APERTURE_AT + APERTURE), APERTURE_AT),),
     ),
-    Part("vga-dispi", lambda vm, p: p["vga"].dispi, ((range(0x1CE, 0x1CE + dispi.SIZE), 0x1CE),)),
+    Part("vga-dispi", lambda vm, p: p.need("vga", Vga).dispi, ((range(0x1CE, 0x1CE + dispi.SIZE), 0x1CE),)),
     Part("vga-pci", lambda vm, p: function(), slot=(2, 0)),
 )
 """The parts of the board that are its display adapter."""

@@ -6,12 +6,60 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from hypervisor.errors import ConfigError
 
 if TYPE_CHECKING:
     from hypervisor.vm.vm import VM
+
+
+T = TypeVar("T")
+
+
+class Parts:
+    """The devices of a board that is being built, by name, and what their wiring has in common."""
+
+    def __init__(self) -> None:
+        self._devices: dict[str, object] = {}
+        self._common: dict[str, object] = {}
+        self.slots: dict[str, tuple[int, int]] = {}
+        """Device and function number of those that are PCI functions."""
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._devices
+
+    def __getitem__(self, name: str) -> Any:
+        """A device whatever it is; `need` is for those whose kind matters. Raises `ConfigError`."""
+        return self.need(name, object)
+
+    def get(self, name: str, kind: type[T]) -> T | None:
+        """The device of this name, None if the board has none. Raises `ConfigError` where it is of another kind."""
+        device = self._devices.get(name)
+        if device is None or isinstance(device, kind):
+            return device
+        raise ConfigError(
+            f"the board's part {name!r} is a {type(device).__name__}; what it is wired to needs a {kind.__name__}."
+        )
+
+    def need(self, name: str, kind: type[T]) -> T:
+        """The device of this name. Raises `ConfigError` if the board has none, or one of another kind."""
+        device = self.get(name, kind)
+        if device is None:
+            raise ConfigError(f"the board has no part {name!r}, which another one needs; parts come in their order.")
+        return device
+
+    def add(self, name: str, device: object) -> None:
+        """A device has been built."""
+        self._devices[name] = device
+
+    def once(self, name: str, kind: type[T], make: Callable[[], T]) -> T:
+        """What several parts have in common (a shared interrupt line, say), made when it is first asked for."""
+        if name not in self._common:
+            self._common[name] = make()
+        made = self._common[name]
+        assert isinstance(made, kind), f"{name} is a {type(made).__name__}"
+        return made
 
 
 @dataclass(frozen=True)
@@ -24,7 +72,7 @@ class Part:
     """
 
     name: str
-    make: Callable[[VM, dict[str, Any]], Any]
+    make: Callable[[VM, Parts], Any]
     ports: tuple[tuple[range, int], ...] = ()
     mmio: tuple[tuple[range, int], ...] = ()
     slot: tuple[int, int] | None = None
@@ -36,7 +84,7 @@ class Board:
 
     name: str
     parts: tuple[Part, ...]
-    wire: Callable[[VM, dict[str, Any]], None] = lambda vm, parts: None
+    wire: Callable[[VM, Parts], None] = lambda vm, parts: None
 
     def part(self, name: str) -> Part:
         """The part of this name."""
@@ -56,17 +104,18 @@ class Board:
         self.part(name)
         return replace(self, parts=tuple(p for p in self.parts if p.name != name))
 
-    def build(self, vm: VM) -> dict[str, Any]:
+    def build(self, vm: VM) -> Parts:
         """Build every part into a VM; returns them by name."""
-        built: dict[str, Any] = {}
+        built = Parts()
         for part in self.parts:
             device = part.make(vm, built)
-            built[part.name] = device
+            built.add(part.name, device)
+            if part.slot is not None:
+                built.slots[part.name] = part.slot
             for where, base in part.ports:
                 vm.ports.attach(device, where, base=base)
             for where, base in part.mmio:
                 vm.mmio.attach(device, where, base=base)
             vm.devices[part.name] = device
-        built["slots"] = {part.name: part.slot for part in self.parts if part.slot is not None}
         self.wire(vm, built)
         return built

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 from hypervisor.bus import Line
 from hypervisor.console import expecting
 from hypervisor.console.expecting import EXPECT_S, Match, Source
-from hypervisor.console.streams import SerialPorts
+from hypervisor.console.serial_port import SerialPorts
 from hypervisor.errors import ConfigError, DeviceError
 from hypervisor.outcome.result import Reason, RunResult
 from hypervisor.run.machine import Machine
@@ -23,8 +23,15 @@ from hypervisor.units import PAGE_SIZE, page_up
 from hypervisor.vcpu.processor import Processor, Surroundings
 from hypervisor.vm.config import DEFAULT, MachineConfig
 from hypervisor.vm.device_memory import MemoryBlock, hole
+from hypervisor.vm.media import Media
 
 if TYPE_CHECKING:
+    from hypervisor.console.guest_console import GuestConsole
+    from hypervisor.console.keyboard import Keyboard
+    from hypervisor.console.mouse import Mouse
+    from hypervisor.console.screen import Screen
+    from hypervisor.console.speaker import Speaker
+    from hypervisor.console.streams import Stream
     from hypervisor.engine.pcpu import VcpuState
     from hypervisor.run.host import CoreHost
     from hypervisor.vm.log import Log
@@ -104,19 +111,21 @@ class VM(Machine):
         self.blocks: list[MemoryBlock] = []
         """Memory beside RAM, which is closed with the VM."""
         self.irq_lines: Callable[[int], Line] | None = None
-        self.console: Any = None
+        nothing: Any = None  # on a board without them; declared as what ours have, so that users need not ask
+        self.console: GuestConsole = nothing
         self.serial = SerialPorts()
-        self.debugcon: Any = None
-        self.bios_tty: Any = None
-        self.keyboard: Any = None
-        self.mouse: Any = None
-        self.speaker: Any = None
-        self.screen: Any = None
+        self.debugcon: Stream = nothing
+        self.bios_tty: Stream = nothing
+        self.keyboard: Keyboard = nothing
+        self.mouse: Mouse = nothing
+        self.speaker: Speaker = nothing
+        self.screen: Screen = nothing
         self.searched: list[Source] = []
         """Where ``until="text"`` and `expect` look: the streams and screens of the board."""
-        self.media: Any = None
+        self.media = Media()
         """What is in the machine's drives; the board's disk controllers are built around it."""
         self.firmware: Any = None
+        """What ran before the guest, of the room above; None without."""
         self.owns_host = False
         """Whether closing the VM closes its host."""
 

@@ -12,6 +12,7 @@ from hypervisor.devices.pci import Identity, PciFunction, io_bar, memory_bar
 from hypervisor.devices.pci import registers as r
 from hypervisor.machine import Part
 from hypervisor.machine.pci import windows
+from hypervisor.vm.board import Parts
 
 
 @dataclass
@@ -51,12 +52,12 @@ def vm() -> Iterator[hv.VM]:
     board = hv.pc()
     wire = board.wire
 
-    def wired(vm: hv.VM, parts: dict[str, object]) -> None:
+    def wired(vm: hv.VM, parts: Parts) -> None:
         wire(vm, parts)
         for number, name in enumerate(("one", "two")):
             function = parts[name]
             assert isinstance(function, PciFunction)
-            parts["pci"].attach(function, 5 + number)  # type: ignore[attr-defined]
+            parts["pci"].attach(function, 5 + number)
             shown = windows(vm, parts)
             shown.device(function, "ports", Echo(f"{name}-ports"))
             shown.device(function, "registers", Echo(f"{name}-registers"))
@@ -148,10 +149,10 @@ def test_interrupts_reach_the_controller_by_the_routed_wire(device: str, irq: in
     wire = board.wire
     functions = {name: card(name, pin=1) for name in ("one", "two", "three")}
 
-    def wired(vm: hv.VM, parts: dict[str, object]) -> None:
+    def wired(vm: hv.VM, parts: Parts) -> None:
         wire(vm, parts)
         for slot, function in enumerate(functions.values(), 5):
-            parts["pci"].attach(function, slot)  # type: ignore[attr-defined]
+            parts["pci"].attach(function, slot)
 
     with hv.Host("8M").create_vm(memory="4M", board=replace(board, wire=wired)) as vm:
         function, line = functions[device], vm.irq_line(irq)

@@ -1,55 +1,17 @@
-"""The media of a machine: which images are its floppies, its disks and its CD, and in which order they are booted."""
+"""Opening what a machine has in its drives, and putting the image that it boots among it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 from hypervisor.backends import disk_image
-from hypervisor.backends.disk_image import ImageMedium
 from hypervisor.backends.geometry import FLOPPY_LIMIT
 from hypervisor.backends.image_source import Source
 from hypervisor.backends.overlay import Overlay
 from hypervisor.errors import ConfigError
-from hypervisor.firmware.bios.disk.drive_numbers import Drives
 from hypervisor.vm.config import DEFAULT_ORDER, MAX_DISKS, Disk, MachineConfig
+from hypervisor.vm.media import Media
 
 KINDS = ("floppy", "disk")
 """What a boot-sector image can be."""
-
-
-@dataclass
-class Media:
-    """What is in the drives. ``order`` are the devices to boot, as letters: a floppy, c disk, d CD."""
-
-    floppies: list[ImageMedium] = field(default_factory=list)
-    disks: list[ImageMedium] = field(default_factory=list)
-    cd: ImageMedium | None = None
-    order: str = DEFAULT_ORDER
-
-    def __bool__(self) -> bool:
-        return bool(self.floppies or self.disks or self.cd)
-
-    @property
-    def ide(self) -> list[ImageMedium | None]:
-        """The drives of the IDE controller: primary master and slave, secondary master (a CD, if there is one) and
-        slave.
-        """
-        places: list[ImageMedium | None] = [None] * 4
-        free = [0, 1, 3] if self.cd is not None else [0, 1, 2, 3]
-        for place, medium in zip(free, self.disks, strict=False):
-            places[place] = medium
-        if self.cd is not None:
-            places[2] = self.cd
-        return places
-
-    def drives(self) -> Drives:
-        """The drives as the BIOS numbers them."""
-        return Drives(self.floppies, self.disks, self.cd)
-
-    def close(self) -> None:
-        """Give the host's files back."""
-        for medium in (*self.floppies, *self.disks, *([self.cd] if self.cd else [])):
-            medium.close()
 
 
 def gather(config: MachineConfig) -> Media:
