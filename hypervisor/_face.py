@@ -24,7 +24,7 @@ def _report(vm: VM, message: str, chain: Any, events: Any) -> Crash:
 
 
 def _hint(vm: VM) -> str:
-    from hypervisor.debug.mistakes.waiting import hint
+    from hypervisor.debug.mistakes.of_waiting import hint
 
     return hint(vm)
 

@@ -27,7 +27,7 @@ from hypervisor.errors import (
     TrapError,
 )
 from hypervisor.guests import shipped
-from hypervisor.run.own_thread import away_from_signals
+from hypervisor.run.threads.own_thread import away_from_signals
 from hypervisor.vm.config import parse_disk
 from tests.sectors import boot_sector
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import hypervisor
+from tests import import_graph
 
 ROOT = Path(__file__).parents[1]
 HEAVY = {"capstone", "keystone", "llvmlite", "numba", "numpy", "rich", "typer", "unicorn"}
@@ -78,3 +79,45 @@ def test_the_face_is_the_same_whatever_is_used_first(first: str) -> None:
     code = f"import hypervisor as hv; hv.{first}; print(all(callable(getattr(hv, n)) for n in ('boot', 'pc', 'Host')))"
     result = run(sys.executable, "-c", code)
     assert result.stdout == "True\n", result.stderr
+
+
+MOST_IN_A_CIRCLE = 4
+MOST_IN_A_FOLDER = 18
+
+
+def test_circles_of_imports_are_small_and_within_a_room() -> None:
+    """Imports for type checkers count: who reads a file follows them, too."""
+    for circle in import_graph.circles(import_graph.imports()):
+        assert len(circle) <= MOST_IN_A_CIRCLE, circle
+        assert len({name.rpartition(".")[0] for name in circle}) == 1 or _package_and_its_own(circle), circle
+
+
+def _package_and_its_own(circle: list[str]) -> bool:
+    """Whether a circle is of a package and modules in it."""
+    return all(name.startswith(circle[0]) for name in circle)
+
+
+def test_a_circle_is_found() -> None:
+    graph = {"a": {"b"}, "b": {"c"}, "c": {"a", "d"}, "d": {"e"}, "e": set(), "f": {"d", "f2"}, "f2": {"f"}}
+    assert import_graph.circles(graph) == [["a", "b", "c"], ["f", "f2"]]
+
+
+def test_no_folder_is_too_full() -> None:
+    """Devices are many by nature."""
+    full = {
+        str(folder.relative_to(ROOT)): count
+        for folder in (ROOT / "hypervisor").rglob("*")
+        if folder.is_dir() and (count := len(list(folder.glob("*.py")))) > MOST_IN_A_FOLDER
+    }
+    assert set(full) <= {"hypervisor/devices"}, full
+
+
+def test_names_of_files_say_which_one_is_meant() -> None:
+    """No two modules of one base name; and none begins with an underscore."""
+    names: dict[str, list[str]] = {}
+    for name, path in import_graph.modules().items():
+        if path.name not in ("__init__.py", "__main__.py"):
+            names.setdefault(name.rpartition(".")[2], []).append(name)
+    twice = {base: those for base, those in names.items() if len(those) > 1}
+    assert not twice, twice
+    assert [base for base in names if base.startswith("_")] == ["_face"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 
-from hypervisor.acpi.build import ALIGNMENT, AcpiTables
+from hypervisor.acpi.table_set import ALIGNMENT, AcpiTables
 
 RSDP_FILE, TABLES_FILE, SCRIPT_FILE = "etc/acpi/rsdp", "etc/acpi/tables", "etc/table-loader"
 NAMES = (RSDP_FILE, TABLES_FILE, SCRIPT_FILE)

@@ -26,7 +26,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hypervisor.assembler.image import Image, Layout, Line
+from hypervisor.assembler.assembled import Image, Layout, Line
 from hypervisor.assembler.problem import AssemblyError
 from hypervisor.assembler.source import Reader
 

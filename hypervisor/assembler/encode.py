@@ -13,10 +13,10 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from hypervisor.assembler import fixes
+from hypervisor.assembler.corrections import COUNT_OPERAND, NOT_64, ONLY_64, OPERAND_PREFIXES, PREFIXES
 from hypervisor.assembler.expression import Lookup
 from hypervisor.assembler.operand import REGISTERS, SEGMENTS, Far, Imm, Mem, Operand, Reg, parse_operand, split
 from hypervisor.assembler.problem import AssemblyError
-from hypervisor.assembler.tables import COUNT_OPERAND, NOT_64, ONLY_64, OPERAND_PREFIXES, PREFIXES
 
 if TYPE_CHECKING:
     import keystone

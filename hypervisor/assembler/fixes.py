@@ -11,9 +11,9 @@ What Keystone does, each reproduced in ``tests/guests/test_misencodings.py``:
 
 from __future__ import annotations
 
+from hypervisor.assembler.corrections import CONDITIONS, COUNT_JUMPS, FIXED, IMPLIED, LOOPS, SEGMENT_PUSH_POP
 from hypervisor.assembler.operand import SEGMENTS, Far, Imm, Mem, Operand, Reg
 from hypervisor.assembler.problem import AssemblyError
-from hypervisor.assembler.tables import CONDITIONS, COUNT_JUMPS, FIXED, IMPLIED, LOOPS, SEGMENT_PUSH_POP
 
 _GENERAL = ("ax", "cx", "dx", "bx", "sp", "bp", "si", "di")
 

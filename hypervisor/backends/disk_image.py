@@ -5,7 +5,7 @@ An image need not be padded: what lies between its end and the medium's reads as
 
 from __future__ import annotations
 
-from hypervisor.backends.geometry import FLOPPY_LIMIT, SECTOR, disk_geometry, floppy_geometry
+from hypervisor.backends.disk_geometry import FLOPPY_LIMIT, SECTOR, disk_geometry, floppy_geometry
 from hypervisor.backends.image_source import ImageLike, Source, open_source
 from hypervisor.backends.overlay import Overlay
 from hypervisor.bus import Geometry

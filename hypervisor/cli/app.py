@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run_command(arguments: Sequence[str] | None) -> int:
-    from hypervisor.cli.options import with_gdb_port
+    from hypervisor.cli.run_options import with_gdb_port
 
     command = typer.main.get_command(app)
     try:
@@ -126,13 +126,13 @@ def run(
     by Ctrl-A x; 122 reset; 123 halted or idle; 124 timeout; 125 our own error, bad usage, or a script cut short; 126
     the guest crashed; 128+n signal n was received.
     """
-    from hypervisor.cli.options import RunOptions, parse_statuses
+    from hypervisor.cli.run_options import RunOptions, parse_statuses
     from hypervisor.engine.layout import platform_problem
     from hypervisor.vm.config import MachineConfig
 
     if problem := platform_problem():
         raise EngineError(problem)  # before importing what only this platform has
-    from hypervisor.cli.run import run as run_guest
+    from hypervisor.cli.run_command import run as run_guest
 
     described = MachineConfig.of(None if config is None else MachineConfig.from_toml(config), machine)
     return run_guest(

@@ -35,7 +35,7 @@ def keys(text: str | None) -> str:
     """What ``--type`` types: its text, with escapes such as \\n. Raises `ConfigError`."""
     if not text:
         return ""
-    from hypervisor.devices.keys import strokes
+    from hypervisor.devices.scan_codes import strokes
     from hypervisor.machine.script import unescaped
 
     typed = unescaped(text)

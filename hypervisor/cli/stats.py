@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any, TextIO
 
-from hypervisor.cli.guest import Guest, Result
 from hypervisor.cli.status import ExitStatus
+from hypervisor.cli.vm_protocol import Guest, Result
 from hypervisor.errors import ConfigError
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from hypervisor.errors import ConfigError, ExpectError
-from hypervisor.run.conditions import Condition
+from hypervisor.run.ending.conditions import Condition
 
 if TYPE_CHECKING:
     from hypervisor.run.machine import Machine

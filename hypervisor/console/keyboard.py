@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from hypervisor.console.pacing import Paced
-from hypervisor.devices.keys import BREAK, codes, strokes
+from hypervisor.devices.scan_codes import BREAK, codes, strokes
 from hypervisor.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from hypervisor.console import png
 from hypervisor.console.expecting import EXPECT_S, Match, Wait, compiled, exact, expect, shown
-from hypervisor.devices.vga import Mode, Vga, geometry, palette
-from hypervisor.devices.vga import text as characters
+from hypervisor.devices.vga import Mode, Vga, mode_geometry, palette
+from hypervisor.devices.vga import text_mode as characters
 from hypervisor.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class Screen:
     @property
     def mode(self) -> Mode:
         """What is shown; ``str(vm.screen.mode)`` is ``text 80x25`` or ``320x200x8`` (width, height, bits a pixel)."""
-        return geometry.mode(self.vga)
+        return mode_geometry.mode(self.vga)
 
     @property
     def size(self) -> tuple[int, int]:

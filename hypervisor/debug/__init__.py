@@ -5,7 +5,7 @@ Reports use only the public face of a VM (`vm.vcpus`, `vcpu.read`, registers by 
 
 from hypervisor.debug.crash import report
 from hypervisor.debug.disasm import Line, around, at, code_bits, disassemble
-from hypervisor.debug.registers import registers
+from hypervisor.debug.register_text import registers
 from hypervisor.debug.walk import Walk, explain
 
 __all__ = ["Line", "Walk", "around", "at", "code_bits", "disassemble", "explain", "registers", "report"]

@@ -7,10 +7,10 @@ from typing import Any
 from hypervisor.arch import flags
 from hypervisor.arch import vectors as v
 from hypervisor.arch.msr import is_canonical
-from hypervisor.debug import refused
+from hypervisor.debug import refusals
+from hypervisor.debug.descriptor_tables import beyond, descriptor, table_of
 from hypervisor.debug.disasm import code_bits, linear_rip
 from hypervisor.debug.instruction import Instruction, Touched
-from hypervisor.debug.tables import beyond, descriptor, table_of
 from hypervisor.debug.walk import Walk, walk
 from hypervisor.errors import GuestFault, HypervisorError
 
@@ -128,10 +128,10 @@ def _general_protection(vcpu: Any, instruction: Instruction) -> str:
         return f"{text} in ring {cpl} needs IOPL {cpl} or a permission, and IOPL is {iopl}"
     if mnemonic == "mov" and any(name.startswith(("cr", "dr")) for name in instruction.operands):
         register, source = instruction.operands
-        refuses = "" if cpl else refused.control_register(vcpu, register, vcpu.get(source))
+        refuses = "" if cpl else refusals.control_register(vcpu, register, vcpu.get(source))
         return f"{text} is for ring 0 only" if cpl else f"{text}: {refuses}"
     if mnemonic in ("rdmsr", "wrmsr"):
-        return f"{text}: {refused.msr_access(vcpu, mnemonic == 'wrmsr')}"
+        return f"{text}: {refusals.msr_access(vcpu, mnemonic == 'wrmsr')}"
     if mnemonic in ALIGNED and instruction.memory and instruction.memory[0].address % 16:
         return f"{text} needs an address that 16 divides, and {instruction.memory[0].address:#x} is not"
     if mnemonic in IRETS:

@@ -9,12 +9,12 @@ from typing import Any
 
 from hypervisor.arch import flags
 from hypervisor.arch.vectors import PF, SELECTOR_EXT, SELECTOR_IDT, SELECTOR_TI
-from hypervisor.debug._guest import Symbols, Vcpu, Vm
 from hypervisor.debug.chain import first_event, links, reconstruct
 from hypervisor.debug.disasm import around, code_bits, linear_rip
 from hypervisor.debug.interrupted import interrupted
 from hypervisor.debug.mistakes import mistakes
-from hypervisor.debug.registers import mode_name, registers
+from hypervisor.debug.peeking import Symbols, Vcpu, Vm
+from hypervisor.debug.register_text import mode_name, registers
 from hypervisor.debug.stack import named, trace
 from hypervisor.errors import GuestFault
 from hypervisor.outcome.crash_record import Crash, Link, StackFrame

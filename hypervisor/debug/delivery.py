@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from hypervisor.arch import flags, segments
 from hypervisor.arch.vectors import ERROR_CODE_VECTORS, GP, NP, SS, TS
-from hypervisor.debug.tables import TASK_GATE, Descriptor, Gate, beyond, count, table_of
+from hypervisor.debug.descriptor_tables import TASK_GATE, Descriptor, Gate, beyond, count, table_of
 from hypervisor.debug.walk import Walk, read_physical, walk
 from hypervisor.traps.history import EXCEPTION, SOFTWARE
 from hypervisor.units import by_pages

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hypervisor.arch import flags, segments
-from hypervisor.debug._guest import Vcpu
+from hypervisor.debug.peeking import Vcpu
 from hypervisor.errors import GuestFault
 from hypervisor.units import PAGE_SIZE, by_pages
 

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from hypervisor.debug.descriptor_tables import descriptor
 from hypervisor.debug.disasm import LONGEST, code_bits, read_forward
-from hypervisor.debug.tables import descriptor
 from hypervisor.errors import GuestFault
 from hypervisor.traps.history import SOFTWARE, Event
 

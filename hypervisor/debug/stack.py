@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from hypervisor.debug._guest import Symbols
 from hypervisor.debug.disasm import code_bits, disassemble, linear_rip, read_backward, read_forward
 from hypervisor.debug.interrupted import Interrupted
+from hypervisor.debug.peeking import Symbols
 from hypervisor.errors import GuestFault
 from hypervisor.outcome.crash_record import StackFrame
 from hypervisor.symbols.call_frames import Registers

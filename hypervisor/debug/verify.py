@@ -12,10 +12,10 @@ from functools import lru_cache
 from typing import Any
 
 from hypervisor.assembler import Image, Line
+from hypervisor.assembler.corrections import CONDITIONS, COUNT_JUMPS, FIXED, LOOPS, OPERAND_PREFIXES, PREFIXES
 from hypervisor.assembler.encode import parse_instruction
 from hypervisor.assembler.fixes import has_short_form
 from hypervisor.assembler.operand import REGISTERS, SEGMENTS, Far, Imm, Mem, Operand, Reg
-from hypervisor.assembler.tables import CONDITIONS, COUNT_JUMPS, FIXED, LOOPS, OPERAND_PREFIXES, PREFIXES
 
 _DEFAULT_SIZED = {"call", "jmp", "push", "lgdt", "lidt", "sgdt", "sidt", "retf", "ret"}
 _SAME = {"movabs": "mov", "sal": "shl", "ljmp": "jmp", "lcall": "call", "pushal": "pushad", "popal": "popad"}

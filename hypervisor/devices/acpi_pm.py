@@ -14,8 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from hypervisor.bus import Clock, Line
-from hypervisor.devices._parts import Alarm, Register
-from hypervisor.devices._state import adopt, flag, number, u8
+from hypervisor.devices.parts.common import Alarm, Register
+from hypervisor.devices.parts.device_state import adopt, flag, number, u8
 
 PM_SIZE = 0x40
 """Ports of a PIIX4 at PMBA; those above bh (throttling, devices, general-purpose pins) read as zero here."""

@@ -10,8 +10,8 @@ import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from hypervisor.devices._parts import ByteDevice, Register
-from hypervisor.devices._state import Stateless, adopt, u8
+from hypervisor.devices.parts.common import ByteDevice, Register
+from hypervisor.devices.parts.device_state import Stateless, adopt, u8
 
 POST_SIZE = 1
 """Bytes of the register window (port 80h)."""

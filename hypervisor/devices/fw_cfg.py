@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from hypervisor.bus import Dma
-from hypervisor.devices._parts import Register
-from hypervisor.devices._state import adopt, number
+from hypervisor.devices.parts.common import Register
+from hypervisor.devices.parts.device_state import adopt, number
 
 SIZE = 12
 """Bytes of the register window (ports 510h-51bh)."""

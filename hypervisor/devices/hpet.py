@@ -16,10 +16,10 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from hypervisor.bus import Clock, Line
-from hypervisor.devices import _hpet_registers as r
-from hypervisor.devices._hpet_registers import REGISTERS, SIZE
-from hypervisor.devices._parts import Alarm
-from hypervisor.devices._state import adopt, number, parts, time_ns
+from hypervisor.devices.parts import hpet_registers as r
+from hypervisor.devices.parts.common import Alarm
+from hypervisor.devices.parts.device_state import adopt, number, parts, time_ns
+from hypervisor.devices.parts.hpet_registers import REGISTERS, SIZE
 
 _LIMIT_NS = 1 << 62
 _WORD, _QWORD = (1 << 32) - 1, (1 << 64) - 1

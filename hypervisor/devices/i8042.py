@@ -14,11 +14,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from hypervisor.bus import Line
-from hypervisor.devices._keyboard import Keyboard, KeyboardState
-from hypervisor.devices._mouse import Mouse, MouseState
-from hypervisor.devices._parts import ByteDevice, Register
-from hypervisor.devices._state import adopt, data, flag, number, numbers, part, u8
-from hypervisor.devices.keys import to_set_1
+from hypervisor.devices.parts.common import ByteDevice, Register
+from hypervisor.devices.parts.device_state import adopt, data, flag, number, numbers, part, u8
+from hypervisor.devices.parts.ps2_keyboard import Keyboard, KeyboardState
+from hypervisor.devices.parts.ps2_mouse import Mouse, MouseState
+from hypervisor.devices.scan_codes import to_set_1
 
 SIZE = 2
 """Bytes of the register window: data is offset 0 (port 60h), status and command offset 1 (port 64h)."""

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hypervisor.bus import Dma
-from hypervisor.devices._parts import Register
-from hypervisor.devices._state import adopt, flag, number, parts, u8
+from hypervisor.devices.parts.common import Register
+from hypervisor.devices.parts.device_state import adopt, flag, number, parts, u8
 
 SIZE = 48
 """Bytes of the window: 16 of the first controller (00h), 32 of the second (c0h), with the pages (80h) at `PAGES`."""

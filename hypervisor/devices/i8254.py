@@ -18,10 +18,10 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from hypervisor.bus import Clock, Line
-from hypervisor.devices import _pit_counter as counter
-from hypervisor.devices._parts import Alarm, ByteDevice, Register, all_ones
-from hypervisor.devices._pit_counter import LATCH_NOTHING, RW_BOTH, RW_HIGH, CounterState
-from hypervisor.devices._state import adopt, parts, refuse
+from hypervisor.devices.parts import pit_counter as counter
+from hypervisor.devices.parts.common import Alarm, ByteDevice, Register, all_ones
+from hypervisor.devices.parts.device_state import adopt, parts, refuse
+from hypervisor.devices.parts.pit_counter import LATCH_NOTHING, RW_BOTH, RW_HIGH, CounterState
 from hypervisor.units import NS_PER_S
 
 SIZE = 4

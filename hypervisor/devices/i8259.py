@@ -19,8 +19,8 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from hypervisor.bus import Line
-from hypervisor.devices._parts import ByteDevice, Register
-from hypervisor.devices._state import adopt, flag, number, part, u8
+from hypervisor.devices.parts.common import ByteDevice, Register
+from hypervisor.devices.parts.device_state import adopt, flag, number, part, u8
 from hypervisor.errors import DeviceError
 
 SIZE = 6

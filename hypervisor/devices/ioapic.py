@@ -15,11 +15,11 @@ import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from hypervisor.devices import _apic_registers as r
-from hypervisor.devices._apic_registers import Mode
-from hypervisor.devices._parts import Register
-from hypervisor.devices._state import adopt, number, numbers, refuse, u8
 from hypervisor.devices.apic_bus import ApicBus, Message
+from hypervisor.devices.parts import apic_registers as r
+from hypervisor.devices.parts.apic_registers import Mode
+from hypervisor.devices.parts.common import Register
+from hypervisor.devices.parts.device_state import adopt, number, numbers, refuse, u8
 
 SIZE = 0x1000
 """Bytes of the register window; the registers repeat every 100h bytes of it on the chip, here they are there once."""

@@ -10,7 +10,7 @@ Decisions of the model:
   32-bit accesses and leaves the others undefined).
 * Vectors 0 to 15 are refused with an error in ESR (10.5.3). SMI is not offered: such messages are dropped.
 * A message for an APIC whose software enable is off is dropped, but for NMI, INIT and start-up (10.4.7.2). LINT0 in
-  ExtINT mode passes the 8259's output even then: see `hypervisor.devices._apic_state.after_reset`.
+  ExtINT mode passes the 8259's output even then: see `hypervisor.devices.parts.apic_state.after_reset`.
 * An external interrupt (ExtINT) is taken when no local one can be: it has no priority of its own (10.8.3).
 """
 
@@ -22,12 +22,12 @@ from dataclasses import dataclass
 from functools import partial
 
 from hypervisor.bus import Clock, InterruptController, Line
-from hypervisor.devices import _apic_registers as r
-from hypervisor.devices._apic_registers import Mode, Shorthand
-from hypervisor.devices._apic_state import LVT_FIELDS, LocalApicState, after_reset
-from hypervisor.devices._apic_timer import ApicTimer
-from hypervisor.devices._state import adopt, refuse
 from hypervisor.devices.apic_bus import BROADCAST, ApicBus, Message
+from hypervisor.devices.parts import apic_registers as r
+from hypervisor.devices.parts.apic_registers import Mode, Shorthand
+from hypervisor.devices.parts.apic_state import LVT_FIELDS, LocalApicState, after_reset
+from hypervisor.devices.parts.apic_timer import ApicTimer
+from hypervisor.devices.parts.device_state import adopt, refuse
 
 SIZE = r.SIZE
 _WORD = 0xFFFF_FFFF

@@ -17,10 +17,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from hypervisor.bus import Clock, Line
-from hypervisor.devices import _rtc_time as rtc_time
-from hypervisor.devices._parts import Alarm, ByteDevice, Register, all_ones
-from hypervisor.devices._rtc_time import B_24H, CENTURY, B
-from hypervisor.devices._state import adopt, data, number, time_ns
+from hypervisor.devices.parts import rtc_time
+from hypervisor.devices.parts.common import Alarm, ByteDevice, Register, all_ones
+from hypervisor.devices.parts.device_state import adopt, data, number, time_ns
+from hypervisor.devices.parts.rtc_time import B_24H, CENTURY, B
 from hypervisor.errors import DeviceError
 from hypervisor.units import KIB, MIB, NS_PER_S
 

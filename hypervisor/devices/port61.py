@@ -10,9 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from hypervisor.bus import Clock
-from hypervisor.devices._parts import ByteDevice, Register
-from hypervisor.devices._state import adopt, number
 from hypervisor.devices.i8254 import I8254, ticks_at
+from hypervisor.devices.parts.common import ByteDevice, Register
+from hypervisor.devices.parts.device_state import adopt, number
 
 SIZE = 1
 """Bytes of the register window (port 61h)."""

@@ -12,8 +12,8 @@ import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from hypervisor.devices._parts import ByteDevice, Register
-from hypervisor.devices._state import Stateless, adopt, number
+from hypervisor.devices.parts.common import ByteDevice, Register
+from hypervisor.devices.parts.device_state import Stateless, adopt, number
 
 POWER_OFF_SIZE = 2
 """Bytes of the register window of each power-off port."""

@@ -24,8 +24,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from hypervisor.bus import Clock, Line
-from hypervisor.devices._parts import Alarm, ByteDevice, Register, nothing
-from hypervisor.devices._state import adopt, data, flag, number, numbers, time_ns, u8
+from hypervisor.devices.parts.common import Alarm, ByteDevice, Register, nothing
+from hypervisor.devices.parts.device_state import adopt, data, flag, number, numbers, time_ns, u8
 from hypervisor.units import NS_PER_S
 
 SIZE = 8

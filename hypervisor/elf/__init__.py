@@ -6,11 +6,11 @@ in it, and each reader says in its module where it stops. What is damaged raises
 Sources: System V ABI, chapter 4 (object files); DWARF Debugging Information Format 5, sections 6.2 and 6.4.
 """
 
+from hypervisor.elf.call_frame_information import CallFrames
 from hypervisor.elf.frame_rules import Row
-from hypervisor.elf.frames import CallFrames
-from hypervisor.elf.lines import Lines
+from hypervisor.elf.line_programs import Lines
 from hypervisor.elf.reader import ElfError
 from hypervisor.elf.sections import MAGIC, Sections
-from hypervisor.elf.symbols import symbols
+from hypervisor.elf.symbol_sections import symbols
 
 __all__ = ["MAGIC", "CallFrames", "ElfError", "Lines", "Row", "Sections", "symbols"]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hypervisor.devices._state import Stateless
+from hypervisor.devices.parts.device_state import Stateless
 from hypervisor.devices.pci.i440fx import READ_RAM, SEGMENTS, WRITE_RAM, I440Fx, Segment
 from hypervisor.units import GIB, KIB, MIB
 from hypervisor.vm.device_memory import ReadOnlyMemory

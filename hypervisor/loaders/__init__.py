@@ -9,17 +9,20 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from hypervisor.errors import ConfigError
-from hypervisor.loaders import bootsector, elf, flat, linux, multiboot1, multiboot2
+from hypervisor.loaders import bootsector, flat
+from hypervisor.loaders.boot_image import Image
 from hypervisor.loaders.detect import detect
+from hypervisor.loaders.elf_kernel import loader
 from hypervisor.loaders.entry import BootSpec, Entry, GuestMemory, Segment, Table
-from hypervisor.loaders.image import Image
+from hypervisor.loaders.linux_kernel import protocol
 from hypervisor.loaders.memory_map import default_memory_map
+from hypervisor.loaders.multiboot import version1, version2
 
 FORMATS: dict[str, Callable[[Image, BootSpec, GuestMemory], Entry]] = {
-    "linux": linux.load,
-    "multiboot2": multiboot2.load,
-    "multiboot1": multiboot1.load,
-    "elf": elf.load,
+    "linux": protocol.load,
+    "multiboot2": version2.load,
+    "multiboot1": version1.load,
+    "elf": loader.load,
     "flat": flat.load,
 }
 """Loaders by the name that ``--format`` takes."""

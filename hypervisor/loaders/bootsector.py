@@ -6,10 +6,10 @@ SS:SP is 0000:7C00 and AX is AA55h, as common BIOSes have it, though the specifi
 
 from __future__ import annotations
 
+from hypervisor.loaders.boot_image import Image
 from hypervisor.loaders.cpu_state import real_mode
 from hypervisor.loaders.entry import BootSpec, Entry
-from hypervisor.loaders.image import Image
-from hypervisor.loaders.options import refuse_payload
+from hypervisor.loaders.unsupported import refuse_payload
 
 LOAD_ADDRESS = 0x7C00
 SECTOR = 512

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from hypervisor.loaders.boot_image import Image
 from hypervisor.loaders.bootsector import SECTOR, is_bootsector, is_cd
-from hypervisor.loaders.elf_file import is_elf
-from hypervisor.loaders.image import Image
-from hypervisor.loaders.linux import is_linux
-from hypervisor.loaders.multiboot1 import is_multiboot1
-from hypervisor.loaders.multiboot2 import is_multiboot2
+from hypervisor.loaders.elf_kernel.elf_file import is_elf
+from hypervisor.loaders.linux_kernel.protocol import is_linux
+from hypervisor.loaders.multiboot.version1 import is_multiboot1
+from hypervisor.loaders.multiboot.version2 import is_multiboot2
 
 
 def is_disk(image: Image) -> bool:

@@ -7,11 +7,11 @@ Mode 16: as a boot sector is entered (`cpu_state.real_mode`), SP = 7C00h. Modes 
 from __future__ import annotations
 
 from hypervisor.errors import ConfigError
+from hypervisor.loaders.boot_image import Image
 from hypervisor.loaders.cpu_state import long_mode, protected_mode, real_mode, stack_top
 from hypervisor.loaders.entry import BootSpec, Entry, GuestMemory
-from hypervisor.loaders.image import Image
 from hypervisor.loaders.memory_map import Placement, memory_map_of
-from hypervisor.loaders.options import refuse_payload
+from hypervisor.loaders.unsupported import refuse_payload
 from hypervisor.units import MIB
 
 

@@ -14,10 +14,11 @@ from hypervisor.acpi import LegacyDevice, Pci, Platform, build, loader_script, m
 from hypervisor.arch import cpuid
 from hypervisor.arch.address_map import PCI_HOLE
 from hypervisor.bus import Line
-from hypervisor.devices import _hpet_registers, acpi_pm
+from hypervisor.devices import acpi_pm
 from hypervisor.devices.acpi_pm import AcpiPm
+from hypervisor.devices.parts import hpet_registers
 from hypervisor.devices.pci import PciFunction
-from hypervisor.machine import apic, hpet, pci
+from hypervisor.machine import apic, hpet_part, pci
 from hypervisor.machine.pci_setup import PM_PORTS, SCI
 from hypervisor.vm.board import Part, Parts
 
@@ -81,8 +82,8 @@ def platform(vm: VM, parts: Parts) -> Platform | None:
         sci=SCI,
         pm_ports=_pm_ports(parts),
         smi_command=SMI_PORTS,
-        hpet=hpet.ADDRESS if "hpet" in parts else None,
-        hpet_id=_hpet_registers.ID,
+        hpet=hpet_part.ADDRESS if "hpet" in parts else None,
+        hpet_id=hpet_registers.ID,
         devices=tuple(devices),
         pci=Pci((PCI_HOLE, apic.IO_APIC)) if "pci" in parts and "piix3" in parts else None,
     )

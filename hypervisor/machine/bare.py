@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from hypervisor.arch import flags as f
 from hypervisor.arch import segments
 from hypervisor.engine.state import Segment, Table
-from hypervisor.machine import cpuid
+from hypervisor.machine import cpuid_answers
 from hypervisor.traps import builtin
 from hypervisor.units import PAGE_MASK
 
@@ -28,7 +28,7 @@ def prepare(vm: VM, code: bytes, mode: int, at: int, stack: int) -> None:
     run to the end of memory. (In 16-bit mode an exception has a handler, at address 0 as everything is zero.)
     """
     builtin.install(vm.traps, vm.random, vm.note_unclaimed)
-    cpuid.install(vm)
+    cpuid_answers.install(vm)
     behind = 0 if mode == 16 else -(at + len(code)) & PAGE_MASK
     vm.memory.write(at, code + INT3 * behind)
     vm.memory.write(

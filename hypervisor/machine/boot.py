@@ -13,7 +13,7 @@ from hypervisor.engine.state import Segment, Table
 from hypervisor.errors import ConfigError, ImageError
 from hypervisor.firmware.bios.disk.drive_numbers import Drives
 from hypervisor.firmware.bios.start import start
-from hypervisor.machine import acpi, apic, cpuid, drive_contents, pci_setup
+from hypervisor.machine import acpi, apic, cpuid_answers, drive_contents, pci_setup
 from hypervisor.machine.images import Subject, contents, look_at
 from hypervisor.machine.isa_pc import PC
 from hypervisor.run.host import CoreHost
@@ -93,7 +93,7 @@ def build(host: Host, config: MachineConfig) -> VM:
         vm.plugins = PluginSet(config.plugins)
         parts = _board(config.board).build(vm)
         builtin.install(vm.traps, vm.random, vm.note_unclaimed)
-        cpuid.install(vm)
+        cpuid_answers.install(vm)
         if config.firmware is not None:
             _install_firmware(vm, parts, config.firmware, subject, data)
         elif subject is not None or gathered:

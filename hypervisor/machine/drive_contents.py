@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hypervisor.backends import disk_image
-from hypervisor.backends.geometry import FLOPPY_LIMIT
+from hypervisor.backends.disk_geometry import FLOPPY_LIMIT
 from hypervisor.backends.image_source import Source
 from hypervisor.backends.overlay import Overlay
 from hypervisor.errors import ConfigError

@@ -19,7 +19,7 @@ from hypervisor.devices.mc146818 import Mc146818
 from hypervisor.devices.port61 import Port61
 from hypervisor.devices.power_ports import POWER_OFF_PORTS, Port92, PowerOffPort, ResetControl
 from hypervisor.devices.uart16550 import Uart16550
-from hypervisor.machine import acpi, apic, board_streams, drives, hpet, pci, vga
+from hypervisor.machine import acpi, apic, board_streams, drives, hpet_part, pci, vga
 from hypervisor.vm.board import Board, Part, Parts
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def _debugcon(vm: VM) -> Stream:
 
 def _rtc(vm: VM, parts: Parts) -> Mc146818:
     low = min(vm.memory.size, PCI_HOLE)
-    rtc = Mc146818(hpet.legacy_line(parts, 8), vm.clock, low, above_4g=vm.memory.size - low)
+    rtc = Mc146818(hpet_part.legacy_line(parts, 8), vm.clock, low, above_4g=vm.memory.size - low)
     rtc.preset(drives.cmos(vm.media))
     return rtc
 
@@ -98,8 +98,8 @@ PC = Board(
     (
         Part("pic", lambda vm, _: I8259Pair(Line("INT")), (_at(0x20, 2), _at(0xA0, 2, 0x9E), _at(0x4D0, 2, 0x4CC))),
         *apic.PARTS,
-        *hpet.PARTS,
-        Part("pit", lambda vm, p: I8254(hpet.legacy_line(p, 0), vm.clock), (_at(0x40, 4),)),
+        *hpet_part.PARTS,
+        Part("pit", lambda vm, p: I8254(hpet_part.legacy_line(p, 0), vm.clock), (_at(0x40, 4),)),
         Part("port61", lambda vm, p: Port61(p.need("pit", I8254), vm.clock), (_at(0x61, 1),)),
         Part(
             "i8042",

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from hypervisor.devices.i8259 import I8259Pair
 from hypervisor.devices.pci import PciBus, PciFunction, Space
-from hypervisor.devices.pci import registers as r
+from hypervisor.devices.pci import config_registers as r
+from hypervisor.devices.pci.config_registers import Bar
 from hypervisor.devices.pci.i440fx import PAM, READ_RAM, WRITE_RAM
 from hypervisor.devices.pci.piix import IDETIM, PIRQRC, PMBA, PMREGMISC, SMBBA, SMBHSTCFG
-from hypervisor.devices.pci.registers import Bar
 from hypervisor.vm.board import Parts
 
 IRQS = (10, 10, 11, 11)

@@ -25,9 +25,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from hypervisor.console.expecting import any_source, exact
-from hypervisor.devices.keys import codes, strokes
+from hypervisor.devices.scan_codes import codes, strokes
 from hypervisor.errors import ConfigError
-from hypervisor.run.conditions import AfterTime, Condition
+from hypervisor.run.ending.conditions import AfterTime, Condition
 
 if TYPE_CHECKING:
     from hypervisor.vm.vm import VM

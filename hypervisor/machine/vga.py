@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from hypervisor.console.screen import Screen
 from hypervisor.devices.pci import PciFunction
-from hypervisor.devices.pci.registers import Identity, memory_bar
-from hypervisor.devices.vga import Kind, Vga, Window, dispi, mmio, registers
-from hypervisor.devices.vga.memory import TEXT_SIZE
+from hypervisor.devices.pci.config_registers import Identity, memory_bar
+from hypervisor.devices.vga import Kind, Vga, Window, dispi, mmio, vga_registers
+from hypervisor.devices.vga.video_memory import TEXT_SIZE
 from hypervisor.devices.vga.window import APERTURE
 from hypervisor.errors import ConfigError
 from hypervisor.machine import pci
@@ -102,7 +102,7 @@ def _no_frame_buffer() -> FrameBuffer:
 
 
 def _ports(start: int, stop: int) -> tuple[range, int]:
-    return range(start, stop), registers.PORT_BASE
+    return range(start, stop), vga_registers.PORT_BASE
 
 
 PARTS = (

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from hypervisor.engine.block import CODE_CACHE, LEAST_CODE_CACHE, MOST_CODE_CACHE
 from hypervisor.errors import ConfigError
 from hypervisor.memory import HostMemory
-from hypervisor.run.exiting import Tenant, remember
-from hypervisor.run.runqueue import RunQueue
+from hypervisor.run.ending.process_end import Tenant, remember
 from hypervisor.run.settled import Settled
+from hypervisor.run.sharing.runqueue import RunQueue
 from hypervisor.units import parse_size
 
 if TYPE_CHECKING:
@@ -20,8 +20,8 @@ MAX_PCPUS = 64
 
 
 class CoreHost(Settled):
-    """Physical CPUs and memory. VMs take turns on the pCPUs (`hypervisor.run.runqueue`); two VMs on two pCPUs run in
-    parallel.
+    """Physical CPUs and memory. VMs take turns on the pCPUs (`hypervisor.run.sharing.runqueue`); two VMs on two pCPUs
+    run in parallel.
 
     A VM runs in the thread that calls its ``run``; a pCPU is driven by the VM that holds it at the moment.
     """

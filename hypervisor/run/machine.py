@@ -24,9 +24,9 @@ from hypervisor.errors import ConfigError
 from hypervisor.memory import GuestMemory, Region
 from hypervisor.outcome.crash_record import Crash
 from hypervisor.outcome.result import Reason, RunResult
-from hypervisor.run.placing import Place
 from hypervisor.run.settled import Settled
-from hypervisor.run.turns import Turns
+from hypervisor.run.sharing.placing import Place
+from hypervisor.run.sharing.turns import Turns
 from hypervisor.run.vm_clock import VmClock
 from hypervisor.symbols.symbol_table import SymbolTable
 from hypervisor.traps import history

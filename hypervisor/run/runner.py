@@ -24,18 +24,19 @@ from hypervisor.engine import block as b
 from hypervisor.engine.state import GPR
 from hypervisor.errors import InternalError
 from hypervisor.outcome.result import Reason, RunResult
-from hypervisor.run import completion, ends
-from hypervisor.run.accesses import InPlace
-from hypervisor.run.conditions import Condition
-from hypervisor.run.ends import End
-from hypervisor.run.idling import idles
-from hypervisor.run.interception import apply
-from hypervisor.run.outcome_of import result_of
-from hypervisor.run.raised import busy_in, tell
-from hypervisor.run.records import fill
-from hypervisor.run.runqueue import Hold
-from hypervisor.run.sleeping import Bell
-from hypervisor.run.waiting import LOOK_IN_S, Alarm, Deadline, Overdue
+from hypervisor.run.ending import ends
+from hypervisor.run.ending.conditions import Condition
+from hypervisor.run.ending.ends import End
+from hypervisor.run.ending.idling import idles
+from hypervisor.run.ending.outcome_of import result_of
+from hypervisor.run.serving import completion
+from hypervisor.run.serving.accesses import InPlace
+from hypervisor.run.serving.interception import apply
+from hypervisor.run.serving.raised import busy_in, tell
+from hypervisor.run.serving.records import fill
+from hypervisor.run.sharing.runqueue import Hold
+from hypervisor.run.threads.alarms import LOOK_IN_S, Alarm, Deadline, Overdue
+from hypervisor.run.threads.sleeping import Bell
 from hypervisor.traps.verdicts import PASS, Stop
 from hypervisor.units import FOREVER_NS, nanoseconds
 from hypervisor.vcpu.breakpoints import NONE

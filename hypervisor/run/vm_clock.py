@@ -13,7 +13,7 @@ from hypervisor.units import FOREVER_NS
 if TYPE_CHECKING:
     from hypervisor.engine.pcpu import PCpu
     from hypervisor.engine.tables import GuestTables
-    from hypervisor.run.turns import Turns
+    from hypervisor.run.sharing.turns import Turns
 
 _DUE = b.DUE >> 3
 _NOW, _SHOWN, _WALL_BASE = b.NOW >> 3, b.SHOWN >> 3, b.WALL_BASE >> 3
@@ -23,7 +23,7 @@ LATE_NS = 1_000_000
 
 
 class Whereabouts(Protocol):
-    """Which pCPU has the VM's progress (`hypervisor.run.placing.Place`)."""
+    """Which pCPU has the VM's progress (`hypervisor.run.sharing.placing.Place`)."""
 
     last: PCpu | None
 

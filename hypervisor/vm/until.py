@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from hypervisor.console.expecting import any_source, compiled, exact
 from hypervisor.errors import ConfigError
 from hypervisor.outcome.result import After
-from hypervisor.run.conditions import AfterTime, Condition, Predicate
+from hypervisor.run.ending.conditions import AfterTime, Condition, Predicate
 from hypervisor.traps.callables import only_begins
 
 if TYPE_CHECKING:

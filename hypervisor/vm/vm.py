@@ -18,7 +18,7 @@ from hypervisor.console.serial_port import SerialPorts
 from hypervisor.errors import ConfigError, DeviceError
 from hypervisor.outcome.result import Reason, RunResult
 from hypervisor.run.machine import Machine
-from hypervisor.run.own_thread import away_from_signals
+from hypervisor.run.threads.own_thread import away_from_signals
 from hypervisor.units import PAGE_SIZE, page_up
 from hypervisor.vcpu.processor import Processor, Surroundings
 from hypervisor.vm.config import DEFAULT, MachineConfig
@@ -318,7 +318,7 @@ class VM(Machine):
         return self._away(step)
 
     def _away(self, function: Callable[[], T]) -> T:
-        """What ``function``, a run, returns; see `hypervisor.run.own_thread`."""
+        """What ``function``, a run, returns; see `hypervisor.run.threads.own_thread`."""
         try:
             return away_from_signals(function, self._interrupted)
         except BaseException as error:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from hypervisor.backends import disk_image, overlay
-from hypervisor.backends.geometry import FLOPPIES, FLOPPY_LIMIT, floppy_geometry
+from hypervisor.backends.disk_geometry import FLOPPIES, FLOPPY_LIMIT, floppy_geometry
 from hypervisor.backends.image_source import BytesSource, FileSource, Window, open_source
 from hypervisor.backends.overlay import Overlay
 from hypervisor.bus import Geometry

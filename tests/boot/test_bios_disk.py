@@ -5,8 +5,8 @@ import struct
 import pytest
 
 from hypervisor.backends import disk_image as media
+from hypervisor.backends.disk_geometry import disk_geometry
 from hypervisor.backends.disk_image import ImageMedium
-from hypervisor.backends.geometry import disk_geometry
 from hypervisor.backends.image_source import BytesSource
 from hypervisor.backends.overlay import Overlay
 from hypervisor.bus import Geometry

@@ -4,7 +4,7 @@ import pytest
 
 from hypervisor.errors import ImageError
 from hypervisor.loaders import detect
-from hypervisor.loaders.image import Image
+from hypervisor.loaders.boot_image import Image
 from tests.boot.images import (
     CODE,
     bzimage,

@@ -7,8 +7,8 @@ import pytest
 
 from hypervisor.errors import ConfigError, ImageError
 from hypervisor.loaders import BootSpec, load
-from hypervisor.loaders.image import Image
-from hypervisor.loaders.linux import parse_header
+from hypervisor.loaders.boot_image import Image
+from hypervisor.loaders.linux_kernel.protocol import parse_header
 from tests.boot.fakes import FakeMemory
 from tests.boot.images import CODE, bzimage
 

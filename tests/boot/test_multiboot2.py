@@ -6,7 +6,7 @@ import pytest
 
 from hypervisor.errors import ImageError
 from hypervisor.loaders import BootSpec, detect, load
-from hypervisor.loaders.image import Image
+from hypervisor.loaders.boot_image import Image
 from tests.boot.fakes import FakeMemory
 from tests.boot.images import CODE, elf, multiboot1_header, multiboot2_elf, multiboot2_header
 

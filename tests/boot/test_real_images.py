@@ -9,8 +9,8 @@ import pytest
 
 from hypervisor.errors import ImageError
 from hypervisor.loaders import BootSpec, detect, load
-from hypervisor.loaders.image import Image
-from hypervisor.loaders.linux import parse_header
+from hypervisor.loaders.boot_image import Image
+from hypervisor.loaders.linux_kernel.protocol import parse_header
 from tests.boot.fakes import FakeMemory
 
 DebianFile = Callable[[str, str], Path]

@@ -7,7 +7,7 @@ import random
 import pytest
 
 from hypervisor.bus import AddressSpace
-from hypervisor.devices._state import Stateless
+from hypervisor.devices.parts.device_state import Stateless
 from hypervisor.errors import DeviceError
 
 LIMIT = 64

@@ -8,8 +8,8 @@ import re
 import numpy as np
 import pytest
 
-from hypervisor.cli import picture
-from hypervisor.cli.ansi import ENTER, LEAVE, Line, Shown, sgr, update, window
+from hypervisor.cli.tty import picture
+from hypervisor.cli.tty.ansi import ENTER, LEAVE, Line, Shown, sgr, update, window
 
 _TOKEN = re.compile(r"\x1b\[(\??)([0-9;]*)([A-Za-z])|([^\x1b])")
 

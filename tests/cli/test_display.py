@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from hypervisor.cli.ansi import ENTER, LEAVE
+from hypervisor.cli.tty.ansi import ENTER, LEAVE
 from tests.cli.command import FLAT, POWER_OFF, ROOT, flat
 from tests.cli.session import Session
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hypervisor.cli.keys import press
+from hypervisor.cli.tty.terminal_keys import press
 from hypervisor.errors import ConfigError
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from hypervisor import Disk, MachineConfig
 from hypervisor.cli.machine_options import parsed
-from hypervisor.cli.options import RunOptions, parse_log, parse_statuses, with_gdb_port
+from hypervisor.cli.run_options import RunOptions, parse_log, parse_statuses, with_gdb_port
 from hypervisor.errors import ConfigError
 from hypervisor.vm.config import parse_module
 

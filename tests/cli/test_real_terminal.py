@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hypervisor.cli.terminal import HELP
+from hypervisor.cli.tty.terminal import HELP
 from tests.cli.command import ECHO, FLAT, KEYS, POWER_OFF, boot_sector, flat
 from tests.cli.session import Session
 

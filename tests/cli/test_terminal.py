@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hypervisor.cli.terminal import HELP, EscapeFilter
+from hypervisor.cli.tty.terminal import HELP, EscapeFilter
 from tests.cli.session import Session
 
 FAKE_MAIN = str(Path(__file__).with_name("fake_main.py"))

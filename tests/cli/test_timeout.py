@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from hypervisor.cli.run import MOMENT, time_left
+from hypervisor.cli.run_command import MOMENT, time_left
 from tests.cli.fakes import FakeVm, ends
 
 

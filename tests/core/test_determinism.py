@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import hypervisor as hv
-from hypervisor.run import runqueue
+from hypervisor.run.sharing import runqueue
 from tests.sectors import boot_sector
 
 RUNS = 20

@@ -30,7 +30,7 @@ CORE = (
     "run/machine.py",
     "machine/boot.py",
     "memory/frames.py",
-    "memory/guest.py",
+    "memory/guest_memory.py",
     "traps/plugins/plugin.py",
     "device_memory.py",
 )

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import hypervisor as hv
-from hypervisor.devices._state import Stateless
+from hypervisor.devices.parts.device_state import Stateless
 from tests.sectors import boot_sector
 
 HALT = boot_sector("cli; hlt")

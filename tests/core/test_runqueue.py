@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 
 import hypervisor as hv
-from hypervisor.run import runqueue
-from hypervisor.run.runqueue import RunQueue
+from hypervisor.run.sharing import runqueue
+from hypervisor.run.sharing.runqueue import RunQueue
 from tests.core.bare import bare
 from tests.core.smp import long_mode
 from tests.sectors import boot_sector

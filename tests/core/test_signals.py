@@ -20,7 +20,7 @@ import pytest
 
 import hypervisor as hv
 from hypervisor.assembler import assemble
-from hypervisor.run import own_thread
+from hypervisor.run.threads import own_thread
 
 ROUNDS = 3000
 PORT = 0x80

@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 
 import hypervisor as hv
-from hypervisor.run import turns
+from hypervisor.run.sharing import turns
 from tests.core.smp import long_mode
 
 HALT = "cli\nhlt\n"

@@ -7,7 +7,7 @@ from __future__ import annotations
 import pytest
 
 import hypervisor as hv
-from hypervisor.devices._state import Stateless
+from hypervisor.devices.parts.device_state import Stateless
 from tests.core.bare import DATA, bare
 
 DEVICE = 0xD0000000

@@ -11,7 +11,7 @@ from hypervisor.backends.image_source import BytesSource
 from hypervisor.backends.overlay import Overlay
 from hypervisor.bus import Line
 from hypervisor.devices.ide import AtaDisk, Cdrom, IdeChannel
-from hypervisor.devices.ide import registers as r
+from hypervisor.devices.ide import ata_registers as r
 
 SECTORS = 300
 IMAGE = random.Random(13).randbytes(SECTORS * 512)

@@ -8,7 +8,7 @@ import pytest
 
 from hypervisor.bus.clock import ManualClock
 from hypervisor.devices.ide import BusMaster, bus_master, mmc
-from hypervisor.devices.ide import registers as r
+from hypervisor.devices.ide import ata_registers as r
 from tests.boot.fakes import BusMemory
 from tests.devices.ide import CD_IMAGE, IMAGE, Driver, cd, disk
 

@@ -28,10 +28,10 @@ from hypervisor.devices import (
     vga,
 )
 from hypervisor.devices.apic_bus import ApicBus
-from hypervisor.devices.ide import registers as ide_registers
+from hypervisor.devices.ide import ata_registers as ide_registers
 from hypervisor.devices.pci import PciBus, function, i440fx, piix
 from hypervisor.devices.pci import bus as pci_bus
-from hypervisor.devices.vga import dispi, registers
+from hypervisor.devices.vga import dispi, vga_registers
 from hypervisor.errors import DeviceError
 from hypervisor.testing.contract import check_device
 from tests.devices import ide as ide_driver
@@ -129,7 +129,7 @@ DEVICES: dict[str, tuple[Maker, int]] = {
     "port61": (lambda clock: port61.Port61(i8254.I8254(Line(), clock), clock), port61.SIZE),
     "rtc": (lambda clock: mc146818.Mc146818(Line(), clock, 64 << 20), mc146818.SIZE),
     "i8042": (lambda clock: i8042.I8042(Line(), Line(), ignore, ignore), i8042.SIZE),
-    "vga": (lambda clock: vga.Vga(clock), registers.SIZE),
+    "vga": (lambda clock: vga.Vga(clock), vga_registers.SIZE),
     "vga-dispi": (lambda clock: vga.Vga(clock).dispi, dispi.SIZE),
     "vga-mmio": (MmioWithAdapter, MmioWithAdapter.SIZE),
     "vga-planes": (PlanesWithMemory, PlanesWithMemory.SIZE),

@@ -13,7 +13,7 @@ from hypervisor.backends.overlay import Overlay
 from hypervisor.bus import Line
 from hypervisor.bus.clock import ManualClock
 from hypervisor.devices.floppy import I82077
-from hypervisor.devices.floppy import registers as r
+from hypervisor.devices.floppy import fdc_registers as r
 from hypervisor.errors import DeviceError
 from tests.devices import test_i8237 as dma
 from tests.devices.ide import BrokenMedium

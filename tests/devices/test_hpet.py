@@ -6,8 +6,8 @@ import pytest
 
 from hypervisor.bus import Line, SwitchedLine
 from hypervisor.bus.clock import ManualClock
-from hypervisor.devices import _hpet_registers as r
 from hypervisor.devices.hpet import Hpet
+from hypervisor.devices.parts import hpet_registers as r
 
 FAR = 1_000_000
 

@@ -6,8 +6,8 @@ import struct
 
 import pytest
 
+from hypervisor.devices.ide import ata_registers as r
 from hypervisor.devices.ide import mmc
-from hypervisor.devices.ide import registers as r
 from tests.devices.ide import CD_IMAGE, CD_SECTORS, BrokenMedium, Driver, cd
 
 READY = r.DRDY | r.DSC

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hypervisor.devices.ide import registers as r
+from hypervisor.devices.ide import ata_registers as r
 from hypervisor.errors import DeviceError
 from tests.devices.ide import CD_IMAGE, IMAGE, Driver, cd, disk
 

@@ -6,7 +6,7 @@ import struct
 
 import pytest
 
-from hypervisor.devices.ide import registers as r
+from hypervisor.devices.ide import ata_registers as r
 from tests.devices.ide import IMAGE, SECTORS, BrokenMedium, Driver, disk
 
 READY = r.DRDY | r.DSC

@@ -9,10 +9,10 @@ import pytest
 
 from hypervisor.bus import Line
 from hypervisor.bus.clock import ManualClock
-from hypervisor.devices import _apic_registers as r
-from hypervisor.devices._apic_registers import Mode, Shorthand
 from hypervisor.devices.apic_bus import ApicBus, Message
 from hypervisor.devices.local_apic import LocalApic, Pins
+from hypervisor.devices.parts import apic_registers as r
+from hypervisor.devices.parts.apic_registers import Mode, Shorthand
 
 ENABLED = 0x1FF
 

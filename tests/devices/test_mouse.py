@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from hypervisor.devices._mouse import SUM_LIMIT, Mouse, MouseState
+from hypervisor.devices.parts.ps2_mouse import SUM_LIMIT, Mouse, MouseState
 
 
 class Wire:

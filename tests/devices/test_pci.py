@@ -14,7 +14,7 @@ from hypervisor.devices.pci import (
     memory_bar,
     rom_bar,
 )
-from hypervisor.devices.pci import registers as r
+from hypervisor.devices.pci import config_registers as r
 from hypervisor.devices.pci.i440fx import PAM, SEGMENTS, I440Fx, Segment
 from hypervisor.devices.pci.piix import Piix3, power_management
 from hypervisor.devices.power_ports import ResetControl

@@ -8,7 +8,7 @@ import pytest
 
 from hypervisor.bus.clock import ManualClock
 from hypervisor.devices.vga import Kind, Vga, Window
-from hypervisor.devices.vga.memory import PLANES_SIZE, TEXT_SIZE
+from hypervisor.devices.vga.video_memory import PLANES_SIZE, TEXT_SIZE
 from tests.devices.vga_device import graphics, sequencer, set_mode
 from tests.devices.vga_oracle import Oracle
 

@@ -6,8 +6,8 @@ import pytest
 
 from hypervisor.arch.vga_modes import MODES, dac
 from hypervisor.bus.clock import ManualClock
-from hypervisor.devices.vga import Vga, geometry
-from hypervisor.devices.vga.registers import PORTS, SIZE
+from hypervisor.devices.vga import Vga, mode_geometry
+from hypervisor.devices.vga.vga_registers import PORTS, SIZE
 from tests.devices.vga_device import attribute, crtc, graphics, sequencer, set_mode
 
 
@@ -153,7 +153,7 @@ def test_each_mode_is_what_its_registers_show(vga: Vga, number: int) -> None:
         0x0F: "640x350x4", 0x10: "640x350x4", 0x11: "640x480x4", 0x12: "640x480x4", 0x13: "320x200x8",
     }  # fmt: skip
     set_mode(vga, number)
-    assert str(geometry.mode(vga)) == sizes[number]
+    assert str(mode_geometry.mode(vga)) == sizes[number]
 
 
 def test_unchained_modes_have_the_size_that_the_registers_imply(vga: Vga) -> None:
@@ -167,7 +167,7 @@ def test_unchained_modes_have_the_size_that_the_registers_imply(vga: Vga) -> Non
         (0x16, 0x06), (0x17, 0xE3),
     ):  # fmt: skip
         crtc(vga, index, value)
-    assert str(geometry.mode(vga)) == "320x240x8"
+    assert str(mode_geometry.mode(vga)) == "320x240x8"
 
 
 def test_default_colours() -> None:
@@ -187,6 +187,6 @@ def test_restore(vga: Vga, clock: ManualClock) -> None:
     graphics(vga, 8, 0x12)
     twin = Vga(clock)
     twin.restore(vga.state())
-    assert geometry.start(twin) == 80 and twin.window == vga.window
+    assert mode_geometry.start(twin) == 80 and twin.window == vga.window
     vga.reset()
-    assert geometry.start(vga) == 0 and geometry.start(twin) == 80
+    assert mode_geometry.start(vga) == 0 and mode_geometry.start(twin) == 80

@@ -9,9 +9,9 @@ import pytest
 
 from hypervisor.arch.font import CP437, font
 from hypervisor.bus.clock import ManualClock
-from hypervisor.devices.vga import Vga, geometry, text
-from hypervisor.devices.vga.memory import PLANES_SIZE
+from hypervisor.devices.vga import Vga, mode_geometry, text_mode
 from hypervisor.devices.vga.render import pixels
+from hypervisor.devices.vga.video_memory import PLANES_SIZE
 from tests.devices.vga_device import attribute, crtc, graphics, sequencer, set_mode
 
 
@@ -33,14 +33,14 @@ def test_any_registers_can_be_looked_at(vga: Vga, seed: int) -> None:
             index = rng.randrange(count)
             if (write, index) != (crtc, 0x11):
                 write(vga, index, rng.choice((rng.randrange(256), 0, 0xFF)))
-        mode = geometry.mode(vga)
+        mode = mode_geometry.mode(vga)
         picture = pixels(vga)
         assert picture.shape == (mode.height, mode.width, 3) and picture.dtype == np.uint8
-        rows, place = text.rows(vga), text.cursor(vga)
+        rows, place = text_mode.rows(vga), text_mode.cursor(vga)
         assert all(len(row.text) == len(row.attributes) == mode.columns for row in rows)
         assert rows == [] or (mode.kind == "text" and len(rows) == mode.rows)
         assert place is None or (place[0] < mode.rows and place[1] < mode.columns)
-        assert text.fingerprint(vga) == text.fingerprint(vga)
+        assert text_mode.fingerprint(vga) == text_mode.fingerprint(vga)
 
 
 def put(vga: Vga, row: int, column: int, value: str, colour: int = 7) -> None:
@@ -52,7 +52,7 @@ def put(vga: Vga, row: int, column: int, value: str, colour: int = 7) -> None:
 def test_text(vga: Vga) -> None:
     put(vga, 0, 0, "Hello, world")
     put(vga, 24, 70, "corner │é▒")
-    lines = text.text(vga).split("\n")
+    lines = text_mode.text(vga).split("\n")
     assert len(lines) == 25
     assert lines[0] == "Hello, world" and lines[24] == " " * 70 + "corner │é▒"
     assert set(lines[1:24]) == {""}
@@ -83,24 +83,24 @@ def test_boxes_meet_their_neighbours() -> None:
 def test_scrolling_and_wrapping(vga: Vga) -> None:
     put(vga, 3, 0, "third")
     crtc(vga, 13, 240)
-    assert text.text(vga).startswith("third")
+    assert text_mode.text(vga).startswith("third")
     vga.memory.write_plane(0, 0x4000, b"\x41\x42")  # behind what the text window shows
     crtc(vga, 12, 0x40)
     crtc(vga, 13, 0x00)
-    assert geometry.start(vga) == 0x4000 and text.text(vga).startswith("AB")
+    assert mode_geometry.start(vga) == 0x4000 and text_mode.text(vga).startswith("AB")
 
 
 def test_the_cursor(vga: Vga) -> None:
     crtc(vga, 14, (5 * 80 + 7) >> 8)
     crtc(vga, 15, (5 * 80 + 7) & 0xFF)
-    assert text.cursor(vga) == (5, 7)
+    assert text_mode.cursor(vga) == (5, 7)
     lit = pixels(vga)[5 * 16 : 6 * 16, 7 * 9 : 8 * 9].any(axis=(1, 2))
     assert lit.nonzero()[0].tolist() == [13, 14]
     crtc(vga, 10, 0x20)
-    assert text.cursor(vga) is None and not pixels(vga).any()
+    assert text_mode.cursor(vga) is None and not pixels(vga).any()
     crtc(vga, 10, 0x0D)
     crtc(vga, 14, 0x20)
-    assert text.cursor(vga) is None  # off the screen
+    assert text_mode.cursor(vga) is None  # off the screen
 
 
 def test_attributes(vga: Vga) -> None:

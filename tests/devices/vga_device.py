@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hypervisor.bus.clock import ManualClock
-from hypervisor.devices._state import adopt, data, number, part
+from hypervisor.devices.parts.device_state import adopt, data, number, part
 from hypervisor.devices.vga import Vga
 from hypervisor.devices.vga.dispi import DispiState
-from hypervisor.devices.vga.memory import PLANES_SIZE, TEXT_SIZE
 from hypervisor.devices.vga.planes import PlanesState
-from hypervisor.devices.vga.state import VgaState
+from hypervisor.devices.vga.vga_state import VgaState
+from hypervisor.devices.vga.video_memory import PLANES_SIZE, TEXT_SIZE
 
 
 @dataclass

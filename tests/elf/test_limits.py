@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from hypervisor.elf import CallFrames, ElfError, Lines, Row, Sections, symbols
-from hypervisor.elf.lines import MOST_RUN
+from hypervisor.elf.line_programs import MOST_RUN
 from hypervisor.elf.reader import LONGEST_NAME
-from hypervisor.elf.symbols import MOST_SYMBOLS
+from hypervisor.elf.symbol_sections import MOST_SYMBOLS
 from hypervisor.errors import ConfigError
 from hypervisor.symbols.symbol_table import SymbolTable
 from tests.elf.programs import built

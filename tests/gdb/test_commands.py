@@ -11,7 +11,7 @@ import pytest
 import hypervisor as hv
 from hypervisor.debug.gdb.commands import answer
 from hypervisor.debug.gdb.description import ARCHITECTURES, REGISTERS, target_xml
-from hypervisor.debug.gdb.session import Session
+from hypervisor.debug.gdb.gdb_session import Session
 from tests.core.bare import bare
 
 LOOP = "again: inc rax; mov [0x80000], rax; jmp again"

@@ -27,7 +27,7 @@ from typing import Any
 
 import hypervisor as hv
 from hypervisor.devices.pci import PciFunction
-from hypervisor.run.routing import Routing
+from hypervisor.run.serving.routing import Routing
 from tests.hostile.device_programs import PLACES, PROGRAMS, Steps
 
 MEMORY = 4 << 20

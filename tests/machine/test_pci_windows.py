@@ -9,7 +9,7 @@ import pytest
 
 import hypervisor as hv
 from hypervisor.devices.pci import Identity, PciFunction, io_bar, memory_bar
-from hypervisor.devices.pci import registers as r
+from hypervisor.devices.pci import config_registers as r
 from hypervisor.machine import Part
 from hypervisor.machine.pci import windows
 from hypervisor.vm.board import Parts

@@ -10,8 +10,8 @@ from functools import cache, lru_cache
 from typing import NamedTuple
 
 from hypervisor.arch.font.ascii import ART
-from hypervisor.arch.font.lines import lines
-from hypervisor.arch.font.symbols import ACCENTS, CONTROL, GREEK, LETTERS
+from hypervisor.arch.font.line_drawing import lines
+from hypervisor.arch.font.symbol_glyphs import ACCENTS, CONTROL, GREEK, LETTERS
 
 CP437 = (
     " ☺☻♥♦♣♠•◘○◙♂♀♪♫☼►◄↕‼¶§▬↨↑↓→←∟↔▲▼"

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from hypervisor.debug.gdb import monitor, registers
+from hypervisor.debug.gdb import gdb_registers, monitor
 from hypervisor.debug.gdb.description import target_xml
 from hypervisor.debug.gdb.fields import Malformed, hexadecimal, numbers, octets, thread_id
+from hypervisor.debug.gdb.gdb_session import ONE, SIGTRAP, Session
 from hypervisor.debug.gdb.packets import MAX_PACKET
-from hypervisor.debug.gdb.session import ONE, SIGTRAP, Session
 from hypervisor.errors import GuestFault, HypervisorError
 
 Handler = Callable[[Session, str], "bytes | None"]
@@ -44,24 +44,24 @@ def answer(session: Session, packet: bytes) -> bytes | None:
 
 
 def _read_registers(session: Session, text: str) -> bytes:
-    return registers.read_all(session.vcpu).hex().encode()
+    return gdb_registers.read_all(session.vcpu).hex().encode()
 
 
 def _write_registers(session: Session, text: str) -> bytes:
-    registers.write_all(session.vcpu, octets(text))
+    gdb_registers.write_all(session.vcpu, octets(text))
     return OK
 
 
 def _read_register(session: Session, text: str) -> bytes:
-    return registers.read(session.vcpu, registers.by_number(hexadecimal(text))).hex().encode()
+    return gdb_registers.read(session.vcpu, gdb_registers.by_number(hexadecimal(text))).hex().encode()
 
 
 def _write_register(session: Session, text: str) -> bytes:
     number, _, value = text.partition("=")
-    register, data = registers.by_number(hexadecimal(number)), octets(value)
+    register, data = gdb_registers.by_number(hexadecimal(number)), octets(value)
     if len(data) != register.size:
         raise Malformed
-    registers.write(session.vcpu, register, data)
+    gdb_registers.write(session.vcpu, register, data)
     return OK
 
 
@@ -130,7 +130,7 @@ def _step_with_signal(session: Session, text: str) -> bytes | None:
 
 def _go_on_at(session: Session, text: str) -> None:
     if text:
-        registers.write(session.vcpu, registers.by_name("rip"), hexadecimal(text).to_bytes(8, "little"))
+        gdb_registers.write(session.vcpu, gdb_registers.by_name("rip"), hexadecimal(text).to_bytes(8, "little"))
 
 
 def _resume(session: Session, text: str) -> bytes | None:

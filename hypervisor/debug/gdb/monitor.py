@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from hypervisor.debug.gdb.session import Session
-from hypervisor.debug.registers import mode_name, registers
+from hypervisor.debug.gdb.gdb_session import Session
+from hypervisor.debug.register_text import mode_name, registers
 from hypervisor.debug.walk import explain
 from hypervisor.errors import ConfigError
 

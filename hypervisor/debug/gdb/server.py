@@ -17,8 +17,8 @@ from queue import Full, Queue
 from typing import Any
 
 from hypervisor.debug.gdb import commands
+from hypervisor.debug.gdb.gdb_session import SIGINT, SIGSEGV, SIGTRAP, Session
 from hypervisor.debug.gdb.packets import ACK, NAK, Event, PacketReader, frame
-from hypervisor.debug.gdb.session import SIGINT, SIGSEGV, SIGTRAP, Session
 from hypervisor.errors import ConfigError
 from hypervisor.outcome.result import Reason
 

@@ -1,7 +1,7 @@
 """gdb's breakpoints and watchpoints, as traps: guest memory is never patched, so the guest cannot see them.
 
 A handler cannot talk to gdb, as handlers come and go only while the guest waits. It notes why the guest is to stop,
-asks for a pause, and has the instruction retried; what happens next is `hypervisor.debug.gdb.session`'s.
+asks for a pause, and has the instruction retried; what happens next is `hypervisor.debug.gdb.gdb_session`'s.
 """
 
 from __future__ import annotations

@@ -7,10 +7,10 @@ from typing import Any
 
 from hypervisor.debug.autopsy import Autopsy
 from hypervisor.debug.delivery import Event as Raised
-from hypervisor.debug.mistakes import events as e
-from hypervisor.debug.mistakes import memory as m
 from hypervisor.debug.mistakes import modes
-from hypervisor.debug.mistakes import tables as t
+from hypervisor.debug.mistakes import of_events as e
+from hypervisor.debug.mistakes import of_memory as m
+from hypervisor.debug.mistakes import of_tables as t
 from hypervisor.debug.mistakes.case import Case
 from hypervisor.traps.history import Event
 

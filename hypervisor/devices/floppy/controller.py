@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from hypervisor.bus import Clock, Line, Medium
-from hypervisor.devices._parts import Alarm, ByteDevice, all_ones, nothing
-from hypervisor.devices._state import adopt, data, flag, number, numbers, refuse, time_ns, u8
-from hypervisor.devices.floppy import registers as r
-from hypervisor.devices.floppy.registers import EXECUTING, FROM_HOST, IDLE, RESULT, TO_HOST
+from hypervisor.devices.floppy import fdc_registers as r
+from hypervisor.devices.floppy.fdc_registers import EXECUTING, FROM_HOST, IDLE, RESULT, TO_HOST
 from hypervisor.devices.floppy.transfer import Channel, Progress, Transfer
+from hypervisor.devices.parts.common import Alarm, ByteDevice, all_ones, nothing
+from hypervisor.devices.parts.device_state import adopt, data, flag, number, numbers, refuse, time_ns, u8
 
 DRIVES = 4
 DELAY_NS = 50_000

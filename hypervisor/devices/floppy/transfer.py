@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from hypervisor.bus import Medium
-from hypervisor.devices.floppy import registers as r
+from hypervisor.devices.floppy import fdc_registers as r
 
 if TYPE_CHECKING:
     from hypervisor.devices.floppy.controller import I82077, I82077State

@@ -17,10 +17,10 @@ from functools import partial
 from typing import Any
 
 from hypervisor.bus import Clock, Dma
-from hypervisor.devices._parts import Alarm, Register
-from hypervisor.devices._state import adopt, flag, number, parts, time_ns, u8
 from hypervisor.devices.ide.channel import IdeChannel
 from hypervisor.devices.ide.drive import Phase
+from hypervisor.devices.parts.common import Alarm, Register
+from hypervisor.devices.parts.device_state import adopt, flag, number, parts, time_ns, u8
 
 SIZE = 16
 """Bytes of the register window: eight of each channel."""

@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import ClassVar
 
 from hypervisor.bus import Medium
+from hypervisor.devices.ide import ata_registers as r
 from hypervisor.devices.ide import mmc
-from hypervisor.devices.ide import registers as r
 from hypervisor.devices.ide.drive import BUFFER, Drive, DriveState, Phase
 from hypervisor.devices.ide.identify import identify_cdrom
 

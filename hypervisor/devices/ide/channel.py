@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hypervisor.bus import Line
-from hypervisor.devices._state import adopt, flag, parts, refuse, u8
-from hypervisor.devices.ide import registers as r
+from hypervisor.devices.ide import ata_registers as r
 from hypervisor.devices.ide.drive import Drive, DriveState
+from hypervisor.devices.parts.device_state import adopt, flag, parts, refuse, u8
 
 SIZE = r.SIZE
 TASK_FILE = {r.FEATURES: "features", r.COUNT: "count", r.LOW: "low", r.MID: "mid", r.HIGH: "high"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from hypervisor.bus import Geometry, Medium
-from hypervisor.devices.ide import registers as r
+from hypervisor.devices.ide import ata_registers as r
 from hypervisor.devices.ide.drive import BUFFER, Drive, DriveState, Phase
 from hypervisor.devices.ide.identify import identify_disk
 

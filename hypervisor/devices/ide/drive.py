@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from hypervisor.bus import Medium
-from hypervisor.devices._state import data, number, u8
-from hypervisor.devices.ide import registers as r
+from hypervisor.devices.ide import ata_registers as r
+from hypervisor.devices.parts.device_state import data, number, u8
 
 BUFFER = 64 << 10
 """Bytes that a drive reads from its medium at once."""

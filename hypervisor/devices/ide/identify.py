@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING
 
-from hypervisor.devices.ide import registers as r
+from hypervisor.devices.ide import ata_registers as r
 
 if TYPE_CHECKING:
     from hypervisor.devices.ide.disk import AtaDisk

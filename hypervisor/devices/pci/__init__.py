@@ -5,8 +5,7 @@ of it, `bus` is where functions sit. The host bridge (82441FX) and the south bri
 """
 
 from hypervisor.devices.pci.bus import PciBus
-from hypervisor.devices.pci.function import PciFunction
-from hypervisor.devices.pci.registers import (
+from hypervisor.devices.pci.config_registers import (
     Bar,
     ConfigRegister,
     Identity,
@@ -16,6 +15,7 @@ from hypervisor.devices.pci.registers import (
     memory_bar,
     rom_bar,
 )
+from hypervisor.devices.pci.function import PciFunction
 
 __all__ = [
     "Bar",

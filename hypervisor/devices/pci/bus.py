@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from hypervisor.bus import Device
-from hypervisor.devices._parts import Register
-from hypervisor.devices._state import adopt, number
+from hypervisor.devices.parts.common import Register
+from hypervisor.devices.parts.device_state import adopt, number
 from hypervisor.devices.pci.function import PciFunction
 from hypervisor.errors import DeviceError
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from functools import cache
 
 from hypervisor.bus import Line
-from hypervisor.devices._state import adopt, data, refuse
-from hypervisor.devices.pci import registers as r
-from hypervisor.devices.pci.registers import Bar, ConfigRegister, Identity, Window
+from hypervisor.devices.parts.device_state import adopt, data, refuse
+from hypervisor.devices.pci import config_registers as r
+from hypervisor.devices.pci.config_registers import Bar, ConfigRegister, Identity, Window
 
 SIZE = r.SIZE
 

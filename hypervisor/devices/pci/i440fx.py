@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from hypervisor.devices.pci import registers as r
+from hypervisor.devices.pci import config_registers as r
+from hypervisor.devices.pci.config_registers import ConfigRegister, Identity
 from hypervisor.devices.pci.function import PciFunction
-from hypervisor.devices.pci.registers import ConfigRegister, Identity
 from hypervisor.units import KIB
 
 IDENTITY = Identity(0x8086, 0x1237, 0x060000, revision=2)

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from hypervisor.devices.pci import registers as r
+from hypervisor.devices.pci import config_registers as r
+from hypervisor.devices.pci.config_registers import ConfigRegister, Identity, Space, Window, io_bar
 from hypervisor.devices.pci.function import PciFunction
-from hypervisor.devices.pci.registers import ConfigRegister, Identity, Space, Window, io_bar
 
 ISA = Identity(0x8086, 0x7000, 0x060100, multi_function=True)
 IDE = Identity(0x8086, 0x7010, 0x010180)

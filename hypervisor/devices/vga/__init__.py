@@ -5,7 +5,7 @@
 """
 
 from hypervisor.devices.vga.adapter import Vga
-from hypervisor.devices.vga.geometry import Mode
+from hypervisor.devices.vga.mode_geometry import Mode
 from hypervisor.devices.vga.window import Kind, Window
 
 __all__ = ["Kind", "Mode", "Vga", "Window"]

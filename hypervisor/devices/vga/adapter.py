@@ -12,15 +12,15 @@ from functools import partial
 
 from hypervisor.arch.font import font
 from hypervisor.bus import Clock
-from hypervisor.devices._parts import ByteDevice, all_ones, nothing
-from hypervisor.devices._state import adopt
-from hypervisor.devices.vga import registers as r
+from hypervisor.devices.parts.common import ByteDevice, all_ones, nothing
+from hypervisor.devices.parts.device_state import adopt
 from hypervisor.devices.vga import timing
+from hypervisor.devices.vga import vga_registers as r
 from hypervisor.devices.vga.dispi import Dispi, LinearMode
-from hypervisor.devices.vga.memory import PLANES_SIZE, TEXT_SIZE, VideoMemory
 from hypervisor.devices.vga.mmio import Mmio
 from hypervisor.devices.vga.planes import Planes
-from hypervisor.devices.vga.state import VgaState
+from hypervisor.devices.vga.vga_state import VgaState
+from hypervisor.devices.vga.video_memory import PLANES_SIZE, TEXT_SIZE, VideoMemory
 from hypervisor.devices.vga.window import DEVICE, Kind, Window, may_be_memory, window
 
 GLYPH_ROOM = 32

@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
-from hypervisor.devices._parts import Register
-from hypervisor.devices._state import adopt, number, numbers, refuse
+from hypervisor.devices.parts.common import Register
+from hypervisor.devices.parts.device_state import adopt, number, numbers, refuse
 
 if TYPE_CHECKING:
     from hypervisor.devices.vga.adapter import Vga

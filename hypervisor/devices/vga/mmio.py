@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hypervisor.devices._state import Stateless
-from hypervisor.devices.vga import registers as r
+from hypervisor.devices.parts.device_state import Stateless
+from hypervisor.devices.vga import vga_registers as r
 
 if TYPE_CHECKING:
     from hypervisor.devices.vga.adapter import Vga

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypervisor.devices.vga import registers as r
+from hypervisor.devices.vga import vga_registers as r
 from hypervisor.devices.vga.adapter import Vga
 
 Colour = tuple[int, int, int]

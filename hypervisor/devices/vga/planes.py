@@ -12,9 +12,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from hypervisor.devices._state import adopt, number
-from hypervisor.devices.vga import registers as r
-from hypervisor.devices.vga.memory import CELLS, pack_cell, unpack_cell
+from hypervisor.devices.parts.device_state import adopt, number
+from hypervisor.devices.vga import vga_registers as r
+from hypervisor.devices.vga.video_memory import CELLS, pack_cell, unpack_cell
 from hypervisor.devices.vga.window import APERTURE
 
 if TYPE_CHECKING:

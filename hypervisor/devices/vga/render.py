@@ -8,12 +8,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from hypervisor.devices.vga import geometry, palette
-from hypervisor.devices.vga import registers as r
+from hypervisor.devices.vga import mode_geometry, palette
+from hypervisor.devices.vga import vga_registers as r
 from hypervisor.devices.vga.adapter import GLYPH_ROOM, Vga
-from hypervisor.devices.vga.geometry import Mode
-from hypervisor.devices.vga.memory import CELLS, PLANES_SIZE
-from hypervisor.devices.vga.text import cursor, rows
+from hypervisor.devices.vga.mode_geometry import Mode
+from hypervisor.devices.vga.text_mode import cursor, rows
+from hypervisor.devices.vga.video_memory import CELLS, PLANES_SIZE
 
 Bytes = NDArray[np.uint8]
 Numbers = NDArray[np.intp]
@@ -22,10 +22,10 @@ FONT_PLANE = 2
 
 def pixels(vga: Vga) -> Bytes:
     """The screen, height by width by 3 (red, green, blue)."""
-    mode = geometry.mode(vga)
+    mode = mode_geometry.mode(vga)
     if mode.kind == "linear":
         return _linear(vga)
-    if geometry.blank(vga):
+    if mode_geometry.blank(vga):
         return np.zeros((mode.height, mode.width, 3), np.uint8)
     vga.leave_text()
     if mode.kind == "text":
@@ -112,12 +112,12 @@ def _addresses(vga: Vga, mode: Mode, per_row: int) -> tuple[Numbers, int]:
     total = r.scan_count(s.crtc, r.CRTC_V_SHOWN, 1, 6) + 1
     scans = max(total // mode.height, 1)
     split = r.line_compare(s.crtc) // scans + 1
-    step = geometry.pitch(vga)
+    step = mode_geometry.pitch(vga)
     if r.CRTC_ROW_SCAN_BIT_0.of(s.crtc):
-        at = np.where(lines < split, geometry.start(vga) + lines * step, (lines - split) * step)
+        at = np.where(lines < split, mode_geometry.start(vga) + lines * step, (lines - split) * step)
     else:  # CGA: even and odd lines lie apart
         apart = 0x2000 if r.CRTC_BYTES.of(s.crtc) else 0x1000
-        at = geometry.start(vga) + (lines >> 1) * step + (lines & 1) * apart
+        at = mode_geometry.start(vga) + (lines >> 1) * step + (lines & 1) * apart
     return (at[:, None] + np.arange(per_row)) % CELLS, s.attribute[r.AR_PANNING] & 7
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypervisor.devices.vga import registers as r
+from hypervisor.devices.vga import vga_registers as r
 
 
 def status(now_ns: int, misc: int, sequencer: bytes | bytearray, crtc: bytes | bytearray) -> int:

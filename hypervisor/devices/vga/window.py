@@ -9,8 +9,8 @@ from __future__ import annotations
 from enum import Enum, auto
 from typing import NamedTuple
 
-from hypervisor.devices.vga import registers as r
-from hypervisor.devices.vga.state import VgaState
+from hypervisor.devices.vga import vga_registers as r
+from hypervisor.devices.vga.vga_state import VgaState
 
 APERTURE = 0x20000
 """Bytes from A0000h on in which the adapter may answer."""

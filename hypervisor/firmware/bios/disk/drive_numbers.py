@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 
+from hypervisor.backends.disk_geometry import FLOPPIES, SECTOR, disk_geometry
 from hypervisor.backends.disk_image import ImageMedium
 from hypervisor.backends.el_torito import FLOPPY_SECTORS, BootImage, Emulation
-from hypervisor.backends.geometry import FLOPPIES, SECTOR, disk_geometry
 from hypervisor.backends.image_source import Window
 from hypervisor.bus import Geometry, Medium
 

@@ -1,0 +1,1 @@
+"""The terminal: keys, the live screen, and giving it back."""

@@ -1,0 +1,63 @@
+"""What one local APIC remembers, and its state after reset."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from hypervisor.devices.parts import apic_registers as r
+from hypervisor.devices.parts.apic_timer import TimerState
+from hypervisor.devices.parts.device_state import flag, number, part, u8
+
+VECTORS = 256
+_ALL = (1 << VECTORS) - 1
+_LVT = 0x3FFFF
+
+
+@dataclass(slots=True)
+class LocalApicState:
+    """Registers by their names; ``irr``, ``isr`` and ``tmr`` are 256-bit numbers, one bit for each vector.
+
+    ``lint0`` and ``lint1`` are the levels of the wires; ``extint`` an external interrupt that came as a message.
+    """
+
+    id: int = u8()
+    enabled: bool = flag(True)
+    tpr: int = u8()
+    ldr: int = u8()
+    dfr: int = number(0, 0xF, r.DFR_FLAT)
+    svr: int = number(0, r.SVR_WRITABLE, 0xFF)
+    isr: int = number(0, _ALL)
+    tmr: int = number(0, _ALL)
+    irr: int = number(0, _ALL)
+    esr: int = u8()
+    errors: int = u8()
+    icr_low: int = number(0, r.ICR_WRITABLE)
+    icr_high: int = u8()
+    lvt_timer: int = number(0, _LVT, r.MASKED)
+    lvt_thermal: int = number(0, _LVT, r.MASKED)
+    lvt_performance: int = number(0, _LVT, r.MASKED)
+    lvt_lint0: int = number(0, _LVT, r.MASKED)
+    lvt_lint1: int = number(0, _LVT, r.MASKED)
+    lvt_error: int = number(0, _LVT, r.MASKED)
+    lint0: bool = flag()
+    lint1: bool = flag()
+    extint: bool = flag()
+    timer: TimerState = field(default_factory=TimerState, metadata=part(TimerState))
+
+
+LVT_FIELDS = {
+    r.LVT_TIMER: "lvt_timer",
+    r.LVT_THERMAL: "lvt_thermal",
+    r.LVT_PERFORMANCE: "lvt_performance",
+    r.LVT_LINT0: "lvt_lint0",
+    r.LVT_LINT1: "lvt_lint1",
+    r.LVT_ERROR: "lvt_error",
+}
+"""Offset of an LVT entry -> its field."""
+
+
+def after_reset(apic_id: int, bootstrap: bool) -> LocalApicState:
+    """The state after power-on or INIT (SDM 10.4.7.1), but for one bit that firmware relies on: LINT0 of the bootstrap
+    processor passes the 8259's interrupts (ExtINT), as in QEMU, so that whoever never looks at the APIC needs not.
+    """
+    return LocalApicState(id=apic_id, lvt_lint0=r.Mode.EXTINT << r.MODE_SHIFT if bootstrap else r.MASKED)

@@ -1,0 +1,1 @@
+"""ELF executables, with a PVH note or without."""

@@ -1,0 +1,1 @@
+"""Multiboot 1 and 2."""

@@ -1,0 +1,1 @@
+"""Serving an exit: its record, devices and memory, the verdict, and what handlers raise."""

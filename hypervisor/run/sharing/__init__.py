@@ -1,0 +1,1 @@
+"""Who runs: VMs on pCPUs, vCPUs within a VM."""

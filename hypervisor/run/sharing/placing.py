@@ -1,0 +1,180 @@
+"""A VM's place: on which physical CPU it runs, what is saved when another VM needs that one, and its counters.
+
+A VM is gang-placed: all its vCPUs are on one pCPU, by turns (`hypervisor.run.sharing.turns`). When a run ends its state
+stays loaded where it is, until another VM takes the pCPU or this one goes to another.
+"""
+
+from __future__ import annotations
+
+import threading
+from array import array
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from hypervisor.arch.exits import ExitKind
+from hypervisor.engine import block as b
+from hypervisor.errors import ConfigError
+from hypervisor.traps import history
+
+if TYPE_CHECKING:
+    from collections import Counter
+
+    from hypervisor.engine.pcpu import PCpu
+    from hypervisor.engine.tables import GuestTables
+    from hypervisor.memory import GuestMemory
+    from hypervisor.run.host import CoreHost
+    from hypervisor.run.sharing.runqueue import Hold
+    from hypervisor.run.sharing.turns import Turns
+    from hypervisor.run.vm_clock import VmClock
+
+KINDS = 128
+"""Counters of exits in a pCPU's block, by kind."""
+
+_FIRST = b.COUNTS >> 3
+_NO_COUNTS = memoryview(bytes(8 * KINDS)).cast("q")
+_HOST_EVENTS = (
+    (b.C_FILLS >> 3, "tlb_fill"), (b.C_FLIPS >> 3, "code_state_change"), (b.C_STOPS >> 3, "engine_stop"),
+    (b.C_EMPTIED >> 3, "code_cache_emptied"),
+)  # fmt: skip
+
+
+class Place:
+    """Where one VM is. It is the `owner` of the pCPU that its state is loaded on."""
+
+    clock: VmClock
+    """The VM's clock, which it is given once that is made."""
+
+    def __init__(
+        self,
+        name: str,
+        host: CoreHost,
+        memory: GuestMemory,
+        tables: GuestTables,
+        turns: Turns,
+        stats: Counter[str],
+        host_events: Counter[str],
+    ) -> None:
+        """``stats`` and ``host_events`` are where the counters of the pCPUs are added up."""
+        self.name = name
+        self.closed = False
+        """Whether the VM is, and gets no pCPU any more."""
+        self._host, self._memory, self._tables, self._turns = host, memory, tables, turns
+        self._stats, self._host_events = stats, host_events
+        self.pcpu: PCpu | None = None
+        """The pCPU that runs the VM at the moment."""
+        self.last: PCpu | None = None
+        """The pCPU that ran it last; its state is still there unless that has another owner."""
+        self._events = array("q", [0])
+        self._thread = 0
+
+    @property
+    def loaded(self) -> PCpu | None:
+        """The pCPU that holds the VM's state, None while it is saved."""
+        return self.last if self.last is not None and self.last.owner is self else None
+
+    @contextmanager
+    def held(self) -> Iterator[PCpu]:
+        """A pCPU with the VM on it during the block: the one that runs it if this is the thread that does, else any
+        for a moment, when the VM runs on none. Raises `ConfigError` for a closed VM.
+        """
+        if self.pcpu is not None and self._thread == threading.get_ident():
+            yield self.pcpu
+            return
+        self._check_open()
+        with self.entered(lambda: self.closed) as hold:
+            if hold.pcpu is None:
+                self._check_open()
+            assert hold.pcpu is not None
+            yield hold.pcpu
+
+    @contextmanager
+    def entered(self, called_off: Callable[[], bool], end_at: float | None = None) -> Iterator[Hold]:
+        """Wait for a pCPU (see `RunQueue.holding`); unless that was called off the VM is on it during the block."""
+        with self._host.queue.holding(self, called_off, end_at) as hold:
+            if hold.pcpu is None:
+                yield hold
+                return
+            self.take(hold.pcpu)
+            self._thread = hold.thread
+            try:
+                self.pcpu = hold.pcpu
+                yield hold
+            finally:
+                self.pcpu = None
+
+    def _check_open(self) -> None:
+        if self.closed:
+            raise ConfigError(f"The VM {self.name} is closed, and its state is gone.")
+
+    def take(self, pcpu: PCpu) -> None:
+        """Put the VM on a pCPU, which the caller holds. Raises `ConfigError` for a closed VM."""
+        turns, last = self._turns, self.last
+        if pcpu.owner is self and pcpu.loaded is turns.current.state:
+            return
+        with self._host.placing:
+            self._check_open()
+            if isinstance(pcpu.owner, Place):
+                pcpu.owner.leave(pcpu)
+            if last is not None and last is not pcpu and last.owner is self:
+                self.leave(last)
+            if last is not pcpu:
+                pcpu.forget_code()
+                if last is not None:
+                    for region in self._memory.regions:
+                        self._tables.forget_code_states(region.gpa, region.size)
+            turns.enter(pcpu, turns.current)
+            words = pcpu.words
+            history.put_back(words, self._events)
+            words[_FIRST : _FIRST + KINDS] = _NO_COUNTS
+            for word, _ in _HOST_EVENTS:
+                words[word] = 0
+            pcpu.bind(self._tables)
+            self.clock.entered(pcpu)
+            self.last = pcpu
+            pcpu.owner = self  # at the end: an interrupt on the way leaves a pCPU that belongs to nobody
+
+    def leave(self, pcpu: PCpu) -> None:
+        """Save what lies on a pCPU that the VM leaves."""
+        self.collect(pcpu)
+        self._events = history.keep(pcpu.words)
+        self._turns.current.position = pcpu.words[b.NOW >> 3]
+        self.clock.left(pcpu)
+        pcpu.unload()
+        pcpu.owner = None
+
+    def give_up(self) -> None:
+        """The VM is being closed: nothing of it stays on a pCPU."""
+        with self._host.placing:  # whoever takes it after this finds the VM closed
+            if self.loaded is None:
+                return
+        with self._host.queue.holding(self) as hold:
+            if hold.pcpu is not None and self.loaded is hold.pcpu:  # still: others may have taken it meanwhile
+                self.leave(hold.pcpu)
+                hold.pcpu.unbind()
+
+    def collect_loaded(self) -> None:
+        """As `collect`, between two turns on a pCPU, if the VM's state is still on one."""
+        with self._host.placing:  # whoever takes that does so first
+            if self.loaded is not None:
+                self.collect(self.loaded)
+
+    def collect(self, pcpu: PCpu) -> None:
+        """Take the pCPU's counters over into the VM's statistics."""
+        words = pcpu.words
+        for kind, count in enumerate(words[_FIRST : _FIRST + KINDS].tolist()):
+            if count:
+                self._stats[ExitKind(kind).name.lower()] += count
+                words[_FIRST + kind] = 0
+        for word, name in _HOST_EVENTS:
+            if words[word]:
+                self._host_events[name] += words[word]
+                words[word] = 0
+
+    def events(self) -> array[int]:
+        """The ring of the last events, as `hypervisor.traps.history.keep` takes it out of a pCPU's block."""
+        loaded = self.loaded
+        return self._events if loaded is None else history.keep(loaded.words)
+
+
+__all__ = ["Place"]

@@ -1,0 +1,228 @@
+"""The vCPUs of one VM take turns on its pCPU, in slices of virtual time.
+
+Each vCPU has its own progress, ``position``: how far into the VM's time it has come. The one that is furthest behind
+runs next, until the slice is over, a timer is due, or it sleeps or spins; so vCPUs that run one after the other look
+parallel to the guest. The VM's time is the position of the last one: a timer fires when every vCPU that runs has come
+to it. What this decides depends on the guest's progress alone, so a run repeats, whoever shares the pCPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from operator import attrgetter
+from typing import TYPE_CHECKING
+
+from hypervisor.engine import block as b
+from hypervisor.run.ending.idling import idles
+
+if TYPE_CHECKING:
+    from hypervisor.engine.pcpu import PCpu
+    from hypervisor.vcpu.processor import Processor
+
+SLICE_NS = 200_000
+"""The longest turn, in virtual nanoseconds, of a vCPU while others have something to do."""
+
+SPINS = 8
+"""PAUSE instructions in quick succession that end a turn."""
+
+SPINS_AGAIN = 4
+"""As `SPINS`, of a vCPU whose last turn ended so."""
+
+IDLE_NS, IDLE_TURNS = 5_000, 10
+"""What a turn takes longer for each turn before it since when all that are awake only spin, up to so many times: then
+they wait for time to pass.
+"""
+
+_NOW, _NEXT, _DEADLINE = b.NOW >> 3, b.NEXT >> 3, b.DEADLINE >> 3
+_FLOOR, _SPINS_LEFT, _SPINS = b.FLOOR >> 3, b.SPINS_LEFT >> 3, b.SPINS >> 3
+_SPUN_AT, _WORKED, _SKIPPED = b.SPUN_AT >> 3, b.WORKED >> 3, b.SKIPPED >> 3
+
+
+class Turns:
+    """Whose turn it is. All times are virtual nanoseconds of the VM's clock (under the wall clock: of progress)."""
+
+    vcpus: Sequence[Processor]
+    several: bool
+    """Whether there is more than one."""
+    current: Processor
+    """Whose turn it is, or was last."""
+
+    def __init__(self) -> None:
+        self.time = 0
+        """Every vCPU that is awake has come so far."""
+        self.floor = 0
+        """The furthest that any has come: a clock that is read later shows no less (see docs/design.md)."""
+        self.end = 0
+        """Where the current turn ends; before that position nothing but the vCPU itself ends it."""
+        self._known: list[Processor] | None = None
+        """Who is awake, from `advance` to the next event."""
+        self._alone = self._new = True
+        self._idle_turns = 0
+        self.inside = False
+        """Whether the current vCPU is running: what happens now, happens at its position."""
+
+    def seat(self, vcpus: Sequence[Processor]) -> None:
+        """Take the VM's vCPUs, which do not change; the first one begins."""
+        self.vcpus = vcpus
+        self.several = len(vcpus) > 1
+        self.current = vcpus[0]
+
+    def advance(self, pcpu: PCpu) -> None:
+        """Note how far the current vCPU has come; between turns, how far they all have."""
+        words = pcpu.words
+        now = words[_NOW]
+        self.current.position = now
+        if self.current.init_pending:
+            self.current.take_init()
+        if not self.several:
+            self.time = now
+            return
+        self.current.skipped = words[_SKIPPED] == 1
+        if now > self.floor:
+            self.floor = now
+        self._known = None
+        if self._goes_on(self.end):
+            return
+        self._known = awake = self._awake()
+        time = min([vcpu.position for vcpu in awake]) if awake else self.floor
+        if time > self.time:
+            self.time = time
+
+    def _goes_on(self, end: int) -> bool:
+        """Whether the current turn has not ended. Nobody else is looked at then: who looks in, and when, is the host's
+        business and must not matter.
+        """
+        current = self.current
+        return self.several and current.position < end and not current.halted and not current.waiting
+
+    def _awake(self) -> list[Processor]:
+        return [vcpu for vcpu in self.vcpus if not (vcpu.halted or vcpu.waiting) or vcpu.wakes()]
+
+    def sleep_until(self, pcpu: PCpu, time: int) -> None:
+        """No vCPU is awake: nothing happens until ``time``."""
+        words = pcpu.words
+        if time > words[_NOW]:
+            words[_NOW] = self.current.position = time
+        self.floor = max(self.floor, time)
+
+    def reset(self, pcpu: PCpu) -> None:
+        """All vCPUs were reset, which happens to all of them at the same time; the clock goes on."""
+        for vcpu in self.vcpus:
+            vcpu.position = max(vcpu.position, self.time)
+            vcpu.spinning = False
+        words = pcpu.words
+        words[_NOW] = self.current.position = max(words[_NOW], self.current.position)
+        self._known = None
+        self._new = True
+        self._idle_turns = self.end = 0
+
+    def choose(self, horizon: int) -> Processor | None:
+        """Whose turn it is now, None if all sleep. A turn that has not ended goes on; nothing runs past ``horizon``."""
+        end = min(self.end, horizon)
+        if self._goes_on(end):
+            self.end = end
+            return self.current
+        awake = self._known
+        if awake is None:
+            awake = self._awake()
+        if not awake:
+            self.end = 0
+            return None
+        if self.end:  # the last turn was not given up
+            self.current.spinning = False
+            self._idle_turns = 0
+        self._new = True
+        self._alone = len(awake) == 1
+        if self._alone:
+            self.end = horizon
+            return awake[0]
+        chosen = min(awake, key=_position)
+        self.end = min(horizon, chosen.position + SLICE_NS)
+        if all([vcpu.skipped for vcpu in awake]) and all(idles(vcpu) for vcpu in awake):
+            self.end = horizon  # until then nothing can happen that one does to another
+        return chosen
+
+    def enter(self, pcpu: PCpu, vcpu: Processor) -> None:
+        """Put a vCPU on the pCPU, in place of the one that had its turn there."""
+        self.current = vcpu
+        pcpu.load(vcpu.state)
+        words = pcpu.words
+        words[_NOW] = vcpu.position
+        words[_FLOOR] = self.floor if self.several else 0
+        words[b.INTR >> 3] = int(vcpu.intr.level)
+        words[b.ARMED >> 3] = 0
+        words[b.BLOCK_END >> 3] = 0
+
+    def begin(self, pcpu: PCpu) -> None:
+        """The current vCPU is about to run until its turn ends."""
+        words = pcpu.words
+        words[_NEXT] = words[_DEADLINE] = self.end
+        if self._new:
+            self._new = False
+            spins = 0 if self._alone else SPINS_AGAIN if self.current.spinning else SPINS
+            words[_SPINS] = words[_SPINS_LEFT] = spins
+            words[_SPUN_AT] = words[_NOW]
+            words[_WORKED] = words[_SKIPPED] = 0
+
+    def give_way(self, pcpu: PCpu) -> None:
+        """The current vCPU waits for another one: those behind it come first, and then one at least."""
+        current = self.current
+        current.position = pcpu.words[_NOW]
+        current.spinning = not pcpu.words[_WORKED]
+        if not current.spinning:
+            self._idle_turns = 0
+        others = [vcpu for vcpu in self._awake() if vcpu is not current]
+        if others:
+            busy = [vcpu.position for vcpu in others if not vcpu.spinning]
+            if busy:
+                goal = min(busy) + 1
+            else:
+                self._idle_turns += 1
+                goal = min([vcpu.position for vcpu in others]) + min(self._idle_turns, IDLE_TURNS) * IDLE_NS
+            pcpu.words[_NOW] = current.position = max(current.position, goal)
+        self.end = 0
+
+    def skip(self, pcpu: PCpu) -> None:
+        """The current vCPU does nothing for the rest of its turn."""
+        pcpu.words[_NOW] = self.current.position = max(pcpu.words[_NOW], self.end)
+
+    @property
+    def all_spin(self) -> bool:
+        """Whether all that are awake have done nothing but spin for some turns."""
+        return self._idle_turns > IDLE_TURNS
+
+    def rest(self) -> bool:
+        """Whether no vCPU besides the current one has anything to do: those that are awake are idle, too."""
+        return all(idles(vcpu) for vcpu in self._awake() if vcpu is not self.current)
+
+    def end_at(self, pcpu: PCpu, time: int) -> None:
+        """The current turn ends no later than ``time``."""
+        words = pcpu.words
+        if time < self.end:
+            self.end = time
+        if time < words[_NEXT]:
+            words[_NEXT] = time
+            if time < words[_DEADLINE]:
+                words[_DEADLINE] = time
+
+    def happens(self, pcpu: PCpu | None, vcpu: Processor) -> None:
+        """Something happens to a vCPU (an interrupt, an NMI, INIT, its start): it may wake, and wants a turn then."""
+        self._known = None
+        if not self.several:
+            return
+        if not self.inside or pcpu is None:
+            vcpu.event_at = self.time
+            if vcpu is not self.current:  # under the wall clock a turn may have been given without an end
+                self.end = min(self.end, self.current.position + SLICE_NS)
+            return
+        now = pcpu.words[_NOW]
+        vcpu.event_at = now
+        if vcpu is not self.current:
+            pcpu.words[_SPINS] = SPINS
+            self.end_at(pcpu, now + SLICE_NS)
+
+
+_position = attrgetter("position")  # of equal ones, min takes the first
+
+
+__all__ = ["SLICE_NS", "Turns"]
