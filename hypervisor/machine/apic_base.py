@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from hypervisor.arch import msr
 from hypervisor.bus import Device
 from hypervisor.devices.local_apic import SIZE, LocalApic
-from hypervisor.machine import cpuid
+from hypervisor.machine import cpuid_answers
 
 if TYPE_CHECKING:
     from hypervisor.vm.vm import VM
@@ -41,7 +41,7 @@ class ApicBase:
         """The MSR has this value now."""
         self._apic.enabled = bool(value & msr.APIC_BASE_ENABLE)
         place(self._vm, self._apics)
-        cpuid.tell_engine(self._vm)
+        cpuid_answers.tell_engine(self._vm)
 
 
 def place(vm: VM, apics: Device) -> None:

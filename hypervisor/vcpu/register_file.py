@@ -6,9 +6,9 @@ from threading import get_ident
 from typing import Any
 
 from hypervisor.arch.flags import CR0_PE, RFLAGS_VM
-from hypervisor.spelling import hint
 from hypervisor.engine.state import GPR, Segment, State, Table
 from hypervisor.errors import ConfigError, TrapError
+from hypervisor.spelling import hint
 from hypervisor.vcpu.widths import fitting
 
 _MASK64 = (1 << 64) - 1

@@ -34,7 +34,7 @@ def test_the_entry_points_of_the_ibm_pc() -> None:
     services |= {0xE3FE: 0x13, 0xEC59: 0x13, 0xE6F2: 0x19, 0xEFD2: 0x17, 0xFE6E: 0x1A, 0xFF54: 0x05}
     for offset, vector in services.items():
         opcode, distance = memory.unpack("Bh", 0xF0000 + offset)
-        assert (opcode, bios_rom.vector_of(0xF0000 + offset + 3 + distance)) == (0xE9, vector)
+        assert (opcode, rom.vector_of(0xF0000 + offset + 3 + distance)) == (0xE9, vector)
     for offset, target in {0xE987: 0x09, 0xFEA5: 0x08}.items():
         opcode, distance = memory.unpack("Bh", 0xF0000 + offset)
         assert (opcode, offset + 3 + distance) == (0xE9, memory.unpack("H", 4 * target)[0])
