@@ -31,7 +31,7 @@ CORE = (
     "machine/boot.py",
     "memory/frames.py",
     "memory/guest_memory.py",
-    "traps/plugins/plugin.py",
+    "traps/plugins/plugin_set.py",
     "device_memory.py",
 )
 

@@ -18,10 +18,10 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import pytest
-from hypervisor.devices._state import Stateless
 
 import hypervisor as hv
 from hypervisor.arch import segments
+from hypervisor.devices.parts.device_state import Stateless
 from tests.core.bare import bare
 
 FIRST, PAGES = 0xFC000, 7

@@ -14,7 +14,7 @@ import hypervisor as hv
 from hypervisor.assembler import assemble
 from hypervisor.backends.console import KEPT, Console
 from hypervisor.engine import block as b
-from hypervisor.vm.vm import MAX_UNCLAIMED
+from hypervisor.run.machine import MAX_UNCLAIMED
 from tests.hostile.cases import load
 from tests.hostile.floods import KINDS
 from tests.hostile.scenes import MEMORY
