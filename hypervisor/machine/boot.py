@@ -43,13 +43,13 @@ class Host(CoreHost):
         return build(self, MachineConfig.of(image, options))
 
 
-def boot(image: ImageLike | MachineConfig | None = None, **options: Any) -> VM:
+def boot(image: ImageLike | MachineConfig | None = None, memory: str | int | None = None, **options: Any) -> VM:
     """Boot an image, or a configuration, on a host of its own; closing the VM closes the host. ``options`` are those of
-    `Host.create_vm`.
+    `Host.create_vm`, of which ``memory`` may stand without its name.
 
     Raises `ConfigError` where there is nothing to boot, and what `Host.create_vm` raises.
     """
-    config = MachineConfig.of(image, options)
+    config = MachineConfig.of(image, options if memory is None else {"memory": memory, **options})
     if config.image is None and not config.boots_from_drives:
         raise ConfigError(
             "There is nothing to boot: give an image, a drive (disks=, cdrom= or floppy=), or firmware=. "

@@ -147,7 +147,7 @@ def test_it_can_be_asked_who_holds_up_the_guest() -> None:
 TRACED = """
 import sys, time
 import hypervisor as hv
-from hypervisor.run import waiting
+from hypervisor.run.threads import alarms as waiting
 waiting.GRACE_S = 0.05
 def stuck(vcpu, exit):
     while True:

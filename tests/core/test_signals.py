@@ -140,7 +140,7 @@ def test_one_that_no_exception_reaches_is_named_by_the_next_signal() -> None:
     """It sits in C: the second signal's exception comes without it, and says whose code that is."""
     program = """
 import signal, sys, threading, time, hypervisor as hv
-from hypervisor.run import own_thread
+from hypervisor.run.threads import own_thread
 signal.signal(signal.SIGINT, signal.default_int_handler)
 own_thread.GRACE_S = 0.1
 def interrupt():
