@@ -8,7 +8,7 @@ import pytest
 
 import hypervisor as hv
 from hypervisor.arch.exits import ExitKind
-from hypervisor.debug import register_text, report
+from hypervisor.debug import registers, report
 from hypervisor.debug.crash import LAST_EVENTS
 from hypervisor.debug.register_text import mode_name
 from hypervisor.outcome.crash_record import Crash
@@ -159,12 +159,12 @@ def _event(rng: random.Random) -> Event:
 
 
 def test_registers_are_as_wide_as_the_mode() -> None:
-    wide, narrow = register_text(FakeVcpu()), register_text(FakeVcpu(bits=32, efer=0))
+    wide, narrow = registers(FakeVcpu()), registers(FakeVcpu(bits=32, efer=0))
     assert "r15 " in wide and "rax 0000000000" in wide
     assert "r15" not in narrow and "eax 0000" in narrow
     assert "cr0 80010011 [PE ET WP PG]" in narrow and "IOPL 0" in narrow and "(data32, DPL 0)" in narrow
     assert "[PF ZF IF]" in wide and "cs   0008" in wide and "(code64, DPL 0)" in wide
-    real = register_text(FakeVcpu(bits=16, efer=0, cr0=0x10))
+    real = registers(FakeVcpu(bits=16, efer=0, cr0=0x10))
     assert " ax 0" in real and "cr3" not in real and "ldtr" not in real
 
 
