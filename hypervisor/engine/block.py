@@ -8,6 +8,7 @@ in the ``vCPU`` group are saved and loaded when the pCPU changes vCPU.
 from __future__ import annotations
 
 from hypervisor.engine import costs
+from hypervisor.errors import InternalError
 
 _names: list[str] = []
 
@@ -19,6 +20,8 @@ def signed(value: int) -> int:
 
 
 def _word(name: str, count: int = 1) -> int:
+    if name in _names:
+        raise InternalError(f"two words of the block are called {name}: each would write over the other.")
     offset = 8 * len(_names)
     _names.extend([name] * count)
     return offset
@@ -113,8 +116,8 @@ REPEATED = _word("repeated")  # 1: the next block is one instruction of a block 
 
 # --- the instruction that is being translated, see kernels.media ------------------------------------------------------
 MEDIA_OPCODES = _word("media_opcodes")  # address of the table of `media_opcodes`
-SHOWN_AT = _word("shown_at")  # linear address of the instruction whose bytes the translator sees with other bits
-SHOWN = _word("shown", 2)  # by which bits each of its bytes differs
+ALTERED_AT = _word("altered_at")  # linear address of the instruction whose bytes the translator sees with other bits
+ALTERED = _word("altered", 2)  # by which bits each of its bytes differs
 MMX_WRITTEN = _word("mmx_written")  # the MMX register that it writes, 8 none
 CALL_ARGUMENTS = _word("call_arguments")  # of a call that we emit
 

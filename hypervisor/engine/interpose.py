@@ -328,14 +328,14 @@ class Guard:
             pieces[name] = tell + _jump(code().address[ours])
         pieces |= bit_code.pieces(unicorn.address, _jump)
         # push rdi, rsi; sub rsp, 8; mov rax, original; call rax; add rsp, 8; pop rsi, rdi; mov rcx, [rdi + block]
-        # test rcx, rcx; je end; mov rdx, rsi; sub rdx, [rcx + shown at]; cmp rdx, 15; ja next
-        # xor al, [rcx + rdx + shown]; next: cmp rsi, [rcx + misread at]; jne end; mov edx, eax; mov rcx, table
+        # test rcx, rcx; je end; mov rdx, rsi; sub rdx, [rcx + altered at]; cmp rdx, 15; ja next
+        # xor al, [rcx + rdx + altered]; next: cmp rsi, [rcx + misread at]; jne end; mov edx, eax; mov rcx, table
         # jump to ours; end: ret
         pieces[_READ] = (
             b"\x57\x56\x48\x83\xec\x08\x48\xb8" + struct.pack("<Q", unicorn.address(_READ))
             + b"\xff\xd0\x48\x83\xc4\x08\x5e\x5f\x48\x8b\x8f" + struct.pack("<i", layout.CPU_OPAQUE - layout.CPU_TO_ENV)
-            + b"\x48\x85\xc9\x74\x38\x48\x89\xf2\x48\x2b\x91" + struct.pack("<I", b.SHOWN_AT)
-            + b"\x48\x83\xfa\x0f\x77\x07\x32\x84\x11" + struct.pack("<I", b.SHOWN)
+            + b"\x48\x85\xc9\x74\x38\x48\x89\xf2\x48\x2b\x91" + struct.pack("<I", b.ALTERED_AT)
+            + b"\x48\x83\xfa\x0f\x77\x07\x32\x84\x11" + struct.pack("<I", b.ALTERED)
             + b"\x48\x3b\xb1" + struct.pack("<I", b.MISREAD_AT) + b"\x75\x18\x89\xc2"
             + b"\x48\xb9" + struct.pack("<Q", ctypes.addressof(self._reading)) + _jump(code().address["read_code"])
             + b"\xc3"

@@ -31,7 +31,7 @@ _ALIGNED, _QUAD, _DOUBLE, _OPERAND = ALIGNED, QUAD, DOUBLE, OPERAND
 _HFLAGS, _EM, _TS, _OSFXSR = l_.HFLAGS, l_.HF_EM, l_.HF_TS, l_.HF_OSFXSR
 _CPU_UC, _TO_ENV = l_.CPU_UC, l_.CPU_TO_ENV
 _TCG, _TCG_ENV = l_.UC_TCG_CONTEXT, l_.TCG_ENV
-_SHOWN_AT, _SHOWN, _ENTRIES = b_.SHOWN_AT, b_.SHOWN, b_.MEDIA_OPCODES
+_ALTERED_AT, _ALTERED, _ENTRIES = b_.ALTERED_AT, b_.ALTERED, b_.MEDIA_OPCODES
 _WRITTEN, _ARGUMENTS = b_.MMX_WRITTEN, b_.CALL_ARGUMENTS
 _F_CALL, _ENTER_MMX = b_.F_TCG_CALL, b_.F_ENTER_MMX
 _F_MMX_READY, _F_MMX_DONE = b_.F_MMX_READY, b_.F_MMX_DONE
@@ -98,18 +98,18 @@ def operand_length(modrm, sib, short):  # type: ignore[no-untyped-def]
 @kernel
 def show(b, pc, position, difference):  # type: ignore[no-untyped-def]
     """The translator sees a byte of the instruction at ``pc`` with other bits."""
-    if ld64(b + _SHOWN_AT) != pc:
-        st64(b + _SHOWN_AT, pc)
-        st64(b + _SHOWN, 0)
-        st64(b + _SHOWN + 8, 0)
-    st8(b + _SHOWN + position, difference)
+    if ld64(b + _ALTERED_AT) != pc:
+        st64(b + _ALTERED_AT, pc)
+        st64(b + _ALTERED, 0)
+        st64(b + _ALTERED + 8, 0)
+    st8(b + _ALTERED + position, difference)
     return 0
 
 
 @kernel
 def forget(b):  # type: ignore[no-untyped-def]
     """The next instruction is as the translator takes it."""
-    st64(b + _SHOWN_AT, 1 << 62)
+    st64(b + _ALTERED_AT, 1 << 62)
     return 0
 
 
