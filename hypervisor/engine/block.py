@@ -19,6 +19,11 @@ def signed(value: int) -> int:
     return value - (1 << 64) if value >> 63 else value
 
 
+def names() -> list[str]:
+    """The name of each word, in order; one of several words is there as often."""
+    return list(_names)
+
+
 def _word(name: str, count: int = 1) -> int:
     if name in _names:
         raise InternalError(f"two words of the block are called {name}: each would write over the other.")
@@ -236,8 +241,6 @@ GUARD_ABORT, GUARD_SELF, GUARD_CPU_ABORT, GUARD_BLOCKS, GUARD_SIZE = 0, 8, 16, 2
 """The table of `hypervisor.engine.interpose`: addresses of ``abort``, of ``pthread_self``, of where cpu_abort calls it,
 and of up to `GUARD_SIZE` blocks."""
 
-CODE_CACHE, LEAST_CODE_CACHE, MOST_CODE_CACHE = 64 << 20, 1 << 20, 1 << 30
-"""Bytes for translated code that a pCPU has if nothing else is said, and that it can have at least and at most."""
 
 (
     SIGNAL_GUARD, SIGNAL_SPOKEN, SIGNAL_WRITE, SIGNAL_RAISE, SIGNAL_ACTION, SIGNAL_DEFAULT, SIGNAL_LINE, SIGNAL_LATER,

@@ -22,7 +22,8 @@ from hypervisor.engine import costs, layout, media_opcodes
 from hypervisor.engine.compiler import code
 from hypervisor.engine.interpose import guard
 from hypervisor.engine.native import native
-from hypervisor.engine.room import check_room
+from hypervisor.engine.report import Report
+from hypervisor.engine.room import CODE_CACHE, check_room
 from hypervisor.engine.state import State, Views
 from hypervisor.engine.tables import GuestTables
 from hypervisor.errors import EngineError, InternalError
@@ -73,7 +74,7 @@ class PCpu:
     code, in bytes.
     """
 
-    def __init__(self, memory: mmap.mmap, ones_page: int, number: int = 0, code_cache: int = b.CODE_CACHE) -> None:
+    def __init__(self, memory: mmap.mmap, ones_page: int, number: int = 0, code_cache: int = CODE_CACHE) -> None:
         check_room(code_cache)
         self.number = number
         self._memory = memory
@@ -84,6 +85,7 @@ class PCpu:
         self._block = (ctypes.c_int64 * (b.SIZE >> 3))()
         self._b = ctypes.addressof(self._block)
         self.words = memoryview(self._block).cast("B").cast("q")
+        self.report = Report.from_buffer(self._block)
         self._keep: list[Any] = []
         self.owner: object | None = None
         self._execute_hooks: dict[int, int] = {}

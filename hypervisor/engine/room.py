@@ -7,6 +7,8 @@ import mmap
 from hypervisor.errors import ConfigError
 from hypervisor.units import MIB
 
+CODE_CACHE, LEAST_CODE_CACHE, MOST_CODE_CACHE = 64 * MIB, MIB, 1024 * MIB
+"""Bytes for translated code that a pCPU has if nothing else is said, and that it can have at least and at most."""
 REST = 64 * MIB
 """Bytes that an engine takes beside its translated code, with room to spare: tables of translations, lists, stacks."""
 

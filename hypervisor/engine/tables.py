@@ -25,6 +25,9 @@ MAX_WATCHES = 64
 """Ranges of linear addresses that can be watched at the same time."""
 _CHUNK = 8192
 """Pages whose map words are made at once."""
+GPA_MASK = (1 << b.SEAT) - 1
+"""The guest-physical part of what an access in the device window tells."""
+_PLAIN = b.MAP_RAM | b.MAP_WRITE
 _TRAPS = b.MAP_TRAP_READ | b.MAP_TRAP_WRITE | b.MAP_TRAP_EXECUTE
 _SINGLE = {ExitKind.CPUID: b.C_CPUID, ExitKind.RDMSR: b.C_RDMSR, ExitKind.HYPERCALL: b.C_HYPERCALL}
 
@@ -93,6 +96,26 @@ class GuestTables:
             self.map_range(*region)
         for page, bits in trapped.items():
             self.map[page] |= bits
+
+    def is_memory(self, gpa: int) -> bool:
+        """Whether there is memory at a guest-physical address."""
+        page = gpa >> PAGE_SHIFT
+        return page < self.pages and self.map[page] & b.MAP_RAM != 0
+
+    def is_writable(self, gpa: int) -> bool:
+        """Whether there is memory that can be written."""
+        page = gpa >> PAGE_SHIFT
+        return page < self.pages and self.map[page] & b.MAP_WRITE != 0
+
+    def has_code(self, gpa: int) -> bool:
+        """Whether the frame there holds translated code."""
+        page = gpa >> PAGE_SHIFT
+        return page < self.pages and self.map[page] & b.MAP_CODE != 0
+
+    def is_plain(self, gpa: int) -> bool:
+        """Whether there is memory that can be written, which nobody watches and which holds no translated code."""
+        page = gpa >> PAGE_SHIFT
+        return page < self.pages and self.map[page] & (_PLAIN | b.MAP_CODE | _TRAPS) == _PLAIN
 
     def forget_code_states(self, gpa: int, size: int) -> None:
         """No frame of this range holds translated code any more, as when the VM moves to an engine that has none."""

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from hypervisor.arch.address_map import ram_ranges
 from hypervisor.bus import AddressSpace, Device, Dma
-from hypervisor.engine import block as b
+from hypervisor.engine.report import MAX_EVENTS
 from hypervisor.engine.tables import GuestTables
 from hypervisor.errors import ConfigError
 from hypervisor.memory import GuestMemory, Region
@@ -256,7 +256,7 @@ class Machine(Settled, ABC):
         if self.place.last is None:  # nothing has been translated yet
             return
         for start, length in by_pages(gpa, size):
-            if start >> 12 < self.tables.pages and self.tables.map[start >> 12] & b.MAP_CODE:
+            if self.tables.has_code(start):
                 with self.placed() as pcpu:
                     pcpu.written(start, length)
 
@@ -267,7 +267,7 @@ class Machine(Settled, ABC):
             self.tables.a20 = value
             pcpu = self.place.pcpu
             if pcpu is not None:
-                pcpu.words[b.A20 >> 3] = value
+                pcpu.report.a20 = value
                 pcpu.flush()
 
     # --- what devices and handlers call -------------------------------------------------------------------------------
@@ -307,7 +307,7 @@ class Machine(Settled, ABC):
         for listener in self.listeners:
             listener(category, text, vcpu or self.current)
 
-    def events(self, count: int = history.MAX_EVENTS) -> list[history.Event]:
+    def events(self, count: int = MAX_EVENTS) -> list[history.Event]:
         """The last exits, exceptions and interrupts (up to 1,024), oldest first; see `hypervisor.traps.history`."""
         return history.last_events(self.place.events(), count)
 
@@ -354,7 +354,7 @@ class Machine(Settled, ABC):
         """
         pcpu = self.place.pcpu
         if pcpu is not None and not self.clock.wall:
-            pcpu.words[b.NOW >> 3] += ns
+            pcpu.report.now += ns
 
     def deadline_changed(self) -> None:
         """A timer was asked for: the engine may have to stop earlier."""

@@ -20,7 +20,6 @@ from hypervisor.arch.exits import FIRST_ENGINE, INTERCEPT_BIT
 from hypervisor.arch.exits import ExitKind as K
 from hypervisor.arch.flags import DR7_ENABLES
 from hypervisor.arch.vectors import NMI
-from hypervisor.engine import block as b
 from hypervisor.engine.state import GPR
 from hypervisor.errors import InternalError
 from hypervisor.outcome.result import Reason, RunResult
@@ -50,7 +49,6 @@ if TYPE_CHECKING:
 LOOK_NS = 20_000_000
 """Virtual time after which Python looks in, whatever the guest does: for timeouts, signals and other VMs."""
 
-_NOW, _NEXT, _KICK, _INFO = b.NOW >> 3, b.NEXT >> 3, b.KICK >> 3, b.X_INFO >> 3
 _MEMORY, _DR_WRITE, _WINDOW = int(K.MEMORY), int(K.DR_WRITE), int(K.INTERRUPT_WINDOW)
 
 
@@ -271,10 +269,10 @@ class Runner:
 
     def _turn(self, hold: Hold, pcpu: PCpu, end_at: float | None, limit: int) -> None:
         """Run on this pCPU until the run ends or sleeps, or the slice is over that another VM waits for."""
-        vm, words, timers, turns = self.vm, pcpu.words, self.vm.clock.timers, self.vm.turns
+        vm, report, timers, turns = self.vm, pcpu.report, self.vm.clock.timers, self.vm.turns
         until, virtual = self._until, not self.vm.clock.wall
         ask = until is not None and until.after_each_exit
-        words[_KICK] = 0
+        report.kick = 0
         vm.host.queue.begin(hold)
         while True:
             turns.advance(pcpu)
@@ -321,7 +319,7 @@ class Runner:
             if vcpu is not self.vcpu:
                 self._switch(pcpu, vcpu)
             if vcpu.task_gate is not None:
-                words[b.W_VECTOR >> 3], words[b.W_ERROR >> 3], words[b.W_LEVEL >> 3] = vcpu.task_gate
+                report.w_vector, report.w_error, report.w_level = vcpu.task_gate
                 vcpu.task_gate = None
                 self.serve(pcpu, int(K.TASK_GATE))
                 continue
@@ -342,7 +340,7 @@ class Runner:
                     break
             self.serve(pcpu, pcpu.complete_deferred())
             turns.inside = False
-            self._exact = kind != K.DEADLINE or self._asked or not virtual or words[_NOW] >= words[_NEXT]
+            self._exact = kind != K.DEADLINE or self._asked or not virtual or report.now >= report.next
             self._asked = False
             if self._asleep and self._rests(hold, end_at):
                 self._asleep = False
@@ -393,13 +391,13 @@ class Runner:
     # --- engine exits -------------------------------------------------------------------------------------------------
 
     def _looked_in(self, pcpu: PCpu) -> None:
-        words = pcpu.words
-        words[_KICK] = 0
-        if not (self.vm.clock.wall or words[_NOW] >= words[_NEXT]) or self.vm.reset_pending:
+        report = pcpu.report
+        report.kick = 0
+        if not (self.vm.clock.wall or report.now >= report.next) or self.vm.reset_pending:
             return
-        if self.vm.turns.several and words[_NOW] < self.vcpu.looked_at + LOOK_NS:
+        if self.vm.turns.several and report.now < self.vcpu.looked_at + LOOK_NS:
             return  # turns are shorter than what this is worth
-        self.vcpu.looked_at = words[_NOW]
+        self.vcpu.looked_at = report.now
         end = ends.of_spin(self.vm)
         if end is not None:
             self._finish(end)
@@ -471,10 +469,10 @@ class Runner:
         """
         from hypervisor.engine.task_switch import perform
 
-        words = pcpu.words
-        further = perform(pcpu, words[b.W_VECTOR >> 3], words[b.W_ERROR >> 3], words[b.W_LEVEL >> 3])
+        report = pcpu.report
+        further = perform(pcpu, report.w_vector, report.w_error, report.w_level)
         if further == K.TASK_GATE:
-            self.vcpu.task_gate = words[b.W_VECTOR >> 3], words[b.W_ERROR >> 3], words[b.W_LEVEL >> 3]
+            self.vcpu.task_gate = report.w_vector, report.w_error, report.w_level
         else:
             self.serve(pcpu, further)
 
@@ -483,13 +481,13 @@ class Runner:
 
     def _raised(self, pcpu: PCpu) -> None:
         """A compiled handler raised an exception: find out which."""
-        number, first, second, value = pcpu.words[_INFO : _INFO + 4].tolist()
+        number, first, second, value = pcpu.report.info[:4]
         handler = self.vm.traps.compiled()[number - 1]
         assert handler.compiled is not None
         handler.compiled.again([self.vcpu.get(name) for name in GPR], first, second, value)
 
     def _failed(self, pcpu: PCpu) -> None:
-        code = pcpu.words[_INFO]
+        code = pcpu.report.info_0
         if code < 0:
             self._finish(ends.of_impossible_state(self.vm))
             return
@@ -605,8 +603,8 @@ class Runner:
 
     def _step(self, pcpu: PCpu) -> int:
         """One instruction, or what comes instead of it; 0 if the engine only looked in."""
-        pcpu.words[_KICK] = 0
-        pcpu.words[_NEXT] = FOREVER_NS
+        pcpu.report.kick = 0
+        pcpu.report.next = FOREVER_NS
         kind = pcpu.step()
         rip = self.vcpu.rip
         self.serve(pcpu, kind)

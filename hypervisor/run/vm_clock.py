@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from hypervisor.bus.clock import Timer, TimerQueue
-from hypervisor.engine import block as b
 from hypervisor.units import FOREVER_NS
 
 if TYPE_CHECKING:
@@ -15,8 +14,6 @@ if TYPE_CHECKING:
     from hypervisor.engine.tables import GuestTables
     from hypervisor.run.sharing.turns import Turns
 
-_DUE = b.DUE >> 3
-_NOW, _SHOWN, _WALL_BASE = b.NOW >> 3, b.SHOWN >> 3, b.WALL_BASE >> 3
 
 LATE_NS = 1_000_000
 """How late a timer of the wall clock may be before the clock is held back, in nanoseconds."""
@@ -62,12 +59,12 @@ class VmClock:
             due = self.timers.earliest_ns
             if due is not None and now > due + LATE_NS:
                 pcpu = self._place.loaded
-                now = max(due + LATE_NS, self._shown, 0 if pcpu is None else pcpu.words[_SHOWN])
+                now = max(due + LATE_NS, self._shown, 0 if pcpu is None else pcpu.report.shown)
             self._shown = now
             return now
         place, turns = self._place, self._turns
         pcpu = place.last
-        progress = pcpu.words[_NOW] if pcpu is not None and pcpu.owner is place else turns.current.position
+        progress = pcpu.report.now if pcpu is not None and pcpu.owner is place else turns.current.position
         return max(progress, turns.floor)
 
     @property
@@ -78,7 +75,7 @@ class VmClock:
     def due_changed(self, pcpu: PCpu) -> None:
         """Let the engine know the latest time of the wall clock to be shown before the timer that is due has fired."""
         due = self.timers.earliest_ns
-        pcpu.words[_DUE] = FOREVER_NS if due is None else due + LATE_NS
+        pcpu.report.due = FOREVER_NS if due is None else due + LATE_NS
 
     def hold_back(self, pcpu: PCpu) -> int:
         """The wall clock's time, as `now_ns`. If a timer was due and the guest did not run, because the host was busy,
@@ -91,7 +88,7 @@ class VmClock:
         due = self.timers.next_ns()
         now = self.unseen_ns
         if due is not None and now > due + LATE_NS and self._stopped_ns is None:
-            late = min(now - due - LATE_NS, now - max(self._shown, pcpu.words[_SHOWN]))
+            late = min(now - due - LATE_NS, now - max(self._shown, pcpu.report.shown))
             if late > 0:
                 self._move(late, pcpu)
                 now -= late
@@ -109,16 +106,16 @@ class VmClock:
         self.lag_ns += back_ns
         self._tables.wall_base = self.base_ns
         if pcpu is not None:
-            pcpu.words[_WALL_BASE] = self.base_ns
+            pcpu.report.wall_base = self.base_ns
 
     def entered(self, pcpu: PCpu) -> None:
         """The VM comes to a pCPU where another one may have read its own clock."""
-        pcpu.words[_SHOWN] = 0
+        pcpu.report.shown = 0
         self.due_changed(pcpu)
 
     def left(self, pcpu: PCpu) -> None:
         """The VM leaves a pCPU: what the guest has read there stays read."""
-        self._shown = max(self._shown, pcpu.words[_SHOWN])
+        self._shown = max(self._shown, pcpu.report.shown)
 
     @property
     def passed_ns(self) -> int:

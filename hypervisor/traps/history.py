@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from hypervisor.arch.exits import ExitKind
 from hypervisor.arch.msr import NAMES as MSR_NAMES
 from hypervisor.arch.vectors import ERROR_CODE_VECTORS, NMI, PF, title
-from hypervisor.engine import block as b
+from hypervisor.engine.report import MAX_EVENTS, events
 
 if TYPE_CHECKING:
     from hypervisor.symbols.symbol_table import SymbolTable
-
-MAX_EVENTS = b.RING_ENTRIES
-"""How many events a VM remembers."""
 
 EXCEPTION, SOFTWARE, EXTERNAL, PRIVILEGED = range(4)
 """Where a delivered event comes from, by the engine's numbers: `Event.origin`. INT1 is `PRIVILEGED`: the DPL of its
 gate is not checked.
 """
 
-_MASK64 = (1 << 64) - 1
 _ACCESSES = {
     ExitKind.PORT_IN: "in {info:#x} -> {value:#x}", ExitKind.PORT_OUT: "out {info:#x}, {value:#x}",
     ExitKind.MMIO_READ: "read {info:#x} -> {value:#x}", ExitKind.MMIO_WRITE: "write {info:#x}, {value:#x}",
@@ -91,32 +86,16 @@ def _delivered(event: Event) -> str:
     return text + (f", address {event.value:#x}" if vector == PF else "")
 
 
-def last_events(words: Sequence[int], count: int = MAX_EVENTS) -> list[Event]:
-    """The last exits and events of a ring (see `keep`), oldest first.
+def last_events(kept: array[int], count: int = MAX_EVENTS) -> list[Event]:
+    """The last exits and events of a ring, as a pCPU's report keeps it, oldest first.
 
     Ports and device memory that a compiled handler serves, and what the engine does by itself (CPUID without a
     listener, INVLPG, PAUSE, system calls) are not among them.
     """
-    end = words[0]
-    events = []
-    for n in range(max(0, end - min(count, MAX_EVENTS)), end):
-        at = 1 + b.RING_WORDS * (n & MAX_EVENTS - 1)
-        head, rip, now, value = (word & _MASK64 for word in words[at : at + b.RING_WORDS])
-        events.append(Event(now, ExitKind(head & 0xFF), rip, head >> 24, value, head >> 8 & 0xFF, head >> 16 & 0xFF))
-    return events
-
-
-def keep(words: memoryview) -> array[int]:
-    """The ring of a pCPU's block: how many events there were, and the entries in use."""
-    count = words[b.RING_AT >> 3]
-    used = words[b.RING >> 3 : (b.RING >> 3) + b.RING_WORDS * min(count, b.RING_ENTRIES)]
-    return array("q", [count]) + array("q", used.tobytes())
-
-
-def put_back(words: memoryview, kept: array[int]) -> None:
-    """Continue a ring on another pCPU."""
-    words[b.RING_AT >> 3] = kept[0]
-    words[b.RING >> 3 : (b.RING >> 3) + len(kept) - 1] = memoryview(kept)[1:]
+    return [
+        Event(now, ExitKind(head & 0xFF), rip, head >> 24, value, head >> 8 & 0xFF, head >> 16 & 0xFF)
+        for head, rip, now, value in events(kept, count)
+    ]
 
 
 def line(event: Event, symbols: SymbolTable, cpus: int = 1) -> str:

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 from hypervisor.arch.exits import ExitKind as K
 from hypervisor.arch.flags import CR4_DE, DR7_ENABLES, RFLAGS_RF
 from hypervisor.arch.vectors import DB
-from hypervisor.engine import block as b
 
 if TYPE_CHECKING:
     from hypervisor.engine.pcpu import PCpu
@@ -23,8 +22,6 @@ _EXECUTE, _WRITE, _PORT, _ACCESS = range(4)
 _LENGTHS = (1, 2, 8, 4)
 _WIDEST = 16
 """Bytes of the widest operand that an instruction reads and writes: CMPXCHG16B's."""
-
-_EXCEPTIONS = (b.COUNTS >> 3) + K.EXCEPTION
 
 
 @dataclass(frozen=True)
@@ -115,7 +112,7 @@ def before_instruction(pcpu: PCpu, vcpu: Registers, armed: Breakpoints, address:
 
 def pass_by(pcpu: PCpu, address: int) -> None:
     """Let the instruction at a linear address run once without its hook."""
-    pcpu.words[b.SKIP >> 3] = address - (1 << 64) if address >> 63 else address
+    pcpu.report.skip = address - (1 << 64) if address >> 63 else address
 
 
 def after_iret(pcpu: PCpu, vcpu: Registers, armed: Breakpoints) -> None:
@@ -129,7 +126,7 @@ def after_iret(pcpu: PCpu, vcpu: Registers, armed: Breakpoints) -> None:
 
 def exceptions(pcpu: PCpu) -> int:
     """How many exceptions the guest has had since its counters were collected."""
-    return pcpu.words[_EXCEPTIONS]
+    return pcpu.report.count_of(K.EXCEPTION)
 
 
 def after_access(pcpu: PCpu, vcpu: Registers, hits: int, further: int, before: int) -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hypervisor.arch.flags import RFLAGS_AC
-from hypervisor.engine import block as b
 from hypervisor.engine.state import GPR
 
 if TYPE_CHECKING:
@@ -27,10 +26,10 @@ class OperandFault(Exception):  # a fault of the guest's, not an error
 
 def read_word(pcpu: PCpu, vcpu: Processor) -> int:
     """The 16-bit register or memory operand of the decoded instruction (LMSW, LLDT, LTR). Raises `OperandFault`."""
-    words = pcpu.words
-    if words[b.D_MODRM >> 3] >= 0xC0:
-        return vcpu.get(GPR[words[b.D_RM >> 3]]) & 0xFFFF
-    address = words[b.D_EA >> 3] & _MASK64
+    report = pcpu.report
+    if report.d_modrm >= 0xC0:
+        return vcpu.get(GPR[report.d_rm]) & 0xFFFF
+    address = report.d_ea & _MASK64
     return int.from_bytes(
         b"".join(vcpu.memory.read(_locate(pcpu, vcpu, address + n, _READ), 1) for n in range(2)), "little"
     )
@@ -40,11 +39,11 @@ def write_word(pcpu: PCpu, vcpu: Processor, value: int) -> None:
     """Store to the decoded instruction's operand as SMSW, SLDT and STR do: 16 bits to memory, or a register of the
     operand size.
     """
-    words = pcpu.words
-    if words[b.D_MODRM >> 3] >= 0xC0:
-        set_register(vcpu, words[b.D_RM >> 3], value, words[b.D_SIZE >> 3])
+    report = pcpu.report
+    if report.d_modrm >= 0xC0:
+        set_register(vcpu, report.d_rm, value, report.d_size)
         return
-    address = words[b.D_EA >> 3] & _MASK64
+    address = report.d_ea & _MASK64
     places = [_locate(pcpu, vcpu, address + n, _WRITE) for n in range(2)]
     for place, byte in zip(places, (value & 0xFFFF).to_bytes(2, "little"), strict=True):
         vcpu.memory.store(place, bytes((byte,)))

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from hypervisor.arch.flags import CR0_PE, RFLAGS_IF
 from hypervisor.arch.vectors import PF, VECTORS
-from hypervisor.engine import block as b
 from hypervisor.outcome.result import Fault, Reason
 from hypervisor.run.ending.idling import spins
 from hypervisor.traps.verdicts import WITH_ERROR
@@ -57,11 +56,9 @@ def of_spin(vm: Machine) -> End | None:
 
 def of_shutdown(vm: Machine, pcpu: PCpu) -> End:
     """The end by a triple fault, whose exceptions the engine has noted."""
-    vcpu, words = vm.current, pcpu.words
+    vcpu = vm.current
     chain = []
-    for n in range(min(words[b.N_COUNT >> 3], b.CHAIN_ENTRIES)):
-        at = (b.CHAIN >> 3) + 3 * n
-        vector, error, address = words[at : at + 3].tolist()
+    for vector, error, address in pcpu.report.faults():
         chain.append(
             Fault(
                 vector,

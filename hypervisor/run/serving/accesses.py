@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from hypervisor.arch.exits import ExitKind as K
-from hypervisor.engine import block as b
+from hypervisor.engine.tables import GPA_MASK
 from hypervisor.run.serving import completion
 from hypervisor.run.serving.routing import Routing
 from hypervisor.run.serving.strings import Strings
@@ -25,13 +25,11 @@ if TYPE_CHECKING:
     from hypervisor.run.runner import Runner
     from hypervisor.vcpu.processor import Processor
 
-_INFO = b.X_INFO >> 3
 _OUT_OPCODES = (0xE6, 0xE7, 0xEE, 0xEF)
 _PORT_IN, _PORT_OUT, _MMIO_WRITE = int(K.PORT_IN), int(K.PORT_OUT), int(K.MMIO_WRITE)
 _NAMES = {int(kind): kind.name.lower() for kind in (K.MMIO_READ, K.MMIO_WRITE)}
 _READS = frozenset((K.PORT_IN, K.MMIO_READ))
 _HALF_DONE = "a port or memory access is in the middle of its instruction"
-_GPA_MASK = (1 << b.SEAT) - 1
 
 
 class InPlace:
@@ -67,8 +65,8 @@ class InPlace:
         pcpu = self._place.pcpu
         if pcpu is None:
             return 1
-        words = pcpu.words
-        address, size = words[_INFO], words[_INFO + 1]
+        report = pcpu.report
+        address, size = report.info_0, report.info_1
         try:
             if kind == _PORT_IN or kind == _PORT_OUT:
                 if self._vcpu.breakpoints.ports and self._breaks(address, size):
@@ -77,15 +75,15 @@ class InPlace:
                     return self._port(pcpu, K(kind), address, size)
                 mapping = self._vm.ports.find(address)
                 if kind == _PORT_OUT:
-                    self._routing.port_write(address, size, words[_INFO + 2] & 0xFFFFFFFF, mapping)
+                    self._routing.port_write(address, size, report.info_2 & 0xFFFFFFFF, mapping)
                     if mapping is not None and mapping.strings == address:
                         self._strings.write(pcpu, self._vcpu, mapping, address, size)
                     return self._left_after_out()
-                words[_INFO + 3] = self._routing.port_read(address, size, mapping)
+                report.info_3 = self._routing.port_read(address, size, mapping)
                 if mapping is not None and mapping.strings == address:
                     self._strings.read(pcpu, self._vcpu, mapping, address, size)
                 return 0
-            gpa = address & _GPA_MASK
+            gpa = address & GPA_MASK
             if (
                 self._plain and self._vcpu.breakpoints is breakpoints.NONE
             ):  # the usual case: a device, and nobody watches
@@ -95,7 +93,7 @@ class InPlace:
                     if mapping is None:
                         _answer(pcpu, self._routing.unclaimed(_NAMES[kind], gpa, size), size)
                     elif kind == _MMIO_WRITE:
-                        mapping.device.write(gpa - mapping.base, size, words[_INFO + 2] & (1 << 8 * size) - 1)
+                        mapping.device.write(gpa - mapping.base, size, report.info_2 & (1 << 8 * size) - 1)
                     else:
                         _answer(pcpu, mapping.device.read(gpa - mapping.base, size), size)
                     return 0
@@ -140,7 +138,7 @@ class InPlace:
             _answer(pcpu, read(gpa, size), size)
             return 0
         else:
-            write(gpa, size, pcpu.words[_INFO + 2] & (1 << 8 * size) - 1)
+            write(gpa, size, pcpu.report.info_2 & (1 << 8 * size) - 1)
             return 0
         exit.gpa = gpa
         return self._decide(pcpu, exit, lambda: read(gpa, size), lambda value: write(gpa, size, value))
@@ -149,7 +147,7 @@ class InPlace:
         """Whether a write is the first part of an operand of which another part may hit a breakpoint."""
         if self._vcpu.breakpoints is breakpoints.NONE:
             return False
-        instruction = (self._vcpu.rip, pcpu.words[b.NOW >> 3])
+        instruction = (self._vcpu.rip, pcpu.report.now)
         first, self._wrote = instruction != self._wrote, instruction
         return first and self._vcpu.breakpoints.comes_near(gva, size)
 
@@ -157,7 +155,7 @@ class InPlace:
         exit = self._exit.begin(kind, self._vcpu.rip, 0)
         exit.size, exit.write = size, kind not in _READS
         if exit.write:
-            exit.value = pcpu.words[_INFO + 2] & (1 << 8 * size) - 1
+            exit.value = pcpu.report.info_2 & (1 << 8 * size) - 1
         return exit
 
     def _decide(self, pcpu: PCpu, exit: Exit, read: Callable[[], int], write: Callable[[int], None]) -> int:
@@ -207,7 +205,7 @@ class InPlace:
 
     def _complete_out(self, pcpu: PCpu) -> int:
         length = pcpu.decode()
-        return pcpu.complete(length) if length and pcpu.words[b.D_OPCODE >> 3] in _OUT_OPCODES else 0
+        return pcpu.complete(length) if length and pcpu.report.d_opcode in _OUT_OPCODES else 0
 
     def _step_over(self, pcpu: PCpu) -> int:
         """Run an instruction whose access hits breakpoints to its end, then tell the guest."""
@@ -225,7 +223,7 @@ class InPlace:
         """An instruction in a watched page is about to be fetched, and the handlers have decided."""
         if not (verdict is PASS or verdict is HANDLED):
             return completion.finish(pcpu, self._vcpu, self._vcpu.exit, verdict)
-        pages = {pcpu.words[b.FAULT_ADDRESS >> 3] >> 12, self._vcpu.exit.gpa >> 12}
+        pages = {pcpu.report.fault_address >> 12, self._vcpu.exit.gpa >> 12}
         with self._vm.tables.fetching(pages):
             pcpu.flush()
             further = pcpu.step()
@@ -241,4 +239,4 @@ def _whole(exit: Exit) -> int:
 
 def _answer(pcpu: PCpu, value: int, size: int) -> None:
     value &= (1 << 8 * size) - 1
-    pcpu.words[_INFO + 3] = value - (1 << 64) if value >> 63 else value
+    pcpu.report.info_3 = value - (1 << 64) if value >> 63 else value

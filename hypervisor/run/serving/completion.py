@@ -23,7 +23,6 @@ from hypervisor.arch.flags import (
     RFLAGS_ZF,
 )
 from hypervisor.arch.vectors import DB, NMI, PF, UD
-from hypervisor.engine import block as b
 from hypervisor.errors import InternalError, TrapError
 from hypervisor.traps.history import EXCEPTION, EXTERNAL
 from hypervisor.traps.verdicts import HANDLED, PASS, RETRY, Inject, Verdict
@@ -36,7 +35,6 @@ if TYPE_CHECKING:
     from hypervisor.engine.pcpu import PCpu
     from hypervisor.vcpu.processor import Processor
 
-_INFO = b.X_INFO >> 3
 _MASK32, _MASK64 = 0xFFFFFFFF, (1 << 64) - 1
 _ARITHMETIC_FLAGS = RFLAGS_CF | RFLAGS_PF | RFLAGS_AF | RFLAGS_ZF | RFLAGS_SF | RFLAGS_OF
 
@@ -81,7 +79,7 @@ def _after(vcpu: Processor, length: int) -> int:
 def _forget(pcpu: PCpu, vcpu: Processor, exit: Exit) -> None:
     """A page fault that is not delivered has not changed CR2."""
     if exit.vector == PF:
-        vcpu.set("cr2", pcpu.words[_INFO + 3] & _MASK64)
+        vcpu.set("cr2", pcpu.report.info_3 & _MASK64)
 
 
 # --- handled: the exit's fields are the result ----------------------------------------------------------------------
@@ -134,7 +132,7 @@ def _rdtscp(pcpu: PCpu, vcpu: Processor, exit: Exit) -> int:
 
 def _register_read(pcpu: PCpu, vcpu: Processor, exit: Exit) -> int:
     _check_value(exit, 64)
-    set_register(vcpu, pcpu.words[b.D_RM >> 3], exit.value, 8 if vcpu.mode == 64 else 4)
+    set_register(vcpu, pcpu.report.d_rm, exit.value, 8 if vcpu.mode == 64 else 4)
     return _skip(pcpu, vcpu, exit)
 
 
@@ -146,7 +144,7 @@ def _word(pcpu: PCpu, vcpu: Processor, exit: Exit) -> int:
 
 def _random(pcpu: PCpu, vcpu: Processor, exit: Exit) -> int:
     _check_value(exit, 8 * exit.size)
-    set_register(vcpu, pcpu.words[b.D_RM >> 3], exit.value, exit.size)
+    set_register(vcpu, pcpu.report.d_rm, exit.value, exit.size)
     vcpu.set("rflags", vcpu.rflags & ~_ARITHMETIC_FLAGS | RFLAGS_CF)  # CF says that the number is valid
     return _skip(pcpu, vcpu, exit)
 
@@ -154,8 +152,8 @@ def _random(pcpu: PCpu, vcpu: Processor, exit: Exit) -> int:
 def _swallowed(pcpu: PCpu, vcpu: Processor, exit: Exit) -> int:
     """The guest goes on where it is: for a fault at its instruction, for INT1, INT3 and INTO after it."""
     _forget(pcpu, vcpu, exit)
-    by_instruction = pcpu.words[_INFO + 4] != EXCEPTION and vcpu.rip == exit.rip
-    return pcpu.complete(pcpu.words[b.D_LENGTH >> 3]) if by_instruction else 0
+    by_instruction = pcpu.report.info_4 != EXCEPTION and vcpu.rip == exit.rip
+    return pcpu.complete(pcpu.report.d_length) if by_instruction else 0
 
 
 def _dropped(pcpu: PCpu, vcpu: Processor, exit: Exit) -> int:
@@ -181,7 +179,7 @@ def step_natively(pcpu: PCpu, vcpu: Processor, kind: K | None) -> int:
     try:
         further = pcpu.step()
     finally:
-        pcpu.intercept(bit, bool(pcpu.words[b.INTERCEPTS >> 3] >> bit & 1))
+        pcpu.intercept(bit, bool(pcpu.report.intercepts >> bit & 1))
     if kind is K.IRET and further != K.VERDICT:
         _returned(pcpu, vcpu)
     return further
@@ -197,11 +195,11 @@ def _returned(pcpu: PCpu, vcpu: Processor) -> None:
 
 def _exception(pcpu: PCpu, vcpu: Processor, exit: Exit) -> int:
     """Deliver it with the RIP of its instruction; INT1, INT3 and INTO are delivered after theirs."""
-    source, rip = pcpu.words[_INFO + 4], vcpu.rip
+    source, rip = pcpu.report.info_4, vcpu.rip
     if source != EXCEPTION:
-        length = pcpu.words[b.D_LENGTH >> 3]
+        length = pcpu.report.d_length
         rip = _after(vcpu, length)
-        pcpu.words[b.NOW >> 3] += length  # as the engine does when nobody listens
+        pcpu.report.now += length  # as the engine does when nobody listens
     return pcpu.event(exit.vector, exit.error or 0, source, rip)
 
 
@@ -219,8 +217,8 @@ def _interrupt(pcpu: PCpu, vcpu: Processor, exit: Exit) -> int:
 
 
 def _software_interrupt(pcpu: PCpu, vcpu: Processor, exit: Exit) -> int:
-    pcpu.words[b.NOW >> 3] += exit.length
-    return pcpu.event(exit.vector, 0, pcpu.words[_INFO + 2], _after(vcpu, exit.length))
+    pcpu.report.now += exit.length
+    return pcpu.event(exit.vector, 0, pcpu.report.info_2, _after(vcpu, exit.length))
 
 
 def _execute(pcpu: PCpu, vcpu: Processor, exit: Exit) -> int:

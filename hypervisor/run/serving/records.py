@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from hypervisor.arch.exits import ExitKind as K
 from hypervisor.arch.vectors import PF
-from hypervisor.engine import block as b
 from hypervisor.engine.state import GPR
 from hypervisor.vcpu.exit import Exit
 from hypervisor.vcpu.operands import read_word
@@ -16,8 +15,6 @@ if TYPE_CHECKING:
     from hypervisor.engine.pcpu import PCpu
     from hypervisor.vcpu.processor import Processor
 
-_INFO = b.X_INFO >> 3
-_LENGTH, _RM, _SIZE, _EA = b.D_LENGTH >> 3, b.D_RM >> 3, b.D_SIZE >> 3, b.D_EA >> 3
 _MASK32 = 0xFFFFFFFF
 _MASK64 = (1 << 64) - 1
 _SVM_FIRST = 0xD8  # ModRM of VMRUN; VMMCALL, VMLOAD, ... follow
@@ -31,7 +28,7 @@ def _cpuid(exit: Exit, vcpu: Processor, pcpu: PCpu) -> None:
 
 
 def _rdmsr(exit: Exit, vcpu: Processor, pcpu: PCpu) -> None:
-    exit.msr = pcpu.words[_INFO]
+    exit.msr = pcpu.report.info_0
     exit.value = None
 
 
@@ -41,24 +38,24 @@ def _no_value(exit: Exit, vcpu: Processor, pcpu: PCpu) -> None:
 
 def _wrmsr(exit: Exit, vcpu: Processor, pcpu: PCpu) -> None:
     get = vcpu.registers.get
-    exit.msr = pcpu.words[_INFO]
+    exit.msr = pcpu.report.info_0
     exit.value = (get("rdx") & _MASK32) << 32 | get("rax") & _MASK32
 
 
 def _number(exit: Exit, vcpu: Processor, pcpu: PCpu) -> None:
-    exit.number = pcpu.words[_INFO]
+    exit.number = pcpu.report.info_0
     exit.value = None
 
 
 def _register_write(exit: Exit, vcpu: Processor, pcpu: PCpu) -> None:
-    exit.number = pcpu.words[_INFO]
-    value = vcpu.registers.get(GPR[pcpu.words[_RM]])
+    exit.number = pcpu.report.info_0
+    value = vcpu.registers.get(GPR[pcpu.report.d_rm])
     exit.value = value if vcpu.mode == 64 else value & _MASK32
 
 
 def _exception(exit: Exit, vcpu: Processor, pcpu: PCpu) -> None:
     exit.known_length = 0
-    exit.vector, exit.error, address = pcpu.words[_INFO : _INFO + 3].tolist()
+    exit.vector, exit.error, address = pcpu.report.info[:3]
     exit.address = address & _MASK64 if exit.vector == PF else None
 
 
@@ -67,16 +64,16 @@ def _hypercall(exit: Exit, vcpu: Processor, pcpu: PCpu) -> None:
 
 
 def _int_n(exit: Exit, vcpu: Processor, pcpu: PCpu) -> None:
-    exit.vector = pcpu.words[_INFO]
+    exit.vector = pcpu.report.info_0
 
 
 def _svm(exit: Exit, vcpu: Processor, pcpu: PCpu) -> None:
-    exit.number = pcpu.words[_INFO] - _SVM_FIRST
+    exit.number = pcpu.report.info_0 - _SVM_FIRST
 
 
 def _execute(exit: Exit, vcpu: Processor, pcpu: PCpu) -> None:
     exit.known_length = 0
-    exit.address = pcpu.words[_INFO] & _MASK64
+    exit.address = pcpu.report.info_0 & _MASK64
 
 
 def _fetch(exit: Exit, vcpu: Processor, pcpu: PCpu) -> None:
@@ -88,7 +85,7 @@ def _fetch(exit: Exit, vcpu: Processor, pcpu: PCpu) -> None:
 
 
 def _address(exit: Exit, vcpu: Processor, pcpu: PCpu) -> None:
-    exit.address = pcpu.words[_EA] & _MASK64
+    exit.address = pcpu.report.d_ea & _MASK64
 
 
 def _selector(exit: Exit, vcpu: Processor, pcpu: PCpu) -> None:
@@ -109,7 +106,7 @@ def _rdpmc(exit: Exit, vcpu: Processor, pcpu: PCpu) -> None:
 
 
 def _random(exit: Exit, vcpu: Processor, pcpu: PCpu) -> None:
-    exit.size = pcpu.words[_SIZE]
+    exit.size = pcpu.report.d_size
     exit.value = None
 
 
@@ -130,7 +127,7 @@ def fill(vcpu: Processor, pcpu: PCpu, kind: int) -> Exit:
     """The vCPU's record for exits of this kind, with the fields of this one; results are None."""
     exit = vcpu.exit = vcpu.exits[kind]
     exit.rip = vcpu.registers.rip
-    exit.known_length = pcpu.words[_LENGTH]
+    exit.known_length = pcpu.report.d_length
     function = _FILL[kind]
     if function is not None:
         function(exit, vcpu, pcpu)

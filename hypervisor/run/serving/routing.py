@@ -4,14 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hypervisor.engine import block as b
-
 if TYPE_CHECKING:
     from hypervisor.bus import Mapping
     from hypervisor.run.machine import Machine
-
-
-_RAM = b.MAP_RAM
 
 
 class Routing:
@@ -21,7 +16,8 @@ class Routing:
 
     def __init__(self, vm: Machine) -> None:
         self._vm = vm
-        self._tables = vm.tables
+        self.is_memory = vm.tables.is_memory
+        """Whether there is memory at a guest-physical address."""
 
     def port_read(self, port: int, size: int, mapping: Mapping | None) -> int:
         """IN from a port whose device is at ``mapping``; an access wider than the device is made byte by byte."""
@@ -72,8 +68,7 @@ class Routing:
 
     def memory_write(self, gpa: int, size: int, value: int) -> None:
         """A store to a page that is no plain memory, or that is watched. One to a ROM goes to the device behind it."""
-        word = self._word(gpa)
-        if word & b.MAP_WRITE:
+        if self._vm.tables.is_writable(gpa):
             self._vm.memory.store(gpa, value.to_bytes(size, "little"))
             return
         mapping = self._vm.mmio.find(gpa)
@@ -82,18 +77,9 @@ class Routing:
         elif not self.no_device(gpa, size):
             for n in range(size):
                 self.memory_write(gpa + n, 1, value >> 8 * n & 0xFF)
-        elif not word & b.MAP_RAM:
+        elif not self.is_memory(gpa):
             self.unclaimed("mmio_write", gpa, size)
 
     def no_device(self, gpa: int, size: int) -> bool:
         """Whether an access at whose address no device is, or not a whole one, reaches none at all."""
         return size == 1 or not self._vm.mmio.occupied(gpa, gpa + size)
-
-    def is_memory(self, gpa: int) -> bool:
-        """Whether there is memory at a guest-physical address."""
-        tables, page = self._tables, gpa >> 12
-        return page < tables.pages and tables.map[page] & _RAM != 0
-
-    def _word(self, gpa: int) -> int:
-        tables, page = self._tables, gpa >> 12
-        return tables.map[page] if page < tables.pages else 0

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 from hypervisor.arch.exits import ExitKind as K
 from hypervisor.arch.flags import RFLAGS_DF, RFLAGS_TF
-from hypervisor.engine import block as b
 from hypervisor.engine.costs import PORT_NS
 from hypervisor.units import PAGE_MASK, PAGE_SIZE
 from hypervisor.vcpu.breakpoints import NONE
@@ -27,12 +26,7 @@ if TYPE_CHECKING:
 _INS, _OUTS = (0x6C, 0x6D), (0x6E, 0x6F)
 _PREFIXES = frozenset((0x66, 0x67, 0xF2, 0xF3, *range(0x40, 0x50)))
 """Prefixes that an OUTS served here may have: none of them chooses a segment."""
-_LENGTH, _OPCODE, _REPEAT, _WIDTH, _STEP, _NOW, _DEADLINE = (
-    b.D_LENGTH >> 3, b.D_OPCODE >> 3, b.D_REPEAT >> 3, b.D_ADDRESS_SIZE >> 3, b.STEP >> 3, b.NOW >> 3, b.DEADLINE >> 3,
-)  # fmt: skip
 _READ, _WRITE, _PEEK, _USER = 0, 1, 8, 1
-_PLAIN = b.MAP_RAM | b.MAP_WRITE
-_SPECIAL = b.MAP_CODE | b.MAP_TRAP_READ | b.MAP_TRAP_WRITE | b.MAP_TRAP_EXECUTE
 
 
 class Strings:
@@ -60,37 +54,41 @@ class Strings:
 
     def _following(self, pcpu: PCpu, vcpu: Processor, opcodes: tuple[int, int], size: int) -> tuple[int, int]:
         """Where the following elements are in guest-physical memory, and how many can be moved at once."""
-        words, vm = pcpu.words, self._vm
-        if self._watched or words[_STEP] or vm.tables.execute or vcpu.breakpoints is not NONE:
+        report, vm = pcpu.report, self._vm
+        if self._watched or report.step or vm.tables.execute or vcpu.breakpoints is not NONE:
             return 0, 0
         length = pcpu.decode()
-        if not length or words[_OPCODE] not in opcodes or not words[_REPEAT] or pcpu.flags() & (RFLAGS_TF | RFLAGS_DF):
+        if (
+            not length
+            or report.d_opcode not in opcodes
+            or not report.d_repeat
+            or pcpu.flags() & (RFLAGS_TF | RFLAGS_DF)
+        ):
             return 0, 0
         writes = opcodes is _INS
-        width, get = words[_WIDTH], vcpu.registers.get
+        width, get = report.d_address_size, vcpu.registers.get
         mask = (1 << 8 * width) - 1
         count, index = get("rcx") & mask, get("rdi" if writes else "rsi") & mask
         linear = index
         if vcpu.mode != 64:
             linear = vcpu.registers.segment("es" if writes else "ds").base + index & 0xFFFFFFFF
         room = min(PAGE_SIZE - (linear & PAGE_MASK), mask + 1 - index)
-        time = words[_DEADLINE] - words[_NOW]
+        time = report.deadline - report.now
         count = min(count, room // size, time // (PORT_NS + length)) - 1
         if count <= 0 or not (writes or _PREFIXES.issuperset(vcpu.read(vcpu.linear_rip, length - 1))):
             return 0, 0
         gpa, vector, _ = pcpu.walk(linear, _WRITE if writes else _READ, _PEEK | (_USER if vcpu.cpl == 3 else 0))
         gpa &= vm.tables.a20
-        page = gpa >> 12
-        if vector >= 0 or page >= vm.tables.pages or vm.tables.map[page] & (_PLAIN | _SPECIAL) != _PLAIN:
+        if vector >= 0 or not vm.tables.is_plain(gpa):
             return 0, 0
         return gpa + size, count
 
     def _advance(self, pcpu: PCpu, vcpu: Processor, index: str, moved: int, size: int) -> None:
         """Leave the registers as they are before the last of the elements that have been moved."""
-        width, registers = pcpu.words[_WIDTH], vcpu.registers
+        width, registers = pcpu.report.d_address_size, vcpu.registers
         for name, by in ((index, moved), ("rcx", -(moved // size))):
             value = registers.get(name)
             mask = (1 << 8 * width) - 1
             low = value + by & mask
             registers.set(name, low if width == 4 else value & ~mask | low)
-        pcpu.words[_NOW] += (PORT_NS + pcpu.words[_LENGTH]) * (moved // size)
+        pcpu.report.now += (PORT_NS + pcpu.report.d_length) * (moved // size)

@@ -13,9 +13,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from hypervisor.arch.exits import ExitKind
-from hypervisor.engine import block as b
 from hypervisor.errors import ConfigError
-from hypervisor.traps import history
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -27,16 +25,6 @@ if TYPE_CHECKING:
     from hypervisor.run.sharing.runqueue import Hold
     from hypervisor.run.sharing.turns import Turns
     from hypervisor.run.vm_clock import VmClock
-
-KINDS = 128
-"""Counters of exits in a pCPU's block, by kind."""
-
-_FIRST = b.COUNTS >> 3
-_NO_COUNTS = memoryview(bytes(8 * KINDS)).cast("q")
-_HOST_EVENTS = (
-    (b.C_FILLS >> 3, "tlb_fill"), (b.C_FLIPS >> 3, "code_state_change"), (b.C_STOPS >> 3, "engine_stop"),
-    (b.C_EMPTIED >> 3, "code_cache_emptied"),
-)  # fmt: skip
 
 
 class Place:
@@ -124,11 +112,8 @@ class Place:
                     for region in self._memory.regions:
                         self._tables.forget_code_states(region.gpa, region.size)
             turns.enter(pcpu, turns.current)
-            words = pcpu.words
-            history.put_back(words, self._events)
-            words[_FIRST : _FIRST + KINDS] = _NO_COUNTS
-            for word, _ in _HOST_EVENTS:
-                words[word] = 0
+            pcpu.report.put_back_events(self._events)
+            pcpu.report.forget_counts()
             pcpu.bind(self._tables)
             self.clock.entered(pcpu)
             self.last = pcpu
@@ -137,8 +122,8 @@ class Place:
     def leave(self, pcpu: PCpu) -> None:
         """Save what lies on a pCPU that the VM leaves."""
         self.collect(pcpu)
-        self._events = history.keep(pcpu.words)
-        self._turns.current.position = pcpu.words[b.NOW >> 3]
+        self._events = pcpu.report.keep_events()
+        self._turns.current.position = pcpu.report.now
         self.clock.left(pcpu)
         pcpu.unload()
         pcpu.owner = None
@@ -161,20 +146,16 @@ class Place:
 
     def collect(self, pcpu: PCpu) -> None:
         """Take the pCPU's counters over into the VM's statistics."""
-        words = pcpu.words
-        for kind, count in enumerate(words[_FIRST : _FIRST + KINDS].tolist()):
-            if count:
-                self._stats[ExitKind(kind).name.lower()] += count
-                words[_FIRST + kind] = 0
-        for word, name in _HOST_EVENTS:
-            if words[word]:
-                self._host_events[name] += words[word]
-                words[word] = 0
+        exits, events = pcpu.report.take_counts()
+        for kind, count in exits:
+            self._stats[ExitKind(kind).name.lower()] += count
+        for name, count in events:
+            self._host_events[name] += count
 
     def events(self) -> array[int]:
-        """The ring of the last events, as `hypervisor.traps.history.keep` takes it out of a pCPU's block."""
+        """The ring of the last events, as `hypervisor.engine.report.Report.keep_events` takes it out of a pCPU."""
         loaded = self.loaded
-        return self._events if loaded is None else history.keep(loaded.words)
+        return self._events if loaded is None else loaded.report.keep_events()
 
 
 __all__ = ["Place"]

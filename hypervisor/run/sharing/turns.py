@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
-from hypervisor.engine import block as b
 from hypervisor.run.ending.idling import idles
 
 if TYPE_CHECKING:
@@ -32,10 +31,6 @@ IDLE_NS, IDLE_TURNS = 5_000, 10
 """What a turn takes longer for each turn before it since when all that are awake only spin, up to so many times: then
 they wait for time to pass.
 """
-
-_NOW, _NEXT, _DEADLINE = b.NOW >> 3, b.NEXT >> 3, b.DEADLINE >> 3
-_FLOOR, _SPINS_LEFT, _SPINS = b.FLOOR >> 3, b.SPINS_LEFT >> 3, b.SPINS >> 3
-_SPUN_AT, _WORKED, _SKIPPED = b.SPUN_AT >> 3, b.WORKED >> 3, b.SKIPPED >> 3
 
 
 class Turns:
@@ -69,15 +64,15 @@ class Turns:
 
     def advance(self, pcpu: PCpu) -> None:
         """Note how far the current vCPU has come; between turns, how far they all have."""
-        words = pcpu.words
-        now = words[_NOW]
+        report = pcpu.report
+        now = report.now
         self.current.position = now
         if self.current.init_pending:
             self.current.take_init()
         if not self.several:
             self.time = now
             return
-        self.current.skipped = words[_SKIPPED] == 1
+        self.current.skipped = report.skipped == 1
         if now > self.floor:
             self.floor = now
         self._known = None
@@ -100,9 +95,9 @@ class Turns:
 
     def sleep_until(self, pcpu: PCpu, time: int) -> None:
         """No vCPU is awake: nothing happens until ``time``."""
-        words = pcpu.words
-        if time > words[_NOW]:
-            words[_NOW] = self.current.position = time
+        report = pcpu.report
+        if time > report.now:
+            report.now = self.current.position = time
         self.floor = max(self.floor, time)
 
     def reset(self, pcpu: PCpu) -> None:
@@ -110,8 +105,8 @@ class Turns:
         for vcpu in self.vcpus:
             vcpu.position = max(vcpu.position, self.time)
             vcpu.spinning = False
-        words = pcpu.words
-        words[_NOW] = self.current.position = max(words[_NOW], self.current.position)
+        report = pcpu.report
+        report.now = self.current.position = max(report.now, self.current.position)
         self._known = None
         self._new = True
         self._idle_turns = self.end = 0
@@ -146,29 +141,29 @@ class Turns:
         """Put a vCPU on the pCPU, in place of the one that had its turn there."""
         self.current = vcpu
         pcpu.load(vcpu.state)
-        words = pcpu.words
-        words[_NOW] = vcpu.position
-        words[_FLOOR] = self.floor if self.several else 0
-        words[b.INTR >> 3] = int(vcpu.intr.level)
-        words[b.ARMED >> 3] = 0
-        words[b.BLOCK_END >> 3] = 0
+        report = pcpu.report
+        report.now = vcpu.position
+        report.floor = self.floor if self.several else 0
+        report.intr = int(vcpu.intr.level)
+        report.armed = 0
+        report.block_end = 0
 
     def begin(self, pcpu: PCpu) -> None:
         """The current vCPU is about to run until its turn ends."""
-        words = pcpu.words
-        words[_NEXT] = words[_DEADLINE] = self.end
+        report = pcpu.report
+        report.next = report.deadline = self.end
         if self._new:
             self._new = False
             spins = 0 if self._alone else SPINS_AGAIN if self.current.spinning else SPINS
-            words[_SPINS] = words[_SPINS_LEFT] = spins
-            words[_SPUN_AT] = words[_NOW]
-            words[_WORKED] = words[_SKIPPED] = 0
+            report.spins = report.spins_left = spins
+            report.spun_at = report.now
+            report.worked = report.skipped = 0
 
     def give_way(self, pcpu: PCpu) -> None:
         """The current vCPU waits for another one: those behind it come first, and then one at least."""
         current = self.current
-        current.position = pcpu.words[_NOW]
-        current.spinning = not pcpu.words[_WORKED]
+        current.position = pcpu.report.now
+        current.spinning = not pcpu.report.worked
         if not current.spinning:
             self._idle_turns = 0
         others = [vcpu for vcpu in self._awake() if vcpu is not current]
@@ -179,12 +174,12 @@ class Turns:
             else:
                 self._idle_turns += 1
                 goal = min([vcpu.position for vcpu in others]) + min(self._idle_turns, IDLE_TURNS) * IDLE_NS
-            pcpu.words[_NOW] = current.position = max(current.position, goal)
+            pcpu.report.now = current.position = max(current.position, goal)
         self.end = 0
 
     def skip(self, pcpu: PCpu) -> None:
         """The current vCPU does nothing for the rest of its turn."""
-        pcpu.words[_NOW] = self.current.position = max(pcpu.words[_NOW], self.end)
+        pcpu.report.now = self.current.position = max(pcpu.report.now, self.end)
 
     @property
     def all_spin(self) -> bool:
@@ -197,13 +192,13 @@ class Turns:
 
     def end_at(self, pcpu: PCpu, time: int) -> None:
         """The current turn ends no later than ``time``."""
-        words = pcpu.words
+        report = pcpu.report
         if time < self.end:
             self.end = time
-        if time < words[_NEXT]:
-            words[_NEXT] = time
-            if time < words[_DEADLINE]:
-                words[_DEADLINE] = time
+        if time < report.next:
+            report.next = time
+            if time < report.deadline:
+                report.deadline = time
 
     def happens(self, pcpu: PCpu | None, vcpu: Processor) -> None:
         """Something happens to a vCPU (an interrupt, an NMI, INIT, its start): it may wake, and wants a turn then."""
@@ -215,10 +210,10 @@ class Turns:
             if vcpu is not self.current:  # under the wall clock a turn may have been given without an end
                 self.end = min(self.end, self.current.position + SLICE_NS)
             return
-        now = pcpu.words[_NOW]
+        now = pcpu.report.now
         vcpu.event_at = now
         if vcpu is not self.current:
-            pcpu.words[_SPINS] = SPINS
+            pcpu.report.spins = SPINS
             self.end_at(pcpu, now + SLICE_NS)
 
 

@@ -1,0 +1,174 @@
+"""What a pCPU and those who run machines on it tell each other: some words of its block, by name.
+
+Reading an attribute costs what reading the word by its number does (20 ns), so this is also what runs per exit. The
+last events, the chain of faults and the counters are handed out as values.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from array import array
+from collections.abc import Iterator
+from itertools import groupby
+from typing import Any
+
+from hypervisor.engine import block as b
+
+MAX_EVENTS = b.RING_ENTRIES
+"""How many events a pCPU remembers."""
+_MASK64 = (1 << 64) - 1
+_INFO_WORDS = 6
+_HOST_EVENTS = {
+    "tlb_fill": b.C_FILLS, "code_state_change": b.C_FLIPS, "engine_stop": b.C_STOPS, "code_cache_emptied": b.C_EMPTIED,
+}  # fmt: skip
+
+
+def _fields() -> list[tuple[str, Any]]:
+    fields: list[tuple[str, Any]] = []
+    for name, words in groupby(b.names()):
+        count = len(list(words))
+        if name == "x_info":
+            fields += [(f"info_{n}", ctypes.c_int64) for n in range(count)]
+        else:
+            fields.append((name, ctypes.c_int64 if count == 1 else ctypes.c_int64 * count))
+    return fields
+
+
+class Report(ctypes.Structure):
+    """The words that have a meaning outside the engine, as attributes (64 bits, signed)."""
+
+    now: int
+    """Virtual time of the loaded vCPU, in nanoseconds."""
+    next: int
+    """Where its turn ends, as `now`."""
+    deadline: int
+    """Before which block it is left: `next`, or sooner."""
+    floor: int
+    """The furthest that any vCPU of the VM has come: its clocks show no less."""
+    kick: int
+    """1: leave at the next block."""
+    step: int
+    """Not 0 while one instruction is stepped."""
+    a20: int
+    """AND mask of guest-physical addresses."""
+    block_end: int
+    """Linear end of the block that was counted last."""
+    intr: int
+    """Level of the interrupt request."""
+    armed: int
+    """1: the request rose while a block ran."""
+    spins: int
+    """PAUSEs in quick succession that end a turn, 0 if none do."""
+    spins_left: int
+    """How many more."""
+    spun_at: int
+    """When the last PAUSE was, or the turn began."""
+    worked: int
+    """1: it has done something else than PAUSE in this turn."""
+    skipped: int
+    """1: it has skipped rounds of a jump to itself in this turn."""
+    skip: int
+    """Linear address of the instruction that runs once without its execute hook, -1 none."""
+    due: int
+    """By the wall clock: the latest time to be shown before the timer that is due has fired."""
+    shown: int
+    """By the wall clock: the latest time that the guest has read."""
+    wall_base: int
+    """The host's monotonic clock when the wall clock was 0."""
+    info_0: int
+    """What the exit is about. Of an access: its port or address; of an exception: its vector."""
+    info_1: int
+    """Of an access: its size; of an exception: its error code."""
+    info_2: int
+    """Of an access: the value written; of an exception: the address."""
+    info_3: int
+    """Of an access: the answer."""
+    info_4: int
+    """Of an exception: where it came from."""
+    intercepts: int
+    """The VMCB's intercept words (APM volume 2, table B-1) as they are to be."""
+    fault_address: int
+    """The linear address of the last fault of a fill."""
+    d_length: int
+    """Of the decoded instruction: its bytes."""
+    d_opcode: int
+    """Its opcode, 0Fxxh where that has two bytes."""
+    d_modrm: int
+    """Its ModRM byte, -1 if it has none."""
+    d_rm: int
+    """ModRM.rm with REX.B."""
+    d_size: int
+    """Operand size in bytes."""
+    d_address_size: int
+    """Address size in bytes."""
+    d_repeat: int
+    """F2h, F3h or 0."""
+    d_ea: int
+    """Linear address of the memory operand."""
+    w_vector: int
+    """Of a page walk: the exception, -1 none. Of a task switch: the event's vector."""
+    w_error: int
+    """The error code of either."""
+    w_level: int
+    """Of a task switch: the kind of event."""
+
+    _fields_ = _fields()
+
+    @property
+    def info(self) -> tuple[int, ...]:
+        """All words about the exit."""
+        return tuple([getattr(self, f"info_{n}") for n in range(_INFO_WORDS)])
+
+    def faults(self) -> list[tuple[int, int, int]]:
+        """The faults of the last failed delivery, oldest first: vector, error code, address."""
+        words = self._words(b.CHAIN, 3 * min(self._word(b.N_COUNT), b.CHAIN_ENTRIES)).tolist()
+        return [(words[n], words[n + 1], words[n + 2]) for n in range(0, len(words), 3)]
+
+    def count_of(self, kind: int) -> int:
+        """Exits of a kind since they were taken."""
+        return self._word(b.COUNTS + 8 * kind)
+
+    def take_counts(self) -> tuple[list[tuple[int, int]], list[tuple[str, int]]]:
+        """Exits by kind, and what the host caused by name, those that are not 0; they count from 0 again."""
+        counts = self._words(b.COUNTS, _KINDS)
+        exits = [(kind, count) for kind, count in enumerate(counts.tolist()) if count]
+        events = [(name, count) for name, at in _HOST_EVENTS.items() if (count := self._word(at))]
+        self.forget_counts()
+        return exits, events
+
+    def forget_counts(self) -> None:
+        """Count from 0."""
+        self._words(b.COUNTS, _KINDS)[:] = _NO_COUNTS
+        for at in _HOST_EVENTS.values():
+            self._words(at, 1)[0] = 0
+
+    def keep_events(self) -> array[int]:
+        """The ring of events: how many there were, and the entries in use."""
+        count = self._word(b.RING_AT)
+        return array("q", [count]) + array("q", self._words(b.RING, b.RING_WORDS * min(count, MAX_EVENTS)).tobytes())
+
+    def put_back_events(self, kept: array[int]) -> None:
+        """Continue a ring that another pCPU, or this one, had before."""
+        self._words(b.RING_AT, 1)[0] = kept[0]
+        self._words(b.RING, len(kept) - 1)[:] = memoryview(kept)[1:]
+
+    def _words(self, offset: int, count: int) -> memoryview:
+        return memoryview(self).cast("B")[offset : offset + 8 * count].cast("q")
+
+    def _word(self, offset: int) -> int:
+        return int(self._words(offset, 1)[0])
+
+
+def events(kept: array[int], count: int = MAX_EVENTS) -> Iterator[tuple[int, int, int, int]]:
+    """The last events of a ring, oldest first: the first word as `kernels.exits.ring` packs it, RIP, time, value."""
+    end = kept[0]
+    for n in range(max(0, end - min(count, MAX_EVENTS)), end):
+        at = 1 + b.RING_WORDS * (n & MAX_EVENTS - 1)
+        head, rip, now, value = (word & _MASK64 for word in kept[at : at + b.RING_WORDS])
+        yield head, rip, now, value
+
+
+_KINDS = b.names().count("counts")
+_NO_COUNTS = memoryview(bytes(8 * _KINDS)).cast("q")
+
+__all__ = ["MAX_EVENTS", "Report", "events"]
