@@ -17,7 +17,6 @@ from hypervisor.engine import block as b
 MAX_EVENTS = b.RING_ENTRIES
 """How many events a pCPU remembers."""
 _MASK64 = (1 << 64) - 1
-_INFO_WORDS = 6
 _HOST_EVENTS = {
     "tlb_fill": b.C_FILLS, "code_state_change": b.C_FLIPS, "engine_stop": b.C_STOPS, "code_cache_emptied": b.C_EMPTIED,
 }  # fmt: skip
@@ -113,11 +112,6 @@ class Report(ctypes.Structure):
     """Of a task switch: the kind of event."""
 
     _fields_ = _fields()
-
-    @property
-    def info(self) -> tuple[int, ...]:
-        """All words about the exit."""
-        return tuple([getattr(self, f"info_{n}") for n in range(_INFO_WORDS)])
 
     def faults(self) -> list[tuple[int, int, int]]:
         """The faults of the last failed delivery, oldest first: vector, error code, address."""

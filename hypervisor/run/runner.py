@@ -481,7 +481,8 @@ class Runner:
 
     def _raised(self, pcpu: PCpu) -> None:
         """A compiled handler raised an exception: find out which."""
-        number, first, second, value = pcpu.report.info[:4]
+        report = pcpu.report
+        number, first, second, value = report.info_0, report.info_1, report.info_2, report.info_3
         handler = self.vm.traps.compiled()[number - 1]
         assert handler.compiled is not None
         handler.compiled.again([self.vcpu.get(name) for name in GPR], first, second, value)

@@ -55,7 +55,8 @@ def _register_write(exit: Exit, vcpu: Processor, pcpu: PCpu) -> None:
 
 def _exception(exit: Exit, vcpu: Processor, pcpu: PCpu) -> None:
     exit.known_length = 0
-    exit.vector, exit.error, address = pcpu.report.info[:3]
+    report = pcpu.report
+    exit.vector, exit.error, address = report.info_0, report.info_1, report.info_2
     exit.address = address & _MASK64 if exit.vector == PF else None
 
 
