@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import ctypes
 import mmap
-import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from hypervisor.errors import EngineError
 
-_DT_PLTRELSZ, _DT_STRTAB, _DT_SYMTAB, _DT_RELA, _DT_RELASZ, _DT_JMPREL = 2, 5, 6, 7, 8, 23
+_DT_PLTRELSZ, _DT_STRTAB, _DT_SYMTAB, _DT_RELA, _DT_RELASZ, _DT_STRSZ, _DT_JMPREL = 2, 5, 6, 7, 8, 10, 23
 _R_X86_64_64 = 1  # a pointer in data
 
 
@@ -44,16 +43,26 @@ class Relocations:
         return {name: at for name, at, kind in rows if kind == _R_X86_64_64}
 
     def _named(self, table: int, size: int, names: frozenset[str]) -> Iterator[tuple[str, int, int]]:
-        relocations = ctypes.string_at(self._found[table], self._found[size])
-        strings, symbols = self._found[_DT_STRTAB], self._found[_DT_SYMTAB]
-        wanted = {name.encode() for name in names}
-        prefixes = {name[:4] for name in wanted}
-        for offset, info, _ in struct.iter_unpack("<QQq", relocations):
-            if not info >> 32:
-                continue
-            at = strings + ctypes.c_uint32.from_address(symbols + 24 * (info >> 32)).value
-            if ctypes.string_at(at, 4) in prefixes and (name := ctypes.string_at(at)) in wanted:
-                yield name.decode(), self._base + offset, info & 0xFFFFFFFF
+        rows = memoryview(ctypes.string_at(self._found[table], self._found[size])).cast("Q")  # offset, info, addend
+        infos = rows[1::3].tolist()
+        count = (max(infos) >> 32) + 1
+        symbols = memoryview((ctypes.c_uint32 * (6 * count)).from_address(self._found[_DT_SYMTAB])).cast("B").cast("I")
+        wanted = self._places(names)
+        for n, info in enumerate(infos):
+            if info >> 32:  # where the symbol's name begins in the table of strings
+                name = wanted.get(symbols[6 * (info >> 32)])
+                if name is not None:
+                    yield name, self._base + rows[3 * n], info & 0xFFFFFFFF
+
+    def _places(self, names: frozenset[str]) -> dict[int, str]:
+        """Where names are in the table of strings, also as the ends of longer ones."""
+        strings = ctypes.string_at(self._found[_DT_STRTAB], self._found[_DT_STRSZ])
+        found = {}
+        for name in names:
+            wanted, at = name.encode() + b"\0", -1
+            while (at := strings.find(wanted, at + 1)) >= 0:
+                found[at] = name
+        return found
 
 
 @contextmanager
