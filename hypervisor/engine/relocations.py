@@ -35,34 +35,35 @@ class Relocations:
 
     def calls(self, names: frozenset[str]) -> dict[str, int]:
         """Addresses of the pointers through which the library calls its functions of these names. They are writable."""
-        return {name: at for name, at, _ in self._named(_DT_JMPREL, _DT_PLTRELSZ, names)}
+        wanted = {name.encode(): name for name in names}
+        prefixes = {name[:4] for name in wanted}
+        strings, found = self._found[_DT_STRTAB], {}
+        for place, at, _ in self._rows(_DT_JMPREL, _DT_PLTRELSZ):
+            where = strings + place
+            if ctypes.string_at(where, 4) in prefixes and (name := wanted.get(ctypes.string_at(where))):
+                found[name] = at
+        return found
 
     def data(self, names: frozenset[str]) -> dict[str, int]:
         """Addresses of the pointers to these functions in its tables. They are constant: see `writable`."""
-        rows = self._named(_DT_RELA, _DT_RELASZ, names)
-        return {name: at for name, at, kind in rows if kind == _R_X86_64_64}
+        strings = ctypes.string_at(self._found[_DT_STRTAB], self._found[_DT_STRSZ])
+        places = {}  # of each name in the table of strings, also as the end of a longer one
+        for name in names:
+            wanted, at = name.encode() + b"\0", -1
+            while (at := strings.find(wanted, at + 1)) >= 0:
+                places[at] = name
+        rows = self._rows(_DT_RELA, _DT_RELASZ)
+        return {places[place]: at for place, at, kind in rows if kind == _R_X86_64_64 and place in places}
 
-    def _named(self, table: int, size: int, names: frozenset[str]) -> Iterator[tuple[str, int, int]]:
+    def _rows(self, table: int, size: int) -> Iterator[tuple[int, int, int]]:
+        """For each relocation that names a symbol: where the name begins, where the pointer is, and the kind."""
         rows = memoryview(ctypes.string_at(self._found[table], self._found[size])).cast("Q")  # offset, info, addend
         infos = rows[1::3].tolist()
         count = (max(infos) >> 32) + 1
         symbols = memoryview((ctypes.c_uint32 * (6 * count)).from_address(self._found[_DT_SYMTAB])).cast("B").cast("I")
-        wanted = self._places(names)
         for n, info in enumerate(infos):
-            if info >> 32:  # where the symbol's name begins in the table of strings
-                name = wanted.get(symbols[6 * (info >> 32)])
-                if name is not None:
-                    yield name, self._base + rows[3 * n], info & 0xFFFFFFFF
-
-    def _places(self, names: frozenset[str]) -> dict[int, str]:
-        """Where names are in the table of strings, also as the ends of longer ones."""
-        strings = ctypes.string_at(self._found[_DT_STRTAB], self._found[_DT_STRSZ])
-        found = {}
-        for name in names:
-            wanted, at = name.encode() + b"\0", -1
-            while (at := strings.find(wanted, at + 1)) >= 0:
-                found[at] = name
-        return found
+            if info >> 32:
+                yield symbols[6 * (info >> 32)], self._base + rows[3 * n], info & 0xFFFFFFFF
 
 
 @contextmanager

@@ -7,7 +7,6 @@ Each field says itself how it is given on a command line (`Option`), so there is
 from __future__ import annotations
 
 import os
-import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields, replace
 from difflib import get_close_matches
@@ -238,6 +237,8 @@ class MachineConfig:
         """The configuration in a file, or in a text that has line ends. Relative paths in it are relative to where the
         process is. Raises `ConfigError`.
         """
+        import tomllib
+
         text, where = (source, "the text") if isinstance(source, str) and "\n" in source else (None, str(source))
         try:
             values = tomllib.loads(Path(source).read_text() if text is None else text)
