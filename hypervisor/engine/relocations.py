@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from hypervisor.errors import EngineError
 
 _DT_PLTRELSZ, _DT_STRTAB, _DT_SYMTAB, _DT_RELA, _DT_RELASZ, _DT_STRSZ, _DT_JMPREL = 2, 5, 6, 7, 8, 10, 23
-_R_X86_64_64 = 1  # a pointer in data
+_R_X86_64_64, _R_X86_64_JUMP_SLOT = 1, 7  # a pointer in data, and one in the linkage table
 
 
 class _Dynamic(ctypes.Structure):
@@ -35,35 +35,30 @@ class Relocations:
 
     def calls(self, names: frozenset[str]) -> dict[str, int]:
         """Addresses of the pointers through which the library calls its functions of these names. They are writable."""
-        wanted = {name.encode(): name for name in names}
-        prefixes = {name[:4] for name in wanted}
-        strings, found = self._found[_DT_STRTAB], {}
-        for place, at, _ in self._rows(_DT_JMPREL, _DT_PLTRELSZ):
-            where = strings + place
-            if ctypes.string_at(where, 4) in prefixes and (name := wanted.get(ctypes.string_at(where))):
-                found[name] = at
-        return found
+        return self._pointers(_DT_JMPREL, _DT_PLTRELSZ, _R_X86_64_JUMP_SLOT, names)
 
     def data(self, names: frozenset[str]) -> dict[str, int]:
         """Addresses of the pointers to these functions in its tables. They are constant: see `writable`."""
+        return self._pointers(_DT_RELA, _DT_RELASZ, _R_X86_64_64, names)
+
+    def _pointers(self, table: int, size: int, kind: int, names: frozenset[str]) -> dict[str, int]:
+        """Where relocations of a kind fill in the addresses of symbols. (There are 75,000: this runs at each start.)"""
+        rows = memoryview(ctypes.string_at(self._found[table], self._found[size])).cast("Q")  # offset, info, addend
+        infos = rows[1::3].tolist()
+        wanted = {number << 32 | kind: name for number, name in self._symbols(names, (max(infos) >> 32) + 1)}
+        return {wanted[info]: self._base + rows[3 * n] for n, info in enumerate(infos) if info in wanted}
+
+    def _symbols(self, names: frozenset[str], count: int) -> list[tuple[int, str]]:
+        """Numbers and names of symbols, of the first ``count``."""
         strings = ctypes.string_at(self._found[_DT_STRTAB], self._found[_DT_STRSZ])
         places = {}  # of each name in the table of strings, also as the end of a longer one
         for name in names:
             wanted, at = name.encode() + b"\0", -1
             while (at := strings.find(wanted, at + 1)) >= 0:
                 places[at] = name
-        rows = self._rows(_DT_RELA, _DT_RELASZ)
-        return {places[place]: at for place, at, kind in rows if kind == _R_X86_64_64 and place in places}
-
-    def _rows(self, table: int, size: int) -> Iterator[tuple[int, int, int]]:
-        """For each relocation that names a symbol: where the name begins, where the pointer is, and the kind."""
-        rows = memoryview(ctypes.string_at(self._found[table], self._found[size])).cast("Q")  # offset, info, addend
-        infos = rows[1::3].tolist()
-        count = (max(infos) >> 32) + 1
-        symbols = memoryview((ctypes.c_uint32 * (6 * count)).from_address(self._found[_DT_SYMTAB])).cast("B").cast("I")
-        for n, info in enumerate(infos):
-            if info >> 32:
-                yield symbols[6 * (info >> 32)], self._base + rows[3 * n], info & 0xFFFFFFFF
+        entries = (ctypes.c_uint32 * (6 * count)).from_address(self._found[_DT_SYMTAB])
+        begins = memoryview(entries).cast("B").cast("I")[0::6].tolist()
+        return [(number, places[place]) for number, place in enumerate(begins) if place in places]
 
 
 @contextmanager
