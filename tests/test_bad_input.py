@@ -14,7 +14,8 @@ import pytest
 
 import hypervisor as hv
 from hypervisor.cli import main
-from hypervisor.engine import layout, native
+from hypervisor.engine import layout
+from hypervisor.engine.interposition import native
 from hypervisor.errors import (
     ConfigError,
     DeviceError,

@@ -87,7 +87,7 @@ def engine() -> Finding:
 
 def kernel_cache() -> Finding:
     """Where compiled kernels are kept, and whether they are there."""
-    from hypervisor.engine import cache
+    from hypervisor.engine.compiling import cache
 
     place = cache.directory()
     if cache.is_warm():

@@ -96,7 +96,7 @@ RAM = _word("ram")  # process address of host-physical 0
 RAM_ADDR = _word("ram_addr")  # Unicorn's own number for host-physical 0
 A20 = _word("a20")  # AND mask of guest-physical addresses
 ONES_PAGE = _word("ones_page")  # host-physical page full of 0xff, fetched where there is no memory
-LOOKASIDE_AGE = _word("lookaside_age")  # see kernels.lookaside
+LOOKASIDE_AGE = _word("lookaside_age")  # see kernels.memory.lookaside
 LOOKASIDE = _word("lookaside", 3 * 16)  # (linear page | kind of access, age, what to add)
 ALIAS = _word("alias")  # bloom filter address: large pages served since the last flush
 
@@ -113,13 +113,13 @@ STEP = _word("step")  # 0 free running, 1 armed, 2 one block has started
 RUNNING = _word("running")  # 1 inside uc_emu_start
 THREAD = _word("thread")  # pthread_self of the thread that runs the guest
 SKIPS = _word("skips")  # 1: loops that do nothing until the next event are not run round by round
-ABORTED = _word("aborted")  # Unicorn called abort, see kernels.emergency
+ABORTED = _word("aborted")  # Unicorn called abort, see kernels.vmexit.emergency
 BEYOND = _word("beyond")  # 1: it did because RIP has to be cut to 32 bits
 FORGOTTEN = _word("forgotten")  # bytes of translated code that have been forgotten since what was freed went back
-CODE_FULL = _word("code_full")  # 1: there is little room left for translated code, see kernels.translated
+CODE_FULL = _word("code_full")  # 1: there is little room left for translated code, see kernels.translation.translated
 REPEATED = _word("repeated")  # 1: the next block is one instruction of a block that has been counted
 
-# --- the instruction that is being translated, see kernels.media ------------------------------------------------------
+# --- the instruction that is being translated, see sse_and_mmx --------------------------------------------------------
 MEDIA_OPCODES = _word("media_opcodes")  # address of the table of `media_opcodes`
 ALTERED_AT = _word("altered_at")  # linear address of the instruction whose bytes the translator sees with other bits
 ALTERED = _word("altered", 2)  # by which bits each of its bytes differs
@@ -130,7 +130,7 @@ CALL_ARGUMENTS = _word("call_arguments")  # of a call that we emit
 FAULT = _word("fault")  # fault that the TLB fill found: vector, or -1
 FAULT_ERROR = _word("fault_error")
 FAULT_ADDRESS = _word("fault_address")
-FLAGS = _word("flags")  # the arithmetic flags that generated code computed last, see kernels.lost_flags
+FLAGS = _word("flags")  # the arithmetic flags that generated code computed last, see kernels.translation.lost_flags
 FLAGS_AT = _word("flags_at")  # NOW, then
 FLAGS_BY = _word("flags_by")  # where in the generated code
 FLAGS_LOST = _word("flags_lost")  # 1: the guest is left in the middle of the instruction that did
@@ -138,7 +138,7 @@ INTR = _word("intr")  # level of the interrupt controller's output
 ARMED = _word("armed")  # an interrupt request was raised while a block ran
 EVENT_RIP = _word("event_rip")
 
-# --- an instruction that is served inside its block, see kernels.in_place and kernels.program_stack -------------------
+# --- an instruction that is served inside its block, see in_place and program_stack -----------------------------------
 PLACE = _word("place")  # where in generated code it was called
 KEEP_RF = _word("keep_rf")  # 1: RF has been loaded at the end of a block that began with RF, and stays
 FRAME_SIZE = _word("frame_size")  # bytes of each item of its stack frame
@@ -146,7 +146,7 @@ FRAME_ITEMS = _word("frame_items")  # how many it has got, or put, so far
 FRAME_WANTED = _word("frame_wanted")  # how many it needs
 FRAME = _word("frame", 2 * 32)  # linear address and value of each
 
-# --- an instruction that the translator takes for another one, see kernels.misread ------------------------------------
+# --- an instruction that the translator takes for another one, see misread --------------------------------------------
 MISREAD_AT = _word("misread_at")  # linear address of the byte at which something is to be done
 MISREAD = _word("misread")  # what
 MISREAD_CONTEXT = _word("misread_context")  # address of the translator's context
@@ -178,7 +178,7 @@ F_CLOCK = _word("f_clock")  # clock_gettime
 WALL_BASE = _word("wall_base")
 DUE = _word("due")  # by the wall clock: the latest time to be shown before the timer that is due has fired
 SHOWN = _word("shown")  # the latest time by the wall clock that the guest has read here
-LAST_WORDS = _word("last_words")  # address of the VM's line, see `hypervisor.engine.last_words`
+LAST_WORDS = _word("last_words")  # address of the VM's line, see `hypervisor.engine.interposition.fatal_signals`
 
 # --- per vCPU: saved and loaded with the CPU state --------------------------------------------------------------------
 VCPU = _word("vcpu_first", 0)
@@ -225,7 +225,7 @@ C_EMPTIED = _word("c_emptied")
 COUNTS = _word("counts", 128)  # exits by ExitCode
 COSTS = _word("costs", costs.WORDS)  # virtual nanoseconds of each, see `costs`
 RING_ENTRIES, RING_WORDS = 1024, 4
-RING = _word("ring", RING_WORDS * RING_ENTRIES)  # the last exits and events, see `kernels.exits.ring`
+RING = _word("ring", RING_WORDS * RING_ENTRIES)  # the last exits and events, see `kernels.vmexit.on_vmexit.ring`
 
 SIZE = 8 * len(_names)
 
@@ -238,7 +238,7 @@ MAP_TRAP_WRITE = 16
 MAP_TRAP_EXECUTE = 32
 
 GUARD_ABORT, GUARD_SELF, GUARD_CPU_ABORT, GUARD_BLOCKS, GUARD_SIZE = 0, 8, 16, 24, 1024
-"""The table of `hypervisor.engine.interpose`: addresses of ``abort``, of ``pthread_self``, of where cpu_abort calls it,
+"""The table of `interpose`: addresses of ``abort``, of ``pthread_self``, of where cpu_abort calls it,
 and of up to `GUARD_SIZE` blocks."""
 
 
@@ -246,7 +246,7 @@ and of up to `GUARD_SIZE` blocks."""
     SIGNAL_GUARD, SIGNAL_SPOKEN, SIGNAL_WRITE, SIGNAL_RAISE, SIGNAL_ACTION, SIGNAL_DEFAULT, SIGNAL_LINE, SIGNAL_LATER,
     SIGNAL_ROWS,
 ) = range(0, 72, 8)  # fmt: skip
-"""The table of `hypervisor.engine.last_words`: the address of the one above; 1 when the line has been written; three
+"""The table of `fatal_signals`: the address of the one above; 1 when the line has been written; three
 functions of the C library; addresses of the default disposition, of room for the line, and of what stands behind RIP if
 that is not exact; then a row for each signal up to a zero: its number, the addresses of its name and of the disposition
 before ours."""

@@ -18,10 +18,11 @@ from typing import Any
 
 from hypervisor.arch.exits import INTERCEPT_BIT, ExitKind
 from hypervisor.engine import block as b
-from hypervisor.engine import costs, layout, media_opcodes
-from hypervisor.engine.compiler import code
-from hypervisor.engine.interpose import guard
-from hypervisor.engine.native import native
+from hypervisor.engine import costs, layout
+from hypervisor.engine.compiling.compiler import code
+from hypervisor.engine.floating_point import media_opcodes
+from hypervisor.engine.interposition.interpose import guard
+from hypervisor.engine.interposition.native import native
 from hypervisor.engine.report import Report
 from hypervisor.engine.room import CODE_CACHE, check_room
 from hypervisor.engine.state import State, Views
@@ -460,7 +461,7 @@ class PCpu:
         return self.complete(length)
 
     def event(self, vector: int, error: int, kind: int, rip: int) -> int:
-        """Deliver an event to the guest (``kind`` as in `kernels.events`); an exit kind if that failed, else 0."""
+        """Deliver an event to the guest (``kind`` as in `events`); an exit kind if that failed, else 0."""
         return self._outside("event", vector, error, kind, b.signed(rip))
 
     def exception(self, vector: int, error: int) -> int:

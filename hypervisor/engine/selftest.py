@@ -15,7 +15,7 @@ from typing import Any
 
 from hypervisor.arch.exits import ExitKind
 from hypervisor.engine import layout
-from hypervisor.engine.native import native
+from hypervisor.engine.interposition.native import native
 from hypervisor.engine.room import check_room
 from hypervisor.errors import EngineError
 

@@ -15,7 +15,7 @@ from typing import Any
 from hypervisor.arch.exits import ExitKind
 from hypervisor.engine import block as b
 from hypervisor.engine.inside import Inside
-from hypervisor.engine.last_words import line
+from hypervisor.engine.interposition.fatal_signals import line
 from hypervisor.errors import TrapError
 from hypervisor.memory.frames import PRIVATE
 from hypervisor.units import PAGE_SHIFT, PAGE_SIZE

@@ -78,7 +78,7 @@ class Compiled:
 
     def inside(self, kind: K, key: dict[str, range]) -> Inside:
         """What the engine needs of it; compiles when it is first asked. Raises `TrapError` when numba cannot."""
-        from hypervisor.engine.compiler import code
+        from hypervisor.engine.compiling.compiler import code
         from hypervisor.engine.inside import Inside, wrap
 
         keys = tuple(key.get(field) for field in NUMBERED.get(kind, ()))

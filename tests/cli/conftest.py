@@ -12,7 +12,7 @@ from tests.cli.session import Session
 @pytest.fixture(scope="session", autouse=True)
 def compiled() -> None:
     """The engine's kernels, so that no command under test is the one that says it compiles them."""
-    from hypervisor.engine.compiler import code
+    from hypervisor.engine.compiling.compiler import code
 
     code()
 

@@ -1,7 +1,7 @@
 """x87 and SSE arithmetic beside MPFR: classes of operands by rounding and precision, results and flags exact.
 
 Each operation is done twice, with the flags clear and with all of them set, since the engine goes two ways
-(`hypervisor.engine.x87_code`).
+(`hypervisor.engine.floating_point.x87_code`).
 """
 
 from __future__ import annotations

@@ -176,11 +176,11 @@ def by_kernel(case: Case) -> Result:
     registers[0], registers[2] = case.rax, case.rdx
     control = case.immediate | case.wide << 8
     if COMPILED:
-        from hypervisor.engine.compiler import code
+        from hypervisor.engine.compiling.compiler import code
 
         code().call[FORMS[case.opcode]](env, *operands, control)
     else:
-        from hypervisor.engine.kernels.string_compare import compare_strings
+        from hypervisor.engine.kernels.instructions.string_compare import compare_strings
 
         compare_strings(env, *operands, control, case.opcode & 3)
     assert (registers[0], registers[2]) == (case.rax, case.rdx)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from hypervisor.engine import cache, compiler, private
+from hypervisor.engine.compiling import cache, compiler, private
 from hypervisor.errors import EngineError
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from hypervisor.engine import selftest
-from hypervisor.engine.interpose import guard
-from hypervisor.engine.native import native
+from hypervisor.engine.interposition.interpose import guard
+from hypervisor.engine.interposition.native import native
 
 CODE = 0x1000
 

@@ -10,16 +10,16 @@ from pathlib import Path
 COMPILE = """
 import warnings
 warnings.simplefilter("error")
-from hypervisor.engine import cache, compiler
+from hypervisor.engine.compiling import cache, compiler
 code = compiler.code()
-from hypervisor.engine import hooks
+from hypervisor.engine.compiling import hooks
 assert set(code.address) >= {function.__name__ for function, _ in hooks.ENTRIES}
 assert all(code.address.values())
 assert cache.is_warm()
 """
 LOAD = """
 import sys
-from hypervisor.engine import compiler
+from hypervisor.engine.compiling import compiler
 compiler.code()
 assert "numba" not in sys.modules
 """

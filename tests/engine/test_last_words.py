@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from hypervisor.engine.compiler import code
+from hypervisor.engine.compiling.compiler import code
 
 ROOT = Path(__file__).parents[2]
-_UNGUARDED = "from hypervisor.engine import interpose; del interpose.CALLS['helper_{}_x86_64']\n"
+_UNGUARDED = "from hypervisor.engine.interposition import interpose; del interpose.CALLS['helper_{}_x86_64']\n"
 _SSE = _UNGUARDED.format("pcmpestri_xmm")
 _DIVIDE = _UNGUARDED.format("idivl_EAX")
 _READS_BADLY = """

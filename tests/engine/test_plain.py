@@ -47,8 +47,7 @@ def test_the_self_test_passes_in_plain_form() -> None:
 
 def test_an_exception_in_a_plain_kernel_reaches_the_caller() -> None:
     source = """
-from hypervisor.engine import plain
-from hypervisor.engine.kernels import exits
+from hypervisor.engine.compiling import plain
 plain._BODIES["interrupt"] = (lambda b, number: 1 // 0, 2)
 from tests.engine.programs import program
 program("cpuid").pcpu.run()

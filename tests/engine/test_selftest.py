@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from hypervisor.engine import layout, native, selftest
+from hypervisor.engine import layout, selftest
+from hypervisor.engine.interposition import native
 from hypervisor.errors import EngineError
 
 OFFSETS = (

@@ -1,0 +1,172 @@
+"""Where compiled kernels are kept, so that only the first run after an install compiles.
+
+The place is ``$HYPERVISOR_CACHE``, else ``$XDG_CACHE_HOME/hypervisor``, else ``~/.cache/hypervisor``, else a directory
+of this user under the temporary directory: the package directory itself may be read-only. The first is taken that this
+user alone can write (`private`), since what is in it is executed. Its last part is a digest of
+everything that the machine code depends on, because numba looks at a kernel's own file only and would keep a stale copy
+of a kernel that it calls.
+"""
+
+from __future__ import annotations
+
+import atexit
+import hashlib
+import os
+import platform
+import shutil
+import sys
+import tempfile
+from functools import cache as remember
+from importlib.metadata import version
+from pathlib import Path
+
+from hypervisor.engine.compiling.private import NotPrivate, private_folder, read_private
+from hypervisor.errors import EngineError
+
+_ENGINE = Path(__file__).parents[1]
+_NEVER_COMPILED = frozenset(
+    (
+        "__init__.py",
+        "compiling/cache.py",
+        "compiling/plain.py",
+        "compiling/private.py",
+        "pcpu.py",
+        "report.py",
+        "room.py",
+        "selftest.py",
+        "state.py",
+        "tables.py",
+        "task_switch.py",
+    )
+)
+_NEVER_COMPILED_ROOM = "interposition"
+"""Modules of the engine, and a room, that no kernel depends on."""
+
+_OF_ARCH = ("exits.py", "flags.py")
+"""What kernels take from `hypervisor.arch`."""
+
+
+def sources() -> list[Path]:
+    """The files that machine code is made of: all of the engine's but those that no kernel depends on, and what those
+    take from `hypervisor.arch`.
+    """
+    own = [
+        path
+        for path in sorted(_ENGINE.rglob("*.py"))
+        if (name := path.relative_to(_ENGINE)).as_posix() not in _NEVER_COMPILED
+        and name.parts[0] != _NEVER_COMPILED_ROOM
+    ]
+    return [*own, *(_ENGINE.parent / "arch" / name for name in _OF_ARCH)]
+
+
+@remember
+def digest() -> str:
+    """A name for this version of the kernels: sources, compiler and processor."""
+    hasher = hashlib.sha256()
+    for source in sources():
+        hasher.update(source.relative_to(_ENGINE.parent).as_posix().encode())
+        hasher.update(source.read_bytes())
+    for part in (version("numba"), version("llvmlite"), sys.version, platform.machine(), platform.processor()):
+        hasher.update(part.encode())
+    return hasher.hexdigest()[:16]
+
+
+_instead: list[Path] = []
+"""Where kernels are since the cache could not be written."""
+
+
+def directory() -> Path:
+    """The directory for this version's kernels, made if it was not there; only this user can write it.
+
+    Where there is none, one for this process alone, removed at its end. Raises `EngineError` if not even that can be.
+    """
+    return _instead[-1] if _instead else _chosen()
+
+
+def instead(problem: OSError) -> Path:
+    """A directory for this process alone, as the cache could not be written because of ``problem``. It is
+    `directory` from now on, removed at the end. Raises `EngineError` where there is none, or where it is full, too.
+    """
+    full = directory()
+    reason = f"{full} cannot be written: {problem.strerror or problem}"
+    if _instead:
+        raise EngineError(f"There is no room for compiled kernels ({reason}). Set HYPERVISOR_CACHE to one with 2 MB.")
+    _instead.append(_for_this_process([reason], "set HYPERVISOR_CACHE to a folder with 2 MB to keep them"))
+    return directory()
+
+
+@remember
+def _chosen() -> Path:
+    reasons: list[str] = []
+    for base in _bases():
+        try:
+            place = private_folder(base / digest())
+            if os.access(place, os.W_OK):
+                if reasons and os.environ.get("HYPERVISOR_CACHE"):
+                    _say(f"HYPERVISOR_CACHE is not used ({reasons[0]}); compiled kernels go to {place}.")
+                return place
+            reasons.append(f"{place} cannot be written")
+        except NotPrivate as problem:
+            reasons.append(str(problem))
+        except OSError as problem:
+            reasons.append(f"{problem.filename}: {problem.strerror}")
+    return _for_this_process(reasons)
+
+
+def _for_this_process(reasons: list[str], hint: str = "as others could change them") -> Path:
+    for parent in dict.fromkeys((tempfile.gettempdir(), "/tmp", "/var/tmp")):
+        try:
+            made = tempfile.mkdtemp(prefix="hypervisor-", dir=parent)
+        except OSError:
+            continue
+        try:
+            base = private_folder(Path(made))
+        except NotPrivate:
+            os.rmdir(made)
+            continue
+        atexit.register(_remove, base, os.getpid())
+        _say(f"compiled kernels are kept for this process only, {hint} ({'; '.join(reasons)}).")
+        return private_folder(base / digest())
+    raise EngineError(
+        "There is no folder for compiled kernels that only this user can write "
+        f"({'; '.join(reasons)}). Set HYPERVISOR_CACHE to one."
+    )
+
+
+def _remove(base: Path, process: int) -> None:
+    if os.getpid() == process:  # and not a fork of it
+        shutil.rmtree(base, ignore_errors=True)
+
+
+def _say(text: str) -> None:
+    print(f"hypervisor: {text}", file=sys.stderr, flush=True)
+
+
+def _bases() -> list[Path]:
+    bases = [os.environ.get("HYPERVISOR_CACHE", "")]
+    bases += [os.path.join(os.environ.get("XDG_CACHE_HOME", ""), "hypervisor")]
+    bases += [os.path.join(os.path.expanduser("~"), ".cache", "hypervisor")]
+    bases += [os.path.join(tempfile.gettempdir(), f"hypervisor-{os.geteuid()}")]
+    return [Path(base) for base in bases if os.path.isabs(base)]
+
+
+def read(name: str) -> bytes:
+    """The contents of a file in `directory`. Raises `EngineError` for one that somebody else may have written."""
+    try:
+        return read_private(directory() / name)
+    except NotPrivate as problem:
+        raise EngineError(f"{problem}, and what is in it would be executed. Remove {directory()}.") from problem
+    except OSError as problem:
+        raise EngineError(
+            f"{directory() / name} cannot be read ({problem.strerror}). Remove {directory()}; the next run fills it."
+        ) from problem
+
+
+def is_warm() -> bool:
+    """Whether this version's kernels have been compiled already."""
+    return (directory() / "complete").exists()
+
+
+def mark_complete() -> None:
+    """Remember that every kernel has been compiled into `directory`."""
+    (directory() / "complete").touch()

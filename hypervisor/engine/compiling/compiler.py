@@ -1,0 +1,144 @@
+"""From kernels to machine code: compile once per install, then load object files without numba.
+
+numba turns the entry points of `hooks` into native objects. They are kept in `cache.directory` and
+linked into later processes by llvmlite alone, because importing numba takes longer than a small guest runs.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import sys
+import tempfile
+from functools import cache as remember
+from pathlib import Path
+from typing import Any
+
+from hypervisor.engine.compiling import block_entry, cache
+from hypervisor.engine.floating_point.floating import compile_floating
+from hypervisor.errors import EngineError, TrapError
+
+_C_TYPES: dict[str, Any] = {"l": ctypes.c_int64, "i": ctypes.c_int32, "u": ctypes.c_uint32, "B": ctypes.c_uint8}
+_C_TYPES["v"] = None
+
+_FLOATING = "floating.bin"
+
+
+def c_function(signature: str, address: int) -> Any:
+    """A ctypes function from a signature such as ``"l(ll)"``; calling it releases the interpreter lock."""
+    result, arguments = signature[:-1].split("(")
+    return ctypes.CFUNCTYPE(_C_TYPES[result], *[_C_TYPES[c] for c in arguments])(address)
+
+
+def compile_function(function: Any, signature: str) -> tuple[str, bytes]:
+    """Native code of one function: (symbol, object file)."""
+    from numba import cfunc, types
+
+    kinds = {"l": types.int64, "i": types.int32, "u": types.uint32, "B": types.uint8, "v": types.void}
+    result, arguments = signature[:-1].split("(")
+    compiled = cfunc(kinds[result](*[kinds[c] for c in arguments]))(function)
+    library = compiled._library
+    return compiled._wrapper_name, library.codegen._tm.emit_object(library._final_module)
+
+
+def _fill(place: Path) -> Path:
+    """Compile into the cache or, where that has no room or cannot be written, into a place for this process alone;
+    where it was.
+    """
+    try:
+        _compile_all(place)
+    except OSError as problem:
+        place = cache.instead(problem)
+        try:
+            _compile_all(place)
+        except OSError as again:
+            cache.instead(again)
+    return place
+
+
+def _compile_all(place: Path) -> None:
+    print("hypervisor: compiling the engine's kernels (once per install, about 20 s) ...", file=sys.stderr, flush=True)
+    try:
+        from hypervisor.engine.compiling import hooks, trampolines
+    except ImportError as error:
+        raise EngineError(
+            f"The engine's compiler cannot be loaded ({error}). Install numba: pip install numba."
+        ) from error
+    index = {}
+    for function, signature in (*hooks.ENTRIES, *trampolines.TRAMPOLINES):
+        symbol, code = compile_function(function, signature)
+        name = function.__name__
+        _write(place / f"{name}.o", code)
+        index[name] = {"symbol": symbol, "signature": signature}
+    symbol, code = block_entry.compile_entry()
+    _write(place / "block_entry.o", code)
+    index["block_entry"] = {"symbol": symbol, "signature": block_entry.SIGNATURE}
+    _write(place / _FLOATING, compile_floating())
+    _write(place / "index.json", json.dumps(index).encode())
+    cache.mark_complete()
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Write a file at once, so that a second process never sees half of it."""
+    handle, name = tempfile.mkstemp(dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        os.replace(name, path)
+    except BaseException:  # a full disk is left as it was found
+        os.unlink(name)
+        raise
+
+
+class Code:
+    """The loaded machine code: addresses and callables by entry name."""
+
+    def __init__(self) -> None:
+        import llvmlite.binding as llvm
+
+        place = cache.directory()
+        if not cache.is_warm():
+            place = _fill(place)
+        self._llvm = llvm
+        llvm.initialize_native_target()
+        llvm.initialize_native_asmprinter()
+        self._machine = llvm.Target.from_default_triple().create_target_machine(jit=True)
+        self._linkers: list[Any] = []
+        index = json.loads(cache.read("index.json"))
+        addresses = self._link({name: (row["symbol"], cache.read(f"{name}.o")) for name, row in index.items()})
+        self.address: dict[str, int] = addresses
+        self.floating = cache.read(_FLOATING)
+        self.bodies: dict[int, int] = {}  # block words: uncompiled bodies of hooks
+        self.call: dict[str, Any] = {name: c_function(row["signature"], addresses[name]) for name, row in index.items()}
+
+    def _link(self, objects: dict[str, tuple[str, bytes]]) -> dict[str, int]:
+        linker = self._llvm.create_mcjit_compiler(self._llvm.parse_assembly(""), self._machine)
+        for _, code in objects.values():
+            linker.add_object_file(self._llvm.ObjectFileRef.from_data(code))
+        linker.finalize_object()
+        self._linkers.append(linker)
+        return {name: linker.get_function_address(symbol) for name, (symbol, _) in objects.items()}
+
+    def compile_handler(self, function: Any, name: str) -> int:
+        """The address of a user's compiled handler: ``handler(state, cpu, first, second, value) -> int``.
+
+        All are 64-bit words. Raises `TrapError` when numba cannot compile it, with its ``name``.
+        """
+        from numba.core.errors import NumbaError
+
+        try:
+            symbol, code = compile_function(function, "l(lllll)")
+        except NumbaError as error:
+            raise TrapError(f"handler {name!r} cannot be compiled: {error}") from error
+        return self._link({"handler": (symbol, code)})["handler"]
+
+
+@remember
+def code() -> Code:
+    """This process's machine code."""
+    if os.environ.get("HYPERVISOR_KERNELS") == "plain":
+        from hypervisor.engine.compiling.plain import PlainCode
+
+        return PlainCode()
+    return Code()

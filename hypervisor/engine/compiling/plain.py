@@ -1,0 +1,146 @@
+"""The kernels uncompiled: ``HYPERVISOR_KERNELS=plain`` runs them as the Python functions that they are.
+
+Much slower, with the same results: the specification that the compiled form is tested against. Only the thin steps from
+C into Python are compiled (see `trampolines`).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from hypervisor.arch.exits import ExitKind
+from hypervisor.engine import block as b
+from hypervisor.engine.compiling import cache
+from hypervisor.engine.compiling.compiler import Code
+from hypervisor.engine.kernels import by_pointer
+from hypervisor.engine.kernels.instructions import decode, in_place, syscalls
+from hypervisor.engine.kernels.memory import access, fill, page_walk, supervisor
+from hypervisor.engine.kernels.segments import canonical, far_branches, far_returns, load_segment, system_segments
+from hypervisor.engine.kernels.translation import misread, translated
+from hypervisor.engine.kernels.vmexit import events, io, on_vmexit, run_loop, switch
+from hypervisor.errors import EngineError
+
+_PREFIX = "plain_"
+_BODIES: dict[str, tuple[Callable[..., Any], int]] = {
+    "interrupt": (on_vmexit.on_exit, 2),
+    "port_in": (io.port_in, 3),
+    "port_out": (io.port_out, 4),
+    "syscall": (syscalls.on_syscall, 1),
+    "sysenter": (syscalls.on_sysenter, 1),
+    "mmio_read": (io.mmio_read, 3),
+    "mmio_write": (io.mmio_write, 4),
+    "tlb": (fill.fill, 4),
+    "block": (run_loop.on_block, 3),
+    "code": (run_loop.on_code, 2),
+    "jump": (run_loop.on_jump, 3),
+    "read_time": (in_place.read_time, 3),
+    "write_control": (in_place.write_control, 2),
+    "load_segment": (load_segment.load_segment, 3),
+    "far_jump": (far_branches.far_jump, 4),
+    "far_call": (far_branches.far_call, 5),
+    "far_return": (far_returns.far_return, 3),
+    "interrupt_return": (far_returns.interrupt_return, 3),
+    "real_interrupt_return": (far_returns.real_interrupt_return, 2),
+    "leave_syscall": (syscalls.leave_syscall, 2),
+    "leave_sysenter": (syscalls.leave_sysenter, 2),
+    "refused_branch": (canonical.refused_branch, 1),
+    "check_table": (canonical.check_table, 2),
+    "check_port": (misread.check_port, 3),
+    "load_system_segment": (system_segments.load_system_segment, 3),
+}
+"""The hooks' bodies and how many words they take."""
+
+_CALLS: dict[str, Callable[..., Any]] = {
+    "run": run_loop.run,
+    "event": lambda p, vector, error, kind, rip: on_vmexit.raise_event(p, vector, error, kind, rip, 0),
+    "exception": lambda p, vector, error: on_vmexit.raise_exception(p, vector, error, 0),
+    "complete": lambda p, length: on_vmexit.complete(p, length, 0),
+    "enter_syscall": lambda p, length: syscalls.enter_syscall(p, length, 0),
+    "enter_sysenter": lambda p, length: syscalls.enter_sysenter(p, length, 0),
+    "sync": access.sync_hflags,
+    "flush": access.flush_tlb,
+    "forget_code": translated.forget_code,
+    "written": access.written,
+    "save": switch.save,
+    "load": switch.load,
+    "clock": on_vmexit.clock,
+    "spin": lambda p: on_vmexit.spin(p, 0),
+    "walk": page_walk.walk,
+    "read_bytes": supervisor.read_bytes,
+    "write_bytes": supervisor.write_bytes,
+    "deliver": events.deliver,
+    "decode": decode.decode,
+}
+"""What the pCPU calls from outside, as `hooks.ENTRIES`."""
+
+by_pointer.register({name: _CALLS[name] for name in ("walk", "read_bytes", "write_bytes", "deliver", "decode")})
+
+
+class PlainCode(Code):
+    """`compiler.Code` without machine code, but for the trampolines."""
+
+    def __init__(self) -> None:
+        if not cache.is_warm():
+            _compile_in_another_process()
+        super().__init__()
+        self._failure: BaseException | None = None
+        self._keep: list[Any] = []
+        self.bodies = {b.PLAIN + 8 * n: self._callback(self._guarded(*_BODIES[name])) for n, name in enumerate(b.HOOKS)}
+        machine_code = self.address
+        self.address = {
+            name: machine_code.get(_PREFIX + name, address)
+            for name, address in machine_code.items()
+            if not name.startswith(_PREFIX)
+        }
+        self.address["block_entry"] = machine_code[_PREFIX + "block"]
+        self.call = {name: self._checked(function) for name, function in _CALLS.items()}
+
+    def compile_handler(self, function: Any, name: str) -> int:
+        """The address of a user's handler, which stays a Python function."""
+        return self._callback((function, 5))
+
+    def _callback(self, body: tuple[Callable[..., Any], int]) -> int:
+        function, words = body
+        pointer = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * words)(function)
+        self._keep.append(pointer)
+        return ctypes.cast(pointer, ctypes.c_void_p).value or 0
+
+    def _guarded(self, function: Callable[..., Any], words: int) -> tuple[Callable[..., int], int]:
+        """A body whose exception ends the run instead of vanishing in C."""
+
+        def body(p: int, *arguments: int) -> int:
+            try:
+                return int(function(p, *arguments) or 0)
+            except BaseException as problem:
+                self._failure = problem
+                ctypes.c_int64.from_address(p + b.X_KIND).value = ExitKind.FAILED
+                stop = ctypes.c_uint64.from_address(p + b.F_EMU_STOP).value
+                ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_uint64)(stop)(ctypes.c_uint64.from_address(p + b.UC).value)
+                return 0
+
+        return body, words
+
+    def _checked(self, function: Callable[..., Any]) -> Callable[..., int]:
+        def call(p: int, *arguments: int) -> int:
+            result = int(function(p, *arguments) or 0)
+            if self._failure is not None:
+                failure, self._failure = self._failure, None
+                raise failure
+            return result
+
+        return call
+
+
+def _compile_in_another_process() -> None:
+    """Fill the cache: this process has the uncompiled forms of everything that the compiler reads."""
+    environment = {**os.environ, "HYPERVISOR_KERNELS": "compiled", "HYPERVISOR_CACHE": str(cache.directory().parent)}
+    command = [sys.executable, "-c", "from hypervisor.engine.compiling.compiler import code; code()"]
+    done = subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    if done.returncode:
+        last = done.stderr.strip().splitlines()[-1:] or ["no message"]
+        raise EngineError(f"The hooks for uncompiled kernels could not be compiled: {last[0]}.")

@@ -1,0 +1,69 @@
+"""Kernels that are called through a pointer: compiled once instead of into every caller, which keeps the first run
+short.
+
+Uncompiled, the pointer words hold nothing, and `hypervisor.engine.compiling.plain` registers the functions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from hypervisor.engine import block as b_
+from hypervisor.engine.jit import COMPILED, call1, call3, call4, call5, call6, kernel, ld64
+
+_F_WALK, _F_READ, _F_WRITE, _F_DELIVER, _F_DECODE = b_.F_WALK, b_.F_READ, b_.F_WRITE, b_.F_DELIVER, b_.F_DECODE
+
+if COMPILED:
+
+    @kernel
+    def walk(b, va, access, how):  # type: ignore[no-untyped-def]
+        """See `page_walk.walk`."""
+        return call4(ld64(b + _F_WALK), b, va, access, how)
+
+    @kernel
+    def read_bytes(b, va, size):  # type: ignore[no-untyped-def]
+        """See `supervisor.read_bytes`."""
+        return call3(ld64(b + _F_READ), b, va, size)
+
+    @kernel
+    def write_bytes(b, va, size, value, how):  # type: ignore[no-untyped-def]
+        """See `supervisor.write_bytes`."""
+        return call5(ld64(b + _F_WRITE), b, va, size, value, how)
+
+    @kernel
+    def deliver(b, vector, error, kind, rip, inside):  # type: ignore[no-untyped-def]
+        """See `events.deliver`."""
+        return call6(ld64(b + _F_DELIVER), b, vector, error, kind, rip, inside)
+
+    @kernel
+    def decode(b):  # type: ignore[no-untyped-def]
+        """See `decode.decode`."""
+        return call1(ld64(b + _F_DECODE), b)
+
+else:
+    _functions: dict[str, Callable[..., Any]] = {}
+
+    def register(functions: dict[str, Callable[..., Any]]) -> None:
+        """Say what `walk` and its neighbours are, uncompiled: nothing here may import what imports this."""
+        _functions.update(functions)
+
+    def walk(b: int, va: int, access: int, how: int) -> Any:
+        """See `page_walk.walk`."""
+        return _functions["walk"](b, va, access, how)
+
+    def read_bytes(b: int, va: int, size: int) -> Any:
+        """See `supervisor.read_bytes`."""
+        return _functions["read_bytes"](b, va, size)
+
+    def write_bytes(b: int, va: int, size: int, value: int, how: int) -> Any:
+        """See `supervisor.write_bytes`."""
+        return _functions["write_bytes"](b, va, size, value, how)
+
+    def deliver(b: int, vector: int, error: int, kind: int, rip: int, inside: int) -> Any:
+        """See `events.deliver`."""
+        return _functions["deliver"](b, vector, error, kind, rip, inside)
+
+    def decode(b: int) -> Any:
+        """See `decode.decode`."""
+        return _functions["decode"](b)

@@ -1,0 +1,176 @@
+"""SYSCALL and SYSENTER, which do nothing natively, and SYSRET and SYSEXIT (APM volume 3; volume 2, 6.1)."""
+
+from __future__ import annotations
+
+from hypervisor.arch.exits import ExitKind as K
+from hypervisor.engine import block as b_
+from hypervisor.engine import layout as l_
+from hypervisor.engine.jit import kernel, ld32, ld64, st32, st64
+from hypervisor.engine.kernels.instructions.in_place import refuse
+from hypervisor.engine.kernels.memory.access import read_flags, sync_hflags, write_flags
+from hypervisor.engine.kernels.vmexit.on_vmexit import count, length_of, listens, raise_exception, ring, settle, stop
+
+_ENV, _EIP, _HFLAGS, _EFER, _EFLAGS = b_.ENV, l_.EIP, l_.HFLAGS, l_.EFER, l_.EFLAGS
+_STAR, _LSTAR, _CSTAR, _FMASK = l_.STAR, l_.LSTAR, l_.CSTAR, l_.FMASK
+_SYSENTER_CS, _SYSENTER_ESP, _SYSENTER_EIP = l_.SYSENTER_CS, l_.SYSENTER_ESP, l_.SYSENTER_EIP
+_CS, _SS = l_.SEGS + l_.SEG_SIZE * l_.CS, l_.SEGS + l_.SEG_SIZE * l_.SS
+_BASE, _LIMIT, _FLAGS = l_.SEG_BASE, l_.SEG_LIMIT, l_.SEG_FLAGS
+_NOW, _FAULT, _FAULT_ERROR = b_.NOW, b_.FAULT, b_.FAULT_ERROR
+_SYSCALL, _SYSENTER = int(K.SYSCALL), int(K.SYSENTER)
+
+CODE64, CODE32, DATA = 0x00AF9B00, 0x00CF9B00, 0x00CF9300
+_RING3 = 3 << 13
+_RETURNED_FLAGS = 0x3C7FD5  # all but RF, VM and what is reserved
+
+
+@kernel
+def _flat(b, at, selector, flags):  # type: ignore[no-untyped-def]
+    env = ld64(b + _ENV)
+    st32(env + at, selector & 0xFFFF)
+    st64(env + at + _BASE, 0)
+    st32(env + at + _LIMIT, -1)
+    st32(env + at + _FLAGS, flags)
+    return 0
+
+
+@kernel
+def _refuse(b, vector, inside):  # type: ignore[no-untyped-def]
+    if inside == 0:
+        return raise_exception(b, vector, 0, 0)
+    settle(b)
+    st64(b + _FAULT, vector)
+    st64(b + _FAULT_ERROR, 0)
+    return 0
+
+
+@kernel
+def _executed(b, length, inside):  # type: ignore[no-untyped-def]
+    """The instruction takes the time of its bytes, also where its block was left for a handler."""
+    if inside == 0:
+        st64(b + _NOW, ld64(b + _NOW) + length)
+    return 0
+
+
+@kernel
+def enter_syscall(b, length, inside):  # type: ignore[no-untyped-def]
+    """Do what SYSCALL does. RIP is left ``length`` short of the target inside the hook, whose caller adds it."""
+    env = ld64(b + _ENV)
+    if ld64(env + _EFER) & 1 == 0:
+        return _refuse(b, 6, inside)
+    _executed(b, length, inside)
+    short = length if inside else 0
+    flags = read_flags(b, inside)
+    star = ld64(env + _STAR)
+    selector = (star >> 32) & 0xFFFC
+    rip = ld64(env + _EIP) + length
+    if ld64(env + _EFER) & 0x400:
+        wide = ld32(env + _HFLAGS) & (1 << 15)
+        st64(env + 8, rip if wide else rip & 0xFFFFFFFF)
+        st64(env + 88, flags & ~0x10000)
+        st64(env + _EIP, (ld64(env + _LSTAR) if wide else ld64(env + _CSTAR)) - short)
+        flags &= ~(ld64(env + _FMASK) | 0x10000)
+        _flat(b, _CS, selector, CODE64)
+    else:
+        st64(env + 8, rip & 0xFFFFFFFF)
+        st64(env + _EIP, (star & 0xFFFFFFFF) - short)
+        flags &= ~0x30200
+        _flat(b, _CS, selector, CODE32)
+    _flat(b, _SS, selector + 8, DATA)
+    write_flags(b, flags, inside)
+    sync_hflags(b)
+    return 0
+
+
+@kernel
+def on_syscall(b):  # type: ignore[no-untyped-def]
+    """The body of the SYSCALL hook."""
+    count(b, _SYSCALL)
+    length = length_of(b, 2)
+    if length == 0:
+        length = 2  # its bytes are gone from the page tables
+    if listens(b, _SYSCALL):
+        settle(b)
+        ring(b, _SYSCALL, 0, ld64(ld64(b + _ENV)))
+        return stop(b, _SYSCALL, 0)
+    return enter_syscall(b, length, 1)
+
+
+@kernel
+def enter_sysenter(b, length, inside):  # type: ignore[no-untyped-def]
+    """Do what SYSENTER does; see `enter_syscall` for ``length``. AMD processors refuse it in long mode."""
+    env = ld64(b + _ENV)
+    if ld64(env + _EFER) & 0x400:
+        return _refuse(b, 6, inside)
+    if ld32(env + _SYSENTER_CS) & 0xFFFC == 0:
+        return _refuse(b, 13, inside)
+    _executed(b, length, inside)
+    short = length if inside else 0
+    selector = ld32(env + _SYSENTER_CS) & 0xFFFC
+    flags = read_flags(b, inside) & ~0x30200
+    _flat(b, _CS, selector, CODE32)
+    _flat(b, _SS, selector + 8, DATA)
+    st64(env + 32, ld64(env + _SYSENTER_ESP) & 0xFFFFFFFF)
+    st64(env + _EIP, (ld64(env + _SYSENTER_EIP) & 0xFFFFFFFF) - short)
+    write_flags(b, flags, inside)
+    sync_hflags(b)
+    return 0
+
+
+@kernel
+def on_sysenter(b):  # type: ignore[no-untyped-def]
+    """The body of the SYSENTER hook."""
+    count(b, _SYSENTER)
+    length = length_of(b, 2)
+    if length == 0:
+        length = 2
+    if listens(b, _SYSENTER):
+        settle(b)
+        ring(b, _SYSENTER, 0, 0)
+        return stop(b, _SYSENTER, 0)
+    return enter_sysenter(b, length, 1)
+
+
+@kernel
+def _to_ring_3(b, code, stack, flags, rip):  # type: ignore[no-untyped-def]
+    _flat(b, _CS, code | 3, flags | _RING3)
+    _flat(b, _SS, stack | 3, DATA | _RING3)
+    env = ld64(b + _ENV)
+    st64(env + _EIP, rip)
+    hflags = ld32(env + _HFLAGS)
+    if flags == CODE64 and hflags & (1 << 15):  # from 64-bit code to 64-bit code: the level alone is another
+        st32(env + _HFLAGS, hflags | 3)
+        return 0
+    sync_hflags(b)
+    return 0
+
+
+@kernel
+def leave_syscall(b, shift):  # type: ignore[no-untyped-def]
+    """SYSRET. AMD's does not look at the target: it is ring 3 that faults at an address that is not canonical."""
+    env = ld64(b + _ENV)
+    if ld64(env + _EFER) & 1 == 0:
+        return refuse(b, 6, 0)
+    if ld32(env + _HFLAGS) & 3:
+        return refuse(b, 13, 0)
+    selector = (ld64(env + _STAR) >> 48) & 0xFFFF
+    rip = ld64(env + 8)
+    if ld64(env + _EFER) & 0x400 == 0:
+        st64(env + _EFLAGS, ld64(env + _EFLAGS) | 0x200)
+        return _to_ring_3(b, selector, selector + 8, CODE32, rip & 0xFFFFFFFF)
+    write_flags(b, ld64(env + 88) & _RETURNED_FLAGS, 1)
+    if shift == 2:
+        return _to_ring_3(b, selector + 16, selector + 8, CODE64, rip)
+    return _to_ring_3(b, selector, selector + 8, CODE32, rip & 0xFFFFFFFF)
+
+
+@kernel
+def leave_sysenter(b, shift):  # type: ignore[no-untyped-def]
+    """SYSEXIT. AMD processors refuse it in long mode."""
+    env = ld64(b + _ENV)
+    if ld64(env + _EFER) & 0x400:
+        return refuse(b, 6, 0)
+    selector = ld32(env + _SYSENTER_CS) & 0xFFFC
+    if selector == 0 or ld32(env + _HFLAGS) & 3:
+        return refuse(b, 13, 0)
+    st64(env + 32, ld64(env + 8) & 0xFFFFFFFF)
+    return _to_ring_3(b, selector + 16, selector + 24, CODE32, ld64(env + 16) & 0xFFFFFFFF)

@@ -1,0 +1,222 @@
+"""The TLB fill: both translation stages, and everything that is a fact about a frame.
+
+First the guest's page tables, then the VM's guest-physical map. A data fill never grants execute and a fetch fill never
+grants write: stores to pages that are executable in the TLB would each take a slow path. A frame is in its *code* or in
+its *writable* state; a fill may change the state, and each change flushes the whole TLB, because stale code could
+otherwise run through an alias.
+
+Unicorn looks for translated code under the *first* store through a writable entry only, and then makes the entry fast,
+unless the entry is executable too. So a frame that becomes writable loses all its code at once, and code that stores
+into its own page keeps a slow entry that is both.
+"""
+
+from __future__ import annotations
+
+from hypervisor.engine import block as b_
+from hypervisor.engine import layout as l_
+from hypervisor.engine.jit import call2, call3, kernel, ld32, ld64, st32, st64
+from hypervisor.engine.kernels.by_pointer import walk as far_walk
+from hypervisor.engine.kernels.memory.access import flush_tlb, linear_rip, written
+from hypervisor.engine.kernels.memory.implicit import is_implicit
+from hypervisor.engine.kernels.memory.lookaside import forget
+from hypervisor.engine.kernels.memory.page_walk import walk
+from hypervisor.engine.kernels.translation.lost_flags import look
+from hypervisor.engine.kernels.vmexit.on_vmexit import settle
+
+_ENV, _HFLAGS, _EFLAGS = b_.ENV, l_.HFLAGS, l_.EFLAGS
+_FAULT, _FAULT_ERROR, _FAULT_ADDRESS = b_.FAULT, b_.FAULT_ERROR, b_.FAULT_ADDRESS
+_W_VECTOR, _W_ERROR, _W_PERM, _W_SHIFT = b_.W_VECTOR, b_.W_ERROR, b_.W_PERM, b_.W_SHIFT
+_C_FILLS, _C_FLIPS, _ALIAS, _MAP, _MAP_PAGES, _A20 = b_.C_FILLS, b_.C_FLIPS, b_.ALIAS, b_.MAP, b_.MAP_PAGES, b_.A20
+_RAM_BIT, _WRITE_BIT, _CODE_BIT = b_.MAP_RAM, b_.MAP_WRITE, b_.MAP_CODE
+_TRAP_READ, _TRAP_WRITE, _TRAP_EXECUTE = b_.MAP_TRAP_READ, b_.MAP_TRAP_WRITE, b_.MAP_TRAP_EXECUTE
+_MMIO_BASE, _ONES_PAGE, _VIRTUAL, _VIRTUAL_COUNT = b_.MMIO_BASE, b_.ONES_PAGE, b_.VIRTUAL, b_.VIRTUAL_COUNT
+_SEEN, _SEATS, _SEAT = b_.SEEN, b_.SEATS, b_.SEAT
+_EXEC_AT, _WRITE_AT, _EPOCH, _F_TLB_FLUSH_PAGE, _CPU = b_.EXEC_AT, b_.WRITE_AT, b_.EPOCH, b_.F_TLB_FLUSH_PAGE, b_.CPU
+_MANY = 1 << 60  # no linear page: it is not canonical
+_BLOCK_END, _ANY_TRAP = b_.BLOCK_END, b_.MAP_TRAP_READ | b_.MAP_TRAP_WRITE | b_.MAP_TRAP_EXECUTE
+_HF_GUEST, _CS64, _F_RESTORE, _MEM_IO_PC = l_.HF_GUEST, l_.HF_CS64, b_.F_RESTORE_STATE, l_.CPU_MEM_IO_PC
+
+
+@kernel
+def _watched(b, va, trap):  # type: ignore[no-untyped-def]
+    """Whether the page at linear ``va`` is watched for this kind of access."""
+    row = ld64(b + _VIRTUAL)
+    for _ in range(ld64(b + _VIRTUAL_COUNT)):
+        if va >= ld64(row) and va < ld64(row + 8) and ld64(row + 16) & trap:
+            return 1
+        row += 24
+    return 0
+
+
+@kernel
+def _seat(b, va):  # type: ignore[no-untyped-def]
+    """The place in the device window from which an access to the watched page at linear ``va`` can be told: a number
+    above the guest-physical address, under which the page is noted. The page that had the number leaves the TLB.
+    """
+    number = (va >> 12) & (_SEATS - 1)
+    at = ld64(b + _SEEN) + 8 * number
+    before = ld64(at)
+    if before != va:
+        if before != -1:
+            call2(ld64(b + _F_TLB_FLUSH_PAGE), ld64(b + _CPU), before)
+        st64(at, va)
+    return (number + 1) << _SEAT
+
+
+@kernel
+def _frame_page(b, va):  # type: ignore[no-untyped-def]
+    """The guest-physical page that holds the code at linear ``va``, or -1."""
+    user = 1 if ld32(ld64(b + _ENV) + _HFLAGS) & 3 == 3 else 0
+    gpa = far_walk(b, va, 2, 8 | user)
+    if ld64(b + _W_VECTOR) >= 0:
+        return -1
+    return (gpa & ld64(b + _A20)) >> 12
+
+
+@kernel
+def _find_rip(b):  # type: ignore[no-untyped-def]
+    """Find the RIP of the access that missed, from the place in the generated code (see `interpose`)."""
+    cpu = ld64(b + _CPU)
+    call3(ld64(b + _F_RESTORE), cpu, ld64(cpu + _MEM_IO_PC), 0)
+    return 0
+
+
+@kernel
+def _runs_in(b, page):  # type: ignore[no-untyped-def]
+    """Whether the block that runs has code in this guest-physical page."""
+    rip = linear_rip(b)
+    if _frame_page(b, rip) == page:
+        return True
+    last = ld64(b + _BLOCK_END) - 1
+    return (last >> 12) != (rip >> 12) and _frame_page(b, last) == page
+
+
+@kernel
+def _note(b, table, page, va):  # type: ignore[no-untyped-def]
+    """The TLB gets an entry for the frame ``page`` at linear ``va``."""
+    at = ld64(b + table) + 8 * page
+    word = ld64(at)
+    epoch = ld64(b + _EPOCH)
+    if word & 0xFFF != epoch:
+        st64(at, va | epoch)
+    elif word & ~0xFFF != va:
+        st64(at, _MANY | epoch)
+    return 0
+
+
+@kernel
+def _drop(b, table, page):  # type: ignore[no-untyped-def]
+    """Take the frame's entries out of the TLB."""
+    word = ld64(ld64(b + table) + 8 * page)
+    if word & 0xFFF == ld64(b + _EPOCH):
+        va = word & ~0xFFF
+        if va == _MANY:
+            flush_tlb(b)
+        else:
+            call2(ld64(b + _F_TLB_FLUSH_PAGE), ld64(b + _CPU), va)
+            st64(ld64(b + table) + 8 * page, 0)
+    return 0
+
+
+@kernel
+def fill(b, va, kind, result):  # type: ignore[no-untyped-def]
+    """Serve a TLB miss for the page ``va``; 1 with (host-physical page, permissions) at ``result``, or 0 with FAULT
+    set.
+
+    ``kind`` is Unicorn's: 16 read, 17 write, 18 fetch.
+    """
+    env = ld64(b + _ENV)
+    hflags = ld32(env + _HFLAGS)
+    if hflags & _HF_GUEST == 0:
+        st64(result, va)
+        st32(result + 8, 7)
+        return 1
+    st64(b + _C_FILLS, ld64(b + _C_FILLS) + 1)
+    access = kind - 16
+    how = (1 if hflags & 3 == 3 else 0) | (4 if (ld64(env + _EFLAGS) >> 18) & 1 else 0)
+    linear = va
+    if access == 2 and hflags & _CS64 == 0:
+        linear = va & 0xFFFFFFFF
+    gpa = walk(b, linear, access, how)
+    if ld64(b + _W_VECTOR) >= 0:
+        vector, error = ld64(b + _W_VECTOR), ld64(b + _W_ERROR)
+        if access != 2:
+            _find_rip(b)
+        if how & 1 and access != 2 and vector == 14 and is_implicit(b, va):
+            gpa = walk(b, va, access, how | 2)
+            vector, error = ld64(b + _W_VECTOR), ld64(b + _W_ERROR)
+        if vector >= 0:
+            if access != 2:
+                look(b)
+                settle(b)
+            st64(b + _FAULT, vector)
+            st64(b + _FAULT_ERROR, error)
+            st64(b + _FAULT_ADDRESS, linear)
+            return 0
+    perm = ld64(b + _W_PERM)
+    if ld64(b + _W_SHIFT) > 12:
+        index = (va >> 21) & 4095
+        at = ld64(b + _ALIAS) + 8 * (index >> 6)
+        st64(at, ld64(at) | 1 << (index & 63))
+    gpa &= ld64(b + _A20)
+    page = gpa >> 12
+    word = 0
+    if page < ld64(b + _MAP_PAGES):
+        word = ld64(ld64(b + _MAP) + 8 * page)
+    trap = _TRAP_EXECUTE if access == 2 else (_TRAP_WRITE if access == 1 else _TRAP_READ)
+    watched = 0
+    if ld64(b + _VIRTUAL_COUNT):
+        watched = _watched(b, linear, trap)
+    if word & _RAM_BIT == 0 or word & trap or watched or (access == 1 and word & _WRITE_BIT == 0):
+        if access == 2:
+            if word & trap or watched:
+                st64(b + _FAULT, -2)
+                st64(b + _FAULT_ADDRESS, gpa & ~0xFFF)
+                return 0
+            st64(result, ld64(b + _ONES_PAGE))
+            st32(result + 8, 4)
+            return 1
+        st64(result, _MMIO_BASE + (gpa & ~0xFFF) + (_seat(b, va) if watched else 0))
+        st32(result + 8, 3 if access == 1 else 1)
+        return 1
+    if access == 2:
+        if word & _CODE_BIT == 0:
+            st64(ld64(b + _MAP) + 8 * page, word | _CODE_BIT)
+            st64(b + _C_FLIPS, ld64(b + _C_FLIPS) + 1)
+            _drop(b, _WRITE_AT, page)
+            forget(b)
+        if ld64(b + _VIRTUAL_COUNT) and _watched(b, va, _TRAP_READ):
+            word |= _TRAP_READ
+        perm &= 5 if word & _TRAP_READ == 0 else 4
+        _note(b, _EXEC_AT, page, va)
+    else:
+        if access == 1 and word & _CODE_BIT:
+            _find_rip(b)
+            if perm & 4 and (word & _ANY_TRAP) == 0 and ld64(b + _VIRTUAL_COUNT) == 0 and _runs_in(b, page):
+                # Code that stores into its own page. An executable entry never leaves Unicorn's slow path, which
+                # invalidates exactly what is overwritten, the block that runs included.
+                _note(b, _EXEC_AT, page, va)
+                st64(result, word & ~0xFFF)
+                st32(result + 8, 7)
+                return 1
+            # A store from elsewhere: drop all code of the frame, because only the first store would be looked at.
+            written(b, gpa & ~0xFFF, 4096)
+            word &= ~_CODE_BIT
+            st64(ld64(b + _MAP) + 8 * page, word)
+            st64(b + _C_FLIPS, ld64(b + _C_FLIPS) + 1)
+            _drop(b, _EXEC_AT, page)
+        perm &= 3
+        if ld64(b + _VIRTUAL_COUNT):
+            if _watched(b, va, _TRAP_WRITE):
+                perm &= 1
+            if _watched(b, va, _TRAP_READ):
+                perm &= 2
+        if word & _CODE_BIT or word & _WRITE_BIT == 0 or word & _TRAP_WRITE:
+            perm &= 1
+        if word & _TRAP_READ:
+            perm &= 2
+        if perm & 2:
+            _note(b, _WRITE_AT, page, va)
+    st64(result, word & ~0xFFF)
+    st32(result + 8, perm)
+    return 1

@@ -1,0 +1,183 @@
+"""The first-stage page walk, for every paging mode of a PC (AMD64 APM volume 2, chapter 5)."""
+
+from __future__ import annotations
+
+from hypervisor.engine import block as b_
+from hypervisor.engine import layout as l_
+from hypervisor.engine.jit import kernel, ld32, ld64, st32, st64
+from hypervisor.engine.kernels.memory.access import host_address, page_word, written
+
+_ENV, _CR, _EFER = b_.ENV, l_.CR, l_.EFER
+_W_VECTOR, _W_ERROR, _W_PERM, _W_SHIFT, _W_LEVEL = b_.W_VECTOR, b_.W_ERROR, b_.W_PERM, b_.W_SHIFT, b_.W_LEVEL
+
+READ, WRITE, FETCH = 0, 1, 2
+"""Kinds of access."""
+USER, IMPLICIT, AC, PEEK = 1, 2, 4, 8
+"""How an access is made: from CPL 3; by the CPU itself (descriptor tables, the TSS); with RFLAGS.AC set; without
+setting accessed and dirty bits."""
+
+_ADDRESS = 0x000FFFFFFFFFF000
+_RESERVED_HIGH = 0x000FFF0000000000  # bits 51:40, MAXPHYADDR = 40
+_RESERVED_PAE = 0x7FFFFF0000000000  # bits 62:40
+_NX = -(1 << 63)
+_ACCESSED, _DIRTY, _LARGE = 0x20, 0x40, 0x80
+_AMD_BIT8 = 0x100  # must be zero in a PML4 entry and in a PDP entry that is no page (APM volume 2, 5.3.3)
+_MAP_WRITE = b_.MAP_WRITE
+
+
+@kernel
+def _fault(b, vector, error):  # type: ignore[no-untyped-def]
+    st64(b + _W_VECTOR, vector)
+    st64(b + _W_ERROR, error)
+    return -1
+
+
+@kernel
+def _mark(b, gpa, bits):  # type: ignore[no-untyped-def]
+    """Set accessed and dirty bits in the entry at ``gpa``. Tables in read-only memory stay as they are."""
+    if page_word(b, gpa) & _MAP_WRITE:
+        where = host_address(b, gpa)
+        st32(where, ld32(where) | bits)
+        written(b, gpa, 4)
+    return 0
+
+
+@kernel
+def walk(b, va, access, how):  # type: ignore[no-untyped-def]
+    """Translate a linear address: the guest-physical address, or -1 with W_VECTOR and W_ERROR set.
+
+    W_PERM receives what a TLB entry may grant this mode's privilege (1 read, 2 write, 4 execute), W_SHIFT the page's
+    size as a shift. Accessed and dirty bits are set as the manual says: accessed on each level of a walk that
+    succeeds, dirty on a write.
+    """
+    env = ld64(b + _ENV)
+    cr0 = ld64(env + _CR)
+    st64(b + _W_VECTOR, -1)
+    st64(b + _W_LEVEL, 0)
+    if (cr0 >> 31) & 1 == 0:
+        st64(b + _W_PERM, 7)
+        st64(b + _W_SHIFT, 12)
+        return va & 0xFFFFFFFF
+    cr4 = ld64(env + _CR + 32)
+    efer = ld64(env + _EFER)
+    cr3 = ld64(env + _CR + 24)
+    long_mode = efer & 0x400
+    pae = (cr4 & 0x20) | long_mode >> 5  # long mode implies it, even where the host has put the registers together
+    nxe = (efer & 0x800) if pae else 0
+    user = how & 1
+    # the error code of a violation; a missing page clears bit 0
+    error = 1 | (2 if access == 1 else 0) | (4 if user and how & 2 == 0 else 0)
+    if access == 2 and (nxe or cr4 & (1 << 20)):
+        error |= 16
+    user = 1 if user and how & 2 == 0 else 0
+    if long_mode:
+        if (va >> 47) != 0 and (va >> 47) != -1:
+            return _fault(b, 13, 0)
+        shift = 39
+        table = cr3 & _ADDRESS
+    elif pae:
+        va = va & 0xFFFFFFFF
+        shift = 30
+        table = cr3 & 0xFFFFFFE0
+    else:
+        va = va & 0xFFFFFFFF
+        shift = 22
+        table = cr3 & 0xFFFFF000
+    rw, us, nx = 2, 4, 0
+    size = 8 if pae else 4
+    index_mask = 0x1FF if pae else 0x3FF
+    step = 9 if pae else 10
+    # host and guest-physical addresses of the entries used, to set their accessed bits at the end
+    a1, a2, a3 = 0, 0, 0
+    g1, g2, g3 = 0, 0, 0
+    entry = 0
+    where = 0
+    level = 0
+    while True:
+        st64(b + _W_LEVEL, level)
+        gpa = table + ((va >> shift) & index_mask) * size
+        if long_mode == 0 and pae and shift == 30:
+            gpa = table + ((va >> 30) & 3) * 8
+        where = host_address(b, gpa)
+        if where == 0:
+            entry = -1 if pae else 0xFFFFFFFF
+        elif pae:
+            entry = ld64(where)
+        else:
+            entry = ld32(where)
+        if entry & 1 == 0:
+            return _fault(b, 14, error & ~1)
+        leaf = shift == 12
+        if pae:
+            reserved = _RESERVED_HIGH if long_mode else _RESERVED_PAE
+            if nxe == 0:
+                reserved |= _NX
+            if shift == 39:
+                reserved |= _LARGE | _AMD_BIT8
+            elif shift == 30:
+                if long_mode == 0:
+                    reserved |= 0x1E6 | _NX
+                elif entry & _LARGE:
+                    leaf = True
+                    reserved |= 0x3FFFE000
+                else:
+                    reserved |= _AMD_BIT8
+            elif shift == 21 and entry & _LARGE:
+                leaf = True
+                reserved |= 0x1FE000
+            if entry & reserved:
+                return _fault(b, 14, error | 8)
+        elif shift == 22 and entry & _LARGE and cr4 & 0x10:
+            leaf = True
+            if entry & (1 << 21):
+                return _fault(b, 14, error | 8)
+        if not (shift == 30 and long_mode == 0 and pae):  # a legacy PDPTE has no permission bits
+            rw &= entry
+            us &= entry
+            if entry < 0 and pae:
+                nx = 1
+        if leaf:
+            break
+        if not (shift == 30 and long_mode == 0 and pae):
+            a3, g3 = a2, g2
+            a2, g2 = a1, g1
+            a1, g1 = where, gpa
+        table = entry & _ADDRESS if pae else entry & 0xFFFFF000
+        shift -= step
+        level += 1
+    # permissions
+    perm = 1
+    if user:
+        if us == 0:
+            perm = 0
+    elif us and cr4 & (1 << 21) and (how & 2 or how & 4 == 0):
+        perm = 0  # SMAP: no supervisor data access to a user page
+    if perm and (rw or (user == 0 and (cr0 >> 16) & 1 == 0)):
+        perm = 3
+    executable = nx == 0 and not (user and us == 0) and not (user == 0 and us and cr4 & (1 << 20))
+    if executable:
+        perm |= 4
+    need = 4 if access == 2 else (2 if access == 1 else 1)
+    if perm & need == 0:
+        return _fault(b, 14, error)
+    st64(b + _W_SHIFT, shift)
+    if how & 8 == 0:
+        if a1 and ld32(a1) & _ACCESSED == 0:
+            _mark(b, g1, _ACCESSED)
+        if a2 and ld32(a2) & _ACCESSED == 0:
+            _mark(b, g2, _ACCESSED)
+        if a3 and ld32(a3) & _ACCESSED == 0:
+            _mark(b, g3, _ACCESSED)
+        bits = _ACCESSED | (_DIRTY if access == 1 else 0)
+        if entry & bits != bits:
+            entry |= bits
+            _mark(b, gpa, bits)
+    if entry & _DIRTY == 0:
+        perm &= ~2  # the first store must come back here to set the dirty bit
+    st64(b + _W_PERM, perm)
+    offset = (1 << shift) - 1
+    if pae:
+        return (entry & _ADDRESS & ~offset) | (va & offset)
+    if shift == 22:
+        return (entry & 0xFFC00000) | ((entry >> 13) & 0xFF) << 32 | (va & offset)
+    return (entry & 0xFFFFF000) | (va & offset)

@@ -1,0 +1,52 @@
+"""Unicorn's TLB: how its entries are made, and how large it grows.
+
+Unicorn marks each writable entry NOTDIRTY, so that the first store through it takes a slow path that looks for
+translated code in the page and, if the entry is not executable, unmarks it. A fill of ours (`fill`) grants a
+write only to a frame without code, or together with the right to execute: there is nothing to look for.
+
+Each flush doubles the TLB while more than 70% of it is used, up to 4 million entries: 320 MiB for each of its three
+indexes, for a guest whose tables map one frame often enough, and every later flush has to clear them. It stays at
+`MOST_ENTRIES`.
+"""
+
+from __future__ import annotations
+
+from hypervisor.engine import layout as l_
+from hypervisor.engine.jit import call2, call6, kernel, ld8, ld64, st64
+
+_FAST, _DESCRIPTOR, _ENTRY_SHIFT = l_.CPU_TO_ENV + l_.TLB_FAST, l_.TLB_FAST_SIZE, l_.TLB_ENTRY_SHIFT
+_WRITE, _CODE, _NOTDIRTY = l_.TLB_ADDR_WRITE, l_.TLB_ADDR_CODE, l_.TLB_NOTDIRTY
+_SLOW, _SLOW_SIZE, _USED, _MOST, _INDEXES = (
+    l_.CPU_TO_ENV + l_.TLB_SLOW, l_.TLB_SLOW_SIZE, l_.TLB_USED, l_.TLB_WINDOW_MOST, l_.TLB_INDEXES,
+)  # fmt: skip
+_CPU_UC, _OURS = l_.CPU_UC, l_.UC_NO_EXIT_REQUEST
+
+MOST_ENTRIES = 1 << 14
+"""Entries of the TLB for each MMU index: 1.25 MiB, for 64 MiB of guest memory."""
+
+_LARGEST = (MOST_ENTRIES - 1) << _ENTRY_SHIFT
+
+
+@kernel
+def set_page(cpu, va, pa, prot, mmu_index, size, original):  # type: ignore[no-untyped-def]
+    """Unicorn's ``tlb_set_page``, which lies at ``original``; then the entry's first store is as fast as the next."""
+    call6(original, cpu, va, pa, prot, mmu_index, size)
+    fast = cpu + _FAST + _DESCRIPTOR * mmu_index
+    entry = ld64(fast + 8) + ((va >> (12 - _ENTRY_SHIFT)) & ld64(fast))
+    if ld64(entry + _CODE) == -1 and ld64(entry + _WRITE) == va | _NOTDIRTY:
+        st64(entry + _WRITE, va)
+    return 0
+
+
+@kernel
+def flush(cpu, indexes, original):  # type: ignore[no-untyped-def]
+    """Unicorn's ``tlb_flush_by_mmuidx``, which lies at ``original``, without growing beyond `MOST_ENTRIES`."""
+    ours = ld8(ld64(cpu + _CPU_UC) + _OURS)
+    for n in range(_INDEXES):
+        if ours and ld64(cpu + _FAST + _DESCRIPTOR * n) >= _LARGEST:
+            st64(cpu + _SLOW + _SLOW_SIZE * n + _USED, 0)
+            st64(cpu + _SLOW + _SLOW_SIZE * n + _MOST, 0)
+    return call2(original, cpu, indexes)
+
+
+__all__ = ["flush", "set_page"]

@@ -1,0 +1,82 @@
+"""What every far transfer does with the code segment that it goes to (AMD64 APM volume 2, 4.8 and 4.10)."""
+
+from __future__ import annotations
+
+from hypervisor.engine import block as b_
+from hypervisor.engine import layout as l_
+from hypervisor.engine.jit import kernel, ld32, ld64
+from hypervisor.engine.kernels.instructions.in_place import refuse, refuse_nested
+from hypervisor.engine.kernels.segments.descriptors import canonical, descriptor, descriptor_limit, within_table
+
+_ENV, _HFLAGS, _N_VECTOR, _LMA = b_.ENV, l_.HFLAGS, b_.N_VECTOR, l_.HF_LMA
+
+
+@kernel
+def long_mode(b):  # type: ignore[no-untyped-def]
+    """Whether EFER.LMA is set: 64-bit or compatibility mode."""
+    return ld32(ld64(b + _ENV) + _HFLAGS) & _LMA
+
+
+@kernel
+def named(b, selector):  # type: ignore[no-untyped-def]
+    """The descriptor that the selector of a far transfer names; 0 where the instruction has been refused for it."""
+    if selector & 0xFFFC == 0:
+        return refuse(b, 13, 0)
+    if not within_table(b, selector):
+        return refuse(b, 13, selector & 0xFFFC)
+    d = descriptor(b, selector)
+    if ld64(b + _N_VECTOR) >= 0:
+        return refuse_nested(b)
+    if d == 0:  # no code segment, nor anything else
+        return refuse(b, 13, selector & 0xFFFC)
+    return d
+
+
+@kernel
+def is_code(d):  # type: ignore[no-untyped-def]
+    """Whether a descriptor is a code segment's."""
+    return (d >> 43) & 3 == 3
+
+
+@kernel
+def is_conforming(d):  # type: ignore[no-untyped-def]
+    """Whether a code segment runs at its caller's privilege."""
+    return (d >> 42) & 1
+
+
+@kernel
+def is_64_bit(b, d):  # type: ignore[no-untyped-def]
+    """Whether code of this segment runs in 64-bit mode."""
+    return long_mode(b) and (d >> 53) & 1
+
+
+@kernel
+def is_reserved(b, d):  # type: ignore[no-untyped-def]
+    """Whether L and D are both set, which long mode reserves."""
+    return long_mode(b) and (d >> 53) & 3 == 3
+
+
+@kernel
+def refused_unless(b, selector, d, good):  # type: ignore[no-untyped-def]
+    """Whether a descriptor may not be used: #GP unless it is good, #NP if it is not present. The instruction has been
+    refused then.
+    """
+    if not good:
+        refuse(b, 13, selector & 0xFFFC)
+        return True
+    if (d >> 47) & 1 == 0:
+        refuse(b, 11, selector & 0xFFFC)
+        return True
+    return False
+
+
+@kernel
+def refused_target(b, d, target):  # type: ignore[no-untyped-def]
+    """Whether code of this segment cannot begin at ``target``: then the instruction has been refused."""
+    if is_64_bit(b, d):
+        if canonical(target):
+            return False
+    elif target >= 0 and target <= descriptor_limit(d):
+        return False
+    refuse(b, 13, 0)
+    return True

@@ -1,0 +1,88 @@
+"""MOV and POP to a segment register, LDS, LES, LFS, LGS and LSS in protected mode (AMD64 APM volume 2, 4.8 to 4.10);
+what LLDT does not look at.
+"""
+
+from __future__ import annotations
+
+from hypervisor.engine import block as b_
+from hypervisor.engine import layout as l_
+from hypervisor.engine.jit import kernel, ld32, ld64, st32
+from hypervisor.engine.kernels.instructions.in_place import refuse, refuse_nested
+from hypervisor.engine.kernels.memory.access import sync_hflags
+from hypervisor.engine.kernels.memory.supervisor import clear
+from hypervisor.engine.kernels.segments.descriptors import (
+    descriptor,
+    descriptor_base,
+    descriptor_limit,
+    mark_accessed,
+    set_segment,
+    within_table,
+)
+
+_ENV, _HFLAGS, _N_VECTOR = b_.ENV, l_.HFLAGS, b_.N_VECTOR
+_SEGS, _SIZE, _FLAGS, _SS, _FS = l_.SEGS, l_.SEG_SIZE, l_.SEG_FLAGS, l_.SS, l_.FS
+_CS64, _LMA, _PRESENT, _GDT_LIMIT = l_.HF_CS64, l_.HF_LMA, 1 << 15, l_.GDT + l_.SEG_LIMIT
+
+
+@kernel
+def make_null(b, register, selector, long):  # type: ignore[no-untyped-def]
+    """Load a data segment register with a null selector. In long mode FS and GS keep their bases (APM 2, 4.5.3)."""
+    env = ld64(b + _ENV)
+    at = _SEGS + _SIZE * register
+    if long and register >= _FS:
+        st32(env + at, selector)
+        st32(env + at + _FLAGS, ld32(env + at + _FLAGS) & ~_PRESENT)
+        return 0
+    return set_segment(b, at, selector, 0, 0, 0)
+
+
+@kernel
+def _check(register, selector, d, cpl):  # type: ignore[no-untyped-def]
+    """The exception that a descriptor deserves, or 0."""
+    rpl, dpl = selector & 3, (d >> 45) & 3
+    if (d >> 44) & 1 == 0:
+        return 13
+    if register == _SS:
+        if (d >> 43) & 1 or (d >> 41) & 1 == 0 or rpl != cpl or dpl != cpl:
+            return 13
+    elif (d >> 43) & 1 and (d >> 41) & 1 == 0:  # execute-only code
+        return 13
+    elif (d >> 42) & 3 != 3 and (dpl < cpl or dpl < rpl):  # conforming code may be read by everybody
+        return 13
+    if (d >> 47) & 1 == 0:
+        return 12 if register == _SS else 11
+    return 0
+
+
+@kernel
+def load_segment(b, register, selector):  # type: ignore[no-untyped-def]
+    """Load a data segment register."""
+    selector &= 0xFFFF
+    hflags = ld32(ld64(b + _ENV) + _HFLAGS)
+    cpl = hflags & 3
+    at = _SEGS + _SIZE * register
+    if selector & 0xFFFC == 0:
+        if register != _SS:
+            make_null(b, register, selector, hflags & _CS64)
+        elif hflags & _CS64 == 0 or cpl == 3:
+            return refuse(b, 13, 0)
+        else:
+            set_segment(b, at, selector, 0, 0, cpl << 13)
+    else:
+        if not within_table(b, selector):
+            return refuse(b, 13, selector & 0xFFFC)
+        clear(b)
+        d = descriptor(b, selector)
+        if ld64(b + _N_VECTOR) >= 0:
+            return refuse_nested(b)
+        vector = _check(register, selector, d, cpl)
+        if vector:
+            return refuse(b, vector, selector & 0xFFFC)
+        mark_accessed(b, selector, d)
+        if ld64(b + _N_VECTOR) >= 0:
+            return refuse_nested(b)
+        flags = ((d >> 32) & 0xFFFFFFFF) | 0x100
+        set_segment(b, at, selector, descriptor_base(d), descriptor_limit(d), flags)
+    if register < _FS:
+        sync_hflags(b)
+    return 0

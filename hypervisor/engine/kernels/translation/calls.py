@@ -1,0 +1,63 @@
+"""What generated code calls: Unicorn's helpers, less one, with others replaced, and the block hook.
+
+The translator emits each call of a helper through ``tcg_gen_callN``, with the helper's address, under which it also
+looks up what the helper takes and returns. So Unicorn's own function emits the call, and then the address in the
+emitted operation is changed. A table says for which helpers; engines that are not ours, in the same process, keep
+Unicorn's.
+"""
+
+from __future__ import annotations
+
+from hypervisor.engine import layout as l_
+from hypervisor.engine.jit import call5, kernel, ld8, ld64, st64
+from hypervisor.engine.kernels.vmexit.idle import jumps_to_itself
+
+_TCG_UC, _TCG_LAST, _OP_COUNTS, _OP_ARGS = l_.TCG_UC, l_.TCG_LAST_OP, l_.OP_COUNTS, l_.OP_ARGS
+_TCG_PUSHF = l_.TCG_PUSHF
+_OURS, _UC_CPU, _TO_ENV = l_.UC_NO_EXIT_REQUEST, l_.UC_CPU, l_.CPU_TO_ENV
+
+
+@kernel
+def redirect(tcg, function):  # type: ignore[no-untyped-def]
+    """Have the call that was emitted last call another function."""
+    op = ld64(tcg + _TCG_LAST)
+    counts = ld8(op + _OP_COUNTS)  # results and arguments stand before the function
+    st64(op + _OP_ARGS + 8 * ((counts & 15) + (counts >> 4)), function)
+    return 0
+
+
+@kernel
+def emit_call(tcg, function, result, count, arguments, table):  # type: ignore[no-untyped-def]
+    """``tcg_gen_callN``, which lies at the table's first word. Behind it: the block hook, and what is called instead in
+    a block that is a jump to itself; ``read_eflags``, and what is called instead for PUSHF in virtual-8086 mode; then
+    how many pairs of a helper and what is called instead (0: nothing) follow, by the helpers' addresses.
+    """
+    original = ld64(table)
+    count_at = table + 40
+    rows = table + 48
+    instead = function
+    uc = ld64(tcg + _TCG_UC)
+    if ld8(uc + _OURS):
+        if function == ld64(table + 8):
+            if jumps_to_itself(ld64(uc + _UC_CPU) + _TO_ENV):
+                instead = ld64(table + 16)
+        first, end = 0, ld64(count_at)
+        while first < end:
+            middle = (first + end) >> 1
+            if ld64(rows + 16 * middle) < function:
+                first = middle + 1
+            else:
+                end = middle
+        if first < ld64(count_at) and ld64(rows + 16 * first) == function:
+            instead = ld64(rows + 16 * first + 8)
+        if function == ld64(table + 24) and ld64(tcg + _TCG_PUSHF):
+            instead = ld64(table + 32)
+    if instead == 0:
+        return 0
+    call5(original, tcg, function, result, count, arguments)
+    if instead != function:
+        redirect(tcg, instead)
+    return 0
+
+
+__all__ = ["emit_call", "redirect"]

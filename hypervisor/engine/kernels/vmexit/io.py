@@ -1,0 +1,172 @@
+"""Ports and device memory: privilege checks, compiled handlers, and the call into Python for the rest.
+
+These run inside a helper of the generated code, so the instruction is half done: a handler may finish it (the value
+goes to the guest) or have the guest left, with the instruction not executed.
+"""
+
+from __future__ import annotations
+
+from hypervisor.arch.exits import ExitKind as K
+from hypervisor.engine import block as b_
+from hypervisor.engine import layout as l_
+from hypervisor.engine.jit import call1, call3, kernel, ld8, ld32, ld64, st64
+from hypervisor.engine.kernels.by_pointer import read_bytes
+from hypervisor.engine.kernels.memory.access import linear_rip, page_word
+from hypervisor.engine.kernels.memory.supervisor import clear
+from hypervisor.engine.kernels.translation.lost_flags import look
+from hypervisor.engine.kernels.vmexit.on_vmexit import compiled, count, ring, settle, stop
+
+_ENV, _CPU, _HFLAGS, _EFLAGS, _CR = b_.ENV, b_.CPU, l_.HFLAGS, l_.EFLAGS, l_.CR
+_TR, _BASE, _LIMIT, _FLAGS = l_.TR, l_.SEG_BASE, l_.SEG_LIMIT, l_.SEG_FLAGS
+_FLAGS_AT = b_.FLAGS_AT
+_FAULT, _FAULT_ERROR, _FAULT_ADDRESS = b_.FAULT, b_.FAULT_ERROR, b_.FAULT_ADDRESS
+_N_VECTOR, _N_ERROR, _N_ADDRESS = b_.N_VECTOR, b_.N_ERROR, b_.N_ADDRESS
+_PORTS, _WINDOWS, _WINDOW_COUNT = b_.PORTS, b_.WINDOWS, b_.WINDOW_COUNT
+_X_INFO, _NOW, _BLOCK_END, _F_PYTHON = b_.X_INFO, b_.NOW, b_.BLOCK_END, b_.F_PYTHON
+_MAP_RAM, _MEMORY, _GPA_MASK = b_.MAP_RAM, int(K.MEMORY), (1 << b_.SEAT) - 1
+_F_RESTORE, _MEM_IO_PC = b_.F_RESTORE_STATE, l_.CPU_MEM_IO_PC
+_PORT_IN, _PORT_OUT, _MMIO_READ, _MMIO_WRITE, _VERDICT = (
+    int(K.PORT_IN), int(K.PORT_OUT), int(K.MMIO_READ), int(K.MMIO_WRITE), int(K.VERDICT),
+)  # fmt: skip
+
+
+@kernel
+def _general_protection(b):  # type: ignore[no-untyped-def]
+    settle(b)
+    st64(b + _FAULT, 13)
+    st64(b + _FAULT_ERROR, 0)
+    return False
+
+
+@kernel
+def allowed(b, port, size):  # type: ignore[no-untyped-def]
+    """The I/O privilege check (APM volume 2, 12.2.4): CPL against IOPL, then the TSS's permission bitmap."""
+    env = ld64(b + _ENV)
+    flags = ld64(env + _EFLAGS)
+    if ld64(env + _CR) & 1 == 0:
+        return True
+    vm = (flags >> 17) & 1
+    if vm == 0 and (ld32(env + _HFLAGS) & 3) <= ((flags >> 12) & 3):
+        return True
+    limit = ld32(env + _TR + _LIMIT)
+    if (ld32(env + _TR + _FLAGS) >> 8) & 0xD != 9 or limit < 0x67:
+        return _general_protection(b)
+    clear(b)
+    base = read_bytes(b, ld64(env + _TR + _BASE) + 0x66, 2)
+    at = base + (port >> 3)
+    if at + 1 > limit:
+        return _general_protection(b)
+    bits = read_bytes(b, ld64(env + _TR + _BASE) + at, 2)
+    if ld64(b + _N_VECTOR) >= 0:
+        settle(b)
+        st64(b + _FAULT, ld64(b + _N_VECTOR))
+        st64(b + _FAULT_ERROR, ld64(b + _N_ERROR))
+        st64(b + _FAULT_ADDRESS, ld64(b + _N_ADDRESS))
+        st64(env + _CR + 16, ld64(b + _N_ADDRESS))
+        return False
+    if (bits >> (port & 7)) & ((1 << size) - 1):
+        return _general_protection(b)
+    return True
+
+
+@kernel
+def python(b, kind, address, size, value):  # type: ignore[no-untyped-def]
+    """Call the Python side in place, with the clock exact; the value it left in X_INFO[3]."""
+    st64(b + _X_INFO, address)
+    st64(b + _X_INFO + 8, size)
+    st64(b + _X_INFO + 16, value)
+    st64(b + _X_INFO + 24, -1)
+    slot = ring(b, kind | size << 8, address, value)
+    left = ld64(b + _BLOCK_END) - linear_rip(b)
+    if left < 0 or left > 65536:
+        left = 0
+    st64(b + _NOW, ld64(b + _NOW) - left)
+    verdict = call1(ld64(b + _F_PYTHON), kind)
+    st64(b + _NOW, ld64(b + _NOW) + left)
+    if verdict:
+        look(b)
+        settle(b)
+        stop(b, _VERDICT, 0)
+    answer = ld64(b + _X_INFO + 24)
+    if kind == _PORT_IN or kind == _MMIO_READ:
+        st64(slot + 24, answer)
+    return answer
+
+
+@kernel
+def port_in(b, port, size):  # type: ignore[no-untyped-def]
+    """IN and INS: the value read."""
+    if not allowed(b, port, size):
+        return 0
+    count(b, _PORT_IN)
+    handler = ld8(ld64(b + _PORTS) + port)
+    if handler:
+        return compiled(b, handler, port, size, 0, 0)
+    return python(b, _PORT_IN, port, size, 0)
+
+
+@kernel
+def port_out(b, port, size, value):  # type: ignore[no-untyped-def]
+    """OUT and OUTS."""
+    if not allowed(b, port, size):
+        return 0
+    count(b, _PORT_OUT)
+    handler = ld8(ld64(b + _PORTS) + 65536 + port)
+    if handler:
+        compiled(b, handler, port, size, value & ((1 << (8 * size)) - 1), 0)
+        return 0
+    python(b, _PORT_OUT, port, size, value & ((1 << (8 * size)) - 1))
+    return 0
+
+
+@kernel
+def _window(b, gpa, write):  # type: ignore[no-untyped-def]
+    row = ld64(b + _WINDOWS)
+    for _ in range(ld64(b + _WINDOW_COUNT)):
+        if gpa >= ld64(row) and gpa < ld64(row + 8) and ld64(row + 24) == write:
+            return ld64(row + 16)
+        row += 32
+    return 0
+
+
+@kernel
+def _account(b, kind, gpa):  # type: ignore[no-untyped-def]
+    """Count an access. Memory that is only watched takes no time: watching changes nothing."""
+    same = ld64(b + _FLAGS_AT) == ld64(b + _NOW)
+    count(b, _MEMORY if page_word(b, gpa) & _MAP_RAM else kind)
+    if same:  # still the instruction that has computed flags
+        st64(b + _FLAGS_AT, ld64(b + _NOW))
+    return 0
+
+
+@kernel
+def mmio_read(b, place, size):  # type: ignore[no-untyped-def]
+    """A load from guest-physical addresses that are no plain memory, or watched; ``place`` is that in the window."""
+    gpa = place & _GPA_MASK
+    _account(b, _MMIO_READ, gpa)
+    handler = _window(b, gpa, 0)
+    if handler:
+        return compiled(b, handler, gpa, size, 0, 0)
+    cpu = ld64(b + _CPU)
+    call3(ld64(b + _F_RESTORE), cpu, ld64(cpu + _MEM_IO_PC), 0)
+    return python(b, _MMIO_READ, place, size, 0)
+
+
+@kernel
+def mmio_write(b, place, size, value):  # type: ignore[no-untyped-def]
+    """A store, likewise."""
+    gpa = place & _GPA_MASK
+    _account(b, _MMIO_WRITE, gpa)
+    if size < 8:
+        value &= (1 << (8 * size)) - 1
+    handler = _window(b, gpa, 1)
+    if handler:
+        compiled(b, handler, gpa, size, value, 0)
+        return 0
+    cpu = ld64(b + _CPU)
+    call3(ld64(b + _F_RESTORE), cpu, ld64(cpu + _MEM_IO_PC), 0)
+    python(b, _MMIO_WRITE, place, size, value)
+    return 0
+
+
+__all__ = ["allowed", "mmio_read", "mmio_write", "port_in", "port_out"]
