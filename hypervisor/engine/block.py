@@ -7,6 +7,7 @@ in the ``vCPU`` group are saved and loaded when the pCPU changes vCPU.
 
 from __future__ import annotations
 
+from hypervisor.arch.vmexit_codes import CODES
 from hypervisor.engine import costs
 from hypervisor.errors import InternalError
 
@@ -223,9 +224,10 @@ C_FLIPS = _word("c_flips")
 C_STOPS = _word("c_stops")
 C_EMPTIED = _word("c_emptied")
 COUNTS = _word("counts", 128)  # exits by ExitCode
+EXIT_KINDS = _word("exit_kinds", CODES)  # the kind of each #VMEXIT code, see `hypervisor.arch.vmexit_codes`
 COSTS = _word("costs", costs.WORDS)  # virtual nanoseconds of each, see `costs`
 RING_ENTRIES, RING_WORDS = 1024, 4
-RING = _word("ring", RING_WORDS * RING_ENTRIES)  # the last exits and events, see `kernels.vmexit.on_vmexit.ring`
+RING = _word("ring", RING_WORDS * RING_ENTRIES)  # the last exits and events, see `kernels.vmexit.reporting.ring`
 
 SIZE = 8 * len(_names)
 

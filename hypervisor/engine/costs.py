@@ -2,7 +2,7 @@
 
 Code takes 1 ns for each of its bytes. What a guest can do in a few bytes and what is slow, on hardware or here, takes
 the time below on top, whoever serves it and whoever looks on: the engine charges a kind where it counts it
-(`on_vmexit.count`). The figures are those of hardware where we are as fast as hardware. Elsewhere they are what the
+(`reporting.count`). The figures are those of hardware where we are as fast as hardware. Elsewhere they are what the
 built-in handlers take, so that a loop of such exits cannot hold up a virtual timeout: host time per virtual time lies
 between 0.2 and 3 (``python -m bench.loops``).
 

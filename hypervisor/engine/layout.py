@@ -38,7 +38,9 @@ TLB_NOTDIRTY = 1 << 10  # in addr_write: the next store takes the slow path, to 
 TLB_MMIO = 1 << 9  # in addr_read and addr_write: no memory
 
 # --- CPUX86State, the architectural state ("env"), LP64 ---------------------------------------------------------------
-REGS = 0  # 16 x 8: RAX RCX RDX RBX RSP RBP RSI RDI R8..R15
+REGS = 0  # 16 x 8, in the order of their numbers
+RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI = range(REGS, REGS + 64, 8)
+R8, R9, R10, R11, R12, R13, R14, R15 = range(REGS + 64, REGS + 128, 8)
 EIP = 128
 EFLAGS = 136  # without the arithmetic flags and DF while code runs; complete outside uc_emu_start
 CC_SRC = 152
@@ -51,6 +53,7 @@ TR = 352
 GDT = 376
 IDT = 400
 CR = 424  # CR0..CR8, 8 bytes each
+CR0, CR2, CR3, CR4 = CR, CR + 16, CR + 24, CR + 32
 EFER = 592
 FPSTT = 604  # which of the eight is ST(0)
 FPUS = 608  # the status word without TOP
@@ -78,6 +81,7 @@ XCR0 = 4904
 PAT = 5280
 ERROR_CODE = 5384
 DR = 5400  # DR0..DR7
+DR6 = DR + 48
 INTERCEPT = 5520
 INTERCEPT_CR_READ = 5528
 INTERCEPT_CR_WRITE = 5530
@@ -96,6 +100,7 @@ ES, CS, SS, DS, FS, GS = range(6)
 # --- CPUState ("cpu") -------------------------------------------------------------------------------------------------
 CPU_CFLAGS_NEXT_TB = 24  # flags of the next block only; the low 15 bits bound its instructions
 CPU_INTERRUPT_REQUEST = 28
+CPU_INTERRUPT_VIRQ = 1 << 8  # of its bits: see the interrupt flag of the guest
 CPU_ENV = 296
 CPU_OPAQUE = 33136  # nobody's: the address of our block
 CPU_MEM_IO_PC = 33144  # where in generated code a device access was made

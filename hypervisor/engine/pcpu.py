@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from hypervisor.arch import vmexit_codes
 from hypervisor.arch.exits import INTERCEPT_BIT, ExitKind
 from hypervisor.engine import block as b
 from hypervisor.engine import costs, layout
@@ -202,8 +203,9 @@ class PCpu:
         put(b.NEXT, 1)
         put(b.DEADLINE, 1)
         put(b.SKIPS, 1)
-        for n, cost in enumerate(costs.table()):
-            put(b.COSTS + 8 * n, cost)
+        for table, values in ((b.COSTS, costs.table()), (b.EXIT_KINDS, vmexit_codes.kinds())):
+            for n, value in enumerate(values):
+                put(table + 8 * n, value)
         ctypes.c_uint64.from_address(cpu + layout.CPU_OPAQUE).value = self._b
 
     def _add_hooks(self) -> None:

@@ -29,7 +29,7 @@ from hypervisor.engine.kernels.segments import canonical, far_branches, far_retu
 from hypervisor.engine.kernels.segments import load_segment as load_segment_
 from hypervisor.engine.kernels.segments.program_stack import FETCH, STORE, fetch, store
 from hypervisor.engine.kernels.translation import calls, memory_operand, misread, refused, sse_and_mmx, translated
-from hypervisor.engine.kernels.vmexit import emergency, events, io, last_words, on_vmexit, switch
+from hypervisor.engine.kernels.vmexit import emergency, events, io, last_words, on_vmexit, raising, switch, time_stamp
 from hypervisor.engine.kernels.vmexit import run_loop as run_
 from hypervisor.engine.kernels.vmexit.leaving import leave, leave_access_if_asked, leave_if_asked, look_again
 
@@ -42,8 +42,8 @@ _walk, _read, _write, _deliver, _decode = (
     page_walk.walk, supervisor.read_bytes, supervisor.write_bytes, events.deliver, decode_.decode,
 )  # fmt: skip
 
-_raise_event, _raise_exception = on_vmexit.raise_event, on_vmexit.raise_exception
-_complete, _clock, _spin = on_vmexit.complete, on_vmexit.clock, on_vmexit.spin
+_raise_event, _raise_exception = raising.raise_event, raising.raise_exception
+_complete, _clock, _spin = raising.complete, time_stamp.clock, time_stamp.spin
 _enter_syscall, _enter_sysenter = syscalls.enter_syscall, syscalls.enter_sysenter
 _aborted, _on_signal = emergency.aborted, last_words.on_signal
 _save, _load = switch.save, switch.load
@@ -305,17 +305,17 @@ def decode(b):  # type: ignore[no-untyped-def]
 
 
 def event(b, vector, error, kind, rip):  # type: ignore[no-untyped-def]
-    """`on_vmexit.raise_event` outside a hook."""
+    """`raising.raise_event` outside a hook."""
     return _raise_event(b, vector, error, kind, rip, 0)
 
 
 def exception(b, vector, error):  # type: ignore[no-untyped-def]
-    """`on_vmexit.raise_exception` outside a hook."""
+    """`raising.raise_exception` outside a hook."""
     return _raise_exception(b, vector, error, 0)
 
 
 def complete(b, length):  # type: ignore[no-untyped-def]
-    """`on_vmexit.complete` outside a hook."""
+    """`raising.complete` outside a hook."""
     return _complete(b, length, 0)
 
 
@@ -455,12 +455,12 @@ def load(b, state, extra):  # type: ignore[no-untyped-def]
 
 
 def clock(b):  # type: ignore[no-untyped-def]
-    """`on_vmexit.clock`."""
+    """`time_stamp.clock`."""
     return _clock(b)
 
 
 def spin(b):  # type: ignore[no-untyped-def]
-    """`on_vmexit.spin` outside a hook."""
+    """`time_stamp.spin` outside a hook."""
     return _spin(b, 0)
 
 

@@ -22,7 +22,7 @@ from hypervisor.engine.kernels.instructions import decode, in_place, syscalls
 from hypervisor.engine.kernels.memory import access, fill, page_walk, supervisor
 from hypervisor.engine.kernels.segments import canonical, far_branches, far_returns, load_segment, system_segments
 from hypervisor.engine.kernels.translation import misread, translated
-from hypervisor.engine.kernels.vmexit import events, io, on_vmexit, run_loop, switch
+from hypervisor.engine.kernels.vmexit import events, io, on_vmexit, raising, run_loop, switch, time_stamp
 from hypervisor.errors import EngineError
 
 _PREFIX = "plain_"
@@ -57,9 +57,9 @@ _BODIES: dict[str, tuple[Callable[..., Any], int]] = {
 
 _CALLS: dict[str, Callable[..., Any]] = {
     "run": run_loop.run,
-    "event": lambda p, vector, error, kind, rip: on_vmexit.raise_event(p, vector, error, kind, rip, 0),
-    "exception": lambda p, vector, error: on_vmexit.raise_exception(p, vector, error, 0),
-    "complete": lambda p, length: on_vmexit.complete(p, length, 0),
+    "event": lambda p, vector, error, kind, rip: raising.raise_event(p, vector, error, kind, rip, 0),
+    "exception": lambda p, vector, error: raising.raise_exception(p, vector, error, 0),
+    "complete": lambda p, length: raising.complete(p, length, 0),
     "enter_syscall": lambda p, length: syscalls.enter_syscall(p, length, 0),
     "enter_sysenter": lambda p, length: syscalls.enter_sysenter(p, length, 0),
     "sync": access.sync_hflags,
@@ -68,8 +68,8 @@ _CALLS: dict[str, Callable[..., Any]] = {
     "written": access.written,
     "save": switch.save,
     "load": switch.load,
-    "clock": on_vmexit.clock,
-    "spin": lambda p: on_vmexit.spin(p, 0),
+    "clock": time_stamp.clock,
+    "spin": lambda p: time_stamp.spin(p, 0),
     "walk": page_walk.walk,
     "read_bytes": supervisor.read_bytes,
     "write_bytes": supervisor.write_bytes,

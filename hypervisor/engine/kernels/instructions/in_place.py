@@ -12,7 +12,8 @@ from hypervisor.engine import layout as l_
 from hypervisor.engine.jit import call3, kernel, ld32, ld64, st64
 from hypervisor.engine.kernels.instructions.decode import decode
 from hypervisor.engine.kernels.memory.access import linear_rip
-from hypervisor.engine.kernels.vmexit.on_vmexit import listens, settle, time_stamp
+from hypervisor.engine.kernels.vmexit.reporting import listens, settle
+from hypervisor.engine.kernels.vmexit.time_stamp import time_stamp
 
 _NOW, _BLOCK_END, _HFLAGS, _CR4, _TSD = b_.NOW, b_.BLOCK_END, l_.HFLAGS, l_.CR + 32, 1 << 2
 _D_OPCODE, _D_SIZE, _D_MODRM, _D_RM, _CR0, _CS64 = b_.D_OPCODE, b_.D_SIZE, b_.D_MODRM, b_.D_RM, l_.CR, l_.HF_CS64

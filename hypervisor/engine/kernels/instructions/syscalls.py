@@ -8,7 +8,9 @@ from hypervisor.engine import layout as l_
 from hypervisor.engine.jit import kernel, ld32, ld64, st32, st64
 from hypervisor.engine.kernels.instructions.in_place import refuse
 from hypervisor.engine.kernels.memory.access import read_flags, sync_hflags, write_flags
-from hypervisor.engine.kernels.vmexit.on_vmexit import count, length_of, listens, raise_exception, ring, settle, stop
+from hypervisor.engine.kernels.vmexit.exiting_instruction import length_of
+from hypervisor.engine.kernels.vmexit.raising import raise_exception
+from hypervisor.engine.kernels.vmexit.reporting import count, listens, ring, settle, stop
 
 _ENV, _EIP, _HFLAGS, _EFER, _EFLAGS = b_.ENV, l_.EIP, l_.HFLAGS, l_.EFER, l_.EFLAGS
 _STAR, _LSTAR, _CSTAR, _FMASK = l_.STAR, l_.LSTAR, l_.CSTAR, l_.FMASK

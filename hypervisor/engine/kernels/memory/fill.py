@@ -21,7 +21,7 @@ from hypervisor.engine.kernels.memory.implicit import is_implicit
 from hypervisor.engine.kernels.memory.lookaside import forget
 from hypervisor.engine.kernels.memory.page_walk import walk
 from hypervisor.engine.kernels.translation.lost_flags import look
-from hypervisor.engine.kernels.vmexit.on_vmexit import settle
+from hypervisor.engine.kernels.vmexit.reporting import settle
 
 _ENV, _HFLAGS, _EFLAGS = b_.ENV, l_.HFLAGS, l_.EFLAGS
 _FAULT, _FAULT_ERROR, _FAULT_ADDRESS = b_.FAULT, b_.FAULT_ERROR, b_.FAULT_ADDRESS

@@ -11,7 +11,7 @@ from hypervisor.engine.kernels.by_pointer import decode, walk
 from hypervisor.engine.kernels.instructions.in_place import refuse, restore
 from hypervisor.engine.kernels.memory.access import host_address
 from hypervisor.engine.kernels.segments.descriptors import canonical
-from hypervisor.engine.kernels.vmexit.on_vmexit import opcode_bytes
+from hypervisor.engine.kernels.vmexit.exiting_instruction import opcode_bytes
 
 _ENV, _HFLAGS, _EIP, _EFLAGS, _RSP = b_.ENV, l_.HFLAGS, l_.EIP, l_.EFLAGS, 32
 _CS64, _PLACE, _INTERCEPT = l_.HF_CS64, b_.PLACE, l_.INTERCEPT

@@ -31,7 +31,7 @@ from hypervisor.engine.kernels.segments.descriptors import (
 )
 from hypervisor.engine.kernels.segments.program_stack import READY, frame, item, no_room, pushed, stack_mask
 from hypervisor.engine.kernels.segments.stacks import pointer, pointer64, push, push64, rights, room, stack_segment
-from hypervisor.engine.kernels.vmexit.on_vmexit import settle, stop
+from hypervisor.engine.kernels.vmexit.reporting import settle, stop
 
 _ENV, _HFLAGS, _EIP, _RSP, _N_VECTOR = b_.ENV, l_.HFLAGS, l_.EIP, 32, b_.N_VECTOR
 _CS, _SS = (l_.SEGS + l_.SEG_SIZE * n for n in (l_.CS, l_.SS))

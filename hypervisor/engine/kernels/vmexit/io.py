@@ -14,7 +14,8 @@ from hypervisor.engine.kernels.by_pointer import read_bytes
 from hypervisor.engine.kernels.memory.access import linear_rip, page_word
 from hypervisor.engine.kernels.memory.supervisor import clear
 from hypervisor.engine.kernels.translation.lost_flags import look
-from hypervisor.engine.kernels.vmexit.on_vmexit import compiled, count, ring, settle, stop
+from hypervisor.engine.kernels.vmexit.compiled_handlers import compiled
+from hypervisor.engine.kernels.vmexit.reporting import count, ring, settle, stop
 
 _ENV, _CPU, _HFLAGS, _EFLAGS, _CR = b_.ENV, b_.CPU, l_.HFLAGS, l_.EFLAGS, l_.CR
 _TR, _BASE, _LIMIT, _FLAGS = l_.TR, l_.SEG_BASE, l_.SEG_LIMIT, l_.SEG_FLAGS

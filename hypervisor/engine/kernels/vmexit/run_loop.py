@@ -11,16 +11,17 @@ from hypervisor.engine.kernels.translation.lost_flags import mend
 from hypervisor.engine.kernels.translation.translated import forget_code
 from hypervisor.engine.kernels.vmexit.emergency import EXECUTING
 from hypervisor.engine.kernels.vmexit.idle import skip_jumps
-from hypervisor.engine.kernels.vmexit.on_vmexit import complete, count, raise_exception, settle, stop
+from hypervisor.engine.kernels.vmexit.raising import complete, raise_exception
+from hypervisor.engine.kernels.vmexit.reporting import count, settle, stop
 
-_ENV, _CPU, _UC, _EIP, _CR2 = b_.ENV, b_.CPU, b_.UC, l_.EIP, l_.CR + 16
+_ENV, _CPU, _UC, _EIP, _CR2 = b_.ENV, b_.CPU, b_.UC, l_.EIP, l_.CR2
 _X_KIND, _X_INFO = b_.X_KIND, b_.X_INFO
 _FAULT, _FAULT_ERROR, _FAULT_ADDRESS = b_.FAULT, b_.FAULT_ERROR, b_.FAULT_ADDRESS
 _NOW, _DEADLINE, _NEXT, _BLOCK_END, _KICK, _STEP, _SKIP = (
     b_.NOW, b_.DEADLINE, b_.NEXT, b_.BLOCK_END, b_.KICK, b_.STEP, b_.SKIP,
 )  # fmt: skip
 _INTR, _ARMED, _F_EMU_START, _C_STOPS = b_.INTR, b_.ARMED, b_.F_EMU_START, b_.C_STOPS
-_REQUEST, _INVALID_ADDR = l_.CPU_INTERRUPT_REQUEST, l_.UC_INVALID_ADDR
+_REQUEST, _VIRQ, _INVALID_ADDR = l_.CPU_INTERRUPT_REQUEST, l_.CPU_INTERRUPT_VIRQ, l_.UC_INVALID_ADDR
 _COMPLETE = b_.COMPLETE
 _DEADLINE_KIND, _STEPPED, _FAILED, _EXECUTE, _MEMORY = (
     int(K.DEADLINE), int(K.STEPPED), int(K.FAILED), int(K.EXECUTE), int(K.MEMORY),
@@ -69,7 +70,7 @@ def on_block(b, address, size):  # type: ignore[no-untyped-def]
         st64(b + _ARMED, 0)
         if ld64(b + _INTR):
             cpu = ld64(b + _CPU)
-            st32(cpu + _REQUEST, ld32(cpu + _REQUEST) | 0x100)
+            st32(cpu + _REQUEST, ld32(cpu + _REQUEST) | _VIRQ)
             return RESTART
     st64(b + _NOW, now + size)
     st64(b + _BLOCK_END, address + size)
@@ -161,9 +162,9 @@ def run(b):  # type: ignore[no-untyped-def]
         single = 0
         if ld64(b + _CAREFUL) and ld64(b + _STEP) == 0:
             single = _one_instruction(b, cpu)
-        request = ld32(cpu + _REQUEST) & ~0x100
+        request = ld32(cpu + _REQUEST) & ~_VIRQ
         if ld64(b + _INTR) and ld64(b + _STEP) == 0:
-            request |= 0x100
+            request |= _VIRQ
         st32(cpu + _REQUEST, request)
         st64(b + _RUNNING, 1)
         error = call5(ld64(b + _F_EMU_START), uc, ld64(env + _EIP), 0, 0, 0) & 0xFFFFFFFF
