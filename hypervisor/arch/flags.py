@@ -26,6 +26,7 @@ RFLAGS_AC = 1 << 18
 RFLAGS_VIF = 1 << 19
 RFLAGS_VIP = 1 << 20
 RFLAGS_ID = 1 << 21
+RFLAGS_LOADABLE = 0x3F_7FD5  # all but what is reserved
 
 # CR0
 CR0_PE = 1 << 0

@@ -1,4 +1,6 @@
-"""Attributes of segments in the VMCB's 12-bit form: descriptor bits 55:52 above bits 47:40 (APM volume 2, 15.5.1)."""
+"""Attributes of segments in the VMCB's 12-bit form: descriptor bits 55:52 above bits 47:40 (APM volume 2, 15.5.1); and
+the parts of a selector (4.5.1).
+"""
 
 from __future__ import annotations
 
@@ -19,3 +21,9 @@ BUSY_TSS = 0x08B
 """What code, data and system segments usually have: present, ring 0, accessed; those of 32 and 64 bits counted in
 pages.
 """
+
+SELECTOR_RPL = 3
+SELECTOR_TI = 1 << 2  # set: of the LDT
+SELECTOR_INDEX = 0xFFF8
+SELECTOR = SELECTOR_INDEX | SELECTOR_TI
+"""All but the privilege level: zero in a null selector, and what an error code has."""

@@ -95,6 +95,8 @@ SEG_BASE = 8
 SEG_LIMIT = 16
 SEG_FLAGS = 20
 SEG_SIZE = 24
+SEG_ACCESSED, SEG_EXPAND_DOWN, SEG_CONFORMING, SEG_CODE = 1 << 8, 1 << 10, 1 << 10, 1 << 11  # of FLAGS
+SEG_DPL_SHIFT, SEG_LONG, SEG_BIG = 13, 1 << 21, 1 << 22
 ES, CS, SS, DS, FS, GS = range(6)
 
 # --- CPUState ("cpu") -------------------------------------------------------------------------------------------------

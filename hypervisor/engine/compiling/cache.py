@@ -42,7 +42,7 @@ _NEVER_COMPILED = frozenset(
 _NEVER_COMPILED_ROOM = "interposition"
 """Modules of the engine, and a room, that no kernel depends on."""
 
-_OF_ARCH = ("exits.py", "flags.py", "vectors.py", "vmexit_codes.py")
+_OF_ARCH = ("exits.py", "flags.py", "segments.py", "vectors.py", "vmexit_codes.py")
 """What kernels take from `hypervisor.arch`."""
 
 

@@ -12,14 +12,16 @@ from hypervisor.engine import layout as l_
 from hypervisor.engine.jit import kernel, ld8, ld32, ld64, s64, st64
 from hypervisor.engine.kernels.by_pointer import walk
 from hypervisor.engine.kernels.memory.access import host_address, linear_rip
+from hypervisor.engine.kernels.memory.page_walk import FETCH, PEEK, USER
 
 _ENV, _HFLAGS, _SEGS, _SEG, _BASE = b_.ENV, l_.HFLAGS, l_.SEGS, l_.SEG_SIZE, l_.SEG_BASE
 _W_VECTOR = b_.W_VECTOR
 _D_LENGTH, _D_OPCODE, _D_MODRM, _D_REG, _D_RM = b_.D_LENGTH, b_.D_OPCODE, b_.D_MODRM, b_.D_REG, b_.D_RM
 _D_SIZE, _D_ADDRESS_SIZE, _D_REPEAT = b_.D_SIZE, b_.D_ADDRESS_SIZE, b_.D_REPEAT
+_SS, _DS, _FS, _GS = l_.SS, l_.DS, l_.FS, l_.GS
 _D_EA, _D_IMMEDIATE = b_.D_EA, b_.D_IMMEDIATE
-_FETCH, _PEEK = 2, 8
-_EIP = l_.EIP
+_EIP, _REGS, _CPL, _CS64, _CS32 = l_.EIP, l_.REGS, l_.HF_CPL, l_.HF_CS64, l_.HF_CS32
+_RBX, _RBP, _RSI, _RDI = 3, 5, 6, 7  # numbers of registers
 
 
 @kernel
@@ -28,9 +30,9 @@ def fetch(b, at, position):  # type: ignore[no-untyped-def]
     env = ld64(b + _ENV)
     hflags = ld32(env + _HFLAGS)
     va = at + position
-    if hflags & (1 << 15) == 0:
+    if hflags & _CS64 == 0:
         va &= 0xFFFFFFFF
-    gpa = walk(b, va, _FETCH, _PEEK | (1 if hflags & 3 == 3 else 0))
+    gpa = walk(b, va, FETCH, PEEK | (USER if hflags & _CPL == 3 else 0))
     if ld64(b + _W_VECTOR) >= 0:
         return -1
     where = host_address(b, gpa)
@@ -45,8 +47,8 @@ def _signed(value, bits):  # type: ignore[no-untyped-def]
 @kernel
 def _straight(b, at):  # type: ignore[no-untyped-def]
     """The process address of the instruction at linear ``at``, 0 where its bytes must be fetched one by one."""
-    how = _PEEK | (1 if ld32(ld64(b + _ENV) + _HFLAGS) & 3 == 3 else 0)
-    gpa = walk(b, at, _FETCH, how)
+    how = PEEK | (USER if ld32(ld64(b + _ENV) + _HFLAGS) & _CPL == 3 else 0)
+    gpa = walk(b, at, FETCH, how)
     return 0 if ld64(b + _W_VECTOR) >= 0 else host_address(b, gpa)
 
 
@@ -68,7 +70,7 @@ def _little(b, host, at, position, count):  # type: ignore[no-untyped-def]
 
 @kernel
 def _register(b, number):  # type: ignore[no-untyped-def]
-    return ld64(ld64(b + _ENV) + 8 * number)
+    return ld64(ld64(b + _ENV) + _REGS + 8 * number)
 
 
 @kernel
@@ -86,8 +88,8 @@ def decode(b):  # type: ignore[no-untyped-def]
     hflags = ld32(env + _HFLAGS)
     at = linear_rip(b)
     host = _straight(b, at)
-    code64 = hflags & (1 << 15)
-    code32 = hflags & (1 << 4)
+    code64 = hflags & _CS64
+    code32 = hflags & _CS32
     st64(b + _D_LENGTH, 0)
     st64(b + _D_OPCODE, -1)
     operand, address, segment, repeat, rex = 0, 0, -1, 0, 0
@@ -109,9 +111,9 @@ def decode(b):  # type: ignore[no-untyped-def]
             if code64 == 0:  # ignored in 64-bit mode, where an FS or GS override before it stays
                 segment = (byte >> 3) & 3
         elif byte == 0x64:
-            segment = 4
+            segment = _FS
         elif byte == 0x65:
-            segment = 5
+            segment = _GS
         elif byte != 0xF0:
             break
         rex = 0  # a REX prefix counts only right before the opcode
@@ -177,25 +179,25 @@ def decode(b):  # type: ignore[no-untyped-def]
     relative = False
     if width == 2:
         if rm == 0:
-            ea = _register(b, 3) + _register(b, 6)
+            ea = _register(b, _RBX) + _register(b, _RSI)
         elif rm == 1:
-            ea = _register(b, 3) + _register(b, 7)
+            ea = _register(b, _RBX) + _register(b, _RDI)
         elif rm == 2:
-            ea = _register(b, 5) + _register(b, 6)
+            ea = _register(b, _RBP) + _register(b, _RSI)
             stack = True
         elif rm == 3:
-            ea = _register(b, 5) + _register(b, 7)
+            ea = _register(b, _RBP) + _register(b, _RDI)
             stack = True
         elif rm == 4:
-            ea = _register(b, 6)
+            ea = _register(b, _RSI)
         elif rm == 5:
-            ea = _register(b, 7)
+            ea = _register(b, _RDI)
         elif rm == 6:
             if mod != 0:
-                ea = _register(b, 5)
+                ea = _register(b, _RBP)
                 stack = True
         else:
-            ea = _register(b, 3)
+            ea = _register(b, _RBX)
         if mod == 1:
             ea += _signed(_little(b, host, at, n, 1), 8)
             n += 1
@@ -234,8 +236,8 @@ def decode(b):  # type: ignore[no-untyped-def]
         if width == 4:
             ea &= 0xFFFFFFFF
     if segment < 0:
-        segment = 2 if stack else 3
-    if code64 == 0 or segment >= 4:
+        segment = _SS if stack else _DS
+    if code64 == 0 or segment >= _FS:
         ea += ld64(env + _SEGS + _SEG * segment + _BASE)
     if code64 == 0:
         ea &= 0xFFFFFFFF

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from hypervisor.arch.flags import CR4_OSXMMEXCPT
+from hypervisor.arch.vectors import UD, XF
 from hypervisor.engine import block as b_
 from hypervisor.engine import layout as l_
 from hypervisor.engine.jit import call4, kernel, ld32, ld64, st32
 
-_MXCSR, _CR4, _F_RAISE = l_.MXCSR, l_.CR + 32, b_.F_RAISE
-_OSXMMEXCPT, _SIMD, _UNDEFINED = 1 << 10, 19, 6
+_MXCSR, _CR4, _F_RAISE = l_.MXCSR, l_.CR4, b_.F_RAISE
+_OSXMMEXCPT, _SIMD, _UNDEFINED = CR4_OSXMMEXCPT, XF, UD
 _BEFORE = 0x07  # met before anything is computed: invalid, denormal, zero divide
 
 

@@ -7,12 +7,13 @@ process; of a 64-bit length it looks at the low half; and a substring that the e
 
 from __future__ import annotations
 
+from hypervisor.arch.flags import RFLAGS_CF, RFLAGS_OF, RFLAGS_SF, RFLAGS_ZF
 from hypervisor.engine import layout as l_
 from hypervisor.engine.jit import kernel, ld16, ld64, st8, st16, st64
 
-_RAX, _RCX, _RDX = l_.REGS, l_.REGS + 8, l_.REGS + 16
+_RAX, _RCX, _RDX = l_.RAX, l_.RCX, l_.RDX
 _XMM0, _CC_SRC = l_.XMM, l_.CC_SRC
-_CF, _ZF, _SF, _OF = 0x001, 0x040, 0x080, 0x800
+_CF, _ZF, _SF, _OF = RFLAGS_CF, RFLAGS_ZF, RFLAGS_SF, RFLAGS_OF
 
 INDEX, IMPLICIT = 1, 2
 """Bits of a form, as in the opcode: the result is an index in ECX, not a mask in XMM0; lengths end at a zero element.

@@ -2,6 +2,18 @@
 
 from __future__ import annotations
 
+from hypervisor.arch.flags import (
+    CR0_EM,
+    CR0_MP,
+    CR0_PE,
+    CR0_TS,
+    CR4_OSFXSR,
+    CR4_SMAP,
+    EFER_LMA,
+    RFLAGS_DF,
+    RFLAGS_FIXED,
+    RFLAGS_VM,
+)
 from hypervisor.engine import block as b_
 from hypervisor.engine import layout as l_
 from hypervisor.engine.jit import call1, call3, kernel, ld8, ld16, ld32, ld64, st32, st64
@@ -12,12 +24,17 @@ _F_REG_READ, _SCRATCH, _ALIAS, _BLOOM = b_.F_REG_READ, b_.SCRATCH, b_.ALIAS, b_.
 _EPOCH = b_.EPOCH
 _MAP_RAM, _MAP_CODE = b_.MAP_RAM, b_.MAP_CODE
 _PAGE = ~0xFFF
-_EFLAGS, _CC_OP, _CC_SRC, _DF, _HFLAGS, _CR, _EFER, _EIP = (
-    l_.EFLAGS, l_.CC_OP, l_.CC_SRC, l_.DF, l_.HFLAGS, l_.CR, l_.EFER, l_.EIP,
+_EFLAGS, _CC_OP, _CC_SRC, _DF, _HFLAGS, _CR0, _CR4, _EFER, _EIP = (
+    l_.EFLAGS, l_.CC_OP, l_.CC_SRC, l_.DF, l_.HFLAGS, l_.CR0, l_.CR4, l_.EFER, l_.EIP,
 )  # fmt: skip
-_CC_MASK, _REG_EFLAGS = l_.CC_MASK, 25  # UC_X86_REG_EFLAGS
+_CC_MASK, _CC_OP_EFLAGS, _REG_EFLAGS = l_.CC_MASK, l_.CC_OP_EFLAGS, 25  # UC_X86_REG_EFLAGS
 _CS, _SS, _DS, _ES = (l_.SEGS + l_.SEG_SIZE * n for n in (l_.CS, l_.SS, l_.DS, l_.ES))
-_BASE, _FLAGS = l_.SEG_BASE, l_.SEG_FLAGS
+_BASE, _FLAGS, _DPL, _LONG, _BIG = l_.SEG_BASE, l_.SEG_FLAGS, l_.SEG_DPL_SHIFT, l_.SEG_LONG, l_.SEG_BIG
+_CPL, _LMA, _CS64, _CS32, _SS32, _ADDSEG, _OSFXSR, _SMAP = (
+    l_.HF_CPL, l_.HF_LMA, l_.HF_CS64, l_.HF_CS32, l_.HF_SS32, l_.HF_ADDSEG, l_.HF_OSFXSR, l_.HF_SMAP,
+)  # fmt: skip
+_FPU_CONTROL = CR0_MP | CR0_EM | CR0_TS
+_OF_PE, _OF_MP = l_.HF_PE // CR0_PE, l_.HF_MP // CR0_MP  # these bits of CR0 lie higher there
 _HF_KEEP = ~(
     l_.HF_CPL | l_.HF_CS32 | l_.HF_SS32 | l_.HF_ADDSEG | l_.HF_PE | l_.HF_MP | l_.HF_EM | l_.HF_TS | l_.HF_LMA
     | l_.HF_CS64 | l_.HF_OSFXSR | l_.HF_SMAP
@@ -69,15 +86,15 @@ def read_flags(b, inside):  # type: ignore[no-untyped-def]
     """EFLAGS, complete. ``inside`` says that a hook is running, where the arithmetic flags are still lazy."""
     env = ld64(b + _ENV)
     if inside == 0:
-        return ld64(env + _EFLAGS) | 2
-    if ld32(env + _CC_OP) == 1:
-        flags = (ld64(env + _EFLAGS) & ~(_CC_MASK | 0x400)) | (ld64(env + _CC_SRC) & _CC_MASK) | 2
+        return ld64(env + _EFLAGS) | RFLAGS_FIXED
+    if ld32(env + _CC_OP) == _CC_OP_EFLAGS:
+        flags = (ld64(env + _EFLAGS) & ~(_CC_MASK | RFLAGS_DF)) | (ld64(env + _CC_SRC) & _CC_MASK) | RFLAGS_FIXED
         if ld32(env + _DF) != 1:
-            flags |= 0x400
+            flags |= RFLAGS_DF
         return flags
     st64(b + _SCRATCH, 0)
     call3(ld64(b + _F_REG_READ), ld64(b + _UC), _REG_EFLAGS, b + _SCRATCH)
-    return ld64(b + _SCRATCH) | 2
+    return ld64(b + _SCRATCH) | RFLAGS_FIXED
 
 
 @kernel
@@ -85,12 +102,12 @@ def write_flags(b, flags, inside):  # type: ignore[no-untyped-def]
     """Replace EFLAGS as a whole, in the form that holds where we are."""
     env = ld64(b + _ENV)
     if inside == 0:
-        st64(env + _EFLAGS, flags | 2)
+        st64(env + _EFLAGS, flags | RFLAGS_FIXED)
         return 0
     st64(env + _CC_SRC, flags & _CC_MASK)
-    st32(env + _CC_OP, 1)
-    st32(env + _DF, -1 if flags & 0x400 else 1)
-    st64(env + _EFLAGS, (flags & ~(_CC_MASK | 0x400)) | 2)
+    st32(env + _CC_OP, _CC_OP_EFLAGS)
+    st32(env + _DF, -1 if flags & RFLAGS_DF else 1)
+    st64(env + _EFLAGS, (flags & ~(_CC_MASK | RFLAGS_DF)) | RFLAGS_FIXED)
     return 0
 
 
@@ -98,28 +115,28 @@ def write_flags(b, flags, inside):  # type: ignore[no-untyped-def]
 def sync_hflags(b):  # type: ignore[no-untyped-def]
     """Derive the CPU's hidden flags from CR0, CR4, EFER and the segments, as the CPU does when it loads those."""
     env = ld64(b + _ENV)
-    cr0 = ld64(env + _CR)
-    cr4 = ld64(env + _CR + 32)
+    cr0 = ld64(env + _CR0)
+    cr4 = ld64(env + _CR4)
     efer = ld64(env + _EFER)
     cs = ld32(env + _CS + _FLAGS)
     ss = ld32(env + _SS + _FLAGS)
-    vm = (ld64(env + _EFLAGS) >> 17) & 1
+    vm = ld64(env + _EFLAGS) & RFLAGS_VM
     hf = ld32(env + _HFLAGS) & _HF_KEEP
-    hf |= (cr0 & 1) << 7 | (cr0 & 0xE) << 8
-    if efer & 0x400:
-        hf |= 1 << 14
-    hf |= (cr4 >> 9 & 1) << 22 | (cr4 >> 21 & 1) << 23
-    if cr0 & 1:
-        hf |= 3 if vm else (ss >> 13) & 3
-    if (efer & 0x400) and (cs & (1 << 21)):
-        hf |= 1 << 4 | 1 << 5 | 1 << 15
+    hf |= (cr0 & CR0_PE) * _OF_PE | (cr0 & _FPU_CONTROL) * _OF_MP
+    if efer & EFER_LMA:
+        hf |= _LMA
+    hf |= (_OSFXSR if cr4 & CR4_OSFXSR else 0) | (_SMAP if cr4 & CR4_SMAP else 0)
+    if cr0 & CR0_PE:
+        hf |= _CPL if vm else (ss >> _DPL) & _CPL
+    if (efer & EFER_LMA) and (cs & _LONG):
+        hf |= _CS32 | _SS32 | _CS64
         st32(env + _HFLAGS, hf)
         return 0
-    hf |= (cs >> 22 & 1) << 4 | (ss >> 22 & 1) << 5
-    if (cr0 & 1) == 0 or vm or (cs >> 22 & 1) == 0:
-        hf |= 1 << 6
+    hf |= (_CS32 if cs & _BIG else 0) | (_SS32 if ss & _BIG else 0)
+    if cr0 & CR0_PE == 0 or vm or cs & _BIG == 0:
+        hf |= _ADDSEG
     elif ld64(env + _DS + _BASE) | ld64(env + _ES + _BASE) | ld64(env + _SS + _BASE):
-        hf |= 1 << 6
+        hf |= _ADDSEG
     st32(env + _HFLAGS, hf)
     return 0
 
@@ -128,7 +145,7 @@ def sync_hflags(b):  # type: ignore[no-untyped-def]
 def cut_rip(b):  # type: ignore[no-untyped-def]
     """Outside 64-bit mode RIP has 32 bits; generated code keeps more where it jumps or runs over either end of them."""
     env = ld64(b + _ENV)
-    if ld32(env + _HFLAGS) & (1 << 15) == 0:
+    if ld32(env + _HFLAGS) & _CS64 == 0:
         st64(env + _EIP, ld64(env + _EIP) & 0xFFFFFFFF)
     return 0
 
@@ -138,7 +155,7 @@ def linear_rip(b):  # type: ignore[no-untyped-def]
     """RIP as a linear address."""
     env = ld64(b + _ENV)
     rip = ld64(env + _EIP)
-    if ld32(env + _HFLAGS) & (1 << 15):
+    if ld32(env + _HFLAGS) & _CS64:
         return rip
     return (ld64(env + _CS + _BASE) + rip) & 0xFFFFFFFF
 

@@ -12,6 +12,8 @@ into its own page keeps a slow entry that is both.
 
 from __future__ import annotations
 
+from hypervisor.arch.flags import RFLAGS_AC
+from hypervisor.arch.vectors import PF
 from hypervisor.engine import block as b_
 from hypervisor.engine import layout as l_
 from hypervisor.engine.jit import call2, call3, kernel, ld32, ld64, st32, st64
@@ -19,7 +21,7 @@ from hypervisor.engine.kernels.by_pointer import walk as far_walk
 from hypervisor.engine.kernels.memory.access import flush_tlb, linear_rip, written
 from hypervisor.engine.kernels.memory.implicit import is_implicit
 from hypervisor.engine.kernels.memory.lookaside import forget
-from hypervisor.engine.kernels.memory.page_walk import walk
+from hypervisor.engine.kernels.memory.page_walk import AC, FETCH, IMPLICIT, USER, WRITE, walk
 from hypervisor.engine.kernels.translation.lost_flags import look
 from hypervisor.engine.kernels.vmexit.reporting import settle
 
@@ -32,6 +34,7 @@ _TRAP_READ, _TRAP_WRITE, _TRAP_EXECUTE = b_.MAP_TRAP_READ, b_.MAP_TRAP_WRITE, b_
 _MMIO_BASE, _ONES_PAGE, _VIRTUAL, _VIRTUAL_COUNT = b_.MMIO_BASE, b_.ONES_PAGE, b_.VIRTUAL, b_.VIRTUAL_COUNT
 _SEEN, _SEATS, _SEAT = b_.SEEN, b_.SEATS, b_.SEAT
 _EXEC_AT, _WRITE_AT, _EPOCH, _F_TLB_FLUSH_PAGE, _CPU = b_.EXEC_AT, b_.WRITE_AT, b_.EPOCH, b_.F_TLB_FLUSH_PAGE, b_.CPU
+_CPL = l_.HF_CPL
 _MANY = 1 << 60  # no linear page: it is not canonical
 _BLOCK_END, _ANY_TRAP = b_.BLOCK_END, b_.MAP_TRAP_READ | b_.MAP_TRAP_WRITE | b_.MAP_TRAP_EXECUTE
 _HF_GUEST, _CS64, _F_RESTORE, _MEM_IO_PC = l_.HF_GUEST, l_.HF_CS64, b_.F_RESTORE_STATE, l_.CPU_MEM_IO_PC
@@ -66,7 +69,7 @@ def _seat(b, va):  # type: ignore[no-untyped-def]
 @kernel
 def _frame_page(b, va):  # type: ignore[no-untyped-def]
     """The guest-physical page that holds the code at linear ``va``, or -1."""
-    user = 1 if ld32(ld64(b + _ENV) + _HFLAGS) & 3 == 3 else 0
+    user = USER if ld32(ld64(b + _ENV) + _HFLAGS) & _CPL == 3 else 0
     gpa = far_walk(b, va, 2, 8 | user)
     if ld64(b + _W_VECTOR) >= 0:
         return -1
@@ -133,20 +136,20 @@ def fill(b, va, kind, result):  # type: ignore[no-untyped-def]
         return 1
     st64(b + _C_FILLS, ld64(b + _C_FILLS) + 1)
     access = kind - 16
-    how = (1 if hflags & 3 == 3 else 0) | (4 if (ld64(env + _EFLAGS) >> 18) & 1 else 0)
+    how = (USER if hflags & _CPL == 3 else 0) | (AC if ld64(env + _EFLAGS) & RFLAGS_AC else 0)
     linear = va
-    if access == 2 and hflags & _CS64 == 0:
+    if access == FETCH and hflags & _CS64 == 0:
         linear = va & 0xFFFFFFFF
     gpa = walk(b, linear, access, how)
     if ld64(b + _W_VECTOR) >= 0:
         vector, error = ld64(b + _W_VECTOR), ld64(b + _W_ERROR)
-        if access != 2:
+        if access != FETCH:
             _find_rip(b)
-        if how & 1 and access != 2 and vector == 14 and is_implicit(b, va):
-            gpa = walk(b, va, access, how | 2)
+        if how & USER and access != FETCH and vector == PF and is_implicit(b, va):
+            gpa = walk(b, va, access, how | IMPLICIT)
             vector, error = ld64(b + _W_VECTOR), ld64(b + _W_ERROR)
         if vector >= 0:
-            if access != 2:
+            if access != FETCH:
                 look(b)
                 settle(b)
             st64(b + _FAULT, vector)
@@ -163,11 +166,11 @@ def fill(b, va, kind, result):  # type: ignore[no-untyped-def]
     word = 0
     if page < ld64(b + _MAP_PAGES):
         word = ld64(ld64(b + _MAP) + 8 * page)
-    trap = _TRAP_EXECUTE if access == 2 else (_TRAP_WRITE if access == 1 else _TRAP_READ)
+    trap = _TRAP_EXECUTE if access == FETCH else (_TRAP_WRITE if access == WRITE else _TRAP_READ)
     watched = 0
     if ld64(b + _VIRTUAL_COUNT):
         watched = _watched(b, linear, trap)
-    if word & _RAM_BIT == 0 or word & trap or watched or (access == 1 and word & _WRITE_BIT == 0):
+    if word & _RAM_BIT == 0 or word & trap or watched or (access == WRITE and word & _WRITE_BIT == 0):
         if access == 2:
             if word & trap or watched:
                 st64(b + _FAULT, -2)
@@ -177,7 +180,7 @@ def fill(b, va, kind, result):  # type: ignore[no-untyped-def]
             st32(result + 8, 4)
             return 1
         st64(result, _MMIO_BASE + (gpa & ~0xFFF) + (_seat(b, va) if watched else 0))
-        st32(result + 8, 3 if access == 1 else 1)
+        st32(result + 8, 3 if access == WRITE else 1)
         return 1
     if access == 2:
         if word & _CODE_BIT == 0:
@@ -190,7 +193,7 @@ def fill(b, va, kind, result):  # type: ignore[no-untyped-def]
         perm &= 5 if word & _TRAP_READ == 0 else 4
         _note(b, _EXEC_AT, page, va)
     else:
-        if access == 1 and word & _CODE_BIT:
+        if access == WRITE and word & _CODE_BIT:
             _find_rip(b)
             if perm & 4 and (word & _ANY_TRAP) == 0 and ld64(b + _VIRTUAL_COUNT) == 0 and _runs_in(b, page):
                 # Code that stores into its own page. An executable entry never leaves Unicorn's slow path, which

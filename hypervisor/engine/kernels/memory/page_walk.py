@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+from hypervisor.arch.flags import (
+    CR0_PG,
+    CR0_WP,
+    CR4_PAE,
+    CR4_PSE,
+    CR4_SMAP,
+    CR4_SMEP,
+    EFER_LMA,
+    EFER_NXE,
+    PAGE_FAULT_NAMES,
+)
+from hypervisor.arch.vectors import GP, PF
 from hypervisor.engine import block as b_
 from hypervisor.engine import layout as l_
 from hypervisor.engine.jit import kernel, ld32, ld64, st32, st64
 from hypervisor.engine.kernels.memory.access import host_address, page_word, written
 
-_ENV, _CR, _EFER = b_.ENV, l_.CR, l_.EFER
+_ENV, _CR0, _CR3, _CR4, _EFER = b_.ENV, l_.CR0, l_.CR3, l_.CR4, l_.EFER
 _W_VECTOR, _W_ERROR, _W_PERM, _W_SHIFT, _W_LEVEL = b_.W_VECTOR, b_.W_ERROR, b_.W_PERM, b_.W_SHIFT, b_.W_LEVEL
 
 READ, WRITE, FETCH = 0, 1, 2
@@ -23,6 +35,7 @@ _NX = -(1 << 63)
 _ACCESSED, _DIRTY, _LARGE = 0x20, 0x40, 0x80
 _AMD_BIT8 = 0x100  # must be zero in a PML4 entry and in a PDP entry that is no page (APM volume 2, 5.3.3)
 _MAP_WRITE = b_.MAP_WRITE
+_PRESENT, _WRITE, _USER, _RESERVED, _FETCH = PAGE_FAULT_NAMES.values()  # of an error code
 
 
 @kernel
@@ -51,28 +64,28 @@ def walk(b, va, access, how):  # type: ignore[no-untyped-def]
     succeeds, dirty on a write.
     """
     env = ld64(b + _ENV)
-    cr0 = ld64(env + _CR)
+    cr0 = ld64(env + _CR0)
     st64(b + _W_VECTOR, -1)
     st64(b + _W_LEVEL, 0)
-    if (cr0 >> 31) & 1 == 0:
+    if cr0 & CR0_PG == 0:
         st64(b + _W_PERM, 7)
         st64(b + _W_SHIFT, 12)
         return va & 0xFFFFFFFF
-    cr4 = ld64(env + _CR + 32)
+    cr4 = ld64(env + _CR4)
     efer = ld64(env + _EFER)
-    cr3 = ld64(env + _CR + 24)
-    long_mode = efer & 0x400
-    pae = (cr4 & 0x20) | long_mode >> 5  # long mode implies it, even where the host has put the registers together
-    nxe = (efer & 0x800) if pae else 0
-    user = how & 1
+    cr3 = ld64(env + _CR3)
+    long_mode = efer & EFER_LMA
+    pae = (cr4 & CR4_PAE) | long_mode >> 5  # long mode implies it, even where the host has put the registers together
+    nxe = (efer & EFER_NXE) if pae else 0
+    user = how & USER
     # the error code of a violation; a missing page clears bit 0
-    error = 1 | (2 if access == 1 else 0) | (4 if user and how & 2 == 0 else 0)
-    if access == 2 and (nxe or cr4 & (1 << 20)):
-        error |= 16
-    user = 1 if user and how & 2 == 0 else 0
+    error = _PRESENT | (_WRITE if access == WRITE else 0) | (_USER if user and how & IMPLICIT == 0 else 0)
+    if access == FETCH and (nxe or cr4 & CR4_SMEP):
+        error |= _FETCH
+    user = 1 if user and how & IMPLICIT == 0 else 0
     if long_mode:
         if (va >> 47) != 0 and (va >> 47) != -1:
-            return _fault(b, 13, 0)
+            return _fault(b, GP, 0)
         shift = 39
         table = cr3 & _ADDRESS
     elif pae:
@@ -106,7 +119,7 @@ def walk(b, va, access, how):  # type: ignore[no-untyped-def]
         else:
             entry = ld32(where)
         if entry & 1 == 0:
-            return _fault(b, 14, error & ~1)
+            return _fault(b, PF, error & ~_PRESENT)
         leaf = shift == 12
         if pae:
             reserved = _RESERVED_HIGH if long_mode else _RESERVED_PAE
@@ -126,11 +139,11 @@ def walk(b, va, access, how):  # type: ignore[no-untyped-def]
                 leaf = True
                 reserved |= 0x1FE000
             if entry & reserved:
-                return _fault(b, 14, error | 8)
-        elif shift == 22 and entry & _LARGE and cr4 & 0x10:
+                return _fault(b, PF, error | _RESERVED)
+        elif shift == 22 and entry & _LARGE and cr4 & CR4_PSE:
             leaf = True
             if entry & (1 << 21):
-                return _fault(b, 14, error | 8)
+                return _fault(b, PF, error | _RESERVED)
         if not (shift == 30 and long_mode == 0 and pae):  # a legacy PDPTE has no permission bits
             rw &= entry
             us &= entry
@@ -150,25 +163,25 @@ def walk(b, va, access, how):  # type: ignore[no-untyped-def]
     if user:
         if us == 0:
             perm = 0
-    elif us and cr4 & (1 << 21) and (how & 2 or how & 4 == 0):
+    elif us and cr4 & CR4_SMAP and (how & IMPLICIT or how & AC == 0):
         perm = 0  # SMAP: no supervisor data access to a user page
-    if perm and (rw or (user == 0 and (cr0 >> 16) & 1 == 0)):
+    if perm and (rw or (user == 0 and cr0 & CR0_WP == 0)):
         perm = 3
-    executable = nx == 0 and not (user and us == 0) and not (user == 0 and us and cr4 & (1 << 20))
+    executable = nx == 0 and not (user and us == 0) and not (user == 0 and us and cr4 & CR4_SMEP)
     if executable:
         perm |= 4
-    need = 4 if access == 2 else (2 if access == 1 else 1)
+    need = 4 if access == FETCH else (2 if access == WRITE else 1)
     if perm & need == 0:
-        return _fault(b, 14, error)
+        return _fault(b, PF, error)
     st64(b + _W_SHIFT, shift)
-    if how & 8 == 0:
+    if how & PEEK == 0:
         if a1 and ld32(a1) & _ACCESSED == 0:
             _mark(b, g1, _ACCESSED)
         if a2 and ld32(a2) & _ACCESSED == 0:
             _mark(b, g2, _ACCESSED)
         if a3 and ld32(a3) & _ACCESSED == 0:
             _mark(b, g3, _ACCESSED)
-        bits = _ACCESSED | (_DIRTY if access == 1 else 0)
+        bits = _ACCESSED | (_DIRTY if access == WRITE else 0)
         if entry & bits != bits:
             entry |= bits
             _mark(b, gpa, bits)

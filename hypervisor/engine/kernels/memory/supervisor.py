@@ -12,14 +12,12 @@ from hypervisor.engine.jit import kernel, ld8, ld16, ld32, ld64, s64, st8, st16,
 from hypervisor.engine.kernels.by_pointer import walk
 from hypervisor.engine.kernels.memory.access import host_address, page_word, written
 from hypervisor.engine.kernels.memory.lookaside import find, keep
+from hypervisor.engine.kernels.memory.page_walk import IMPLICIT, PEEK
 
-_ENV, _HFLAGS = b_.ENV, l_.HFLAGS
+_ENV, _HFLAGS, _LMA = b_.ENV, l_.HFLAGS, l_.HF_LMA
 _W_VECTOR, _W_ERROR = b_.W_VECTOR, b_.W_ERROR
 _N_VECTOR, _N_ERROR, _N_ADDRESS = b_.N_VECTOR, b_.N_ERROR, b_.N_ADDRESS
 _MAP_WRITE, _MAP_CODE = b_.MAP_WRITE, b_.MAP_CODE
-IMPLICIT = 2
-"""`page_walk.walk`'s way of accessing descriptor tables and the TSS."""
-_PEEK = 8
 
 
 @kernel
@@ -54,7 +52,7 @@ def _resolve(b, va, access, how):  # type: ignore[no-untyped-def]
 
 @kernel
 def _wrap(b, va):  # type: ignore[no-untyped-def]
-    if ld32(ld64(b + _ENV) + _HFLAGS) & (1 << 14):
+    if ld32(ld64(b + _ENV) + _HFLAGS) & _LMA:
         return va
     return va & 0xFFFFFFFF
 
@@ -62,8 +60,8 @@ def _wrap(b, va):  # type: ignore[no-untyped-def]
 @kernel
 def both_pages(b, va, access, how):  # type: ignore[no-untyped-def]
     """Look at both pages of an access that crosses a border, before the first gets its accessed bit."""
-    _resolve(b, va, access, how | _PEEK)
-    _resolve(b, _wrap(b, (va & ~0xFFF) + 4096), access, how | _PEEK)
+    _resolve(b, va, access, how | PEEK)
+    _resolve(b, _wrap(b, (va & ~0xFFF) + 4096), access, how | PEEK)
     return 0
 
 

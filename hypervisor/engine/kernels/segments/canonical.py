@@ -4,19 +4,22 @@ in 64-bit mode, LGDT and LIDT (AMD64 APM volume 3; volume 2, 5.3.1).
 
 from __future__ import annotations
 
+from hypervisor.arch.flags import RFLAGS_AC
+from hypervisor.arch.vectors import GP
 from hypervisor.engine import block as b_
 from hypervisor.engine import layout as l_
 from hypervisor.engine.jit import kernel, ld8, ld32, ld64, st64
 from hypervisor.engine.kernels.by_pointer import decode, walk
 from hypervisor.engine.kernels.instructions.in_place import refuse, restore
 from hypervisor.engine.kernels.memory.access import host_address
+from hypervisor.engine.kernels.memory.page_walk import AC, PEEK, READ
 from hypervisor.engine.kernels.segments.descriptors import canonical
 from hypervisor.engine.kernels.vmexit.exiting_instruction import opcode_bytes
 
-_ENV, _HFLAGS, _EIP, _EFLAGS, _RSP = b_.ENV, l_.HFLAGS, l_.EIP, l_.EFLAGS, 32
+_ENV, _HFLAGS, _EIP, _EFLAGS, _RSP = b_.ENV, l_.HFLAGS, l_.EIP, l_.EFLAGS, l_.RSP
 _CS64, _PLACE, _INTERCEPT = l_.HF_CS64, b_.PLACE, l_.INTERCEPT
 _D_OPCODE, _D_MODRM, _D_EA, _D_LENGTH, _W_VECTOR = b_.D_OPCODE, b_.D_MODRM, b_.D_EA, b_.D_LENGTH, b_.W_VECTOR
-_FIRST_INTERCEPT, _PEEK, _AC = 0x60, 8, 18
+_FIRST_INTERCEPT = 0x60  # the code whose bit is the first one
 
 
 @kernel
@@ -47,7 +50,7 @@ def refused_branch(b):  # type: ignore[no-untyped-def]
         st64(env + _EIP, target)
         return False
     st64(env + _RSP, ld64(env + _RSP) + pushed)
-    refuse(b, 13, 0)
+    refuse(b, GP, 0)
     return True
 
 
@@ -64,9 +67,9 @@ def check_table(b, exit_code):  # type: ignore[no-untyped-def]
     at = ld64(b + _D_EA) + 2
     value = 0
     for n in range(8):
-        gpa = walk(b, at + n, 0, _PEEK | (4 if (ld64(env + _EFLAGS) >> _AC) & 1 else 0))
+        gpa = walk(b, at + n, READ, PEEK | (AC if ld64(env + _EFLAGS) & RFLAGS_AC else 0))
         if ld64(b + _W_VECTOR) >= 0:
             return 0
         where = host_address(b, gpa)
         value |= (ld8(where) if where else 0xFF) << (8 * n)
-    return 0 if canonical(value) else refuse(b, 13, 0)
+    return 0 if canonical(value) else refuse(b, GP, 0)

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from hypervisor.arch.segments import SELECTOR
+from hypervisor.arch.vectors import GP, NP
 from hypervisor.engine import block as b_
 from hypervisor.engine import layout as l_
 from hypervisor.engine.jit import kernel, ld32, ld64
 from hypervisor.engine.kernels.instructions.in_place import refuse, refuse_nested
-from hypervisor.engine.kernels.segments.descriptors import canonical, descriptor, descriptor_limit, within_table
+from hypervisor.engine.kernels.segments.descriptors import (
+    canonical,
+    descriptor,
+    descriptor_limit,
+    is_big,
+    is_long,
+    is_present,
+    within_table,
+)
 
 _ENV, _HFLAGS, _N_VECTOR, _LMA = b_.ENV, l_.HFLAGS, b_.N_VECTOR, l_.HF_LMA
 
@@ -20,40 +30,28 @@ def long_mode(b):  # type: ignore[no-untyped-def]
 @kernel
 def named(b, selector):  # type: ignore[no-untyped-def]
     """The descriptor that the selector of a far transfer names; 0 where the instruction has been refused for it."""
-    if selector & 0xFFFC == 0:
-        return refuse(b, 13, 0)
+    if selector & SELECTOR == 0:
+        return refuse(b, GP, 0)
     if not within_table(b, selector):
-        return refuse(b, 13, selector & 0xFFFC)
+        return refuse(b, GP, selector & SELECTOR)
     d = descriptor(b, selector)
     if ld64(b + _N_VECTOR) >= 0:
         return refuse_nested(b)
     if d == 0:  # no code segment, nor anything else
-        return refuse(b, 13, selector & 0xFFFC)
+        return refuse(b, GP, selector & SELECTOR)
     return d
-
-
-@kernel
-def is_code(d):  # type: ignore[no-untyped-def]
-    """Whether a descriptor is a code segment's."""
-    return (d >> 43) & 3 == 3
-
-
-@kernel
-def is_conforming(d):  # type: ignore[no-untyped-def]
-    """Whether a code segment runs at its caller's privilege."""
-    return (d >> 42) & 1
 
 
 @kernel
 def is_64_bit(b, d):  # type: ignore[no-untyped-def]
     """Whether code of this segment runs in 64-bit mode."""
-    return long_mode(b) and (d >> 53) & 1
+    return long_mode(b) and is_long(d)
 
 
 @kernel
 def is_reserved(b, d):  # type: ignore[no-untyped-def]
     """Whether L and D are both set, which long mode reserves."""
-    return long_mode(b) and (d >> 53) & 3 == 3
+    return long_mode(b) and is_long(d) and is_big(d)
 
 
 @kernel
@@ -62,10 +60,10 @@ def refused_unless(b, selector, d, good):  # type: ignore[no-untyped-def]
     refused then.
     """
     if not good:
-        refuse(b, 13, selector & 0xFFFC)
+        refuse(b, GP, selector & SELECTOR)
         return True
-    if (d >> 47) & 1 == 0:
-        refuse(b, 11, selector & 0xFFFC)
+    if is_present(d) == 0:
+        refuse(b, NP, selector & SELECTOR)
         return True
     return False
 
@@ -78,5 +76,5 @@ def refused_target(b, d, target):  # type: ignore[no-untyped-def]
             return False
     elif target >= 0 and target <= descriptor_limit(d):
         return False
-    refuse(b, 13, 0)
+    refuse(b, GP, 0)
     return True

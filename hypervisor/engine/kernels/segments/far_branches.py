@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from hypervisor.arch.exits import ExitKind as K
+from hypervisor.arch.segments import SELECTOR, SELECTOR_INDEX, SELECTOR_RPL, SELECTOR_TI
+from hypervisor.arch.vectors import GP
+from hypervisor.arch.vectors import SS as SS_FAULT
 from hypervisor.engine import block as b_
 from hypervisor.engine import layout as l_
 from hypervisor.engine.jit import kernel, ld32, ld64, s64, st64
@@ -10,8 +13,6 @@ from hypervisor.engine.kernels.instructions.in_place import refuse, refuse_neste
 from hypervisor.engine.kernels.memory.access import sync_hflags
 from hypervisor.engine.kernels.memory.supervisor import clear
 from hypervisor.engine.kernels.segments.code_segments import (
-    is_code,
-    is_conforming,
     is_reserved,
     long_mode,
     named,
@@ -23,17 +24,25 @@ from hypervisor.engine.kernels.segments.descriptors import (
     descriptor,
     descriptor_base,
     descriptor_limit,
+    dpl_of,
+    high_word,
+    is_big,
+    is_code,
+    is_conforming,
+    is_long,
     load_code,
     load_stack,
     mark_accessed,
     set_segment,
+    type_of,
     within_table,
 )
 from hypervisor.engine.kernels.segments.program_stack import READY, frame, item, no_room, pushed, stack_mask
 from hypervisor.engine.kernels.segments.stacks import pointer, pointer64, push, push64, rights, room, stack_segment
 from hypervisor.engine.kernels.vmexit.reporting import settle, stop
 
-_ENV, _HFLAGS, _EIP, _RSP, _N_VECTOR = b_.ENV, l_.HFLAGS, l_.EIP, 32, b_.N_VECTOR
+_ENV, _HFLAGS, _EIP, _RSP, _N_VECTOR = b_.ENV, l_.HFLAGS, l_.EIP, l_.RSP, b_.N_VECTOR
+_CPL, _DPL, _BIG = l_.HF_CPL, l_.SEG_DPL_SHIFT, l_.SEG_BIG
 _CS, _SS = (l_.SEGS + l_.SEG_SIZE * n for n in (l_.CS, l_.SS))
 _PLACE, _W_VECTOR, _W_LEVEL, _EVENT_RIP, _NOW = b_.PLACE, b_.W_VECTOR, b_.W_LEVEL, b_.EVENT_RIP, b_.NOW
 _TASK_GATE, _TSS16, _GATE16, _TO_TASK, _TSS32, _GATE = int(K.TASK_GATE), 1, 4, 5, 9, 12
@@ -57,7 +66,7 @@ def switch_task(b, selector, why, following):  # type: ignore[no-untyped-def]
 @kernel
 def _enter(b, selector, d, cpl, target):  # type: ignore[no-untyped-def]
     """Go on in another code segment."""
-    load_code(b, (selector & 0xFFFC) | cpl, d)
+    load_code(b, (selector & SELECTOR) | cpl, d)
     st64(ld64(b + _ENV) + _EIP, target)
     sync_hflags(b)
     return READY
@@ -66,28 +75,28 @@ def _enter(b, selector, d, cpl, target):  # type: ignore[no-untyped-def]
 @kernel
 def _refused_code(b, selector, d, cpl):  # type: ignore[no-untyped-def]
     """Whether a code segment may not be entered without a gate: then the instruction has been refused."""
-    dpl = (d >> 45) & 3
+    dpl = dpl_of(d)
     if is_conforming(d):
         allowed = dpl <= cpl
     else:
-        allowed = dpl == cpl and selector & 3 <= cpl
+        allowed = dpl == cpl and selector & SELECTOR_RPL <= cpl
     return refused_unless(b, selector, d, allowed and not is_reserved(b, d))
 
 
 @kernel
 def _refused_gate(b, selector, d, cpl):  # type: ignore[no-untyped-def]
     """Whether a system descriptor is none that a far transfer may go through: then the instruction has been refused."""
-    kind, dpl = (d >> 40) & 0x1F, (d >> 45) & 3
+    kind, dpl = type_of(d), dpl_of(d)
     if long_mode(b):
         known = kind == _GATE
     else:
         known = kind == _TSS16 or kind == _GATE16 or kind == _TO_TASK or kind == _TSS32 or kind == _GATE
-    return refused_unless(b, selector, d, known and dpl >= cpl and dpl >= selector & 3)
+    return refused_unless(b, selector, d, known and dpl >= cpl and dpl >= selector & SELECTOR_RPL)
 
 
 @kernel
 def _is_task(d):  # type: ignore[no-untyped-def]
-    kind = (d >> 40) & 0x1F
+    kind = type_of(d)
     return kind == _TSS16 or kind == _TSS32 or kind == _TO_TASK
 
 
@@ -96,17 +105,17 @@ def _offset(b, selector, d):  # type: ignore[no-untyped-def]
     """Where a call gate leads to. In long mode its other half is read, and may be wrong: N_VECTOR tells."""
     low = (d & 0xFFFF) | ((d >> 32) & 0xFFFF0000)
     if long_mode(b) == 0:
-        return low & 0xFFFF if (d >> 40) & 0x1F == _GATE16 else low
+        return low & 0xFFFF if type_of(d) == _GATE16 else low
     high = 0
-    wrong = not within_table(b, (selector & 0xFFF8) + 8 | (selector & 4))
+    wrong = not within_table(b, (selector & SELECTOR_INDEX) + 8 | (selector & SELECTOR_TI))
     if not wrong:
-        high = descriptor(b, (selector & 0xFFF8) + 8 | (selector & 4))
+        high = descriptor(b, (selector & SELECTOR_INDEX) + 8 | (selector & SELECTOR_TI))
         if ld64(b + _N_VECTOR) >= 0:
             return 0
-        wrong = (high >> 40) & 0x1F != 0
+        wrong = type_of(high) != 0
     if wrong:
-        st64(b + _N_VECTOR, 13)
-        st64(b + b_.N_ERROR, selector & 0xFFFC)
+        st64(b + _N_VECTOR, GP)
+        st64(b + b_.N_ERROR, selector & SELECTOR)
         return 0
     return s64(low | high << 32)
 
@@ -114,16 +123,16 @@ def _offset(b, selector, d):  # type: ignore[no-untyped-def]
 @kernel
 def _refused_behind_gate(b, selector, d, cpl, called):  # type: ignore[no-untyped-def]
     """Whether a call gate's code segment may not be entered: then the instruction has been refused."""
-    dpl = (d >> 45) & 3
+    dpl = dpl_of(d)
     good = is_code(d) and (dpl <= cpl if called or is_conforming(d) else dpl == cpl)
-    return refused_unless(b, selector, d, good and (long_mode(b) == 0 or (d >> 53) & 3 == 1))
+    return refused_unless(b, selector, d, good and (long_mode(b) == 0 or (is_long(d) and not is_big(d))))
 
 
 @kernel
 def far_jump(b, selector, target, following):  # type: ignore[no-untyped-def]
     """JMP to another code segment, through a call gate, or to another task."""
     clear(b)
-    cpl = ld32(ld64(b + _ENV) + _HFLAGS) & 3
+    cpl = ld32(ld64(b + _ENV) + _HFLAGS) & _CPL
     selector &= 0xFFFF
     d = named(b, selector)
     if d == 0:
@@ -155,12 +164,12 @@ def far_jump(b, selector, target, following):  # type: ignore[no-untyped-def]
 def _call_inner64(b, selector, d, target, following):  # type: ignore[no-untyped-def]
     """Enter an inner privilege level in long mode."""
     env = ld64(b + _ENV)
-    dpl = (d >> 45) & 3
+    dpl = dpl_of(d)
     sp = pointer64(b, 4 + 8 * dpl, 0)
     if ld64(b + _N_VECTOR) >= 0:
         return refuse_nested(b)
     if not (canonical(sp - 8) and canonical(sp - 32)):
-        return refuse(b, 12, 0)
+        return refuse(b, SS_FAULT, 0)
     if refused_target(b, d, target):
         return READY
     mark_accessed(b, selector, d)
@@ -171,7 +180,7 @@ def _call_inner64(b, selector, d, target, following):  # type: ignore[no-untyped
     sp = push64(b, sp, following, how, 0)
     if ld64(b + _N_VECTOR) >= 0:
         return refuse_nested(b)
-    set_segment(b, _SS, dpl, 0, 0, dpl << 13)
+    set_segment(b, _SS, dpl, 0, 0, dpl << _DPL)
     st64(env + _RSP, sp)
     return _enter(b, selector, d, dpl, target)
 
@@ -180,7 +189,7 @@ def _call_inner64(b, selector, d, target, following):  # type: ignore[no-untyped
 def _call_inner(b, selector, d, target, following, size, parameters):  # type: ignore[no-untyped-def]
     """Enter an inner privilege level through a legacy gate, which copies parameters to the new stack."""
     env = ld64(b + _ENV)
-    dpl = (d >> 45) & 3
+    dpl = dpl_of(d)
     pair = pointer(b, dpl, 0)
     if ld64(b + _N_VECTOR) >= 0:
         return refuse_nested(b)
@@ -188,10 +197,10 @@ def _call_inner(b, selector, d, target, following, size, parameters):  # type: i
     sd = stack_segment(b, ss, dpl, 0)
     if sd == 0:
         return refuse_nested(b)
-    flags, base = (sd >> 32) & 0xFFFFFFFF, descriptor_base(sd)
-    mask = 0xFFFFFFFF if (flags >> 22) & 1 else 0xFFFF
+    flags, base = high_word(sd), descriptor_base(sd)
+    mask = 0xFFFFFFFF if flags & _BIG else 0xFFFF
     if not room(flags, descriptor_limit(sd), sp, mask, size, 4 + parameters):
-        return refuse(b, 12, ss & 0xFFFC)
+        return refuse(b, SS_FAULT, ss & SELECTOR)
     if refused_target(b, d, target):
         return READY
     if parameters:
@@ -219,7 +228,7 @@ def far_call(b, selector, target, shift, following):  # type: ignore[no-untyped-
     """CALL to another code segment, through a call gate, or to another task."""
     clear(b)
     env = ld64(b + _ENV)
-    cpl = ld32(env + _HFLAGS) & 3
+    cpl = ld32(env + _HFLAGS) & _CPL
     selector &= 0xFFFF
     size, mask, parameters = 2 << shift, stack_mask(b), 0
     d = named(b, selector)
@@ -236,14 +245,14 @@ def far_call(b, selector, target, shift, following):  # type: ignore[no-untyped-
         target = _offset(b, selector, d)
         if ld64(b + _N_VECTOR) >= 0:
             return refuse_nested(b)
-        size, parameters = 2 if (d >> 40) & 0x1F == _GATE16 else 4, (d >> 32) & 0x1F
+        size, parameters = 2 if type_of(d) == _GATE16 else 4, (d >> 32) & 0x1F
         if long_mode(b):
             size, mask = 8, -1
         selector = (d >> 16) & 0xFFFF
         d = named(b, selector)
         if d == 0 or _refused_behind_gate(b, selector, d, cpl, 1):
             return READY
-        if is_conforming(d) == 0 and (d >> 45) & 3 < cpl:
+        if is_conforming(d) == 0 and dpl_of(d) < cpl:
             if size == 8:
                 return _call_inner64(b, selector, d, target, following)
             return _call_inner(b, selector, d, target, following, size, parameters)

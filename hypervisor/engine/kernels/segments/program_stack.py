@@ -8,6 +8,8 @@ The kernel is called again then, with the words in the block.
 
 from __future__ import annotations
 
+from hypervisor.arch.flags import RFLAGS_AC
+from hypervisor.arch.vectors import SS as SS_FAULT
 from hypervisor.engine import block as b_
 from hypervisor.engine import layout as l_
 from hypervisor.engine.jit import call4, call5, kernel, ld16, ld32, ld64, st16, st32, st64
@@ -15,16 +17,18 @@ from hypervisor.engine.kernels.by_pointer import walk
 from hypervisor.engine.kernels.instructions.in_place import refuse
 from hypervisor.engine.kernels.memory.access import page_word
 from hypervisor.engine.kernels.memory.lookaside import find, keep
+from hypervisor.engine.kernels.memory.page_walk import AC, USER
 from hypervisor.engine.kernels.segments.descriptors import canonical
 
-_ENV, _HFLAGS, _EFLAGS, _CR0, _RSP = b_.ENV, l_.HFLAGS, l_.EFLAGS, l_.CR, 32
+_ENV, _HFLAGS, _EFLAGS, _CR0, _RSP = b_.ENV, l_.HFLAGS, l_.EFLAGS, l_.CR0, l_.RSP
 _SS = l_.SEGS + l_.SEG_SIZE * l_.SS
 _BASE, _LIMIT, _FLAGS = l_.SEG_BASE, l_.SEG_LIMIT, l_.SEG_FLAGS
 _RAM, _VIRTUAL_COUNT, _W_VECTOR, _PLACE = b_.RAM, b_.VIRTUAL_COUNT, b_.W_VECTOR, b_.PLACE
 _SIZE, _ITEMS, _WANTED, _FRAME = b_.FRAME_SIZE, b_.FRAME_ITEMS, b_.FRAME_WANTED, b_.FRAME
 _MAP_RAM, _MAP_WRITE, _MAP_CODE = b_.MAP_RAM, b_.MAP_WRITE, b_.MAP_CODE
 _TRAP_READ, _TRAP_WRITE = b_.MAP_TRAP_READ, b_.MAP_TRAP_WRITE
-_CS64, _SMAP, _AC = l_.HF_CS64, l_.HF_SMAP, 18
+_CS64, _SMAP = l_.HF_CS64, l_.HF_SMAP
+_CPL, _CODE, _EXPAND_DOWN, _BIG = l_.HF_CPL, l_.SEG_CODE, l_.SEG_EXPAND_DOWN, l_.SEG_BIG
 _EXPLICIT = 0x40  # in the lookaside: what is watched is not there
 
 READY, FETCH, STORE, REFUSED = 0, 1, 2, 3
@@ -37,7 +41,7 @@ def stack_mask(b):  # type: ignore[no-untyped-def]
     env = ld64(b + _ENV)
     if ld32(env + _HFLAGS) & _CS64:
         return -1
-    return 0xFFFFFFFF if (ld32(env + _SS + _FLAGS) >> 22) & 1 else 0xFFFF
+    return 0xFFFFFFFF if ld32(env + _SS + _FLAGS) & _BIG else 0xFFFF
 
 
 @kernel
@@ -55,7 +59,7 @@ def _outside(b, offset, size, mask):  # type: ignore[no-untyped-def]
     env = ld64(b + _ENV)
     offset &= mask
     limit = ld32(env + _SS + _LIMIT)
-    if (ld32(env + _SS + _FLAGS) >> 8) & 0xC == 4:
+    if ld32(env + _SS + _FLAGS) & (_CODE | _EXPAND_DOWN) == _EXPAND_DOWN:
         return offset <= limit or offset + size - 1 > mask
     return offset + size - 1 > limit
 
@@ -64,7 +68,7 @@ def _outside(b, offset, size, mask):  # type: ignore[no-untyped-def]
 def _plain(b, va, access):  # type: ignore[no-untyped-def]
     """What to add to ``va`` to reach its page in this process, where nothing but memory is; else 0."""
     env = ld64(b + _ENV)
-    how = 1 if ld32(env + _HFLAGS) & 3 == 3 else (4 if (ld64(env + _EFLAGS) >> _AC) & 1 else 0)
+    how = USER if ld32(env + _HFLAGS) & _CPL == 3 else (AC if ld64(env + _EFLAGS) & RFLAGS_AC else 0)
     delta = find(b, va, access, how | _EXPLICIT)
     if delta:
         return delta
@@ -85,7 +89,7 @@ def _in_one_piece(b, low, bytes_, access):  # type: ignore[no-untyped-def]
     if (low & 0xFFF) + bytes_ > 4096 or ld64(b + _VIRTUAL_COUNT):
         return 0
     env = ld64(b + _ENV)
-    if (ld64(env + _EFLAGS) & ld64(env + _CR0)) >> _AC & 1:  # alignment may be checked
+    if ld64(env + _EFLAGS) & ld64(env + _CR0) & RFLAGS_AC:  # alignment may be checked
         return 0
     return _plain(b, low, access)
 
@@ -107,7 +111,7 @@ def frame(b, size, count, released):  # type: ignore[no-untyped-def]
     for n in range(have, count):
         offset = sp + n * size + (released if n > 1 else 0)
         if _outside(b, offset, size, mask):
-            refuse(b, 12, 0)
+            refuse(b, SS_FAULT, 0)
             return REFUSED
         st64(b + _FRAME + 16 * n, _linear(b, offset, mask))
     low = ld64(b + _FRAME + 16 * have)
@@ -134,7 +138,7 @@ def no_room(b, mask, size):  # type: ignore[no-untyped-def]
     """Whether two pushes would leave the stack segment: then the instruction has been refused."""
     sp = ld64(ld64(b + _ENV) + _RSP)
     if _outside(b, sp - size, size, mask) or _outside(b, sp - 2 * size, size, mask):
-        refuse(b, 12, 0)
+        refuse(b, SS_FAULT, 0)
         return True
     return False
 
@@ -171,9 +175,9 @@ def pushed(b, mask, size, first, second):  # type: ignore[no-untyped-def]
 @kernel
 def _index(env):  # type: ignore[no-untyped-def]
     """Which of Unicorn's TLBs the program's own accesses use."""
-    if ld32(env + _HFLAGS) & 3 == 3:
+    if ld32(env + _HFLAGS) & _CPL == 3:
         return 1
-    return 0 if ld32(env + _HFLAGS) & _SMAP and (ld64(env + _EFLAGS) >> _AC) & 1 == 0 else 2
+    return 0 if ld32(env + _HFLAGS) & _SMAP and ld64(env + _EFLAGS) & RFLAGS_AC == 0 else 2
 
 
 @kernel

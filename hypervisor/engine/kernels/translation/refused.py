@@ -14,6 +14,7 @@ taken when the count is over, and they were lost there.
 
 from __future__ import annotations
 
+from hypervisor.arch.flags import RFLAGS_VM
 from hypervisor.engine import block as b_
 from hypervisor.engine import layout as l_
 from hypervisor.engine.jit import kernel, ld8, ld32, ld64, st32, st64
@@ -49,7 +50,7 @@ from hypervisor.engine.kernels.vmexit.idle import code_at
 _CPU_UC, _OURS, _TO_ENV, _PC_NEXT = l_.CPU_UC, l_.UC_NO_EXIT_REQUEST, l_.CPU_TO_ENV, l_.DISAS_PC_NEXT
 _HFLAGS, _CS64, _PC_FIRST, _IS_JMP = l_.HFLAGS, l_.HF_CS64, l_.DISAS_PC_FIRST, l_.DISAS_IS_JMP
 _CS_BASE, _BEYOND = l_.SEGS + l_.SEG_SIZE * l_.CS + l_.SEG_BASE, b_.BEYOND
-_CS32, _PE, _VM, _EFLAGS = l_.HF_CS32, l_.HF_PE, 1 << 17, l_.EFLAGS
+_CS32, _PE, _VM, _EFLAGS = l_.HF_CS32, l_.HF_PE, RFLAGS_VM, l_.EFLAGS
 _LONGEST_INSTRUCTION = 15
 
 _OPERAND, _ADDRESS = 1, 2

@@ -9,6 +9,7 @@ left (`IDLING`), and Python sleeps.
 from __future__ import annotations
 
 from hypervisor.arch.exits import ExitKind as K
+from hypervisor.arch.flags import RFLAGS_AC, RFLAGS_IF, RFLAGS_TF
 from hypervisor.engine import block as b_
 from hypervisor.engine import layout as l_
 from hypervisor.engine.jit import call1, kernel, ld8, ld16, ld32, ld64, st64
@@ -22,7 +23,7 @@ _FAST, _DESCRIPTOR, _SHIFT, _CODE, _ADDEND = (
     l_.TLB_FAST, l_.TLB_FAST_SIZE, 12 - l_.TLB_ENTRY_SHIFT, l_.TLB_ADDR_CODE, l_.TLB_ADDEND,
 )  # fmt: skip
 _CS64, _CS32, _SMAP, _TF, _IF, _AC, _SHADOW = (
-    l_.HF_CS64, l_.HF_CS32, l_.HF_SMAP, 0x100, 0x200, 0x40000, l_.HF_INHIBIT_IRQ,
+    l_.HF_CS64, l_.HF_CS32, l_.HF_SMAP, RFLAGS_TF, RFLAGS_IF, RFLAGS_AC, l_.HF_INHIBIT_IRQ,
 )  # fmt: skip
 _PAUSE, _IDLING = int(K.PAUSE), int(K.IDLING)
 _JMP_SHORT, _JMP_TO_PAUSE, _PAUSE_CODE = 0xFEEB, 0xFCEB, 0x90F3  # as 16-bit words

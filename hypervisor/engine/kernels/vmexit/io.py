@@ -7,6 +7,8 @@ goes to the guest) or have the guest left, with the instruction not executed.
 from __future__ import annotations
 
 from hypervisor.arch.exits import ExitKind as K
+from hypervisor.arch.flags import CR0_PE, RFLAGS_IOPL, RFLAGS_IOPL_SHIFT, RFLAGS_VM
+from hypervisor.arch.vectors import GP
 from hypervisor.engine import block as b_
 from hypervisor.engine import layout as l_
 from hypervisor.engine.jit import call1, call3, kernel, ld8, ld32, ld64, st64
@@ -17,7 +19,9 @@ from hypervisor.engine.kernels.translation.lost_flags import look
 from hypervisor.engine.kernels.vmexit.compiled_handlers import compiled
 from hypervisor.engine.kernels.vmexit.reporting import count, ring, settle, stop
 
-_ENV, _CPU, _HFLAGS, _EFLAGS, _CR = b_.ENV, b_.CPU, l_.HFLAGS, l_.EFLAGS, l_.CR
+_ENV, _CPU, _HFLAGS, _EFLAGS, _CR0, _CR2, _CPL = (
+    b_.ENV, b_.CPU, l_.HFLAGS, l_.EFLAGS, l_.CR0, l_.CR2, l_.HF_CPL,
+)  # fmt: skip
 _TR, _BASE, _LIMIT, _FLAGS = l_.TR, l_.SEG_BASE, l_.SEG_LIMIT, l_.SEG_FLAGS
 _FLAGS_AT = b_.FLAGS_AT
 _FAULT, _FAULT_ERROR, _FAULT_ADDRESS = b_.FAULT, b_.FAULT_ERROR, b_.FAULT_ADDRESS
@@ -34,7 +38,7 @@ _PORT_IN, _PORT_OUT, _MMIO_READ, _MMIO_WRITE, _VERDICT = (
 @kernel
 def _general_protection(b):  # type: ignore[no-untyped-def]
     settle(b)
-    st64(b + _FAULT, 13)
+    st64(b + _FAULT, GP)
     st64(b + _FAULT_ERROR, 0)
     return False
 
@@ -44,10 +48,10 @@ def allowed(b, port, size):  # type: ignore[no-untyped-def]
     """The I/O privilege check (APM volume 2, 12.2.4): CPL against IOPL, then the TSS's permission bitmap."""
     env = ld64(b + _ENV)
     flags = ld64(env + _EFLAGS)
-    if ld64(env + _CR) & 1 == 0:
+    if ld64(env + _CR0) & CR0_PE == 0:
         return True
-    vm = (flags >> 17) & 1
-    if vm == 0 and (ld32(env + _HFLAGS) & 3) <= ((flags >> 12) & 3):
+    vm = flags & RFLAGS_VM
+    if vm == 0 and (ld32(env + _HFLAGS) & _CPL) <= (flags & RFLAGS_IOPL) >> RFLAGS_IOPL_SHIFT:
         return True
     limit = ld32(env + _TR + _LIMIT)
     if (ld32(env + _TR + _FLAGS) >> 8) & 0xD != 9 or limit < 0x67:
@@ -63,7 +67,7 @@ def allowed(b, port, size):  # type: ignore[no-untyped-def]
         st64(b + _FAULT, ld64(b + _N_VECTOR))
         st64(b + _FAULT_ERROR, ld64(b + _N_ERROR))
         st64(b + _FAULT_ADDRESS, ld64(b + _N_ADDRESS))
-        st64(env + _CR + 16, ld64(b + _N_ADDRESS))
+        st64(env + _CR2, ld64(b + _N_ADDRESS))
         return False
     if (bits >> (port & 7)) & ((1 << size) - 1):
         return _general_protection(b)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hypervisor.arch.exits import ExitKind as K
+from hypervisor.arch.vectors import PF
 from hypervisor.engine import block as b_
 from hypervisor.engine import layout as l_
 from hypervisor.engine.jit import call1, call5, kernel, ld32, ld64, st32, st64
@@ -189,7 +190,7 @@ def run(b):  # type: ignore[no-untyped-def]
         vector = ld64(b + _FAULT)
         if vector >= 0:
             st64(b + _X_INFO + 24, ld64(env + _CR2))  # for a handler that keeps the fault from the guest
-            if vector == 14:  # a fill knows the page alone; without an error it was no fill
+            if vector == PF:  # a fill knows the page alone; without an error it was no fill
                 address = ld64(b + _FAULT_ADDRESS)
                 st64(env + _CR2, (address & ~0xFFF) | (ld64(uc + _INVALID_ADDR) & 0xFFF) if error == 21 else address)
             raise_exception(b, vector, ld64(b + _FAULT_ERROR), 0)
