@@ -114,10 +114,10 @@ STEP = _word("step")  # 0 free running, 1 armed, 2 one block has started
 RUNNING = _word("running")  # 1 inside uc_emu_start
 THREAD = _word("thread")  # pthread_self of the thread that runs the guest
 SKIPS = _word("skips")  # 1: loops that do nothing until the next event are not run round by round
-ABORTED = _word("aborted")  # Unicorn called abort, see kernels.vmexit.emergency
+ABORTED = _word("aborted")  # Unicorn called abort, see kernels.stopping.emergency
 BEYOND = _word("beyond")  # 1: it did because RIP has to be cut to 32 bits
 FORGOTTEN = _word("forgotten")  # bytes of translated code that have been forgotten since what was freed went back
-CODE_FULL = _word("code_full")  # 1: there is little room left for translated code, see kernels.translation.translated
+CODE_FULL = _word("code_full")  # 1: there is little room left for translated code, see kernels.vmexit.translated
 REPEATED = _word("repeated")  # 1: the next block is one instruction of a block that has been counted
 
 # --- the instruction that is being translated, see sse_and_mmx --------------------------------------------------------
@@ -131,7 +131,7 @@ CALL_ARGUMENTS = _word("call_arguments")  # of a call that we emit
 FAULT = _word("fault")  # fault that the TLB fill found: vector, or -1
 FAULT_ERROR = _word("fault_error")
 FAULT_ADDRESS = _word("fault_address")
-FLAGS = _word("flags")  # the arithmetic flags that generated code computed last, see kernels.translation.lost_flags
+FLAGS = _word("flags")  # the arithmetic flags that generated code computed last, see kernels.stopping.lost_flags
 FLAGS_AT = _word("flags_at")  # NOW, then
 FLAGS_BY = _word("flags_by")  # where in the generated code
 FLAGS_LOST = _word("flags_lost")  # 1: the guest is left in the middle of the instruction that did
@@ -227,7 +227,7 @@ COUNTS = _word("counts", 128)  # exits by ExitCode
 EXIT_KINDS = _word("exit_kinds", CODES)  # the kind of each #VMEXIT code, see `hypervisor.arch.vmexit_codes`
 COSTS = _word("costs", costs.WORDS)  # virtual nanoseconds of each, see `costs`
 RING_ENTRIES, RING_WORDS = 1024, 4
-RING = _word("ring", RING_WORDS * RING_ENTRIES)  # the last exits and events, see `kernels.vmexit.reporting.ring`
+RING = _word("ring", RING_WORDS * RING_ENTRIES)  # the last exits and events, see `kernels.stopping.reporting.ring`
 
 SIZE = 8 * len(_names)
 

@@ -13,25 +13,18 @@ from hypervisor.engine import layout as l_
 from hypervisor.engine.jit import COMPILED, call1, call3, call4, ld64
 from hypervisor.engine.kernels.instructions import decode as decode_
 from hypervisor.engine.kernels.instructions import sse, string_compare, syscalls, x87
-from hypervisor.engine.kernels.instructions.in_place import (
-    RDTSC,
-    RDTSCP,
-    begin,
-    block_of,
-    end_rf,
-    read_time,
-    restore,
-    widen_smsw,
-    write_control,
-)
-from hypervisor.engine.kernels.memory import access, fill, misaligned, page_walk, supervisor, tlb_entry
+from hypervisor.engine.kernels.memory import access, page_walk, supervisor
 from hypervisor.engine.kernels.segments import canonical, far_branches, far_returns, system_segments
 from hypervisor.engine.kernels.segments import load_segment as load_segment_
 from hypervisor.engine.kernels.segments.program_stack import FETCH, STORE, fetch, store
-from hypervisor.engine.kernels.translation import calls, memory_operand, misread, refused, sse_and_mmx, translated
-from hypervisor.engine.kernels.vmexit import emergency, events, io, last_words, on_vmexit, raising, switch, time_stamp
+from hypervisor.engine.kernels.stopping import emergency
+from hypervisor.engine.kernels.stopping.in_place import begin, block_of, end_rf, restore
+from hypervisor.engine.kernels.stopping.leaving import leave, leave_access_if_asked, leave_if_asked, look_again
+from hypervisor.engine.kernels.tlb import fill, misaligned, tlb_entry
+from hypervisor.engine.kernels.translation import calls, memory_operand, misread, refused, sse_and_mmx
+from hypervisor.engine.kernels.vmexit import events, io, last_words, on_vmexit, raising, switch, time_stamp, translated
 from hypervisor.engine.kernels.vmexit import run_loop as run_
-from hypervisor.engine.kernels.vmexit.leaving import leave, leave_access_if_asked, leave_if_asked, look_again
+from hypervisor.engine.kernels.vmexit.time_and_control import RDTSC, RDTSCP, read_time, widen_smsw, write_control
 
 _on_exit, _fill, _port_in, _port_out = on_vmexit.on_exit, fill.fill, io.port_in, io.port_out
 _mmio_read, _mmio_write = io.mmio_read, io.mmio_write
@@ -390,7 +383,7 @@ def forget_code(b):  # type: ignore[no-untyped-def]
 
 
 def read_cr0(env):  # type: ignore[no-untyped-def]
-    """`in_place.widen_smsw`, called by generated code through `hypervisor.engine.interposition.interpose`."""
+    """`time_and_control.widen_smsw`, called by generated code through `hypervisor.engine.interposition.interpose`."""
     _widen_smsw(block_of(env), env)
 
 

@@ -18,11 +18,22 @@ from hypervisor.engine import block as b
 from hypervisor.engine.compiling import cache
 from hypervisor.engine.compiling.compiler import Code
 from hypervisor.engine.kernels import by_pointer
-from hypervisor.engine.kernels.instructions import decode, in_place, syscalls
-from hypervisor.engine.kernels.memory import access, fill, page_walk, supervisor
+from hypervisor.engine.kernels.instructions import decode, syscalls
+from hypervisor.engine.kernels.memory import access, page_walk, supervisor
 from hypervisor.engine.kernels.segments import canonical, far_branches, far_returns, load_segment, system_segments
-from hypervisor.engine.kernels.translation import misread, translated
-from hypervisor.engine.kernels.vmexit import events, io, on_vmexit, raising, run_loop, switch, time_stamp
+from hypervisor.engine.kernels.tlb import fill
+from hypervisor.engine.kernels.translation import misread
+from hypervisor.engine.kernels.vmexit import (
+    events,
+    io,
+    on_vmexit,
+    raising,
+    run_loop,
+    switch,
+    time_and_control,
+    time_stamp,
+    translated,
+)
 from hypervisor.errors import EngineError
 
 _PREFIX = "plain_"
@@ -38,8 +49,8 @@ _BODIES: dict[str, tuple[Callable[..., Any], int]] = {
     "block": (run_loop.on_block, 3),
     "code": (run_loop.on_code, 2),
     "jump": (run_loop.on_jump, 3),
-    "read_time": (in_place.read_time, 3),
-    "write_control": (in_place.write_control, 2),
+    "read_time": (time_and_control.read_time, 3),
+    "write_control": (time_and_control.write_control, 2),
     "load_segment": (load_segment.load_segment, 3),
     "far_jump": (far_branches.far_jump, 4),
     "far_call": (far_branches.far_call, 5),

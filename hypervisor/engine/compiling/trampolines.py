@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from hypervisor.engine import block as b_
 from hypervisor.engine.jit import call1, call2, call3, call4, call5, ld64
-from hypervisor.engine.kernels.instructions.in_place import RDTSC, RDTSCP, begin, block_of, restore
 from hypervisor.engine.kernels.segments.program_stack import FETCH, STORE, fetch, store
-from hypervisor.engine.kernels.vmexit.leaving import leave, leave_access_if_asked, leave_if_asked, look_again
+from hypervisor.engine.kernels.stopping.in_place import begin, block_of, restore
+from hypervisor.engine.kernels.stopping.leaving import leave, leave_access_if_asked, leave_if_asked, look_again
+from hypervisor.engine.kernels.vmexit.time_and_control import RDTSC, RDTSCP
 
 (
     _INTERRUPT, _PORT_IN, _PORT_OUT, _SYSCALL, _SYSENTER, _MMIO_READ, _MMIO_WRITE, _TLB, _BLOCK, _CODE, _JUMP,

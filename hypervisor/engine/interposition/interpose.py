@@ -15,21 +15,21 @@ The library calls its functions through a procedure linkage table, so a pointer 
   (`kernels.translation.memory_operand`);
 - ``cpu_ldub_code`` is how that function has SSE and MMX translated rightly: the bytes of an instruction are as it
   wants them seen (`kernels.translation.sse_and_mmx`);
-- ``tlb_flush_by_mmuidx`` stops the TLB from growing (`kernels.memory.tlb_entry`);
+- ``tlb_flush_by_mmuidx`` stops the TLB from growing (`kernels.tlb.tlb_entry`);
 - ``tcg_gen_callN`` emits a call from generated code to a helper. Helpers in `CALLS` are left out there or replaced
   (`kernels.translation.calls`), which is not to be had through their own pointers: generated code calls them directly.
 
-Two more are slow for reasons that our way of filling the TLB removes (`kernels.memory.fill`):
+Two more are slow for reasons that our way of filling the TLB removes (`kernels.tlb.fill`):
 
 - ``tlb_reset_dirty_by_vaddr`` goes through the whole TLB after each translation, to make stores to the page slow again;
   no entry lets one store to a page with code at full speed, so it does nothing;
-- ``tlb_set_page`` makes the first store through an entry slow (`kernels.memory.tlb_entry`).
+- ``tlb_set_page`` makes the first store through an entry slow (`kernels.tlb.tlb_entry`).
 
 And these are wrong for a guest:
 
 - ``cpu_restore_state`` is called at each TLB fill, fault or not. It puts RIP and the flags' state back to the beginning
   of the instruction: a task switch with paging on, which reads descriptors after it has loaded RIP and CR3, would go on
-  at its own jump. A fill only notes where it came from, and `kernels.memory.fill` restores what a fault needs.
+  at its own jump. A fill only notes where it came from, and `kernels.tlb.fill` restores what a fault needs.
 - BZHI and BEXTR are put right where the translator calls for their operations (`bit_code`).
 - ``cpu_ldub_code`` reads a byte of an instruction for the translator: instructions that it would take for others are
   put right there (`kernels.translation.misread`).
@@ -141,8 +141,8 @@ that of a piece of machine code below, or None for nothing.
   process dies of SIGFPE. It gets the divisor 0 then, for which it raises #DE.
 - ``read_eflags`` is PUSHF, which shows RF clear, and VM, too. (It also keeps the flags for code hooks, where VM stays.)
 - ``lldt`` does not look at the upper half of its descriptor (`kernels.segments.load_segment`).
-- ``cc_compute_all``, RCL and RCR leave a note of the flags (`kernels.translation.lost_flags`).
-- ``svm_check_intercept_param`` for CR0 is also the beginning of SMSW (`kernels.instructions.in_place`).
+- ``cc_compute_all``, RCL and RCR leave a note of the flags (`kernels.stopping.lost_flags`).
+- ``svm_check_intercept_param`` for CR0 is also the beginning of SMSW (`time_and_control`).
 - The operations of SSSE3 on MMX registers take REX.R for a fourth bit of the register's number. Beyond MM7 lie other
   fields of the CPU state, MXCSR and XMM0 among them. The number has three bits (see `mmx_code` for the others).
 - ``rdtsc`` and ``rdtscp`` are served in the middle of the block; ``write_crN`` takes its time (`in_place`).

@@ -1,4 +1,4 @@
-"""Where accesses that are not aligned leave Unicorn's slow path, to be looked at by `kernels.memory.misaligned`.
+"""Where accesses that are not aligned leave Unicorn's slow path, to be looked at by `kernels.tlb.misaligned`.
 
 Generated code calls a function of the softmmu for what it does not do itself; translations take its address from a
 table of constants. Helpers call others for their own accesses, through the linkage table. In front of each stands a
@@ -27,7 +27,7 @@ CALLS: frozenset[str] = frozenset(f"cpu_{access}_mmuidx_ra_x86_64" for access in
 
 
 def pieces(address: Callable[[str], int], load: int, store: int) -> dict[str, bytes]:
-    """The pieces by name; ``load`` and ``store`` are the entry points of `kernels.memory.misaligned`."""
+    """The pieces by name; ``load`` and ``store`` are the entry points of `kernels.tlb.misaligned`."""
     code = {name: _piece(address(name), name.split("_")[2], load, store) for name in TABLE}
     for access, same in _HELPERS.items():
         size = _SIZES[access[-1]] << 4

@@ -1,1 +1,1 @@
-"""The kernels that decode an instruction or carry one out in place of Unicorn."""
+"""The kernels that decode an instruction, or carry one out in place of Unicorn."""

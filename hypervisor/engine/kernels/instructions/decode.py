@@ -12,6 +12,7 @@ from hypervisor.engine import layout as l_
 from hypervisor.engine.jit import kernel, ld8, ld32, ld64, s64, st64
 from hypervisor.engine.kernels.by_pointer import walk
 from hypervisor.engine.kernels.memory.access import host_address, linear_rip
+from hypervisor.engine.kernels.memory.code_bytes import fetch
 from hypervisor.engine.kernels.memory.page_walk import FETCH, PEEK, USER
 
 _ENV, _HFLAGS, _SEGS, _SEG, _BASE = b_.ENV, l_.HFLAGS, l_.SEGS, l_.SEG_SIZE, l_.SEG_BASE
@@ -22,21 +23,6 @@ _SS, _DS, _FS, _GS = l_.SS, l_.DS, l_.FS, l_.GS
 _D_EA, _D_IMMEDIATE = b_.D_EA, b_.D_IMMEDIATE
 _EIP, _REGS, _CPL, _CS64, _CS32 = l_.EIP, l_.REGS, l_.HF_CPL, l_.HF_CS64, l_.HF_CS32
 _RBX, _RBP, _RSI, _RDI = 3, 5, 6, 7  # numbers of registers
-
-
-@kernel
-def fetch(b, at, position):  # type: ignore[no-untyped-def]
-    """The instruction byte at linear ``at + position``, or -1 where it cannot be fetched."""
-    env = ld64(b + _ENV)
-    hflags = ld32(env + _HFLAGS)
-    va = at + position
-    if hflags & _CS64 == 0:
-        va &= 0xFFFFFFFF
-    gpa = walk(b, va, FETCH, PEEK | (USER if hflags & _CPL == 3 else 0))
-    if ld64(b + _W_VECTOR) >= 0:
-        return -1
-    where = host_address(b, gpa)
-    return ld8(where) if where else 0xFF
 
 
 @kernel

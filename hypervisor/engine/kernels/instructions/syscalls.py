@@ -9,11 +9,11 @@ from hypervisor.arch.vectors import GP, UD
 from hypervisor.engine import block as b_
 from hypervisor.engine import layout as l_
 from hypervisor.engine.jit import kernel, ld32, ld64, st32, st64
-from hypervisor.engine.kernels.instructions.in_place import refuse
 from hypervisor.engine.kernels.memory.access import read_flags, sync_hflags, write_flags
+from hypervisor.engine.kernels.stopping.in_place import refuse
+from hypervisor.engine.kernels.stopping.reporting import count, listens, ring, settle, stop
 from hypervisor.engine.kernels.vmexit.exiting_instruction import length_of
 from hypervisor.engine.kernels.vmexit.raising import raise_exception
-from hypervisor.engine.kernels.vmexit.reporting import count, listens, ring, settle, stop
 
 _ENV, _EIP, _HFLAGS, _EFER, _EFLAGS = b_.ENV, l_.EIP, l_.HFLAGS, l_.EFER, l_.EFLAGS
 _RAX, _RCX, _RDX, _RSP, _R11 = l_.RAX, l_.RCX, l_.RDX, l_.RSP, l_.R11

@@ -25,11 +25,11 @@ from hypervisor.engine.floating_point.x87_parts import (
 )
 from hypervisor.engine.jit import call3, call4, kernel, ld8, ld16, ld32, ld64, st8, st16, st32, st64
 from hypervisor.engine.kernels.by_pointer import decode
-from hypervisor.engine.kernels.instructions.in_place import restore
+from hypervisor.engine.kernels.stopping.in_place import restore
+from hypervisor.engine.kernels.stopping.leaving import look_again
+from hypervisor.engine.kernels.stopping.reporting import settle
 from hypervisor.engine.kernels.vmexit.exiting_instruction import unreadable
-from hypervisor.engine.kernels.vmexit.leaving import look_again
 from hypervisor.engine.kernels.vmexit.raising import complete
-from hypervisor.engine.kernels.vmexit.reporting import settle
 
 _FPUS, _FPUC, _FPSTT, _TAGS, _REGS, _CC_SRC = l_.FPUS, l_.FPUC, l_.FPSTT, l_.FPTAGS, l_.FPREGS, l_.CC_SRC
 _RAW, _SOURCE, _CR0, _NE = l_.X87_RAW, l_.X87_SOURCE, l_.CR, NE

@@ -1,1 +1,1 @@
-"""The kernels about memory: page walks, the TLB's fills and entries, and the CPU's own accesses."""
+"""The kernels about memory: page walks, the CPU's own accesses, code as bytes."""

@@ -10,11 +10,11 @@ from hypervisor.engine import block as b_
 from hypervisor.engine import layout as l_
 from hypervisor.engine.jit import kernel, ld8, ld32, ld64, st64
 from hypervisor.engine.kernels.by_pointer import decode, walk
-from hypervisor.engine.kernels.instructions.in_place import refuse, restore
 from hypervisor.engine.kernels.memory.access import host_address
+from hypervisor.engine.kernels.memory.code_bytes import opcode_bytes
 from hypervisor.engine.kernels.memory.page_walk import AC, PEEK, READ
 from hypervisor.engine.kernels.segments.descriptors import canonical
-from hypervisor.engine.kernels.vmexit.exiting_instruction import opcode_bytes
+from hypervisor.engine.kernels.stopping.in_place import refuse, restore
 
 _ENV, _HFLAGS, _EIP, _EFLAGS, _RSP = b_.ENV, l_.HFLAGS, l_.EIP, l_.EFLAGS, l_.RSP
 _CS64, _PLACE, _INTERCEPT = l_.HF_CS64, b_.PLACE, l_.INTERCEPT

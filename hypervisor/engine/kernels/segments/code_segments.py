@@ -7,7 +7,6 @@ from hypervisor.arch.vectors import GP, NP
 from hypervisor.engine import block as b_
 from hypervisor.engine import layout as l_
 from hypervisor.engine.jit import kernel, ld32, ld64
-from hypervisor.engine.kernels.instructions.in_place import refuse, refuse_nested
 from hypervisor.engine.kernels.segments.descriptors import (
     canonical,
     descriptor,
@@ -17,6 +16,7 @@ from hypervisor.engine.kernels.segments.descriptors import (
     is_present,
     within_table,
 )
+from hypervisor.engine.kernels.stopping.in_place import refuse, refuse_nested
 
 _ENV, _HFLAGS, _N_VECTOR, _LMA = b_.ENV, l_.HFLAGS, b_.N_VECTOR, l_.HF_LMA
 

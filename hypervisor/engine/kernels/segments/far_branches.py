@@ -9,7 +9,6 @@ from hypervisor.arch.vectors import SS as SS_FAULT
 from hypervisor.engine import block as b_
 from hypervisor.engine import layout as l_
 from hypervisor.engine.jit import kernel, ld32, ld64, s64, st64
-from hypervisor.engine.kernels.instructions.in_place import refuse, refuse_nested, restore
 from hypervisor.engine.kernels.memory.access import sync_hflags
 from hypervisor.engine.kernels.memory.supervisor import clear
 from hypervisor.engine.kernels.segments.code_segments import (
@@ -39,7 +38,8 @@ from hypervisor.engine.kernels.segments.descriptors import (
 )
 from hypervisor.engine.kernels.segments.program_stack import READY, frame, item, no_room, pushed, stack_mask
 from hypervisor.engine.kernels.segments.stacks import pointer, pointer64, push, push64, rights, room, stack_segment
-from hypervisor.engine.kernels.vmexit.reporting import settle, stop
+from hypervisor.engine.kernels.stopping.in_place import refuse, refuse_nested, restore
+from hypervisor.engine.kernels.stopping.reporting import settle, stop
 
 _ENV, _HFLAGS, _EIP, _RSP, _N_VECTOR = b_.ENV, l_.HFLAGS, l_.EIP, l_.RSP, b_.N_VECTOR
 _CPL, _DPL, _BIG = l_.HF_CPL, l_.SEG_DPL_SHIFT, l_.SEG_BIG

@@ -24,7 +24,6 @@ from hypervisor.engine import block as b_
 from hypervisor.engine import layout as l_
 from hypervisor.engine.jit import kernel, ld32, ld64, st32, st64
 from hypervisor.engine.kernels.by_pointer import read_bytes
-from hypervisor.engine.kernels.instructions.in_place import refuse, refuse_nested
 from hypervisor.engine.kernels.memory.access import sync_hflags, write_flags
 from hypervisor.engine.kernels.memory.supervisor import clear
 from hypervisor.engine.kernels.segments.code_segments import (
@@ -52,6 +51,7 @@ from hypervisor.engine.kernels.segments.descriptors import (
 from hypervisor.engine.kernels.segments.far_branches import switch_task
 from hypervisor.engine.kernels.segments.load_segment import make_null
 from hypervisor.engine.kernels.segments.program_stack import READY, frame, item, stack_mask
+from hypervisor.engine.kernels.stopping.in_place import refuse, refuse_nested
 
 _ENV, _HFLAGS, _EFLAGS, _EIP, _RSP, _N_VECTOR = b_.ENV, l_.HFLAGS, l_.EFLAGS, l_.EIP, l_.RSP, b_.N_VECTOR
 _SEGS, _SIZE, _BASE, _LIMIT, _FLAGS = l_.SEGS, l_.SEG_SIZE, l_.SEG_BASE, l_.SEG_LIMIT, l_.SEG_FLAGS

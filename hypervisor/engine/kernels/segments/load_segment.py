@@ -10,7 +10,6 @@ from hypervisor.arch.vectors import SS as SS_FAULT
 from hypervisor.engine import block as b_
 from hypervisor.engine import layout as l_
 from hypervisor.engine.jit import kernel, ld32, ld64, st32
-from hypervisor.engine.kernels.instructions.in_place import refuse, refuse_nested
 from hypervisor.engine.kernels.memory.access import sync_hflags
 from hypervisor.engine.kernels.memory.supervisor import clear
 from hypervisor.engine.kernels.segments.descriptors import (
@@ -29,6 +28,7 @@ from hypervisor.engine.kernels.segments.descriptors import (
     set_segment,
     within_table,
 )
+from hypervisor.engine.kernels.stopping.in_place import refuse, refuse_nested
 
 _ENV, _HFLAGS, _N_VECTOR = b_.ENV, l_.HFLAGS, b_.N_VECTOR
 _SEGS, _SIZE, _FLAGS, _SS, _FS = l_.SEGS, l_.SEG_SIZE, l_.SEG_FLAGS, l_.SS, l_.FS

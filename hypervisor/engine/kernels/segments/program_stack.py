@@ -14,11 +14,11 @@ from hypervisor.engine import block as b_
 from hypervisor.engine import layout as l_
 from hypervisor.engine.jit import call4, call5, kernel, ld16, ld32, ld64, st16, st32, st64
 from hypervisor.engine.kernels.by_pointer import walk
-from hypervisor.engine.kernels.instructions.in_place import refuse
 from hypervisor.engine.kernels.memory.access import page_word
 from hypervisor.engine.kernels.memory.lookaside import find, keep
 from hypervisor.engine.kernels.memory.page_walk import AC, USER
 from hypervisor.engine.kernels.segments.descriptors import canonical
+from hypervisor.engine.kernels.stopping.in_place import refuse
 
 _ENV, _HFLAGS, _EFLAGS, _CR0, _RSP = b_.ENV, l_.HFLAGS, l_.EFLAGS, l_.CR0, l_.RSP
 _SS = l_.SEGS + l_.SEG_SIZE * l_.SS

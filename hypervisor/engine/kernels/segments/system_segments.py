@@ -9,7 +9,6 @@ from hypervisor.engine import layout as l_
 from hypervisor.engine.costs import SYSTEM_SEGMENT_NS
 from hypervisor.engine.jit import kernel, ld32, ld64, s64, st64
 from hypervisor.engine.kernels.by_pointer import read_bytes, write_bytes
-from hypervisor.engine.kernels.instructions.in_place import refuse, refuse_nested
 from hypervisor.engine.kernels.memory.page_walk import IMPLICIT
 from hypervisor.engine.kernels.memory.supervisor import clear
 from hypervisor.engine.kernels.segments.descriptors import (
@@ -22,6 +21,7 @@ from hypervisor.engine.kernels.segments.descriptors import (
     set_segment,
     type_of,
 )
+from hypervisor.engine.kernels.stopping.in_place import refuse, refuse_nested
 
 _ENV, _HFLAGS, _N_VECTOR, _LONG, _NOW = b_.ENV, l_.HFLAGS, b_.N_VECTOR, l_.HF_LMA, b_.NOW
 _GDT_BASE, _GDT_LIMIT = l_.GDT + l_.SEG_BASE, l_.GDT + l_.SEG_LIMIT

@@ -1,1 +1,1 @@
-"""The kernels that run while the guest's code is translated, and what they know of translated code."""
+"""The kernels that run while the guest's code is translated."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from hypervisor.engine import layout as l_
 from hypervisor.engine.jit import call5, kernel, ld8, ld64, st64
-from hypervisor.engine.kernels.vmexit.idle import jumps_to_itself
+from hypervisor.engine.kernels.stopping.idle import jumps_to_itself
 
 _TCG_UC, _TCG_LAST, _OP_COUNTS, _OP_ARGS = l_.TCG_UC, l_.TCG_LAST_OP, l_.OP_COUNTS, l_.OP_ARGS
 _TCG_PUSHF = l_.TCG_PUSHF

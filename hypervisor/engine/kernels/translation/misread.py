@@ -20,7 +20,7 @@ from __future__ import annotations
 from hypervisor.engine import block as b_
 from hypervisor.engine import layout as l_
 from hypervisor.engine.jit import call2, call5, kernel, ld32, ld64, st32, st64
-from hypervisor.engine.kernels.instructions.in_place import block_of, restore
+from hypervisor.engine.kernels.stopping.in_place import block_of, restore
 from hypervisor.engine.kernels.translation.calls import redirect
 from hypervisor.engine.kernels.vmexit.io import allowed
 

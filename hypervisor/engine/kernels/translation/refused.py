@@ -3,7 +3,7 @@
 LOCK is for an instruction that reads, changes and writes memory, one of a list (AMD64 APM volume 3, 1.2.5); before any
 other it is #UD. Unicorn ignores it before most, takes MOVBE of a register, and VEX for instructions of SSE. SSE and MMX
 are told from nothing by a table (`sse_and_mmx`). The translator is left then as if it had given up, and the run loop
-gives #UD to the instruction (`kernels.vmexit.emergency`).
+gives #UD to the instruction (`kernels.stopping.emergency`).
 
 As the instruction is seen here before the translator reads it, notes are left of what it would take for another
 (`kernels.translation.misread`).
@@ -18,8 +18,9 @@ from hypervisor.arch.flags import RFLAGS_VM
 from hypervisor.engine import block as b_
 from hypervisor.engine import layout as l_
 from hypervisor.engine.jit import kernel, ld8, ld32, ld64, st32, st64
-from hypervisor.engine.kernels.instructions.decode import fetch
-from hypervisor.engine.kernels.instructions.in_place import block_of
+from hypervisor.engine.kernels.memory.code_bytes import fetch
+from hypervisor.engine.kernels.stopping.idle import code_at
+from hypervisor.engine.kernels.stopping.in_place import block_of
 from hypervisor.engine.kernels.translation.memory_operand import begin as begin_operand
 from hypervisor.engine.kernels.translation.misread import (
     IGNORED,
@@ -45,7 +46,6 @@ from hypervisor.engine.kernels.translation.sse_and_mmx import (
     operand_length,
     show,
 )
-from hypervisor.engine.kernels.vmexit.idle import code_at
 
 _CPU_UC, _OURS, _TO_ENV, _PC_NEXT = l_.CPU_UC, l_.UC_NO_EXIT_REQUEST, l_.CPU_TO_ENV, l_.DISAS_PC_NEXT
 _HFLAGS, _CS64, _PC_FIRST, _IS_JMP = l_.HFLAGS, l_.HF_CS64, l_.DISAS_PC_FIRST, l_.DISAS_IS_JMP

@@ -1,1 +1,1 @@
-"""The kernels that run the guest, and that deal with what leaves it: exits, events, ports, the end."""
+"""The kernels that run the guest, and that deal with what leaves it: exits, events, ports, time."""

@@ -6,7 +6,7 @@ from hypervisor.arch.exits import ExitKind as K
 from hypervisor.engine import block as b_
 from hypervisor.engine.inside import RAISED
 from hypervisor.engine.jit import call5, kernel, ld64, st64
-from hypervisor.engine.kernels.vmexit.reporting import count, stop
+from hypervisor.engine.kernels.stopping.reporting import count, stop
 
 _ENV, _COMPILED, _X_KIND, _X_INFO = b_.ENV, b_.COMPILED, b_.X_KIND, b_.X_INFO
 _RAISED_KIND, _RAISED = int(K.RAISED), RAISED

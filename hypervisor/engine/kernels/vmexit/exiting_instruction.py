@@ -1,4 +1,4 @@
-"""The instruction that left the guest: its first bytes, its length, and what becomes of one that cannot be read."""
+"""The instruction that left the guest: its length, and what becomes of one that cannot be read."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from hypervisor.engine import block as b_
 from hypervisor.engine import layout as l_
 from hypervisor.engine.jit import kernel, ld32, ld64, st64
 from hypervisor.engine.kernels.by_pointer import decode, walk
-from hypervisor.engine.kernels.memory.access import flush_tlb, host_address, linear_rip
-from hypervisor.engine.kernels.memory.lookaside import find, keep
+from hypervisor.engine.kernels.memory.access import flush_tlb, linear_rip
+from hypervisor.engine.kernels.memory.code_bytes import opcode_bytes
 from hypervisor.engine.kernels.memory.page_walk import FETCH, PEEK, USER
 from hypervisor.engine.kernels.vmexit.raising import raise_exception
 
@@ -18,25 +18,6 @@ _NOW, _COSTS, _EXCEPTION = b_.NOW, b_.COSTS, int(K.EXCEPTION)
 _W_VECTOR, _D_LENGTH = b_.W_VECTOR, b_.D_LENGTH
 _LONGEST_INSTRUCTION = 15
 _TWO_BYTE_OPCODE = 0x0F
-
-
-@kernel
-def opcode_bytes(b):  # type: ignore[no-untyped-def]
-    """The first four bytes at RIP, low first; -1 where they cannot be read at once."""
-    at = linear_rip(b)
-    if at & 0xFFF > 0xFFC:
-        return -1
-    user = USER if ld32(ld64(b + _ENV) + _HFLAGS) & _CPL == 3 else 0
-    delta = find(b, at, FETCH, user)
-    if delta == 0:
-        gpa = walk(b, at, FETCH, PEEK | user)
-        if ld64(b + _W_VECTOR) >= 0:
-            return -1
-        where = host_address(b, gpa)
-        if where == 0:
-            return -1
-        delta = keep(b, at, FETCH, user, where - at)
-    return ld32(at + delta)
 
 
 @kernel
@@ -66,4 +47,4 @@ def length_of(b, usual):  # type: ignore[no-untyped-def]
     return decode(b)
 
 
-__all__ = ["length_of", "opcode_bytes", "unreadable"]
+__all__ = ["length_of", "unreadable"]

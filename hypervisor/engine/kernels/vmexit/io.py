@@ -15,9 +15,9 @@ from hypervisor.engine.jit import call1, call3, kernel, ld8, ld32, ld64, st64
 from hypervisor.engine.kernels.by_pointer import read_bytes
 from hypervisor.engine.kernels.memory.access import linear_rip, page_word
 from hypervisor.engine.kernels.memory.supervisor import clear
-from hypervisor.engine.kernels.translation.lost_flags import look
+from hypervisor.engine.kernels.stopping.lost_flags import look
+from hypervisor.engine.kernels.stopping.reporting import count, ring, settle, stop
 from hypervisor.engine.kernels.vmexit.compiled_handlers import compiled
-from hypervisor.engine.kernels.vmexit.reporting import count, ring, settle, stop
 
 _ENV, _CPU, _HFLAGS, _EFLAGS, _CR0, _CR2, _CPL = (
     b_.ENV, b_.CPU, l_.HFLAGS, l_.EFLAGS, l_.CR0, l_.CR2, l_.HF_CPL,

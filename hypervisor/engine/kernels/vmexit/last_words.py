@@ -9,8 +9,8 @@ from __future__ import annotations
 from hypervisor.engine import block as b_
 from hypervisor.engine import layout as l_
 from hypervisor.engine.jit import call1, call3, kernel, ld8, ld16, ld32, ld64, st8, st64
-from hypervisor.engine.kernels.instructions.decode import fetch
-from hypervisor.engine.kernels.vmexit.emergency import running
+from hypervisor.engine.kernels.memory.code_bytes import fetch
+from hypervisor.engine.kernels.stopping.emergency import running
 
 _GUARD, _SPOKEN, _WRITE, _RAISE = b_.SIGNAL_GUARD, b_.SIGNAL_SPOKEN, b_.SIGNAL_WRITE, b_.SIGNAL_RAISE
 _ACTION, _DEFAULT, _LINE, _LATER, _ROWS, _ROW_SIZE = (

@@ -12,13 +12,14 @@ from hypervisor.engine import layout as l_
 from hypervisor.engine.jit import call2, kernel, ld32, ld64, st32, st64
 from hypervisor.engine.kernels.by_pointer import decode
 from hypervisor.engine.kernels.memory.access import flush_tlb
+from hypervisor.engine.kernels.memory.code_bytes import opcode_bytes
 from hypervisor.engine.kernels.memory.lookaside import forget
+from hypervisor.engine.kernels.stopping.idle import skip_pauses
+from hypervisor.engine.kernels.stopping.reporting import count, listens, ring, settle, stop
 from hypervisor.engine.kernels.vmexit.compiled_handlers import answered
 from hypervisor.engine.kernels.vmexit.events import PRIVILEGED, SOFTWARE
-from hypervisor.engine.kernels.vmexit.exiting_instruction import length_of, opcode_bytes, unreadable
-from hypervisor.engine.kernels.vmexit.idle import skip_pauses
+from hypervisor.engine.kernels.vmexit.exiting_instruction import length_of, unreadable
 from hypervisor.engine.kernels.vmexit.raising import complete, raise_event, raise_exception
-from hypervisor.engine.kernels.vmexit.reporting import count, listens, ring, settle, stop
 from hypervisor.engine.kernels.vmexit.time_stamp import spin, time_stamp
 
 _ENV, _CPU, _EIP, _HFLAGS, _CR2, _CR4 = b_.ENV, b_.CPU, l_.EIP, l_.HFLAGS, l_.CR2, l_.CR4
@@ -297,7 +298,7 @@ def _control_register(b, code, opcode):  # type: ignore[no-untyped-def]
         return _report(b, _CLTS, 0, 0)
     if opcode == _GROUP_7:
         return _report(b, _LMSW if code >= code_.CR0_WRITE else _SMSW, 0, 0)
-    if code < code_.CR0_WRITE:  # a write has taken its time, see `in_place.write_control`
+    if code < code_.CR0_WRITE:  # a write has taken its time, see `time_and_control.write_control`
         st64(b + _NOW, ld64(b + _NOW) + ld64(b + _CR_READ_COSTS + 8 * number))
     return _report(b, ld64(b + _KINDS + 8 * code), number, 0)
 

@@ -9,8 +9,8 @@ from hypervisor.engine import block as b_
 from hypervisor.engine import layout as l_
 from hypervisor.engine.jit import kernel, ld32, ld64, st32, st64
 from hypervisor.engine.kernels.by_pointer import deliver
+from hypervisor.engine.kernels.stopping.reporting import count, ring, stop
 from hypervisor.engine.kernels.vmexit.events import EXCEPTION, SHUTDOWN, TASK_GATE
-from hypervisor.engine.kernels.vmexit.reporting import count, ring, stop
 
 _ENV, _NOW, _X_INFO, _LISTEN_EXCEPTIONS = b_.ENV, b_.NOW, b_.X_INFO, b_.LISTEN_EXCEPTIONS
 _EIP, _HFLAGS, _EFLAGS, _CR2, _DR6 = l_.EIP, l_.HFLAGS, l_.EFLAGS, l_.CR2, l_.DR6

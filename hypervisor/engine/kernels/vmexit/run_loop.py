@@ -8,12 +8,12 @@ from hypervisor.engine import block as b_
 from hypervisor.engine import layout as l_
 from hypervisor.engine.jit import call1, call5, kernel, ld32, ld64, st32, st64
 from hypervisor.engine.kernels.memory.access import cut_rip
-from hypervisor.engine.kernels.translation.lost_flags import mend
-from hypervisor.engine.kernels.translation.translated import forget_code
-from hypervisor.engine.kernels.vmexit.emergency import EXECUTING
-from hypervisor.engine.kernels.vmexit.idle import skip_jumps
+from hypervisor.engine.kernels.stopping.emergency import EXECUTING
+from hypervisor.engine.kernels.stopping.idle import skip_jumps
+from hypervisor.engine.kernels.stopping.lost_flags import mend
+from hypervisor.engine.kernels.stopping.reporting import count, settle, stop
 from hypervisor.engine.kernels.vmexit.raising import complete, raise_exception
-from hypervisor.engine.kernels.vmexit.reporting import count, settle, stop
+from hypervisor.engine.kernels.vmexit.translated import forget_code
 
 _ENV, _CPU, _UC, _EIP, _CR2 = b_.ENV, b_.CPU, b_.UC, l_.EIP, l_.CR2
 _X_KIND, _X_INFO = b_.X_KIND, b_.X_INFO

@@ -7,7 +7,7 @@ from hypervisor.engine import block as b_
 from hypervisor.engine import costs
 from hypervisor.engine import layout as l_
 from hypervisor.engine.jit import call2, kernel, ld64, st64
-from hypervisor.engine.kernels.vmexit.reporting import count, stop
+from hypervisor.engine.kernels.stopping.reporting import count, stop
 
 _ENV, _RAX, _RCX, _RDX, _TSC_AUX, _TSC_OFFSET = b_.ENV, l_.RAX, l_.RCX, l_.RDX, l_.TSC_AUX, b_.TSC_OFFSET
 _WALL, _F_CLOCK, _WALL_BASE, _SHOWN, _SCRATCH = b_.WALL, b_.F_CLOCK, b_.WALL_BASE, b_.SHOWN, b_.SCRATCH

@@ -16,7 +16,7 @@ from __future__ import annotations
 from hypervisor.engine import block as b_
 from hypervisor.engine import layout as l_
 from hypervisor.engine.jit import call4, call5, call6, kernel, ld64, st8, st64
-from hypervisor.engine.kernels.instructions.in_place import block_of
+from hypervisor.engine.kernels.stopping.in_place import block_of
 
 _FAST, _DESCRIPTOR, _ENTRY_SHIFT = l_.TLB_FAST, l_.TLB_FAST_SIZE, l_.TLB_ENTRY_SHIFT
 _PADDR, _ADDEND = l_.TLB_PADDR, l_.TLB_ADDEND

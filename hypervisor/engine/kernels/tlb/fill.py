@@ -19,11 +19,11 @@ from hypervisor.engine import layout as l_
 from hypervisor.engine.jit import call2, call3, kernel, ld32, ld64, st32, st64
 from hypervisor.engine.kernels.by_pointer import walk as far_walk
 from hypervisor.engine.kernels.memory.access import flush_tlb, linear_rip, written
-from hypervisor.engine.kernels.memory.implicit import is_implicit
 from hypervisor.engine.kernels.memory.lookaside import forget
 from hypervisor.engine.kernels.memory.page_walk import AC, FETCH, IMPLICIT, USER, WRITE, walk
-from hypervisor.engine.kernels.translation.lost_flags import look
-from hypervisor.engine.kernels.vmexit.reporting import settle
+from hypervisor.engine.kernels.stopping.lost_flags import look
+from hypervisor.engine.kernels.stopping.reporting import settle
+from hypervisor.engine.kernels.tlb.implicit import is_implicit
 
 _ENV, _HFLAGS, _EFLAGS = b_.ENV, l_.HFLAGS, l_.EFLAGS
 _FAULT, _FAULT_ERROR, _FAULT_ADDRESS = b_.FAULT, b_.FAULT_ERROR, b_.FAULT_ADDRESS

@@ -1,0 +1,1 @@
+"""The kernels that Unicorn's TLB asks: its fills and entries, and accesses that it would make otherwise."""
