@@ -12,6 +12,7 @@ import pytest
 
 from hypervisor.engine.compiling import cache, compiler, private
 from hypervisor.errors import EngineError
+from tests import import_graph
 
 
 @pytest.fixture(autouse=True)
@@ -211,3 +212,26 @@ def test_a_file_that_cannot_be_written_leaves_nothing(environment: Path, monkeyp
     with pytest.raises(OSError, match="No space left"):
         compiler._write(environment / "kernel.o", b"code")
     assert not [entry for entry in environment.iterdir() if entry.is_file()]
+
+
+def test_the_digest_covers_whatever_machine_code_is_made_of() -> None:
+    """A kernel's file, or one that it takes a constant from, that changes must not leave the old code in the cache."""
+    known, graph = import_graph.modules(), import_graph.imports()
+    rest = [f"hypervisor.engine.compiling.{name}" for name in ("hooks", "trampolines", "compiler")]
+    made_of: set[str] = set()
+    while rest:
+        name = rest.pop()
+        if name not in made_of | _WITHOUT_EFFECT:
+            made_of.add(name)
+            rest += graph[name]
+    covered = set(cache.sources())
+    assert [name for name in sorted(made_of) if known[name] not in covered] == []
+    assert len(made_of) > 60
+
+
+_WITHOUT_EFFECT = {
+    "hypervisor.errors",
+    "hypervisor.engine.compiling.cache",
+    "hypervisor.engine.compiling.plain",
+}
+"""What these import, and is not in any machine code."""
