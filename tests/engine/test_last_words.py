@@ -10,7 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from hypervisor.arch.flags import CR4_OSFXSR
+from hypervisor.engine import block as b
 from hypervisor.engine.compiling.compiler import code
+from tests.engine.programs import program
 
 ROOT = Path(__file__).parents[2]
 _UNGUARDED = "from hypervisor.engine.interposition import interpose; del interpose.CALLS['helper_{}_x86_64']\n"
@@ -84,6 +87,17 @@ with hv.Host("8M") as host:
     done = _run(source)
     line = "hypervisor: SIGSEGV while VM 'guest' ran: vCPU 0, RIP 0x0000000000010008, instruction a1 00 00 02 00 f4 "
     assert done.returncode == -signal.SIGSEGV and done.stderr.startswith(line), done.stderr
+
+
+def test_an_instruction_that_the_translator_sees_with_other_bits_leaves_the_line_and_the_clock_alone() -> None:
+    """These bits lay where the clock's latest time is, and their second word where the line's address is."""
+    guest = program(".byte 0x0F, 0xC2, 0xC1, 0x18; hlt")  # CMPPS xmm0, xmm1 with a predicate beyond 7
+    guest.registers.set("cr4", CR4_OSFXSR)
+    words = {b.SHOWN: 0x1122334455667788, b.LAST_WORDS: guest.word(b.LAST_WORDS)}
+    assert words[b.LAST_WORDS]
+    guest.put(b.SHOWN, words[b.SHOWN])
+    guest.pcpu.run()
+    assert {offset: guest.word(offset) for offset in words} == words
 
 
 _AT_THE_END = (
