@@ -1,13 +1,15 @@
 """Exit kinds, normalised to the manual's meaning.
 
-AMD64 Architecture Programmer's Manual volume 2, appendix C lists the #VMEXIT codes of the hardware. Ours name what the
-guest did, so that an instruction has one kind however the CPU reports it. Kinds below `FIRST_ENGINE` are what handlers
-can be registered for; the others are the engine's own reasons to return.
+AMD64 Architecture Programmer's Manual volume 2, appendix C lists the #VMEXIT codes of the hardware (`vmexit_codes`).
+Ours name what the guest did, so that an instruction has one kind however the CPU reports it. Kinds below `FIRST_ENGINE`
+are what handlers can be registered for; the others are the engine's own reasons to return.
 """
 
 from __future__ import annotations
 
 from enum import IntEnum
+
+from hypervisor.arch import vmexit_codes as code_
 
 
 class ExitKind(IntEnum):
@@ -76,29 +78,43 @@ class ExitKind(IntEnum):
 FIRST_ENGINE = 64
 """Kinds from here on are internal."""
 
+KINDS: dict[int, ExitKind] = {
+    **{code_.CR0_READ + n: ExitKind.CR_READ for n in range(16)},
+    **{code_.CR0_WRITE + n: ExitKind.CR_WRITE for n in range(16)},
+    **{code_.DR0_READ + n: ExitKind.DR_READ for n in range(16)},
+    **{code_.DR0_WRITE + n: ExitKind.DR_WRITE for n in range(16)},
+    code_.IDTR_READ: ExitKind.SIDT,
+    code_.GDTR_READ: ExitKind.SGDT,
+    code_.LDTR_READ: ExitKind.SLDT,
+    code_.TR_READ: ExitKind.STR,
+    code_.IDTR_WRITE: ExitKind.LIDT,
+    code_.GDTR_WRITE: ExitKind.LGDT,
+    code_.LDTR_WRITE: ExitKind.LLDT,
+    code_.TR_WRITE: ExitKind.LTR,
+    code_.RDPMC: ExitKind.RDPMC,
+    code_.PUSHF: ExitKind.PUSHF,
+    code_.POPF: ExitKind.POPF,
+    code_.IRET: ExitKind.IRET,
+    code_.PAUSE: ExitKind.PAUSE,
+    code_.HLT: ExitKind.HLT,
+}
+"""The kind that a #VMEXIT code stands for, where the instruction's bytes do not decide it."""
+
 INTERCEPT_BIT: dict[ExitKind, int] = {
-    ExitKind.SIDT: 6,
-    ExitKind.SGDT: 7,
-    ExitKind.SLDT: 8,
-    ExitKind.STR: 9,
-    ExitKind.LIDT: 10,
-    ExitKind.LGDT: 11,
-    ExitKind.LLDT: 12,
-    ExitKind.LTR: 13,
-    ExitKind.RDTSC: 14,
-    ExitKind.RDPMC: 15,
-    ExitKind.PUSHF: 16,
-    ExitKind.POPF: 17,
-    ExitKind.CPUID: 18,
-    ExitKind.IRET: 20,
-    ExitKind.INT_N: 21,
-    ExitKind.INVD: 41,  # the engine reports it as WBINVD; the decoder tells them apart
-    ExitKind.PAUSE: 23,
-    ExitKind.HLT: 24,
-    ExitKind.INVLPG: 25,
-    ExitKind.RDTSCP: 39,
-    ExitKind.WBINVD: 41,
-    ExitKind.MONITOR: 42,
-    ExitKind.MWAIT: 43,
+    **{kind: code_.intercept_bit(code) for code, kind in KINDS.items() if code >= code_.INTR},
+    ExitKind.RDTSC: code_.intercept_bit(code_.RDTSC),
+    ExitKind.CPUID: code_.intercept_bit(code_.CPUID),
+    ExitKind.INT_N: code_.intercept_bit(code_.SWINT),
+    ExitKind.INVD: code_.intercept_bit(code_.WBINVD),  # the engine reports it so; the decoder tells them apart
+    ExitKind.INVLPG: code_.intercept_bit(code_.INVLPG),
+    ExitKind.RDTSCP: code_.intercept_bit(code_.RDTSCP),
+    ExitKind.WBINVD: code_.intercept_bit(code_.WBINVD),
+    ExitKind.MONITOR: code_.intercept_bit(code_.MONITOR),
+    ExitKind.MWAIT: code_.intercept_bit(code_.MWAIT),
 }
 """Bit of each kind in the VMCB's intercept words (offset 0Ch, APM volume 2, table B-1)."""
+
+
+def kinds_of_codes() -> list[int]:
+    """The kind of each code below `CODES`; FAILED for one that must not come."""
+    return [KINDS.get(code, ExitKind.FAILED) for code in range(code_.CODES)]

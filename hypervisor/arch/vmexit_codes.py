@@ -1,12 +1,9 @@
 """#VMEXIT codes by the names of the AMD64 APM volume 2, appendix C, as far as the engine can get them.
 
-Plain integers, because compiled kernels use them. `KINDS` says what each means where nothing else decides it; the
-hardware tells some instructions of one code only by their bytes (`kernels.vmexit.on_vmexit`).
+Plain integers, because compiled kernels use them; `hypervisor.arch.exits` says which kind of exit each stands for.
 """
 
 from __future__ import annotations
-
-from hypervisor.arch.exits import ExitKind
 
 CR0_READ = 0x00  # ... to CR15
 CR0_WRITE = 0x10
@@ -14,6 +11,7 @@ DR0_READ = 0x20
 DR0_WRITE = 0x30
 EXCP0 = 0x40  # ... to vector 31
 EXCP_LAST = 0x5F
+INTR = 0x60
 VINTR = 0x64
 IDTR_READ = 0x66
 GDTR_READ = 0x67
@@ -34,34 +32,25 @@ INVD = 0x76
 PAUSE = 0x77
 HLT = 0x78
 INVLPG = 0x79
+INVLPGA = 0x7A
 MSR = 0x7C
+SHUTDOWN = 0x7F
+VMRUN = 0x80
+VMMCALL = 0x81
+VMLOAD = 0x82
+VMSAVE = 0x83
+STGI = 0x84
+CLGI = 0x85
+SKINIT = 0x86
+RDTSCP = 0x87
 WBINVD = 0x89
+MONITOR = 0x8A
+MWAIT = 0x8B
 
 CODES = 0x90
 """How many there are at most; what lies above is nothing that the engine intercepts."""
 
-KINDS: dict[int, ExitKind] = {
-    **{CR0_READ + n: ExitKind.CR_READ for n in range(16)},
-    **{CR0_WRITE + n: ExitKind.CR_WRITE for n in range(16)},
-    **{DR0_READ + n: ExitKind.DR_READ for n in range(16)},
-    **{DR0_WRITE + n: ExitKind.DR_WRITE for n in range(16)},
-    IDTR_READ: ExitKind.SIDT,
-    GDTR_READ: ExitKind.SGDT,
-    LDTR_READ: ExitKind.SLDT,
-    TR_READ: ExitKind.STR,
-    IDTR_WRITE: ExitKind.LIDT,
-    GDTR_WRITE: ExitKind.LGDT,
-    LDTR_WRITE: ExitKind.LLDT,
-    TR_WRITE: ExitKind.LTR,
-    RDPMC: ExitKind.RDPMC,
-    PUSHF: ExitKind.PUSHF,
-    POPF: ExitKind.POPF,
-    IRET: ExitKind.IRET,
-    PAUSE: ExitKind.PAUSE,
-    HLT: ExitKind.HLT,
-}
 
-
-def kinds() -> list[int]:
-    """The kind of each code below `CODES`, FAILED for one that must not come."""
-    return [KINDS.get(code, ExitKind.FAILED) for code in range(CODES)]
+def intercept_bit(code: int) -> int:
+    """Which bit of the VMCB's intercept words (offset 0Ch, APM volume 2, table B-1) a code from `INTR` on has."""
+    return code - INTR

@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from hypervisor.arch import vmexit_codes
-from hypervisor.arch.exits import INTERCEPT_BIT, ExitKind
+from hypervisor.arch import vmexit_codes as code_
+from hypervisor.arch.exits import INTERCEPT_BIT, ExitKind, kinds_of_codes
 from hypervisor.engine import block as b
 from hypervisor.engine import costs, layout
 from hypervisor.engine.compiling.compiler import code
@@ -36,19 +36,14 @@ _STUB, _VMCB, _HSAVE, _MSRPM, _IOPM, _CONTROL_SIZE = 0x0, 0x1000, 0x2000, 0x4000
 _WINDOW_SIZE = (1 + b.SEATS) << b.SEAT
 _COMPLETE, _COUNTS, _COSTS, _NOW = b.COMPLETE >> 3, b.COUNTS >> 3, b.COSTS >> 3, b.NOW >> 3
 _MUCH_CODE = 2 << 20  # bytes of translated code whose tables, freed, are worth looking for
-_ALWAYS_INTERCEPTED = (
-    1 << 0x4  # virtual interrupt window
-    | 1 << 0x12  # CPUID
-    | 1 << 0x15  # INT n
-    | 1 << 0x17  # PAUSE, which would end the block without a single-step trap
-    | 1 << 0x18  # HLT
-    | 1 << 0x19  # INVLPG
-    | 1 << 0x1A  # INVLPGA
-    | 1 << 0x1C  # MSR
-    | 1 << 0x1F  # shutdown
-    | 0xFF << 0x20  # VMRUN, VMMCALL, VMLOAD, VMSAVE, STGI, CLGI, SKINIT, RDTSCP
-    | 1 << 0x0E  # RDTSC
-)
+_ALWAYS_INTERCEPTED = sum(
+    1 << code_.intercept_bit(code)
+    for code in (
+        code_.VINTR, code_.CPUID, code_.SWINT, code_.HLT, code_.INVLPG, code_.INVLPGA, code_.MSR, code_.SHUTDOWN,
+        code_.VMRUN, code_.VMMCALL, code_.VMLOAD, code_.VMSAVE, code_.STGI, code_.CLGI, code_.SKINIT, code_.RDTSCP,
+        code_.RDTSC, code_.PAUSE,  # which would end the block without a single-step trap
+    )
+)  # fmt: skip
 _FEATURES_OFF = ((1, 1 << 30 | 1 << 3), (2, 1 << 18))  # (word, bits): RDRAND and MONITOR, RDSEED
 
 InPlace = Callable[[int], int]
@@ -203,7 +198,7 @@ class PCpu:
         put(b.NEXT, 1)
         put(b.DEADLINE, 1)
         put(b.SKIPS, 1)
-        for table, values in ((b.COSTS, costs.table()), (b.EXIT_KINDS, vmexit_codes.kinds())):
+        for table, values in ((b.COSTS, costs.table()), (b.EXIT_KINDS, kinds_of_codes())):
             for n, value in enumerate(values):
                 put(table + 8 * n, value)
         ctypes.c_uint64.from_address(cpu + layout.CPU_OPAQUE).value = self._b

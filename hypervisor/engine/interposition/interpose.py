@@ -45,6 +45,8 @@ import mmap
 import struct
 from functools import cache as remember
 
+from hypervisor.arch import vmexit_codes
+from hypervisor.arch.flags import RFLAGS_RF, RFLAGS_VM
 from hypervisor.engine import block as b
 from hypervisor.engine import layout
 from hypervisor.engine.compiling.compiler import code
@@ -85,10 +87,10 @@ _ROOM = 128  # bytes for each piece of code
 _IDIV = "helper_idivl_EAX_x86_64"
 _MMX_OPERATIONS = ("pshufb pmaddubsw psignb psignw psignd pmulhrsw pabsb pabsw pabsd palignr").split()
 
-_FIRST_TABLE_WRITE = 0x6A  # the exit code of LIDT; LGDT's is the next
+_FIRST_TABLE_WRITE = vmexit_codes.IDTR_WRITE  # LIDT's; LGDT's is the next
 _PORT_SIZES = {"b": 1, "w": 2, "l": 4}
 _INTERCEPT = "helper_svm_check_intercept_param_x86_64"
-_READ_FLAGS, _RF, _VM = "helper_read_eflags_x86_64", 1 << 16, 1 << 17
+_READ_FLAGS, _RF, _VM = "helper_read_eflags_x86_64", RFLAGS_RF, RFLAGS_VM
 _ADD = "tcg_gen_addi_i64_x86_64"
 _COMPUTE = "helper_cc_compute_all_x86_64"
 _ROTATE = [f"helper_{name}{size}_x86_64" for name in ("rcl", "rcr") for size in "bwlq"]

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from hypervisor.arch.flags import RFLAGS_AC
 from hypervisor.arch.vectors import GP
+from hypervisor.arch.vmexit_codes import INTR
 from hypervisor.engine import block as b_
 from hypervisor.engine import layout as l_
 from hypervisor.engine.jit import kernel, ld8, ld32, ld64, st64
@@ -19,7 +20,7 @@ from hypervisor.engine.kernels.stopping.in_place import refuse, restore
 _ENV, _HFLAGS, _EIP, _EFLAGS, _RSP = b_.ENV, l_.HFLAGS, l_.EIP, l_.EFLAGS, l_.RSP
 _CS64, _PLACE, _INTERCEPT = l_.HF_CS64, b_.PLACE, l_.INTERCEPT
 _D_OPCODE, _D_MODRM, _D_EA, _D_LENGTH, _W_VECTOR = b_.D_OPCODE, b_.D_MODRM, b_.D_EA, b_.D_LENGTH, b_.W_VECTOR
-_FIRST_INTERCEPT = 0x60  # the code whose bit is the first one
+_FIRST_INTERCEPT = INTR
 
 
 @kernel

@@ -21,6 +21,7 @@ from hypervisor.engine.kernels.segments.descriptors import (
 )
 
 _ENV, _EFLAGS, _N_VECTOR = b_.ENV, l_.EFLAGS, b_.N_VECTOR
+_TSS32 = 1 << 11  # of the type in FLAGS: not the TSS of the 80286
 _CODE, _EXPAND_DOWN, _BIG = l_.SEG_CODE, l_.SEG_EXPAND_DOWN, l_.SEG_BIG
 _TR_BASE, _TR_LIMIT, _TR_FLAGS, _TR = l_.TR + l_.SEG_BASE, l_.TR + l_.SEG_LIMIT, l_.TR + l_.SEG_FLAGS, l_.TR
 
@@ -38,7 +39,7 @@ def pointer64(b, offset, ext):  # type: ignore[no-untyped-def]
 def pointer(b, dpl, ext):  # type: ignore[no-untyped-def]
     """The stack of an inner privilege level in a legacy TSS, ESP | SS << 32, or a fault recorded."""
     env = ld64(b + _ENV)
-    if (ld32(env + _TR_FLAGS) >> 11) & 1:
+    if ld32(env + _TR_FLAGS) & _TSS32:
         if 4 + 8 * dpl + 5 > ld32(env + _TR_LIMIT):
             return nested(b, TS, (ld32(env + _TR) & SELECTOR) | ext)
         return read_bytes(b, ld64(env + _TR_BASE) + 4 + 8 * dpl, 6)

@@ -18,6 +18,7 @@ _ENV, _UC, _HFLAGS, _EFLAGS, _EIP = b_.ENV, b_.UC, l_.HFLAGS, l_.EFLAGS, l_.EIP
 _NOW, _DEADLINE, _KICK, _STEP, _WALL, _INTR = b_.NOW, b_.DEADLINE, b_.KICK, b_.STEP, b_.WALL, b_.INTR
 _SKIPS, _SPINS, _EXECUTES, _X_KIND, _FAULT = b_.SKIPS, b_.SPINS, b_.EXECUTES, b_.X_KIND, b_.FAULT
 _COUNTS, _COSTS, _F_EMU_STOP, _SKIPPED = b_.COUNTS, b_.COSTS, b_.F_EMU_STOP, b_.SKIPPED
+_CPL = l_.HF_CPL
 _BASE, _PAGE = l_.SEGS + l_.SEG_SIZE * l_.CS + l_.SEG_BASE, ~0xFFF
 _FAST, _DESCRIPTOR, _SHIFT, _CODE, _ADDEND = (
     l_.TLB_FAST, l_.TLB_FAST_SIZE, 12 - l_.TLB_ENTRY_SHIFT, l_.TLB_ADDR_CODE, l_.TLB_ADDEND,
@@ -34,7 +35,7 @@ def code_at(env, pc):  # type: ignore[no-untyped-def]
     """Where in this process the code at linear ``pc`` is that is being translated, 0 if it is not plain memory."""
     hflags = ld32(env + _HFLAGS)
     index = 0  # the three MMU indices: the kernel's with SMAP, the user's, the kernel's without
-    if hflags & 3 == 3:
+    if hflags & _CPL == 3:
         index = 1
     elif hflags & _SMAP == 0 or ld64(env + _EFLAGS) & _AC:
         index = 2

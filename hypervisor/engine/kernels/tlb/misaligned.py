@@ -13,6 +13,8 @@ This runs between generated code and the kernels, where a longjmp may cross: com
 
 from __future__ import annotations
 
+from hypervisor.arch.flags import RFLAGS_AC
+from hypervisor.arch.vectors import AC, GP
 from hypervisor.engine import block as b_
 from hypervisor.engine import layout as l_
 from hypervisor.engine.jit import call4, call5, call6, kernel, ld64, st8, st64
@@ -27,7 +29,8 @@ _STORE8, _STORE16, _STORE32 = b_.F_STORE8, b_.F_STORE16, b_.F_STORE32
 _MMIO_BASE, _PAGE = b_.MMIO_BASE, 4096
 _LOAD, _STORE = 0, 1  # MMUAccessType
 _BIG_ENDIAN = 8  # MO_BSWAP: MOVBE
-_F_RAISE, _EFLAGS, _CR0, _AC, _GP, _ALIGNMENT_CHECK = b_.F_RAISE, l_.EFLAGS, l_.CR, 18, 13, 17  # CR0.AM is bit 18, too
+_F_RAISE, _EFLAGS, _CR0, _GP, _ALIGNMENT_CHECK = b_.F_RAISE, l_.EFLAGS, l_.CR0, GP, AC
+_AC = RFLAGS_AC  # CR0.AM is the same bit
 _USER = 1  # the index of the TLB for what a program accesses at CPL 3
 _ALIGN_SHIFT, _BY_SIZE, _NOT_ALIGN = 8, 7, ~0x700
 _MEMORY, _DEVICE, _PIECES, _BOTH = 0, 1, 2, 3
@@ -91,7 +94,7 @@ def _check(b, addr, how, index, size, place):  # type: ignore[no-untyped-def]
     env, bits = ld64(b + b_.ENV), (how >> _ALIGN_SHIFT) & 7
     if bits and bits != _BY_SIZE and addr & ((1 << bits) - 1):
         call4(ld64(b + _F_RAISE), env, _GP, 0, place)
-    if addr & (size - 1) and index == _USER and (ld64(env + _EFLAGS) & ld64(env + _CR0)) >> _AC & 1:
+    if addr & (size - 1) and index == _USER and ld64(env + _EFLAGS) & ld64(env + _CR0) & _AC:
         call4(ld64(b + _F_RAISE), env, _ALIGNMENT_CHECK, 0, place)
     return 0
 

@@ -12,13 +12,14 @@ Unicorn also reads 16 bytes, or 8, for operands of fewer. Which instruction is w
 
 from __future__ import annotations
 
+from hypervisor.arch.flags import RFLAGS_AC
 from hypervisor.engine import layout as l_
 from hypervisor.engine.jit import call5, kernel, ld8, ld32, ld64, st32
 
 _TCG_UC, _OURS, _TCG_CONTEXT, _ALL, _FIRST = (
     l_.TCG_UC, l_.UC_NO_EXIT_REQUEST, l_.UC_TCG_CONTEXT, l_.TCG_OPERAND, l_.TCG_OPERAND + 4,
 )  # fmt: skip
-_CPU_UC, _TO_ENV, _HFLAGS, _EFLAGS, _AC = l_.CPU_UC, l_.CPU_TO_ENV, l_.HFLAGS, l_.EFLAGS, 18
+_CPU_UC, _TO_ENV, _HFLAGS, _EFLAGS, _AC = l_.CPU_UC, l_.CPU_TO_ENV, l_.HFLAGS, l_.EFLAGS, RFLAGS_AC
 
 BY_SIZE, BY_16, _ALIGNMENT = 0x70, 0x40, 0x70
 """Unicorn's bits of an access for alignment (MemOp)."""
@@ -32,7 +33,7 @@ ONE, NARROW, _GONE = 0x100, 0x200, 0x400
 def begin(cpu):  # type: ignore[no-untyped-def]
     """An instruction is about to be translated."""
     env = cpu + _TO_ENV
-    checked = ld32(env + _HFLAGS) & 3 == 3 and (ld64(env + _EFLAGS) >> _AC) & 1
+    checked = ld32(env + _HFLAGS) & l_.HF_CPL == 3 and ld64(env + _EFLAGS) & _AC
     tcg = ld64(ld64(cpu + _CPU_UC) + _TCG_CONTEXT)
     st32(tcg + _ALL, BY_SIZE if checked else 0)
     st32(tcg + _FIRST, 0)

@@ -17,6 +17,7 @@ Integer instructions among the opcodes of SSE do not heed CR0.EM, CR0.TS and CR4
 
 from __future__ import annotations
 
+from hypervisor.arch.flags import RFLAGS_IOPL, RFLAGS_IOPL_SHIFT
 from hypervisor.engine import block as b_
 from hypervisor.engine import layout as l_
 from hypervisor.engine.jit import call2, call5, kernel, ld32, ld64, st32, st64
@@ -92,7 +93,7 @@ def is_ret(context, released):  # type: ignore[no-untyped-def]
 def is_ins(b, context, at, size, repeated, address_size):  # type: ignore[no-untyped-def]
     """The instruction is INS, with its opcode at linear ``at``."""
     flags = ld64(context + _FLAGS)
-    if flags & _PE and (flags & _VM or (flags & 3) > (flags >> 12) & 3):
+    if flags & _PE and (flags & _VM or (flags & l_.HF_CPL) > (flags & RFLAGS_IOPL) >> RFLAGS_IOPL_SHIFT):
         st64(b + _CHECK, size | (_REPEATED if repeated else 0) | address_size << 4)
         note(b, context, at, CHECKED)
     return 0

@@ -19,6 +19,7 @@ from hypervisor.engine.kernels.stopping.lost_flags import look
 from hypervisor.engine.kernels.stopping.reporting import count, ring, settle, stop
 from hypervisor.engine.kernels.vmexit.compiled_handlers import compiled
 
+_ALL_BUT_BUSY, _TSS, _IO_MAP_BASE = 0xD, 9, 0x66  # of the type of a TSS of 32 or 64 bits; within it
 _ENV, _CPU, _HFLAGS, _EFLAGS, _CR0, _CR2, _CPL = (
     b_.ENV, b_.CPU, l_.HFLAGS, l_.EFLAGS, l_.CR0, l_.CR2, l_.HF_CPL,
 )  # fmt: skip
@@ -54,10 +55,10 @@ def allowed(b, port, size):  # type: ignore[no-untyped-def]
     if vm == 0 and (ld32(env + _HFLAGS) & _CPL) <= (flags & RFLAGS_IOPL) >> RFLAGS_IOPL_SHIFT:
         return True
     limit = ld32(env + _TR + _LIMIT)
-    if (ld32(env + _TR + _FLAGS) >> 8) & 0xD != 9 or limit < 0x67:
+    if (ld32(env + _TR + _FLAGS) >> 8) & _ALL_BUT_BUSY != _TSS or limit < _IO_MAP_BASE + 1:
         return _general_protection(b)
     clear(b)
-    base = read_bytes(b, ld64(env + _TR + _BASE) + 0x66, 2)
+    base = read_bytes(b, ld64(env + _TR + _BASE) + _IO_MAP_BASE, 2)
     at = base + (port >> 3)
     if at + 1 > limit:
         return _general_protection(b)
