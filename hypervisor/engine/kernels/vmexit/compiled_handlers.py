@@ -7,6 +7,7 @@ from hypervisor.engine import block as b_
 from hypervisor.engine.inside import RAISED
 from hypervisor.engine.jit import call5, kernel, ld64, st64
 from hypervisor.engine.kernels.stopping.reporting import count, stop
+from hypervisor.engine.kernels.vmexit.raising import complete
 
 _ENV, _COMPILED, _X_KIND, _X_INFO = b_.ENV, b_.COMPILED, b_.X_KIND, b_.X_INFO
 _RAISED_KIND, _RAISED = int(K.RAISED), RAISED
@@ -39,4 +40,12 @@ def answered(b, kind, handler, first, second):  # type: ignore[no-untyped-def]
     return False
 
 
-__all__ = ["answered", "compiled"]
+@kernel
+def complete_unless_stopped(b, length):  # type: ignore[no-untyped-def]
+    """The end of an instruction that a compiled handler has answered."""
+    if ld64(b + _X_KIND):
+        return 0
+    return complete(b, length, 1)
+
+
+__all__ = ["answered", "compiled", "complete_unless_stopped"]

@@ -1,0 +1,40 @@
+"""An exit goes to Python: with its operands, and remembered with what it is about to write."""
+
+from __future__ import annotations
+
+from hypervisor.arch.exits import ExitKind as K
+from hypervisor.engine import block as b_
+from hypervisor.engine import layout as l_
+from hypervisor.engine.jit import kernel, ld64, st64
+from hypervisor.engine.kernels.stopping.reporting import count, ring, stop
+
+_ENV, _REGS, _RAX, _RDX = b_.ENV, l_.REGS, l_.RAX, l_.RDX
+_X_INFO, _D_RM = b_.X_INFO, b_.D_RM
+_WRMSR, _INVLPG, _CR_WRITE, _DR_WRITE = int(K.WRMSR), int(K.INVLPG), int(K.CR_WRITE), int(K.DR_WRITE)
+
+
+@kernel
+def _written(b, kind, otherwise):  # type: ignore[no-untyped-def]
+    """What an instruction is about to write into a control, debug or model-specific register."""
+    env = ld64(b + _ENV)
+    if kind == _WRMSR:
+        return (ld64(env + _RDX) & 0xFFFFFFFF) << 32 | (ld64(env + _RAX) & 0xFFFFFFFF)
+    if kind == _CR_WRITE or kind == _DR_WRITE:
+        return ld64(env + _REGS + 8 * (ld64(b + _D_RM) & 15))
+    return otherwise
+
+
+@kernel
+def report(b, kind, first, second):  # type: ignore[no-untyped-def]
+    """Leave the guest before the instruction, which is an exit of this kind."""
+    st64(b + _X_INFO, first)
+    st64(b + _X_INFO + 8, second)
+    count(b, kind)
+    if kind == _INVLPG:
+        ring(b, kind, 0, first)
+    else:
+        ring(b, kind, first, _written(b, kind, second))
+    return stop(b, kind, 1)
+
+
+__all__ = ["report"]
