@@ -45,6 +45,12 @@ def test_the_self_test_passes_in_plain_form() -> None:
     assert (done.returncode, done.stdout) == (0, "False\n"), done.stderr
 
 
+def test_addresses_in_the_upper_half_uncompiled() -> None:
+    """A word put together from bytes has no sign in Python until it is given one."""
+    done = in_form("plain", "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/engine/test_canonical.py")
+    assert done.returncode == 0, done.stdout
+
+
 def test_an_exception_in_a_plain_kernel_reaches_the_caller() -> None:
     source = """
 from hypervisor.engine.compiling import plain

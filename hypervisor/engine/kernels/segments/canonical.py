@@ -9,7 +9,7 @@ from hypervisor.arch.vectors import GP
 from hypervisor.arch.vmexit_codes import INTR
 from hypervisor.engine import block as b_
 from hypervisor.engine import layout as l_
-from hypervisor.engine.jit import kernel, ld8, ld32, ld64, st64
+from hypervisor.engine.jit import kernel, ld8, ld32, ld64, s64, st64
 from hypervisor.engine.kernels.by_pointer import decode, walk
 from hypervisor.engine.kernels.memory.access import host_address
 from hypervisor.engine.kernels.memory.code_bytes import opcode_bytes
@@ -73,4 +73,4 @@ def check_table(b, exit_code):  # type: ignore[no-untyped-def]
             return 0
         where = host_address(b, gpa)
         value |= (ld8(where) if where else 0xFF) << (8 * n)
-    return 0 if canonical(value) else refuse(b, GP, 0)
+    return 0 if canonical(s64(value)) else refuse(b, GP, 0)
