@@ -67,7 +67,7 @@ class Runner:
         self._end: End | None = None
         self._outside: End | None = None
         self._error: BaseException | None = None
-        self.access = InPlace(self)
+        self.access = InPlace(vm, self, self.vcpu)
         self._alarm: Alarm | None = None
         self._deadline: Deadline | None = None
         self._bell = Bell()
@@ -247,7 +247,7 @@ class Runner:
             self.paused = False
             vm.clock.go()
             vm.running(True)
-        self.access = InPlace(self)  # handlers may have come and gone
+        self.access = InPlace(vm, self, self.vcpu)  # handlers may have come and gone
         return time.monotonic() - since
 
     def _called_off(self) -> bool:
@@ -566,7 +566,7 @@ class Runner:
     def step_paused(self, count: int, vcpu: Processor) -> int:
         """See `Vcpu.step`, while the debugger attends: what ends the VM ends the run then."""
         self.vm.clock.go()
-        self.access = InPlace(self)
+        self.access = InPlace(self.vm, self, self.vcpu)
         try:
             return self._steps(count, vcpu)
         finally:

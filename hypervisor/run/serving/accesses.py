@@ -8,7 +8,7 @@ natively; a verdict that does not let it complete makes the engine leave the gue
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from hypervisor.arch.exits import ExitKind as K
 from hypervisor.engine.tables import GPA_MASK
@@ -22,7 +22,7 @@ from hypervisor.vcpu.widths import fitting
 
 if TYPE_CHECKING:
     from hypervisor.engine.pcpu import PCpu
-    from hypervisor.run.runner import Runner
+    from hypervisor.run.machine import Machine
     from hypervisor.vcpu.processor import Processor
 
 _OUT_OPCODES = (0xE6, 0xE7, 0xEE, 0xEF)
@@ -32,21 +32,38 @@ _READS = frozenset((K.PORT_IN, K.MMIO_READ))
 _HALF_DONE = "a port or memory access is in the middle of its instruction"
 
 
+class Stoppable(Protocol):
+    """The run that an access may end (`hypervisor.run.runner.Runner`)."""
+
+    @property
+    def finished(self) -> bool:
+        """Whether something has ended it."""
+        ...
+
+    def stop(self, verdict: Stop) -> None:
+        """End it as a handler wants."""
+        ...
+
+    def fail(self, error: BaseException) -> None:
+        """A handler or a device raised."""
+        ...
+
+
 class InPlace:
     """The callback that the engine makes for one run."""
 
-    def __init__(self, runner: Runner) -> None:
-        self._runner = runner
-        self._vm = runner.vm
-        self._place = runner.vm.place
-        self._records = [Exit(vcpu) for vcpu in runner.vm.vcpus]
-        self.select(runner.vcpu)
-        self._routing = Routing(runner.vm)
-        self._dispatch = runner.vm.traps.seal()
+    def __init__(self, vm: Machine, run: Stoppable, vcpu: Processor) -> None:
+        self._run = run
+        self._vm = vm
+        self._place = vm.place
+        self._records = [Exit(one) for one in vm.vcpus]
+        self.select(vcpu)
+        self._routing = Routing(vm)
+        self._dispatch = vm.traps.seal()
         self._heard = {kind for kind, table in self._dispatch.tables.items() if table.heard}
-        self._find, self._is_memory = runner.vm.mmio.find, self._routing.is_memory
+        self._find, self._is_memory = vm.mmio.find, self._routing.is_memory
         self._plain = not self._heard & {K.MMIO_READ, K.MMIO_WRITE, K.MEMORY}
-        self._strings = Strings(runner.vm, self._heard)
+        self._strings = Strings(vm, self._heard)
         self._verdict: Verdict | None = None
         self._after: Callable[[PCpu], int] | None = None
         self._asked: K | None = None
@@ -99,7 +116,7 @@ class InPlace:
                     return 0
             return self._memory(pcpu, K(kind), gpa, size, self._vm.tables.virtual_of(address))
         except BaseException as error:  # must not cross the engine's frames; it ends this VM
-            self._runner.fail(error)
+            self._run.fail(error)
             return 1
 
     # --- ports and memory ---------------------------------------------------------------------------------------------
@@ -164,7 +181,7 @@ class InPlace:
         vcpu.locked, vcpu.registers.flags_inside = _HALF_DONE, pcpu.flags
         try:
             verdict = dispatch.decide(vcpu, exit)
-            if self._runner.finished:
+            if self._run.finished:
                 return 1
             if verdict is not PASS and verdict is not HANDLED:
                 self._verdict = verdict
@@ -183,7 +200,7 @@ class InPlace:
 
     def _left_after_out(self) -> int:
         """After an OUT that ended the run or reset the VM: leave right after it, if it is a simple one."""
-        if not (self._runner.finished or self._vm.reset_pending):
+        if not (self._run.finished or self._vm.reset_pending):
             return 0
         self._after = self._complete_out
         return 1
@@ -198,7 +215,7 @@ class InPlace:
         if after is not None:
             return after(pcpu)
         if isinstance(verdict, Stop):
-            self._runner.stop(verdict)
+            self._run.stop(verdict)
         elif verdict is not None:
             return completion.finish(pcpu, self._vcpu, self._exit, verdict)
         return 0
