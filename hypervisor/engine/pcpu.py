@@ -563,6 +563,10 @@ class PCpu:
             self.words[b.EXECUTES >> 3] = len(self._execute_hooks)
             self.forget_code()
 
+    def hooked(self, address: int) -> bool:
+        """Whether the guest is left before the instruction at this linear address."""
+        return address in self._execute_hooks
+
     def close(self) -> None:
         """Free the engine. The host's memory must not be closed before."""
         self.unload()

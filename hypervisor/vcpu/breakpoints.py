@@ -115,6 +115,12 @@ def pass_by(pcpu: PCpu, address: int) -> None:
     pcpu.report.skip = address - (1 << 64) if address >> 63 else address
 
 
+def again(pcpu: PCpu, vcpu: Registers) -> None:
+    """The instruction at RIP is about to be run a second time: its hook, if it has one, has been reached."""
+    if pcpu.hooked(vcpu.linear_rip):
+        pass_by(pcpu, vcpu.linear_rip)
+
+
 def after_iret(pcpu: PCpu, vcpu: Registers, armed: Breakpoints) -> None:
     """IRET has loaded RF, which holds for one instruction: with hooks that is one that is passed by."""
     flags = vcpu.rflags

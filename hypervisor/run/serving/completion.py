@@ -171,7 +171,11 @@ def _native(pcpu: PCpu, vcpu: Processor, exit: Exit) -> int:
 
 
 def step_natively(pcpu: PCpu, vcpu: Processor, kind: K | None) -> int:
-    """Step an instruction whose handlers have been asked, with the intercept of its kind off; what `PCpu.step` says."""
+    """Step an instruction whose handlers have been asked, with the intercept of its kind off; what `PCpu.step` says.
+
+    It has been begun before, so its execute hook, which stands at its beginning, has been reached already.
+    """
+    breakpoints.again(pcpu, vcpu)
     if kind is None:
         return pcpu.step()
     bit = INTERCEPT_BIT[kind]
