@@ -51,3 +51,21 @@ def test_the_fault_is_that_of_the_instruction_that_needs_the_page(last: str, bef
         at = start + len(code) - length + (length if on_first == length else 0)
         assert faults == [(at, 0x1000, faults[0][2], before)]
         assert vm.memory.read(DATA, 4) == before.to_bytes(4, "little")
+
+
+@pytest.mark.parametrize("at,first", [(0x10, 0x10), (0xFE0, 0x1000), (0xE10, 0x1000)])
+def test_fxrstor_tells_the_first_byte_that_is_not_there(at: int, first: int) -> None:
+    """Its operand is read as a whole: 512 bytes (APM volume 5, FXRSTOR)."""
+    with bare("fxrstor [rdi]; vmmcall", rdi=AT + at) as vm:
+        vm.memory.write(PDPT + 8 * 4, struct.pack("<Q", DIRECTORY | 3))
+        vm.memory.write(DIRECTORY, struct.pack("<Q", TABLE | 3))
+        vm.memory.write(TABLE, struct.pack("<QQ", FIRST | (3 if first == 0x1000 else 2), SECOND | 2))
+        faults = []
+
+        @vm.traps.exception(14)
+        def note(vcpu: hv.Vcpu, exit: hv.Exit) -> hv.Verdict:
+            faults.append((vcpu.cr2 - AT, exit.error))
+            return hv.stop("fault")
+
+        assert vm.run(timeout=5).message == "fault"
+        assert faults == [(first, 0)]

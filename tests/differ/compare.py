@@ -18,13 +18,14 @@ _SELECTORS = ("DS", "ES", "FS", "GS", "LDTR", "TR")
 @dataclass(frozen=True)
 class Difference:
     """``fields`` that differ, ours and QEMU's; ``vectors`` and ``rips`` of both ends, whether they differ or
-    not; ``control`` and ``status`` are our words of x87."""
+    not; ``control`` and ``status`` are our words of x87, ``null`` says that DS, ES, FS or GS is null."""
 
     fields: dict[str, tuple[int, int]] = field(default_factory=dict)
     vectors: tuple[int, int] = (0, 0)
     rips: tuple[int, int] = (0, 0)
     control: int = 0
     status: int = 0
+    null: bool = False
 
     def __bool__(self) -> bool:
         return bool(self.fields)
@@ -33,7 +34,8 @@ class Difference:
 def fields(record: bytes) -> Iterator[tuple[str, int]]:
     """What is compared. x87's last instruction and its pointers are left out: Unicorn and QEMU do not keep them. So is
     the base of a null selector outside of long mode, which nobody can see there and nobody defines, and the program's
-    stack where an event's frame did not fit there and #DF came of it: nobody says how much of the frame is written.
+    stack, and its first page, where an event's frame did not fit there and #DF came of it: nobody says how much of the
+    frame is written.
     """
     for n, name in enumerate(_HEAD):
         yield name, struct.unpack_from("<Q", record, n * 8)[0]
@@ -51,7 +53,7 @@ def fields(record: bytes) -> Iterator[tuple[str, int]]:
         yield name.lower(), int.from_bytes(record[at.OUT[name] : at.OUT[name] + 10], "little")
     protected = record[at.OUT["KIND"]] == at.PROTECTED_MODE
     for page in range(at.LIVE_SIZE // 4096):
-        if page == at.DATA_3 and protected and record[0] == 8:
+        if page in (0, at.DATA_3) and protected and record[0] == 8:
             continue
         yield f"page {page}", struct.unpack_from("<I", record, at.OUT["PAGES"] + page * 4)[0]
     fx = record[at.OUT["FX"] :]
@@ -75,6 +77,6 @@ def differences(ours: bytes, qemu: bytes) -> Difference:
     """Steps are a hash: where it differs alone it says so."""
     left, right = dict(fields(ours)), dict(fields(qemu))
     found = {name: (left[name], right[name]) for name in left if name in right and left[name] != right[name]}
-    return Difference(
-        found, (ours[0], qemu[0]), (_rip(ours), _rip(qemu)), *struct.unpack_from("<HH", ours, at.OUT["FX"])
-    )
+    control, status = struct.unpack_from("<HH", ours, at.OUT["FX"])
+    null = any(left[name] < 4 for name in ("ds", "es", "fs", "gs"))
+    return Difference(found, (ours[0], qemu[0]), (_rip(ours), _rip(qemu)), control, status, null)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -58,28 +59,29 @@ class Program:
 
     def instructions(self) -> list[Instruction]:
         """All of them. Items are disassembled one by one; what capstone does not know is one instruction."""
-        engine = capstone.Cs(
-            capstone.CS_ARCH_X86,
-            {16: capstone.CS_MODE_16, 32: capstone.CS_MODE_32}.get(self.mode.bits, capstone.CS_MODE_64),
-        )
         result = []
         address = self.entry
         for item in (*self.items, lambda _: END):
             code = item(address + len(item(0)))
-            while code:
-                known = next(engine.disasm(code, address, 1), None)
-                size = known.size if known else len(code)
-                text = f"{code[:size].hex()} " + (f"{known.mnemonic} {known.op_str}" if known else "?")
-                result.append(Instruction(address, size, text))
-                address += size
-                code = code[size:]
+            result += _disassembled(code, address, self.mode.bits)
+            address += len(code)
         return result
+
+    def readings(self) -> list[Instruction]:
+        """The same, and what stands behind each far transfer as code of the other widths."""
+        listing, code = self.instructions(), self.code()
+        for one in tuple(listing):
+            if _TRANSFER.search(one.text):
+                behind = one.address + one.size
+                for bits in {16, 32, 64} - {self.mode.bits}:
+                    listing += _disassembled(code[behind - self.entry :], behind, bits)
+        return listing
 
     def nopped(self, where: Callable[[str], bool]) -> Program:
         """With NOPs in place of some instructions, told by their texts; all others stay where they are."""
         code = bytearray(self.code())
-        for one in self.instructions()[:-1]:
-            if where(one.text):
+        for one in self.readings():
+            if one.text.partition(" ")[0] != END.hex() and where(one.text):
                 start = one.address - self.entry
                 code[start : start + one.size] = b"\x90" * one.size
         body = bytes(code[: -len(END)])
@@ -112,6 +114,23 @@ class Program:
         values = " ".join(f"{name}={value:x}" for name, value in zip(at.REGISTERS, self.registers, strict=True))
         fields = " ".join(f"{name}={value:x}" for name, value in self.fields.items())
         return f"{self.mode.name} {fields}\n{values}\n" + "\n".join(lines)
+
+
+_TRANSFER = re.compile(r" (?:lcall|ljmp|call ptr|jmp ptr|retf|iret|sysret)")
+
+
+def _disassembled(code: bytes, address: int, bits: int) -> list[Instruction]:
+    mode = {16: capstone.CS_MODE_16, 32: capstone.CS_MODE_32}.get(bits, capstone.CS_MODE_64)
+    engine = capstone.Cs(capstone.CS_ARCH_X86, mode)
+    result = []
+    while code:
+        known = next(engine.disasm(code, address, 1), None)
+        size = known.size if known else len(code)
+        text = f"{code[:size].hex()} " + (f"{known.mnemonic} {known.op_str}" if known else "?")
+        result.append(Instruction(address, size, text))
+        address += size
+        code = code[size:]
+    return result
 
 
 _EDGES = (
@@ -188,5 +207,5 @@ def make(seed: int, number: int) -> Program:
     smap = 0 if not place.long else 1 << 21
     fields["CR4"] = place.cr4 ^ (rng.choice((4, 0x400, 0x200, 1 << 16, smap)) if rng.random() < 0.15 else 0)
     offset = at.CODE * 4096 + rng.randrange(0x800)
-    chosen = items(rng, mode)
+    chosen = items(rng, mode, mode.user and flags >> 12 & 3 == 3)
     return Program(mode, offset, tuple(registers), fields, _fx(rng), tuple(chosen), (bases[0], bases[1], bases[2]))

@@ -3,7 +3,8 @@
 A row is opcode bytes and tokens: ``r`` a ModRM with register or memory, ``m`` memory only, ``c`` register
 only, ``/n`` a ModRM with that digit, ``ib``, ``iw``, ``iz`` immediates, ``+`` a register in the opcode. In
 front of ``:`` stands what is allowed: p operand-size prefix, k LOCK, s REP or REPNE, 4 not in 64-bit code, 6
-in 64-bit code only, u in ring 3 only.
+in 64-bit code only, u in ring 3 only,
+o only where ports are not for the program.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ SYSTEM = [
     *(f"6p: f30fae /{n}" for n in range(4)),
     *(
         "u: f4",
-        "u: ec",
+        "uo: ec",
         "u: 0f32",
         "u: 0f30",
         "u: 0f20 c",
@@ -77,7 +78,7 @@ SYSTEM = [
         "u: 0f01 /2",
         "u: 0f00 /3",
     ),
-    *("0f05", "6: 0f07", "4: 63 r", "u: e6 ib", "u: 6c", "p: ff /3 m", "p: ff /5 m", "ca iw"),
+    *("0f05", "6: 0f07", "4: 63 r", "uo: e6 ib", "uo: 6c", "p: ff /3 m", "p: ff /5 m", "ca iw"),
 ]
 _NO_X87 = {0xF0, 0xF1, 0xF2, 0xF3, 0xF9, 0xFB, 0xFE, 0xFF}
 """Transcendentals, whose last bits nobody defines."""
@@ -125,7 +126,7 @@ SSE = [
     *(f"{prefix}0f{op} /{n} ib" for op in (71, 72, 73) for n in range(8) for prefix in ("", "66")),
     *(f"660f38{op:02x} r" for op in _SSSE3),
     *(f"0f38{op:02x} r" for op in range(0xC)),
-    *(f"660f3a{op:02x} r ib" for op in _IMM),
+    *(f"660f3a{op:02x} r ib" for op in (*_IMM, *(0x60, 0x61) * 4)),
 ]
 
 
@@ -158,13 +159,14 @@ def _modrm(rng: random.Random, mode: Mode, reg: int, kind: str, size16: bool = F
     return code + (short if mod == 1 else struct.pack("<i", rng.randrange(-256, 256)) if mod == 2 else b"")
 
 
-def encode(rng: random.Random, mode: Mode, row: str) -> bytes | None:
-    """One instruction of a row, or nothing where the row is not for the mode."""
+def encode(rng: random.Random, mode: Mode, row: str, ports: bool) -> bytes | None:
+    """One instruction of a row, or nothing where the row is not for the mode, or not where it has ports."""
     options, _, text = row.rpartition(": ")
     if (
         ("4" in options and mode.bits == 64)
         or ("6" in options and mode.bits != 64)
         or ("u" in options and not mode.user)
+        or ("o" in options and ports)
         or (_WILD.search(text) and not mode.place.contained)
         or (_FAR.search(row.lstrip("4")) and mode.place.real)
     ):
@@ -339,7 +341,7 @@ def _far(rng: random.Random, mode: Mode) -> Code:
     cs, ss = mode.cs, mode.ss
     if mode.place.real:
         return _far_real(rng, mode)
-    others = (0x08, 0x1B, 0x2B, 0x33, 0x68) if mode.place.paging else (cs,)
+    others = (0x08, 0x1B, 0x2B, 0x33, 0x68, 0xDB) if mode.place.paging else (cs,)
     chosen = rng.choice((cs, cs, selector(rng, mode), *others, 0x83))
     kind = rng.choice(
         ("retf", "iret", "iret", "jmp", "call") if mode.bits == 64 else ("retf", "iret", "jmp", "call", "direct")
@@ -443,8 +445,8 @@ def _jump(rng: random.Random, mode: Mode, over: bytes) -> Code:
     return lambda _: op + bytes([len(over)]) + over
 
 
-def items(rng: random.Random, mode: Mode) -> list[Code]:
-    """Some instructions."""
+def items(rng: random.Random, mode: Mode, ports: bool) -> list[Code]:
+    """Some instructions of a program that may, or may not, use ports."""
     tables: list[list[str]] = [INTEGER, INTEGER, INTEGER, SYSTEM, X87, SSE, SSE]
     favourite = rng.choice(tables)
     result: list[Code] = []
@@ -459,7 +461,7 @@ def items(rng: random.Random, mode: Mode) -> list[Code]:
         while True:
             if rng.random() < 0.04:
                 return _vex(rng, mode)
-            code = encode(rng, mode, rng.choice(favourite if rng.random() < 0.6 else rng.choice(tables)))
+            code = encode(rng, mode, rng.choice(favourite if rng.random() < 0.6 else rng.choice(tables)), ports)
             if code is not None:
                 return code
 

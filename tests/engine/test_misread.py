@@ -226,3 +226,19 @@ def test_ins_that_reads_nothing_needs_no_port(mode: int, rcx: int) -> None:
         _in_ring_3(vm, mode, 0)
         vm.memory.write(TSS + 0x68, b"\xff" * 0x80)
         assert outcome(vm) == "13 at 2"  # HLT
+
+
+@pytest.mark.parametrize("size", [1, 2, 4, 8])
+@pytest.mark.parametrize("value", [0, 1, 0x80, 1 << 63, ONES])
+def test_lock_neg_has_the_flags_of_neg(size: int, value: int) -> None:
+    """The flags are those of the subtraction from zero (APM volume 3, NEG)."""
+    name, old = {1: "byte", 2: "word", 4: "dword", 8: "qword"}[size], value & (1 << 8 * size) - 1
+    flags = []
+    for lock in ("", "lock "):
+        with bare(f"{lock}neg {name} ptr [rbp + 8]; hlt", rbp=DATA, rflags=2) as vm:
+            vm.memory.write(DATA, (1 << 128).to_bytes(24, "little"))
+            vm.memory.write(DATA + 8, old.to_bytes(size, "little"))
+            assert outcome(vm).startswith("HLT")
+            assert vm.memory.read(DATA + 8, size) == (-old & (1 << 8 * size) - 1).to_bytes(size, "little")
+            flags.append(vm.vcpu.rflags)
+    assert flags[0] == flags[1] and flags[1] & 1 == (old != 0)

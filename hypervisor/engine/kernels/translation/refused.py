@@ -8,6 +8,8 @@ gives #UD to the instruction (`kernels.stopping.emergency`).
 As the instruction is seen here before the translator reads it, notes are left of what it would take for another
 (`kernels.translation.misread`).
 
+LOCK NEG is translated without LOCK: Unicorn would take its flags from what was in memory before.
+
 LOOPE and LOOPNE begin a block. In the middle of one, Unicorn computes the pending flags only behind the branch that is
 taken when the count is over, and they were lost there.
 """
@@ -52,6 +54,7 @@ _HFLAGS, _CS64, _PC_FIRST, _IS_JMP = l_.HFLAGS, l_.HF_CS64, l_.DISAS_PC_FIRST, l
 _CS_BASE, _BEYOND = l_.SEGS + l_.SEG_SIZE * l_.CS + l_.SEG_BASE, b_.BEYOND
 _CS32, _PE, _VM, _EFLAGS = l_.HF_CS32, l_.HF_PE, RFLAGS_VM, l_.EFLAGS
 _LONGEST_INSTRUCTION = 15
+_LOCK, _REP = 0xF0, 0xF3
 
 _OPERAND, _ADDRESS = 1, 2
 
@@ -88,6 +91,17 @@ def _takes_lock(opcode, modrm):  # type: ignore[no-untyped-def]
     if opcode == 0x0FB0 or opcode == 0x0FB1 or opcode == 0x0FC0 or opcode == 0x0FC1:  # CMPXCHG, XADD
         return True
     return opcode == 0x0FC7 and operation == 1  # CMPXCHG8B, CMPXCHG16B
+
+
+@kernel
+def _without_lock(b, env, pc, here, prefixes):  # type: ignore[no-untyped-def]
+    """LOCK is seen as REP, which says nothing of an instruction that is no string's: nobody else uses the memory while
+    a block runs.
+    """
+    for i in range(prefixes):
+        if _byte(env, pc, here, i) == _LOCK:
+            show(b, pc, i, _LOCK ^ _REP)
+    return 0
 
 
 @kernel
@@ -187,7 +201,7 @@ def refuses(context, cpu):  # type: ignore[no-untyped-def]
     locked, n, byte, mandatory, kinds, seen, rex = False, 0, 0, 0, 0, 0, 0
     while n < 15:
         byte = _byte(env, pc, here, n)
-        if byte == 0xF0:
+        if byte == _LOCK:
             locked = True
         elif byte & 0xFE == 0xF2:
             mandatory = byte
@@ -235,7 +249,11 @@ def refuses(context, cpu):  # type: ignore[no-untyped-def]
     if byte < 0 or opcode < 0 or modrm < 0:
         return 0  # it cannot be fetched, and that comes first
     if locked:
-        return 0 if _takes_lock(opcode, modrm) else UNDEFINED
+        if not _takes_lock(opcode, modrm):
+            return UNDEFINED
+        if opcode & 0xFE == 0xF6 and modrm & 0x38 == 0x18:  # NEG
+            _without_lock(b, env, pc, here, prefixes)
+        return 0
     entry = entry_of(b, opcode, mandatory)
     if entry == 0:
         if opcode == 0x0FB8 and mandatory == 0xF3:  # POPCNT
