@@ -31,7 +31,7 @@ _FLAGS = 0x3F7FD5  # the flags that exist
 _READ, _USER, _IMPLICIT, _OPEN, _PEEK = 0, 1, 2, 4, 8
 _TASK_SWITCHED = 1 << 3
 _LOCAL_BREAKPOINTS = 0x155
-_TRAP_TAKEN = 1 << 15
+_TRAP_TAKEN, _STEPPED, _TF = 1 << 15, 1 << 14, 1 << 8
 
 
 @dataclass(frozen=True)
@@ -334,14 +334,21 @@ def perform(pcpu: PCpu, vector: int, error: int, kind: int) -> int:
     return through_gate(pcpu, vector, error, kind)
 
 
-def _entered(pcpu: PCpu, registers: State, trap: bool) -> int:
-    """The new task runs: its T bit may ask for a #DB before its first instruction."""
+def _trap(new: _Layout, content: bytes) -> int:
+    """What the T bit of a TSS puts into DR6."""
+    return _TRAP_TAKEN if new.trap is not None and content[new.trap] & 1 else 0
+
+
+def _entered(pcpu: PCpu, registers: State, causes: int) -> int:
+    """The new task runs: its T bit, or TF of the old one, may ask for a #DB before its first instruction, of which DR6
+    tells the causes.
+    """
     pcpu.sync()
     hidden = ctypes.c_uint32.from_address(pcpu.words[b.ENV >> 3] + layout.HFLAGS)
     hidden.value &= ~layout.HF_INHIBIT_IRQ
-    if not trap:
+    if not causes:
         return 0
-    registers.set("dr6", registers.get("dr6") | _TRAP_TAKEN)
+    registers.set("dr6", registers.get("dr6") | causes)
     return pcpu.exception(1, 0)
 
 
@@ -351,19 +358,19 @@ def _by_instruction(pcpu: PCpu, selector: int, why: int) -> int:
     assert vcpu is not None
     registers = vcpu.registers
     switch = _Switch(pcpu, registers, why, ext=0)
-    trap = False
+    causes = _STEPPED if registers.get("rflags") & _TF else 0
     try:
         if why != RETURNED and (named := switch.descriptor(selector)) and named.type == _TASK_GATE:
             selector = named.raw >> 16 & 0xFFFF
         new, content = switch.leave_old_task(selector)
-        trap = new.trap is not None and bool(content[new.trap] & 1)
+        causes |= _trap(new, content)
         switch.enter_new_task(new, content)
     except _FaultError as fault:
         pcpu.sync()
         if fault.vector == _PAGE_FAULT:
             registers.set("cr2", fault.address)
         return pcpu.exception(fault.vector, fault.error)
-    return _entered(pcpu, registers, trap)
+    return _entered(pcpu, registers, causes)
 
 
 def through_gate(pcpu: PCpu, vector: int, error: int, kind: int) -> int:
@@ -375,16 +382,16 @@ def through_gate(pcpu: PCpu, vector: int, error: int, kind: int) -> int:
         rf = _RF if kind == 0 and vector in _FAULTS else 0
         coded = error if kind & 3 == 0 and vector in _WITH_ERROR else None
         switch = _Switch(pcpu, registers, _EVENT, 0 if kind & 3 == 1 else 1, rf, coded)
-        trap = False
+        causes = 0
         try:
             gate = int.from_bytes(switch.read(registers.table("idtr").base + 8 * vector, 8), "little")
             new, content = switch.leave_old_task(gate >> 16 & 0xFFFF)
-            trap = new.trap is not None and bool(content[new.trap] & 1)
+            causes = _trap(new, content)
             switch.enter_new_task(new, content)
         except _FaultError as met:
             fault = met
         else:
-            return _entered(pcpu, registers, trap)
+            return _entered(pcpu, registers, causes)
         pcpu.sync()
         if fault.vector == _PAGE_FAULT:
             registers.set("cr2", fault.address)

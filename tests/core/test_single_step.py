@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import struct
+
 import pytest
 
 import hypervisor as hv
 from tests.core.bare import DATA, SYSTEM, TF, addresses, bare, listen_to_everything, with_idt
+from tests.oracle import build
 
 SIMPLE = {kind: code for kind, code in SYSTEM.items() if kind != "iret"}
 DR6_BS = 1 << 14
@@ -114,3 +117,35 @@ def test_a_handled_hypercall_is_one_instruction() -> None:
         seen = record(vm, CODE + 6)
         vm.run(timeout=5, virtual_timeout=0.01)
     assert seen == [CODE + 1, CODE + 4, CODE + 5, CODE + 6]
+
+
+@pytest.mark.parametrize("instruction", ["jmp 0x20:0", "call 0x20:0", "iretd"])
+@pytest.mark.parametrize("trap_bit", [0, 1])
+def test_a_task_switch_is_one_step(instruction: str, trap_bit: int) -> None:
+    """TF of the old task is looked at while the instruction executes, so #DB is raised in the new task, whose T bit is
+    told by the same exception (Intel SDM volume 3, 17.3.1.4 and 17.3.1.5)."""
+    old, new, target = DATA + 0x100, DATA + 0x200, CODE + 0x40
+    busy = 0x8B if instruction == "iretd" else 0x89
+    task = bytearray(0x68)
+    struct.pack_into("<II", task, 0x20, target, 2)
+    struct.pack_into("<I", task, 0x38, DATA)
+    struct.pack_into("<6I", task, 0x48, 0x10, 8, 0x10, 0x10, 0x10, 0x10)
+    task[0x64] = trap_bit
+    flat = 0xFFFF_FFFF
+    table = [bytes(8), build.descriptor(0, flat, 0xC9B), build.descriptor(0, flat, 0xC93)]
+    table += [build.descriptor(old, 0x67, 0x89), build.descriptor(new, 0x67, busy)]
+    with bare(f"mov eax, 0x18; ltr ax; pushfd; or dword ptr [esp], 0x4100; popfd; {instruction}", 32) as vm:
+        vm.memory.write(DATA, b"".join(table))
+        vm.memory.write(old, struct.pack("<I", 0x20) + bytes(0x64))
+        vm.memory.write(new, bytes(task))
+        vm.memory.write(target, b"\x90\xf4")
+        vm.vcpu.gdtr = hv.Table(DATA, 8 * len(table) - 1)
+        seen: list[tuple[int, int]] = []
+
+        @vm.traps.exception(1)
+        def debug(vcpu: hv.Vcpu, exit: hv.Exit) -> hv.Verdict:
+            seen.append((vcpu.rip, vcpu.dr6 & 0xE00F))
+            return hv.HANDLED
+
+        assert vm.run(timeout=5).reason is hv.Reason.HALTED
+        assert seen == [(target, 0x4000 | trap_bit << 15)]
