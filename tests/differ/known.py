@@ -12,10 +12,12 @@ from collections import Counter
 from collections.abc import Callable
 from typing import NamedTuple
 
+from tests.differ import layout as at
 from tests.differ.compare import Difference
 from tests.differ.program import Instruction, Program
 
 _TRAPS = {1, 3, 4}
+_APART = {"vector", "rip", "cs", "error", "cr2"}
 _HASH = "step_hash"
 """Nobody knows which bits it is about."""
 ANY = (1 << 128) - 1
@@ -65,7 +67,11 @@ def _fault(found: Difference, code: str) -> bool:
 
 def _refused(found: Difference, code: str) -> bool:
     """#GP of ours alone, or a #DF that came of it, or QEMU went on to where nothing ends."""
-    return "lost" in found.fields or found.vectors == (8, 8) or (found.vectors[0] == 13 and "rip" in found.fields)
+    return (
+        "lost" in found.fields
+        or found.vectors == (8, 8)
+        or (found.vectors[0] == 13 and bool(found.fields.keys() & _APART))
+    )
 
 
 def _null(found: Difference, code: str) -> bool:
@@ -131,9 +137,9 @@ ROWS: tuple[Row, ...] = (
     ),
     Row(_P + r"(?:d[df]d|d9d[89a-f])", "ftw", "SDM 1, 8.1.7: a store to an empty register fills it"),
     Row(
-        _P + r"0f38f[01]|" + _REX + r"0f.*(?:[ ,]mm\d|\?)",
-        "r..|st.|page .*",
-        "APM 1, REX: W goes before 66h (MOVBE), B and R say nothing of MMX registers",
+        _P + r"0f38f[01]|" + _REX + r"0f.*(?:[ ,]mm\d|\?)|" + _REX + r"(?:26|2e|36|3e|6[4-7]|f[023])",
+        "r..|st.|rflags|page .*",
+        "APM 1, REX: W goes before 66h (MOVBE), B and R say nothing of MMX registers, none counts before a prefix",
         follows=True,
     ),
     Row(r" pcmpestr", "rflags|rcx|xmm0", "SDM 2, PCMPESTRI: lengths saturate", follows=True),
@@ -189,7 +195,7 @@ ROWS: tuple[Row, ...] = (
         "APM 3, SETcc, RCL, APM 5, FBSTP: a fault leaves the flags, and CR2 tells the first byte",
         when=_fault,
     ),
-    Row(_FAR + "| ret", "", "APM 3, IRET: #GP of L and D, of RIP that is not canonical", ours=(13,)),
+    Row(_FAR + "| ret| sysret", "", "APM 3, IRET: #GP of L and D, of RIP that is not canonical", ours=(13,)),
     Row(_FAR, "", "APM 3, RETF: the stack is read as the user", ours=(14,), theirs=(14,)),
     Row(_FAR, "page 10", "APM 2, descriptors: a transfer sets the accessed bit"),
     Row(r" (?:mov|pop) [fg]s", r"[fg]s\.base", "APM 2, segmentation in 64-bit mode: a null selector leaves the base"),
@@ -246,7 +252,11 @@ ALL: tuple[Row, ...] = (*ROWS, *(row for limit in OURS for row in limit.rows))
 
 
 def _last(program: list[Instruction], vector: int, rip: int) -> list[Instruction]:
-    """What an end came from, in each width: at it or in it, or behind it if it was a trap or INT."""
+    """What an end came from, in each width: at it or in it, or behind it if it was a trap or INT; where the handler of
+    a step could not return to, a transfer.
+    """
+    if at.BASE <= rip < at.PROGRAMS:
+        return [one for one in program if re.search(_FAR + "| sysret", one.text)]
     trap = vector in _TRAPS or vector >= 0x20
     if trap:
         return [one for one in program if one.address + one.size == rip]
@@ -265,7 +275,7 @@ def _explained(program: Program, found: Difference, fired: Counter[Row], rows: t
     executed = [one for one in listing if not all(ends) or one.address <= max(reached)]
     code = "\n".join(one.text for one in listing)
     left = {name: a ^ b for name, (a, b) in found.fields.items()}
-    apart = bool(left.keys() & {"vector", "rip", "cs", "error", "cr2"})
+    apart = bool(left.keys() & _APART)
     for row in rows:
         if not row.when(found, code):
             continue

@@ -18,7 +18,9 @@ def differing(programs: list[Program]) -> list[Difference]:
     for n in range(len(programs)):
         if n < min(len(ours), len(qemu)):
             found.append(differences(ours[n], qemu[n]))
-        elif n == min(len(ours), len(qemu)):
+        elif n == min(len(ours), len(qemu)) and n:
+            found += differing([programs[n]])  # alone, in case that the host was slow
+        elif n == 0:
             found.append(_lost(programs[n], len(ours) - n, our_end, len(qemu) - n, qemu_end))
         else:
             return found + differing(programs[n:])

@@ -410,7 +410,7 @@ def _control(rng: random.Random, mode: Mode) -> Code:
         )
         return lambda _: code
     elif which == "lmsw":
-        number, op = rng.choice((1, 3, 0xB, 0xF, 0)), b"\x0f\x01\xf0"
+        number, op = rng.choice((1, 3, 7, 0xB, 0)), b"\x0f\x01\xf0"
     elif which == "lgdt":
         base = mode.place.live + at.GDT
         pair = (
@@ -432,6 +432,12 @@ def _control(rng: random.Random, mode: Mode) -> Code:
         code = bytes([0x0F, rng.choice((0x20, 0x21)), 0xC0 | rng.randrange(8) << 3 | rng.choice((0, 1, 2, 3))])
         return lambda _: code
     code = move + struct.pack("<Q", number)[:cut] + op
+    return lambda _: code
+
+
+def _low_stack(rng: random.Random, mode: Mode) -> Code:
+    """A stack that no frame fits on."""
+    code = _move(mode, 4, rng.choice((1, 3, 5, 7, 9)))
     return lambda _: code
 
 
@@ -467,7 +473,9 @@ def items(rng: random.Random, mode: Mode, ports: bool) -> list[Code]:
 
     for _ in range(rng.randrange(1, 12)):
         kind = rng.random()
-        if kind < 0.08:
+        if kind < 0.004 and not mode.user and not mode.place.long:
+            item = _low_stack(rng, mode)
+        elif kind < 0.08:
             item = _jump(rng, mode, plain())
         elif kind < 0.3:
             item = rng.choice(others)(rng, mode)
