@@ -228,8 +228,8 @@ OURS: tuple[Limit, ...] = (
         Row(r" ret\b", ".*", "", when=_not_canonical),
     ),
     Limit(
-        """**ENTER** whose operands have not the stack's size writes as much of BP as the stack's size says.""",
-        Row(r" enter ", "rbp", "", follows=True),
+        """**ENTER** with an operand size of 16 bits in 64-bit mode writes all of RBP.""",
+        Row(r"^\w*66\w*c8\w* enter ", "rbp", "", follows=True),
     ),
     Limit("""**x87 errors with CR0.NE clear** raise nothing: there is no IRQ 13."""),
     Limit(

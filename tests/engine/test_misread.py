@@ -242,3 +242,20 @@ def test_lock_neg_has_the_flags_of_neg(size: int, value: int) -> None:
             assert vm.memory.read(DATA + 8, size) == (-old & (1 << 8 * size) - 1).to_bytes(size, "little")
             flags.append(vm.vcpu.rflags)
     assert flags[0] == flags[1] and flags[1] & 1 == (old != 0)
+
+
+@pytest.mark.parametrize("prefix", [b"", b"\x66"])
+@pytest.mark.parametrize("mode,level", [(32, 0), (32, 2), (16, 0), (16, 2)])
+def test_enter_writes_as_much_of_bp_as_its_operand_has(mode: int, level: int, prefix: bytes) -> None:
+    """Operand size 16: BP gets FrameTemp, 32: EBP (Intel SDM volume 2, ENTER)."""
+    wide = (mode == 32) != bool(prefix)
+    with bare("", mode, rsp=0x28000, rbp=0xABCD8000) as vm:
+        vm.memory.write(CODE, prefix + bytes([0xC8, 0x10, 0, level]) + b"\xf4")
+        if mode == 16:
+            vm.vcpu.rsp = 0x1_8000
+        top = vm.vcpu.rsp
+        assert vm.run(timeout=5).reason.name == "HALTED"
+        size = 4 if wide else 2
+        frame = top - size
+        assert vm.vcpu.rbp == (frame if wide else 0xABCD0000 | frame & 0xFFFF)
+        assert vm.vcpu.rsp & 0xFFFF == frame - 0x10 - size * level & 0xFFFF

@@ -1,4 +1,4 @@
-"""BZHI, BEXTR and PDEP as they are translated: pieces of machine code in front of what the translator calls.
+"""BZHI, BEXTR, PDEP and ENTER as they are translated: pieces of machine code in front of what the translator calls.
 
 BZHI (AMD64 APM volume 3): its carry is computed as "not below the operand's last bit", where "above it" is meant, and
 an index above it cleared that bit all the same. No other instruction puts a signed "less than" straight into what the
@@ -11,6 +11,9 @@ start's eight bits are taken (``ext8u``); the length is left as it is (the secon
 mask, one bit shifted by it less one (``subi``), is made of nothing less one where the length is above 63.
 
 PDEP: a mask of 32 bits in a register went on into what lies above it. It is cut before the source is (``ext32u``).
+
+ENTER wrote as much of BP as the stack's size says. Where `kernels.refused` has left BP's temporary, what is written to
+it by ``ext32u`` is written by ``deposit``, and the other way round.
 """
 
 from __future__ import annotations
@@ -24,8 +27,9 @@ _SETCOND, _LESS, _LESS_OR_EQUAL, _NOT_EQUAL = "tcg_gen_setcond_i64_x86_64", 2, 1
 _UNSIGNED_LESS_OR_EQUAL = 12
 _ANDC, _MOVCOND, _CONSTANT = "tcg_gen_andc_i64_x86_64", "tcg_gen_movcond_i64_x86_64", "tcg_const_i64_x86_64"
 _EXT8, _EXT32, _SUBTRACT = "tcg_gen_ext8u_i64_x86_64", "tcg_gen_ext32u_i64_x86_64", "tcg_gen_subi_i64_x86_64"
+_DEPOSIT = "tcg_gen_deposit_i64_x86_64"
 
-NAMES = (_SETCOND, _ANDC, _MOVCOND, _EXT8, _EXT32, _SUBTRACT)
+NAMES = (_SETCOND, _ANDC, _MOVCOND, _EXT8, _EXT32, _SUBTRACT, _DEPOSIT)
 """The functions of the translator that are called through these pieces."""
 
 
@@ -36,6 +40,11 @@ def _call(address: int) -> bytes:
 def _if_bextr(inside: bytes) -> bytes:
     # cmp qword [rdi + mark], 0; je over; inside; over:
     return b"\x48\x83\xbf" + struct.pack("<IBBB", layout.TCG_BEXTR, 0, 0x74, len(inside)) + inside
+
+
+def _if_enter(inside: bytes) -> bytes:
+    # cmp rsi, [rdi + mark]; jne over; inside; over:
+    return b"\x48\x3b\xb7" + struct.pack("<IBB", layout.TCG_ENTER, 0x75, len(inside)) + inside
 
 
 def pieces(address: Callable[[str], int], jump: Callable[[int], bytes]) -> dict[str, bytes]:
@@ -70,6 +79,10 @@ def pieces(address: Callable[[str], int], jump: Callable[[int], bytes]) -> dict[
     )  # fmt: skip
     # mov rax, [rdi + mark of PDEP]; test rax, rax; je over; cut; over:
     both = b"\x48\x8b\x87" + struct.pack("<I", layout.TCG_PDEP) + b"\x48\x85\xc0\x74" + bytes((len(cut),)) + cut
+    # mov rcx, rdx; mov rdx, rsi; xor r8d, r8d; mov r9d, 16; deposit
+    low = b"\x48\x89\xd1\x48\x89\xf2\x45\x31\xc0\x41\xb9" + struct.pack("<I", 16) + jump(address(_DEPOSIT))
+    # mov rdx, rcx; ext32u
+    all_of_it = b"\x48\x89\xca" + jump(address(_EXT32))
     # cmp rdx, rcx; jne over; ret; over:
     length = b"\x48\x39\xca\x75\x01\xc3"
     # push rdi, rsi, rdx, rcx, rbx; mov esi, 63; constant; mov rbx, rax; mov rdi, [rsp + 32]; xor esi, esi; constant
@@ -87,7 +100,8 @@ def pieces(address: Callable[[str], int], jump: Callable[[int], bytes]) -> dict[
         _SETCOND: setcond,
         _ANDC: andc,
         _EXT8: _if_bextr(operand),
-        _EXT32: both,
+        _EXT32: _if_enter(low) + both,
+        _DEPOSIT: _if_enter(all_of_it),
         _MOVCOND: _if_bextr(length),
         _SUBTRACT: _if_bextr(mask),
     }

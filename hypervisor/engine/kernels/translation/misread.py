@@ -32,6 +32,7 @@ _PREFIX, _DATA, _OPERAND, _MO_16 = l_.DISAS_PREFIX, l_.PREFIX_DATA, l_.DISAS_OPE
 _FLAGS, _TB_FLAGS, _UC, _TCG, _ENV = l_.DISAS_FLAGS, l_.TB_FLAGS, l_.DISAS_UC, l_.UC_TCG_CONTEXT, l_.TCG_ENV
 _HEEDED, _OSFXSR, _PE, _VM = l_.HF_EM | l_.HF_TS, l_.HF_OSFXSR, l_.HF_PE, l_.HF_VM
 _BEXTR, _PDEP, _PUSHF, _RELEASED = l_.TCG_BEXTR, l_.TCG_PDEP, l_.TCG_PUSHF, l_.TCG_RELEASED
+_ENTER, _EBP = l_.TCG_ENTER, l_.TCG_EBP
 _RCX, _RDX = 8, 16
 
 IGNORED, SIZED, UNSIZED, NARROW, NARROW_TOO, CHECKED, PUSHED = 1, 2, 3, 4, 5, 6, 7
@@ -49,6 +50,7 @@ def begin(b, context):  # type: ignore[no-untyped-def]
     st64(tcg + _PDEP, 0)
     st64(tcg + _PUSHF, 0)
     st64(tcg + _RELEASED, 0)
+    st64(tcg + _ENTER, 0)
     return 0
 
 
@@ -79,6 +81,14 @@ def is_bextr(context):  # type: ignore[no-untyped-def]
 def is_pdep(context):  # type: ignore[no-untyped-def]
     """The instruction is PDEP, likewise. (With operands of 64 bits nothing of it is cut to 32.)"""
     st64(ld64(ld64(context + _UC) + _TCG) + _PDEP, context)
+    return 0
+
+
+@kernel
+def is_enter(context):  # type: ignore[no-untyped-def]
+    """The instruction is ENTER with operands of 16 bits on a stack of 32, or the other way round; see `bit_code`."""
+    tcg = ld64(ld64(context + _UC) + _TCG)
+    st64(tcg + _ENTER, ld64(tcg + _EBP))
     return 0
 
 
@@ -150,4 +160,15 @@ def read_code(env, pc, byte, table):  # type: ignore[no-untyped-def]
     return byte
 
 
-__all__ = ["begin", "check_port", "is_bextr", "is_ins", "is_integer", "is_pdep", "is_ret", "note", "read_code"]
+__all__ = [
+    "begin",
+    "check_port",
+    "is_bextr",
+    "is_enter",
+    "is_ins",
+    "is_integer",
+    "is_pdep",
+    "is_ret",
+    "note",
+    "read_code",
+]

@@ -31,6 +31,7 @@ from hypervisor.engine.kernels.translation.misread import (
     SIZED,
     UNSIZED,
     is_bextr,
+    is_enter,
     is_ins,
     is_integer,
     is_pdep,
@@ -52,7 +53,7 @@ from hypervisor.engine.kernels.translation.sse_and_mmx import (
 _CPU_UC, _OURS, _TO_ENV, _PC_NEXT = l_.CPU_UC, l_.UC_NO_EXIT_REQUEST, l_.CPU_TO_ENV, l_.DISAS_PC_NEXT
 _HFLAGS, _CS64, _PC_FIRST, _IS_JMP = l_.HFLAGS, l_.HF_CS64, l_.DISAS_PC_FIRST, l_.DISAS_IS_JMP
 _CS_BASE, _BEYOND = l_.SEGS + l_.SEG_SIZE * l_.CS + l_.SEG_BASE, b_.BEYOND
-_CS32, _PE, _VM, _EFLAGS = l_.HF_CS32, l_.HF_PE, RFLAGS_VM, l_.EFLAGS
+_SS32, _CS32, _PE, _VM, _EFLAGS = l_.HF_SS32, l_.HF_CS32, l_.HF_PE, RFLAGS_VM, l_.EFLAGS
 _LONGEST_INSTRUCTION = 15
 _LOCK, _REP = 0xF0, 0xF3
 
@@ -233,6 +234,11 @@ def refuses(context, cpu):  # type: ignore[no-untyped-def]
             note(b, context, pc + n, PUSHED)
     elif byte == 0xC2:  # RET
         is_ret(context, _byte(env, pc, here, n + 1) | _byte(env, pc, here, n + 2) << 8)
+    elif byte == 0xC8:  # ENTER
+        hflags = ld32(env + _HFLAGS)
+        big = hflags & _CS32 != 0
+        if wide == 0 and (big == (seen & _OPERAND == 0)) != (hflags & _SS32 != 0):
+            is_enter(context)
     elif byte & 0xFE == 0xC4 and not locked:
         return _vex(b, context, env, pc, here, n)
     if not (locked or byte == 0x0F):
