@@ -16,7 +16,7 @@ from collections.abc import Callable
 
 from tests.differ import layout as at
 from tests.differ.modes import Mode
-from tests.differ.program import Code, value
+from tests.differ.program import END, Code, value
 
 _ALU = [f"{n * 8 + form:02x} {'r' if form < 4 else 'ib' if form == 4 else 'iz'}" for n in range(8) for form in range(6)]
 INTEGER = [
@@ -47,6 +47,7 @@ INTEGER = [
     *("c3", "c2 iw", "cb"),
     *(f"p: {op}" for op in ("c6 /0 ib", "c7 /0 iz") for _ in range(3)),
     *(f"pk: {op}" for op in ("f6 /3", "f7 /3") for _ in range(3)),
+    *["p: c8 iw ib"] * 4,
 ]
 BMI = ["01:f2", "01:f3/1", "01:f3/2", "01:f3/3", "01:f7", "11:f7", "21:f7", "31:f7", "01:f5", "21:f5", "31:f5", "31:f6"]
 SYSTEM = [
@@ -436,8 +437,8 @@ def _control(rng: random.Random, mode: Mode) -> Code:
 
 
 def _low_stack(rng: random.Random, mode: Mode) -> Code:
-    """A stack that no frame fits on."""
-    code = _move(mode, 4, rng.choice((1, 3, 5, 7, 9)))
+    """The end, on a stack that no frame fits on."""
+    code = _move(mode, 4, rng.choice((1, 3, 5, 7, 9))) + END
     return lambda _: code
 
 

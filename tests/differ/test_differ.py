@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 
-from tests.differ import document, known
+import pytest
+
+from tests.differ import document, known, mutations
 from tests.differ.minimise import differing, unexplained
 from tests.differ.modes import Mode
 from tests.differ.program import make
 
-SEED = 1
+SEED = 4
 PROGRAMS = range(0, 300)
 
 
@@ -29,6 +31,13 @@ def test_a_program_ends_alike_alone_and_behind_others() -> None:
     programs = [make(SEED, number) for number in PROGRAMS][:60]
     assert differing(programs[-1:]) == differing(programs)[-1:]
     assert differing(programs[::-1]) == differing(programs)[::-1]
+
+
+@pytest.mark.stress
+@pytest.mark.parametrize("mutation", mutations.MUTATIONS, ids=lambda mutation: mutation.name)
+def test_a_fault_is_found(mutation: mutations.Mutation) -> None:
+    """Half a minute each, for a compiled copy of the kernels."""
+    assert mutations.found(mutation, len(PROGRAMS), SEED)
 
 
 def test_the_tables_are_short_and_the_document_is_in_step() -> None:
