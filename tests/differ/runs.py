@@ -13,7 +13,6 @@ from tests.differ.program import Program
 from tests.programs import QEMU, program
 
 MEMORY_MIB = 16
-PATIENCE_S = 5
 DONE, SHUTDOWN, STUCK = "done", "shutdown", "stuck"
 """How a batch ends: all programs, a triple fault, or a program that does not end."""
 CPU = (
@@ -27,6 +26,11 @@ def _records(memory: bytes) -> list[bytes]:
     return [memory[8 + n * at.OUT_SIZE : 8 + (n + 1) * at.OUT_SIZE] for n in range(done)]
 
 
+def _patience_s(programs: list[Program]) -> float:
+    """After which a run is stuck: many times what it takes."""
+    return 2 + len(programs) / 50
+
+
 def _size(programs: list[Program]) -> int:
     return 8 + len(programs) * at.OUT_SIZE
 
@@ -37,7 +41,7 @@ def ours(programs: list[Program]) -> tuple[list[bytes], str]:
         file = Path(folder) / "image"
         file.write_bytes(image.build(programs))
         with hv.boot(file, memory=f"{MEMORY_MIB}M") as vm:
-            result = vm.run(timeout=PATIENCE_S)
+            result = vm.run(timeout=_patience_s(programs))
             end = f"{result.reason.value}: {result.message}"
             if result.reason is hv.Reason.DEBUG_EXIT:
                 end = DONE
@@ -84,7 +88,7 @@ def qemu(programs: list[Program]) -> tuple[list[bytes], str]:
             "none",
         ]
         try:
-            done = subprocess.run(command, capture_output=True, timeout=PATIENCE_S, stdin=subprocess.DEVNULL)
+            done = subprocess.run(command, capture_output=True, timeout=_patience_s(programs), stdin=subprocess.DEVNULL)
             end = {33: DONE, 0: SHUTDOWN}.get(done.returncode, f"exit {done.returncode}: {done.stderr.decode()}")
         except subprocess.TimeoutExpired:
             end = STUCK
