@@ -129,9 +129,9 @@ ROWS: tuple[Row, ...] = (
     Row(_X87 + "|" + _P + "9b", "", "SDM 1, 8.5.1.1: unmasked stack faults", ours=(16,), when=_stack_fault),
     Row(_X87, "fsw", "SDM 1, condition code C1: rounded up", 0x200),
     Row(
-        _X87 + r".*\[| fprem",
+        _X87 + r".*\[| fprem| frndint",
         "st.|fsw|page .*",
-        "SDM 1, precision control: not of loads and FPREM, which are exact",
+        "SDM 1, precision control: not of loads, FPREM and FRNDINT, which are exact",
         when=_precision,
         follows=True,
     ),
@@ -230,6 +230,10 @@ OURS: tuple[Limit, ...] = (
     Limit(
         """**ENTER** with an operand size of 16 bits in 64-bit mode writes all of RBP.""",
         Row(r"^\w*66\w*c8\w* enter ", "rbp", "", follows=True),
+    ),
+    Limit(
+        """**CMPXCHG** of 32-bit registers that are not equal clears the upper half of the first, too.""",
+        Row(r" cmpxchg e\w\w,", "r..", "", ANY << 32, follows=True),
     ),
     Limit("""**x87 errors with CR0.NE clear** raise nothing: there is no IRQ 13."""),
     Limit(

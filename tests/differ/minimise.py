@@ -14,13 +14,15 @@ def differing(programs: list[Program]) -> list[Difference]:
     if not programs:
         return []
     (ours, our_end), (qemu, qemu_end) = runs.ours(programs), runs.qemu(programs)
-    found = []
+    found: list[Difference] = []
+    ended = min(len(ours), len(qemu))
+    if runs.STUCK in (our_end, qemu_end) and ended and len(programs) > 1:  # who is wild may have got at others' records
+        half = ended if ended < len(programs) else ended // 2
+        return differing(programs[:half]) + differing(programs[half:])
     for n in range(len(programs)):
-        if n < min(len(ours), len(qemu)):
+        if n < ended:
             found.append(differences(ours[n], qemu[n]))
-        elif n == min(len(ours), len(qemu)) and n:
-            found += differing([programs[n]])  # alone, in case that the host was slow
-        elif n == 0:
+        elif n == ended:
             found.append(_lost(programs[n], len(ours) - n, our_end, len(qemu) - n, qemu_end))
         else:
             return found + differing(programs[n:])
