@@ -215,7 +215,7 @@ OURS: tuple[Limit, ...] = (
         """**Segment limits are not checked** in 32- and 16-bit code (`#GP` and `#SS`), so "unreal mode" works even
         without its preparation; far transfers in protected mode and IRET do check them. Neither is an access through
         DS, ES, FS or GS that an outer ring's return has made null (`#GP`).""",
-        Row(r"\[", "", "", theirs=(13, 14), when=_null),
+        Row(r"\[", "", "", ours=(13, 14), theirs=(13, 14), when=_null),
     ),
     Limit(
         """**Alignment checks** (`#AC`) do not see the operands of instructions that leave the guest (SGDT, INVLPG and
@@ -276,7 +276,8 @@ def _explained(program: Program, found: Difference, fired: Counter[Row], rows: t
     listing = program.readings()
     ends = [_last(listing, vector, rip) for vector, rip in zip(found.vectors, found.rips, strict=True)]
     reached = [one.address for end in ends for one in end]
-    executed = [one for one in listing if not all(ends) or one.address <= max(reached)]
+    everything = not all(ends) or any(at.BASE <= rip < at.PROGRAMS for rip in found.rips)
+    executed = [one for one in listing if everything or one.address <= max(reached)]
     code = "\n".join(one.text for one in listing)
     left = {name: a ^ b for name, (a, b) in found.fields.items()}
     apart = bool(left.keys() & _APART)

@@ -47,7 +47,7 @@ INTEGER = [
     *("c3", "c2 iw", "cb"),
     *(f"p: {op}" for op in ("c6 /0 ib", "c7 /0 iz") for _ in range(3)),
     *(f"pk: {op}" for op in ("f6 /3", "f7 /3") for _ in range(3)),
-    *["p: c8 iw ib", "p: 0fb1 r"] * 4,
+    *["p: c8 iw ib", "6: 66c8 iw ib", "p: 0fb1 r"] * 5,
 ]
 BMI = ["01:f2", "01:f3/1", "01:f3/2", "01:f3/3", "01:f7", "11:f7", "21:f7", "31:f7", "01:f5", "21:f5", "31:f5", "31:f6"]
 SYSTEM = [
