@@ -232,6 +232,10 @@ OURS: tuple[Limit, ...] = (
         Row(r"^\w*66\w*c8\w* enter ", "rbp", "", follows=True),
     ),
     Limit(
+        """**An unaligned load of an XMM register that faults in its second half** has loaded the first.""",
+        Row(r" movup[sd] xmm| movdqu xmm| lddqu ", "xmm.*", "", when=_fault),
+    ),
+    Limit(
         """**CMPXCHG** of 32-bit registers that are not equal clears the upper half of the first, too.""",
         Row(r" cmpxchg e\w\w,", "r..", "", ANY << 32, follows=True),
     ),

@@ -168,6 +168,7 @@ def encode(rng: random.Random, mode: Mode, row: str, ports: bool) -> bytes | Non
         or ("6" in options and mode.bits != 64)
         or ("u" in options and not mode.user)
         or ("o" in options and ports)
+        or (text == "0f05" and not mode.place.paging)  # its stack is everywhere
         or (_WILD.search(text) and not mode.place.contained)
         or (_FAR.search(row.lstrip("4")) and mode.place.real)
     ):
