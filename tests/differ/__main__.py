@@ -39,9 +39,10 @@ def main() -> int:
         for name in known.unexplained(program, found, Counter()):
             a, b = found.fields[name]
             print(f"    {name}: ours {a:x}, QEMU {b:x}")
-    silent = [row for row in known.ALL if not fired[row]] if options.only is None else []
-    for row in silent:
+    never = [row for row in known.ALL if not fired[row]] if options.only is None else []
+    for row in never:
         print(f"never fired: {row}")
+    silent = [row for row in never if row in known.ROWS]  # some limits of ours are met once in 100,000 programs
     print(f"{len(numbers)} programs, {len(bad)} differ; rows fired {sum(fired.values())} times")
     return 1 if bad or silent else 0
 
