@@ -97,7 +97,7 @@ def _no_room(found: Difference, code: str) -> bool:
 
 def _cut(found: Difference, code: str) -> bool:
     low, high = sorted(found.rips)
-    return low < 0x10000 <= high
+    return low < 0x10000 <= high or found.fields.get("cr2") == found.rips
 
 
 def _special(found: Difference, code: str) -> bool:
@@ -162,7 +162,7 @@ ROWS: tuple[Row, ...] = (
         r" syscall| sysret| cmpxchg(?:8|16)b",
         "rflags|step_hash",
         "APM 3, SYSCALL, CMPXCHG8B: the other flags stay; SYSRET: VIF and VIP come from R11, RF does not",
-        0x1BFFFF,
+        0x801BFFFF,
     ),
     Row(r" mov .*dr[67]", "dr[67]", "APM 2, DR6 and DR7: reserved bits read as zero", 0xD800),
     Row(

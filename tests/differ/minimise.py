@@ -16,7 +16,9 @@ def differing(programs: list[Program]) -> list[Difference]:
     (ours, our_end), (qemu, qemu_end) = runs.ours(programs), runs.qemu(programs)
     found: list[Difference] = []
     ended = min(len(ours), len(qemu))
-    if runs.STUCK in (our_end, qemu_end) and ended and len(programs) > 1:  # who is wild may have got at others' records
+    if (
+        (our_end == runs.STUCK or qemu_end != runs.DONE) and ended and len(programs) > 1
+    ):  # who is wild may have got at others' records
         half = ended if ended < len(programs) else ended // 2
         return differing(programs[:half]) + differing(programs[half:])
     for n in range(len(programs)):

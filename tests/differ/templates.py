@@ -127,7 +127,7 @@ SSE = [
     *(f"{prefix}0f{op} /{n} ib" for op in (71, 72, 73) for n in range(8) for prefix in ("", "66")),
     *(f"660f38{op:02x} r" for op in _SSSE3),
     *(f"0f38{op:02x} r" for op in range(0xC)),
-    *(f"660f3a{op:02x} r ib" for op in (*_IMM, *(0x60, 0x61) * 4)),
+    *(f"660f3a{op:02x} r ib" for op in (*_IMM, *(0x60, 0x61) * 16)),
 ]
 
 
@@ -389,6 +389,8 @@ def _control(rng: random.Random, mode: Mode) -> Code:
     which = rng.choice(("cr0", "cr4", "dr", "msr", "lmsw", "lgdt", "sysret", "read"))
     if which == "lgdt" and mode.place.long and mode.bits == 32:
         which = "read"  # behind a transfer to 64-bit code it would load anything, and QEMU does not look at it
+    if which == "sysret" and not mode.place.paging:
+        which = "read"  # its stack is everywhere
     number, op = 0, b""
     if which == "cr0":
         number = mode.place.cr0 ^ rng.choice((2, 4, 8, 32, 0x10000, 0x40000, 0x4000_0000, 0x2000_0000, 1 << 40))
