@@ -162,7 +162,7 @@ ROWS: tuple[Row, ...] = (
         r" syscall| sysret| cmpxchg(?:8|16)b",
         "rflags|step_hash",
         "APM 3, SYSCALL, CMPXCHG8B: the other flags stay; SYSRET: VIF and VIP come from R11, RF does not",
-        0x801BFFFF,
+        0xFFFF_FFFF,
     ),
     Row(r" mov .*dr[67]", "dr[67]", "APM 2, DR6 and DR7: reserved bits read as zero", 0xD800),
     Row(
