@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import importlib.metadata
 import os
 import tempfile
 from collections.abc import Iterator
@@ -235,3 +236,8 @@ _WITHOUT_EFFECT = {
     "hypervisor.engine.compiling.plain",
 }
 """What these import, and is not in any machine code."""
+
+
+@pytest.mark.parametrize("name", ["numba", "llvmlite"])
+def test_versions_are_those_of_the_installed_packages(name: str) -> None:
+    assert cache._version(name) == importlib.metadata.version(name)
