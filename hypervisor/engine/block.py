@@ -52,6 +52,7 @@ F_RDTSC = _word("helper_rdtsc")
 F_RDTSCP = _word("helper_rdtscp")
 F_WRITE_CR = _word("helper_write_crN")
 F_LOOKUP = _word("helper_lookup_tb_ptr")
+F_MISSED_BLOCK = _word("missed_block")  # what `next_block` does not find
 F_PROBE = _word("probe_access")
 F_LOAD8 = _word("cpu_ldub_mmuidx_ra")
 F_LOAD16 = _word("cpu_lduw_mmuidx_ra")  # these as `slow_path` has them

@@ -170,6 +170,7 @@ class PCpu:
         put(b.F_X87, guard().x87_execute)
         put(b.F_TCG_CALL, address("tcg_gen_callN_x86_64"))
         put(b.F_ENTER_MMX, address("helper_enter_mmx_x86_64"))
+        put(b.F_MISSED_BLOCK, guard().missed_block)
         put(b.F_MMX_READY, guard().mmx_ready)
         put(b.F_MMX_DONE, guard().mmx_done)
         self._media = ctypes.create_string_buffer(media_opcodes.table(), media_opcodes.SIZE)

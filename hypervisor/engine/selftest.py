@@ -128,6 +128,28 @@ def _prove_room(process: _Process, engine: int) -> None:
         raise _DoubtError("the room for generated code is not where the layout table says")
 
 
+def _prove_jump_cache(engine: int, cpu: int) -> None:
+    """The cache of translated blocks, after some have run: each lies where its address says, and has code."""
+    process, half = _Process(), layout.JUMP_CACHE_BITS // 2
+    try:
+        at = _translator(process, engine)
+        room = range(process.word(at + layout.TCG_BUFFER), process.word(at + layout.TCG_CODE_NEXT))
+        places = ((n, process.word(cpu + layout.CPU_JUMP_CACHE + 8 * n)) for n in range(1 << layout.JUMP_CACHE_BITS))
+        blocks = {n: block for n, block in places if block}
+        for n, block in blocks.items():
+            pc, code = process.word(block + layout.TB_PC), process.word(block + layout.TB_CODE)
+            low, high = (1 << half) - 1, (1 << 2 * half) - (1 << half)
+            mixed = pc ^ pc >> half
+            if n != (mixed >> half & high | mixed & low) or code not in room:
+                raise _DoubtError("a translated block is not in the cache of blocks as the layout table says")
+            if process.word(block + layout.TB_CFLAGS, 4) & layout.TB_SPECIAL or process.word(block + layout.TB_CS_BASE):
+                raise _DoubtError("a translated block does not say what it is for where the layout table says")
+    finally:
+        process.close()
+    if not blocks:
+        raise _DoubtError("the cache of translated blocks is not where the layout table says")
+
+
 def _prove_sizes(state: int, used: bool) -> None:
     """The TLB's bookkeeping, after it has been used or flushed: no large pages, and entries in use or none."""
     process = _Process()
@@ -288,6 +310,7 @@ def _probe() -> None:
         [(ExitKind.PORT_IN, _PORT, _AT_PORT), (ExitKind.MMIO_READ, 0x80010, _AT_DEVICE)],
     )
     _prove_operations(words[b.UC >> 3])
+    _prove_jump_cache(words[b.UC >> 3], words[b.CPU >> 3])
     before = _flushes(words[b.ENV >> 3])
     _prove_sizes(words[b.ENV >> 3], used=True)
     pcpu.flush()

@@ -22,8 +22,9 @@ SIGNATURE = "v(llul)"
 
 def compile_entry() -> tuple[str, bytes]:
     """Native code of the fast path: (symbol, object file)."""
-    import llvmlite.binding as llvm
     from llvmlite import ir
+
+    from hypervisor.engine.compiling.object_file import object_file
 
     word, narrow = ir.IntType(64), ir.IntType(32)
     kind = ir.FunctionType(ir.VoidType(), [word, word, narrow, word])
@@ -50,12 +51,4 @@ def compile_entry() -> tuple[str, bytes]:
     target = builder.inttoptr(builder.load(at(b_.F_BLOCK)), kind.as_pointer())
     builder.call(target, [uc, address, size, b], tail=True)
     builder.ret_void()
-
-    llvm.initialize_native_target()
-    llvm.initialize_native_asmprinter()
-    machine = llvm.Target.from_default_triple().create_target_machine(
-        opt=3, reloc="pic", codemodel="jitdefault", jit=True
-    )
-    parsed = llvm.parse_assembly(str(module))
-    parsed.verify()
-    return SYMBOL, machine.emit_object(parsed)
+    return SYMBOL, object_file(module)

@@ -129,7 +129,7 @@ CALLS: dict[str, str | None] = {
     "helper_write_crN_x86_64": "write_cr",
     **{name: name for name in (f"helper_{way}{size}_x86_64" for way in ("in", "out") for size in _PORT_SIZES)},
     **{name: name for name in _AT_PLACE},
-    _LOOKUP: _LOOKUP,
+    _LOOKUP: "next_block",
     "helper_reset_rf_x86_64": "reset_rf",
     **{name: name for name in FLOATING},
 }
@@ -153,7 +153,8 @@ that of a piece of machine code below, or None for nothing.
 - Segment loads, far transfers and returns differ from the manual in many ways (`kernels.segments.load_segment`,
   `system_segments`, `far_branches`, `far_returns`, `syscalls`; docs/engine.md has the
   list).
-- ``lookup_tb_ptr`` ends a block that jumps out of its page: where RIP is not canonical, the branch is undone.
+- ``lookup_tb_ptr`` ends a block that jumps out of its page (`next_block`): where RIP is not canonical, the branch is
+  undone.
   ``reset_rf`` would clear RF behind an IRET that has just loaded it.
   ``svm_check_intercept_param`` stands before LGDT and LIDT, which must look at their base (`canonical`).
 """
@@ -168,6 +169,9 @@ class Guard:
 
     one: int
     """The address of a function that returns 1, whatever it is given."""
+
+    missed_block: int
+    """The address of what looks for a block that `next_block` does not find."""
 
     access: dict[str, int]
     """Addresses of Unicorn's functions for accesses by helpers, as `slow_path` has them."""
@@ -354,6 +358,7 @@ class Guard:
             self._page[n * _ROOM : n * _ROOM + len(piece)] = piece
             where[name] = start + n * _ROOM
         self.one = where["one"]
+        self.missed_block = where[_LOOKUP]
         self._translator[_OURS >> 3], self._translator[_REFUSED >> 3] = where["instruction"], where["abort"]
         for n, address in enumerate((*map(unicorn.address, (_CONSTANT, _CALL, _CHECK_PORT)), where[_CHECK_PORT])):
             self._reading[n] = address

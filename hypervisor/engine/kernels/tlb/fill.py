@@ -122,6 +122,74 @@ def _drop(b, table, page):  # type: ignore[no-untyped-def]
 
 
 @kernel
+def _refused(b, va, linear, access, how):  # type: ignore[no-untyped-def]
+    """The page tables refuse an access. The guest-physical address for one that the processor makes itself, which its
+    privilege allows, or -1 with FAULT set.
+    """
+    vector, error = ld64(b + _W_VECTOR), ld64(b + _W_ERROR)
+    if access != FETCH:
+        _find_rip(b)
+    if how & USER and access != FETCH and vector == PF and is_implicit(b, va):
+        gpa = walk(b, va, access, how | IMPLICIT)
+        vector, error = ld64(b + _W_VECTOR), ld64(b + _W_ERROR)
+        if vector < 0:
+            return gpa
+    if access != FETCH:
+        look(b)
+        settle(b)
+    st64(b + _FAULT, vector)
+    st64(b + _FAULT_ERROR, error)
+    st64(b + _FAULT_ADDRESS, linear)
+    return -1
+
+
+@kernel
+def _trapped(b, va, gpa, access, trapped, watched, result):  # type: ignore[no-untyped-def]
+    """An access to what is no memory, or is trapped: as `fill`."""
+    if access == FETCH:
+        if trapped:
+            st64(b + _FAULT, -2)
+            st64(b + _FAULT_ADDRESS, gpa & ~0xFFF)
+            return 0
+        st64(result, ld64(b + _ONES_PAGE))
+        st32(result + 8, 4)
+        return 1
+    st64(result, _MMIO_BASE + (gpa & ~0xFFF) + (_seat(b, va) if watched else 0))
+    st32(result + 8, 3 if access == WRITE else 1)
+    return 1
+
+
+@kernel
+def _write_to_code(b, va, gpa, word, perm):  # type: ignore[no-untyped-def]
+    """A store into a frame in its code state. Whether it comes from code in that frame; otherwise the frame has no code
+    afterwards.
+    """
+    page = gpa >> 12
+    _find_rip(b)
+    if perm & 4 and (word & _ANY_TRAP) == 0 and ld64(b + _VIRTUAL_COUNT) == 0 and _runs_in(b, page):
+        # Code that stores into its own page. An executable entry never leaves Unicorn's slow path, which
+        # invalidates exactly what is overwritten, the block that runs included.
+        _note(b, _EXEC_AT, page, va)
+        return 1
+    # A store from elsewhere: drop all code of the frame, because only the first store would be looked at.
+    written(b, gpa & ~0xFFF, 4096)
+    st64(ld64(b + _MAP) + 8 * page, word & ~_CODE_BIT)
+    st64(b + _C_FLIPS, ld64(b + _C_FLIPS) + 1)
+    _drop(b, _EXEC_AT, page)
+    return 0
+
+
+@kernel
+def _watch(b, linear, perm):  # type: ignore[no-untyped-def]
+    """Permissions less those for which the page at ``linear`` is watched."""
+    if _watched(b, linear, _TRAP_WRITE):
+        perm &= ~2
+    if _watched(b, linear, _TRAP_READ):
+        perm &= ~1
+    return perm
+
+
+@kernel
 def fill(b, va, kind, result):  # type: ignore[no-untyped-def]
     """Serve a TLB miss for the page ``va``; 1 with (host-physical page, permissions) at ``result``, or 0 with FAULT
     set.
@@ -142,19 +210,8 @@ def fill(b, va, kind, result):  # type: ignore[no-untyped-def]
         linear = va & 0xFFFFFFFF
     gpa = walk(b, linear, access, how)
     if ld64(b + _W_VECTOR) >= 0:
-        vector, error = ld64(b + _W_VECTOR), ld64(b + _W_ERROR)
-        if access != FETCH:
-            _find_rip(b)
-        if how & USER and access != FETCH and vector == PF and is_implicit(b, va):
-            gpa = walk(b, va, access, how | IMPLICIT)
-            vector, error = ld64(b + _W_VECTOR), ld64(b + _W_ERROR)
-        if vector >= 0:
-            if access != FETCH:
-                look(b)
-                settle(b)
-            st64(b + _FAULT, vector)
-            st64(b + _FAULT_ERROR, error)
-            st64(b + _FAULT_ADDRESS, linear)
+        gpa = _refused(b, va, linear, access, how)
+        if gpa == -1:
             return 0
     perm = ld64(b + _W_PERM)
     if ld64(b + _W_SHIFT) > 12:
@@ -167,59 +224,34 @@ def fill(b, va, kind, result):  # type: ignore[no-untyped-def]
     if page < ld64(b + _MAP_PAGES):
         word = ld64(ld64(b + _MAP) + 8 * page)
     trap = _TRAP_EXECUTE if access == FETCH else (_TRAP_WRITE if access == WRITE else _TRAP_READ)
-    watched = 0
-    if ld64(b + _VIRTUAL_COUNT):
-        watched = _watched(b, linear, trap)
+    watching = ld64(b + _VIRTUAL_COUNT)
+    watched = _watched(b, linear, trap) if watching else 0
     if word & _RAM_BIT == 0 or word & trap or watched or (access == WRITE and word & _WRITE_BIT == 0):
-        if access == 2:
-            if word & trap or watched:
-                st64(b + _FAULT, -2)
-                st64(b + _FAULT_ADDRESS, gpa & ~0xFFF)
-                return 0
-            st64(result, ld64(b + _ONES_PAGE))
-            st32(result + 8, 4)
-            return 1
-        st64(result, _MMIO_BASE + (gpa & ~0xFFF) + (_seat(b, va) if watched else 0))
-        st32(result + 8, 3 if access == WRITE else 1)
-        return 1
-    if access == 2:
+        return _trapped(b, va, gpa, access, word & trap or watched, watched, result)
+    if access == FETCH:
         if word & _CODE_BIT == 0:
             st64(ld64(b + _MAP) + 8 * page, word | _CODE_BIT)
             st64(b + _C_FLIPS, ld64(b + _C_FLIPS) + 1)
             _drop(b, _WRITE_AT, page)
             forget(b)
-        if ld64(b + _VIRTUAL_COUNT) and _watched(b, va, _TRAP_READ):
-            word |= _TRAP_READ
-        perm &= 5 if word & _TRAP_READ == 0 else 4
+        perm &= 5
         _note(b, _EXEC_AT, page, va)
     else:
         if access == WRITE and word & _CODE_BIT:
-            _find_rip(b)
-            if perm & 4 and (word & _ANY_TRAP) == 0 and ld64(b + _VIRTUAL_COUNT) == 0 and _runs_in(b, page):
-                # Code that stores into its own page. An executable entry never leaves Unicorn's slow path, which
-                # invalidates exactly what is overwritten, the block that runs included.
-                _note(b, _EXEC_AT, page, va)
+            if _write_to_code(b, va, gpa, word, perm):
                 st64(result, word & ~0xFFF)
                 st32(result + 8, 7)
                 return 1
-            # A store from elsewhere: drop all code of the frame, because only the first store would be looked at.
-            written(b, gpa & ~0xFFF, 4096)
             word &= ~_CODE_BIT
-            st64(ld64(b + _MAP) + 8 * page, word)
-            st64(b + _C_FLIPS, ld64(b + _C_FLIPS) + 1)
-            _drop(b, _EXEC_AT, page)
         perm &= 3
-        if ld64(b + _VIRTUAL_COUNT):
-            if _watched(b, va, _TRAP_WRITE):
-                perm &= 1
-            if _watched(b, va, _TRAP_READ):
-                perm &= 2
         if word & _CODE_BIT or word & _WRITE_BIT == 0 or word & _TRAP_WRITE:
             perm &= 1
-        if word & _TRAP_READ:
-            perm &= 2
-        if perm & 2:
-            _note(b, _WRITE_AT, page, va)
+    if watching:
+        perm = _watch(b, va, perm)
+    if word & _TRAP_READ:
+        perm &= ~1
+    if perm & 2:
+        _note(b, _WRITE_AT, page, va)
     st64(result, word & ~0xFFF)
     st32(result + 8, perm)
     return 1
