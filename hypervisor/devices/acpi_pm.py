@@ -9,13 +9,12 @@ sleep button, and the RTC's event is not wired. SCI follows the enabled events w
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from hypervisor.bus import Clock, Line
 from hypervisor.devices.parts.common import Alarm, Register
-from hypervisor.devices.parts.device_state import adopt, flag, number, u8
+from hypervisor.devices.parts.device_state import adopt
+from hypervisor.state import copied, flag, number, record, u8
 
 PM_SIZE = 0x40
 """Ports of a PIIX4 at PMBA; those above bh (throttling, devices, general-purpose pins) read as zero here."""
@@ -44,7 +43,7 @@ S5 = 0
 """The sleep type that powers off, as the DSDT's ``\\_S5`` says."""
 
 
-@dataclass(slots=True)
+@record
 class AcpiPmState:
     """``halves`` counts changes of the timer's top bit that the status has seen."""
 
@@ -106,7 +105,7 @@ class AcpiPm:
 
     def state(self) -> AcpiPmState:
         """A copy of all mutable state."""
-        return copy.copy(self._s)
+        return copied(self._s)
 
     def restore(self, state: AcpiPmState) -> None:
         """Take over ``state``; raises `DeviceError` if it is not one of this device."""

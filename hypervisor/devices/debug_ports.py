@@ -6,12 +6,11 @@ Sources: IBM PC AT Technical Reference (POST checkpoints at 80h); Bochs manual, 
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from hypervisor.devices.parts.common import ByteDevice, Register
-from hypervisor.devices.parts.device_state import Stateless, adopt, u8
+from hypervisor.devices.parts.device_state import Stateless, adopt
+from hypervisor.state import copied, record, u8
 
 POST_SIZE = 1
 """Bytes of the register window (port 80h)."""
@@ -29,7 +28,7 @@ REGISTERS = (
 CONSOLE_HERE = 0xE9
 
 
-@dataclass(slots=True)
+@record
 class PostState:
     """The last checkpoint."""
 
@@ -56,7 +55,7 @@ class PostPort(ByteDevice):
 
     def state(self) -> PostState:
         """A copy of all mutable state."""
-        return copy.copy(self._s)
+        return copied(self._s)
 
     def restore(self, state: PostState) -> None:
         """Take over ``state``; raises `DeviceError` if it is not one of this device."""

@@ -6,13 +6,12 @@ a guest writes is refused.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 from hypervisor.bus import Dma
 from hypervisor.devices.parts.common import Register
-from hypervisor.devices.parts.device_state import adopt, number
+from hypervisor.devices.parts.device_state import adopt
+from hypervisor.state import copied, number, record
 
 SIZE = 12
 """Bytes of the register window (ports 510h-51bh)."""
@@ -40,7 +39,7 @@ NAME_SIZE = 56
 MAX_OFFSET = 1 << 32
 
 
-@dataclass(slots=True)
+@record
 class FwCfgState:
     """Where reading goes on, and the half of the DMA address that has been written."""
 
@@ -105,7 +104,7 @@ class FwCfg:
 
     def state(self) -> FwCfgState:
         """A copy of all mutable state."""
-        return copy.copy(self._s)
+        return copied(self._s)
 
     def restore(self, state: FwCfgState) -> None:
         """Take over ``state``; raises `DeviceError` if it is not one of this device."""

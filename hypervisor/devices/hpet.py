@@ -10,16 +10,15 @@ its period, and with "set value" the next match, too.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import partial
 
 from hypervisor.bus import Clock, Line
 from hypervisor.devices.parts import hpet_registers as r
 from hypervisor.devices.parts.common import Alarm
-from hypervisor.devices.parts.device_state import adopt, number, parts, time_ns
+from hypervisor.devices.parts.device_state import adopt
 from hypervisor.devices.parts.hpet_registers import REGISTERS, SIZE
+from hypervisor.state import copied, number, parts, record, time_ns
 
 _LIMIT_NS = 1 << 62
 _WORD, _QWORD = (1 << 32) - 1, (1 << 64) - 1
@@ -27,7 +26,7 @@ MIN_PERIOD = 100
 """Ticks: a periodic timer matches at most each microsecond, and what it would have done in between counts as once."""
 
 
-@dataclass(slots=True)
+@record
 class ComparatorState:
     """One timer: what was written, and when it matches next."""
 
@@ -36,7 +35,7 @@ class ComparatorState:
     period: int = number(0, _QWORD)
 
 
-@dataclass(slots=True)
+@record
 class HpetState:
     """The counter was ``counter`` at ``since_ns``, and has run since then if it is enabled."""
 
@@ -44,9 +43,7 @@ class HpetState:
     status: int = number(0, (1 << r.TIMERS) - 1)
     counter: int = number(0, _QWORD)
     since_ns: int = time_ns()
-    timers: list[ComparatorState] = field(
-        default_factory=lambda: [ComparatorState() for _ in range(r.TIMERS)], metadata=parts(ComparatorState, r.TIMERS)
-    )
+    timers: list[ComparatorState] = parts(ComparatorState, r.TIMERS)
 
 
 class Hpet:
@@ -102,7 +99,7 @@ class Hpet:
 
     def state(self) -> HpetState:
         """A copy of all mutable state."""
-        return copy.deepcopy(self._s)
+        return copied(self._s)
 
     def restore(self, state: HpetState) -> None:
         """Take over ``state``; raises `DeviceError` if it is not one of this device."""

@@ -9,16 +9,15 @@ firmware leaves: self-test passed, translation on, IRQ 1 enabled, auxiliary port
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 from hypervisor.bus import Line
 from hypervisor.devices.parts.common import ByteDevice, Register
-from hypervisor.devices.parts.device_state import adopt, data, flag, number, numbers, part, u8
+from hypervisor.devices.parts.device_state import adopt
 from hypervisor.devices.parts.ps2_keyboard import Keyboard, KeyboardState
 from hypervisor.devices.parts.ps2_mouse import Mouse, MouseState
 from hypervisor.devices.scan_codes import to_set_1
+from hypervisor.state import copied, data, flag, number, numbers, part, record, u8
 
 SIZE = 2
 """Bytes of the register window: data is offset 0 (port 60h), status and command offset 1 (port 64h)."""
@@ -53,22 +52,20 @@ WITH_PARAMETER = (WRITE_OUTPUT, WRITE_KEYBOARD_BUFFER, WRITE_AUX_BUFFER, WRITE_A
 SELF_TEST_PASSED, PORT_TEST_PASSED, NO_PASSWORD = 0x55, 0x00, 0xF1
 
 
-@dataclass(slots=True)
+@record
 class I8042State:
     """All that the controller, its keyboard and its mouse remember. ``output`` and ``queue`` hold bytes with `AUX`."""
 
-    ram: bytearray = field(
-        default_factory=lambda: bytearray((MODE_FIRMWARE, *bytes(31))), metadata=data(32, exact=True)
-    )
+    ram: bytearray = data(32, bytes((MODE_FIRMWARE, *bytes(31))), exact=True)
     output: int = number(0, 0x1FF)
     full: bool = flag()
     last_was_command: bool = flag()
     command: int = u8()
     a20: bool = flag(True)
     break_next: bool = flag()
-    queue: list[int] = field(default_factory=list, metadata=numbers(QUEUE_LIMIT, 0, 0x1FF))
-    keyboard: KeyboardState = field(default_factory=KeyboardState, metadata=part(KeyboardState))
-    mouse: MouseState = field(default_factory=MouseState, metadata=part(MouseState))
+    queue: list[int] = numbers(QUEUE_LIMIT, 0, 0x1FF)
+    keyboard: KeyboardState = part(KeyboardState)
+    mouse: MouseState = part(MouseState)
 
 
 class I8042(ByteDevice):
@@ -167,7 +164,7 @@ class I8042(ByteDevice):
 
     def state(self) -> I8042State:
         """A copy of all mutable state."""
-        return copy.deepcopy(self._s)
+        return copied(self._s)
 
     def restore(self, state: I8042State) -> None:
         """Take over ``state``; raises `DeviceError` if it is not one of this device."""

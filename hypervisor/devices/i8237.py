@@ -9,14 +9,12 @@ devices (single, demand and block mode) makes no difference here.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
 
 from hypervisor.bus import Dma
 from hypervisor.devices.parts.common import Register
-from hypervisor.devices.parts.device_state import adopt, flag, number, parts, u8
+from hypervisor.devices.parts.device_state import adopt
+from hypervisor.state import copied, flag, number, numbers, parts, record, u8
 
 SIZE = 48
 """Bytes of the window: 16 of the first controller (00h), 32 of the second (c0h), with the pages (80h) at `PAGES`."""
@@ -45,7 +43,7 @@ DIRECTION, TO_MEMORY, FROM_MEMORY = 0x0C, 0x04, 0x08
 AUTO_INIT, DOWNWARDS, CASCADE = 0x10, 0x20, 0xC0
 
 
-@dataclass(slots=True)
+@record
 class ChannelState:
     """One channel. Counts are one less than the transfers that are left."""
 
@@ -56,13 +54,11 @@ class ChannelState:
     mode: int = u8()
 
 
-@dataclass(slots=True)
+@record
 class ControllerState:
     """One 8237A."""
 
-    channels: list[ChannelState] = field(
-        default_factory=lambda: [ChannelState() for _ in range(4)], metadata=parts(ChannelState, 4)
-    )
+    channels: list[ChannelState] = parts(ChannelState, 4)
     command: int = u8()
     mask: int = number(0, 0x0F, 0x0F)
     done: int = number(0, 0x0F)
@@ -70,21 +66,12 @@ class ControllerState:
     high_byte: bool = flag()
 
 
-@dataclass(slots=True)
+@record
 class I8237State:
     """Both controllers and the sixteen page registers."""
 
-    controllers: list[ControllerState] = field(
-        default_factory=lambda: [ControllerState(), ControllerState()], metadata=parts(ControllerState, 2)
-    )
-    pages: list[int] = field(
-        default_factory=lambda: [0] * 16, metadata={"check": lambda value, path: _pages(value, path)}
-    )
-
-
-def _pages(value: Any, path: str) -> str | None:
-    good = type(value) is list and len(value) == 16 and all(type(page) is int and 0 <= page <= 0xFF for page in value)
-    return None if good else f"{path} must be a list of 16 bytes"
+    controllers: list[ControllerState] = parts(ControllerState, 2)
+    pages: list[int] = numbers(16, 0, 0xFF, exact=True)
 
 
 class DmaChannel:
@@ -133,7 +120,7 @@ class I8237Pair:
 
     def state(self) -> I8237State:
         """A copy of all mutable state."""
-        return copy.deepcopy(self._s)
+        return copied(self._s)
 
     def restore(self, state: I8237State) -> None:
         """Take over ``state``; raises `DeviceError` if it is not one of this device."""

@@ -12,16 +12,15 @@ grid.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import partial
 
 from hypervisor.bus import Clock, Line
 from hypervisor.devices.parts import pit_counter as counter
 from hypervisor.devices.parts.common import Alarm, ByteDevice, Register, all_ones
-from hypervisor.devices.parts.device_state import adopt, parts, refuse
+from hypervisor.devices.parts.device_state import adopt, refuse
 from hypervisor.devices.parts.pit_counter import LATCH_NOTHING, RW_BOTH, RW_HIGH, CounterState
+from hypervisor.state import copied, parts, record
 from hypervisor.units import NS_PER_S
 
 SIZE = 4
@@ -50,11 +49,11 @@ def time_of(tick: int) -> int:
     return -(-tick * NS_PER_S // PIT_HZ)
 
 
-@dataclass(slots=True)
+@record
 class I8254State:
     """All that the timer remembers."""
 
-    counters: list[CounterState] = field(default_factory=lambda: _power_on(), metadata=parts(CounterState, 3))
+    counters: list[CounterState] = parts(CounterState, 3, lambda: _power_on())
 
 
 class I8254(ByteDevice):
@@ -101,7 +100,7 @@ class I8254(ByteDevice):
 
     def state(self) -> I8254State:
         """A copy of all mutable state."""
-        return I8254State(copy.deepcopy(self._c))
+        return copied(I8254State(self._c))
 
     def restore(self, state: I8254State) -> None:
         """Take over ``state``; raises `DeviceError` if it is not one of this device."""

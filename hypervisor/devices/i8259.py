@@ -14,14 +14,13 @@ Decisions of the model:
 
 from __future__ import annotations
 
-import copy
-from dataclasses import dataclass, field
 from functools import partial
 
 from hypervisor.bus import Line
 from hypervisor.devices.parts.common import ByteDevice, Register
-from hypervisor.devices.parts.device_state import adopt, flag, number, part, u8
+from hypervisor.devices.parts.device_state import adopt
 from hypervisor.errors import DeviceError
+from hypervisor.state import copied, flag, number, part, record, u8
 
 SIZE = 6
 """Bytes of the register window: master 0-1 (ports 20h-21h), slave 2-3 (a0h-a1h), ELCR 4-5 (4d0h-4d1h)."""
@@ -52,7 +51,7 @@ _RANK = [[_LOWEST[(mask >> first | mask << (8 - first)) & 0xFF] for mask in rang
 """_RANK[first][mask]: how far the highest request in ``mask`` is below input ``first``, the top priority; 8 if none."""
 
 
-@dataclass(slots=True)
+@record
 class ChipState:
     """All that one 8259A remembers."""
 
@@ -75,12 +74,12 @@ class ChipState:
     rotate_auto_eoi: bool = flag()
 
 
-@dataclass(slots=True)
+@record
 class I8259State:
     """All that the pair remembers."""
 
-    master: ChipState = field(default_factory=ChipState, metadata=part(ChipState))
-    slave: ChipState = field(default_factory=ChipState, metadata=part(ChipState))
+    master: ChipState = part(ChipState)
+    slave: ChipState = part(ChipState)
 
 
 def _best(chip: ChipState, cascade: int) -> int:
@@ -215,7 +214,7 @@ class I8259Pair(ByteDevice):
 
     def state(self) -> I8259State:
         """A copy of all mutable state."""
-        return copy.deepcopy(self._s)
+        return copied(self._s)
 
     def restore(self, state: I8259State) -> None:
         """Take over ``state``, with the input wires' levels; raises `DeviceError` if it is not one of this device."""

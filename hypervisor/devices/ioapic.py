@@ -11,15 +11,14 @@ Decisions of the model:
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 from hypervisor.devices.apic_bus import ApicBus, Message
 from hypervisor.devices.parts import apic_registers as r
 from hypervisor.devices.parts.apic_registers import Mode
 from hypervisor.devices.parts.common import Register
-from hypervisor.devices.parts.device_state import adopt, number, numbers, refuse, u8
+from hypervisor.devices.parts.device_state import adopt
+from hypervisor.state import copied, number, numbers, record, u8
 
 SIZE = 0x1000
 """Bytes of the register window; the registers repeat every 100h bytes of it on the chip, here they are there once."""
@@ -49,14 +48,14 @@ _ENTRY = 0xFF << 56 | _LOW_WRITABLE | r.REMOTE_IRR
 _DELIVERED = (Mode.FIXED, Mode.LOWEST, Mode.NMI, Mode.INIT, Mode.EXTINT)
 
 
-@dataclass(slots=True)
+@record
 class IoApicState:
     """``table`` holds the 64-bit redirection entries, ``levels`` the inputs' wires."""
 
     select: int = u8()
     id: int = number(0, 15)
     levels: int = number(0, (1 << PINS) - 1)
-    table: list[int] = field(default_factory=lambda: [r.MASKED] * PINS, metadata=numbers(PINS, 0, _ENTRY))
+    table: list[int] = numbers(PINS, 0, _ENTRY, [r.MASKED] * PINS, exact=True)
 
 
 class IoApic:
@@ -136,13 +135,11 @@ class IoApic:
 
     def state(self) -> IoApicState:
         """A copy of all mutable state."""
-        return copy.deepcopy(self._s)
+        return copied(self._s)
 
     def restore(self, state: IoApicState) -> None:
         """Take over ``state``; raises `DeviceError` if it is not one of this device."""
         new = adopt(self.name, IoApicState, state)
-        if len(new.table) != PINS:
-            raise refuse(self.name, f"state.table has {len(new.table)} entries, but must have {PINS}")
         if any(not entry & r.MASKED for entry in new.table):
             self._use()
         self._s = new

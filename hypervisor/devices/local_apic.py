@@ -16,7 +16,6 @@ Decisions of the model:
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -28,6 +27,7 @@ from hypervisor.devices.parts.apic_registers import Mode, Shorthand
 from hypervisor.devices.parts.apic_state import LVT_FIELDS, LocalApicState, after_reset
 from hypervisor.devices.parts.apic_timer import ApicTimer
 from hypervisor.devices.parts.device_state import adopt, refuse
+from hypervisor.state import copied
 
 SIZE = r.SIZE
 _WORD = 0xFFFF_FFFF
@@ -291,7 +291,7 @@ class LocalApic:
 
     def state(self) -> LocalApicState:
         """A copy of all mutable state."""
-        return copy.deepcopy(self._s)
+        return copied(self._s)
 
     def restore(self, state: LocalApicState) -> None:
         """Take over ``state``; raises `DeviceError` if it is not one of this device."""

@@ -11,17 +11,16 @@ chain was zero.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from datetime import datetime
 
 from hypervisor.bus import Clock, Line
 from hypervisor.devices.parts import rtc_time
 from hypervisor.devices.parts.common import Alarm, ByteDevice, Register, all_ones
-from hypervisor.devices.parts.device_state import adopt, data, number, time_ns
+from hypervisor.devices.parts.device_state import adopt
 from hypervisor.devices.parts.rtc_time import B_24H, CENTURY, B
 from hypervisor.errors import DeviceError
+from hypervisor.state import copied, data, number, record, time_ns
 from hypervisor.units import KIB, MIB, NS_PER_S
 
 SIZE = 2
@@ -84,12 +83,12 @@ START = datetime(2000, 1, 1)
 """The date at power-on, unless the board says otherwise."""
 
 
-@dataclass(slots=True)
+@record
 class Mc146818State:
     """All that the clock remembers. ``last_tick`` is how far the registers have been brought."""
 
     index: int = number(0, 0x7F)
-    cmos: bytearray = field(default_factory=lambda: bytearray(128), metadata=data(128, exact=True))
+    cmos: bytearray = data(128, exact=True)
     origin_ns: int = time_ns()
     last_tick: int = number(0, 1 << 46)
 
@@ -146,7 +145,7 @@ class Mc146818(ByteDevice):
 
     def state(self) -> Mc146818State:
         """A copy of all mutable state."""
-        return copy.deepcopy(self._s)
+        return copied(self._s)
 
     def restore(self, state: Mc146818State) -> None:
         """Take over ``state``; raises `DeviceError` if it is not one of this device."""

@@ -5,14 +5,13 @@ Source: Intel 82371SB (PIIX3) data sheet 2.5.3, "NMI status and control register
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from hypervisor.bus import Clock
 from hypervisor.devices.i8254 import I8254, ticks_at
 from hypervisor.devices.parts.common import ByteDevice, Register
-from hypervisor.devices.parts.device_state import adopt, number
+from hypervisor.devices.parts.device_state import adopt
+from hypervisor.state import copied, number, record
 
 SIZE = 1
 """Bytes of the register window (port 61h)."""
@@ -25,7 +24,7 @@ REFRESH_TICKS = 18
 """CLK pulses of the timer between two refreshes (15.085 us), as PC firmware programs counter 1."""
 
 
-@dataclass(slots=True)
+@record
 class Port61State:
     """The four bits that can be written."""
 
@@ -60,7 +59,7 @@ class Port61(ByteDevice):
 
     def state(self) -> Port61State:
         """A copy of all mutable state."""
-        return copy.copy(self._s)
+        return copied(self._s)
 
     def restore(self, state: Port61State) -> None:
         """Take over ``state``; raises `DeviceError` if it is not one of this device."""

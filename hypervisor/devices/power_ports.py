@@ -8,12 +8,11 @@ where QEMU has it now, our own is (`hypervisor.devices.acpi_pm`).
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from hypervisor.devices.parts.common import ByteDevice, Register
-from hypervisor.devices.parts.device_state import Stateless, adopt, number
+from hypervisor.devices.parts.device_state import Stateless, adopt
+from hypervisor.state import copied, number, record
 
 POWER_OFF_SIZE = 2
 """Bytes of the register window of each power-off port."""
@@ -54,7 +53,7 @@ class PowerOffPort(Stateless):
             self._power_off()
 
 
-@dataclass(slots=True)
+@record
 class Port92State:
     """The two bits that can be written."""
 
@@ -82,7 +81,7 @@ class Port92(ByteDevice):
 
     def state(self) -> Port92State:
         """A copy of all mutable state."""
-        return copy.copy(self._s)
+        return copied(self._s)
 
     def restore(self, state: Port92State) -> None:
         """Take over ``state``; raises `DeviceError` if it is not one of this device."""
@@ -105,7 +104,7 @@ class Port92(ByteDevice):
             self._reset_machine()
 
 
-@dataclass(slots=True)
+@record
 class ResetControlState:
     """The bits that can be read back."""
 
@@ -128,7 +127,7 @@ class ResetControl(ByteDevice):
 
     def state(self) -> ResetControlState:
         """A copy of all mutable state."""
-        return copy.copy(self._s)
+        return copied(self._s)
 
     def restore(self, state: ResetControlState) -> None:
         """Take over ``state``; raises `DeviceError` if it is not one of this device."""

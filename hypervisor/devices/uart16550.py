@@ -19,13 +19,12 @@ they do on QEMU). Parity and framing errors do not happen: the host's bytes arri
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 from hypervisor.bus import Clock, Line
 from hypervisor.devices.parts.common import Alarm, ByteDevice, Register, nothing
-from hypervisor.devices.parts.device_state import adopt, data, flag, number, numbers, time_ns, u8
+from hypervisor.devices.parts.device_state import adopt
+from hypervisor.state import copied, data, flag, number, numbers, record, time_ns, u8
 from hypervisor.units import NS_PER_S
 
 SIZE = 8
@@ -74,7 +73,7 @@ MSR_CONNECTED = MSR_CTS | MSR_DSR | MSR_DCD
 _BYTES = [bytes((value,)) for value in range(256)]
 
 
-@dataclass(slots=True)
+@record
 class Uart16550State:
     """All that a 16550 remembers. A character in ``fifo`` carries its LSR error bits in bits 15:8."""
 
@@ -94,8 +93,8 @@ class Uart16550State:
     receiving: bool = flag()
     polls: int = number(0, POLLS_TO_LISTEN)
     listens: bool = flag()
-    fifo: list[int] = field(default_factory=list, metadata=numbers(FIFO_SIZE, 0, 0xFFFF))
-    backlog: bytearray = field(default_factory=bytearray, metadata=data(BACKLOG_LIMIT))
+    fifo: list[int] = numbers(FIFO_SIZE, 0, 0xFFFF)
+    backlog: bytearray = data(BACKLOG_LIMIT)
 
 
 class Uart16550(ByteDevice):
@@ -169,7 +168,7 @@ class Uart16550(ByteDevice):
 
     def state(self) -> Uart16550State:
         """A copy of all mutable state."""
-        return copy.deepcopy(self._s)
+        return copied(self._s)
 
     def restore(self, state: Uart16550State) -> None:
         """Take over ``state``; raises `DeviceError` if it is not one of this device."""

@@ -6,7 +6,6 @@ As on every PC with both, each interrupt line leads to the 8259 pair and to the 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -19,7 +18,9 @@ from hypervisor.devices.parts import apic_registers as r
 from hypervisor.devices.parts.apic_registers import Mode
 from hypervisor.errors import DeviceError
 from hypervisor.machine.apic_base import ApicBase, place
+from hypervisor.state import record, several
 from hypervisor.vm.board import Part, Parts
+from hypervisor.vm.config import MAX_CPUS
 
 if TYPE_CHECKING:
     from hypervisor.vm.vm import VM, Vcpu
@@ -39,11 +40,11 @@ VIRTUAL_WIRE = (
 """How firmware leaves the local APIC of the first processor (MultiProcessor Specification 1.4, 3.6.2.2)."""
 
 
-@dataclass
+@record
 class LocalApicsState:
     """The states of all local APICs, by vCPU."""
 
-    apics: list[LocalApicState]
+    apics: list[LocalApicState] = several(LocalApicState, MAX_CPUS)
 
 
 class LocalApics:

@@ -138,5 +138,5 @@ def test_states_that_reach_beyond_the_memory_are_refused(vga: Vga) -> None:
         with pytest.raises(DeviceError, match="beyond the video memory"):
             vga.dispi.restore(DispiState(0, registers))
         assert vga.dispi.state() == good
-    with pytest.raises(DeviceError, match="entries"):
+    with pytest.raises(DeviceError, match="must have 10"):
         vga.dispi.restore(DispiState(0, [0xB0C5]))

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any
 
 from hypervisor.bus.clock import ManualClock
-from hypervisor.devices.parts.device_state import adopt, data, number, part
+from hypervisor.devices.parts.device_state import adopt
 from hypervisor.devices.vga import Vga
 from hypervisor.devices.vga.dispi import DispiState
 from hypervisor.devices.vga.planes import PlanesState
 from hypervisor.devices.vga.vga_state import VgaState
 from hypervisor.devices.vga.video_memory import PLANES_SIZE, TEXT_SIZE
+from hypervisor.state import data, number, part, record
 
 
-@dataclass
+@record
 class WithMemory:
     latch: int = number(0, 0xFFFFFFFF)
-    vram: bytearray = field(default_factory=bytearray, metadata=data(PLANES_SIZE, exact=True))
-    text: bytearray = field(default_factory=bytearray, metadata=data(TEXT_SIZE, exact=True))
+    vram: bytearray = data(PLANES_SIZE, exact=True)
+    text: bytearray = data(TEXT_SIZE, exact=True)
 
 
 class PlanesWithMemory:
@@ -58,10 +58,10 @@ class PlanesWithMemory:
         self.vga.memory.text[:] = new.text
 
 
-@dataclass
+@record
 class Adapter:
-    vga: VgaState = field(default_factory=VgaState, metadata=part(VgaState))
-    dispi: DispiState = field(default_factory=DispiState, metadata=part(DispiState))
+    vga: VgaState = part(VgaState)
+    dispi: DispiState = part(DispiState)
 
 
 class MmioWithAdapter:

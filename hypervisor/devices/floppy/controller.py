@@ -6,44 +6,43 @@ sees the interrupt; the time is that of no real drive.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 from hypervisor.bus import Clock, Line, Medium
 from hypervisor.devices.floppy import fdc_registers as r
 from hypervisor.devices.floppy.fdc_registers import EXECUTING, FROM_HOST, IDLE, RESULT, TO_HOST
 from hypervisor.devices.floppy.transfer import Channel, Progress, Transfer
 from hypervisor.devices.parts.common import Alarm, ByteDevice, all_ones, nothing
-from hypervisor.devices.parts.device_state import adopt, data, flag, number, numbers, refuse, time_ns, u8
+from hypervisor.devices.parts.device_state import adopt, refuse
+from hypervisor.state import copied, data, flag, number, numbers, record, time_ns, u8
 
 DRIVES = 4
 DELAY_NS = 50_000
 
 
-@dataclass(slots=True)
+@record
 class I82077State:
     """All that the controller remembers. ``interrupts`` are status bytes and cylinders for SENSE INTERRUPT STATUS."""
 
     dor: int = u8(r.NOT_RESET | r.GATE)
     tdr: int = number(0, 3)
     phase: int = number(0, 4)
-    command: bytearray = field(default_factory=bytearray, metadata=data(16))
-    result: bytearray = field(default_factory=bytearray, metadata=data(16))
-    buffer: bytearray = field(default_factory=bytearray, metadata=data(1024))
+    command: bytearray = data(16)
+    result: bytearray = data(16)
+    buffer: bytearray = data(1024)
     position: int = number(0, 1024)
-    sector: list[int] = field(default_factory=list, metadata=numbers(4, 0, 255))
+    sector: list[int] = numbers(4, 0, 255)
     """Cylinder, head, sector of a transfer that is going on, and how many are left (format and verify)."""
-    cylinders: list[int] = field(default_factory=lambda: [0] * DRIVES, metadata=numbers(DRIVES, 0, 255))
+    cylinders: list[int] = numbers(DRIVES, 0, 255, exact=True)
     changed: int = number(0, 15, 15)
     """Drives whose diskette may have been changed."""
     seeking: int = number(0, 15)
-    interrupts: list[int] = field(default_factory=list, metadata=numbers(16, 0, 255))
+    interrupts: list[int] = numbers(16, 0, 255)
     irq: bool = flag()
     due: int = time_ns(-1)
     """When what is going on is done; negative: nothing is."""
-    specify: list[int] = field(default_factory=lambda: [0, 0], metadata=numbers(2, 0, 255))
-    configure: list[int] = field(default_factory=lambda: [0, 0, 0], metadata=numbers(3, 0, 255))
+    specify: list[int] = numbers(2, 0, 255, exact=True)
+    configure: list[int] = numbers(3, 0, 255, exact=True)
     perpendicular: int = u8()
     locked: bool = flag()
     resetting: bool = flag()
@@ -80,14 +79,11 @@ class I82077(ByteDevice):
 
     def state(self) -> I82077State:
         """A copy of all mutable state."""
-        return copy.deepcopy(self.s)
+        return copied(self.s)
 
     def restore(self, state: I82077State) -> None:
         """Take over ``state``; raises `DeviceError` if it is not one of this device."""
         new = adopt(self.name, I82077State, state)
-        for name, length in (("cylinders", DRIVES), ("specify", 2), ("configure", 3)):
-            if len(getattr(new, name)) != length:
-                raise refuse(self.name, f"state.{name} must have {length} values")
         if new.position > len(new.buffer) or len(new.interrupts) % 2:
             raise refuse(self.name, "state.position or state.interrupts do not fit")
         if not self._fits(new):

@@ -9,10 +9,8 @@ time that it has.
 
 from __future__ import annotations
 
-import copy
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -20,7 +18,8 @@ from hypervisor.bus import Clock, Dma
 from hypervisor.devices.ide.channel import IdeChannel
 from hypervisor.devices.ide.drive import Phase
 from hypervisor.devices.parts.common import Alarm, Register
-from hypervisor.devices.parts.device_state import adopt, flag, number, parts, time_ns, u8
+from hypervisor.devices.parts.device_state import adopt
+from hypervisor.state import copied, flag, number, parts, record, time_ns, u8
 
 SIZE = 16
 """Bytes of the register window: eight of each channel."""
@@ -44,7 +43,7 @@ BURST_NS = 500_000
 """Time of a burst behind the first: 131 MB a second, the most that PCI moves."""
 
 
-@dataclass(slots=True)
+@record
 class ChannelMasterState:
     """The registers of one channel, and how far its table has been worked through."""
 
@@ -61,13 +60,11 @@ class ChannelMasterState:
     """When the next burst is moved; negative: none waits for its time."""
 
 
-@dataclass(slots=True)
+@record
 class BusMasterState:
     """Both channels."""
 
-    channels: list[ChannelMasterState] = field(
-        default_factory=lambda: [ChannelMasterState(), ChannelMasterState()], metadata=parts(ChannelMasterState, 2)
-    )
+    channels: list[ChannelMasterState] = parts(ChannelMasterState, 2)
 
 
 class BusMaster:
@@ -101,7 +98,7 @@ class BusMaster:
 
     def state(self) -> BusMasterState:
         """A copy of all mutable state."""
-        return copy.deepcopy(self._s)
+        return copied(self._s)
 
     def restore(self, state: Any) -> None:
         """Take over ``state``; raises `DeviceError` if it is not one of this device."""

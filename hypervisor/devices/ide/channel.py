@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from hypervisor.bus import Line
 from hypervisor.devices.ide import ata_registers as r
 from hypervisor.devices.ide.drive import Drive, DriveState
-from hypervisor.devices.parts.device_state import adopt, flag, parts, refuse, u8
+from hypervisor.devices.parts.device_state import adopt, refuse
+from hypervisor.state import copied, flag, parts, record, u8
 
 SIZE = r.SIZE
 TASK_FILE = {r.FEATURES: "features", r.COUNT: "count", r.LOW: "low", r.MID: "mid", r.HIGH: "high"}
 """Registers that remember what was written before, by offset."""
 
 
-@dataclass(slots=True)
+@record
 class IdeChannelState:
     """Both drives (what an absent one remembers means nothing), the selection and the interrupt."""
 
-    drives: list[DriveState] = field(
-        default_factory=lambda: [DriveState(), DriveState()], metadata=parts(DriveState, 2)
-    )
+    drives: list[DriveState] = parts(DriveState, 2)
     device: int = u8()
     control: int = u8()
     interrupt: bool = flag()
@@ -64,7 +61,7 @@ class IdeChannel:
 
     def state(self) -> IdeChannelState:
         """A copy of all mutable state."""
-        return copy.deepcopy(self._s)
+        return copied(self._s)
 
     def restore(self, state: Any) -> None:
         """Take over ``state``; raises `DeviceError` if it is not one of this device."""

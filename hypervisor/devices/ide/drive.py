@@ -7,12 +7,11 @@ each block the host is interrupted.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from hypervisor.bus import Medium
 from hypervisor.devices.ide import ata_registers as r
-from hypervisor.devices.parts.device_state import data, number, u8
+from hypervisor.state import data, number, record, u8
 
 BUFFER = 64 << 10
 """Bytes that a drive reads from its medium at once."""
@@ -35,7 +34,7 @@ def _wide() -> Any:
     return number(0, 0xFFFF)
 
 
-@dataclass(slots=True)
+@record
 class DriveState:
     """All that a drive remembers besides its medium's contents."""
 
@@ -49,7 +48,7 @@ class DriveState:
     error: int = u8()
     phase: int = number(0, max(Phase.ALL))
     command: int = u8()
-    buffer: bytearray = field(default_factory=bytearray, metadata=data(BUFFER))
+    buffer: bytearray = data(BUFFER)
     position: int = number(0, BUFFER)
     end: int = number(0, BUFFER)
     block: int = number(1, BUFFER, 512)

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 from hypervisor.devices.parts import apic_registers as r
 from hypervisor.devices.parts.apic_timer import TimerState
-from hypervisor.devices.parts.device_state import flag, number, part, u8
+from hypervisor.state import flag, number, part, record, u8
 
 VECTORS = 256
 _ALL = (1 << VECTORS) - 1
 _LVT = 0x3FFFF
 
 
-@dataclass(slots=True)
+@record
 class LocalApicState:
     """Registers by their names; ``irr``, ``isr`` and ``tmr`` are 256-bit numbers, one bit for each vector.
 
@@ -42,7 +40,7 @@ class LocalApicState:
     lint0: bool = flag()
     lint1: bool = flag()
     extint: bool = flag()
-    timer: TimerState = field(default_factory=TimerState, metadata=part(TimerState))
+    timer: TimerState = part(TimerState)
 
 
 LVT_FIELDS = {

@@ -6,12 +6,11 @@ Source: Intel SDM volume 3A, 10.5.4 "APIC Timer". One-shot and periodic modes; T
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from hypervisor.bus import Clock
 from hypervisor.devices.parts.apic_registers import DIVIDE_SHIFTS
 from hypervisor.devices.parts.common import Alarm
-from hypervisor.devices.parts.device_state import flag, number, time_ns
+from hypervisor.state import flag, number, record, time_ns
 
 BUS_HZ = 1_000_000_000
 """Ticks per second before the divider, of the VM's clock: one tick is one nanosecond. CPUID leaf 40000010h says so."""
@@ -21,7 +20,7 @@ MIN_PERIOD_NS = 1_000
 one, as on a processor that could not keep up. The count that it reads is not affected."""
 
 
-@dataclass(slots=True)
+@record
 class TimerState:
     """The counter: it was ``initial`` at ``start_ns``."""
 

@@ -1,4 +1,5 @@
 """One counter of an 8254 as a function of time: no ticking, only arithmetic on the number of the CLK pulse.
+from hypervisor.state import flag, number, record, ticks, u8
 
 Source: Intel 82C54 data sheet (231244-006), "Mode definitions" and "Operation common to all modes". All times here
 are CLK pulse numbers (ticks of 1.193182 MHz since power-on).
@@ -9,9 +10,7 @@ count of 1 is illegal; OUT then stays high.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from hypervisor.devices.parts.device_state import flag, number, ticks, u8
+from hypervisor.state import flag, number, record, ticks, u8
 
 LATCH_NOTHING = -1
 RW_LOW, RW_HIGH, RW_BOTH = 1, 2, 3
@@ -22,7 +21,7 @@ ONE_SHOTS = (1, 5)
 PERIODIC = (2, 3)
 
 
-@dataclass(slots=True)
+@record
 class CounterState:
     """All that one counter remembers.
 

@@ -5,10 +5,8 @@ Source: IBM PS/2 Hardware Interface Technical Reference, "Keyboards (101- and 10
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
-from hypervisor.devices.parts.device_state import data, flag, number, u8
 from hypervisor.devices.scan_codes import BREAK, strokes, to_set_1
+from hypervisor.state import data, flag, number, record, u8
 
 ACK, RESEND, SELF_TEST_PASSED, ECHO = 0xFA, 0xFE, 0xAA, 0xEE
 ID = b"\xab\x83"
@@ -23,7 +21,7 @@ KEYS_LIMIT = 4096
 """Bytes of scan codes that may wait; a real keyboard has 16, but nobody types ahead of a guest's script on one."""
 
 
-@dataclass(slots=True)
+@record
 class KeyboardState:
     """All that the keyboard remembers."""
 
@@ -34,8 +32,8 @@ class KeyboardState:
     waiting_for: int = u8()
     last_sent: int = u8()
     break_next: bool = flag()
-    replies: bytearray = field(default_factory=bytearray, metadata=data(REPLY_LIMIT))
-    keys: bytearray = field(default_factory=bytearray, metadata=data(KEYS_LIMIT))
+    replies: bytearray = data(REPLY_LIMIT)
+    keys: bytearray = data(KEYS_LIMIT)
 
 
 class Keyboard:

@@ -1,4 +1,5 @@
 """The mouse at the 8042's auxiliary port: a PS/2 mouse with a wheel (Microsoft IntelliMouse) and two more buttons.
+from hypervisor.state import data, flag, number, numbers, record, u8
 
 Sources: IBM PS/2 Hardware Interface Technical Reference, "Mouse": commands and data packet; Microsoft, "IntelliMouse
 PS/2 protocol" as described in the Linux kernel's psmouse driver: the sample rates 200, 100, 80 set in this order turn
@@ -10,9 +11,7 @@ the sum of what happened since it did.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
-from hypervisor.devices.parts.device_state import data, flag, number, numbers, u8
+from hypervisor.state import data, flag, number, numbers, record, u8
 
 ACK, RESEND, SELF_TEST_PASSED, ERROR = 0xFA, 0xFE, 0xAA, 0xFC
 SCALING_1, SCALING_2, RESOLUTION, STATUS, STREAM, READ, UNWRAP, WRAP, REMOTE, IDENTIFY, RATE = (
@@ -30,7 +29,7 @@ SUM_LIMIT = 1 << 20
 REPLY_LIMIT = 16
 
 
-@dataclass(slots=True)
+@record
 class MouseState:
     """All that the mouse remembers. Movement is to the right and up, as packets tell it."""
 
@@ -41,16 +40,16 @@ class MouseState:
     resolution: int = number(0, 3, 2)
     rate: int = u8(100)
     kind: int = number(0, 4)
-    rates: list[int] = field(default_factory=list, metadata=numbers(3, 0, 0xFF))
+    rates: list[int] = numbers(3, 0, 0xFF)
     waiting_for: int = u8()
     dx: int = number(-SUM_LIMIT, SUM_LIMIT)
     dy: int = number(-SUM_LIMIT, SUM_LIMIT)
     dz: int = number(-SUM_LIMIT, SUM_LIMIT)
     buttons: int = number(0, ALL_BUTTONS)
     told_buttons: int = number(0, ALL_BUTTONS)
-    packet: bytearray = field(default_factory=bytearray, metadata=data(4))
-    last: bytearray = field(default_factory=bytearray, metadata=data(4))
-    replies: bytearray = field(default_factory=bytearray, metadata=data(REPLY_LIMIT))
+    packet: bytearray = data(4)
+    last: bytearray = data(4)
+    replies: bytearray = data(REPLY_LIMIT)
 
 
 class Mouse:

@@ -5,15 +5,14 @@ Source: PCI Local Bus Specification 3.0, 3.2.2.3.2 "Software Generation of Confi
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from hypervisor.bus import Device
 from hypervisor.devices.parts.common import Register
-from hypervisor.devices.parts.device_state import adopt, number
+from hypervisor.devices.parts.device_state import adopt
 from hypervisor.devices.pci.function import PciFunction
 from hypervisor.errors import DeviceError
+from hypervisor.state import copied, number, record
 
 SIZE = 8
 """Bytes of the register window (ports cf8h-cffh)."""
@@ -29,7 +28,7 @@ CF9, DATA = 1, 4
 PINS = 4
 
 
-@dataclass(slots=True)
+@record
 class PciBusState:
     """The address register. Functions have their own states."""
 
@@ -119,7 +118,7 @@ class PciBus:
 
     def state(self) -> PciBusState:
         """A copy of all mutable state."""
-        return copy.copy(self._s)
+        return copied(self._s)
 
     def restore(self, state: PciBusState) -> None:
         """Take over ``state``; raises `DeviceError` if it is not one of this device."""

@@ -7,24 +7,24 @@ maps the memory or the ports behind a window connects to it with `PciFunction.on
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from functools import cache
 
 from hypervisor.bus import Line
-from hypervisor.devices.parts.device_state import adopt, data, refuse
+from hypervisor.devices.parts.device_state import adopt, refuse
 from hypervisor.devices.pci import config_registers as r
 from hypervisor.devices.pci.config_registers import Bar, ConfigRegister, Identity, Window
+from hypervisor.state import data, record
 
 SIZE = r.SIZE
 
 Move = Callable[[int | None], object]
 
 
-@dataclass(slots=True)
+@record
 class PciFunctionState:
     """The configuration space."""
 
-    config: bytearray = field(default_factory=lambda: bytearray(SIZE), metadata=data(SIZE, exact=True))
+    config: bytearray = data(SIZE, exact=True)
 
 
 @cache

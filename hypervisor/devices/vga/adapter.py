@@ -6,7 +6,6 @@ Sources: IBM PS/2 Hardware Interface Technical Reference, "Video subsystem". Pow
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from functools import partial
 
@@ -22,6 +21,7 @@ from hypervisor.devices.vga.planes import Planes
 from hypervisor.devices.vga.vga_state import VgaState
 from hypervisor.devices.vga.video_memory import PLANES_SIZE, TEXT_SIZE, VideoMemory
 from hypervisor.devices.vga.window import DEVICE, Kind, Window, may_be_memory, window
+from hypervisor.state import copied
 
 GLYPH_ROOM = 32
 """Bytes from one character of a font in plane 2 to the next."""
@@ -123,7 +123,7 @@ class Vga(ByteDevice):
 
     def state(self) -> VgaState:
         """A copy of all mutable state. The memory is the board's to save."""
-        return copy.deepcopy(self.registers)
+        return copied(self.registers)
 
     def restore(self, state: VgaState) -> None:
         """Take over ``state``; raises `DeviceError` if it is not one of this device."""

@@ -6,11 +6,11 @@ limits and whose corrections of what a guest asks for are the ones here.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from hypervisor.devices.parts.common import Register
-from hypervisor.devices.parts.device_state import adopt, number, numbers, refuse
+from hypervisor.devices.parts.device_state import adopt, refuse
+from hypervisor.state import number, numbers, record
 
 if TYPE_CHECKING:
     from hypervisor.devices.vga.adapter import Vga
@@ -51,14 +51,12 @@ class LinearMode(NamedTuple):
     start: int
 
 
-@dataclass(slots=True)
+@record
 class DispiState:
     """The index and the registers."""
 
     index: int = number(0, 0xFFFF)
-    registers: list[int] = field(
-        default_factory=lambda: [VERSION] + [0] * (COUNT - 1), metadata=numbers(COUNT, 0, 0xFFFF)
-    )
+    registers: list[int] = numbers(COUNT, 0, 0xFFFF, (VERSION, *[0] * (COUNT - 1)), exact=True)
 
 
 class Dispi:
@@ -151,8 +149,6 @@ class Dispi:
     def restore(self, state: DispiState) -> None:
         """Take over ``state``; raises `DeviceError` if it is not one of this device."""
         new = adopt(self.name, DispiState, state)
-        if len(new.registers) != COUNT:
-            raise refuse(self.name, f"registers has {len(new.registers)} entries, but must have {COUNT}")
         old, self._s = self._s, new
         if new.registers[BANK] >= self._vga.memory.banks or (self.enabled and not self._fits()):
             self._s = old

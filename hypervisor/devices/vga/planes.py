@@ -9,13 +9,13 @@ at the first access behind a change (`Planes._plan`).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from hypervisor.devices.parts.device_state import adopt, number
+from hypervisor.devices.parts.device_state import adopt
 from hypervisor.devices.vga import vga_registers as r
 from hypervisor.devices.vga.video_memory import CELLS, pack_cell, unpack_cell
 from hypervisor.devices.vga.window import APERTURE
+from hypervisor.state import number, record
 
 if TYPE_CHECKING:
     from hypervisor.devices.vga.adapter import Vga
@@ -27,7 +27,7 @@ PLANE_BITS = tuple(sum(0xFF << 8 * plane for plane in range(4) if mask >> plane 
 """The bits of a cell that belong to a set of planes."""
 
 
-@dataclass(slots=True)
+@record
 class PlanesState:
     """The four latches, plane 0 in the low byte."""
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 from hypervisor.arch.vga_modes import MODES, dac
-from hypervisor.devices.parts.device_state import data, flag, number, u8
 from hypervisor.devices.vga.vga_registers import AR_INDEX_SHOW
+from hypervisor.state import data, flag, number, record, u8
 
 MODE_3 = MODES[3]
 
@@ -16,15 +14,15 @@ SEQUENCER_RUNNING = b"\x03" + MODE_3.sequencer[1:]
 """The mode's registers, with the sequencer not held in reset."""
 
 
-@dataclass(slots=True)
+@record
 class VgaState:
     """The registers; at power-on mode 3, as firmware leaves it."""
 
-    crtc: bytearray = field(default_factory=lambda: bytearray(MODE_3.crtc), metadata=data(25, exact=True))
-    sequencer: bytearray = field(default_factory=lambda: bytearray(SEQUENCER_RUNNING), metadata=data(5, exact=True))
-    graphics: bytearray = field(default_factory=lambda: bytearray(MODE_3.graphics), metadata=data(9, exact=True))
-    attribute: bytearray = field(default_factory=lambda: bytearray(MODE_3.attribute), metadata=data(21, exact=True))
-    palette: bytearray = field(default_factory=lambda: bytearray(_MODE_3_DAC), metadata=data(768, exact=True))
+    crtc: bytearray = data(25, MODE_3.crtc, exact=True)
+    sequencer: bytearray = data(5, SEQUENCER_RUNNING, exact=True)
+    graphics: bytearray = data(9, MODE_3.graphics, exact=True)
+    attribute: bytearray = data(21, MODE_3.attribute, exact=True)
+    palette: bytearray = data(768, _MODE_3_DAC, exact=True)
     crtc_index: int = u8()
     sequencer_index: int = u8()
     graphics_index: int = u8()
