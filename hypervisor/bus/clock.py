@@ -6,23 +6,47 @@ import heapq
 from collections.abc import Callable
 from typing import Protocol
 
+Key = tuple[int, str, str, int]
+"""The order of timers whose deadlines are equal: those with an owner and a name by these, others behind them, as they
+were asked for.
+"""
+
 
 class Timer:
-    """A deadline that was asked for; `cancel` it and it never fires."""
+    """A deadline that its owner sets and clears; at most one at a time. When it has come, the owner is called."""
 
-    __slots__ = ("callback", "deadline_ns", "sequence")
+    __slots__ = ("_queue", "callback", "deadline_ns", "key", "setting")
 
-    def __init__(self, deadline_ns: int, sequence: int, callback: Callable[[], None]) -> None:
-        self.deadline_ns = deadline_ns
-        self.sequence = sequence
-        self.callback: Callable[[], None] | None = callback
+    def __init__(self, queue: TimerQueue, key: Key, callback: Callable[[], None]) -> None:
+        self._queue = queue
+        self.key = key
+        self.callback = callback
+        self.deadline_ns: int | None = None
+        """What it is set to, in nanoseconds of the clock; None while it is not."""
+        self.setting = 0
+        """The number of the setting that counts: earlier ones are still in the queue."""
 
-    def cancel(self) -> None:
-        """Forget the callback. Cancelling twice, or after it fired, is harmless."""
-        self.callback = None
+    @property
+    def owner(self) -> str:
+        """Whose it is: the name of a device."""
+        return self.key[1]
 
-    def __lt__(self, other: Timer) -> bool:
-        return (self.deadline_ns, self.sequence) < (other.deadline_ns, other.sequence)
+    @property
+    def name(self) -> str:
+        """Which of its owner's timers it is."""
+        return self.key[2]
+
+    def set(self, deadline_ns: int) -> None:
+        """Call the owner once at ``deadline_ns``, instead of at any earlier wish; at once, if that is over."""
+        if deadline_ns != self.deadline_ns:
+            self.deadline_ns = deadline_ns
+            self._queue.push(self)
+
+    def clear(self) -> None:
+        """Forget the deadline. Clearing twice, or after it fired, is harmless."""
+        self.deadline_ns = None
+
+    cancel = clear
 
 
 class Clock(Protocol):
@@ -33,56 +57,90 @@ class Clock(Protocol):
         """Time since power-on, in nanoseconds."""
         ...
 
+    def timer(self, owner: str, name: str, callback: Callable[[], None]) -> Timer:
+        """A timer, not set yet, that calls ``callback``. ``owner`` is the device's name, which with ``name`` says among
+        equal deadlines which comes first: so a machine goes on in the same order wherever its state is put back.
+        """
+        ...
+
     def call_at(self, deadline_ns: int, callback: Callable[[], None]) -> Timer:
-        """Call ``callback`` once when `now_ns` has reached ``deadline_ns`` (at once, if it has)."""
+        """Call ``callback`` once when `now_ns` has reached ``deadline_ns`` (at once, if it has). Such a timer has no
+        name, so it is part of no state: it is for what watches a machine, not for what is in it.
+        """
         ...
 
 
 _SWEEP_MINIMUM = 64
-"""Timers in a queue below which nobody looks for cancelled ones."""
+"""Timers in a queue below which nobody looks for those that are not set any more."""
 
 
 class TimerQueue:
-    """Timers in order of deadline; equal deadlines fire in the order they were asked for."""
+    """Timers in order of deadline, equal deadlines in that of their keys, whoever asked first.
 
-    def __init__(self) -> None:
-        self._heap: list[Timer] = []
-        self._sequence = 0
+    ``changed`` is called when a deadline was set that comes before all others.
+    """
+
+    def __init__(self, changed: Callable[[], None] = lambda: None) -> None:
+        self._changed = changed
+        self._heap: list[tuple[int, Key, int, Timer]] = []
+        self._settings = 0
         self._sweep_at = _SWEEP_MINIMUM
         self.earliest_ns: int | None = None
-        """What `next_ns` said last, or an earlier deadline that was asked for since. Other threads may read it, and
-        nothing else: they would change the queue."""
+        """What `next_ns` said last, or an earlier deadline that was set since. Other threads may read it, and nothing
+        else: they would change the queue."""
+
+    def timer(self, owner: str, name: str, callback: Callable[[], None]) -> Timer:
+        """See `Clock.timer`."""
+        return Timer(self, (0, owner, name, 0), callback)
 
     def add(self, deadline_ns: int, callback: Callable[[], None]) -> Timer:
-        """A new timer, in nanoseconds of the owner's clock."""
-        self._sequence += 1
-        timer = Timer(deadline_ns, self._sequence, callback)
-        heapq.heappush(self._heap, timer)
-        if self.earliest_ns is None or deadline_ns < self.earliest_ns:
-            self.earliest_ns = deadline_ns
+        """See `Clock.call_at`."""
+        timer = Timer(self, (1, "", "", self._settings), callback)
+        timer.set(deadline_ns)
+        return timer
+
+    def push(self, timer: Timer) -> None:
+        """A timer was set."""
+        deadline_ns = timer.deadline_ns
+        assert deadline_ns is not None
+        self._settings += 1
+        timer.setting = self._settings
+        heapq.heappush(self._heap, (deadline_ns, timer.key, self._settings, timer))
         if len(self._heap) > self._sweep_at:
-            # A guest that programs a far deadline again and again leaves cancelled timers behind: sweep them out.
-            self._heap = [one for one in self._heap if one.callback is not None]
+            # A guest that programs a far deadline again and again leaves old settings behind: sweep them out.
+            self._heap = [entry for entry in self._heap if _counts(entry)]
             heapq.heapify(self._heap)
             self._sweep_at = max(_SWEEP_MINIMUM, 2 * len(self._heap))
-        return timer
+        if self.earliest_ns is None or deadline_ns < self.earliest_ns:
+            self.earliest_ns = deadline_ns
+            self._changed()
+
+    def pending(self) -> list[Timer]:
+        """The timers that are set, in the order in which they will fire."""
+        return [entry[3] for entry in sorted(self._heap) if _counts(entry)]
 
     def next_ns(self) -> int | None:
         """The earliest deadline, or None when nothing is due ever."""
-        while self._heap and self._heap[0].callback is None:
-            heapq.heappop(self._heap)
-        self.earliest_ns = self._heap[0].deadline_ns if self._heap else None
+        heap = self._heap
+        while heap and not _counts(heap[0]):
+            heapq.heappop(heap)
+        self.earliest_ns = heap[0][0] if heap else None
         return self.earliest_ns
 
     def run_due(self, now_ns: int) -> int:
         """Fire every timer whose deadline is at or before ``now_ns``; returns how many fired."""
         fired = 0
         while (deadline := self.next_ns()) is not None and deadline <= now_ns:
-            callback = heapq.heappop(self._heap).callback
-            if callback is not None:
-                callback()
-                fired += 1
+            timer = heapq.heappop(self._heap)[3]
+            timer.deadline_ns = None
+            timer.callback()
+            fired += 1
         return fired
+
+
+def _counts(entry: tuple[int, Key, int, Timer]) -> bool:
+    """Whether this is what its timer is set to."""
+    return entry[0] == entry[3].deadline_ns and entry[2] == entry[3].setting
 
 
 class ManualClock:
@@ -96,6 +154,15 @@ class ManualClock:
     def now_ns(self) -> int:
         """Time since power-on, in nanoseconds."""
         return self._now
+
+    @property
+    def pending(self) -> list[Timer]:
+        """The timers that are set, in the order in which they will fire."""
+        return self._timers.pending()
+
+    def timer(self, owner: str, name: str, callback: Callable[[], None]) -> Timer:
+        """See `Clock.timer`; fires during `advance`."""
+        return self._timers.timer(owner, name, callback)
 
     def call_at(self, deadline_ns: int, callback: Callable[[], None]) -> Timer:
         """See `Clock.call_at`; fires during `advance`."""

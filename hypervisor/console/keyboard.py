@@ -31,7 +31,7 @@ class Keyboard:
 
     def __init__(self, vm: Machine, controller: I8042) -> None:
         self._controller = controller
-        self._paced = Paced(vm, lambda: controller.keyboard_idle)
+        self._paced = Paced(vm, "keyboard", lambda: controller.keyboard_idle)
 
     def type(self, text: str, rate: float = RATE) -> None:
         """Type ``text`` at ``rate`` keys a second; a newline is Enter.

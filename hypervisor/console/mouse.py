@@ -26,7 +26,7 @@ class Mouse:
 
     def __init__(self, vm: Machine, controller: I8042) -> None:
         self._controller = controller
-        self._paced = Paced(vm, lambda: controller.mouse_idle)
+        self._paced = Paced(vm, "mouse", lambda: controller.mouse_idle)
         self._held = 0
 
     def move(self, dx: int, dy: int, wheel: int = 0) -> None:

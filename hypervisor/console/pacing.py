@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from hypervisor.units import NS_PER_S
 
 if TYPE_CHECKING:
-    from hypervisor.bus import Timer
     from hypervisor.run.machine import Machine
 
 
@@ -21,12 +20,13 @@ class Paced:
     waits for nothing else is idle, however much was typed.
     """
 
-    def __init__(self, vm: Machine, idle: Callable[[], bool]) -> None:
+    def __init__(self, vm: Machine, name: str, idle: Callable[[], bool]) -> None:
+        """``name`` is that of the timer."""
         self._vm = vm
         self._idle = idle
         self._events: deque[tuple[Callable[[], object], int]] = deque()
         self._not_before = 0
-        self._timer: Timer | None = None
+        self._timer = vm.clock.timer("console", name, self.go)
 
     def add(self, event: Callable[[], object], then_s: float) -> None:
         """Queue ``event``; the next one comes ``then_s`` seconds of the VM's time after it, or later."""
@@ -43,16 +43,12 @@ class Paced:
 
     def go(self) -> None:
         """Let the next event happen, if it may. On the VM's thread only."""
-        if not self._events or self._timer is not None or not self._idle():
+        if not self._events or self._timer.deadline_ns is not None or not self._idle():
             return
         now = self._vm.clock.now_ns
         if now < self._not_before:
-            self._timer = self._vm.clock.call_at(self._not_before, self._due)
+            self._timer.set(self._not_before)
             return
         event, then_ns = self._events.popleft()
         self._not_before = now + then_ns
         event()
-
-    def _due(self) -> None:
-        self._timer = None
-        self.go()

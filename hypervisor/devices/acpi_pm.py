@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from hypervisor.bus import Clock, Line
-from hypervisor.devices.parts.common import Alarm, Register
+from hypervisor.devices.parts.common import Register
 from hypervisor.devices.parts.device_state import adopt
 from hypervisor.state import copied, flag, number, record, u8
 
@@ -68,7 +68,7 @@ class AcpiPm:
         self.sci = sci
         self._clock = clock
         self._power_off = power_off
-        self._alarm = Alarm(clock, self._update)
+        self._alarm = clock.timer(name, "carry", self._update)
         self._s = AcpiPmState(halves=self._halves())
 
     # ---- the host's side

@@ -15,7 +15,6 @@ from functools import partial
 
 from hypervisor.bus import Clock, Line
 from hypervisor.devices.parts import hpet_registers as r
-from hypervisor.devices.parts.common import Alarm
 from hypervisor.devices.parts.device_state import adopt
 from hypervisor.devices.parts.hpet_registers import REGISTERS, SIZE
 from hypervisor.state import copied, number, parts, record, time_ns
@@ -66,7 +65,7 @@ class Hpet:
         self._pin = pin
         self._legacy = legacy
         self._replace = replace
-        self._alarms = [Alarm(clock, partial(self._alarm, n)) for n in range(r.TIMERS)]
+        self._alarms = [clock.timer(name, f"match{n}", partial(self._alarm, n)) for n in range(r.TIMERS)]
         self._due_ns: list[int | None] = [None] * r.TIMERS
         """When each timer matches next, None for never: an alarm may come late, and a match that has been missed must
         not be taken for one that is a whole turn of the counter away."""

@@ -17,7 +17,7 @@ from functools import partial
 
 from hypervisor.bus import Clock, Line
 from hypervisor.devices.parts import pit_counter as counter
-from hypervisor.devices.parts.common import Alarm, ByteDevice, Register, all_ones
+from hypervisor.devices.parts.common import ByteDevice, Register, all_ones
 from hypervisor.devices.parts.device_state import adopt, refuse
 from hypervisor.devices.parts.pit_counter import LATCH_NOTHING, RW_BOTH, RW_HIGH, CounterState
 from hypervisor.state import copied, parts, record
@@ -63,7 +63,7 @@ class I8254(ByteDevice):
         self.name = name
         self.line = line
         self.clock = clock
-        self._alarm = Alarm(clock, self._rise)
+        self._alarm = clock.timer(name, "out0", self._rise)
         self._c = _power_on()
         self.counter2_written: Callable[[], object] = lambda: None
         """Called when the guest has programmed counter 2, which drives the speaker."""

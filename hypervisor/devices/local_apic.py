@@ -72,7 +72,7 @@ class LocalApic:
         self._bus = bus
         self._own_id, self._bootstrap = apic_id, bootstrap
         self._s = after_reset(apic_id, bootstrap)
-        self._timer = ApicTimer(clock, self._timer_expired)
+        self._timer = ApicTimer(clock, name, self._timer_expired)
         self._s.timer = self._timer.state
         self._readers: dict[int, Callable[[], int]] = {
             r.ID: lambda: self._s.id << 24,

@@ -16,7 +16,7 @@ from datetime import datetime
 
 from hypervisor.bus import Clock, Line
 from hypervisor.devices.parts import rtc_time
-from hypervisor.devices.parts.common import Alarm, ByteDevice, Register, all_ones
+from hypervisor.devices.parts.common import ByteDevice, Register, all_ones
 from hypervisor.devices.parts.device_state import adopt
 from hypervisor.devices.parts.rtc_time import B_24H, CENTURY, B
 from hypervisor.errors import DeviceError
@@ -116,7 +116,7 @@ class Mc146818(ByteDevice):
         self.memory_size = memory_size
         self.above_4g = above_4g
         self._preset: dict[int, int] = {}
-        self._alarm = Alarm(clock, self._look)
+        self._alarm = clock.timer(name, "alarm", self._look)
         self._readers = [all_ones, self._read_data]
         self._writers = [self._write_index, self._write_data]
         self._special_writes: dict[int, Callable[[int], None]] = {

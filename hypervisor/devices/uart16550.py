@@ -22,7 +22,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from hypervisor.bus import Clock, Line
-from hypervisor.devices.parts.common import Alarm, ByteDevice, Register, nothing
+from hypervisor.devices.parts.common import ByteDevice, Register, nothing
 from hypervisor.devices.parts.device_state import adopt
 from hypervisor.state import copied, data, flag, number, numbers, record, time_ns, u8
 from hypervisor.units import NS_PER_S
@@ -121,8 +121,8 @@ class Uart16550(ByteDevice):
         """Asked for host input when there is none left and the guest listens: it has enabled the receiver's interrupt,
         or polls. What it gives (at most `BACKLOG_LIMIT` bytes) arrives as if it had been there all the time.
         """
-        self._arrival = Alarm(clock, self._arrive)
-        self._timeout = Alarm(clock, self._time_out)
+        self._arrival = clock.timer(name, "arrival", self._arrive)
+        self._timeout = clock.timer(name, "timeout", self._time_out)
         self._s = Uart16550State()
         high_readers = [self._read_lcr, self._read_mcr, self._read_lsr, self._read_msr, self._read_scr]
         high_writers = [self._write_lcr, self._write_mcr, nothing, nothing, self._write_scr]

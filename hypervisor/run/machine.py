@@ -357,7 +357,7 @@ class Machine(Settled, ABC):
             pcpu.report.now += ns
 
     def deadline_changed(self) -> None:
-        """A timer was asked for: the engine may have to stop earlier."""
+        """A timer was set: the engine may have to stop earlier."""
         pcpu = self.place.pcpu
         if pcpu is None:
             return

@@ -41,10 +41,10 @@ class VmClock:
     def __init__(
         self, wall: bool, tables: GuestTables, place: Whereabouts, turns: Turns, deadline_changed: Callable[[], None]
     ) -> None:
-        """``deadline_changed`` is called when a timer was asked for."""
-        self._tables, self._place, self._turns, self._deadline_changed = tables, place, turns, deadline_changed
+        """``deadline_changed`` is called when a timer was set that comes before all others."""
+        self._tables, self._place, self._turns = tables, place, turns
         self.wall = wall
-        self.timers = TimerQueue()
+        self.timers = TimerQueue(deadline_changed)
         self.base_ns = time.monotonic_ns()
         self.lag_ns = 0
         """How far the wall clock is behind the host's, by `hold_back`."""
@@ -135,8 +135,10 @@ class VmClock:
             self._tables.wall_base = self.base_ns
             self._tables.bound_to = None  # the engine has a copy
 
+    def timer(self, owner: str, name: str, callback: Callable[[], None]) -> Timer:
+        """See `hypervisor.bus.Clock.timer`."""
+        return self.timers.timer(owner, name, callback)
+
     def call_at(self, deadline_ns: int, callback: Callable[[], None]) -> Timer:
-        """Call ``callback`` once when `now_ns` has reached ``deadline_ns``."""
-        timer = self.timers.add(deadline_ns, callback)
-        self._deadline_changed()
-        return timer
+        """See `hypervisor.bus.Clock.call_at`."""
+        return self.timers.add(deadline_ns, callback)

@@ -96,7 +96,7 @@ def test_only_the_thread_that_runs_a_vm_changes_its_timers(monkeypatch: pytest.M
 
         return call
 
-    for name in ("add", "next_ns", "run_due"):
+    for name in ("push", "next_ns", "run_due"):
         monkeypatch.setattr(TimerQueue, name, watched(name))
     sector = boot_sector("again: sti; hlt; jmp again")
     with hv.boot(sector, memory="1M", clock="wall") as vm:

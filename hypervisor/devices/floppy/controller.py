@@ -12,7 +12,7 @@ from hypervisor.bus import Clock, Line, Medium
 from hypervisor.devices.floppy import fdc_registers as r
 from hypervisor.devices.floppy.fdc_registers import EXECUTING, FROM_HOST, IDLE, RESULT, TO_HOST
 from hypervisor.devices.floppy.transfer import Channel, Progress, Transfer
-from hypervisor.devices.parts.common import Alarm, ByteDevice, all_ones, nothing
+from hypervisor.devices.parts.common import ByteDevice, all_ones, nothing
 from hypervisor.devices.parts.device_state import adopt, refuse
 from hypervisor.state import copied, data, flag, number, numbers, record, time_ns, u8
 
@@ -63,7 +63,7 @@ class I82077(ByteDevice):
         self.clock = clock
         self.drives = [*drives, *[None] * DRIVES][:DRIVES]
         self.s = I82077State()
-        self._alarm = Alarm(clock, self._due)
+        self._alarm = clock.timer(name, "due", self._due)
         self._transfer = Transfer(self)
         self._readers = [all_ones, all_ones, self._read_dor, self._read_tdr, self._read_msr, self._read_fifo, all_ones,
                          self._read_dir]  # fmt: skip

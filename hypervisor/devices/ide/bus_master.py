@@ -17,7 +17,7 @@ from typing import Any
 from hypervisor.bus import Clock, Dma
 from hypervisor.devices.ide.channel import IdeChannel
 from hypervisor.devices.ide.drive import Phase
-from hypervisor.devices.parts.common import Alarm, Register
+from hypervisor.devices.parts.common import Register
 from hypervisor.devices.parts.device_state import adopt
 from hypervisor.state import copied, flag, number, parts, record, time_ns, u8
 
@@ -77,7 +77,7 @@ class BusMaster:
         self.name = name
         self._memory = memory
         self._clock = clock
-        self._alarms = [Alarm(clock, partial(self._go_on, number_)) for number_ in range(2)]
+        self._alarms = [clock.timer(name, f"burst{number_}", partial(self._go_on, number_)) for number_ in range(2)]
         self._channels = list(channels)
         self._s = BusMasterState()
         for number_, channel in enumerate(self._channels):

@@ -9,7 +9,6 @@ from collections.abc import Callable
 
 from hypervisor.bus import Clock
 from hypervisor.devices.parts.apic_registers import DIVIDE_SHIFTS
-from hypervisor.devices.parts.common import Alarm
 from hypervisor.state import flag, number, record, time_ns
 
 BUS_HZ = 1_000_000_000
@@ -38,10 +37,10 @@ class TimerState:
 class ApicTimer:
     """The counter over its state. ``expired`` is called each time it reaches zero while somebody wants to know."""
 
-    def __init__(self, clock: Clock, expired: Callable[[], None]) -> None:
+    def __init__(self, clock: Clock, owner: str, expired: Callable[[], None]) -> None:
         self._clock = clock
         self._expired = expired
-        self._alarm = Alarm(clock, self._fire)
+        self._alarm = clock.timer(owner, "zero", self._fire)
         self.state = TimerState()
 
     def adopt(self, state: TimerState) -> None:

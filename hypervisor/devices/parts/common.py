@@ -1,11 +1,9 @@
-"""What the models share: register tables, byte-wide dispatch, and one deadline on the clock."""
+"""What the models share: register tables and byte-wide dispatch."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import NamedTuple
-
-from hypervisor.bus import Clock, Timer
 
 
 class Register(NamedTuple):
@@ -49,42 +47,6 @@ class ByteDevice:
             if at < len(self._writers):
                 self._writers[at](value & 0xFF)
             value >>= 8
-
-
-class Alarm:
-    """One deadline of a device. Moving it later costs no new timer: the old one fires early and is armed again."""
-
-    __slots__ = ("_armed_ns", "_callback", "_clock", "_due_ns", "_timer")
-
-    def __init__(self, clock: Clock, callback: Callable[[], None]) -> None:
-        self._clock = clock
-        self._callback = callback
-        self._timer: Timer | None = None
-        self._armed_ns = 0
-        self._due_ns = 0
-
-    def set(self, deadline_ns: int) -> None:
-        """Call back once at ``deadline_ns`` of the clock, instead of at any earlier wish."""
-        self._due_ns = deadline_ns
-        if self._timer is not None:
-            if self._armed_ns <= deadline_ns:
-                return
-            self._timer.cancel()
-        self._armed_ns = deadline_ns
-        self._timer = self._clock.call_at(deadline_ns, self._fire)
-
-    def clear(self) -> None:
-        """Forget the deadline."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def _fire(self) -> None:
-        self._timer = None
-        if self._due_ns > self._armed_ns:
-            self.set(self._due_ns)
-        else:
-            self._callback()
 
 
 def nothing(value: int) -> None:
