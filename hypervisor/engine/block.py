@@ -66,6 +66,7 @@ F_RAISE = _word("raise_exception_err_ra")
 F_X87 = _word("x87_execute")  # see `x87_code`
 X87_IMAGE = _word("x87_image", 14)  # the guest's x87 state as FNSAVE has it
 F_TCG_CALL = _word("tcg_gen_callN")
+F_TCG_OP2 = _word("tcg_gen_op2")
 F_ENTER_MMX = _word("helper_enter_mmx")
 F_MMX_READY = _word("mmx_ready")  # see `mmx_code`
 F_MMX_DONE = _word("mmx_done")

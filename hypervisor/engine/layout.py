@@ -112,6 +112,7 @@ DISAS_PC_FIRST, DISAS_PC_NEXT = 8, 16  # of the translator's context: the block'
 DISAS_IS_JMP, DISAS_TOO_MANY = 24, 1  # ... and what ends the block before it
 DISAS_PREFIX, PREFIX_DATA = 0x2C, 8  # the instruction's prefixes, and 66h among them
 DISAS_OPERAND, MO_16, MO_64 = 0x34, 1, 3  # its operand size
+DISAS_CC_OP, DISAS_CC_OP_DIRTY = 0x74, 0x7C  # how the arithmetic flags are derived, and whether CC_OP lags behind
 DISAS_FLAGS, TB_FLAGS = 0xA8, 16  # hidden flags and EFLAGS that the block is for: a copy, and those of the block itself
 TB_PC, TB_CS_BASE, TB_CFLAGS, TB_CODE = 0, 8, 24, 32  # of a translated block: for which address; where its code is
 TB_SPECIAL = 0x000E_FFFF  # of CFLAGS: it is no longer valid, of a bounded length, or counts its instructions
@@ -134,6 +135,7 @@ TCG_LAST_OP = 0x7390  # end of the list of operations: points to the last one's 
 TCG_ENV = 0x98F0  # the temporary that is the CPU state
 TCG_UC = 0x9970
 TCG_CC_SRC = 0x9980  # the temporary of what the arithmetic flags are derived from
+TCG_CC_OP = 0x9990  # the temporary of CC_OP
 TCG_UNUSED = 0x9CD8  # a word that another target's translator uses
 TCG_OPERAND = 0x9CE0  # another: what holds for the operand of the instruction being translated, see `memory_operand`
 TCG_EBP = 0x99C0  # the temporary of RBP
@@ -141,6 +143,9 @@ TCG_BEXTR, TCG_PUSHF, TCG_RELEASED, TCG_PDEP, TCG_ENTER = range(0x9CE8, 0x9D10, 
 TCG_BUFFER, TCG_BUFFER_SIZE = 168, 176  # the mapping for generated code
 TCG_CODE_NEXT = 192  # where the next block goes
 TCG_CODE_LIMIT = 208  # a block that begins above it empties the buffer
+
+# --- operations of TCG ------------------------------------------------------------------------------------------------
+OP_MOVI_I32 = 6  # a constant of 32 bits
 
 # --- TCGOp, from its pointer to the next operation, which `TCG_LAST_OP` points to -------------------------------------
 OP_COUNTS = -7  # of a call: results << 4 | arguments

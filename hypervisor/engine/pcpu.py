@@ -169,6 +169,7 @@ class PCpu:
             put(offset, guard().access[f"cpu_{name}_mmuidx_ra_x86_64"])
         put(b.F_X87, guard().x87_execute)
         put(b.F_TCG_CALL, address("tcg_gen_callN_x86_64"))
+        put(b.F_TCG_OP2, address("tcg_gen_op2_x86_64"))
         put(b.F_ENTER_MMX, address("helper_enter_mmx_x86_64"))
         put(b.F_MISSED_BLOCK, guard().missed_block)
         put(b.F_MMX_READY, guard().mmx_ready)
@@ -518,7 +519,7 @@ class PCpu:
 
     def flags(self) -> int:
         """RFLAGS in the middle of an instruction, where the arithmetic flags are not in the state."""
-        return int(self._uc.reg_read(self._native.unicorn.x86_const.UC_X86_REG_EFLAGS)) | 2
+        return int(self._uc.reg_read(self._native.unicorn.x86_const.UC_X86_REG_EFLAGS))
 
     def clock(self) -> int:
         """The loaded VM's time in nanoseconds."""

@@ -6,6 +6,7 @@ import ctypes
 from collections.abc import Callable
 from typing import NamedTuple
 
+from hypervisor.arch.flags import RFLAGS_FIXED, RFLAGS_LOADABLE, RFLAGS_VM
 from hypervisor.engine import block, layout
 
 _MASK32 = 0xFFFFFFFF
@@ -101,7 +102,8 @@ class State:
     def get(self, name: str) -> int:
         """A 64-bit register by its full name."""
         if name == "rflags":
-            return self._words[layout.EFLAGS >> 3] | 2 if self.flags_inside is None else self.flags_inside()
+            flags = self._words[layout.EFLAGS >> 3] if self.flags_inside is None else self.flags_inside()
+            return flags & RFLAGS_LOADABLE | RFLAGS_FIXED
         if name == "dr7":
             return self._extra[0] | 0x400
         if name == "sysenter_cs":
@@ -109,12 +111,14 @@ class State:
         return self._words[_WORDS[name] >> 3]
 
     def set(self, name: str, value: int) -> None:
-        """Write a 64-bit register as a whole, without the checks that an instruction would make."""
+        """Write a 64-bit register as a whole, without the checks that an instruction would make. Reserved bits of
+        RFLAGS stay what they are.
+        """
         value &= _MASK64
         if name == "rflags":
-            if (self._words[layout.EFLAGS >> 3] ^ value) & (1 << 17):
+            if (self._words[layout.EFLAGS >> 3] ^ value) & RFLAGS_VM:
                 self.dirty = True
-            self._words[layout.EFLAGS >> 3] = value | 2
+            self._words[layout.EFLAGS >> 3] = value & RFLAGS_LOADABLE | RFLAGS_FIXED
         elif name == "dr7":
             self._extra[0] = value
         elif name == "sysenter_cs":
@@ -191,7 +195,7 @@ class State:
         """Current privilege level."""
         if not self.get("cr0") & 1:
             return 0
-        if self.get("rflags") & (1 << 17):
+        if self.get("rflags") & RFLAGS_VM:
             return 3
         return self.segment("ss").attributes >> 5 & 3
 
@@ -201,7 +205,7 @@ class State:
         attributes = self.segment("cs").attributes
         if self.get("efer") & 0x400 and attributes & 0x200:
             return 64
-        if self.get("cr0") & 1 and not self.get("rflags") & (1 << 17) and attributes & 0x400:
+        if self.get("cr0") & 1 and not self.get("rflags") & RFLAGS_VM and attributes & 0x400:
             return 32
         return 16
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hypervisor.arch.exits import ExitKind
+from hypervisor.arch.flags import RFLAGS_FIXED, RFLAGS_LOADABLE
 from hypervisor.engine import block as b
 from hypervisor.engine import layout
 from hypervisor.engine.block import CALLED, JUMPED, RETURNED
@@ -27,7 +28,6 @@ _FAULTS = frozenset((0, 5, 6, 7, 10, 11, 12, 13, 14, 16, 17, 19))
 _TSS16_AVAILABLE, _LDT, _TSS16_BUSY, _TASK_GATE, _TSS32_AVAILABLE, _TSS32_BUSY = 1, 2, 3, 5, 9, 11
 _EVENT = 0
 _RF, _NT, _VM, _AC = 1 << 16, 1 << 14, 1 << 17, 1 << 18
-_FLAGS = 0x3F7FD5  # the flags that exist
 _READ, _USER, _IMPLICIT, _OPEN, _PEEK = 0, 1, 2, 4, 8
 _TASK_SWITCHED = 1 << 3
 _LOCAL_BREAKPOINTS = 0x155
@@ -230,7 +230,7 @@ class _Switch:
         if new.cr3 is not None and registers.get("cr0") >> 31:
             registers.set("cr3", field(new.cr3))
         registers.set("rip", field(new.rip))
-        flags = field(new.flags) & _FLAGS | 2 | (_NT if self.nests else 0)
+        flags = field(new.flags) & RFLAGS_LOADABLE | RFLAGS_FIXED | (_NT if self.nests else 0)
         registers.set("rflags", flags)
         for n, name in enumerate(GPR[:8]):
             value = field(new.registers + new.word * n)

@@ -11,7 +11,7 @@ from tests.core.bare import DATA, bare
 
 WHOLE = [
     *(f"r{n}" for n in ("ax", "bx", "cx", "dx", "si", "di", "bp", "sp", "ip", *range(8, 16))),
-    "rflags", "cr0", "cr2", "cr3", "cr4", "cr8", "efer", "dr0", "dr1", "dr2", "dr3", "dr6", "dr7",
+    "cr0", "cr2", "cr3", "cr4", "cr8", "efer", "dr0", "dr1", "dr2", "dr3", "dr6", "dr7",
 ]  # fmt: skip
 SEGMENTS = ["cs", "ds", "es", "fs", "gs", "ss", "ldtr"]
 
@@ -53,6 +53,14 @@ def test_segments_with_their_hidden_parts(name: str) -> None:
     with bare("hlt") as vm:
         setattr(vm.vcpu, name, segment)
         assert getattr(vm.vcpu, name) == segment
+
+
+def test_reserved_flags_stay_what_they_are() -> None:
+    with bare("pushfq; pop rax; hlt") as vm:
+        vm.vcpu.rflags = 0xFFFF_FFFF_FFC0_802A | 0xCD5
+        assert vm.vcpu.rflags == vm.vcpu.get("rflags") == 0xCD7
+        vm.run(timeout=5)
+        assert vm.vcpu.rax == 0xCD7 == vm.vcpu.rflags
 
 
 def test_tables_and_wide_registers() -> None:

@@ -12,6 +12,7 @@ from hypervisor.arch.flags import (
     EFER_LMA,
     RFLAGS_DF,
     RFLAGS_FIXED,
+    RFLAGS_LOADABLE,
     RFLAGS_VM,
 )
 from hypervisor.engine import block as b_
@@ -83,31 +84,35 @@ def flush_tlb(b):  # type: ignore[no-untyped-def]
 
 @kernel
 def read_flags(b, inside):  # type: ignore[no-untyped-def]
-    """EFLAGS, complete. ``inside`` says that a hook is running, where the arithmetic flags are still lazy."""
+    """EFLAGS, complete. ``inside`` says that a hook is running, where the arithmetic flags are still lazy. Whatever
+    these are derived from, no other bit comes of it, and reserved bits are never set.
+    """
     env = ld64(b + _ENV)
+    flags = (ld64(env + _EFLAGS) & RFLAGS_LOADABLE) | RFLAGS_FIXED
     if inside == 0:
-        return ld64(env + _EFLAGS) | RFLAGS_FIXED
-    if ld32(env + _CC_OP) == _CC_OP_EFLAGS:
-        flags = (ld64(env + _EFLAGS) & ~(_CC_MASK | RFLAGS_DF)) | (ld64(env + _CC_SRC) & _CC_MASK) | RFLAGS_FIXED
-        if ld32(env + _DF) != 1:
-            flags |= RFLAGS_DF
         return flags
+    flags &= ~(_CC_MASK | RFLAGS_DF)
+    if ld32(env + _DF) != 1:
+        flags |= RFLAGS_DF
+    if ld32(env + _CC_OP) == _CC_OP_EFLAGS:
+        return flags | (ld64(env + _CC_SRC) & _CC_MASK)
     st64(b + _SCRATCH, 0)
     call3(ld64(b + _F_REG_READ), ld64(b + _UC), _REG_EFLAGS, b + _SCRATCH)
-    return ld64(b + _SCRATCH) | RFLAGS_FIXED
+    return flags | (ld64(b + _SCRATCH) & _CC_MASK)
 
 
 @kernel
 def write_flags(b, flags, inside):  # type: ignore[no-untyped-def]
-    """Replace EFLAGS as a whole, in the form that holds where we are."""
+    """Replace EFLAGS as a whole, in the form that holds where we are, but for reserved bits."""
     env = ld64(b + _ENV)
+    flags = (flags & RFLAGS_LOADABLE) | RFLAGS_FIXED
     if inside == 0:
-        st64(env + _EFLAGS, flags | RFLAGS_FIXED)
+        st64(env + _EFLAGS, flags)
         return 0
     st64(env + _CC_SRC, flags & _CC_MASK)
     st32(env + _CC_OP, _CC_OP_EFLAGS)
     st32(env + _DF, -1 if flags & RFLAGS_DF else 1)
-    st64(env + _EFLAGS, (flags & ~(_CC_MASK | RFLAGS_DF)) | RFLAGS_FIXED)
+    st64(env + _EFLAGS, flags & ~(_CC_MASK | RFLAGS_DF))
     return 0
 
 

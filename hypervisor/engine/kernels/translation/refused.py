@@ -10,6 +10,9 @@ As the instruction is seen here before the translator reads it, notes are left o
 
 LOCK NEG is translated without LOCK: Unicorn would take its flags from what was in memory before.
 
+CMPXCHG8B and CMPXCHG16B take the flags that they keep from how these are derived, which they are not told
+(`lazy_flags`).
+
 LOOPE and LOOPNE begin a block. In the middle of one, Unicorn computes the pending flags only behind the branch that is
 taken when the count is over, and they were lost there.
 """
@@ -23,6 +26,7 @@ from hypervisor.engine.jit import kernel, ld8, ld32, ld64, st32, st64
 from hypervisor.engine.kernels.memory.code_bytes import fetch
 from hypervisor.engine.kernels.stopping.idle import code_at
 from hypervisor.engine.kernels.stopping.in_place import block_of
+from hypervisor.engine.kernels.translation.lazy_flags import tell
 from hypervisor.engine.kernels.translation.memory_operand import begin as begin_operand
 from hypervisor.engine.kernels.translation.misread import (
     IGNORED,
@@ -254,6 +258,8 @@ def refuses(context, cpu):  # type: ignore[no-untyped-def]
     modrm = _byte(env, pc, here, n + 1)
     if byte < 0 or opcode < 0 or modrm < 0:
         return 0  # it cannot be fetched, and that comes first
+    if opcode == 0x0FC7:
+        tell(b, context)
     if locked:
         if not _takes_lock(opcode, modrm):
             return UNDEFINED
