@@ -113,11 +113,13 @@ def _task(place: Place, stack: int, cs: int, ss: int, eip: int) -> bytes:
 
 
 def _page_table(wide: bool) -> bytes:
-    """For the pages of programs. What faults has its accessed bit already: when else it is set is nobody's promise."""
+    """For the pages of programs, but for the table itself: who changes it need not be told what is in the TLB. What
+    faults has its accessed bit already: when else it is set is nobody's promise.
+    """
     never = 1 << 63 if wide else 0
     kinds = {page: 0x7 | never for page in (*range(4), at.DATA_2, at.DATA_3)} | {at.CODE: 7, at.CODE + 1: 0x25}
     kinds |= {at.READ_ONLY: 0x25 | never, at.SUPERVISOR: 0x23}
-    kinds |= {page: 3 for page in (at.STACK_0, at.TABLES, at.PAGE_TABLE)}
+    kinds |= {page: 3 for page in (at.STACK_0, at.TABLES)}
     count = 512 if wide else 1024
     first = at.LIVE >> 12 & count - 1
     entries = (kinds[n - first] | at.PHYSICAL + (n - first) * 4096 if n - first in kinds else 0 for n in range(count))

@@ -166,7 +166,7 @@ ROWS: tuple[Row, ...] = (
     ),
     Row(r" mov .*dr[67]", "dr[67]", "APM 2, DR6 and DR7: reserved bits read as zero", 0xD800),
     Row(
-        _P + r"0fae| rdmsr| wrmsr| mov cr[04]|0f.*(?:xmmword|\?)|0fe6|660f5a",
+        _P + r"0fae| rdmsr| wrmsr| mov cr[04]|0f.*(?:xmmword|\?)|0fe6|660f(?:2[cd]|5a)",
         "",
         "APM 3, RDMSR, WRMSR, MOV CRn, APM 4, LDMXCSR: reserved bits, registers that are not there; APM 4: alignment",
         ours=(13,),

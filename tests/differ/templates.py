@@ -306,8 +306,8 @@ def _through(mode: Mode, digit: int, op: bytes = b"\xff") -> bytes:
 
 
 def _far_real(rng: random.Random, mode: Mode) -> Code:
-    """The same in real mode: several selectors lead to right behind."""
-    chosen = mode.cs - rng.choice((0, 0, 1, 0x80, 0x7FF))
+    """The same in real mode: several selectors lead to right behind, by offsets of 16 bits."""
+    chosen = mode.cs - rng.choice((0, 0, 1, 0x80, 0x36F))
     further = (mode.cs - chosen) * 16
     kind = rng.choice(("retf", "iret", "jmp", "call", "direct"))
     flags = rng.getrandbits(12) & 0xCD5 | rng.choice((0, 0, 0x4000, 0x100, 0x3000))
