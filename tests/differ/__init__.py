@@ -12,7 +12,8 @@ what) and a checksum of each page; #DB of single steps folds the state into a ha
 Programs (`program`, `templates`) only branch forward, and repeated string instructions end at unmapped pages. Where
 nothing stops a wild access, because there is no paging, addresses are of 16 bits and every segment's base is chosen
 such that 64 KiB from there are the programs' own. They do not do what ends or hangs QEMU: LOCK BT with a register,
-PG without PE, LA57. What differs is made shorter (`minimise`) and printed. `known.ROWS` are QEMU's faults;
+PG without PE, LA57. What differs is made shorter (`minimise`) and printed; where a
+program differs only behind others, these are named (`leaks`). `known.ROWS` are QEMU's faults;
 `known.OURS` are ours. Alignment, limits and transcendental functions are not compared, x87's last instruction and
 its pointers neither.
 """
