@@ -120,7 +120,7 @@ _FAR = r" retf| l?call| l?jmp| iret"
 ROWS: tuple[Row, ...] = (
     Row(r"", "rflags", "APM 2, RFLAGS: RF of faults", 1 << 16),
     Row(
-        r" fldenv| frstor| fxrstor| fsqrt",
+        r" fldcw| fldenv| frstor| fxrstor| fsqrt",
         "fsw",
         "SDM 1, status word: ES and B follow flags and masks; SDM 2, FSQRT: C0, C2 and C3 are undefined",
         0xC580,
@@ -150,7 +150,7 @@ ROWS: tuple[Row, ...] = (
         0x895,
         follows=True,
     ),
-    Row(_P + "0f", "mxcsr", "APM 1, MXCSR: DE tells of denormal operands", 2),
+    Row(_P + "(?:0f|d[89a-f])", "mxcsr|fsw", "APM 1, MXCSR, SDM 1, status word: DE tells of denormal operands", 2),
     Row(
         r" (?:max|min|add|sub|mul|div)[ps][sd]",
         "xmm.*",
@@ -201,7 +201,12 @@ ROWS: tuple[Row, ...] = (
     Row(r" (?:mov|pop) [fg]s", r"[fg]s\.base", "APM 2, segmentation in 64-bit mode: a null selector leaves the base"),
     Row(r" (?:mov|pop|l)[ defg]*s", "[defg]s", "APM 3, IRET: selectors with a descriptor become null", 3),
     Row(r" sti", "step.*", "APM 3, STI: the shadow is for interrupts, not for single steps", follows=True),
-    Row(r" j\w+ | loop| call", ".*", "APM 3, Jcc: 16 bits of RIP with 16-bit operands", when=_cut),
+    Row(
+        r" j\w+ | loop| call| rep",
+        ".*",
+        "APM 3, Jcc: 16 bits of RIP with 16-bit operands; REP: RIP stays, whatever the code segment says",
+        when=_cut,
+    ),
     Row(
         r" int (?!0x81)| iret",
         "error",
