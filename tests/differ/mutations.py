@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).parents[2]
+KERNELS = Path("hypervisor/engine/kernels")
 
 
 class Mutation(NamedTuple):
@@ -28,22 +29,36 @@ class Mutation(NamedTuple):
     wrong: str
 
 
-NONE = Mutation("no mutation", "events.py", "", "")
+NONE = Mutation("no mutation", "vmexit/events.py", "", "")
 MUTATIONS = (
     Mutation(
         "a wrong flag: IRET keeps AF",
-        "far_returns.py",
+        "segments/far_returns.py",
         "(old & ~mask) | (image & mask)",
         "old ^ (old ^ image) & mask & ~16",
     ),
     Mutation(
         "a wrong error code: with the RPL",
-        "load_segment.py",
-        "return refuse(b, vector, selector & 0xFFFC)",
+        "segments/load_segment.py",
+        "return refuse(b, vector, selector & SELECTOR)",
         "return refuse(b, vector, selector)",
     ),
-    Mutation("a lost base: of data segments", "load_segment.py", "selector, descriptor_base(d), ", "selector, 0, "),
+    Mutation(
+        "a lost base: of data segments",
+        "segments/load_segment.py",
+        "selector, descriptor_base(d), ",
+        "selector, 0, ",
+    ),
 )
+
+
+def mutated(mutation: Mutation, root: Path) -> str:
+    """The file's text with the mutation. Raises `AssertionError` where the code is not what the mutation knows."""
+    text = (root / KERNELS / mutation.file).read_text()
+    if not mutation.right:
+        return text
+    assert text.count(mutation.right) == 1, f"{mutation.file} has {mutation.right!r} not once: change the mutation"
+    return text.replace(mutation.right, mutation.wrong)
 
 
 def found(mutation: Mutation, programs: int, seed: int) -> int:
@@ -51,13 +66,7 @@ def found(mutation: Mutation, programs: int, seed: int) -> int:
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder)
         shutil.copytree(ROOT / "hypervisor", copy / "hypervisor", ignore=shutil.ignore_patterns("__pycache__"))
-        file = copy / "hypervisor" / "engine" / "kernels" / mutation.file
-        text = file.read_text()
-        if mutation.right:
-            assert text.count(mutation.right) == 1, (
-                f"{mutation.file} has {mutation.right!r} not once: change the mutation"
-            )
-        file.write_text(text.replace(mutation.right, mutation.wrong) if mutation.right else text)
+        (copy / KERNELS / mutation.file).write_text(mutated(mutation, copy))
         environment = {**os.environ, "PYTHONPATH": f"{copy}:{ROOT}", "HYPERVISOR_CACHE": str(copy / "cache")}
         options = ["--programs", str(programs), "--seed", str(seed), "--show", "0"]
         command = [sys.executable, "-m", "tests.differ", *options]

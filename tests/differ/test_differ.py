@@ -81,6 +81,11 @@ def test_a_fault_is_found(mutation: mutations.Mutation) -> None:
     assert mutations.found(mutation, len(PROGRAMS), SEED)
 
 
+def test_mutations_fit_the_code() -> None:
+    """Whether they are found takes long, whether there is such code does not."""
+    assert all(mutations.mutated(mutation, mutations.ROOT) for mutation in (mutations.NONE, *mutations.MUTATIONS))
+
+
 def test_the_tables_are_short_and_the_document_is_in_step() -> None:
     """At most 30 rows of QEMU's, each with a manual; docs/traps.md is made from the limits."""
     assert len(known.ROWS) <= 30 and all(row.manual for row in known.ROWS)
