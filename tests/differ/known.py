@@ -95,6 +95,12 @@ def _no_room(found: Difference, code: str) -> bool:
     return found.vectors == (-1, 0) or (found.vectors == (8, 8) and (ours == 0 or theirs + 64 & 0xFFFF_FFFF < 128))
 
 
+def _stack_not_present(found: Difference, code: str) -> bool:
+    """If the vectors differ, that is why."""
+    ours, theirs = found.vectors
+    return ours == theirs or (ours, theirs) == (12, 11)
+
+
 def _cut(found: Difference, code: str) -> bool:
     low, high = sorted(found.rips)
     return low < 0x10000 <= high or found.fields.get("cr2") == found.rips
@@ -135,7 +141,7 @@ ROWS: tuple[Row, ...] = (
         when=_precision,
         follows=True,
     ),
-    Row(_P + r"(?:d[df]d|d9d[89a-f])", "ftw", "SDM 1, 8.1.7: a store to an empty register fills it"),
+    Row(_P + r"(?:d[df]d|d9d[89a-f])", "ftw", "SDM 1, 8.1.7: a store to an empty register fills it", follows=True),
     Row(
         _P + r"0f38f[01]|" + _REX + r"0f.*(?:[ ,]mm\d|\?)|" + _REX + r"(?:26|2e|36|3e|6[4-7]|f[023])",
         "r..|st.|rflags|page .*",
@@ -208,9 +214,11 @@ ROWS: tuple[Row, ...] = (
         when=_cut,
     ),
     Row(
-        r" int (?!0x81)| iret",
-        "error",
-        "APM 3, INT: the error code of a gate has the vector as its index in long mode, too; IRET: RIP goes before SS",
+        r" int (?!0x81)| iret| retf",
+        "error|vector",
+        "APM 3, INT: the error code of a gate has the vector as its index in long mode, too; IRET: RIP goes before SS, "
+        "#SS of one that is not present",
+        when=_stack_not_present,
     ),
     Row(r" int1", "", "APM 3, INT1: a trap, whose RIP is behind it", ours=(1,)),
     Row(r"", "lost|cr2", "APM 2, #SS: an event whose frame does not fit below the top of the stack", when=_no_room),
