@@ -53,6 +53,12 @@ def _stack_fault(found: Difference, code: str) -> bool:
     return found.status & 0x41 == 0x41 or bool(re.search(forgets, code))
 
 
+def _told(found: Difference, code: str) -> bool:
+    """A stack fault; a denormal operand or that was rounded up, where the status word is stored."""
+    stored = re.search(r" f(?:n?stsw|n?stenv|n?save)| fxsave", code)
+    return _stack_fault(found, code) or bool(found.status & 0x202 and stored)
+
+
 def _precision(found: Difference, code: str) -> bool:
     return found.control & 0x300 != 0x300 or " fprem" in code
 
@@ -131,7 +137,13 @@ ROWS: tuple[Row, ...] = (
         "SDM 1, status word: ES and B follow flags and masks; SDM 2, FSQRT: C0, C2 and C3 are undefined",
         0xC580,
     ),
-    Row(_X87, "fsw|ftw|st.|rflags|rax|page .*", "SDM 1, 8.5.1.1: stack faults", when=_stack_fault, follows=True),
+    Row(
+        _X87,
+        "fsw|ftw|st.|rflags|rax|page .*",
+        "SDM 1, 8.5.1.1: stack faults; status word: DE and C1, as they are stored",
+        when=_told,
+        follows=True,
+    ),
     Row(_X87 + "|" + _P + "9b", "", "SDM 1, 8.5.1.1: unmasked stack faults", ours=(16,), when=_stack_fault),
     Row(_X87, "fsw", "SDM 1, condition code C1: rounded up", 0x200),
     Row(
@@ -169,6 +181,7 @@ ROWS: tuple[Row, ...] = (
         "rflags|step_hash",
         "APM 3, SYSCALL, CMPXCHG8B: the other flags stay; SYSRET: VIF and VIP come from R11, RF does not",
         0xFFFF_FFFF,
+        follows=True,
     ),
     Row(r" mov .*dr[67]", "dr[67]", "APM 2, DR6 and DR7: reserved bits read as zero", 0xD800),
     Row(
