@@ -75,11 +75,11 @@ def _rip(record: bytes) -> int:
 
 
 def differences(ours: bytes, qemu: bytes) -> Difference:
-    """Steps are a hash: where it differs alone it says so. Reserved bits of RFLAGS are to be clear in ours, whatever
-    they are in QEMU's: its CMPXCHG8B sets them, and nothing clears them again.
+    """Steps are a hash: where it differs alone it says so. Reserved bits of RFLAGS may be set in QEMU's: its CMPXCHG8B
+    sets them, and nothing clears them again. (Both have them where INT stood for an exception with an error code.)
     """
     left, right = dict(fields(ours)), dict(fields(qemu))
-    right["rflags"] &= RFLAGS_LOADABLE | RFLAGS_FIXED
+    right["rflags"] &= RFLAGS_LOADABLE | RFLAGS_FIXED | left["rflags"]
     found = {name: (left[name], right[name]) for name in left if name in right and left[name] != right[name]}
     control, status = struct.unpack_from("<HH", ours, at.OUT["FX"])
     null = any(left[name] < 4 for name in ("ds", "es", "fs", "gs"))

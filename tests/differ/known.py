@@ -54,9 +54,16 @@ def _stack_fault(found: Difference, code: str) -> bool:
 
 
 def _told(found: Difference, code: str) -> bool:
-    """A stack fault; a denormal operand or that was rounded up, where the status word is stored."""
+    """A stack fault, or the status word was stored (with DE, or with C1 of an operation before), and nothing else."""
     stored = re.search(r" f(?:n?stsw|n?stenv|n?save)| fxsave", code)
-    return _stack_fault(found, code) or bool(found.status & 0x202 and stored)
+    words = all(re.fullmatch(r"fsw|rflags|rax|page .*|step_hash", name) for name in found.fields)
+    return _stack_fault(found, code) or bool(stored and words)
+
+
+def _unmasked(found: Difference, code: str) -> bool:
+    """By a stack fault, or because the program has loaded the masks."""
+    loaded = re.search(r" f(?:ldcw|ldenv|rstor)| fxrstor", code)
+    return _stack_fault(found, code) or bool(found.status & 0x80 and loaded)
 
 
 def _precision(found: Difference, code: str) -> bool:
@@ -107,6 +114,15 @@ def _stack_not_present(found: Difference, code: str) -> bool:
     return ours == theirs or (ours, theirs) == (12, 11)
 
 
+def _swapped(found: Difference, code: str) -> bool:
+    """A register has zeros where QEMU has what all its four bytes are, swapped."""
+    for name, (ours, theirs) in found.fields.items():
+        whole = int.from_bytes((theirs & 0xFFFF_FFFF).to_bytes(4, "big"), "little")
+        if re.fullmatch("r..", name) and ours & 0xFFFF == 0 and (whole ^ ours) & 0xFFFF_0000 == 0:
+            return True
+    return False
+
+
 def _cut(found: Difference, code: str) -> bool:
     low, high = sorted(found.rips)
     return low < 0x10000 <= high or found.fields.get("cr2") == found.rips
@@ -144,7 +160,13 @@ ROWS: tuple[Row, ...] = (
         when=_told,
         follows=True,
     ),
-    Row(_X87 + "|" + _P + "9b", "", "SDM 1, 8.5.1.1: unmasked stack faults", ours=(16,), when=_stack_fault),
+    Row(
+        _X87 + "|" + _P + "9b",
+        "",
+        "SDM 1, 8.5.1.1, 8.7: unmasked stack faults; other unmasked exceptions, not before FWAIT alone",
+        ours=(16,),
+        when=_unmasked,
+    ),
     Row(_X87, "fsw", "SDM 1, condition code C1: rounded up", 0x200),
     Row(
         _X87 + r".*\[| fprem| frndint",
@@ -185,7 +207,7 @@ ROWS: tuple[Row, ...] = (
     ),
     Row(r" mov .*dr[67]", "dr[67]", "APM 2, DR6 and DR7: reserved bits read as zero", 0xD800),
     Row(
-        _P + r"0fae| rdmsr| wrmsr| mov cr[04]|0f.*(?:xmmword|\?)|0fe6|660f(?:2[cd]|5a)",
+        _P + r"0fae| rdmsr| wrmsr| mov cr[04]|0f.*(?:xmmword|\?)|0fe6|660f(?:2[cd]|5a|[def][1-3])",
         "",
         "APM 3, RDMSR, WRMSR, MOV CRn, APM 4, LDMXCSR: reserved bits, registers that are not there; APM 4: alignment",
         ours=(13,),
@@ -264,6 +286,10 @@ OURS: tuple[Limit, ...] = (
     Limit(
         """**CMPXCHG** of 32-bit registers that are not equal clears the upper half of the first, too.""",
         Row(r" cmpxchg e\w\w,", "r..", "", ANY << 32, follows=True),
+    ),
+    Limit(
+        """**BSWAP of a 16-bit register**, which the manuals leave undefined, clears it.""",
+        Row(r" bswap (?:[a-d]x|[sd]i|[sb]p)$", "r..", "", when=_swapped, follows=True),
     ),
     Limit("""**x87 errors with CR0.NE clear** raise nothing: there is no IRQ 13."""),
     Limit(
