@@ -114,6 +114,12 @@ def _stack_not_present(found: Difference, code: str) -> bool:
     return ours == theirs or (ours, theirs) == (12, 11)
 
 
+def _stack_limit(found: Difference, code: str) -> bool:
+    """#SS(0) of a transfer, on a stack that the program has chosen and pushes did not find too small."""
+    chosen = re.search(r" (?:mov|pop) ss| lss ", code)
+    return found.vectors[0] == 12 and found.fields.get("error", (0, 0))[0] == 0 and chosen is not None
+
+
 def _swapped(found: Difference, code: str) -> bool:
     """A register has zeros where QEMU has what all its four bytes are, swapped."""
     for name, (ours, theirs) in found.fields.items():
@@ -264,6 +270,7 @@ OURS: tuple[Limit, ...] = (
         without its preparation; far transfers in protected mode and IRET do check them. Neither is an access through
         DS, ES, FS or GS that an outer ring's return has made null (`#GP`).""",
         Row(r"\[", "", "", ours=(13, 14), theirs=(13, 14), when=_null),
+        Row(_FAR, "", "", ours=(12,), when=_stack_limit),
     ),
     Limit(
         """**Alignment checks** (`#AC`) do not see the operands of instructions that leave the guest (SGDT, INVLPG and
