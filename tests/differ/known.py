@@ -211,7 +211,7 @@ ROWS: tuple[Row, ...] = (
         0xFFFF_FFFF,
         follows=True,
     ),
-    Row(r" mov .*dr[67]", "dr[67]", "APM 2, DR6 and DR7: reserved bits read as zero", 0xD800),
+    Row(r" mov .*dr[67]", "dr[67]", "APM 2, DR6 and DR7: reserved bits read as zero; LE goes by task switches", 0xD900),
     Row(
         _P + r"0fae| rdmsr| wrmsr| mov cr[04]|0f.*(?:xmmword|\?)|0fe6|660f(?:2[cd]|5a|[def][1-3])",
         "",
