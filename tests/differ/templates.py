@@ -306,7 +306,10 @@ def _through(mode: Mode, digit: int, op: bytes = b"\xff") -> bytes:
 
 
 def _far_real(rng: random.Random, mode: Mode) -> Code:
-    """The same in real mode: several selectors lead to right behind, by offsets of 16 bits."""
+    """The same in real mode: several selectors lead to right behind, by offsets of 16 bits. A pointer lies within the
+    stack, beyond whose end is nobody's memory.
+    """
+    stack = b"\xbc" + struct.pack("<H", mode.stack(0x800))
     chosen = mode.cs - rng.choice((0, 0, 1, 0x80, 0x36F))
     further = (mode.cs - chosen) * 16
     kind = rng.choice(("retf", "iret", "jmp", "call", "direct"))
@@ -319,7 +322,7 @@ def _far_real(rng: random.Random, mode: Mode) -> Code:
             return op + struct.pack("<HH", offset, chosen)
         push = (_push(mode, flags) if kind == "iret" else b"") + _push(mode, chosen) + _push(mode, offset)
         if kind in ("jmp", "call"):
-            return push + _through(mode, 5 if kind == "jmp" else 3)
+            return stack + push + _through(mode, 5 if kind == "jmp" else 3)
         return push + (b"\xcf" if kind == "iret" else b"\xcb")
 
     return code
