@@ -73,6 +73,7 @@ F_MMX_DONE = _word("mmx_done")
 F_SELF = _word("pthread_self")
 F_PYTHON = _word("python")  # in-place callback: int64(kind) -> verdict
 F_WALK = _word("f_walk")  # kernels that others call through a pointer, so that each is compiled once
+F_TRANSLATE = _word("f_translate")
 F_READ = _word("f_read")
 F_WRITE = _word("f_write")
 F_DELIVER = _word("f_deliver")
@@ -94,14 +95,14 @@ MAP = _word("map")  # address of the guest-physical map: one word per page, see 
 MAP_PAGES = _word("map_pages")
 EXEC_AT = _word("exec_at")  # address of a word per page: linear page | epoch under which the TLB may hold it executable
 WRITE_AT = _word("write_at")  # the same for writable
-EPOCH = _word("epoch")  # 1 to 4095, changes with each flush of the whole TLB
+EPOCH = _word("epoch")  # 1 to 4095, changes with each flush of the whole TLB of Unicorn's
 RAM = _word("ram")  # process address of host-physical 0
 RAM_ADDR = _word("ram_addr")  # Unicorn's own number for host-physical 0
 A20 = _word("a20")  # AND mask of guest-physical addresses
 ONES_PAGE = _word("ones_page")  # host-physical page full of 0xff, fetched where there is no memory
+FILL_WAY = _word("fill_way")  # for which of Unicorn's MMU indexes the last fill was, see kernels.tlb.tlb_entry
 LOOKASIDE_AGE = _word("lookaside_age")  # see kernels.memory.lookaside
 LOOKASIDE = _word("lookaside", 3 * 16)  # (linear page | kind of access, age, what to add)
-ALIAS = _word("alias")  # bloom filter address: large pages served since the last flush
 
 # --- time -------------------------------------------------------------------------------------------------------------
 NOW = _word("now")  # retired bytes plus jumps, in virtual nanoseconds
@@ -196,6 +197,8 @@ SPUN_AT = _word("spun_at")  # when its last PAUSE was, or its turn began
 WORKED = _word("worked")  # 1: it has done something else than PAUSE in this turn
 SKIPPED = _word("skipped")  # 1: it has skipped rounds of a jump to itself in this turn
 NUMBER = _word("number")  # which of the VM's vCPUs it is
+GUEST_TLB = _word("guest_tlb")  # address of its TLB, 0 none, see kernels.memory.guest_tlb
+GUEST_TLB_AGE = _word("guest_tlb_age")  # which entries there are valid
 VCPU_END = 8 * len(_names)
 
 # --- walk results -----------------------------------------------------------------------------------------------------
@@ -266,6 +269,13 @@ SEAT, SEATS = 40, 256
 MAXPHYADDR = 40
 LOOKASIDE_ENTRIES = 16
 CHAIN_ENTRIES = 8
+
 BLOOM_BITS = 4096
+GUEST_TLB_DATA, GUEST_TLB_CODE = 1 << 14, 1 << 12
+"""Entries of a vCPU's TLB, of 16 bytes: as many as Unicorn's may have (`kernels.tlb.tlb_entry`), and for code."""
+GUEST_TLB_CODE_AT = 16 * GUEST_TLB_DATA
+GUEST_TLB_BLOOM_AT = GUEST_TLB_CODE_AT + 16 * GUEST_TLB_CODE
+"""A Bloom filter behind them: where large pages lie that are in pieces there."""
+GUEST_TLB_SIZE = GUEST_TLB_BLOOM_AT + BLOOM_BITS // 8
 JUMPED, CALLED, RETURNED = 8, 9, 10
 """W_LEVEL where an instruction asks for a task switch (`hypervisor.engine.task_switch`)."""

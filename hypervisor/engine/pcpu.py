@@ -29,6 +29,7 @@ from hypervisor.engine.room import CODE_CACHE, check_room
 from hypervisor.engine.state import State, Views
 from hypervisor.engine.tables import GuestTables
 from hypervisor.errors import EngineError, InternalError
+from hypervisor.memory.frames import PRIVATE
 from hypervisor.units import FOREVER_NS
 
 _CONTROL = 1 << 40  # host-physical address of the pCPU's own pages, out of every guest's reach
@@ -58,6 +59,9 @@ class VcpuState:
         self.extra = (ctypes.c_int64 * ((b.VCPU_END - b.VCPU) >> 3))()
         self.extra[(b.SKIP - b.VCPU) >> 3] = -1
         self.extra[(b.NUMBER - b.VCPU) >> 3] = number
+        self._tlb = mmap.mmap(-1, b.GUEST_TLB_SIZE, **PRIVATE)
+        self.extra[(b.GUEST_TLB - b.VCPU) >> 3] = ctypes.addressof(ctypes.c_char.from_buffer(self._tlb))
+        self.extra[(b.GUEST_TLB_AGE - b.VCPU) >> 3] = 1
         self.views = Views.over(self.memory, memoryview(self.extra).cast("B").cast("Q"))
         self.at = ctypes.addressof(self.memory), ctypes.addressof(self.extra)
         self.registers = State(self.views)
@@ -149,6 +153,7 @@ class PCpu:
             put(offset, address(name))
         for offset, name in (
             (b.F_WALK, "walk"),
+            (b.F_TRANSLATE, "translate"),
             (b.F_READ, "read_bytes"),
             (b.F_WRITE, "write_bytes"),
             (b.F_DELIVER, "deliver"),
@@ -187,8 +192,6 @@ class PCpu:
         put(b.RAM_ADDR, to_ram(uc, base))
         put(b.A20, -1)
         put(b.ONES_PAGE, ones_page)
-        self._bloom = (ctypes.c_int64 * (b.BLOOM_BITS // 64))()
-        put(b.ALIAS, ctypes.addressof(self._bloom))
         self._nothing = GuestTables(0)
         for offset, value in self._nothing.words().items():
             put(offset, value)
@@ -368,6 +371,7 @@ class PCpu:
             return
         self._save(self._b, *vcpu.at)
         vcpu.registers.look_at(vcpu.views)
+        self.words[b.GUEST_TLB >> 3] = 0
         self._loaded = None
 
     # --- running ------------------------------------------------------------------------------------------------------
@@ -380,9 +384,9 @@ class PCpu:
         return self._run(self._b)  # type: ignore[no-any-return]  # a ctypes function
 
     def sync(self) -> None:
-        """Derive the hidden flags after registers were written from outside, and flush the TLB."""
+        """Derive the hidden flags after registers were written from outside, and flush the guest's TLB."""
         self._call["sync"](self._b)
-        self._call["flush"](self._b)
+        self._call["flush_guest"](self._b)
         if self._loaded is not None:
             self._loaded.registers.dirty = False
 
@@ -476,8 +480,12 @@ class PCpu:
         return self._outside("enter_sysenter", length)
 
     def flush(self) -> None:
-        """Forget every translation."""
+        """Have every access translated anew, as after the VM's map changed. The guest cannot tell."""
         self._call["flush"](self._b)
+
+    def flush_guest(self) -> None:
+        """The guest flushes its TLB."""
+        self._call["flush_guest"](self._b)
 
     def written(self, gpa: int, size: int) -> None:
         """The host wrote ``size`` bytes in the page of ``gpa``: code translated from them is stale."""

@@ -21,8 +21,9 @@ EVENT_RULES: tuple[Rule, ...] = (e.pic_not_remapped, e.no_error_code_pop, m.star
 """What the last events show, crash or not."""
 
 RULES: tuple[Rule, ...] = (
-    *EVENT_RULES, t.no_tss, t.empty_stack_in_tss, t.bad_stack_in_tss, m.bad_stack, modes.long_mode_off, m.page_fault,
-    m.paging_switched_on, m.tables_lost, m.wild_address, modes.sixteen_bit_code, t.gdt_limit, t.wrong_selector,
+    e.pic_not_remapped, e.no_error_code_pop, m.started_nowhere, m.tables_lost, e.again_and_again, t.no_tss,
+    t.empty_stack_in_tss, t.bad_stack_in_tss, m.bad_stack, modes.long_mode_off, m.page_fault, m.paging_switched_on,
+    m.wild_address, modes.sixteen_bit_code, t.gdt_limit, t.wrong_selector,
     modes.bios_call, m.lost, e.handler_faults, t.no_idt, t.wrong_code_segment, t.gate_missing, modes.compatibility_mode,
 )  # fmt: skip
 """What caused the first exception comes before what kept it from its handler."""

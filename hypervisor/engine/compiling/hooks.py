@@ -13,7 +13,7 @@ from hypervisor.engine import layout as l_
 from hypervisor.engine.jit import COMPILED, call1, call3, call4, ld64
 from hypervisor.engine.kernels.instructions import decode as decode_
 from hypervisor.engine.kernels.instructions import sse, string_compare, syscalls, x87
-from hypervisor.engine.kernels.memory import access, page_walk, supervisor
+from hypervisor.engine.kernels.memory import access, guest_tlb, page_walk, supervisor
 from hypervisor.engine.kernels.segments import canonical, far_branches, far_returns, system_segments
 from hypervisor.engine.kernels.segments import load_segment as load_segment_
 from hypervisor.engine.kernels.segments.program_stack import FETCH, STORE, fetch, store
@@ -31,8 +31,8 @@ _mmio_read, _mmio_write = io.mmio_read, io.mmio_write
 _on_syscall, _on_sysenter = syscalls.on_syscall, syscalls.on_sysenter
 _on_block, _on_jump, _on_code, _run = run_.on_block, run_.on_jump, run_.on_code, run_.run
 _F_RDTSC, _F_RDTSCP, _F_WRITE_CR, _F_RAISE = b_.F_RDTSC, b_.F_RDTSCP, b_.F_WRITE_CR, b_.F_RAISE
-_walk, _read, _write, _deliver, _decode = (
-    page_walk.walk, supervisor.read_bytes, supervisor.write_bytes, events.deliver, decode_.decode,
+_walk, _translate, _read, _write, _deliver, _decode = (
+    page_walk.walk, guest_tlb.translate, supervisor.read_bytes, supervisor.write_bytes, events.deliver, decode_.decode,
 )  # fmt: skip
 
 _raise_event, _raise_exception = raising.raise_event, raising.raise_exception
@@ -56,6 +56,7 @@ _emit_access = memory_operand.emit_access
 _load_misaligned, _store_misaligned = misaligned.load, misaligned.store
 _read_code, _check_port = misread.read_code, misread.check_port
 _sync, _flush, _written = access.sync_hflags, access.flush_tlb, access.written
+_flush_guest = guest_tlb.flush_all
 
 if not COMPILED:
     raise NotImplementedError("the uncompiled hooks are built by hypervisor.engine.compiling.plain")
@@ -277,6 +278,11 @@ def walk(b, va, access, how):  # type: ignore[no-untyped-def]
     return _walk(b, va, access, how)
 
 
+def translate(b, va, access, how):  # type: ignore[no-untyped-def]
+    """`guest_tlb.translate` by pointer."""
+    return _translate(b, va, access, how)
+
+
 def read_bytes(b, va, size):  # type: ignore[no-untyped-def]
     """`supervisor.read_bytes` by pointer."""
     return _read(b, va, size)
@@ -427,6 +433,11 @@ def sync(b):  # type: ignore[no-untyped-def]
     return _sync(b)
 
 
+def flush_guest(b):  # type: ignore[no-untyped-def]
+    """`guest_tlb.flush_all`."""
+    return _flush_guest(b)
+
+
 def flush(b):  # type: ignore[no-untyped-def]
     """`access.flush_tlb`."""
     return _flush(b)
@@ -461,8 +472,9 @@ ENTRIES = (
     (interrupt, "v(lul)"), (tlb, "B(llill)"), (read_port, "l(llll)"), (write_port, "v(lllll)"), (read_mmio, "l(llul)"),
     (write_mmio, "v(llull)"), (syscall, "v(ll)"), (sysenter, "v(ll)"), (block, "v(llul)"), (code, "v(llul)"), (run,
     "l(l)"), (event, "l(lllll)"), (exception, "l(lll)"), (complete, "l(ll)"), (enter_syscall, "l(ll)"), (enter_sysenter,
-    "l(ll)"), (sync, "l(l)"), (flush, "l(l)"), (written, "l(lll)"), (clock, "l(l)"), (walk, "l(llll)"), (read_bytes,
-    "l(lll)"), (write_bytes, "l(lllll)"), (deliver, "l(llllll)"), (decode, "l(l)"), (aborted, "l(ll)"),
+    "l(ll)"), (sync, "l(l)"), (flush, "l(l)"), (flush_guest, "l(l)"), (written, "l(lll)"), (clock, "l(l)"),
+    (walk, "l(llll)"), (translate, "l(llll)"), (read_bytes, "l(lll)"), (write_bytes, "l(lllll)"),
+    (deliver, "l(llllll)"), (decode, "l(l)"), (aborted, "l(ll)"),
     (save, "l(lll)"), (load, "l(lll)"), (set_page, "v(llliill)"), (emit_call, "v(lllill)"),
     (flush_indexes, "v(lil)"), (full, "v(ll)"), (repeats, "v(ll)"), (forget_code, "l(l)"), (on_signal, "v(illl)"),
     (pcmpestrm, "v(lllu)"), (pcmpestri, "v(lllu)"), (pcmpistrm, "v(lllu)"), (pcmpistri, "v(lllu)"),

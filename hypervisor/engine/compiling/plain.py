@@ -19,7 +19,7 @@ from hypervisor.engine.compiling import cache
 from hypervisor.engine.compiling.compiler import Code
 from hypervisor.engine.kernels import by_pointer
 from hypervisor.engine.kernels.instructions import decode, syscalls
-from hypervisor.engine.kernels.memory import access, page_walk, supervisor
+from hypervisor.engine.kernels.memory import access, guest_tlb, page_walk, supervisor
 from hypervisor.engine.kernels.segments import canonical, far_branches, far_returns, load_segment, system_segments
 from hypervisor.engine.kernels.tlb import fill
 from hypervisor.engine.kernels.translation import misread
@@ -75,6 +75,7 @@ _CALLS: dict[str, Callable[..., Any]] = {
     "enter_sysenter": lambda p, length: syscalls.enter_sysenter(p, length, 0),
     "sync": access.sync_hflags,
     "flush": access.flush_tlb,
+    "flush_guest": guest_tlb.flush_all,
     "forget_code": translated.forget_code,
     "written": access.written,
     "save": switch.save,
@@ -82,6 +83,7 @@ _CALLS: dict[str, Callable[..., Any]] = {
     "clock": time_stamp.clock,
     "spin": lambda p: time_stamp.spin(p, 0),
     "walk": page_walk.walk,
+    "translate": guest_tlb.translate,
     "read_bytes": supervisor.read_bytes,
     "write_bytes": supervisor.write_bytes,
     "deliver": events.deliver,
@@ -89,7 +91,9 @@ _CALLS: dict[str, Callable[..., Any]] = {
 }
 """What the pCPU calls from outside, as `hooks.ENTRIES`."""
 
-by_pointer.register({name: _CALLS[name] for name in ("walk", "read_bytes", "write_bytes", "deliver", "decode")})
+by_pointer.register(
+    {name: _CALLS[name] for name in ("walk", "translate", "read_bytes", "write_bytes", "deliver", "decode")}
+)
 
 
 class PlainCode(Code):

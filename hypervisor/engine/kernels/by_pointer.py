@@ -12,7 +12,9 @@ from typing import Any
 from hypervisor.engine import block as b_
 from hypervisor.engine.jit import COMPILED, call1, call3, call4, call5, call6, kernel, ld64
 
-_F_WALK, _F_READ, _F_WRITE, _F_DELIVER, _F_DECODE = b_.F_WALK, b_.F_READ, b_.F_WRITE, b_.F_DELIVER, b_.F_DECODE
+_F_WALK, _F_TRANSLATE, _F_READ, _F_WRITE, _F_DELIVER, _F_DECODE = (
+    b_.F_WALK, b_.F_TRANSLATE, b_.F_READ, b_.F_WRITE, b_.F_DELIVER, b_.F_DECODE,
+)  # fmt: skip
 
 if COMPILED:
 
@@ -20,6 +22,11 @@ if COMPILED:
     def walk(b, va, access, how):  # type: ignore[no-untyped-def]
         """See `page_walk.walk`."""
         return call4(ld64(b + _F_WALK), b, va, access, how)
+
+    @kernel
+    def translate(b, va, access, how):  # type: ignore[no-untyped-def]
+        """See `guest_tlb.translate`."""
+        return call4(ld64(b + _F_TRANSLATE), b, va, access, how)
 
     @kernel
     def read_bytes(b, va, size):  # type: ignore[no-untyped-def]
@@ -51,6 +58,10 @@ else:
     def walk(b: int, va: int, access: int, how: int) -> Any:
         """See `page_walk.walk`."""
         return _functions["walk"](b, va, access, how)
+
+    def translate(b: int, va: int, access: int, how: int) -> Any:
+        """See `guest_tlb.translate`."""
+        return _functions["translate"](b, va, access, how)
 
     def read_bytes(b: int, va: int, size: int) -> Any:
         """See `supervisor.read_bytes`."""

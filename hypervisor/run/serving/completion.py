@@ -253,7 +253,7 @@ def _halt(pcpu: PCpu, vcpu: Processor, exit: Exit) -> int:
 
 
 def _invalidate(pcpu: PCpu, vcpu: Processor, exit: Exit) -> int:
-    pcpu.flush()
+    pcpu.flush_guest()
     return pcpu.complete(exit.length)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from hypervisor.engine import block as b_
 from hypervisor.engine import layout as l_
 from hypervisor.engine.jit import kernel, ld8, ld32, ld64, s64, st64
-from hypervisor.engine.kernels.by_pointer import walk
+from hypervisor.engine.kernels.by_pointer import translate
 from hypervisor.engine.kernels.memory.access import host_address, linear_rip
 from hypervisor.engine.kernels.memory.code_bytes import fetch
 from hypervisor.engine.kernels.memory.page_walk import FETCH, PEEK, USER
@@ -34,7 +34,7 @@ def _signed(value, bits):  # type: ignore[no-untyped-def]
 def _straight(b, at):  # type: ignore[no-untyped-def]
     """The process address of the instruction at linear ``at``, 0 where its bytes must be fetched one by one."""
     how = PEEK | (USER if ld32(ld64(b + _ENV) + _HFLAGS) & _CPL == 3 else 0)
-    gpa = walk(b, at, FETCH, how)
+    gpa = translate(b, at, FETCH, how)
     return 0 if ld64(b + _W_VECTOR) >= 0 else host_address(b, gpa)
 
 

@@ -21,7 +21,7 @@ from hypervisor.engine.jit import call1, call3, kernel, ld8, ld16, ld32, ld64, s
 
 _ENV, _MAP, _MAP_PAGES, _RAM, _A20 = b_.ENV, b_.MAP, b_.MAP_PAGES, b_.RAM, b_.A20
 _CPU, _UC, _F_TB_INVALIDATE, _RAM_ADDR, _F_TLB_FLUSH = b_.CPU, b_.UC, b_.F_TB_INVALIDATE, b_.RAM_ADDR, b_.F_TLB_FLUSH
-_F_REG_READ, _SCRATCH, _ALIAS, _BLOOM = b_.F_REG_READ, b_.SCRATCH, b_.ALIAS, b_.BLOOM_BITS // 64
+_F_REG_READ, _SCRATCH = b_.F_REG_READ, b_.SCRATCH
 _EPOCH = b_.EPOCH
 _MAP_RAM, _MAP_CODE = b_.MAP_RAM, b_.MAP_CODE
 _PAGE = ~0xFFF
@@ -72,13 +72,10 @@ def written(b, gpa, size):  # type: ignore[no-untyped-def]
 
 @kernel
 def flush_tlb(b):  # type: ignore[no-untyped-def]
-    """Forget every translation."""
+    """Empty Unicorn's TLB, of which the guest sees nothing (see `guest_tlb`)."""
     call1(ld64(b + _F_TLB_FLUSH), ld64(b + _CPU))
     epoch = ld64(b + _EPOCH) + 1
     st64(b + _EPOCH, epoch if epoch < 4096 else 1)
-    bloom = ld64(b + _ALIAS)
-    for word in range(_BLOOM):
-        st64(bloom + 8 * word, 0)
     return 0
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypervisor.engine import block as b_
 from hypervisor.engine import layout as l_
 from hypervisor.engine.jit import kernel, ld8, ld32, ld64
-from hypervisor.engine.kernels.by_pointer import walk
+from hypervisor.engine.kernels.by_pointer import translate
 from hypervisor.engine.kernels.memory.access import host_address, linear_rip
 from hypervisor.engine.kernels.memory.lookaside import find, keep
 from hypervisor.engine.kernels.memory.page_walk import FETCH, PEEK, USER
@@ -21,7 +21,7 @@ def fetch(b, at, position):  # type: ignore[no-untyped-def]
     va = at + position
     if hflags & _CS64 == 0:
         va &= 0xFFFFFFFF
-    gpa = walk(b, va, FETCH, PEEK | (USER if hflags & _CPL == 3 else 0))
+    gpa = translate(b, va, FETCH, PEEK | (USER if hflags & _CPL == 3 else 0))
     if ld64(b + _W_VECTOR) >= 0:
         return -1
     where = host_address(b, gpa)
@@ -37,7 +37,7 @@ def opcode_bytes(b):  # type: ignore[no-untyped-def]
     user = USER if ld32(ld64(b + _ENV) + _HFLAGS) & _CPL == 3 else 0
     delta = find(b, at, FETCH, user)
     if delta == 0:
-        gpa = walk(b, at, FETCH, PEEK | user)
+        gpa = translate(b, at, FETCH, PEEK | user)
         if ld64(b + _W_VECTOR) >= 0:
             return -1
         where = host_address(b, gpa)

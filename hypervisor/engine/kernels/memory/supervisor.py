@@ -9,7 +9,7 @@ from __future__ import annotations
 from hypervisor.engine import block as b_
 from hypervisor.engine import layout as l_
 from hypervisor.engine.jit import kernel, ld8, ld16, ld32, ld64, s64, st8, st16, st32, st64
-from hypervisor.engine.kernels.by_pointer import walk
+from hypervisor.engine.kernels.by_pointer import translate
 from hypervisor.engine.kernels.memory.access import host_address, page_word, written
 from hypervisor.engine.kernels.memory.lookaside import find, keep
 from hypervisor.engine.kernels.memory.page_walk import IMPLICIT, PEEK
@@ -41,7 +41,7 @@ def clear(b):  # type: ignore[no-untyped-def]
 def _resolve(b, va, access, how):  # type: ignore[no-untyped-def]
     if ld64(b + _N_VECTOR) >= 0:
         return -1
-    gpa = walk(b, va, access, how)
+    gpa = translate(b, va, access, how)
     if ld64(b + _W_VECTOR) >= 0:
         st64(b + _N_VECTOR, ld64(b + _W_VECTOR))
         st64(b + _N_ERROR, ld64(b + _W_ERROR))
@@ -153,7 +153,7 @@ def direct(b, va, size, how):  # type: ignore[no-untyped-def]
     delta = find(b, va, 1, how)
     if delta:
         return delta
-    gpa = walk(b, va, 1, how)
+    gpa = translate(b, va, 1, how)
     if ld64(b + _W_VECTOR) >= 0:
         return 0
     word = page_word(b, gpa)

@@ -10,7 +10,7 @@ from hypervisor.arch.vmexit_codes import INTR
 from hypervisor.engine import block as b_
 from hypervisor.engine import layout as l_
 from hypervisor.engine.jit import kernel, ld8, ld32, ld64, s64, st64
-from hypervisor.engine.kernels.by_pointer import decode, walk
+from hypervisor.engine.kernels.by_pointer import decode, translate
 from hypervisor.engine.kernels.memory.access import host_address
 from hypervisor.engine.kernels.memory.code_bytes import opcode_bytes
 from hypervisor.engine.kernels.memory.page_walk import AC, PEEK, READ
@@ -68,7 +68,7 @@ def check_table(b, exit_code):  # type: ignore[no-untyped-def]
     at = ld64(b + _D_EA) + 2
     value = 0
     for n in range(8):
-        gpa = walk(b, at + n, READ, PEEK | (AC if ld64(env + _EFLAGS) & RFLAGS_AC else 0))
+        gpa = translate(b, at + n, READ, PEEK | (AC if ld64(env + _EFLAGS) & RFLAGS_AC else 0))
         if ld64(b + _W_VECTOR) >= 0:
             return 0
         where = host_address(b, gpa)

@@ -13,7 +13,7 @@ from hypervisor.arch.vectors import SS as SS_FAULT
 from hypervisor.engine import block as b_
 from hypervisor.engine import layout as l_
 from hypervisor.engine.jit import call4, call5, kernel, ld16, ld32, ld64, st16, st32, st64
-from hypervisor.engine.kernels.by_pointer import walk
+from hypervisor.engine.kernels.by_pointer import translate
 from hypervisor.engine.kernels.memory.access import page_word
 from hypervisor.engine.kernels.memory.lookaside import find, keep
 from hypervisor.engine.kernels.memory.page_walk import AC, USER
@@ -72,7 +72,7 @@ def _plain(b, va, access):  # type: ignore[no-untyped-def]
     delta = find(b, va, access, how | _EXPLICIT)
     if delta:
         return delta
-    gpa = walk(b, va, access, how)
+    gpa = translate(b, va, access, how)
     if ld64(b + _W_VECTOR) >= 0:
         return 0
     word = page_word(b, gpa)

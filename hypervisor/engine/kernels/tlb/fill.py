@@ -1,9 +1,11 @@
 """The TLB fill: both translation stages, and everything that is a fact about a frame.
 
-First the guest's page tables, then the VM's guest-physical map. A data fill never grants execute and a fetch fill never
-grants write: stores to pages that are executable in the TLB would each take a slow path. A frame is in its *code* or in
-its *writable* state; a fill may change the state, and each change flushes the whole TLB, because stale code could
-otherwise run through an alias.
+First the guest's own TLB or its page tables (`guest_tlb.translate`), then the VM's guest-physical map. An entry grants
+what the guest's TLB does, or less: whether tables are walked must not depend on what Unicorn has forgotten.
+
+A data fill never grants execute and a fetch fill never grants write: stores to pages that are executable in the TLB
+would each take a slow path. A frame is in its *code* or in its *writable* state; a fill may change the state, and each
+change takes the frame's entries out of the TLB, because stale code could otherwise run through an alias.
 
 Unicorn looks for translated code under the *first* store through a writable entry only, and then makes the entry fast,
 unless the entry is executable too. So a frame that becomes writable loses all its code at once, and code that stores
@@ -12,23 +14,25 @@ into its own page keeps a slow entry that is both.
 
 from __future__ import annotations
 
-from hypervisor.arch.flags import RFLAGS_AC
+from hypervisor.arch.flags import CR0_PG, RFLAGS_AC
 from hypervisor.arch.vectors import PF
 from hypervisor.engine import block as b_
 from hypervisor.engine import layout as l_
 from hypervisor.engine.jit import call2, call3, kernel, ld32, ld64, st32, st64
-from hypervisor.engine.kernels.by_pointer import walk as far_walk
+from hypervisor.engine.kernels.by_pointer import translate
 from hypervisor.engine.kernels.memory.access import flush_tlb, linear_rip, written
+from hypervisor.engine.kernels.memory.guest_tlb import keep_code, readable, way_of
 from hypervisor.engine.kernels.memory.lookaside import forget
-from hypervisor.engine.kernels.memory.page_walk import AC, FETCH, IMPLICIT, USER, WRITE, walk
+from hypervisor.engine.kernels.memory.page_walk import AC, FETCH, IMPLICIT, PEEK, READ, USER, WRITE
 from hypervisor.engine.kernels.stopping.lost_flags import look
 from hypervisor.engine.kernels.stopping.reporting import settle
 from hypervisor.engine.kernels.tlb.implicit import is_implicit
+from hypervisor.engine.kernels.tlb.tlb_entry import ANY_WAY, NO_WAY
 
-_ENV, _HFLAGS, _EFLAGS = b_.ENV, l_.HFLAGS, l_.EFLAGS
+_ENV, _HFLAGS, _EFLAGS, _CR0, _FILL_WAY = b_.ENV, l_.HFLAGS, l_.EFLAGS, l_.CR0, b_.FILL_WAY
 _FAULT, _FAULT_ERROR, _FAULT_ADDRESS = b_.FAULT, b_.FAULT_ERROR, b_.FAULT_ADDRESS
-_W_VECTOR, _W_ERROR, _W_PERM, _W_SHIFT = b_.W_VECTOR, b_.W_ERROR, b_.W_PERM, b_.W_SHIFT
-_C_FILLS, _C_FLIPS, _ALIAS, _MAP, _MAP_PAGES, _A20 = b_.C_FILLS, b_.C_FLIPS, b_.ALIAS, b_.MAP, b_.MAP_PAGES, b_.A20
+_W_VECTOR, _W_ERROR, _W_PERM = b_.W_VECTOR, b_.W_ERROR, b_.W_PERM
+_C_FILLS, _C_FLIPS, _MAP, _MAP_PAGES, _A20 = b_.C_FILLS, b_.C_FLIPS, b_.MAP, b_.MAP_PAGES, b_.A20
 _RAM_BIT, _WRITE_BIT, _CODE_BIT = b_.MAP_RAM, b_.MAP_WRITE, b_.MAP_CODE
 _TRAP_READ, _TRAP_WRITE, _TRAP_EXECUTE = b_.MAP_TRAP_READ, b_.MAP_TRAP_WRITE, b_.MAP_TRAP_EXECUTE
 _MMIO_BASE, _ONES_PAGE, _VIRTUAL, _VIRTUAL_COUNT = b_.MMIO_BASE, b_.ONES_PAGE, b_.VIRTUAL, b_.VIRTUAL_COUNT
@@ -70,7 +74,7 @@ def _seat(b, va):  # type: ignore[no-untyped-def]
 def _frame_page(b, va):  # type: ignore[no-untyped-def]
     """The guest-physical page that holds the code at linear ``va``, or -1."""
     user = USER if ld32(ld64(b + _ENV) + _HFLAGS) & _CPL == 3 else 0
-    gpa = far_walk(b, va, 2, 8 | user)
+    gpa = translate(b, va, FETCH, PEEK | user)
     if ld64(b + _W_VECTOR) >= 0:
         return -1
     return (gpa & ld64(b + _A20)) >> 12
@@ -130,9 +134,10 @@ def _refused(b, va, linear, access, how):  # type: ignore[no-untyped-def]
     if access != FETCH:
         _find_rip(b)
     if how & USER and access != FETCH and vector == PF and is_implicit(b, va):
-        gpa = walk(b, va, access, how | IMPLICIT)
+        gpa = translate(b, va, access, how | IMPLICIT)
         vector, error = ld64(b + _W_VECTOR), ld64(b + _W_ERROR)
         if vector < 0:
+            st64(b + _FILL_WAY, way_of(b, access, how | IMPLICIT))
             return gpa
     if access != FETCH:
         look(b)
@@ -160,19 +165,20 @@ def _trapped(b, va, gpa, access, trapped, watched, result):  # type: ignore[no-u
 
 
 @kernel
-def _write_to_code(b, va, gpa, word, perm):  # type: ignore[no-untyped-def]
+def _write_to_code(b, va, how, gpa, physical, word, perm):  # type: ignore[no-untyped-def]
     """A store into a frame in its code state. Whether it comes from code in that frame; otherwise the frame has no code
     afterwards.
     """
-    page = gpa >> 12
+    page = physical >> 12
     _find_rip(b)
     if perm & 4 and (word & _ANY_TRAP) == 0 and ld64(b + _VIRTUAL_COUNT) == 0 and _runs_in(b, page):
         # Code that stores into its own page. An executable entry never leaves Unicorn's slow path, which
         # invalidates exactly what is overwritten, the block that runs included.
+        keep_code(b, va, how, gpa)
         _note(b, _EXEC_AT, page, va)
         return 1
     # A store from elsewhere: drop all code of the frame, because only the first store would be looked at.
-    written(b, gpa & ~0xFFF, 4096)
+    written(b, physical & ~0xFFF, 4096)
     st64(ld64(b + _MAP) + 8 * page, word & ~_CODE_BIT)
     st64(b + _C_FLIPS, ld64(b + _C_FLIPS) + 1)
     _drop(b, _EXEC_AT, page)
@@ -199,6 +205,7 @@ def fill(b, va, kind, result):  # type: ignore[no-untyped-def]
     env = ld64(b + _ENV)
     hflags = ld32(env + _HFLAGS)
     if hflags & _HF_GUEST == 0:
+        st64(b + _FILL_WAY, ANY_WAY)
         st64(result, va)
         st32(result + 8, 7)
         return 1
@@ -208,18 +215,18 @@ def fill(b, va, kind, result):  # type: ignore[no-untyped-def]
     linear = va
     if access == FETCH and hflags & _CS64 == 0:
         linear = va & 0xFFFFFFFF
-    gpa = walk(b, linear, access, how)
+    way = way_of(b, READ, how)
+    st64(b + _FILL_WAY, way if linear == va else NO_WAY)
+    gpa = translate(b, linear, access, how)
     if ld64(b + _W_VECTOR) >= 0:
         gpa = _refused(b, va, linear, access, how)
         if gpa == -1:
             return 0
     perm = ld64(b + _W_PERM)
-    if ld64(b + _W_SHIFT) > 12:
-        index = (va >> 21) & 4095
-        at = ld64(b + _ALIAS) + 8 * (index >> 6)
-        st64(at, ld64(at) | 1 << (index & 63))
-    gpa &= ld64(b + _A20)
-    page = gpa >> 12
+    if access == FETCH and ld64(env + _CR0) & CR0_PG and not readable(b, linear, way, gpa):
+        perm &= 4
+    physical = gpa & ld64(b + _A20)
+    page = physical >> 12
     word = 0
     if page < ld64(b + _MAP_PAGES):
         word = ld64(ld64(b + _MAP) + 8 * page)
@@ -227,7 +234,7 @@ def fill(b, va, kind, result):  # type: ignore[no-untyped-def]
     watching = ld64(b + _VIRTUAL_COUNT)
     watched = _watched(b, linear, trap) if watching else 0
     if word & _RAM_BIT == 0 or word & trap or watched or (access == WRITE and word & _WRITE_BIT == 0):
-        return _trapped(b, va, gpa, access, word & trap or watched, watched, result)
+        return _trapped(b, va, physical, access, word & trap or watched, watched, result)
     if access == FETCH:
         if word & _CODE_BIT == 0:
             st64(ld64(b + _MAP) + 8 * page, word | _CODE_BIT)
@@ -238,7 +245,7 @@ def fill(b, va, kind, result):  # type: ignore[no-untyped-def]
         _note(b, _EXEC_AT, page, va)
     else:
         if access == WRITE and word & _CODE_BIT:
-            if _write_to_code(b, va, gpa, word, perm):
+            if _write_to_code(b, va, how, gpa, physical, word, perm):
                 st64(result, word & ~0xFFF)
                 st32(result + 8, 7)
                 return 1

@@ -8,8 +8,9 @@ from hypervisor.engine import block as b_
 from hypervisor.engine import layout as l_
 from hypervisor.engine.jit import kernel, ld32, ld64, st64
 from hypervisor.engine.kernels.by_pointer import decode, walk
-from hypervisor.engine.kernels.memory.access import flush_tlb, linear_rip
+from hypervisor.engine.kernels.memory.access import linear_rip
 from hypervisor.engine.kernels.memory.code_bytes import opcode_bytes
+from hypervisor.engine.kernels.memory.guest_tlb import flush_all
 from hypervisor.engine.kernels.memory.page_walk import FETCH, PEEK, USER
 from hypervisor.engine.kernels.vmexit.raising import raise_exception
 
@@ -33,7 +34,7 @@ def unreadable(b):  # type: ignore[no-untyped-def]
     for position in range(_LONGEST_INSTRUCTION):
         walk(b, at + position, FETCH, how)
         if ld64(b + _W_VECTOR) >= 0:
-            flush_tlb(b)
+            flush_all(b)
             return 0
     return raise_exception(b, UD, 0, 1)
 

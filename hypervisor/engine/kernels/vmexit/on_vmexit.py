@@ -9,11 +9,10 @@ from hypervisor.arch.vectors import DB, PF, UD
 from hypervisor.engine import block as b_
 from hypervisor.engine import costs
 from hypervisor.engine import layout as l_
-from hypervisor.engine.jit import call2, kernel, ld32, ld64, st32, st64
+from hypervisor.engine.jit import kernel, ld32, ld64, st32, st64
 from hypervisor.engine.kernels.by_pointer import decode
-from hypervisor.engine.kernels.memory.access import flush_tlb
 from hypervisor.engine.kernels.memory.code_bytes import opcode_bytes
-from hypervisor.engine.kernels.memory.lookaside import forget
+from hypervisor.engine.kernels.memory.guest_tlb import flush_page
 from hypervisor.engine.kernels.stopping.idle import skip_pauses
 from hypervisor.engine.kernels.stopping.reporting import count, listens, settle, stop
 from hypervisor.engine.kernels.vmexit.compiled_handlers import answered, complete_unless_stopped
@@ -29,9 +28,7 @@ _REQUEST, _VIRQ, _ERROR_CODE, _SHADOW = (
     l_.CPU_INTERRUPT_REQUEST, l_.CPU_INTERRUPT_VIRQ, l_.ERROR_CODE, l_.HF_INHIBIT_IRQ,
 )  # fmt: skip
 _X_KIND, _X_INFO, _NOW, _FAULT, _KINDS = b_.X_KIND, b_.X_INFO, b_.NOW, b_.FAULT, b_.EXIT_KINDS
-_D_LENGTH, _D_OPCODE, _D_EA, _ALIAS, _F_TLB_FLUSH_PAGE = (
-    b_.D_LENGTH, b_.D_OPCODE, b_.D_EA, b_.ALIAS, b_.F_TLB_FLUSH_PAGE,
-)  # fmt: skip
+_D_LENGTH, _D_OPCODE, _D_EA = b_.D_LENGTH, b_.D_OPCODE, b_.D_EA
 _CPUID, _CPUID_COUNT, _NUMBER, _C_CPUID, _C_RDMSR = b_.CPUID, b_.CPUID_COUNT, b_.NUMBER, b_.C_CPUID, b_.C_RDMSR
 _CR_READ_COSTS, _EXIT_BASE = b_.COSTS + 8 * costs.CR_READ, l_.EXIT_BASE
 
@@ -115,26 +112,13 @@ def _msr(b):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _flush_page(b):  # type: ignore[no-untyped-def]
-    """INVLPG without a listener: the page of its operand is forgotten."""
-    va = ld64(b + _D_EA)
-    index = (va >> 21) & 4095
-    if (ld64(ld64(b + _ALIAS) + 8 * (index >> 6)) >> (index & 63)) & 1:
-        flush_tlb(b)  # the page may be part of a large one, which the TLB holds in pieces
-    else:
-        call2(ld64(b + _F_TLB_FLUSH_PAGE), ld64(b + _CPU), va & ~0xFFF)
-        forget(b)
-    return 0
-
-
-@kernel
 def _invlpg(b):  # type: ignore[no-untyped-def]
     length = decode(b)
     if length == 0:
         return unreadable(b)
     if listens(b, _INVLPG):
         return report(b, _INVLPG, ld64(b + _D_EA), 0)
-    _flush_page(b)
+    flush_page(b, ld64(b + _D_EA))
     count(b, _INVLPG)
     return complete(b, length, 1)
 

@@ -7,13 +7,15 @@ from hypervisor.arch.flags import CR4_TSD
 from hypervisor.engine import block as b_
 from hypervisor.engine import costs
 from hypervisor.engine import layout as l_
-from hypervisor.engine.jit import kernel, ld32, ld64, st64
+from hypervisor.engine.jit import kernel, ld16, ld32, ld64, st64
 from hypervisor.engine.kernels.by_pointer import decode
 from hypervisor.engine.kernels.memory.access import linear_rip
+from hypervisor.engine.kernels.memory.guest_tlb import grow_older
 from hypervisor.engine.kernels.stopping.reporting import listens
 from hypervisor.engine.kernels.vmexit.time_stamp import time_stamp
 
 _NOW, _BLOCK_END, _CR_WRITE_COSTS = b_.NOW, b_.BLOCK_END, b_.COSTS + 8 * costs.CR_WRITE
+_ENV, _INTERCEPTED = b_.ENV, l_.INTERCEPT_CR_WRITE
 _HFLAGS, _CPL, _CS64, _CR0, _CR4, _TSD, _REGS = l_.HFLAGS, l_.HF_CPL, l_.HF_CS64, l_.CR0, l_.CR4, CR4_TSD, l_.REGS
 _D_OPCODE, _D_SIZE, _D_MODRM, _D_RM = b_.D_OPCODE, b_.D_SIZE, b_.D_MODRM, b_.D_RM
 
@@ -36,8 +38,13 @@ def read_time(b, env, kind):  # type: ignore[no-untyped-def]
 
 @kernel
 def write_control(b, number):  # type: ignore[no-untyped-def]
-    """MOV to CR3, which Unicorn's helper carries out, takes its time. (The others leave the guest.)"""
+    """MOV to CR3, which Unicorn's helper carries out unless a handler listens: it takes its time, and flushes.
+
+    (The others leave the guest.)
+    """
     st64(b + _NOW, ld64(b + _NOW) + ld64(b + _CR_WRITE_COSTS + 8 * number))
+    if number == 3 and ld16(ld64(b + _ENV) + _INTERCEPTED) & 1 << 3 == 0:
+        grow_older(b)
     return 0
 
 

@@ -1,0 +1,100 @@
+"""What a guest sees of its TLB is its own doing: not the host's, not its neighbours'."""
+
+from __future__ import annotations
+
+import random
+import threading
+from contextlib import closing
+from typing import Any
+
+import pytest
+
+import hypervisor as hv
+from hypervisor.run.sharing import runqueue
+from tests.core.accessed import outcome, watcher
+
+ROUNDS = 150_000
+SEEDS = (1, 2, 3)
+
+
+def _alone(rounds: int = ROUNDS, clock: str = "virtual") -> dict[int, tuple[Any, ...]]:
+    """Each guest on a host of its own."""
+    return {seed: _beside(1, rounds, clock, (seed,))[seed][0] for seed in SEEDS}
+
+
+def _beside(
+    pcpus: int, rounds: int = ROUNDS, clock: str = "virtual", seeds: tuple[int, ...] = SEEDS, runs: int = 1
+) -> dict[int, list[tuple[Any, ...]]]:
+    """All guests on one host, each in a thread of its own."""
+    outcomes: dict[int, list[tuple[Any, ...]]] = {seed: [] for seed in seeds}
+    with closing(hv.Host(f"{4 * len(seeds)}M", pcpus)) as host:
+
+        def run(seed: int) -> None:
+            for _ in range(runs):
+                with watcher(host, rounds, seed, clock) as vm:
+                    outcomes[seed].append(outcome(vm, vm.run(timeout=120)))
+
+        threads = [threading.Thread(target=run, args=(seed,)) for seed in seeds]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    return outcomes
+
+
+def test_a_guest_sees_what_it_has_accessed() -> None:
+    """The sums differ from seed to seed: they would not if nothing was seen."""
+    sums = {seen[1] for seen in _alone().values()}
+    assert len(sums) == len(SEEDS)
+
+
+@pytest.mark.parametrize("clock", ["virtual", "wall"])
+@pytest.mark.parametrize("pcpus", [1, 2])
+def test_neighbours_and_moves_show_in_no_accessed_bit(pcpus: int, clock: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three guests take the pCPUs from each other as often as can be."""
+    alone = _alone(clock=clock)
+    monkeypatch.setattr(runqueue, "SLICE_S", 0.0002)
+    beside = _beside(pcpus, clock=clock, runs=2)
+    assert beside == {seed: [seen] * 2 for seed, seen in alone.items()}
+
+
+def _disturb(vm: hv.VM, choice: random.Random) -> None:
+    """What the host may do to Unicorn's TLB and to translated code between two blocks."""
+    pcpu = vm.place.pcpu
+    assert pcpu is not None
+    what = choice.randrange(4)
+    if what == 0:
+        pcpu.flush()
+    elif what == 1:
+        vm.memory_moved(0x1F0000, 0x1000)
+    else:
+        pcpu.forget_code()
+        if what == 2:  # as when it comes to another pCPU
+            for region in vm.memory.regions:
+                vm.tables.forget_code_states(region.gpa, region.size)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_flushes_by_the_host_show_in_no_accessed_bit(seed: int) -> None:
+    choice, disturbed, over = random.Random(seed), 0, threading.Event()
+    with closing(hv.Host("4M", 1)) as host, watcher(host, ROUNDS, seed) as vm:
+
+        def disturb() -> None:
+            nonlocal disturbed
+            disturbed += 1
+            _disturb(vm, choice)
+
+        def storm() -> None:
+            while not over.wait(0.0002):
+                vm.look()
+
+        vm.inputs.append(disturb)
+        thread = threading.Thread(target=storm)
+        thread.start()
+        try:
+            seen = outcome(vm, vm.run(timeout=120))
+        finally:
+            over.set()
+            thread.join()
+    assert disturbed > 10
+    assert seen == _beside(1, seeds=(seed,))[seed][0]
