@@ -110,10 +110,12 @@ RING_AT = _word("ring_at")  # how many events the ring has seen; stands beside t
 DEADLINE = _word("deadline")  # stop before the first block that starts at or after this; 0 = look closer now
 NEXT = _word("next")  # the deadline that DEADLINE returns to
 BLOCK_END = _word("block_end")  # linear end of the block that was counted last
+BLOCK_LEFT = _word("block_left")  # what BLOCK_END was before the block was left in its middle, 0 if it was not
 FLOOR = _word("floor")  # the furthest that any vCPU of the VM has come: clocks show no less
 KICK = _word("kick")  # another thread wants the pCPU: the only word written from outside, read at each block
 COMPLETE = _word("complete")  # length of an instruction that Python carried out: go past it before running on
-STEP = _word("step")  # 0 free running, 1 armed, 2 one block has started
+STEP = _word("step")  # 0 free running, 1 armed, 2 one block has started, 3 it is to be looked at and not begun
+RESTING = _word("resting")  # 1: the block that is about to begin is the rest of one
 RUNNING = _word("running")  # 1 inside uc_emu_start
 THREAD = _word("thread")  # pthread_self of the thread that runs the guest
 SKIPS = _word("skips")  # 1: loops that do nothing until the next event are not run round by round
@@ -197,6 +199,12 @@ SPUN_AT = _word("spun_at")  # when its last PAUSE was, or its turn began
 WORKED = _word("worked")  # 1: it has done something else than PAUSE in this turn
 SKIPPED = _word("skipped")  # 1: it has skipped rounds of a jump to itself in this turn
 NUMBER = _word("number")  # which of the VM's vCPUs it is
+REST_AT = _word(
+    "rest_at"
+)  # linear address at which its block was left in the middle, see kernels.stopping.rest_of_block
+REST_END = _word("rest_end")  # linear end of that block, 0 none
+RESTED = _word("rested")  # 1: the last block that it began was the rest of one
+REST_TRIED = _word("rest_tried")  # how often the instruction has been left since another one was executed
 GUEST_TLB = _word("guest_tlb")  # address of its TLB, 0 none, see kernels.memory.guest_tlb
 GUEST_TLB_AGE = _word("guest_tlb_age")  # which entries there are valid
 VCPU_END = 8 * len(_names)
@@ -267,6 +275,8 @@ SEAT, SEATS = 40, 256
 """The device window: guest-physical addresses, and above them from bit `SEAT` on 0, or 1 + a place in `SEEN`."""
 """Host-physical address at which guest-physical 0 appears to the device window."""
 MAXPHYADDR = 40
+STEP_ONE, STEP_BEGUN, STEP_LOOK = 1, 2, 3
+"""Values of `STEP`."""
 LOOKASIDE_ENTRIES = 16
 CHAIN_ENTRIES = 8
 

@@ -36,6 +36,7 @@ _CONTROL = 1 << 40  # host-physical address of the pCPU's own pages, out of ever
 _STUB, _VMCB, _HSAVE, _MSRPM, _IOPM, _CONTROL_SIZE = 0x0, 0x1000, 0x2000, 0x4000, 0x8000, 0x10000
 _WINDOW_SIZE = (1 + b.SEATS) << b.SEAT
 _COMPLETE, _COUNTS, _COSTS, _NOW = b.COMPLETE >> 3, b.COUNTS >> 3, b.COSTS >> 3, b.NOW >> 3
+_REST_END = b.REST_END >> 3
 _MUCH_CODE = 2 << 20  # bytes of translated code whose tables, freed, are worth looking for
 _ALWAYS_INTERCEPTED = sum(
     1 << code_.intercept_bit(code)
@@ -383,6 +384,11 @@ class PCpu:
             self.sync()
         return self._run(self._b)  # type: ignore[no-any-return]  # a ctypes function
 
+    @property
+    def in_block(self) -> bool:
+        """Whether the guest was left in the middle of a block, and what comes from outside waits for its end."""
+        return self.words[_REST_END] != 0 and self._call["in_block"](self._b) != 0
+
     def sync(self) -> None:
         """Derive the hidden flags after registers were written from outside, and flush the guest's TLB."""
         self._call["sync"](self._b)
@@ -416,16 +422,25 @@ class PCpu:
         """Run one instruction (one iteration of a repeated string instruction); `ExitKind.STEPPED` if nothing else came
         up.
         """
+        if not self.in_block:  # look first at the block that would begin, so that its rest can be told from the next
+            kind, step = self._step(b.STEP_LOOK, 0xFFFFFFFF)
+            if kind != ExitKind.STEPPED or step != b.STEP_LOOK:
+                return kind
+        return self._step(b.STEP_ONE, 1)[0]
+
+    def _step(self, step: int, instructions: int) -> tuple[int, int]:
+        """Run with `STEP` at this value, and so many instructions in the first block: the exit, and what `STEP` is."""
         words = self.words
-        words[b.STEP >> 3] = 1
+        flags = ctypes.c_uint32.from_address(words[b.CPU >> 3] + layout.CPU_CFLAGS_NEXT_TB)
+        words[b.STEP >> 3] = step
         words[b.DEADLINE >> 3] = 0
-        ctypes.c_uint32.from_address(words[b.CPU >> 3] + layout.CPU_CFLAGS_NEXT_TB).value = 1
+        flags.value = instructions
         try:
-            return self.run()
+            return self.run(), words[b.STEP >> 3]
         finally:
             words[b.STEP >> 3] = 0
             words[b.DEADLINE >> 3] = words[b.NEXT >> 3]
-            ctypes.c_uint32.from_address(words[b.CPU >> 3] + layout.CPU_CFLAGS_NEXT_TB).value = 0xFFFFFFFF
+            flags.value = 0xFFFFFFFF
 
     def _outside(self, name: str, *arguments: int) -> int:
         """Call a kernel that may itself stop the guest; the exit kind it asks for, 0 for none."""

@@ -275,19 +275,24 @@ class Runner:
         report.kick = 0
         vm.host.queue.begin(hold)
         while True:
-            turns.advance(pcpu)
+            between = not pcpu.in_block  # else what comes from outside, timers too, comes at the block's end
+            if between:
+                turns.advance(pcpu)
+            else:
+                turns.current.position = report.now
             now = turns.time if virtual else vm.clock.hold_back(pcpu)
             try:
-                timers.run_due(now)
-                if self._exact and until is not None and until.holds():
+                if between:
+                    timers.run_due(now)
+                if self._exact and (between or ask) and until is not None and until.holds():
                     self.finish(Reason.UNTIL, until.text)
-                if self._exact or self._announced:
+                if between and (self._exact or self._announced):
                     self._announced = False
                     for poll in vm.inputs:  # behind the condition, which may be a script that sends something
                         poll()
             except BaseException as error:
                 self.fail(error)
-            if now >= limit and self._outside is None:
+            if now >= limit and between and self._outside is None:
                 self.finish(Reason.VIRTUAL_TIMEOUT, f"{self._virtual_timeout} s of guest time are over")
             if end_at is not None or self._outside is not None:
                 self._look_outside(end_at)
@@ -307,7 +312,7 @@ class Runner:
                     horizon = min(horizon, until.deadline_ns)
             else:
                 vm.clock.due_changed(pcpu)
-            vcpu = turns.choose(horizon)
+            vcpu = turns.choose(horizon) if between else self.vcpu
             if vcpu is None:
                 self._exact = True
                 self._sleep(pcpu, limit)
@@ -323,13 +328,15 @@ class Runner:
                 vcpu.task_gate = None
                 self.serve(pcpu, int(K.TASK_GATE))
                 continue
-            if vcpu.nmi_pending and not vcpu.registers.nmi_blocked:
+            if vcpu.nmi_pending and between and not vcpu.registers.nmi_blocked:
                 if vcpu.registers.interrupt_shadow:
                     self._leave_shadow(pcpu)
                 else:
                     self._take_nmi(pcpu)
                 continue
             turns.begin(pcpu)
+            if not between:
+                report.next = report.deadline = report.now
             turns.inside = True
             while True:  # exits that change nothing here go straight back to the guest
                 kind = pcpu.run()
@@ -340,8 +347,11 @@ class Runner:
                     break
             self.serve(pcpu, pcpu.complete_deferred())
             turns.inside = False
-            self._exact = kind != K.DEADLINE or self._asked or not virtual or report.now >= report.next
-            self._asked = False
+            in_block = pcpu.in_block
+            self._exact = kind != K.DEADLINE or (
+                not in_block and (self._asked or not virtual or report.now >= turns.end)
+            )
+            self._asked = self._asked and in_block
             if self._asleep and self._rests(hold, end_at):
                 self._asleep = False
             if self._asleep or hold.over:
@@ -596,7 +606,8 @@ class Runner:
         pcpu.on_access(self.access)
         vm.host.queue.begin(hold)
         while done < count and not (self._end or self._outside or hold.over) and vcpu.activity == "running":
-            vm.clock.timers.run_due(vm.clock.now_ns)
+            if not pcpu.in_block:
+                vm.clock.timers.run_due(vm.clock.now_ns)
             done += self._step(pcpu)
             if vm.reset_pending:
                 self._reset()

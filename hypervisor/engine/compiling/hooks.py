@@ -20,6 +20,7 @@ from hypervisor.engine.kernels.segments.program_stack import FETCH, STORE, fetch
 from hypervisor.engine.kernels.stopping import emergency
 from hypervisor.engine.kernels.stopping.in_place import begin, block_of, end_rf, restore
 from hypervisor.engine.kernels.stopping.leaving import leave, leave_access_if_asked, leave_if_asked, look_again
+from hypervisor.engine.kernels.stopping.rest_of_block import in_block as in_block_
 from hypervisor.engine.kernels.tlb import fill, misaligned, tlb_entry
 from hypervisor.engine.kernels.translation import calls, memory_operand, misread, refused, sse_and_mmx
 from hypervisor.engine.kernels.vmexit import events, io, last_words, on_vmexit, raising, switch, time_stamp, translated
@@ -433,6 +434,11 @@ def sync(b):  # type: ignore[no-untyped-def]
     return _sync(b)
 
 
+def in_block(b):  # type: ignore[no-untyped-def]
+    """`rest_of_block.in_block`."""
+    return in_block_(b)
+
+
 def flush_guest(b):  # type: ignore[no-untyped-def]
     """`guest_tlb.flush_all`."""
     return _flush_guest(b)
@@ -472,7 +478,8 @@ ENTRIES = (
     (interrupt, "v(lul)"), (tlb, "B(llill)"), (read_port, "l(llll)"), (write_port, "v(lllll)"), (read_mmio, "l(llul)"),
     (write_mmio, "v(llull)"), (syscall, "v(ll)"), (sysenter, "v(ll)"), (block, "v(llul)"), (code, "v(llul)"), (run,
     "l(l)"), (event, "l(lllll)"), (exception, "l(lll)"), (complete, "l(ll)"), (enter_syscall, "l(ll)"), (enter_sysenter,
-    "l(ll)"), (sync, "l(l)"), (flush, "l(l)"), (flush_guest, "l(l)"), (written, "l(lll)"), (clock, "l(l)"),
+    "l(ll)"), (sync, "l(l)"), (flush, "l(l)"), (flush_guest, "l(l)"), (in_block, "l(l)"),
+    (written, "l(lll)"), (clock, "l(l)"),
     (walk, "l(llll)"), (translate, "l(llll)"), (read_bytes, "l(lll)"), (write_bytes, "l(lllll)"),
     (deliver, "l(llllll)"), (decode, "l(l)"), (aborted, "l(ll)"),
     (save, "l(lll)"), (load, "l(lll)"), (set_page, "v(llliill)"), (emit_call, "v(lllill)"),

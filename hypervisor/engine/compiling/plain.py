@@ -21,6 +21,7 @@ from hypervisor.engine.kernels import by_pointer
 from hypervisor.engine.kernels.instructions import decode, syscalls
 from hypervisor.engine.kernels.memory import access, guest_tlb, page_walk, supervisor
 from hypervisor.engine.kernels.segments import canonical, far_branches, far_returns, load_segment, system_segments
+from hypervisor.engine.kernels.stopping import rest_of_block
 from hypervisor.engine.kernels.tlb import fill
 from hypervisor.engine.kernels.translation import misread
 from hypervisor.engine.kernels.vmexit import (
@@ -76,6 +77,7 @@ _CALLS: dict[str, Callable[..., Any]] = {
     "sync": access.sync_hflags,
     "flush": access.flush_tlb,
     "flush_guest": guest_tlb.flush_all,
+    "in_block": rest_of_block.in_block,
     "forget_code": translated.forget_code,
     "written": access.written,
     "save": switch.save,

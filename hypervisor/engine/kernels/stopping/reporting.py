@@ -9,7 +9,7 @@ from hypervisor.engine.kernels.memory.access import linear_rip
 
 _ENV, _UC, _EIP, _F_EMU_STOP = b_.ENV, b_.UC, l_.EIP, b_.F_EMU_STOP
 _X_KIND, _LISTEN, _COUNTS, _COSTS = b_.X_KIND, b_.LISTEN, b_.COUNTS, b_.COSTS
-_NOW, _BLOCK_END, _NUMBER = b_.NOW, b_.BLOCK_END, b_.NUMBER
+_NOW, _BLOCK_END, _BLOCK_LEFT, _NUMBER = b_.NOW, b_.BLOCK_END, b_.BLOCK_LEFT, b_.NUMBER
 _RING, _RING_AT, _RING_MASK, _RING_SIZE = b_.RING, b_.RING_AT, b_.RING_ENTRIES - 1, 8 * b_.RING_WORDS
 
 
@@ -47,9 +47,11 @@ def settle(b):  # type: ignore[no-untyped-def]
     """A block was left at RIP: what it has not executed is taken off the clock again."""
     rip = linear_rip(b)
     left = ld64(b + _BLOCK_END) - rip
+    st64(b + _BLOCK_LEFT, 0)
     if left > 0 and left < 65536:
         st64(b + _NOW, ld64(b + _NOW) - left)
         st64(b + _BLOCK_END, rip)
+        st64(b + _BLOCK_LEFT, rip + left)
     return 0
 
 

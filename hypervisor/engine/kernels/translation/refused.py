@@ -56,6 +56,7 @@ from hypervisor.engine.kernels.translation.sse_and_mmx import (
 
 _CPU_UC, _OURS, _TO_ENV, _PC_NEXT = l_.CPU_UC, l_.UC_NO_EXIT_REQUEST, l_.CPU_TO_ENV, l_.DISAS_PC_NEXT
 _HFLAGS, _CS64, _PC_FIRST, _IS_JMP = l_.HFLAGS, l_.HF_CS64, l_.DISAS_PC_FIRST, l_.DISAS_IS_JMP
+_RESTING, _REST_END = b_.RESTING, b_.REST_END
 _CS_BASE, _BEYOND = l_.SEGS + l_.SEG_SIZE * l_.CS + l_.SEG_BASE, b_.BEYOND
 _SS32, _CS32, _PE, _VM, _EFLAGS = l_.HF_SS32, l_.HF_CS32, l_.HF_PE, RFLAGS_VM, l_.EFLAGS
 _LONGEST_INSTRUCTION = 15
@@ -169,14 +170,16 @@ def _vex(b, context, env, pc, here, n):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def ends_before(context):  # type: ignore[no-untyped-def]
-    """Whether the block is to end before the instruction that is to be translated next: it may lie on a page that
-    the block has not come to. If that page cannot be fetched, Unicorn would give the fault to the whole block.
+def ends_before(b, context):  # type: ignore[no-untyped-def]
+    """Whether the block is to end before the instruction that is to be translated next: it is the rest of one that
+    ended there, or the instruction may lie on a page that the block has not come to. If that page cannot be fetched,
+    Unicorn would give the fault to the whole block.
 
     This looks at addresses alone, never at what the TLB holds, because where blocks end decides when a guest is left.
     """
     first, pc = ld64(context + _PC_FIRST), ld64(context + _PC_NEXT)
-    if pc == first or (pc >> 12 == first >> 12 and pc & 0xFFF <= 4096 - _LONGEST_INSTRUCTION):
+    over = ld64(b + _RESTING) and pc == ld64(b + _REST_END)
+    if pc == first or (over == 0 and pc >> 12 == first >> 12 and pc & 0xFFF <= 4096 - _LONGEST_INSTRUCTION):
         return False
     st32(context + _IS_JMP, l_.DISAS_TOO_MANY)
     return True
@@ -189,11 +192,12 @@ def refuses(context, cpu):  # type: ignore[no-untyped-def]
     """
     if ld8(ld64(cpu + _CPU_UC) + _OURS) == 0:
         return 0
-    if ends_before(context):
+    env, pc = cpu + _TO_ENV, ld64(context + _PC_NEXT)
+    b = block_of(env)
+    if ends_before(b, context):
         return ENDED
     begin_operand(cpu)
-    env, pc = cpu + _TO_ENV, ld64(context + _PC_NEXT)
-    b, here = block_of(env), code_at(env, pc)
+    here = code_at(env, pc)
     forget(b)
     begin_reading(b, context)
     wide = ld32(env + _HFLAGS) & _CS64

@@ -17,6 +17,7 @@ from hypervisor.engine.kernels.memory.access import linear_rip, page_word
 from hypervisor.engine.kernels.memory.supervisor import clear
 from hypervisor.engine.kernels.stopping.lost_flags import look
 from hypervisor.engine.kernels.stopping.reporting import count, ring, settle, stop
+from hypervisor.engine.kernels.stopping.rest_of_block import interrupted
 from hypervisor.engine.kernels.vmexit.compiled_handlers import compiled
 
 _ALL_BUT_BUSY, _TSS, _IO_MAP_BASE = 0xD, 9, 0x66  # of the type of a TSS of 32 or 64 bits; within it
@@ -91,7 +92,7 @@ def python(b, kind, address, size, value):  # type: ignore[no-untyped-def]
     st64(b + _NOW, ld64(b + _NOW) + left)
     if verdict:
         look(b)
-        settle(b)
+        interrupted(b)
         stop(b, _VERDICT, 0)
     answer = ld64(b + _X_INFO + 24)
     if kind == _PORT_IN or kind == _MMIO_READ:

@@ -9,7 +9,9 @@ from hypervisor.engine import block as b_
 from hypervisor.engine import layout as l_
 from hypervisor.engine.jit import kernel, ld32, ld64, st32, st64
 from hypervisor.engine.kernels.by_pointer import deliver
+from hypervisor.engine.kernels.memory.access import linear_rip
 from hypervisor.engine.kernels.stopping.reporting import count, ring, stop
+from hypervisor.engine.kernels.stopping.rest_of_block import forget_rest, passed
 from hypervisor.engine.kernels.vmexit.events import EXCEPTION, SHUTDOWN, TASK_GATE
 
 _ENV, _NOW, _X_INFO, _LISTEN_EXCEPTIONS = b_.ENV, b_.NOW, b_.X_INFO, b_.LISTEN_EXCEPTIONS
@@ -21,6 +23,7 @@ _EXCEPTION, _SHUTDOWN, _TASK_GATE = int(K.EXCEPTION), int(K.SHUTDOWN), int(K.TAS
 @kernel
 def raise_event(b, vector, error, kind, rip, inside):  # type: ignore[no-untyped-def]
     """Deliver an event, and stop where delivery does not end in the guest's handler."""
+    forget_rest(b)
     address = ld64(ld64(b + _ENV) + _CR2) if vector == PF else 0
     ring(b, _EXCEPTION, vector | (error & 0xFFFF) << 8 | kind << 24, address)
     result = deliver(b, vector, error, kind, rip, inside)
@@ -51,6 +54,7 @@ def complete(b, length, inside):  # type: ignore[no-untyped-def]
     """The instruction at RIP has been carried out: advance, end RF and the interrupt shadow, trap if stepping."""
     env = ld64(b + _ENV)
     hflags = ld32(env + _HFLAGS)
+    passed(b, linear_rip(b), length)
     rip = ld64(env + _EIP) + length
     if hflags & _CS64 == 0:
         rip &= 0xFFFFFFFF

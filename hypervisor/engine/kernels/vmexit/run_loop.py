@@ -11,7 +11,16 @@ from hypervisor.engine.kernels.memory.access import cut_rip
 from hypervisor.engine.kernels.stopping.emergency import EXECUTING
 from hypervisor.engine.kernels.stopping.idle import skip_jumps
 from hypervisor.engine.kernels.stopping.lost_flags import mend
-from hypervisor.engine.kernels.stopping.reporting import count, settle, stop
+from hypervisor.engine.kernels.stopping.reporting import count, stop
+from hypervisor.engine.kernels.stopping.rest_of_block import (
+    begin_rest,
+    forget_rest,
+    in_block,
+    interrupted,
+    looked_at,
+    passed,
+    rest_begins,
+)
 from hypervisor.engine.kernels.vmexit.raising import complete, raise_exception
 from hypervisor.engine.kernels.vmexit.translated import forget_code
 
@@ -34,6 +43,8 @@ _THREAD, _F_SELF, _LONGEST_BLOCK = b_.THREAD, b_.F_SELF, 512
 _FLAGS_AT = b_.FLAGS_AT
 _CODE_FULL, _REPEATED, _C_EMPTIED = b_.CODE_FULL, b_.REPEATED, b_.C_EMPTIED
 
+_RESTED, _RESTING, _ONE, _BEGUN, _LOOK = b_.RESTED, b_.RESTING, b_.STEP_ONE, b_.STEP_BEGUN, b_.STEP_LOOK
+
 CONTINUE, STOP, RESTART = 0, 1, 2
 """What a block-start check asks for: go on; leave the guest; let the CPU look at its interrupt request, then go on."""
 
@@ -50,14 +61,21 @@ def on_block(b, address, size):  # type: ignore[no-untyped-def]
     st64(b + _BLOCK_END, address)
     repeated = ld64(b + _REPEATED)
     st64(b + _REPEATED, 0)
+    st64(b + _RESTED, 0)
+    if ld64(b + _RESTING):
+        rest_begins(b, address, size)
+        return CONTINUE
     step = ld64(b + _STEP)
-    if step == 1:  # the one block of this step
-        st64(b + _STEP, 2)
+    if step == _ONE:  # the one block of this step
+        passed(b, address, size)
+        st64(b + _STEP, _BEGUN)
         st64(b + _DEADLINE, 0)
         st64(b + _NOW, now + size)
         st64(b + _BLOCK_END, address + size)
         return CONTINUE
-    if step == 2:
+    if step == _BEGUN or step == _LOOK:
+        if step == _LOOK:
+            looked_at(b, address, size)
         stop(b, _STEPPED, 0)
         return STOP
     if now >= ld64(b + _NEXT) or (ld64(b + _KICK) and repeated == 0):
@@ -93,7 +111,7 @@ def on_code(b, address):  # type: ignore[no-untyped-def]
     if ld64(b + _SKIP) == address:
         st64(b + _SKIP, -1)
         return 0
-    settle(b)
+    interrupted(b)
     count(b, _EXECUTE)
     st64(b + _X_INFO, address)
     stop(b, _EXECUTE, 0)
@@ -104,7 +122,7 @@ def on_code(b, address):  # type: ignore[no-untyped-def]
 def _one_instruction(b, cpu):  # type: ignore[no-untyped-def]
     """Let the next start run a single instruction; see `_gave_up`."""
     st64(b + _CAREFUL, ld64(b + _CAREFUL) - 1)
-    st64(b + _STEP, 1)
+    st64(b + _STEP, _ONE)
     st64(b + _DEADLINE, 0)
     st32(cpu + _CFLAGS, 1)
     return 1
@@ -125,16 +143,19 @@ def _gave_up(b):  # type: ignore[no-untyped-def]
     step = ld64(b + _STEP)
     beyond = ld64(b + _BEYOND)
     st64(b + _BEYOND, 0)
-    if step == 2:  # the one instruction has been executed; this was the block behind it
+    if step == _BEGUN:  # the one instruction has been executed; this was the block behind it
         return _STEPPED
     if beyond:  # there was nothing wrong with its code
         return 0
+    if step == _LOOK:  # nobody knows its end
+        forget_rest(b)
+        return _STEPPED
     if step == 0:
         st64(b + _CAREFUL, _LONGEST_BLOCK)
         return 0
     st64(b + _CAREFUL, 0)
     raise_exception(b, 6, 0, 0)
-    st64(b + _STEP, 2)  # delivering it was the step
+    st64(b + _STEP, _BEGUN)  # delivering it was the step
     return ld64(b + _X_KIND)
 
 
@@ -154,18 +175,26 @@ def run(b):  # type: ignore[no-untyped-def]
         if ld64(b + _CODE_FULL):
             forget_code(b)
             st64(b + _C_EMPTIED, ld64(b + _C_EMPTIED) + 1)
-        if ld64(b + _STEP) == 0 and (ld64(b + _KICK) or ld64(b + _NOW) >= ld64(b + _NEXT)):
+        resting = in_block(b)
+        if ld64(b + _STEP) == 0 and (ld64(b + _KICK) or (resting == 0 and ld64(b + _NOW) >= ld64(b + _NEXT))):
             return _DEADLINE_KIND  # (who steps has been asked about this instruction already: it comes first)
         st64(b + _FAULT, -1)
         st64(b + _FLAGS_AT, -1)
         st64(b + _BLOCK_END, 0)  # until a block begins there is nothing to take back
-        st64(b + _ARMED, 0)
-        single = 0
-        if ld64(b + _CAREFUL) and ld64(b + _STEP) == 0:
-            single = _one_instruction(b, cpu)
+        st64(b + _RESTING, 0)
+        armed, single = 0, 0
         request = ld32(cpu + _REQUEST) & ~_VIRQ
-        if ld64(b + _INTR) and ld64(b + _STEP) == 0:
-            request |= _VIRQ
+        if ld64(b + _STEP) == 0:
+            if ld64(b + _INTR):
+                if resting:  # it waits for the block's end
+                    armed = 1
+                elif ld64(b + _CAREFUL) == 0:
+                    request |= _VIRQ
+            if ld64(b + _CAREFUL):
+                single = _one_instruction(b, cpu)
+            elif resting:
+                begin_rest(b)
+        st64(b + _ARMED, armed)
         st32(cpu + _REQUEST, request)
         st64(b + _RUNNING, 1)
         error = call5(ld64(b + _F_EMU_START), uc, ld64(env + _EIP), 0, 0, 0) & 0xFFFFFFFF
@@ -176,10 +205,11 @@ def run(b):  # type: ignore[no-untyped-def]
         aborted = ld64(b + _ABORTED)
         if aborted:
             kind = _gave_up(b)
+        if single or ld64(b + _RESTING):
+            st32(cpu + _CFLAGS, -1)
         if single:
             st64(b + _STEP, 0)
             st64(b + _DEADLINE, ld64(b + _NEXT))
-            st32(cpu + _CFLAGS, -1)
             if kind == _STEPPED:
                 st64(b + _X_KIND, 0)
                 continue
@@ -194,8 +224,9 @@ def run(b):  # type: ignore[no-untyped-def]
                 address = ld64(b + _FAULT_ADDRESS)
                 st64(env + _CR2, (address & ~0xFFF) | (ld64(uc + _INVALID_ADDR) & 0xFFF) if error == 21 else address)
             raise_exception(b, vector, ld64(b + _FAULT_ERROR), 0)
-            if ld64(b + _STEP) == 1:  # the fetch of the one instruction faulted: that was the step
-                st64(b + _STEP, 2)
+            step = ld64(b + _STEP)
+            if step == _ONE or step == _LOOK:  # the fetch of the one instruction faulted: that was the step
+                st64(b + _STEP, _BEGUN)
             if ld64(b + _X_KIND):
                 return ld64(b + _X_KIND)
         elif vector == -2:

@@ -7,10 +7,21 @@ from hypervisor.engine import block as b_
 from hypervisor.engine import layout as l_
 from hypervisor.engine.jit import kernel, ld64, st64
 from hypervisor.engine.kernels.stopping.reporting import count, ring, stop
+from hypervisor.engine.kernels.stopping.rest_of_block import keep_rest
 
 _ENV, _REGS, _RAX, _RDX = b_.ENV, l_.REGS, l_.RAX, l_.RDX
 _X_INFO, _D_RM = b_.X_INFO, b_.D_RM
-_WRMSR, _INVLPG, _CR_WRITE, _DR_WRITE = int(K.WRMSR), int(K.INVLPG), int(K.CR_WRITE), int(K.DR_WRITE)
+_WITHIN_BLOCKS = sum(
+    1 << kind
+    for kind in (
+        K.RDTSC, K.RDTSCP, K.CR_READ, K.SMSW, K.LGDT, K.LIDT, K.LLDT, K.LTR, K.SGDT, K.SIDT, K.SLDT, K.STR, K.PUSHF,
+        K.POPF, K.IRET, K.INVD, K.WBINVD,
+    )
+)  # fmt: skip
+"""Kinds of exits that are none while nobody listens: the instruction is carried out inside its block."""
+_WRMSR, _INVLPG, _CR_WRITE, _DR_WRITE, _CR_READ = (
+    int(K.WRMSR), int(K.INVLPG), int(K.CR_WRITE), int(K.DR_WRITE), int(K.CR_READ),
+)  # fmt: skip
 
 
 @kernel
@@ -27,6 +38,8 @@ def _written(b, kind, otherwise):  # type: ignore[no-untyped-def]
 @kernel
 def report(b, kind, first, second):  # type: ignore[no-untyped-def]
     """Leave the guest before the instruction, which is an exit of this kind."""
+    if _WITHIN_BLOCKS >> kind & 1 and (kind != _CR_READ or first != 8):
+        keep_rest(b)
     st64(b + _X_INFO, first)
     st64(b + _X_INFO + 8, second)
     count(b, kind)
