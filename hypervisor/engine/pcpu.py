@@ -576,9 +576,12 @@ class PCpu:
         """Leave the guest before the instruction at each of these linear addresses."""
         const = self._native.unicorn
         changed = False
-        for address in set(self._execute_hooks) - addresses:
+        hflags = ctypes.c_uint32.from_address(self._env + layout.HFLAGS)
+        guest, hflags.value = hflags.value, hflags.value & ~layout.HF_GUEST
+        for address in set(self._execute_hooks) - addresses:  # Unicorn looks its page up: not in this guest's tables
             self._native.library.uc_hook_del(self._uc._uch, ctypes.c_size_t(self._execute_hooks.pop(address)))
             changed = True
+        hflags.value = guest
         for address in addresses - set(self._execute_hooks):
             self._execute_hooks[address] = self._hook(
                 const.UC_HOOK_CODE, self._code.address["code"], begin=address, end=address

@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 
 import hypervisor as hv
+from hypervisor._face import CODE as BARE
 from hypervisor.run.sharing import runqueue
 from tests.core.accessed import outcome, watcher
+from tests.core.bare import bare
 
 ROUNDS = 150_000
 SEEDS = (1, 2, 3)
@@ -56,6 +58,17 @@ def test_neighbours_and_moves_show_in_no_accessed_bit(pcpus: int, clock: str, mo
     monkeypatch.setattr(runqueue, "SLICE_S", 0.0002)
     beside = _beside(pcpus, clock=clock, runs=2)
     assert beside == {seed: [seen] * 2 for seed, seen in alone.items()}
+
+
+def test_a_neighbours_breakpoint_shows_in_no_accessed_bit() -> None:
+    """It stands at a linear address that the next guest on the pCPU maps, too, and never uses."""
+    with closing(hv.Host("8M", 1)) as host:
+        with bare("nop; hlt", host=host) as vm:
+            vm.traps.execute(BARE)(lambda vcpu, exit: hv.PASS)
+            assert vm.run(timeout=20).reason is hv.Reason.HALTED
+            with watcher(host, 1000) as neighbour:
+                seen = outcome(neighbour, neighbour.run(timeout=20))
+    assert seen == _beside(1, 1000, seeds=(1,))[1][0]
 
 
 def _disturb(vm: hv.VM, choice: random.Random) -> None:
