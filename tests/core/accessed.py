@@ -25,6 +25,8 @@ IDT = 0x60000  # where `with_idt` puts it
 _PRESENT, _ACCESSED, _DIRTY = 7, 0x20, 0x40
 _USER_DATA, _USER_CODE, _TSS = 0x18 | 3, 0x20 | 3, 0x28
 _TSS_AT, _INNER_STACK = 0x62000, 0x113000
+_FAR, _FAR_TABLE = 0x1008 | 3, GDT + 0x1000
+"""A segment in a page of the GDT that nothing else needs."""
 _LOW, _WINDOW_TABLES = TABLES + 0x3000, TABLES + 0x5000
 _CLEAR = f"and qword ptr [{{}}], {~_ACCESSED}"
 
@@ -99,6 +101,7 @@ call_it:
     jmp look
 interrupt:
     int 0x80
+    mov r8, [{_FAR_TABLE}]
     jmp look
 descriptor:
     mov ecx, 0x10
@@ -112,9 +115,11 @@ descriptor:
     push r11
     iretq
 as_program:                                 # LSL reads the descriptor as the processor, whoever executes it
+    mov ecx, {_FAR}
     lsl eax, ecx
     mov r8, [rdi + 0x820]
     {_CLEAR.format(_LOW + 8 * (GDT >> 12))}
+    {_CLEAR.format(_LOW + 8 * (_FAR_TABLE >> 12))}
     int 0x81
 as_system:
     mov rsp, r12
@@ -135,6 +140,8 @@ look:
     add r13, [{_LOW + 8 * (IDT >> 12)}]
     rol r13, 5
     add r13, [{_LOW + 8 * (GDT >> 12)}]
+    rol r13, 5
+    add r13, [{_LOW + 8 * (_FAR_TABLE >> 12)}]
     rol r13, 5
     add r13, [{_LOW + 8 * (_WINDOW_TABLES >> 12)}]
     add r13, [{TABLES + 0x4000}]
@@ -178,7 +185,8 @@ def _give_rings(vm: hv.VM, back: int) -> None:
     vm.memory.write(_TSS_AT + 4, struct.pack("<Q", _INNER_STACK))
     gate = struct.pack("<HHBBHII", back & 0xFFFF, 8, 0, 0xEE, back >> 16, 0, 0)
     vm.memory.write(IDT + 16 * 0x81, gate)
-    vm.vcpu.gdtr = hv.Table(GDT, 0x37)
+    vm.memory.write(GDT + (_FAR & ~7), user[:8])
+    vm.vcpu.gdtr = hv.Table(GDT, 0x100F)
     vm.vcpu.tr = hv.Segment(_TSS, _TSS_AT, 0x67, 0x8B)
 
 
