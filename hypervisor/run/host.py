@@ -11,6 +11,8 @@ from hypervisor.memory import HostMemory
 from hypervisor.run.ending.process_end import Tenant, remember
 from hypervisor.run.settled import Settled
 from hypervisor.run.sharing.runqueue import RunQueue
+from hypervisor.run.sharing.scheduler import Scheduler
+from hypervisor.run.threads.watch import Watch
 from hypervisor.units import parse_size
 
 if TYPE_CHECKING:
@@ -23,12 +25,19 @@ class CoreHost(Settled):
     """Physical CPUs and memory. VMs take turns on the pCPUs (`hypervisor.run.sharing.runqueue`); two VMs on two pCPUs
     run in parallel.
 
-    A VM runs in the thread that calls its ``run``; a pCPU is driven by the VM that holds it at the moment.
+    Each pCPU has a thread of its own, from the first run on, which runs whatever VM the scheduler chooses.
     """
 
-    def __init__(self, memory: str | int = "1G", cpus: int = 1, code_cache: str | int = CODE_CACHE) -> None:
+    def __init__(
+        self,
+        memory: str | int = "1G",
+        cpus: int = 1,
+        code_cache: str | int = CODE_CACHE,
+        scheduler: Scheduler | None = None,
+    ) -> None:
         """``memory`` in bytes or as text; ``cpus`` is the number of pCPUs. ``code_cache`` is the room that each has for
         translated code, 1M to 1G: when it is full it is emptied, which costs time and is not seen by guests.
+        ``scheduler`` chooses among VMs that wait for a pCPU; without one they get it in turn.
 
         Raises `ConfigError`, `EngineError`.
         """
@@ -50,7 +59,8 @@ class CoreHost(Settled):
             for pcpu in self.pcpus:
                 pcpu.close()
             raise
-        self.queue = RunQueue(self.pcpus)
+        self.watch = Watch()
+        self.queue = RunQueue(self.pcpus, scheduler, self.watch)
         self.placing = threading.Lock()
         """Held while a VM's state moves: it is taken off a pCPU by the VM's own thread or by the next owner's."""
         self.vms: list[Tenant] = []
@@ -69,6 +79,7 @@ class CoreHost(Settled):
         for vm in list(self.vms):
             vm.close()
         self.queue.close()
+        self.watch.close()
         for pcpu in self.pcpus:
             pcpu.close()
         self.pcpus.clear()

@@ -13,7 +13,6 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from threading import get_ident
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from hypervisor.arch.address_map import ram_ranges
@@ -43,6 +42,9 @@ if TYPE_CHECKING:
 
 MAX_UNCLAIMED = 4096
 """Different accesses without an answer that are counted one by one."""
+
+NOBODY = -1
+"""Instead of a thread: no thread may write registers, as the VM is in a run that waits."""
 
 _log = logging.getLogger("hypervisor.unclaimed")
 
@@ -74,6 +76,22 @@ class Run(Protocol):
         """A timer of the wall clock was asked for."""
         ...
 
+    def hold(self) -> None:
+        """Stand still from the guest's next block on, until `go_on`; from any thread."""
+        ...
+
+    def wait_standing(self, seconds: float) -> None:
+        """Wait until it stands still or is over, so many seconds at most."""
+        ...
+
+    def go_on(self) -> None:
+        """End a pause; from any thread."""
+        ...
+
+    def end_soon(self, text: str) -> None:
+        """End it; asked again, end what holds it up, too. From any thread."""
+        ...
+
     def busy_in(self) -> str:
         """Whose code it executes at the moment, other than the guest's and ours; from any thread."""
         ...
@@ -85,6 +103,11 @@ class Run(Protocol):
     @property
     def attended(self) -> bool:
         """Whether this is the debugger, between two instructions."""
+        ...
+
+    @property
+    def stands_still(self) -> bool:
+        """Whether no guest code runs because of a pause, or because the debugger has the machine."""
         ...
 
     @property
@@ -184,7 +207,8 @@ class Machine(Settled, ABC):
         self.reset_pending = False
         """Whether the VM is reset as soon as the guest, or the run, lets go of it."""
         self.closed = False
-        self._claim = threading.Lock()
+        self._claimant: object | None = None
+        """Who runs the VM, or does what is done between runs."""
         self._resetting = threading.Lock()
         """Held where the VM is reset between runs, and where a claim begins."""
 
@@ -229,10 +253,36 @@ class Machine(Settled, ABC):
         return self.place.held()
 
     def running(self, on: bool) -> None:
-        """Note that a run has begun, in this thread, or that it has ended."""
+        """Note that a run has begun, or goes on, or that it has ended, or stands still."""
         self.traps.running(on)
+        self.in_thread(NOBODY if on else 0)
+
+    def in_thread(self, thread: int) -> None:
+        """Note which thread executes the run, by its number, or `NOBODY`; 0 between runs."""
         for vcpu in self.vcpus:
-            vcpu.thread = get_ident() if on else 0
+            vcpu.thread = thread
+
+    # --- one at a time ------------------------------------------------------------------------------------------------
+
+    def claim(self, who: object) -> None:
+        """Nobody else runs the VM, or does what is done between runs, until `release`. Raises `ConfigError`."""
+        self.check_open()
+        with self._resetting:
+            if self._claimant is None:
+                self._claimant = who
+        if self._claimant is not who:
+            self.check_open()
+            raise ConfigError(
+                f"The VM {self.name} is running already: one run at a time, and a handler answers with a verdict "
+                "instead of running it."
+            )
+
+    def release(self, who: object) -> None:
+        """Undo `claim`, if ``who`` has it."""
+        if self._claimant is who:
+            self.runner = None
+            self._claimant = None
+            self._reset_if_pending()
 
     # --- what shows where ---------------------------------------------------------------------------------------------
 
@@ -390,9 +440,9 @@ class Machine(Settled, ABC):
 
     def _reset_if_pending(self) -> None:
         """Reset the VM if that was asked for, unless a run that has begun, or another thread, does."""
-        while self.reset_pending and not self._claim.locked() and self._resetting.acquire(blocking=False):
+        while self.reset_pending and self._claimant is None and self._resetting.acquire(blocking=False):
             try:
-                if not self._claim.locked():
+                if self._claimant is None:
                     self.reset_now()
             finally:
                 self._resetting.release()

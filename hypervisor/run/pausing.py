@@ -1,11 +1,14 @@
-"""Pausing a run: a debugger gets the VM between two instructions, on the thread that runs it, and the run then goes on.
+"""Pausing a run between two instructions, after which it goes on: because somebody wants it to stand still (`Pause`),
+or for a debugger, in a thread of its own.
 
-While it attends, the VM is as between two runs: handlers may be registered, registers and memory written, and the vCPU
-stepped. The VM's time stands still, and so does the run's ``timeout``.
+Meanwhile the VM is as between two runs: handlers may be registered, registers and memory written, and a debugger may
+step the vCPU. The VM's time stands still, and so does the run's ``timeout``. It has no pCPU.
 """
 
 from __future__ import annotations
 
+import threading
+import time
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -34,4 +37,34 @@ class Debugger(Protocol):
         ...
 
 
-__all__ = ["Debugger"]
+class Pause:
+    """The pause of a run that `VM.pause` asks for."""
+
+    def __init__(self) -> None:
+        self.wanted = False
+        self.since: float | None = None
+        """When the run came to stand still, of time.monotonic; None while it does not."""
+        self._standing = threading.Event()
+
+    def begin(self) -> None:
+        """The run stands still."""
+        self.since = time.monotonic()
+        self._standing.set()
+
+    def end(self) -> float | None:
+        """The run goes on; for how many host seconds it stood still, None if it did not."""
+        since, self.since = self.since, None
+        self._standing.clear()
+        return None if since is None else time.monotonic() - since
+
+    def over(self) -> None:
+        """The run is over: nobody waits any longer."""
+        self.since = None
+        self._standing.set()
+
+    def wait(self, seconds: float) -> None:
+        """Until the run stands still or is over, so many seconds at most."""
+        self._standing.wait(seconds)
+
+
+__all__ = ["Debugger", "Pause"]

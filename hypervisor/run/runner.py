@@ -1,4 +1,4 @@
-"""One run of a VM: place it on a pCPU, run the guest, serve its exits, until something ends it.
+"""What runs a guest on a pCPU and serves its exits, until something ends that.
 
 The loop is: fire due timers, wait if the guest sleeps, let the engine run to the next exit or deadline, serve the exit.
 What an exit means is decided by handlers (`dispatch`), what their verdict does to the processor by `completion`, and
@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from hypervisor.arch.exits import FIRST_ENGINE, INTERCEPT_BIT
@@ -28,16 +28,20 @@ from hypervisor.run.ending.conditions import Condition
 from hypervisor.run.ending.ends import End
 from hypervisor.run.ending.idling import idles
 from hypervisor.run.ending.outcome_of import result_of
+from hypervisor.run.ending.term import Term
+from hypervisor.run.machine import NOBODY
 from hypervisor.run.serving import completion
 from hypervisor.run.serving.accesses import InPlace
 from hypervisor.run.serving.interception import apply
 from hypervisor.run.serving.raised import busy_in, tell
 from hypervisor.run.serving.records import fill
-from hypervisor.run.sharing.runqueue import Hold
-from hypervisor.run.threads.alarms import LOOK_IN_S, Alarm, Deadline, Overdue
+from hypervisor.run.sharing.hold import Hold
+from hypervisor.run.sharing.task import Task
+from hypervisor.run.threads.alarms import LOOK_IN_S, WallAlarm
+from hypervisor.run.threads.interrupting import Overdue
 from hypervisor.run.threads.sleeping import Bell
 from hypervisor.traps.verdicts import PASS, Stop
-from hypervisor.units import FOREVER_NS, nanoseconds
+from hypervisor.units import FOREVER_NS
 from hypervisor.vcpu.breakpoints import NONE
 from hypervisor.vcpu.operands import OperandFault
 
@@ -52,34 +56,32 @@ LOOK_NS = 20_000_000
 _MEMORY, _DR_WRITE, _WINDOW = int(K.MEMORY), int(K.DR_WRITE), int(K.INTERRUPT_WINDOW)
 
 
-class Runner:
-    """The state of one call of `VM.run`."""
+class Runner(Task):
+    """What runs a guest on a pCPU, from exit to exit, and what may end that: a whole run (`GuestRun`), or `Steps`."""
 
-    def __init__(
-        self, vm: Machine, until: Condition | None, timeout: float | None, virtual_timeout: float | None
-    ) -> None:
+    def __init__(self, vm: Machine, until: Condition | None, timeout: float | None, limit: int) -> None:
+        """``timeout`` in host seconds, ``limit`` in virtual nanoseconds since the VM's power-on."""
+        super().__init__(vm, vm.place)
         self.vm = vm
         self._traps = vm.traps
         self.vcpu = vm.current
         self._until = until
-        self._timeout = timeout
-        self._virtual_timeout = virtual_timeout
+        self._limit = limit
+        self._term = Term(timeout, self.busy_in)
         self._end: End | None = None
         self._outside: End | None = None
         self._error: BaseException | None = None
         self.access = InPlace(vm, self, self.vcpu)
-        self._alarm: Alarm | None = None
-        self._deadline: Deadline | None = None
+        self._alarm = WallAlarm(vm) if vm.clock.wall else None
         self._bell = Bell()
         self._asleep = False
         """Whether it waits for the host, and needs no pCPU."""
         self._exact = True
         """Whether the guest stands where its own progress, and not a kick, has brought it."""
         self._asked = self._announced = False
-        self._pause = vm.debugger is not None
-        self.paused = False
-        """Whether the debugger attends to the VM."""
-        self._thread = threading.get_ident()
+        self._pause = False
+        """Whether the guest is left soon, for something that needs no pCPU."""
+        self._thread = 0
         self._handlers: dict[int, Callable[[PCpu], None]] = {
             K.DEADLINE: self._looked_in,
             K.INTERRUPT_WINDOW: self._interrupt,
@@ -112,8 +114,10 @@ class Runner:
         """End the run from any thread, at the guest's next block."""
         self._outside = End(reason, message)
         self.look()
-        if self.paused and self.vm.debugger is not None:
-            self.vm.debugger.wake()
+
+    def refuse(self, text: str) -> None:
+        """See `Task`."""
+        self._outside = End(Reason.HOST_ERROR, text)
 
     def look(self) -> None:
         """Make the run look at what came from outside; from any thread."""
@@ -122,12 +126,9 @@ class Runner:
 
     def _wake(self) -> None:
         """Have the run look around: at the guest's next block, in the queue for a pCPU, or in its sleep."""
-        pcpu = self.vm.place.pcpu
-        if pcpu is not None:
-            pcpu.kick()
-        else:
-            self.vm.host.queue.wake(self.vm.place)
+        self._kick()
         self._bell.ring()
+        self.vm.host.queue.wake(self.vm.place)
 
     def ask(self) -> None:
         """Ask the run's condition at the guest's next block. On the VM's own thread, while it runs."""
@@ -138,16 +139,6 @@ class Runner:
         pcpu = self.vm.place.pcpu
         if pcpu is not None:
             pcpu.kick()
-
-    @property
-    def attended(self) -> bool:
-        """Whether this is the debugger, between two instructions."""
-        return self.paused and self._thread == threading.get_ident() and self.vm.place.pcpu is None
-
-    def pause_soon(self) -> None:
-        """Let the debugger attend at the guest's next block; from any thread."""
-        self._pause = True
-        self.look()
 
     @property
     def stop_requested(self) -> bool:
@@ -161,9 +152,8 @@ class Runner:
 
     def fail(self, error: BaseException) -> None:
         """A handler or a device raised."""
-        if isinstance(error, Overdue) and self._deadline is not None:
-            text = f"{self._timeout:g} s of host time are over, and {self._deadline.ended} had not returned"
-            self.finish(Reason.TIMEOUT, text)
+        if self._term.guard.caught(error):
+            self._finish(self._term.held_up(self._outside or self._term.end()))
             return
         if self._error is None:
             if isinstance(error, MemoryError):
@@ -183,76 +173,66 @@ class Runner:
         if self._alarm is not None:
             self._alarm.wake()
 
+    def hurry(self) -> float:
+        """See `Task` and `Term.hurry`."""
+        return self._term.hurry(stands=self.stands_still, look=self.look)
+
+    def ask_to_end(self, error: BaseException) -> None:
+        """See `Task`."""
+        self.end_soon(f"{type(error).__name__} while the guest ran", type(error))
+
+    def end_soon(self, text: str, kind: type[BaseException] = Overdue) -> None:
+        """End the run from any thread: the first time this asks, and waits for what holds it up; the second time that
+        is ended by an exception of this kind, as it is after a while.
+        """
+        self._term.ask(kind)
+        if self._outside is None:
+            self.finish_from_outside(Reason.STOPPED, text)
+        else:
+            self.look()
+
+    @property
+    def stands_still(self) -> bool:
+        """Whether no guest code runs, and no time passes, because of a pause or a debugger."""
+        return False
+
+    @property
+    def stands(self) -> bool:
+        """See `Task`."""
+        return False
+
+    @property
+    def called_off(self) -> bool:
+        """See `Task`."""
+        return self._outside is not None
+
     # --- running ------------------------------------------------------------------------------------------------------
 
-    def run(self) -> RunResult:
-        """Run to the end; see `VM.run`."""
+    @contextmanager
+    def _executing(self) -> Iterator[None]:
+        """The block is executed for the run, by this thread; what does not return in it can be interrupted."""
         vm = self.vm
-        started = time.monotonic()
-        began = vm.clock.now_ns
-        end_at = None if self._timeout is None else started + self._timeout
-        limit = FOREVER_NS if self._virtual_timeout is None else began + nanoseconds(self._virtual_timeout)
-        vm.running(True)
+        self._thread = threading.get_ident()
+        vm.in_thread(self._thread)
         try:
-            with ExitStack() as stack:
-                if vm.clock.wall:
-                    self._alarm = stack.enter_context(Alarm(vm))
-                if self._timeout is not None:
-                    self._deadline = stack.enter_context(Deadline(vm.look, self.busy_in, self._timeout))
-                if self._until is not None:
-                    stack.enter_context(self._until)
-                while self._end is None:
-                    if self._pause:
-                        paused_s = self._attend(None)
-                        end_at = None if end_at is None else end_at + paused_s
-                    with vm.place.entered(self._called_off, end_at) as hold:
-                        if hold.pcpu is not None:
-                            apply(vm, hold.pcpu)
-                            hold.pcpu.on_access(self.access)
-                            if self._alarm is not None:
-                                self._alarm.entered()
-                            self._turn(hold, hold.pcpu, end_at, limit)
-                    self._look_outside(end_at)
-                    if self._asleep:
-                        self._asleep = False
-                        self._wait_for_host(end_at, None)
-                vm.place.collect_loaded()
-                if vm.debugger is not None and self._outside is None:
-                    self._attend((self._end.reason, self._end.message))
-        except Overdue as error:  # it had just returned
-            self.fail(error)
-        finally:
-            vm.running(False)
-            vm.turns.inside = False
-            self._alarm = None
-        if isinstance(self._error, (KeyboardInterrupt, SystemExit)):
-            raise self._error
-        return self._result(time.monotonic() - started, (vm.clock.now_ns - began) / 1e9)
-
-    def _attend(self, ended: tuple[Reason, str] | None) -> float:
-        """Let the debugger have the VM; how long it had it, in host seconds."""
-        vm, since = self.vm, time.monotonic()
-        self._pause = False
-        if vm.debugger is None:
-            return 0.0
-        vm.running(False)
-        vm.place.collect_loaded()
-        vm.clock.stop()
-        self.paused = True
-        try:
-            vm.debugger.attend(ended)
+            with self._term.guard:
+                yield
         except BaseException as error:
-            self.fail(error)
+            if not self._term.guard.caught(error):
+                raise
+            self.fail(error)  # that had just returned
         finally:
-            self.paused = False
-            vm.clock.go()
-            vm.running(True)
-        self.access = InPlace(vm, self, self.vcpu)  # handlers may have come and gone
-        return time.monotonic() - since
+            vm.in_thread(NOBODY)
+            vm.turns.inside = False
+            self._thread = 0
 
-    def _called_off(self) -> bool:
-        """Whether the run has something else to do than to wait for a pCPU."""
-        return self._outside is not None or self._pause
+    def give_up(self) -> None:
+        """Let go of the VM, which others may run then."""
+        if self._alarm is not None:
+            self._alarm.close()
+            self._alarm = None
+        self.vm.running(False)
+        self.vm.release(self)
 
     def _reset(self) -> None:
         try:
@@ -260,17 +240,17 @@ class Runner:
         except BaseException as error:  # a device's or a plugin's
             self.fail(error)
 
-    def _look_outside(self, end_at: float | None) -> None:
+    def _look_outside(self) -> None:
         """End the run if the host wants it, or the time is over."""
         if self._outside is not None and self._end is None:
             self._end = self._outside
-        if end_at is not None and time.monotonic() >= end_at:
-            self.finish(Reason.TIMEOUT, f"{self._timeout:g} s of host time are over")
+        if self._term.over and not self.stands_still:
+            self._finish(self._term.end())
 
-    def _turn(self, hold: Hold, pcpu: PCpu, end_at: float | None, limit: int) -> None:
+    def _turn(self, hold: Hold, pcpu: PCpu) -> None:
         """Run on this pCPU until the run ends or sleeps, or the slice is over that another VM waits for."""
         vm, report, timers, turns = self.vm, pcpu.report, self.vm.clock.timers, self.vm.turns
-        until, virtual = self._until, not self.vm.clock.wall
+        until, virtual, limit = self._until, not self.vm.clock.wall, self._limit
         ask = until is not None and until.after_each_exit
         report.kick = 0
         vm.host.queue.begin(hold)
@@ -293,9 +273,9 @@ class Runner:
             except BaseException as error:
                 self.fail(error)
             if now >= limit and between and self._outside is None:
-                self.finish(Reason.VIRTUAL_TIMEOUT, f"{self._virtual_timeout} s of guest time are over")
-            if end_at is not None or self._outside is not None:
-                self._look_outside(end_at)
+                self._finish(self._virtual_end())
+            if self._term.end_at is not None or self._outside is not None:
+                self._look_outside()
             if self._end is not None or self._pause:
                 return
             if vm.reset_pending:
@@ -316,7 +296,7 @@ class Runner:
             if vcpu is None:
                 self._exact = True
                 self._sleep(pcpu, limit)
-                if self._asleep and self._rests(hold, end_at):
+                if self._asleep and self._rests(hold):
                     self._asleep = False
                 if self._asleep or hold.over:
                     return
@@ -352,7 +332,7 @@ class Runner:
                 not in_block and (self._asked or not virtual or report.now >= turns.end)
             )
             self._asked = self._asked and in_block
-            if self._asleep and self._rests(hold, end_at):
+            if self._asleep and self._rests(hold):
                 self._asleep = False
             if self._asleep or hold.over:
                 return
@@ -525,87 +505,75 @@ class Runner:
             target = min(target, self._until.deadline_ns)
         vm.turns.sleep_until(pcpu, target)
 
-    def _rests(self, hold: Hold, end_at: float | None) -> bool:
+    def _rests(self, hold: Hold) -> bool:
         """Sleep on the pCPU, which nobody else wants; False when somebody does, or comes."""
         queue = self.vm.host.queue
         if not queue.rest(hold, self._bell.ring):
             return False
         try:
-            self._wait_for_host(end_at, hold)
+            self._wait_for_host(hold)
         finally:
             keeps = queue.resume(hold)
         return keeps
 
-    def _wait_for_host(self, end_at: float | None, hold: Hold | None) -> None:
-        """Sleep until a timer of the wall clock is due, something comes from outside, or ``hold`` is over."""
-        clock, until = self.vm.clock, self._until
-        asked_at = FOREVER_NS if until is None else until.deadline_ns
-        about_host = until is not None and until.after_each_exit  # a user's function, which may be about anything
-        if clock.wall and (due := clock.timers.next_ns()) is not None:
-            clock.make_up(min(asked_at, due) - clock.unseen_ns, self.vm.place.loaded)
-        while not (self._end or self._called_off() or self.vm.reset_pending or (hold is not None and hold.over)):
-            seconds = LOOK_IN_S
-            if clock.wall:
-                due = clock.timers.next_ns()
-                left = (min(asked_at, FOREVER_NS if due is None else due) - clock.unseen_ns) / 1e9
-                if left <= 0:
+    def _wait_for_host(self, hold: Hold) -> None:
+        """Sleep on the pCPU until a timer of the wall clock is due, something comes, or ``hold`` is over."""
+        wake_at = self._due_at()
+        about_host = self._until is not None and self._until.after_each_exit
+        while not (self._end or self.called_off or self.vm.reset_pending or hold.over):
+            now, seconds = time.monotonic(), LOOK_IN_S
+            if self.vm.clock.wall and wake_at is not None:
+                if wake_at <= now:
                     return
-                seconds = min(seconds, left)
-            if end_at is not None:
-                seconds = min(seconds, end_at - time.monotonic())
+                seconds = min(seconds, wake_at - now)
+            if self._term.end_at is not None:
+                seconds = min(seconds, self._term.end_at - now)
             if self._bell.sleep(seconds) or about_host:
                 return
-            self._look_outside(end_at)
+            self._look_outside()
+
+    def _due_at(self) -> float | None:
+        """When a run that waits for the host has something to do by itself, of time.monotonic; None for never."""
+        clock, until = self.vm.clock, self._until
+        about_host = until is not None and until.after_each_exit  # a user's function, which may be about anything
+        left = LOOK_IN_S if about_host else None
+        if clock.wall:
+            due = clock.timers.next_ns()
+            asked_at = FOREVER_NS if until is None else until.deadline_ns
+            if due is not None:
+                clock.make_up(min(asked_at, due) - clock.unseen_ns, self.vm.place.loaded)
+            first = min(asked_at, FOREVER_NS if due is None else due)
+            if first < FOREVER_NS:
+                until_due = (first - clock.unseen_ns) / 1e9
+                left = until_due if left is None else min(left, until_due)
+        return None if left is None else time.monotonic() + left
 
     # --- results and steps --------------------------------------------------------------------------------------------
+
+    def _virtual_end(self) -> End:
+        """What it means that `limit` has come."""
+        return End(Reason.VIRTUAL_TIMEOUT, "")
 
     def _result(self, wall_s: float, virtual_s: float) -> RunResult:
         end = self._end or End(Reason.STOPPED, "")
         until = "" if self._until is None else self._until.text
         return result_of(self.vm, end, self._error, wall_s, virtual_s, until)
 
-    def step(self, count: int, vcpu: Processor) -> int:
-        """See `Vcpu.step`."""
-        done = self._steps(count, vcpu)
-        if self._end is not None:
-            self.vm.result = self._result(0.0, 0.0)
-        if self._error is not None:
-            raise self._error
-        return done
+    def may_step(self, vcpu: Processor) -> bool:
+        """Whether nothing keeps a vCPU from executing an instruction."""
+        return not (self._end or self._outside) and vcpu.activity == "running"
 
-    def step_paused(self, count: int, vcpu: Processor) -> int:
-        """See `Vcpu.step`, while the debugger attends: what ends the VM ends the run then."""
-        self.vm.clock.go()
-        self.access = InPlace(self.vm, self, self.vcpu)
-        try:
-            return self._steps(count, vcpu)
-        finally:
-            self.vm.clock.stop()
-
-    def _steps(self, count: int, vcpu: Processor) -> int:
-        vm = self.vm
-        vm.running(True)
-        done = 0
-        try:
-            while done < count and not (self._end or self._outside) and vcpu.activity == "running":
-                with vm.place.entered(lambda: self._outside is not None) as hold:
-                    if hold.pcpu is not None:
-                        done += self._some_steps(hold, hold.pcpu, count - done, vcpu)
-            vm.place.collect_loaded()
-        finally:
-            vm.running(False)
-        return done
-
-    def _some_steps(self, hold: Hold, pcpu: PCpu, count: int, vcpu: Processor) -> int:
-        """Steps until the slice is over that another VM waits for; how many."""
-        vm, done = self.vm, 0
+    def steps(self, hold: Hold, count: int, vcpu: Processor) -> int:
+        """Steps on a pCPU until the slice is over that another VM waits for; how many."""
+        vm, pcpu, done = self.vm, hold.pcpu, 0
+        assert pcpu is not None
         if vcpu is not self.vcpu:
             vm.turns.advance(pcpu)
             self._switch(pcpu, vcpu)
         apply(vm, pcpu)
         pcpu.on_access(self.access)
         vm.host.queue.begin(hold)
-        while done < count and not (self._end or self._outside or hold.over) and vcpu.activity == "running":
+        while done < count and not hold.over and self.may_step(vcpu):
             if not pcpu.in_block:
                 vm.clock.timers.run_due(vm.clock.now_ns)
             done += self._step(pcpu)

@@ -7,18 +7,17 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from hypervisor.bus import Line
 from hypervisor.console import expecting
 from hypervisor.console.expecting import EXPECT_S, Match, Source
 from hypervisor.console.serial_port import SerialPorts
 from hypervisor.errors import ConfigError, DeviceError
-from hypervisor.outcome.result import Reason, RunResult
+from hypervisor.outcome.result import RunResult
 from hypervisor.run.machine import Machine
-from hypervisor.run.threads.own_thread import away_from_signals
+from hypervisor.run.threads.waiting import Wait
 from hypervisor.units import PAGE_SIZE, page_up
 from hypervisor.vcpu.processor import Processor, Surroundings
 from hypervisor.vm.config import DEFAULT, MachineConfig
@@ -33,10 +32,10 @@ if TYPE_CHECKING:
     from hypervisor.console.speaker import Speaker
     from hypervisor.console.streams import Stream
     from hypervisor.engine.pcpu import VcpuState
+    from hypervisor.run.guest_run import GuestRun
     from hypervisor.run.host import CoreHost
+    from hypervisor.run.steps import Steps
     from hypervisor.vm.log import Log
-
-T = TypeVar("T")
 
 
 class Vcpu(Processor):
@@ -219,10 +218,14 @@ class VM(Machine):
         server, whose ``port`` says where it listens; ``close`` it, or the VM. Raises `ConfigError` if there is one
         already or the port cannot be had.
         """
-        with self._claimed():
+        claimant = object()
+        self.claim(claimant)
+        try:
             if self.debugger is not None:
                 raise ConfigError(f"The VM {self.name} has a debugger already; close it first.")
             self.debugger = type(self).debugger_for(self, port, wait)
+        finally:
+            self.release(claimant)
         return self.debugger
 
     def log(self, *what: str, to: Any = None) -> Log:
@@ -256,23 +259,10 @@ class VM(Machine):
         in host seconds from now on (an image has been loaded by then), ``virtual_timeout`` in guest seconds. Never
         raises for what a guest does.
         """
-        from hypervisor.run.runner import Runner
-        from hypervisor.vm.until import condition
-
-        for what, seconds in (("timeout", timeout), ("virtual_timeout", virtual_timeout)):
-            if seconds is not None and not (isinstance(seconds, (int, float)) and seconds > 0):
-                raise ConfigError(f"{what}={seconds!r}: give a number of seconds greater than zero.")
-
-        def run() -> RunResult:
-            with self._claimed():
-                self.runner = runner = Runner(
-                    self, condition(until, self.clock, self.searched), timeout, virtual_timeout
-                )
-                self.has_run = True
-                self.result = runner.run()
-            return self.result
-
-        return self._away(run)
+        run = self._new_run(until, timeout, virtual_timeout)
+        self._do(run)
+        assert run.result is not None
+        return run.result
 
     def expect(
         self, regex: str | re.Pattern[str], timeout: float | None = EXPECT_S, virtual_timeout: float | None = None
@@ -281,56 +271,44 @@ class VM(Machine):
         wait = expecting.any_source(self.searched, expecting.compiled(regex))
         return expecting.expect(self, self.searched, wait, timeout, virtual_timeout)
 
-    @contextmanager
-    def _claimed(self) -> Iterator[None]:
-        """The block runs the VM, and nobody else does at the same time."""
-        self.check_open()
-        with self._resetting:
-            claimed = self._claim.acquire(blocking=False)
-        if not claimed:
-            self.check_open()
-            raise ConfigError(
-                f"The VM {self.name} is running already: it runs in one thread at a time, and a handler answers with a "
-                "verdict instead of running it."
-            )
-        try:
-            yield
-        finally:
-            self.runner = None
-            self._claim.release()
-            self._reset_if_pending()
+    def _new_run(self, until: Any, timeout: float | None, virtual_timeout: float | None) -> GuestRun:
+        from hypervisor.run.guest_run import GuestRun
+        from hypervisor.vm.until import condition
+
+        for what, seconds in (("timeout", timeout), ("virtual_timeout", virtual_timeout)):
+            if seconds is not None and not (isinstance(seconds, (int, float)) and seconds > 0):
+                raise ConfigError(f"{what}={seconds!r}: give a number of seconds greater than zero.")
+        return GuestRun(self, condition(until, self.clock, self.searched), timeout, virtual_timeout)
 
     def step(self, count: int, vcpu: Vcpu | None = None) -> int:
         """See `Vcpu.step`; the first vCPU unless another is given."""
-        from hypervisor.run.runner import Runner
+        from hypervisor.run.steps import Steps
 
         if not isinstance(count, int) or count < 0:
             raise ConfigError(f"step({count!r}): give a number of instructions.")
         if self.runner is not None and self.runner.paused:
             return self.runner.step_paused(count, vcpu or self.vcpu)
+        steps = Steps(self, count, vcpu or self.vcpu)
+        self._do(steps)
+        return steps.done
 
-        def step() -> int:
-            with self._claimed():
-                self.runner = runner = Runner(self, None, None, None)
-                self.has_run = True
-                return runner.step(count, vcpu or self.vcpu)
-
-        return self._away(step)
-
-    def _away(self, function: Callable[[], T]) -> T:
-        """What ``function``, a run, returns; see `hypervisor.run.threads.own_thread`."""
+    def _do(self, task: GuestRun | Steps) -> None:
+        """Have a pCPU do this, and wait until it is done; see `hypervisor.run.threads.waiting`."""
+        wait = Wait(task, self.host.queue)
+        wait.begin(lambda: self._begin(task))
         try:
-            return away_from_signals(function, self._interrupted)
+            wait.to_the_end()
         except BaseException as error:
             if busy := self.busy_in:  # it was not waited for any longer
                 error.add_note(f"{busy} of the VM {self.name} has not returned; it cannot be run or closed before.")
             raise
 
-    def _interrupted(self, error: BaseException) -> None:
-        """A signal's handler raised while the main thread waited for a run."""
-        runner = self.runner
-        if runner is not None:
-            runner.finish_from_outside(Reason.STOPPED, f"{type(error).__name__} while the guest ran")
+    def _begin(self, task: GuestRun | Steps) -> None:
+        self.claim(task)
+        self.runner = task
+        self.has_run = True
+        self.running(True)
+        self.host.queue.submit(task)
 
     def close(self) -> None:
         """Detach plugins and give memory back. Closing twice is harmless."""
@@ -338,7 +316,9 @@ class VM(Machine):
             return
         if not self.closed:
             with self._resetting:
-                self.closed = self._claim.acquire(blocking=False)  # it is never given back
+                if self._claimant is None:
+                    self._claimant = self  # it is never given back
+            self.closed = self._claimant is self
             if not self.closed:
                 raise ConfigError(f"The VM {self.name} is running; end its run before closing it.")
         self.place.closed = True

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import hypervisor as hv
-from hypervisor.run.sharing import runqueue
+from hypervisor.run.sharing import scheduler
 from tests.sectors import boot_sector
 
 RUNS = 20
@@ -126,7 +126,7 @@ def test_who_else_runs_and_who_kicks_changes_nothing(pcpus: int, monkeypatch: py
     with closing(hv.Host("16M", 1)) as host:
         alone = {name: _whole_run(host, name) for name in GUESTS}
     assert alone["pattern"][0] is hv.Reason.UNTIL
-    monkeypatch.setattr(runqueue, "SLICE_S", 0.0002)
+    monkeypatch.setattr(scheduler, "SLICE_S", 0.0002)
     ended, kicks, runs = threading.Event(), 0, list[tuple[str, Any]]()
     with closing(hv.Host("128M", pcpus)) as host:
 

@@ -215,10 +215,10 @@ def test_under_the_wall_clock_the_thread_sleeps(name: str, cpus: int, monkeypatc
     naps = 0
     wait = Runner._wait_for_host
 
-    def nap(runner: Runner, end_at: float | None, hold: Any) -> None:
+    def nap(runner: Runner, hold: Any) -> None:
         nonlocal naps
         naps += 1
-        wait(runner, end_at, hold)
+        wait(runner, hold)
 
     monkeypatch.setattr(Runner, "_wait_for_host", nap)
     with long_mode(["sti; " + LOOPS[name]] * cpus, handlers={0x40: "out 0x99, al"}, clock="wall") as vm:

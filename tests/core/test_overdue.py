@@ -13,7 +13,7 @@ import pytest
 
 import hypervisor as hv
 from hypervisor.devices.parts.device_state import Stateless
-from hypervisor.run.threads import alarms
+from hypervisor.run.threads import interrupting
 from tests.core.bare import bare
 
 PORT = 0x300
@@ -22,7 +22,7 @@ CODE = f"mov dx, {PORT:#x}; in al, dx; vmmcall; hlt"
 
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(alarms, "GRACE_S", 0.05)
+    monkeypatch.setattr(interrupting, "GRACE_S", 0.05)
 
 
 def endless(*arguments: Any) -> Any:
@@ -99,11 +99,11 @@ def test_one_that_catches_everything_is_asked_again() -> None:
         vm.traps.hypercall(stubborn)
         while not caught:
             result = vm.run(timeout=0.1)
-    assert result.reason is hv.Reason.TIMEOUT and [type(error) for error in caught] == [alarms.Overdue] * 3
+    assert result.reason is hv.Reason.TIMEOUT and [type(error) for error in caught] == [interrupting.Overdue] * 3
 
 
 def test_one_that_returns_a_little_late_is_let_finish(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(alarms, "GRACE_S", 30.0)
+    monkeypatch.setattr(interrupting, "GRACE_S", 30.0)
     finished: list[int] = []
 
     def late(vcpu: hv.Vcpu, exit: hv.Exit) -> hv.Verdict:
@@ -147,8 +147,8 @@ def test_it_can_be_asked_who_holds_up_the_guest() -> None:
 TRACED = """
 import sys, time
 import hypervisor as hv
-from hypervisor.run.threads import alarms as waiting
-waiting.GRACE_S = 0.05
+from hypervisor.run.threads import interrupting
+interrupting.GRACE_S = 0.05
 def stuck(vcpu, exit):
     while True:
         time.sleep(0.001)

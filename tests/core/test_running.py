@@ -30,7 +30,7 @@ def test_two_threads_cannot_run_a_vm_at_once() -> None:
         for thread in threads:
             thread.join()
         assert len(errors) == 1
-        assert "is running already: it runs in one thread at a time" in errors[0]
+        assert "is running already: one run at a time" in errors[0]
         assert vm.run(timeout=30, virtual_timeout=0.01).reason is hv.Reason.VIRTUAL_TIMEOUT  # and then it runs again
 
 

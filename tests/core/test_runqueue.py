@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 import hypervisor as hv
-from hypervisor.run.sharing import runqueue
+from hypervisor.run.sharing import scheduler
 from hypervisor.run.sharing.runqueue import RunQueue
 from tests.core.bare import bare
 from tests.core.smp import long_mode
@@ -54,7 +54,7 @@ class Customer:
 @pytest.fixture
 def slices(monkeypatch: pytest.MonkeyPatch) -> Any:
     def set_to(seconds: float) -> None:
-        monkeypatch.setattr(runqueue, "SLICE_S", seconds)
+        monkeypatch.setattr(scheduler, "SLICE_S", seconds)
 
     return set_to
 
@@ -498,8 +498,7 @@ def test_a_run_in_the_queue_is_ended_from_outside(hog: Hog, how: str) -> None:
         if how == "stop":
             vm.request_stop("enough")
         else:
-            _interrupt(thread)
-            vm.look()  # an exception from another thread waits until this one wakes; a signal would not
+            _interrupt(thread)  # one from another thread waits until this one wakes, now and then; a signal would not
         thread.join()
         assert results == ["enough" if how == "stop" else "interrupted"]
         assert not host.queue.contended and not released.is_set()

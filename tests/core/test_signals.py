@@ -20,7 +20,7 @@ import pytest
 
 import hypervisor as hv
 from hypervisor.assembler import assemble
-from hypervisor.run.threads import own_thread
+from hypervisor.run.threads import interrupting
 
 ROUNDS = 3000
 PORT = 0x80
@@ -63,7 +63,7 @@ def ringing(seconds: float, raising: bool, progress: Callable[[], int]) -> Itera
     rings, last = [0], [0]
 
     def ring(number: int, frame: FrameType | None) -> None:
-        if _inside(frame, "away_from_signals"):
+        if _inside(frame, "to_the_end"):
             rings[0] += 1
             now = progress()
             if raising and now > last[0] + 10:
@@ -112,7 +112,7 @@ def test_a_storm_of_signals_loses_no_access(clock: str, raising: bool) -> None:
 
 def test_a_handler_that_does_not_come_back_is_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ctrl-C in the middle of it: the exception reaches the caller, and the VM is not left running."""
-    monkeypatch.setattr(own_thread, "GRACE_S", 0.1)
+    monkeypatch.setattr(interrupting, "GRACE_S", 0.1)
     ended: list[str] = []
     with hv.boot(assemble("out 0x80, al; cli; hlt", origin=0x10000, mode=32).code, "4M", format="flat", at=0x10000,
                  mode=32) as vm:  # fmt: skip
@@ -140,9 +140,9 @@ def test_one_that_no_exception_reaches_is_named_by_the_next_signal() -> None:
     """It sits in C: the second signal's exception comes without it, and says whose code that is."""
     program = """
 import signal, sys, threading, time, hypervisor as hv
-from hypervisor.run.threads import own_thread
+from hypervisor.run.threads import interrupting
 signal.signal(signal.SIGINT, signal.default_int_handler)
-own_thread.GRACE_S = 0.1
+interrupting.GRACE_S = 0.1
 def interrupt():
     while True:
         time.sleep(0.3)

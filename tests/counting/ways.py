@@ -125,7 +125,7 @@ def signals(vm: hv.VM, rng: random.Random) -> Iterator[None]:
             return
         signal.setitimer(signal.ITIMER_REAL, 0.0002 + rng.random() * 0.006)
         now = vm.clock.now_ns
-        while frame is not None and frame.f_code.co_name != "away_from_signals":
+        while frame is not None and frame.f_code.co_name != "to_the_end":
             frame = frame.f_back
         if frame is not None and now > last[0] + 20_000:
             last[0] = now

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from hypervisor.engine.tables import GuestTables
     from hypervisor.memory import GuestMemory
     from hypervisor.run.host import CoreHost
-    from hypervisor.run.sharing.runqueue import Hold
+    from hypervisor.run.sharing.hold import Hold
     from hypervisor.run.sharing.turns import Turns
     from hypervisor.run.vm_clock import VmClock
 
@@ -53,6 +53,8 @@ class Place:
         """The pCPU that runs the VM at the moment."""
         self.last: PCpu | None = None
         """The pCPU that ran it last; its state is still there unless that has another owner."""
+        self.used_s = 0.0
+        """Host seconds for which runs and steps have had a pCPU."""
         self._events = array("q", [0])
         self._thread = 0
 
@@ -83,13 +85,19 @@ class Place:
             if hold.pcpu is None:
                 yield hold
                 return
-            self.take(hold.pcpu)
-            self._thread = hold.thread
-            try:
-                self.pcpu = hold.pcpu
+            with self.on(hold.pcpu):
                 yield hold
-            finally:
-                self.pcpu = None
+
+    @contextmanager
+    def on(self, pcpu: PCpu) -> Iterator[None]:
+        """The VM is on this pCPU during the block, which this thread has been given for that."""
+        self.take(pcpu)
+        self._thread = threading.get_ident()
+        try:
+            self.pcpu = pcpu
+            yield
+        finally:
+            self.pcpu = None
 
     def _check_open(self) -> None:
         if self.closed:

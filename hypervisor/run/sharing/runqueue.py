@@ -1,77 +1,60 @@
-"""Who gets a pCPU next: first come, first served, each for a slice of the host's time while others wait.
+"""Who has which pCPU, and who waits for one.
 
-A pCPU that becomes free is handed to the one that has waited longest, so nobody who comes later can overtake, least of
-all the VM that has just left it. The first in the queue looks after the slices: when one is over it marks the holder
-and kicks its pCPU, and the VM leaves at its next block. Where that is, is the host's doing, and changes nothing that
-the guest does.
+A pCPU that becomes free is handed over, not put up for grabs, so the VM that has just left it cannot take it again
+before the others. A visit (a thread that looks at a VM for a moment) is served when it has waited longest; among tasks
+the host's scheduler chooses. When a slice is over and somebody waits, the holder is marked and its pCPU kicked,
+and the VM leaves at its next opportunity. Where that is, is the host's doing, and changes nothing that the guest does.
 
-An interrupt (KeyboardInterrupt) may come between any two lines here. All that the queue knows is one list, which
-changes in single steps; what is free, and who is next, follows from it.
+An interrupt (KeyboardInterrupt) may come between any two lines here, and a signal's handler may call `wake` there. All
+that the queue knows is three lists, which change in single steps; what is free, and who is next, follows from them. Who
+finds the lock taken leaves a note, which the one who has it reads behind.
 """
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from hypervisor.errors import ConfigError
+from hypervisor.run.sharing import hope, scheduler
+from hypervisor.run.sharing.hold import Customer, Hold
+from hypervisor.run.sharing.scheduler import RoundRobin, Scheduler
+from hypervisor.run.sharing.task import Next, Task
+from hypervisor.run.threads.pcpu_thread import PCpuThread
+from hypervisor.run.threads.watch import NEVER, Watch
 
 if TYPE_CHECKING:
     from hypervisor.engine.pcpu import PCpu
 
-SLICE_S = 0.02
-"""Host seconds for which a VM keeps its pCPU while another one waits."""
-
 _FOREVER = -1
 
-
-class Customer(Protocol):
-    """A VM, as far as the queue knows one (`hypervisor.run.sharing.placing.Place`)."""
-
-    name: str
-    last: PCpu | None
-    """The pCPU that ran it last."""
-
-
-class Hold:
-    """One wish for a pCPU, from the asking to the giving back."""
-
-    def __init__(self, vm: Customer, called_off: Callable[[], bool], end_at: float | None) -> None:
-        self.vm = vm
-        self.pcpu: PCpu | None = None
-        """None while it waits, and when it was called off."""
-        self.over = False
-        """Whether the slice is over, and somebody waits."""
-        self.since = 0.0
-        self.rouse: Callable[[], None] | None = None
-        """Wakes a holder that sleeps, and whose pCPU is anybody's who wants one."""
-        self.thread = threading.get_ident()
-        self.called_off = called_off
-        self.end_at = end_at
-        self.arrived = self.ended = False
-        self._gate = threading.Lock()
-        self._gate.acquire()
-
-    def wake(self) -> None:
-        """Let `sleep` return, now or when it is called. With the queue's lock only."""
-        if self._gate.locked():
-            self._gate.release()
-
-    def sleep(self, seconds: float) -> None:
-        """Until `wake`, or so many seconds."""
-        self._gate.acquire(timeout=seconds)
+CLOSED = "The host is closed, and its VMs with it; create another host."
 
 
 class RunQueue:
-    """The pCPUs of a host, and the VMs that have one or wait for one. A VM has one at most."""
+    """The pCPUs of a host with their threads, and what wants them. A VM has one at most."""
 
-    def __init__(self, pcpus: list[PCpu]) -> None:
+    def __init__(self, pcpus: list[PCpu], policy: Scheduler | None = None, watch: Watch | None = None) -> None:
         self._pcpus = list(pcpus)
+        self._policy: Scheduler = policy or RoundRobin()
+        self._watch = watch or Watch()
+        self._threads = {
+            pcpu: PCpuThread(f"hypervisor-pcpu{number}", lambda thread, pcpu=pcpu: self._serve(thread, pcpu))  # type: ignore[misc]
+            for number, pcpu in enumerate(self._pcpus)
+        }
+        self._slices = self._watch.alarm(self._end_slices)
+        self._wakings = self._watch.alarm(self._wake_due)
         self._lock = threading.Lock()
         self._holds: list[Hold] = []
+        self._resting: list[Task] = []
+        self._apart: list[Task] = []
+        """Those for which a thread of their own has yet to begin."""
+        self._notes: deque[Customer | None] = deque()
         self._closed = False
 
     @property
@@ -79,17 +62,20 @@ class RunQueue:
         """Whether a VM waits for a pCPU."""
         return any(hold.pcpu is None for hold in self._holds)
 
+    # --- visits -------------------------------------------------------------------------------------------------------
+
     @contextmanager
     def holding(
         self, vm: Customer, called_off: Callable[[], bool] = lambda: False, end_at: float | None = None
     ) -> Iterator[Hold]:
-        """A pCPU for the time of a ``with`` block, the one that the VM ran on last if that is free.
+        """A pCPU for the time of a ``with`` block, the one that the VM ran on last if that is free. It is lent to this
+        thread; the pCPU's own one waits meanwhile.
 
         It has none (``hold.pcpu`` is None) if the wish was called off: ``called_off()``, asked when it is woken, or
         ``end_at`` (of time.monotonic) has come. Raises `ConfigError` when the host is closed, or when the wait
         could never end.
         """
-        hold = Hold(vm, called_off, end_at)
+        hold = Hold(vm, None, called_off, end_at)
         try:
             self._wait(hold)
             yield hold
@@ -103,32 +89,70 @@ class RunQueue:
             if interrupt is not None:
                 raise interrupt
 
+    # --- tasks --------------------------------------------------------------------------------------------------------
+
+    def submit(self, task: Task) -> None:
+        """Have a task executed. Raises `ConfigError` when the host is closed, or when the task could never begin."""
+        hold = Hold(task.place, task)
+        with self._lock:
+            if self._closed:
+                raise ConfigError(CLOSED)
+            if task.called_off:
+                self._put_apart(task)
+            else:
+                if task.waiter:
+                    hope.check(hold, [*self._holds, hold], len(self._pcpus))
+                self._holds.append(hold)
+                self._policy_is_told(self._policy.wakes, task)
+            self._hand_out()
+        self._read_notes()
+
+    def knows(self, task: Task) -> bool:
+        """Whether a task has been taken on."""
+        with self._lock:
+            return task.begun or task in self._apart or any(hold.task is task for hold in self._holds)
+
+    def check_hope(self, task: Task) -> None:
+        """Raise `ConfigError` if who waits for this task would do so for ever."""
+        with self._lock:
+            for hold in self._holds:
+                if hold.task is task:
+                    hope.check(hold, self._holds, len(self._pcpus))
+
     def begin(self, hold: Hold) -> None:
         """The guest is about to run: its slice begins now, however long it took to get there."""
         with self._lock:
-            hold.since, hold.over = time.monotonic(), False
+            now = time.monotonic()
+            hold.used += now - hold.since
+            hold.since, hold.over = now, False
+            if self.contended:
+                self._press()
+        self._read_notes()
 
     def rest(self, hold: Hold, rouse: Callable[[], None]) -> bool:
         """The VM is about to sleep: whether it may do so on its pCPU, until ``rouse`` is called as somebody comes."""
         with self._lock:
             if self.contended:
                 return False
+            hold.used += time.monotonic() - hold.since
             hold.rouse = rouse
-            return True
+        self._read_notes()
+        return True
 
     def resume(self, hold: Hold) -> bool:
         """It has slept: whether it still has its pCPU."""
         with self._lock:
             hold.rouse = None
             hold.since = time.monotonic()
-            return not hold.over
+        self._read_notes()
+        return not hold.over
 
     def wake(self, vm: Customer) -> None:
-        """Let those who wait for this VM ask whether their wish was called off."""
-        with self._lock:
-            for hold in self._holds:
-                if hold.vm is vm and hold.pcpu is None:
-                    hold.wake()
+        """Let those who wait for this VM ask whether their wish was called off, and a task of it that rests go on. From
+        any thread, and in a signal's handler, too.
+        """
+        self._notes.append(vm)
+        self._read_notes()
 
     def close(self) -> None:
         """Nobody gets a pCPU any more, and those who wait are told."""
@@ -136,28 +160,148 @@ class RunQueue:
         with self._lock:
             for hold in self._holds:
                 hold.wake()
+        self._slices.close()
+        self._wakings.close()
+        for thread in self._threads.values():
+            thread.close()
+
+    # --- the pCPUs' threads -------------------------------------------------------------------------------------------
+
+    def _serve(self, thread: PCpuThread, pcpu: PCpu) -> bool:
+        """Execute what the pCPU was given to, on its thread; whether there was something."""
+        with self._lock:
+            hold = next((one for one in self._holds if one.pcpu is pcpu and one.task and not one.arrived), None)
+            if hold is not None:
+                hold.thread = threading.get_ident()
+                hold.arrived = True
+        if hold is None or hold.task is None:
+            return False
+        thread.trace(hold.task.tracer)
+        following = hold.task.execute(hold.task.slice, hold)
+        self._leave(hold, hold.task, following)
+        return True
+
+    def _leave(self, hold: Hold, task: Task, following: Next) -> None:
+        with self._lock:
+            self._holds.remove(hold)
+            hold.ended = True
+            seconds = hold.used + time.monotonic() - hold.since
+            task.place.used_s += seconds
+            self._policy_is_told(self._policy.used if following is Next.READY else self._policy.blocks, task, seconds)
+            self._go_on(task, following)
+            self._hand_out()
+        self._read_notes()
+        if following is Next.OVER:
+            task.ends()
+
+    def _go_on(self, task: Task, following: Next) -> None:
+        """Put a task where it wants to be, with the lock."""
+        if following is Next.OVER:
+            return
+        if following is Next.APART or task.called_off:
+            self._put_apart(task)
+        elif following is Next.READY or (task.woken and not task.stands):
+            self._holds.append(Hold(task.place, task))
+            if following is Next.RESTS:
+                self._policy_is_told(self._policy.wakes, task)
+        else:
+            self._resting.append(task)
+            if task.wake_at is not None and task.wake_at < self._wakings.when:
+                self._wakings.set(task.wake_at)
+
+    def _put_apart(self, task: Task) -> None:
+        task.wants_apart = True
+        self._apart.append(task)
+
+    def _serve_apart(self, task: Task) -> None:
+        """Execute what needs no pCPU, in a thread of its own."""
+        with self._lock:
+            if not task.wants_apart:
+                return
+            task.wants_apart = task.woken = False
+            self._apart.remove(task)
+        if task.tracer is not None and sys.gettrace() is None:
+            sys.settrace(task.tracer)
+        following = task.execute(task.apart)
+        with self._lock:
+            if following is Next.READY:
+                self._policy_is_told(self._policy.wakes, task)
+            self._go_on(task, following)
+            self._hand_out()
+        self._read_notes()
+        if following is Next.OVER:
+            task.ends()
+
+    # --- the watch ----------------------------------------------------------------------------------------------------
+
+    def _end_slices(self) -> None:
+        with self._lock:
+            self._press()
+        self._read_notes()
+
+    def _wake_due(self) -> None:
+        now = time.monotonic()
+        with self._lock:
+            for task in [one for one in self._resting if one.wake_at is not None and one.wake_at <= now]:
+                self._unrest(task)
+            self._hand_out()
+            self._wakings.set(min((one.wake_at for one in self._resting if one.wake_at is not None), default=NEVER))
+        self._read_notes()
 
     # --- under the lock -----------------------------------------------------------------------------------------------
+
+    def _read_notes(self) -> None:
+        """Do what was asked for while the lock was taken. Behind each time that it was."""
+        while self._notes and self._lock.acquire(blocking=False):
+            try:
+                while self._notes:
+                    vm = self._notes.popleft()
+                    if vm is not None:
+                        self._look_at(vm)
+                self._hand_out()
+            finally:
+                self._lock.release()
+
+    def _look_at(self, vm: Customer) -> None:
+        for hold in [one for one in self._holds if one.vm is vm]:
+            if hold.task is None:
+                if hold.pcpu is None:
+                    hold.wake()
+            elif hold.pcpu is not None:
+                hold.task.woken = True
+            elif hold.task.called_off:
+                self._holds.remove(hold)
+                self._put_apart(hold.task)
+        for task in [one for one in self._resting if one.place is vm]:
+            if task.called_off or not task.stands:
+                self._unrest(task)
+
+    def _unrest(self, task: Task) -> None:
+        self._resting.remove(task)
+        if task.called_off:
+            self._put_apart(task)
+        else:
+            self._holds.append(Hold(task.place, task))
+            self._policy_is_told(self._policy.wakes, task)
 
     def _wait(self, hold: Hold) -> None:
         with self._lock:
             self._holds.append(hold)
             self._hand_out()
+        self._read_notes()
         while True:
             with self._lock:
                 if self._closed:
-                    raise ConfigError("The host is closed, and its VMs with it; create another host.")
+                    raise ConfigError(CLOSED)
                 if hold.pcpu is not None:
                     hold.arrived = True
                     return
                 now = time.monotonic()
                 if hold.called_off() or (hold.end_at is not None and now >= hold.end_at):
                     return
-                self._check_hope(hold)
-                seconds = self._press(hold, now)
-                if hold.end_at is not None:
-                    left = min(hold.end_at - now, threading.TIMEOUT_MAX)
-                    seconds = left if seconds == _FOREVER else min(seconds, left)
+                hope.check(hold, self._holds, len(self._pcpus))
+                seconds = _FOREVER if hold.end_at is None else min(hold.end_at - now, threading.TIMEOUT_MAX)
+            self._read_notes()
             hold.sleep(seconds)
 
     def _end(self, hold: Hold) -> None:
@@ -166,42 +310,77 @@ class RunQueue:
                 self._holds.remove(hold)
             self._hand_out()
             hold.ended = True
+        self._read_notes()
 
     def _hand_out(self) -> None:
-        """Give free pCPUs to those who came first, and see that somebody looks after the slices."""
+        """Give free pCPUs to those who are next, and see that somebody looks after the slices."""
         running = [hold for hold in self._holds if hold.pcpu is not None]
         taken, busy = {hold.pcpu for hold in running}, {hold.vm for hold in running}
         free = [pcpu for pcpu in self._pcpus if pcpu not in taken]
-        first = True
+        while free:
+            waiting = [hold for hold in self._holds if hold.pcpu is None and hold.vm not in busy]
+            if not waiting:
+                break
+            hold, seconds = self._next(waiting)
+            pcpu = _best(free, hold.vm)
+            free.remove(pcpu)
+            busy.add(hold.vm)
+            hold.since, hold.seconds = time.monotonic(), seconds
+            if hold.task is not None:
+                hold.task.woken = False
+            hold.pcpu = pcpu
         for hold in self._holds:
-            if hold.pcpu is None and free and hold.vm not in busy:
-                pcpu = _best(free, hold.vm)
-                free.remove(pcpu)
-                busy.add(hold.vm)
-                hold.since = time.monotonic()
-                hold.pcpu = pcpu
-            if hold.pcpu is None:
-                if first:
-                    hold.wake()
-                first = False
-            elif not hold.arrived:
+            if hold.pcpu is None or hold.arrived:
+                continue
+            if hold.task is None:
                 hold.wake()
+            else:
+                self._threads[hold.pcpu].wake()
+        for task in list(self._apart):
+            threading.Thread(target=self._serve_apart, args=(task,), name="hypervisor-apart", daemon=True).start()
+        if self.contended:
+            self._press()
 
-    def _press(self, hold: Hold, now: float) -> float:
-        """The first who waits tells those whose slice is over to leave; host seconds until there is more to do."""
-        waiting = [one for one in self._holds if one.pcpu is None]
-        if waiting[0] is not hold:
-            return _FOREVER
+    def _next(self, waiting: list[Hold]) -> tuple[Hold, float]:
+        """Who of those that wait gets the next pCPU, and for how many seconds."""
+        first = waiting[0]
+        if first.task is None:
+            return first, scheduler.SLICE_S
+        ready = {hold.task.candidate: hold for hold in waiting if hold.task is not None}
+        try:
+            vm, seconds = self._policy.choose(list(ready))
+            return ready[vm], float(seconds)
+        except Exception as error:
+            what = (
+                f"chose none of the VMs that wait ({error!r})" if isinstance(error, KeyError) else f"raised {error!r}"
+            )
+            first.task.refuse(f"the host's scheduler, {type(self._policy).__name__}, {what}")
+            return first, scheduler.SLICE_S
+
+    def _policy_is_told(self, tell: Callable[..., None], task: Task, *arguments: float) -> None:
+        try:
+            tell(task.candidate, *arguments)
+        except Exception as error:
+            task.refuse(f"the host's scheduler, {type(self._policy).__name__}, raised {error!r}")
+            self._notes.append(task.place)
+
+    def _press(self) -> None:
+        """Tell those whose slice is over, and whom somebody waits for, to leave; look again when the next one is."""
+        now = time.monotonic()
         running = [one for one in self._holds if one.pcpu is not None]
         running.sort(key=lambda one: (one.rouse is None, one.since))
         by_vm = {one.vm: one for one in running}
-        again = _FOREVER if not running else SLICE_S
-        for one in waiting:
-            target = by_vm.get(one.vm) or (running[0] if running else None)
-            if target is None or target not in running:
+        again = scheduler.SLICE_S
+        for one in self._holds:
+            if one.pcpu is not None:
+                continue
+            if not running:
+                break
+            target = by_vm.get(one.vm) or running[0]
+            if target not in running:
                 continue
             running.remove(target)
-            left = 0.0 if target.rouse else target.since + SLICE_S - now
+            left = 0.0 if target.rouse else target.since + target.seconds - now
             if left > 0:
                 again = min(again, left)
                 continue
@@ -210,28 +389,8 @@ class RunQueue:
                 target.rouse()
             elif target.pcpu is not None:
                 target.pcpu.kick()
-        return again
-
-    def _check_hope(self, hold: Hold) -> None:
-        """Raise `ConfigError` if everybody that ``hold`` waits for waits in turn, in the handler of a VM that runs."""
-        stuck = {one.thread for one in self._holds if one.pcpu is None}
-        running = [one for one in self._holds if one.pcpu is not None]
-        hopeless = len(running) == len(self._pcpus) and all(one.thread in stuck for one in running)
-        by_vm = {one.vm: one for one in running}
-        wanted: Customer | None = hold.vm
-        for _ in range(len(running)):  # who has the VM may wait for another VM, and so on
-            holder = by_vm.get(wanted) if wanted is not None else None
-            if holder is None:
-                break
-            if holder.thread == hold.thread:
-                hopeless = True
-            wanted = next((one.vm for one in self._holds if one.pcpu is None and one.thread == holder.thread), None)
-        if hopeless:
-            names = ", ".join(one.vm.name for one in running if one.thread == hold.thread) or "another VM"
-            raise ConfigError(
-                f"The VM {hold.vm.name} waits for a pCPU in a handler of {names}, which keeps its own pCPU until that "
-                "returns: the wait would never end. Use the other VM between runs, or give the host more cpus."
-            )
+        if self.contended:
+            self._slices.set(now + again)
 
 
 def _best(free: list[PCpu], vm: Customer) -> PCpu:
@@ -242,4 +401,4 @@ def _best(free: list[PCpu], vm: Customer) -> PCpu:
     return next((pcpu for pcpu in free if pcpu.owner is None), free[0])
 
 
-__all__ = ["SLICE_S", "Hold", "RunQueue"]
+__all__ = ["CLOSED", "RunQueue"]

@@ -1,0 +1,70 @@
+"""Which VM runs next on a pCPU that is free, and for how long: the policy of a host, as a small class."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+SLICE_S = 0.02
+"""Host seconds for which a VM keeps its pCPU while another one waits."""
+
+
+class Candidate(Protocol):
+    """A VM (`hypervisor.VM`), as far as a host knows what it schedules. A policy may ask it for more."""
+
+    name: str
+
+
+class Slice(NamedTuple):
+    """What a scheduler answers: this VM, for so many host seconds.
+
+    While nobody waits the VM keeps its pCPU beyond them; when somebody does, it leaves at its next opportunity.
+    """
+
+    vm: Candidate
+    seconds: float
+
+
+class Scheduler(Protocol):
+    """Chooses among VMs. ``hv.Host(scheduler=...)`` takes one; `RoundRobin` is what hosts have otherwise.
+
+    All is called with the host's lock held, from any of its threads, one call at a time: answer soon, and call nothing
+    of a VM or the host. Whatever it answers, no guest can tell: under the virtual clock each runs as if it were alone.
+    One that raises, or chooses a VM that does not wait, ends the run that had waited longest, and names itself there.
+    """
+
+    def choose(self, ready: Sequence[Candidate]) -> Slice:
+        """Which of these VMs, which wait for a pCPU, those that came first before the others; there is one at least."""
+        ...
+
+    def wakes(self, vm: Candidate) -> None:
+        """A VM wants a pCPU: its run begins, or what it waited for has come."""
+        ...
+
+    def used(self, vm: Candidate, seconds: float) -> None:
+        """A VM leaves its pCPU after so many host seconds, and wants to go on: others waited."""
+        ...
+
+    def blocks(self, vm: Candidate, seconds: float) -> None:
+        """A VM leaves its pCPU after so many host seconds, and wants none now: it waits, is paused, or has ended."""
+        ...
+
+
+class RoundRobin:
+    """First come, first served, each for `SLICE_S`."""
+
+    def choose(self, ready: Sequence[Candidate]) -> Slice:
+        """The one that has waited longest."""
+        return Slice(ready[0], SLICE_S)
+
+    def wakes(self, vm: Candidate) -> None:
+        """It is behind those who wait."""
+
+    def used(self, vm: Candidate, seconds: float) -> None:
+        """It is behind those who wait."""
+
+    def blocks(self, vm: Candidate, seconds: float) -> None:
+        """It is forgotten."""
+
+
+__all__ = ["SLICE_S", "Candidate", "RoundRobin", "Scheduler", "Slice"]

@@ -1,0 +1,102 @@
+"""A host's watch: one thread for all that must be done at some time of the host's, whatever its pCPUs do."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from queue import Empty, SimpleQueue
+
+NEVER = float("inf")
+
+
+class Alarm:
+    """Something to be done at a time, which may be set again and again.
+
+    Any thread sets it, also in a signal's handler: that is why nothing here takes a lock.
+    """
+
+    __slots__ = ("_ring", "_watch", "when")
+
+    def __init__(self, watch: Watch, ring: Callable[[], None]) -> None:
+        self._watch, self._ring = watch, ring
+        self.when = NEVER
+        """Of time.monotonic, in seconds."""
+
+    def set(self, when: float) -> None:
+        """Ring then, and not at the time that it was set to before."""
+        self.when = when
+        self._watch.expect(when)
+
+    def close(self) -> None:
+        """It never rings again, except if it is about to just now."""
+        self.when = NEVER
+        self._watch.forget(self)
+
+    def ring(self) -> None:
+        """Its time has come. What is called sets it again, if it has to."""
+        self.when = NEVER
+        self._ring()
+
+
+class Watch:
+    """Has a thread as soon as an alarm is set."""
+
+    def __init__(self) -> None:
+        self._alarms: set[Alarm] = set()
+        self._bell: SimpleQueue[None] = SimpleQueue()
+        self._wakes_at = NEVER
+        """When the thread looks next; while it looks it is to be told of everything."""
+        self._closed = False
+        self._starting = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    def alarm(self, ring: Callable[[], None]) -> Alarm:
+        """An alarm that is not set. ``ring`` is called on the watch's thread, and returns soon."""
+        alarm = Alarm(self, ring)
+        self._alarms.add(alarm)
+        return alarm
+
+    def forget(self, alarm: Alarm) -> None:
+        """For `Alarm.close`."""
+        self._alarms.discard(alarm)
+
+    def expect(self, when: float) -> None:
+        """Look no later than then."""
+        if when < self._wakes_at:
+            self._bell.put(None)
+        if self._thread is None and when < NEVER and self._starting.acquire(blocking=False):
+            thread = threading.Thread(target=self._serve, name="hypervisor-watch", daemon=True)
+            try:
+                thread.start()
+            except BaseException:  # an interrupt, before or behind the start
+                if not thread.is_alive():
+                    self._starting.release()
+                raise
+            finally:
+                if thread.is_alive():
+                    self._thread = thread
+
+    def close(self) -> None:
+        """End the thread."""
+        self._closed = True
+        self._bell.put(None)
+        if self._thread is not None:
+            self._thread.join()
+
+    def _serve(self) -> None:
+        while not self._closed:
+            self._wakes_at = NEVER
+            now, next_at = time.monotonic(), NEVER
+            for alarm in list(self._alarms):
+                if alarm.when <= now:
+                    alarm.ring()
+                next_at = min(next_at, alarm.when)
+            self._wakes_at = next_at
+            left = next_at - time.monotonic()
+            with suppress(Empty):
+                self._bell.get(timeout=None if next_at == NEVER else min(max(left, 0.0), threading.TIMEOUT_MAX))
+
+
+__all__ = ["NEVER", "Alarm", "Watch"]
