@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from hypervisor.outcome.result import Reason as Reason
     from hypervisor.outcome.result import RunResult as RunResult
     from hypervisor.outcome.result import after as after
+    from hypervisor.run.sharing.scheduler import RoundRobin as RoundRobin
+    from hypervisor.run.sharing.scheduler import Scheduler as Scheduler
+    from hypervisor.run.sharing.scheduler import Slice as Slice
     from hypervisor.traps.compiled import compiled as compiled
     from hypervisor.traps.verdicts import HANDLED as HANDLED
     from hypervisor.traps.verdicts import PASS as PASS
@@ -53,6 +56,7 @@ _WHERE = {
     "hypervisor.outcome.result": ("Reason", "RunResult", "after"),
     "hypervisor.traps.verdicts": ("HANDLED", "PASS", "RETRY", "Verdict", "inject", "stop"),
     "hypervisor.traps.compiled": ("compiled",),
+    "hypervisor.run.sharing.scheduler": ("RoundRobin", "Scheduler", "Slice"),
     "hypervisor.console.expecting": ("Match",),
     "hypervisor.debug.walk": ("explain",),
     "hypervisor.engine.state": ("Segment", "Table"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -36,6 +35,8 @@ class GuestRun(Runner):
         self._opened = self._closed = False
         self.result: RunResult | None = None
         """How it ended."""
+        self.in_background = False
+        """Whether who began it does not wait for it."""
         self._attention = self._pause = vm.debugger is not None
         """Whether the debugger is to attend."""
         self.paused = False
@@ -49,7 +50,9 @@ class GuestRun(Runner):
         vm, pcpu = self.vm, hold.pcpu
         assert pcpu is not None
         self._open()
-        self._continue()
+        self._continue(unless_wanted=True)
+        if self.stands:
+            return Next.RESTS
         with vm.place.on(pcpu):
             with self._executing():
                 apply(vm, pcpu)
@@ -139,9 +142,10 @@ class GuestRun(Runner):
         self._attention = self._pause = True
         self.look()
 
-    def hold(self) -> None:
+    def stand(self) -> None:
         """Leave the guest at its next block, and stand still until `go_on`; from any thread."""
-        self._standing.wanted = self._pause = True
+        self._standing.want(True)
+        self._pause = True
         self.look()
 
     def wait_standing(self, seconds: float) -> None:
@@ -150,7 +154,7 @@ class GuestRun(Runner):
 
     def go_on(self) -> None:
         """End a pause; from any thread."""
-        self._standing.wanted = False
+        self._standing.want(False)
         self.look()
 
     @property
@@ -188,9 +192,9 @@ class GuestRun(Runner):
             self.vm.clock.stop()
             self._standing.begin()
 
-    def _continue(self) -> None:
+    def _continue(self, *, unless_wanted: bool = False) -> None:
         """Go on behind a pause, which the run's timeout does not count."""
-        paused_s = self._standing.end()
+        paused_s = self._standing.end(unless_wanted=unless_wanted)
         if paused_s is not None:
             self._go_on(paused_s)
 
@@ -203,7 +207,7 @@ class GuestRun(Runner):
     @property
     def attended(self) -> bool:
         """Whether this is the debugger, between two instructions."""
-        return self.paused and self._thread == threading.get_ident() and self.vm.place.pcpu is None
+        return self.paused and self.here and self.vm.place.pcpu is None
 
     def _attend(self, ended: tuple[Reason, str] | None) -> None:
         """Let the debugger have the VM, if there is one."""

@@ -72,7 +72,7 @@ class CoreHost(Settled):
     def check_open(self) -> None:
         """Raises `ConfigError` when the host has been closed."""
         if not self.pcpus:
-            raise ConfigError("The host is closed, and its VMs with it; create another host.")
+            raise ConfigError(self.queue.closed)
 
     def close(self) -> None:
         """Close every VM and give the memory back."""
@@ -83,6 +83,18 @@ class CoreHost(Settled):
         for pcpu in self.pcpus:
             pcpu.close()
         self.pcpus.clear()
+
+    def forked(self) -> None:
+        """The process was forked, and this is the child. A host that ran nothing is a copy, with threads of its own as
+        soon as it needs them; one that did is closed, but for its memory, which goes with the process.
+        """
+        self.placing = threading.Lock()
+        self.watch.begin()
+        if self.queue.forked():
+            for vm in self.vms:
+                vm.abandon(self.queue.closed)
+            self.vms.clear()
+            self.pcpus.clear()
 
     def __enter__(self) -> CoreHost:
         return self

@@ -76,7 +76,7 @@ class Run(Protocol):
         """A timer of the wall clock was asked for."""
         ...
 
-    def hold(self) -> None:
+    def stand(self) -> None:
         """Stand still from the guest's next block on, until `go_on`; from any thread."""
         ...
 
@@ -98,6 +98,24 @@ class Run(Protocol):
 
     def step_paused(self, count: int, vcpu: Processor) -> int:
         """Steps while the debugger attends; how many."""
+        ...
+
+    def hurry(self) -> float:
+        """See `hypervisor.run.sharing.task.Task`."""
+        ...
+
+    def wait(self, seconds: float) -> None:
+        """Wait for its end, so many seconds at most."""
+        ...
+
+    @property
+    def over(self) -> bool:
+        """Whether it is."""
+        ...
+
+    @property
+    def here(self) -> bool:
+        """Whether this thread executes it."""
         ...
 
     @property
@@ -207,6 +225,7 @@ class Machine(Settled, ABC):
         self.reset_pending = False
         """Whether the VM is reset as soon as the guest, or the run, lets go of it."""
         self.closed = False
+        self._abandoned = ""
         self._claimant: object | None = None
         """Who runs the VM, or does what is done between runs."""
         self._resetting = threading.Lock()
@@ -241,7 +260,7 @@ class Machine(Settled, ABC):
     def check_open(self) -> None:
         """Raises `ConfigError` when the VM has been closed."""
         if self.closed:
-            raise ConfigError(f"The VM {self.name} is closed; boot another one.")
+            raise ConfigError(self._abandoned or f"The VM {self.name} is closed; boot another one.")
 
     @property
     def dma(self) -> Dma:
@@ -276,6 +295,12 @@ class Machine(Settled, ABC):
                 f"The VM {self.name} is running already: one run at a time, and a handler answers with a verdict "
                 "instead of running it."
             )
+
+    def abandon(self, why: str) -> None:
+        """The machine is another process's, as this sentence says, and no longer here."""
+        self.closed = self.place.closed = True
+        self.runner = None
+        self._abandoned = why
 
     def release(self, who: object) -> None:
         """Undo `claim`, if ``who`` has it."""

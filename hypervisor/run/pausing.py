@@ -45,17 +45,26 @@ class Pause:
         self.since: float | None = None
         """When the run came to stand still, of time.monotonic; None while it does not."""
         self._standing = threading.Event()
+        self._changing = threading.RLock()  # a signal's handler may pause, too
+
+    def want(self, on: bool) -> None:
+        """Ask for it, or for its end; from any thread. A run that stands still when it is asked for does not go on."""
+        with self._changing:
+            self.wanted = on
 
     def begin(self) -> None:
         """The run stands still."""
         self.since = time.monotonic()
         self._standing.set()
 
-    def end(self) -> float | None:
+    def end(self, *, unless_wanted: bool = False) -> float | None:
         """The run goes on; for how many host seconds it stood still, None if it did not."""
-        since, self.since = self.since, None
-        self._standing.clear()
-        return None if since is None else time.monotonic() - since
+        with self._changing:
+            if self.since is None or (unless_wanted and self.wanted):
+                return None
+            since, self.since = self.since, None
+            self._standing.clear()
+        return time.monotonic() - since
 
     def over(self) -> None:
         """The run is over: nobody waits any longer."""

@@ -141,6 +141,11 @@ class Runner(Task):
             pcpu.kick()
 
     @property
+    def here(self) -> bool:
+        """Whether this thread executes it: a handler, a device, a condition, or the debugger."""
+        return self._thread == threading.get_ident()
+
+    @property
     def stop_requested(self) -> bool:
         """Whether another thread wants the run to end: whoever holds the guest lets it go."""
         return self._outside is not None

@@ -47,7 +47,7 @@ class Steps(Runner):
     def pause_soon(self) -> None:
         """A debugger waits for the next run."""
 
-    def hold(self) -> None:
+    def stand(self) -> None:
         """It is over soon."""
 
     def wait_standing(self, seconds: float) -> None:

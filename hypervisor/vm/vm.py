@@ -15,14 +15,12 @@ from hypervisor.console import expecting
 from hypervisor.console.expecting import EXPECT_S, Match, Source
 from hypervisor.console.serial_port import SerialPorts
 from hypervisor.errors import ConfigError, DeviceError
-from hypervisor.outcome.result import RunResult
-from hypervisor.run.machine import Machine
-from hypervisor.run.threads.waiting import Wait
 from hypervisor.units import PAGE_SIZE, page_up
 from hypervisor.vcpu.processor import Processor, Surroundings
 from hypervisor.vm.config import DEFAULT, MachineConfig
 from hypervisor.vm.device_memory import MemoryBlock, hole
 from hypervisor.vm.media import Media
+from hypervisor.vm.running import Runs
 
 if TYPE_CHECKING:
     from hypervisor.console.guest_console import GuestConsole
@@ -32,9 +30,7 @@ if TYPE_CHECKING:
     from hypervisor.console.speaker import Speaker
     from hypervisor.console.streams import Stream
     from hypervisor.engine.pcpu import VcpuState
-    from hypervisor.run.guest_run import GuestRun
     from hypervisor.run.host import CoreHost
-    from hypervisor.run.steps import Steps
     from hypervisor.vm.log import Log
 
 
@@ -65,7 +61,7 @@ class Vcpu(Processor):
         return self.vm.step(count, self)
 
 
-class VM(Machine):
+class VM(Runs):
     """A virtual machine. Create one with `hypervisor.boot` or ``Host.create_vm``."""
 
     debugger_for: ClassVar[Callable[[VM, int, bool], Any]]
@@ -120,7 +116,6 @@ class VM(Machine):
         self.speaker: Speaker = nothing
         self.screen: Screen = nothing
         self.searched: list[Source] = []
-        """Where ``until="text"`` and `expect` look: the streams and screens of the board."""
         self.media = Media()
         """What is in the machine's drives; the board's disk controllers are built around it."""
         self.firmware: Any = None
@@ -250,20 +245,6 @@ class VM(Machine):
 
     # --- running ------------------------------------------------------------------------------------------------------
 
-    def run(self, until: Any = None, timeout: float | None = None, virtual_timeout: float | None = None) -> RunResult:
-        """Run until something ends it, and say what.
-
-        ``until`` is a text (or compiled regular expression) on any stream or on the screen, a condition of one of them
-        such as ``vm.serial[1].contains("text")``, `hypervisor.after` (seconds of virtual time) or a predicate without
-        arguments, asked whenever the guest has exited. A text counts once: the next wait wants it anew. ``timeout`` is
-        in host seconds from now on (an image has been loaded by then), ``virtual_timeout`` in guest seconds. Never
-        raises for what a guest does.
-        """
-        run = self._new_run(until, timeout, virtual_timeout)
-        self._do(run)
-        assert run.result is not None
-        return run.result
-
     def expect(
         self, regex: str | re.Pattern[str], timeout: float | None = EXPECT_S, virtual_timeout: float | None = None
     ) -> Match:
@@ -271,50 +252,16 @@ class VM(Machine):
         wait = expecting.any_source(self.searched, expecting.compiled(regex))
         return expecting.expect(self, self.searched, wait, timeout, virtual_timeout)
 
-    def _new_run(self, until: Any, timeout: float | None, virtual_timeout: float | None) -> GuestRun:
-        from hypervisor.run.guest_run import GuestRun
-        from hypervisor.vm.until import condition
-
-        for what, seconds in (("timeout", timeout), ("virtual_timeout", virtual_timeout)):
-            if seconds is not None and not (isinstance(seconds, (int, float)) and seconds > 0):
-                raise ConfigError(f"{what}={seconds!r}: give a number of seconds greater than zero.")
-        return GuestRun(self, condition(until, self.clock, self.searched), timeout, virtual_timeout)
-
-    def step(self, count: int, vcpu: Vcpu | None = None) -> int:
-        """See `Vcpu.step`; the first vCPU unless another is given."""
-        from hypervisor.run.steps import Steps
-
-        if not isinstance(count, int) or count < 0:
-            raise ConfigError(f"step({count!r}): give a number of instructions.")
-        if self.runner is not None and self.runner.paused:
-            return self.runner.step_paused(count, vcpu or self.vcpu)
-        steps = Steps(self, count, vcpu or self.vcpu)
-        self._do(steps)
-        return steps.done
-
-    def _do(self, task: GuestRun | Steps) -> None:
-        """Have a pCPU do this, and wait until it is done; see `hypervisor.run.threads.waiting`."""
-        wait = Wait(task, self.host.queue)
-        wait.begin(lambda: self._begin(task))
-        try:
-            wait.to_the_end()
-        except BaseException as error:
-            if busy := self.busy_in:  # it was not waited for any longer
-                error.add_note(f"{busy} of the VM {self.name} has not returned; it cannot be run or closed before.")
-            raise
-
-    def _begin(self, task: GuestRun | Steps) -> None:
-        self.claim(task)
-        self.runner = task
-        self.has_run = True
-        self.running(True)
-        self.host.queue.submit(task)
-
     def close(self) -> None:
-        """Detach plugins and give memory back. Closing twice is harmless."""
+        """End a run in the background, detach plugins and give memory back. Closing twice is harmless. Raises
+        `ConfigError` while somebody else runs the VM, `TrapError` if a handler does not let it go (see `stop`).
+        """
         if self not in self.host.vms:
             return
         if not self.closed:
+            run = self._last_run
+            if run is not None and run.in_background and not (run.over or run.here):
+                self.stop("the VM is closed")
             with self._resetting:
                 if self._claimant is None:
                     self._claimant = self  # it is never given back

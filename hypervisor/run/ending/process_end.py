@@ -1,4 +1,4 @@
-"""The end of the process, while threads still run guests.
+"""The end of the process while threads still run guests, and the beginning of another one that has none of them.
 
 Python ends daemon threads where they are, and then frees what they use: an engine would be freed while it runs. So the
 runs end first.
@@ -7,6 +7,7 @@ runs end first.
 from __future__ import annotations
 
 import atexit
+import os
 import time
 import weakref
 from typing import TYPE_CHECKING, Protocol
@@ -36,6 +37,10 @@ class Tenant(Protocol):
         """Its run, None between runs."""
         ...
 
+    def abandon(self, why: str) -> None:
+        """It is another process's."""
+        ...
+
     def close(self) -> None:
         """Give back what it has of the host."""
         ...
@@ -43,6 +48,10 @@ class Tenant(Protocol):
 
 class Housing(Protocol):
     """A host."""
+
+    def forked(self) -> None:
+        """The process was forked, and this is the child."""
+        ...
 
     @property
     def vms(self) -> Sequence[Tenant]:
@@ -60,6 +69,14 @@ def remember(host: Housing) -> None:
     _hosts.add(host)
     atexit.unregister(_end_runs)
     atexit.register(_end_runs)
+
+
+def _forked() -> None:
+    for host in list(_hosts):
+        host.forked()
+
+
+os.register_at_fork(after_in_child=_forked)
 
 
 def _end_runs() -> None:

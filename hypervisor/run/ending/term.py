@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from math import inf
 
 from hypervisor.outcome.result import Reason
 from hypervisor.run.ending.ends import End
@@ -51,7 +52,7 @@ class Term:
         if self._asked_at is None:
             self._asked_at, self._kind = time.monotonic(), kind
         else:
-            self._asked_at = 0.0
+            self._asked_at = -inf  # its time of grace is over
 
     def hurry(self, *, stands: bool, look: Callable[[], None]) -> float:
         """Do what is due; host seconds until this should be called again, negative for never.

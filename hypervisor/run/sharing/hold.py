@@ -57,9 +57,11 @@ class Hold:
         self._gate.acquire()
 
     @property
-    def waiter(self) -> int:
-        """The thread that waits until this has come to its end, 0 if none does."""
-        return self.thread if self.task is None else self.task.waiter
+    def waiters(self) -> set[int]:
+        """The threads that cannot go on before this has come to its end, or a visit to its beginning."""
+        if self.task is not None:
+            return self.task.waiters
+        return {self.thread} if self.pcpu is None else set()
 
     def wake(self) -> None:
         """Let `sleep` return, now or when it is called. With the queue's lock only."""

@@ -24,7 +24,7 @@ from hypervisor.errors import ConfigError
 from hypervisor.run.sharing import hope, scheduler
 from hypervisor.run.sharing.hold import Customer, Hold
 from hypervisor.run.sharing.scheduler import RoundRobin, Scheduler
-from hypervisor.run.sharing.task import Next, Task
+from hypervisor.run.sharing.task import Next, Task, going
 from hypervisor.run.threads.pcpu_thread import PCpuThread
 from hypervisor.run.threads.watch import NEVER, Watch
 
@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 _FOREVER = -1
 
 CLOSED = "The host is closed, and its VMs with it; create another host."
+FORKED = (
+    "The host was running VMs when this process was forked, and only the parent goes on with them; create another host."
+)
 
 
 class RunQueue:
@@ -43,24 +46,32 @@ class RunQueue:
         self._pcpus = list(pcpus)
         self._policy: Scheduler = policy or RoundRobin()
         self._watch = watch or Watch()
+        self._slices = self._watch.alarm(self._end_slices)
+        self._wakings = self._watch.alarm(self._wake_due)
+        self._closed = ""
+        self._begin()
+
+    def _begin(self) -> None:
         self._threads = {
             pcpu: PCpuThread(f"hypervisor-pcpu{number}", lambda thread, pcpu=pcpu: self._serve(thread, pcpu))  # type: ignore[misc]
             for number, pcpu in enumerate(self._pcpus)
         }
-        self._slices = self._watch.alarm(self._end_slices)
-        self._wakings = self._watch.alarm(self._wake_due)
         self._lock = threading.Lock()
         self._holds: list[Hold] = []
         self._resting: list[Task] = []
         self._apart: list[Task] = []
         """Those for which a thread of their own has yet to begin."""
-        self._notes: deque[Customer | None] = deque()
-        self._closed = False
+        self._notes: deque[Customer] = deque()
 
     @property
     def contended(self) -> bool:
         """Whether a VM waits for a pCPU."""
         return any(hold.pcpu is None for hold in self._holds)
+
+    @property
+    def closed(self) -> str:
+        """Why nobody gets a pCPU any more; empty while they do."""
+        return self._closed
 
     # --- visits -------------------------------------------------------------------------------------------------------
 
@@ -93,17 +104,18 @@ class RunQueue:
 
     def submit(self, task: Task) -> None:
         """Have a task executed. Raises `ConfigError` when the host is closed, or when the task could never begin."""
-        hold = Hold(task.place, task)
         with self._lock:
             if self._closed:
-                raise ConfigError(CLOSED)
+                raise ConfigError(self._closed)
             if task.called_off:
+                going.add(task)
                 self._put_apart(task)
             else:
-                if task.waiter:
-                    hope.check(hold, [*self._holds, hold], len(self._pcpus))
-                self._holds.append(hold)
-                self._policy_is_told(self._policy.wakes, task)
+                if task.waiters:
+                    hold = Hold(task.place, task)
+                    hope.check(hold, [*self._holds, hold], len(self._pcpus), threading.get_ident())
+                going.add(task)
+                self._enqueue(task)
             self._hand_out()
         self._read_notes()
 
@@ -112,12 +124,13 @@ class RunQueue:
         with self._lock:
             return task.begun or task in self._apart or any(hold.task is task for hold in self._holds)
 
-    def check_hope(self, task: Task) -> None:
-        """Raise `ConfigError` if who waits for this task would do so for ever."""
+    def check_hope(self, vm: Customer) -> None:
+        """Raise `ConfigError` if this thread would wait for ever for what a VM does."""
         with self._lock:
             for hold in self._holds:
-                if hold.task is task:
-                    hope.check(hold, self._holds, len(self._pcpus))
+                if hold.vm is vm and hold.task is not None:
+                    hope.check(hold, self._holds, len(self._pcpus), threading.get_ident())
+        self._read_notes()
 
     def begin(self, hold: Hold) -> None:
         """The guest is about to run: its slice begins now, however long it took to get there."""
@@ -156,7 +169,7 @@ class RunQueue:
 
     def close(self) -> None:
         """Nobody gets a pCPU any more, and those who wait are told."""
-        self._closed = True
+        self._closed = self._closed or CLOSED
         with self._lock:
             for hold in self._holds:
                 hold.wake()
@@ -164,6 +177,17 @@ class RunQueue:
         self._wakings.close()
         for thread in self._threads.values():
             thread.close()
+
+    def forked(self) -> bool:
+        """This is another process now, which has none of the threads; whether anybody had a pCPU, or wanted one. Nobody
+        gets one then: what they were doing is never finished here.
+        """
+        used = bool(self._holds or self._resting or self._apart)
+        going.clear()
+        self._begin()
+        if used:
+            self._closed = FORKED
+        return used
 
     # --- the pCPUs' threads -------------------------------------------------------------------------------------------
 
@@ -187,7 +211,9 @@ class RunQueue:
             hold.ended = True
             seconds = hold.used + time.monotonic() - hold.since
             task.place.used_s += seconds
-            self._policy_is_told(self._policy.used if following is Next.READY else self._policy.blocks, task, seconds)
+            goes_on = following is Next.READY and not task.called_off
+            with self._asking(task):
+                (self._policy.used if goes_on else self._policy.blocks)(task.candidate, seconds)
             self._go_on(task, following)
             self._hand_out()
         self._read_notes()
@@ -200,10 +226,10 @@ class RunQueue:
             return
         if following is Next.APART or task.called_off:
             self._put_apart(task)
-        elif following is Next.READY or (task.woken and not task.stands):
+        elif following is Next.READY:
             self._holds.append(Hold(task.place, task))
-            if following is Next.RESTS:
-                self._policy_is_told(self._policy.wakes, task)
+        elif task.woken and not task.stands:
+            self._enqueue(task)
         else:
             self._resting.append(task)
             if task.wake_at is not None and task.wake_at < self._wakings.when:
@@ -224,9 +250,10 @@ class RunQueue:
             sys.settrace(task.tracer)
         following = task.execute(task.apart)
         with self._lock:
-            if following is Next.READY:
-                self._policy_is_told(self._policy.wakes, task)
-            self._go_on(task, following)
+            if following is Next.READY and not task.called_off:
+                self._enqueue(task)
+            else:
+                self._go_on(task, following)
             self._hand_out()
         self._read_notes()
         if following is Next.OVER:
@@ -255,9 +282,7 @@ class RunQueue:
         while self._notes and self._lock.acquire(blocking=False):
             try:
                 while self._notes:
-                    vm = self._notes.popleft()
-                    if vm is not None:
-                        self._look_at(vm)
+                    self._look_at(self._notes.popleft())
                 self._hand_out()
             finally:
                 self._lock.release()
@@ -272,6 +297,8 @@ class RunQueue:
             elif hold.task.called_off:
                 self._holds.remove(hold)
                 self._put_apart(hold.task)
+                with self._asking(hold.task):
+                    self._policy.blocks(hold.task.candidate, 0.0)
         for task in [one for one in self._resting if one.place is vm]:
             if task.called_off or not task.stands:
                 self._unrest(task)
@@ -281,8 +308,16 @@ class RunQueue:
         if task.called_off:
             self._put_apart(task)
         else:
-            self._holds.append(Hold(task.place, task))
-            self._policy_is_told(self._policy.wakes, task)
+            self._enqueue(task)
+
+    def _enqueue(self, task: Task) -> None:
+        """A task wants a pCPU that did not before."""
+        running = {hold.task.candidate: hold for hold in self._holds if hold.task is not None and hold.pcpu is not None}
+        self._holds.append(Hold(task.place, task))
+        with self._asking(task):
+            aside = self._policy.wakes(task.candidate, list(running))
+            if aside is not None:
+                running[aside].seconds = 0.0
 
     def _wait(self, hold: Hold) -> None:
         with self._lock:
@@ -292,14 +327,14 @@ class RunQueue:
         while True:
             with self._lock:
                 if self._closed:
-                    raise ConfigError(CLOSED)
+                    raise ConfigError(self._closed)
                 if hold.pcpu is not None:
                     hold.arrived = True
                     return
                 now = time.monotonic()
                 if hold.called_off() or (hold.end_at is not None and now >= hold.end_at):
                     return
-                hope.check(hold, self._holds, len(self._pcpus))
+                hope.check(hold, self._holds, len(self._pcpus), hold.thread)
                 seconds = _FOREVER if hold.end_at is None else min(hold.end_at - now, threading.TIMEOUT_MAX)
             self._read_notes()
             hold.sleep(seconds)
@@ -347,28 +382,27 @@ class RunQueue:
         if first.task is None:
             return first, scheduler.SLICE_S
         ready = {hold.task.candidate: hold for hold in waiting if hold.task is not None}
-        try:
+        answer = first, scheduler.SLICE_S
+        with self._asking(first.task):
             vm, seconds = self._policy.choose(list(ready))
-            return ready[vm], float(seconds)
-        except Exception as error:
-            what = (
-                f"chose none of the VMs that wait ({error!r})" if isinstance(error, KeyError) else f"raised {error!r}"
-            )
-            first.task.refuse(f"the host's scheduler, {type(self._policy).__name__}, {what}")
-            return first, scheduler.SLICE_S
+            answer = ready[vm], float(seconds)
+        return answer
 
-    def _policy_is_told(self, tell: Callable[..., None], task: Task, *arguments: float) -> None:
+    @contextmanager
+    def _asking(self, task: Task) -> Iterator[None]:
+        """The block asks the policy, whose mistakes end this task and nothing else."""
         try:
-            tell(task.candidate, *arguments)
+            yield
         except Exception as error:
-            task.refuse(f"the host's scheduler, {type(self._policy).__name__}, raised {error!r}")
+            what = "answered with a VM that was not among them" if isinstance(error, KeyError) else f"raised {error!r}"
+            task.refuse(f"the host's scheduler, {type(self._policy).__name__}, {what}")
             self._notes.append(task.place)
 
     def _press(self) -> None:
         """Tell those whose slice is over, and whom somebody waits for, to leave; look again when the next one is."""
         now = time.monotonic()
         running = [one for one in self._holds if one.pcpu is not None]
-        running.sort(key=lambda one: (one.rouse is None, one.since))
+        running.sort(key=lambda one: (one.rouse is None, one.since + one.seconds))
         by_vm = {one.vm: one for one in running}
         again = scheduler.SLICE_S
         for one in self._holds:

@@ -37,8 +37,10 @@ class Scheduler(Protocol):
         """Which of these VMs, which wait for a pCPU, those that came first before the others; there is one at least."""
         ...
 
-    def wakes(self, vm: Candidate) -> None:
-        """A VM wants a pCPU: its run begins, or what it waited for has come."""
+    def wakes(self, vm: Candidate, running: Sequence[Candidate]) -> Candidate | None:
+        """A VM wants a pCPU: its run begins, or what it waited for has come. Which one of those that run now is to make
+        room at its next opportunity, though its slice is not over; None if that can wait.
+        """
         ...
 
     def used(self, vm: Candidate, seconds: float) -> None:
@@ -46,7 +48,9 @@ class Scheduler(Protocol):
         ...
 
     def blocks(self, vm: Candidate, seconds: float) -> None:
-        """A VM leaves its pCPU after so many host seconds, and wants none now: it waits, is paused, or has ended."""
+        """A VM leaves its pCPU after so many host seconds, and wants none now: it waits, is paused, or has ended. (With
+        0 seconds it had none, and does not wait for one any longer.)
+        """
         ...
 
 
@@ -57,7 +61,7 @@ class RoundRobin:
         """The one that has waited longest."""
         return Slice(ready[0], SLICE_S)
 
-    def wakes(self, vm: Candidate) -> None:
+    def wakes(self, vm: Candidate, running: Sequence[Candidate]) -> None:
         """It is behind those who wait."""
 
     def used(self, vm: Candidate, seconds: float) -> None:

@@ -25,6 +25,10 @@ class Next(Enum):
     OVER = "nothing: it is over"
 
 
+going: set[Task] = set()
+"""Those that have begun and are not over: they go on though nobody has a reference to them."""
+
+
 class Task(ABC):
     """Work of a VM's that is executed by whatever pCPU it is given, with the context variables and the trace function
     of the thread that asked for it.
@@ -35,8 +39,8 @@ class Task(ABC):
         self.candidate, self.place = vm, place
         self.wake_at: float | None = None
         """When a task that rests wants to go on at the latest, of time.monotonic; None for never."""
-        self.waiter = 0
-        """The thread that waits until it is over, by its number; 0 if none does."""
+        self.waiters: set[int] = set()
+        """The threads that wait until it is over, by their numbers."""
         self.begun = False
         """Whether any of it has been executed."""
         self.over = False
@@ -110,6 +114,7 @@ class Task(ABC):
 
     def ends(self) -> None:
         """It is over: tell those who wait."""
+        going.discard(self)
         self.over = True
         self._done.release()
         for action in self.when_over:

@@ -4,28 +4,30 @@ from __future__ import annotations
 
 import sys
 import threading
+import weakref
 from collections.abc import Callable
 from typing import Any
 
 
 class PCpuThread:
-    """Begins when it is woken first, and ends with its host."""
+    """Begins when it is woken first, and ends with its host: when that is closed, or forgotten."""
 
     def __init__(self, name: str, serve: Callable[[PCpuThread], bool]) -> None:
         """``serve`` is called when it was woken, until it answers that nothing is left to do."""
         self._name, self._serve = name, serve
-        self._gate = threading.Lock()
-        self._gate.acquire()
+        self._gate = _Gate()
         self._closed = False
         self._thread: threading.Thread | None = None
         self._tracer: Any = None
+        weakref.finalize(self, self._gate.open).atexit = False
 
     def wake(self) -> None:
         """There is something to do. By one thread at a time."""
-        if self._gate.locked():
-            self._gate.release()
+        self._gate.open()
         if self._thread is None or not self._thread.is_alive():
-            self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+            self._thread = threading.Thread(
+                target=_run, args=(self._gate, weakref.ref(self)), name=self._name, daemon=True
+            )
             self._thread.start()
 
     def trace(self, tracer: Any) -> None:
@@ -42,15 +44,41 @@ class PCpuThread:
         """End it, unless it is the one that asks."""
         self._closed = True
         if self._thread is not None and self._thread is not threading.current_thread():
-            if self._gate.locked():
-                self._gate.release()
+            self._gate.open()
             self._thread.join()
 
-    def _run(self) -> None:
-        while not self._closed:
-            self._gate.acquire()
-            while not self._closed and self._serve(self):
-                pass
+    def work(self) -> bool:
+        """Do what there is to do; whether to wait for more."""
+        while not self._closed and self._serve(self):
+            pass
+        return not self._closed
+
+
+class _Gate:
+    """Lets one through each time that it is opened, however often before."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._lock.acquire()
+
+    def open(self) -> None:
+        """Let the one through who waits, or comes next. By one thread at a time."""
+        if self._lock.locked():
+            self._lock.release()
+
+    def wait(self) -> None:
+        """Until it is opened."""
+        self._lock.acquire()
+
+
+def _run(gate: _Gate, owner: weakref.ref[PCpuThread]) -> None:
+    """The thread, which knows nothing of its host while it waits."""
+    while True:
+        gate.wait()
+        thread = owner()
+        if thread is None or not thread.work():
+            return
+        del thread
 
 
 __all__ = ["PCpuThread"]

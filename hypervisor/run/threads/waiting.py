@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from hypervisor.run.threads import interrupting
@@ -18,6 +19,7 @@ from hypervisor.run.threads import interrupting
 if TYPE_CHECKING:
     from hypervisor.run.sharing.runqueue import RunQueue
     from hypervisor.run.sharing.task import Task
+    from hypervisor.run.threads.watch import Watch
 
 AGAIN_S = 0.02
 """How soon a task that was asked to end is looked at again, in host seconds."""
@@ -37,7 +39,7 @@ class Wait:
 
     def begin(self, begin: Callable[[], None]) -> None:
         """Have the task taken on by ``begin()``; what that raises leaves nothing behind."""
-        self._task.waiter = threading.get_ident()
+        self._task.waiters.add(threading.get_ident())
         try:
             begin()
         except BaseException as error:
@@ -46,29 +48,50 @@ class Wait:
                 raise
             self._interrupted(error)
 
+    @property
+    def interrupted(self) -> bool:
+        """Whether something was raised here while the task was taken on."""
+        return self._raised is not None
+
+    def leave(self) -> None:
+        """Do not wait for it."""
+        self._task.waiters.discard(threading.get_ident())
+
+    @contextmanager
+    def joined(self) -> Iterator[None]:
+        """The block waits for a task that others have begun. Raises `ConfigError` where it would do so for ever."""
+        self._task.waiters.add(threading.get_ident())
+        try:
+            self._queue.check_hope(self._task.place)
+            yield
+        finally:
+            self.leave()
+
+    def some_time(self, end_at: float | None = None, longest: float = AWAKE_S) -> None:
+        """Wait for a while, until the task is over, or until ``end_at`` (of time.monotonic)."""
+        seconds = self._task.hurry()
+        seconds = longest if seconds < 0 else min(seconds, longest)
+        self._task.wait(seconds if end_at is None else max(min(seconds, end_at - time.monotonic()), 0.0))
+
     def to_the_end(self) -> None:
         """Wait until the task is over, and raise what it raised; what a signal raised comes first. An interrupt asks
         the task to end, the next one ends what holds it up, and if that does not return, one more is not waited with.
         """
-        self._task.waiter = threading.get_ident()
         while not (self._task.over or self._given_up):
             try:
                 self._wait()
             except BaseException as error:  # also in the middle of serving the last one
                 self._interrupted(error)
-        self._task.waiter = 0
+        self.leave()
         problem = self._raised or self._task.error
         if problem is not None:
             raise problem
 
     def _wait(self) -> None:
-        task = self._task
-        while not (task.over or self._given_up):
-            seconds = task.hurry()
-            longest = AWAKE_S if self._raised is None else AGAIN_S
-            task.wait(longest if seconds < 0 else min(seconds, longest))
+        while not (self._task.over or self._given_up):
+            self.some_time(longest=AWAKE_S if self._raised is None else AGAIN_S)
             if self._raised is not None:
-                self._queue.wake(task.place)  # the interrupt may have come in the middle of that
+                self._queue.wake(self._task.place)  # the interrupt may have come in the middle of that
 
     def _interrupted(self, error: BaseException) -> None:
         now = time.monotonic()
@@ -81,4 +104,22 @@ class Wait:
         self._task.ask_to_end(self._raised)
 
 
-__all__ = ["Wait"]
+class Overseer:
+    """Sees that a task for which nobody waits ends in time, by the host's watch."""
+
+    def __init__(self, task: Task, watch: Watch) -> None:
+        self._task = task
+        self._alarm = watch.alarm(self.look)
+        task.when_over.append(self._alarm.close)
+
+    def look(self) -> None:
+        """Do what is due, now and when something more is."""
+        if self._task.over:
+            self._alarm.close()
+            return
+        seconds = self._task.hurry()
+        if seconds >= 0:
+            self._alarm.set(time.monotonic() + seconds)
+
+
+__all__ = ["Overseer", "Wait"]

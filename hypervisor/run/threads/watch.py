@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from contextlib import suppress
 from queue import Empty, SimpleQueue
@@ -41,11 +42,16 @@ class Alarm:
 
 
 class Watch:
-    """Has a thread as soon as an alarm is set."""
+    """Has a thread as soon as an alarm is set, which ends with its host: when that is closed, or forgotten."""
 
     def __init__(self) -> None:
         self._alarms: set[Alarm] = set()
+        self.begin()
+
+    def begin(self) -> None:
+        """Without a thread; also in a process that was forked, where the one that there was is not."""
         self._bell: SimpleQueue[None] = SimpleQueue()
+        weakref.finalize(self, self._bell.put, None).atexit = False
         self._wakes_at = NEVER
         """When the thread looks next; while it looks it is to be told of everything."""
         self._closed = False
@@ -67,7 +73,9 @@ class Watch:
         if when < self._wakes_at:
             self._bell.put(None)
         if self._thread is None and when < NEVER and self._starting.acquire(blocking=False):
-            thread = threading.Thread(target=self._serve, name="hypervisor-watch", daemon=True)
+            thread = threading.Thread(
+                target=_serve, args=(self._bell, weakref.ref(self)), name="hypervisor-watch", daemon=True
+            )
             try:
                 thread.start()
             except BaseException:  # an interrupt, before or behind the start
@@ -85,18 +93,27 @@ class Watch:
         if self._thread is not None:
             self._thread.join()
 
-    def _serve(self) -> None:
-        while not self._closed:
-            self._wakes_at = NEVER
-            now, next_at = time.monotonic(), NEVER
-            for alarm in list(self._alarms):
-                if alarm.when <= now:
-                    alarm.ring()
-                next_at = min(next_at, alarm.when)
-            self._wakes_at = next_at
-            left = next_at - time.monotonic()
-            with suppress(Empty):
-                self._bell.get(timeout=None if next_at == NEVER else min(max(left, 0.0), threading.TIMEOUT_MAX))
+    def look(self) -> float | None:
+        """Ring what is due; in how many seconds something is, infinite for never, None when all is over."""
+        self._wakes_at = NEVER
+        now, next_at = time.monotonic(), NEVER
+        for alarm in list(self._alarms):
+            if alarm.when <= now:
+                alarm.ring()
+            next_at = min(next_at, alarm.when)
+        self._wakes_at = next_at
+        return None if self._closed else max(next_at - time.monotonic(), 0.0)
+
+
+def _serve(bell: SimpleQueue[None], owner: weakref.ref[Watch]) -> None:
+    """The thread, which knows nothing of its host while it waits."""
+    while (watch := owner()) is not None:
+        left = watch.look()
+        if left is None:
+            return
+        del watch
+        with suppress(Empty):
+            bell.get(timeout=None if left == NEVER else min(left, threading.TIMEOUT_MAX))
 
 
 __all__ = ["NEVER", "Alarm", "Watch"]
