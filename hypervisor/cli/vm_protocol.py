@@ -200,8 +200,8 @@ class Guest(Protocol):
         """Write a line for each event of these categories to a file, or to stderr."""
         ...
 
-    def request_stop(self, text: str) -> None:
-        """End the run soon, with reason ``stopped``. May be called from any thread."""
+    def request_stop(self, text: str, urgent: bool = False) -> None:
+        """End the run soon, with reason ``stopped``, and what holds it up if that is urgent. From any thread."""
         ...
 
     def close(self) -> None:

@@ -92,6 +92,10 @@ class Run(Protocol):
         """End it; asked again, end what holds it up, too. From any thread."""
         ...
 
+    def end_now(self, text: str) -> None:
+        """End it, and what holds it up; from any thread."""
+        ...
+
     def busy_in(self) -> str:
         """Whose code it executes at the moment, other than the guest's and ours; from any thread."""
         ...
@@ -392,10 +396,16 @@ class Machine(Settled, ABC):
 
     # --- what other threads ask for -----------------------------------------------------------------------------------
 
-    def request_stop(self, text: str = "stopped by the host") -> None:
-        """End the run soon, with reason ``stopped``. May be called from any thread."""
+    def request_stop(self, text: str = "stopped by the host", urgent: bool = False) -> None:
+        """End the run soon, with reason ``stopped``. A handler that does not return is waited for, unless this is
+        ``urgent``: then an exception ends it, if one reaches it. May be called from any thread.
+        """
         runner = self.runner
-        if runner is not None:
+        if runner is None:
+            return
+        if urgent:
+            runner.end_now(text)
+        else:
             runner.finish_from_outside(Reason.STOPPED, text)
 
     def request_pause(self) -> None:

@@ -191,6 +191,15 @@ class Runner(Task):
         is ended by an exception of this kind, as it is after a while.
         """
         self._term.ask(kind)
+        self._stop(text)
+
+    def end_now(self, text: str) -> None:
+        """End the run, and what holds it up, from any thread; it goes on being ended by who waits for the run."""
+        self._term.press()
+        self._stop(text)
+        self.hurry()
+
+    def _stop(self, text: str) -> None:
         if self._outside is None:
             self.finish_from_outside(Reason.STOPPED, text)
         else:

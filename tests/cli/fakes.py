@@ -92,7 +92,7 @@ class FakeVm:
         self.run_arguments = {"timeout": timeout, "virtual_timeout": virtual_timeout}
         return self.script(self)
 
-    def request_stop(self, text: str) -> None:
+    def request_stop(self, text: str, urgent: bool = False) -> None:
         self.stop_text = self.stop_text or text
         self.stopped.set()
 

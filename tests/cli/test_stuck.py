@@ -1,4 +1,4 @@
-"""Handlers that do not return: the second signal, or the second Ctrl-A x, ends the command and names them."""
+"""Handlers that do not return: the second signal, or the second Ctrl-A x, ends them by an exception and names them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ from hypervisor.cli.status import ExitStatus
 from tests.cli.session import Session
 
 ROOT = Path(__file__).parents[2]
-SAID = "handler 'log' of plugin 'stuck:{}' was asked twice to let go, and did not; this process ends without it."
+SAID = {
+    "Loop": "{}, and handler 'log' of plugin 'stuck:Loop' had not returned",
+    "Sleep": "handler 'log' of plugin 'stuck:Sleep' was asked twice to let go, and did not; this process ends",
+}
 PLUGINS = """
 import sys, time
 
@@ -65,7 +68,8 @@ def test_the_second_signal_ends_it(process: subprocess.Popen[str], number: signa
     assert process.wait(20) == 128 + number
     assert process.stderr is not None
     said = process.stderr.read()
-    assert said.count("\n") == 1 and SAID.format(process.args[-1].partition(":")[2]) in said  # type: ignore[index]
+    plugin = process.args[-1].partition(":")[2]  # type: ignore[index]
+    assert said.count("\n") == 1 and SAID[plugin].format(f"{number.name} was received") in said
 
 
 @pytest.mark.parametrize("plugin", ["Loop", "Sleep"])
@@ -78,7 +82,7 @@ def test_the_second_escape_ends_it_and_restores_the_terminal(path: str, plugin: 
         session.process.wait(0.5)
     session.write(b"\x01x")
     assert session.process.wait(20) == ExitStatus.STOPPED
-    session.read_until(SAID.format(plugin).encode())
+    session.read_until(SAID[plugin].format("ended by the user with Ctrl-A x").encode())
     session.wait_restored()
 
 

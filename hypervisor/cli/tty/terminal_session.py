@@ -1,7 +1,7 @@
 """While a guest runs: its output to stdout, stdin to it, and a way for signals and the escape to end it.
 
-The main thread runs the guest and may sit in compiled code for long, where Python's signal handlers do not run. So a
-thread of our own waits for input and for signals (through the wake-up descriptor, which C code writes at once).
+The main thread waits for the run. A thread of our own waits for input and for signals (through the wake-up descriptor,
+which C code writes at once), so that who asks a second time is heard, too.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ END, LIVE = 0, 255
 class Session:
     """Context manager around ``vm.run``. ``received`` is the signal that ended the run, if one did.
 
-    Who asks a second time, by a signal or by the escape, ends the process: some handler does not let go. So does
-    ``timeout``, which is that of the run, when a handler goes on behind it where no exception reaches it.
+    Who asks a second time, by a signal or by the escape, ends the handler that does not return, by an exception. Where
+    none reaches it the process ends without it, and so it does when it goes on behind ``timeout``, which is the run's.
 
     With ``on_demand`` input is read when the guest wants it, and the guest waits for it, so that when each byte arrives
     does not depend on the host. A writer that lets it wait for `PATIENCE_S` is a person, or a program that waits for
@@ -66,6 +66,9 @@ class Session:
         self._display = display
         self._escape = EscapeFilter() if terminal else None
         self._stop = ""
+        self._status: int = ExitStatus.STOPPED
+        """Of the process, if it has to end without what holds up the guest."""
+        self._pressed_at: float | None = None
         self._overdue_at = None if timeout is None else time.monotonic() + timeout + PATIENCE_S
         self._handlers: dict[int, object] = {}
         self._thread = threading.Thread(target=self._watch, name="console-input", daemon=True)
@@ -142,8 +145,10 @@ class Session:
                 if self._vm.busy_in:
                     self._leave(ExitStatus.TIMEOUT, "had not returned when --timeout ran out")
                 self._overdue_at += PATIENCE_S
-            if self._stop:
-                self._vm.request_stop(self._stop)  # again: the guest may not have been running yet
+            if self._pressed_at is not None and time.monotonic() >= self._pressed_at + PATIENCE_S:
+                self._leave(self._status, "was asked twice to let go, and did not")
+            if self._stop:  # again: the guest may not have been running yet
+                self._vm.request_stop(self._stop, urgent=self._pressed_at is not None)
             if self._wake_read in ready and not self._take_signals(os.read(self._wake_read, 64)):
                 return
             if stdin is not None and stdin in ready and not self._take_input(stdin):
@@ -163,10 +168,7 @@ class Session:
             if number == signal.SIGCONT:
                 self._take_terminal_again()
                 continue
-            if self._stop:
-                self._leave(128 + number, "was asked twice to let go, and did not")
-            self.received = number
-            self._end(f"{signal.Signals(number).name} was received")
+            self._end(f"{signal.Signals(number).name} was received", number)
         return True
 
     def _leave(self, status: int, why: str) -> None:
@@ -185,10 +187,16 @@ class Session:
         if self._display:
             self._display.redraw()
 
-    def _end(self, why: str) -> None:
-        """End the run, from the watching thread."""
+    def _end(self, why: str, number: int | None = None) -> None:
+        """End the run, from the watching thread, because of a signal or the escape; asked again, what holds it up."""
+        self._status = ExitStatus.STOPPED if number is None else 128 + number
+        self.received = number if number is not None else self.received
+        if self._pressed_at is None and self._stop:
+            self._pressed_at = time.monotonic()
+        elif self._pressed_at is not None:
+            self._leave(self._status, "was asked again and again to let go, and did not")
         self._stop = self._stop or why
-        self._vm.request_stop(self._stop)
+        self._vm.request_stop(self._stop, urgent=self._pressed_at is not None)
 
     def _take_input(self, stdin: int) -> bool:
         """Pass on what there is to read; False when no more will come."""
@@ -197,8 +205,6 @@ class Session:
             return False
         if self._escape:
             data, ended = self._escape.feed(data)
-            if ended and self._stop:
-                self._leave(ExitStatus.STOPPED, "was asked twice to let go, and did not")
             if ended:
                 self._end("ended by the user with Ctrl-A x")
         if not data or self._full:

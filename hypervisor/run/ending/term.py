@@ -52,7 +52,11 @@ class Term:
         if self._asked_at is None:
             self._asked_at, self._kind = time.monotonic(), kind
         else:
-            self._asked_at = -inf  # its time of grace is over
+            self.press()
+
+    def press(self) -> None:
+        """There is no time of grace, or no longer."""
+        self._asked_at = -inf
 
     def hurry(self, *, stands: bool, look: Callable[[], None]) -> float:
         """Do what is due; host seconds until this should be called again, negative for never.
