@@ -42,6 +42,18 @@ class Timer:
             self.deadline_ns = deadline_ns
             self._queue.push(self)
 
+    @property
+    def due(self) -> int:
+        """The deadline as a state has it: -1 while it is not set."""
+        return -1 if self.deadline_ns is None else self.deadline_ns
+
+    def put_back(self, due: int) -> None:
+        """Set it, or clear it, as `due` said."""
+        if due < 0:
+            self.clear()
+        else:
+            self.set(due)
+
     def clear(self) -> None:
         """Forget the deadline. Clearing twice, or after it fired, is harmless."""
         self.deadline_ns = None

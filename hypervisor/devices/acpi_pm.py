@@ -14,7 +14,7 @@ from collections.abc import Callable
 from hypervisor.bus import Clock, Line
 from hypervisor.devices.parts.common import Register
 from hypervisor.devices.parts.device_state import adopt
-from hypervisor.state import copied, flag, number, record, u8
+from hypervisor.state import copied, deadline, flag, number, record, u8
 
 PM_SIZE = 0x40
 """Ports of a PIIX4 at PMBA; those above bh (throttling, devices, general-purpose pins) read as zero here."""
@@ -45,7 +45,8 @@ S5 = 0
 
 @record
 class AcpiPmState:
-    """``halves`` counts changes of the timer's top bit that the status has seen."""
+    """``halves`` counts changes of the timer's top bit that the status has seen; ``sci`` is the level of the wire, and
+    ``due`` when the next carry interrupts, negative for never."""
 
     status: int = number(0, 0xFFFF)
     enable: int = number(0, 0xFFFF)
@@ -54,6 +55,8 @@ class AcpiPmState:
     command: int = u8()
     scratch: int = u8()
     halves: int = number(0, 1 << 62)
+    sci: bool = flag()
+    due: int = deadline()
 
 
 class AcpiPm:
@@ -101,19 +104,20 @@ class AcpiPm:
 
     def reset(self) -> None:
         """Everything off, in legacy mode."""
-        self._take(AcpiPmState(halves=self._halves()))
+        self._s = AcpiPmState(halves=self._halves())
+        self._update()
 
     def state(self) -> AcpiPmState:
         """A copy of all mutable state."""
-        return copied(self._s)
+        s = copied(self._s)
+        s.sci, s.due = self.sci.level, self._alarm.due
+        return s
 
     def restore(self, state: AcpiPmState) -> None:
         """Take over ``state``; raises `DeviceError` if it is not one of this device."""
-        self._take(adopt(self.name, AcpiPmState, state))
-
-    def _take(self, state: AcpiPmState) -> None:
-        self._s = state
-        self._update()
+        self._s = adopt(self.name, AcpiPmState, state)
+        self.sci.set(self._s.sci)
+        self._alarm.put_back(self._s.due)
 
     # ---- time
 

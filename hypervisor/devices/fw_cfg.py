@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from hypervisor.bus import Dma
 from hypervisor.devices.parts.common import Register
 from hypervisor.devices.parts.device_state import adopt
-from hypervisor.state import copied, number, record
+from hypervisor.state import blob, copied, flag, number, record
 
 SIZE = 12
 """Bytes of the register window (ports 510h-51bh)."""
@@ -41,11 +41,16 @@ MAX_OFFSET = 1 << 32
 
 @record
 class FwCfgState:
-    """Where reading goes on, and the half of the DMA address that has been written."""
+    """Where reading goes on, and the half of the DMA address that has been written.
+
+    ``contents`` is what is read now, once it has been ``found``: it stays until another item is selected.
+    """
 
     selector: int = number(0, 0xFFFF)
     offset: int = number(0, MAX_OFFSET)
     dma_high: int = number(0, 0xFFFFFFFF)
+    found: bool = flag()
+    contents: bytes = blob(MAX_TRANSFER)
 
 
 Contents = bytes | Callable[[], bytes]
@@ -74,8 +79,6 @@ class FwCfg:
             )
         self._items[DIRECTORY] = b"".join(directory)
         self._s = FwCfgState()
-        self._selected: bytes | None = None
-        """What is read now, once it has been looked up."""
 
     # ---- device contract
 
@@ -100,7 +103,7 @@ class FwCfg:
 
     def reset(self) -> None:
         """Item 0 from its start."""
-        self._s, self._selected = FwCfgState(), None
+        self._s = FwCfgState()
 
     def state(self) -> FwCfgState:
         """A copy of all mutable state."""
@@ -108,19 +111,19 @@ class FwCfg:
 
     def restore(self, state: FwCfgState) -> None:
         """Take over ``state``; raises `DeviceError` if it is not one of this device."""
-        self._s, self._selected = adopt(self.name, FwCfgState, state), None
+        self._s = adopt(self.name, FwCfgState, state)
 
     # ---- items
 
     def _select(self, item: int) -> None:
-        self._s.selector, self._s.offset, self._selected = item, 0, None
+        self._s.selector, self._s.offset, self._s.found, self._s.contents = item, 0, False, b""
 
     def _next(self, count: int) -> bytes:
         """The next ``count`` bytes of the selected item: zeros behind its end."""
         s = self._s
-        if self._selected is None:
-            self._selected = _made(self._items.get(s.selector, b""))
-        found = self._selected[s.offset : s.offset + count]
+        if not s.found:
+            s.found, s.contents = True, _made(self._items.get(s.selector, b""))
+        found = s.contents[s.offset : s.offset + count]
         self._skip(count)
         return found.ljust(count, b"\0")
 

@@ -17,7 +17,7 @@ from hypervisor.bus import Clock, Line
 from hypervisor.devices.parts import hpet_registers as r
 from hypervisor.devices.parts.device_state import adopt
 from hypervisor.devices.parts.hpet_registers import REGISTERS, SIZE
-from hypervisor.state import copied, number, parts, record, time_ns
+from hypervisor.state import copied, deadline, number, parts, record, time_ns
 
 _LIMIT_NS = 1 << 62
 _WORD, _QWORD = (1 << 32) - 1, (1 << 64) - 1
@@ -32,6 +32,9 @@ class ComparatorState:
     config: int = number(0, _WORD)
     comparator: int = number(0, _QWORD)
     period: int = number(0, _QWORD)
+    due: int = deadline()
+    """When it matches next, negative for never: an alarm may come late, and a match that has been missed must not be
+    taken for one that is a whole turn of the counter away."""
 
 
 @record
@@ -66,9 +69,6 @@ class Hpet:
         self._legacy = legacy
         self._replace = replace
         self._alarms = [clock.timer(name, f"match{n}", partial(self._alarm, n)) for n in range(r.TIMERS)]
-        self._due_ns: list[int | None] = [None] * r.TIMERS
-        """When each timer matches next, None for never: an alarm may come late, and a match that has been missed must
-        not be taken for one that is a whole turn of the counter away."""
         self._now_ns = clock.now_ns
         """When the access or match came that is being dealt with. All of it happens at this one time."""
         self._s = HpetState()
@@ -87,14 +87,18 @@ class Hpet:
         shift = 8 * (offset & 7)
         mask = (1 << 8 * size) - 1 << shift
         self._now_ns = self._clock.now_ns
-        for n, due_ns in enumerate(self._due_ns):
-            if due_ns is not None and due_ns <= self._now_ns:
+        for n, timer in enumerate(self._s.timers):
+            if 0 <= timer.due <= self._now_ns:
                 self._match(n)
         self._write(offset & ~7, value << shift & mask, mask)
 
     def reset(self) -> None:
         """Power-on state: the counter stands still at 0."""
-        self._take(HpetState())
+        self._now_ns = self._clock.now_ns
+        self._release()
+        self._s = HpetState()
+        self._replace(False)
+        self._go_on()
 
     def state(self) -> HpetState:
         """A copy of all mutable state."""
@@ -102,14 +106,18 @@ class Hpet:
 
     def restore(self, state: HpetState) -> None:
         """Take over ``state``; raises `DeviceError` if it is not one of this device."""
-        self._take(adopt(self.name, HpetState, state))
-
-    def _take(self, state: HpetState) -> None:
-        self._now_ns = self._clock.now_ns
-        self._release()
-        self._s = state
-        self._replace(bool(state.config & r.LEGACY))
-        self._go_on()
+        new = adopt(self.name, HpetState, state)
+        before, was_legacy = self._asserted(), self._s.config & r.LEGACY
+        self._s = new
+        after = self._asserted()
+        for wire in sorted(before - after):
+            self._set(wire, False)
+        if new.config & r.LEGACY != was_legacy:
+            self._replace(not was_legacy)
+        for wire in sorted(after):
+            self._set(wire, True)
+        for alarm, timer in zip(self._alarms, new.timers, strict=True):
+            alarm.put_back(timer.due)
 
     # ---- registers
 
@@ -224,12 +232,12 @@ class Hpet:
 
     def _arm(self, n: int) -> None:
         s, timer = self._s, self._s.timers[n]
-        self._due_ns[n] = None
+        timer.due = -1
         if s.config & r.ENABLE and self._wanted(timer):
             start = s.since_ns + (self._now_ns - s.since_ns) // r.TICK_NS * r.TICK_NS
             due = start + self._ahead(timer) * r.TICK_NS
             if due < _LIMIT_NS:
-                self._due_ns[n] = due
+                timer.due = due
                 self._alarms[n].set(due)
                 return
         self._alarms[n].clear()
@@ -253,13 +261,30 @@ class Hpet:
     # ---- wires
 
     def _drive(self, n: int, level: bool) -> None:
-        s, config = self._s, self._s.timers[n].config
+        wire = self._wire(n)
+        if wire is not None:
+            self._set(wire, level)
+
+    def _wire(self, n: int) -> tuple[bool, int] | None:
+        """What a timer drives: True and a legacy wire, False and an input of the I/O APIC, or nothing."""
+        config = self._s.timers[n].config
         if not config & r.INTERRUPT:
-            return
-        if s.config & r.LEGACY and n < len(self._legacy):
-            self._legacy[n].set(level)
-        elif r.ROUTES >> (route := config >> r.ROUTE_SHIFT & r.ROUTE_MASK) & 1:
-            self._pin(route, level)
+            return None
+        if self._s.config & r.LEGACY and n < len(self._legacy):
+            return True, n
+        route = config >> r.ROUTE_SHIFT & r.ROUTE_MASK
+        return (False, route) if r.ROUTES >> route & 1 else None
+
+    def _set(self, wire: tuple[bool, int], level: bool) -> None:
+        legacy, number = wire
+        if legacy:
+            self._legacy[number].set(level)
+        else:
+            self._pin(number, level)
+
+    def _asserted(self) -> set[tuple[bool, int]]:
+        """The wires that are high."""
+        return {wire for n in range(r.TIMERS) if self._s.status >> n & 1 and (wire := self._wire(n)) is not None}
 
     def _release(self) -> None:
         """Let every wire go, before what it means changes."""

@@ -20,7 +20,7 @@ from hypervisor.devices.parts import pit_counter as counter
 from hypervisor.devices.parts.common import ByteDevice, Register, all_ones
 from hypervisor.devices.parts.device_state import adopt, refuse
 from hypervisor.devices.parts.pit_counter import LATCH_NOTHING, RW_BOTH, RW_HIGH, CounterState
-from hypervisor.state import copied, parts, record
+from hypervisor.state import copied, deadline, flag, parts, record
 from hypervisor.units import NS_PER_S
 
 SIZE = 4
@@ -54,6 +54,10 @@ class I8254State:
     """All that the timer remembers."""
 
     counters: list[CounterState] = parts(CounterState, 3, lambda: _power_on())
+    out0: bool = flag()
+    """The level of the line, which falls late."""
+    rise_at: int = deadline()
+    """When it is to rise; negative: it is not."""
 
 
 class I8254(ByteDevice):
@@ -86,32 +90,31 @@ class I8254(ByteDevice):
         tick, c = self._settled(number)
         return counter.out(c, tick)
 
-    def frequency(self, number: int) -> float | None:
-        """The frequency in Hz that counter ``number`` is set to; None if it makes no square wave."""
+    def period(self, number: int) -> int:
+        """The CLK pulses of a period that counter ``number`` is set to; 0 if it makes no square wave."""
         c = self._c[number]
         count = c.next_count or c.count
-        return PIT_HZ / count if c.mode == 3 and count else None
+        return count if c.mode == 3 else 0
 
     # ---- device contract
 
     def reset(self) -> None:
         """Power-on state: no counter has a count, OUT0 is low (the data sheet leaves it undefined)."""
-        self._take(_power_on())
+        self._c = _power_on()
+        self._show(ticks_at(self.clock.now_ns))
 
     def state(self) -> I8254State:
         """A copy of all mutable state."""
-        return copied(I8254State(self._c))
+        return copied(I8254State(self._c, self.line.level, self._alarm.due))
 
     def restore(self, state: I8254State) -> None:
         """Take over ``state``; raises `DeviceError` if it is not one of this device."""
         mine = adopt(self.name, I8254State, state)
         if not all(map(counter.consistent, mine.counters)):
             raise refuse(self.name, "the control word, the mode and the count of a counter contradict each other")
-        self._take(mine.counters)
-
-    def _take(self, counters: list[CounterState]) -> None:
-        self._c = counters
-        self._show(ticks_at(self.clock.now_ns))
+        self._c = mine.counters
+        self.line.set(mine.out0)
+        self._alarm.put_back(mine.rise_at)
 
     # ---- OUT0
 

@@ -61,7 +61,8 @@ class IoApicState:
 class IoApic:
     """24 inputs (`drive`) and the messages that they become on ``bus``.
 
-    ``connect()`` is called once, before the first input is unmasked: wires that nobody hears need not be led here.
+    ``connect()`` is called once, before the first input is unmasked: wires that nobody hears need not be led here. It
+    drives each of them to its present level.
     """
 
     def __init__(self, bus: ApicBus, connect: Callable[[], object] = lambda: None, name: str = "ioapic") -> None:
@@ -142,6 +143,8 @@ class IoApic:
         new = adopt(self.name, IoApicState, state)
         if any(not entry & r.MASKED for entry in new.table):
             self._use()
+        elif self._connected:
+            new.levels = self._s.levels  # where that comes from, the wires may not have been led to it yet
         self._s = new
 
     def _use(self) -> None:

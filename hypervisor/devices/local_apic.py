@@ -168,6 +168,8 @@ class LocalApic:
     def lint0(self, level: bool) -> None:
         """The wire from the 8259's output changes."""
         s = self._s
+        if level is s.lint0:
+            return  # it is driven again, as after a restore: no edge
         s.lint0 = level
         if s.lvt_lint0 & _GATE == _EXTINT or not s.enabled:
             if s.irr or s.extint:
@@ -180,6 +182,8 @@ class LocalApic:
     def lint1(self, level: bool) -> None:
         """The NMI wire changes."""
         s = self._s
+        if level is s.lint1:
+            return
         s.lint1 = level
         if s.enabled:
             self._local(s.lvt_lint1, "lvt_lint1", level)

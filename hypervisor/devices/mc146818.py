@@ -20,7 +20,7 @@ from hypervisor.devices.parts.common import ByteDevice, Register, all_ones
 from hypervisor.devices.parts.device_state import adopt
 from hypervisor.devices.parts.rtc_time import B_24H, CENTURY, B
 from hypervisor.errors import DeviceError
-from hypervisor.state import copied, data, number, record, time_ns
+from hypervisor.state import copied, data, deadline, number, record, time_ns
 from hypervisor.units import KIB, MIB, NS_PER_S
 
 SIZE = 2
@@ -85,12 +85,14 @@ START = datetime(2000, 1, 1)
 
 @record
 class Mc146818State:
-    """All that the clock remembers. ``last_tick`` is how far the registers have been brought."""
+    """All that the clock remembers. ``last_tick`` is how far the registers have been brought; ``due`` is when it looks
+    next, negative for never."""
 
     index: int = number(0, 0x7F)
     cmos: bytearray = data(128, exact=True)
     origin_ns: int = time_ns()
     last_tick: int = number(0, 1 << 46)
+    due: int = deadline()
 
 
 class Mc146818(ByteDevice):
@@ -145,12 +147,15 @@ class Mc146818(ByteDevice):
 
     def state(self) -> Mc146818State:
         """A copy of all mutable state."""
-        return copied(self._s)
+        s = copied(self._s)
+        s.due = self._alarm.due
+        return s
 
     def restore(self, state: Mc146818State) -> None:
         """Take over ``state``; raises `DeviceError` if it is not one of this device."""
         self._s = adopt(self.name, Mc146818State, state)
-        self._show()
+        self.line.set(bool(self._s.cmos[C] & C_IRQF))
+        self._alarm.put_back(self._s.due)
 
     def _power_on(self) -> Mc146818State:
         s = Mc146818State(origin_ns=self.clock.now_ns)

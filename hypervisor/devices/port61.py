@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from hypervisor.bus import Clock
-from hypervisor.devices.i8254 import I8254, ticks_at
+from hypervisor.devices.i8254 import I8254, PIT_HZ, ticks_at
 from hypervisor.devices.parts.common import ByteDevice, Register
 from hypervisor.devices.parts.device_state import adopt
 from hypervisor.state import copied, number, record
@@ -26,9 +26,11 @@ REFRESH_TICKS = 18
 
 @record
 class Port61State:
-    """The four bits that can be written."""
+    """The four bits that can be written, and what the speaker plays."""
 
     control: int = number(0, 0x0F)
+    tone: int = number(0, 0x10000)
+    """CLK pulses of the timer in a period; 0 is silence."""
 
 
 class Port61(ByteDevice):
@@ -41,7 +43,6 @@ class Port61(ByteDevice):
         self._s = Port61State()
         self.play: Callable[[float | None], object] = lambda frequency: None
         """Called when the speaker's tone changes, with its frequency in Hz or None for silence."""
-        self._tone: float | None = None
         pit.counter2_written = self._listen
         self._readers = [self._read]
         self._writers = [self._write]
@@ -53,7 +54,7 @@ class Port61(ByteDevice):
 
     def reset(self) -> None:
         """All bits clear; counter 2's gate falls."""
-        self._s = Port61State()
+        self._s = Port61State(tone=self._s.tone)
         self._pit.set_gate(2, False)
         self._listen()
 
@@ -65,7 +66,6 @@ class Port61(ByteDevice):
         """Take over ``state``; raises `DeviceError` if it is not one of this device."""
         self._s = adopt(self.name, Port61State, state)
         self._pit.set_gate(2, bool(self._s.control & GATE2))
-        self._listen()
 
     def _read(self) -> int:
         value = self._s.control
@@ -81,7 +81,7 @@ class Port61(ByteDevice):
     def _listen(self) -> None:
         """Tell of a new tone: both the timer's gate and the speaker are on, and counter 2 makes a square wave."""
         on = self._s.control & (GATE2 | SPEAKER) == GATE2 | SPEAKER
-        tone = self._pit.frequency(2) if on else None
-        if tone != self._tone:
-            self._tone = tone
-            self.play(tone)
+        tone = self._pit.period(2) if on else 0
+        if tone != self._s.tone:
+            self._s.tone = tone
+            self.play(PIT_HZ / tone if tone else None)

@@ -225,6 +225,8 @@ class Uart16550(ByteDevice):
                 s.arrives_at += self.character_ns
         if s.receiving:
             self._arrival.set(s.arrives_at)
+        else:
+            self._arrival.clear()
         self._update()
 
     def _push(self, byte: int, errors: int) -> None:

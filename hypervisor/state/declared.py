@@ -34,6 +34,11 @@ def time_ns(default: int = 0) -> Any:
     return number(-_NS_LIMIT, _NS_LIMIT, default)
 
 
+def deadline() -> Any:
+    """When a timer is due, in nanoseconds; -1 (`hypervisor.bus.Timer.due`) while it is not set."""
+    return number(-1, _NS_LIMIT, -1)
+
+
 def ticks(default: int = 0) -> Any:
     """A number of periods of about a microsecond, whose time in nanoseconds still fits 63 bits."""
     return number(-(1 << 52), 1 << 52, default)

@@ -5,17 +5,19 @@ from __future__ import annotations
 import copy
 import random
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import fields, is_dataclass
 from typing import Any
 
-from hypervisor.bus import Device
+from hypervisor.bus import Device, Timer
 from hypervisor.errors import DeviceError
 
 SIZES = (1, 2, 4, 8)
 """Access sizes in bytes."""
 STATE_LIMIT = 1 << 20
 """Bytes that a state may have; more than this is growth, not memory of a device."""
+TWINS = 8
+"""How often a device's state is put into a twin."""
 GROWTH_LIMIT = 256 << 10
 """Bytes by which the second half of the accesses may make a state larger than the first half left it."""
 
@@ -27,16 +29,21 @@ def check_device(
     operations: int = 2000,
     *,
     advance: Callable[[int], object] | None = None,
+    outputs: Callable[[], int] = lambda: 0,
+    pending: Callable[[], Iterable[Timer]] = tuple,
 ) -> None:
     """Raise AssertionError, with a sentence, if devices from ``factory`` break the contract of `hypervisor.bus.Device`.
 
     ``size`` is the device's register window in bytes. ``seed`` and ``operations`` choose the random accesses: all
     sizes at all offsets, then at random, and the last few bytes of the window also with accesses that reach beyond
     it. ``advance(ns)``, if given, turns the clock that the devices of ``factory`` share (a
-    `hypervisor.bus.clock.ManualClock`, say), and is called now and then between accesses.
+    `hypervisor.bus.clock.ManualClock`, say), and is called now and then between accesses. ``outputs()`` is how often
+    devices of ``factory`` have changed a line or put something out so far, ``pending()`` their timers that are set
+    (`hypervisor.bus.clock.ManualClock.pending`).
 
     Checked: nothing raises; what is read fits the access size; a state is a copy that stays what it was; a reset
-    equals a new device; a restored twin answers exactly as the original does; a state does not grow without bound;
+    equals a new device; a restored twin answers exactly as the original does, and its timers are set to the same
+    times; restoring what is there already changes no line and puts nothing out; a state does not grow without bound;
     what is not a state of this device is refused with `DeviceError`, and the refusal changes nothing.
     """
     rng = random.Random(seed)
@@ -46,22 +53,54 @@ def check_device(
         assert there, f"{device!r} has no method {member}(); see hypervisor.bus.Device."
     name = getattr(device, "name", None)
     assert isinstance(name, str) and name, f"{device!r} has no name; give it a short one, such as 'dice0'."
-    _check_fresh(factory, name)
+    others = _Others(factory, pending)
+    _check_fresh(others.make, name)
     for access in (1, 2, 4, 8):
         for offset in range(size):
             _write(device, name, offset, access, rng.getrandbits(8 * access))
             _read(device, name, offset, access)
     _check_copy(device, name, size, rng)
-    _check_reset(device, factory, name)
+    _check_reset(device, others.make, name)
     _check_refusals(device, name)
     half = _walk(device, name, size, rng, operations // 2, advance)
-    _check_twin(device, factory, name, size, rng, max(operations // 4, 50), advance)
-    _check_twin(device, factory, name, size, rng, max(operations // 4, 50), advance)
+    twin = factory()
+    for _ in range(TWINS):
+        _check_quiet(device, name, outputs)
+        twin.restore(copy.deepcopy(device.state()))
+        _assert_equal(twin.state(), device.state(), f"{name}: right after restore()")
+        _check_timers(name, others.left_out)
+        for _ in range(max(operations // 2 // TWINS, 10)):
+            _step(rng, size, advance, [device, twin], name)
+            if rng.random() < 0.1:
+                _check_timers(name, others.left_out)
+        _assert_equal(twin.state(), device.state(), f"{name}: after the same accesses")
+        for _ in range(30):  # the next state is put where another one has been
+            _write(twin, name, rng.randrange(size), rng.choice(SIZES), rng.getrandbits(8))
+    twin.reset()  # so that its timers are gone
     end = _bounded_weight(device, name)
     assert end <= half + GROWTH_LIMIT, (
         f"{name}: its state grew from {half} to {end} bytes under random accesses; bound what a guest can fill."
     )
-    _check_reset(device, factory, name)
+    _check_reset(device, others.make, name)
+
+
+class _Others:
+    """Devices that are made to be looked at, and whose timers are not those of a device and its twin."""
+
+    def __init__(self, factory: Callable[[], Device], pending: Callable[[], Iterable[Timer]]) -> None:
+        self._factory, self._pending = factory, pending
+        self._theirs: set[Timer] = set()
+
+    def make(self) -> Device:
+        """One more."""
+        before = set(self._pending())
+        made = self._factory()
+        self._theirs |= set(self._pending()) - before
+        return made
+
+    def left_out(self) -> list[Timer]:
+        """The timers that are set, without theirs."""
+        return [timer for timer in self._pending() if timer not in self._theirs]
 
 
 def _walk(
@@ -168,22 +207,28 @@ def _check_refusals(device: Device, name: str) -> None:
             raise AssertionError(f"{name}: restore({wrong!r}) was accepted; raise DeviceError for what is not a state.")
 
 
-def _check_twin(
-    device: Device,
-    factory: Callable[[], Device],
-    name: str,
-    size: int,
-    rng: random.Random,
-    operations: int,
-    advance: Callable[[int], object] | None,
-) -> None:
-    twin = factory()
-    twin.restore(copy.deepcopy(device.state()))
-    _assert_equal(twin.state(), device.state(), f"{name}: right after restore()")
-    for _ in range(operations):
-        _step(rng, size, advance, [device, twin], name)
-    _assert_equal(twin.state(), device.state(), f"{name}: after the same accesses")
-    twin.reset()  # so that its timers are gone
+def _check_quiet(device: Device, name: str, outputs: Callable[[], int]) -> None:
+    """Restoring what is there already is not heard."""
+    before, state = outputs(), device.state()
+    device.restore(state)
+    heard = outputs() - before
+    assert not heard, (
+        f"{name}: restore() of the state that it has anyway changed a line, or put something out, {heard} times; "
+        "drive lines to what the state says, without changes on the way, and put nothing out."
+    )
+    _assert_equal(device.state(), state, f"{name}: after restore(state()) of itself")
+
+
+def _check_timers(name: str, pending: Callable[[], Iterable[Timer]]) -> None:
+    """Both twins have set the same timers to the same times."""
+    deadlines: dict[str, list[int | None]] = {}
+    for timer in pending():
+        deadlines.setdefault(timer.name, []).append(timer.deadline_ns)
+    for timer_name, times in deadlines.items():
+        assert len(times) == 2 and times[0] == times[1], (
+            f"{name}: its timer {timer_name!r} and that of its restored twin are set to {times}; a timer's deadline is "
+            "part of the state."
+        )
 
 
 def _assert_equal(twin: Any, original: Any, when: str) -> None:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from hypervisor.bus import Device
+from hypervisor.bus import Device, Line
+from hypervisor.bus.clock import ManualClock
 from hypervisor.errors import DeviceError
 from hypervisor.testing.contract import check_device
 
@@ -105,6 +106,55 @@ class Grows(Dice):
         if type(state) is not GrowingState:
             raise DeviceError("dice: this is no state of a dice.")
         self._s = GrowingState(state.face, state.log)
+
+
+class Rings(Dice):
+    """It has a line, which follows the face, and lets it go for a moment when a state is put back."""
+
+    name = "rings"
+    pulses = True
+
+    def __init__(self, line: Line, clock: ManualClock) -> None:
+        super().__init__()
+        self.line = line
+        self.timer = clock.timer(self.name, "roll", lambda: None)
+
+    def read(self, offset: int, size: int) -> int:
+        return self._s.face
+
+    def write(self, offset: int, size: int, value: int) -> None:
+        super().write(offset, size, value)
+        self.line.set(self._s.face > 3)
+        self.timer.set(10**9 * self._s.face)
+
+    def reset(self) -> None:
+        super().reset()
+        self.line.set(False)
+        self.timer.clear()
+
+    def restore(self, state: DiceState) -> None:
+        super().restore(state)
+        if self.pulses:
+            self.line.set(False)
+            self.timer.set(10**9 * self._s.face)
+        self.line.set(self._s.face > 3)
+
+
+class Forgets(Rings):
+    """It does not set its timer again."""
+
+    pulses = False
+
+
+@pytest.mark.parametrize(("broken", "sentence"), [(Rings, "changed a line"), (Forgets, "'roll'.*are set to")])
+def test_the_suite_finds_a_device_that_is_restored_badly(broken: type[Rings], sentence: str) -> None:
+    clock, changes = ManualClock(), list[bool]()
+
+    def make() -> Device:
+        return broken(Line("", changes.append), clock)
+
+    with pytest.raises(AssertionError, match=sentence):
+        check_device(make, 4, advance=clock.advance, outputs=lambda: len(changes), pending=lambda: clock.pending)
 
 
 @pytest.mark.parametrize(

@@ -38,11 +38,22 @@ from tests.devices import ide as ide_driver
 from tests.devices import test_floppy
 from tests.devices.vga_device import MmioWithAdapter, PlanesWithMemory
 
-Maker = Callable[[ManualClock], Device]
+
+class Bench(ManualClock):
+    """A clock, and ends for what devices put out, which it counts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.outputs = 0
+
+    def out(self, *_: object) -> None:
+        self.outputs += 1
+
+    def line(self) -> Line:
+        return Line("", self.out)
 
 
-def ignore(*_: object) -> None:
-    pass
+Maker = Callable[[Bench], Device]
 
 
 class NoMemory:
@@ -55,13 +66,13 @@ class NoMemory:
         pass
 
 
-def uart(clock: ManualClock) -> Device:
-    return uart16550.Uart16550(Line(), clock, ignore)
+def uart(clock: Bench) -> Device:
+    return uart16550.Uart16550(clock.line(), clock, clock.out)
 
 
-def busy_uart(clock: ManualClock) -> Device:
+def busy_uart(clock: Bench) -> Device:
     """A line with host input waiting, which the walk reads while time passes."""
-    device = uart16550.Uart16550(Line(), clock, ignore)
+    device = uart16550.Uart16550(clock.line(), clock, clock.out)
     device.receive(bytes(range(256)) * 8)
     reset = device.reset
 
@@ -69,35 +80,35 @@ def busy_uart(clock: ManualClock) -> Device:
         reset()
         device.receive(bytes(range(256)) * 8)
 
-    device.reset = reset_and_refill  # type: ignore[method-assign]
+    device.reset = reset_and_refill  # type: clock.out[method-assign]
     return device
 
 
-def lapic(clock: ManualClock) -> Device:
+def lapic(clock: Bench) -> Device:
     """A local APIC that takes what it sends itself, with a PIC at its LINT0."""
-    intr = Line()
-    pins = local_apic.Pins(intr, ignore, ignore, ignore)
+    intr = clock.line()
+    pins = local_apic.Pins(intr, clock.out, clock.out, clock.out)
     return local_apic.LocalApic(pins, clock, ApicBus(), external=i8259.I8259Pair(intr))
 
 
-def ide_disk(clock: ManualClock) -> Device:
+def ide_disk(clock: Bench) -> Device:
     return ide_driver.Driver(ide_driver.disk(), ide_driver.disk()).channel
 
 
-def ide_cd(clock: ManualClock) -> Device:
+def ide_cd(clock: Bench) -> Device:
     return ide_driver.Driver(ide_driver.cd(), ide_driver.disk()).channel
 
 
-def bus_master(clock: ManualClock) -> Device:
+def bus_master(clock: Bench) -> Device:
     return ide.BusMaster(NoMemory(), [ide_driver.Driver(ide_driver.disk()).channel], clock)
 
 
-def fdc(clock: ManualClock) -> Device:
+def fdc(clock: Bench) -> Device:
     """A controller whose DMA channel is on, and starts again by itself."""
     pair = i8237.I8237Pair(NoMemory())
     pair.write(0xB, 1, 0x56)
     pair.write(0xA, 1, 2)
-    return floppy.I82077(Line(), pair.channel(2), clock, [test_floppy.diskette()])
+    return floppy.I82077(clock.line(), pair.channel(2), clock, [test_floppy.diskette()])
 
 
 class Words:
@@ -116,53 +127,56 @@ class Words:
         self._device.write(self._apart * offset, 4, value & 0xFFFFFFFF)
 
 
-def running_hpet(clock: ManualClock) -> Device:
+def running_hpet(clock: Bench) -> Device:
     """An HPET's 32-bit registers; the walk's small offsets meet configuration, status and all timers."""
-    return Words(hpet.Hpet(clock, ignore, (Line(), Line()), ignore), 4)
+    return Words(hpet.Hpet(clock, clock.out, (clock.line(), clock.line()), clock.out), 4)
 
 
 DEVICES: dict[str, tuple[Maker, int]] = {
     "uart": (uart, uart16550.SIZE),
     "busy-uart": (busy_uart, uart16550.SIZE),
-    "pic": (lambda clock: i8259.I8259Pair(Line()), i8259.SIZE),
-    "pit": (lambda clock: i8254.I8254(Line(), clock), i8254.SIZE),
-    "port61": (lambda clock: port61.Port61(i8254.I8254(Line(), clock), clock), port61.SIZE),
-    "rtc": (lambda clock: mc146818.Mc146818(Line(), clock, 64 << 20), mc146818.SIZE),
-    "i8042": (lambda clock: i8042.I8042(Line(), Line(), ignore, ignore), i8042.SIZE),
-    "vga": (lambda clock: vga.Vga(clock), vga_registers.SIZE),
-    "vga-dispi": (lambda clock: vga.Vga(clock).dispi, dispi.SIZE),
+    "pic": (lambda clock: i8259.I8259Pair(clock.line()), i8259.SIZE),
+    "pit": (lambda clock: i8254.I8254(clock.line(), clock), i8254.SIZE),
+    "port61": (lambda clock: port61.Port61(i8254.I8254(clock.line(), clock), clock), port61.SIZE),
+    "rtc": (lambda clock: mc146818.Mc146818(clock.line(), clock, 64 << 20), mc146818.SIZE),
+    "i8042": (lambda clock: i8042.I8042(clock.line(), clock.line(), clock.out, clock.out), i8042.SIZE),
+    "vga": (lambda clock: vga.Vga(clock, show=clock.out), vga_registers.SIZE),
+    "vga-dispi": (lambda clock: vga.Vga(clock, show=clock.out).dispi, dispi.SIZE),
     "vga-mmio": (MmioWithAdapter, MmioWithAdapter.SIZE),
     "vga-planes": (PlanesWithMemory, PlanesWithMemory.SIZE),
     "post": (lambda clock: debug_ports.PostPort(), debug_ports.POST_SIZE),
-    "debugcon": (lambda clock: debug_ports.DebugConsole(ignore), debug_ports.CONSOLE_SIZE),
-    "debugexit": (lambda clock: debug_ports.DebugExit(ignore), debug_ports.EXIT_SIZE),
-    "poweroff": (lambda clock: power_ports.PowerOffPort(ignore), power_ports.POWER_OFF_SIZE),
-    "port92": (lambda clock: power_ports.Port92(ignore, ignore), power_ports.PORT92_SIZE),
-    "pci": (lambda clock: PciBus(), pci_bus.SIZE),
-    "i440fx": (lambda clock: i440fx.I440Fx(), function.SIZE),
-    "piix3": (lambda clock: piix.Piix3(), function.SIZE),
+    "debugcon": (lambda clock: debug_ports.DebugConsole(clock.out), debug_ports.CONSOLE_SIZE),
+    "debugexit": (lambda clock: debug_ports.DebugExit(clock.out), debug_ports.EXIT_SIZE),
+    "poweroff": (lambda clock: power_ports.PowerOffPort(clock.out), power_ports.POWER_OFF_SIZE),
+    "port92": (lambda clock: power_ports.Port92(clock.out, clock.out), power_ports.PORT92_SIZE),
+    "pci": (lambda clock: PciBus(None, clock.out), pci_bus.SIZE),
+    "i440fx": (lambda clock: i440fx.I440Fx(clock.out), function.SIZE),
+    "piix3": (lambda clock: piix.Piix3(clock.out), function.SIZE),
     "piix3-ide": (lambda clock: piix.ide(), function.SIZE),
     "piix4-pm": (lambda clock: piix.power_management(), function.SIZE),
-    "hpet": (lambda clock: hpet.Hpet(clock, ignore, (Line(), Line()), ignore), hpet.SIZE),
+    "hpet": (lambda clock: hpet.Hpet(clock, clock.out, (clock.line(), clock.line()), clock.out), hpet.SIZE),
     "hpet-words": (running_hpet, 0x60),
     "lapic": (lapic, local_apic.SIZE),
     "lapic-words": (lambda clock: Words(lapic(clock)), 0x40),
-    "ioapic-words": (lambda clock: Words(ioapic.IoApic(ApicBus())), 2),
-    "ioapic": (lambda clock: ioapic.IoApic(ApicBus()), ioapic.SIZE),
-    "acpi-pm": (lambda clock: acpi_pm.AcpiPm(Line(), clock, ignore), acpi_pm.SIZE),
+    "ioapic-words": (lambda clock: Words(ioapic.IoApic(ApicBus(), clock.out)), 2),
+    "ioapic": (lambda clock: ioapic.IoApic(ApicBus(), clock.out), ioapic.SIZE),
+    "acpi-pm": (lambda clock: acpi_pm.AcpiPm(clock.line(), clock, clock.out), acpi_pm.SIZE),
     "fw_cfg": (lambda clock: fw_cfg.FwCfg(NoMemory(), {}, {"etc/one": b"1"}), fw_cfg.SIZE),
     "ide-disk": (ide_disk, ide_registers.SIZE),
     "ide-cd": (ide_cd, ide_registers.SIZE),
     "bus-master": (bus_master, ide.bus_master.SIZE),
     "dma": (lambda clock: i8237.I8237Pair(NoMemory()), i8237.SIZE),
     "fdc": (fdc, floppy.SIZE),
-    "cf9": (lambda clock: power_ports.ResetControl(ignore), power_ports.RESET_SIZE),
+    "cf9": (lambda clock: power_ports.ResetControl(clock.out), power_ports.RESET_SIZE),
 }
 
 
 def run(maker: Maker, size: int, seed: int, operations: int) -> None:
-    clock = ManualClock()
-    check_device(lambda: maker(clock), size, seed, operations, advance=clock.advance)
+    bench = Bench()
+    check_device(
+        lambda: maker(bench), size, seed, operations,
+        advance=bench.advance, outputs=lambda: bench.outputs, pending=lambda: bench.pending,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -179,7 +193,7 @@ def test_device_keeps_the_contract_for_a_million_operations(name: str) -> None:
 
 @pytest.mark.parametrize("name", DEVICES)
 def test_states_with_wrong_fields_are_refused(name: str) -> None:
-    device = DEVICES[name][0](ManualClock())
+    device = DEVICES[name][0](Bench())
     before = device.state()
     for field in getattr(type(before), "__slots__", ()):
         for wrong in (None, "x", -(1 << 300), 1 << 300, [object()], bytearray(1 << 20)):

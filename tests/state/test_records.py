@@ -47,11 +47,14 @@ def value(kind: Any, rng: Random) -> Any:
     """A value of a kind, with its limits more often than others."""
     match kind:
         case Number():
-            return rng.choice((kind.low, kind.high, rng.randint(kind.low, kind.high)))
+            small = min(max(rng.randint(0, 3), kind.low), kind.high)
+            return rng.choice((kind.low, kind.high, rng.randint(kind.low, kind.high), small))
         case Flag():
             return rng.random() < 0.5
         case Data():
-            content = rng.randbytes(kind.limit if kind.exact else rng.choice((0, kind.limit)))
+            content = rng.randbytes(
+                kind.limit if kind.exact else rng.choice((0, kind.limit, rng.randint(0, min(kind.limit, 4))))
+            )
             return content if kind.constant else bytearray(content)
         case Text():
             return random_text(rng, kind.limit)

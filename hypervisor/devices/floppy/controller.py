@@ -14,7 +14,7 @@ from hypervisor.devices.floppy.fdc_registers import EXECUTING, FROM_HOST, IDLE, 
 from hypervisor.devices.floppy.transfer import Channel, Progress, Transfer
 from hypervisor.devices.parts.common import ByteDevice, all_ones, nothing
 from hypervisor.devices.parts.device_state import adopt, refuse
-from hypervisor.state import copied, data, flag, number, numbers, record, time_ns, u8
+from hypervisor.state import copied, data, deadline, flag, number, numbers, record, u8
 
 DRIVES = 4
 DELAY_NS = 50_000
@@ -39,7 +39,7 @@ class I82077State:
     seeking: int = number(0, 15)
     interrupts: list[int] = numbers(16, 0, 255)
     irq: bool = flag()
-    due: int = time_ns(-1)
+    due: int = deadline()
     """When what is going on is done; negative: nothing is."""
     specify: list[int] = numbers(2, 0, 255, exact=True)
     configure: list[int] = numbers(3, 0, 255, exact=True)

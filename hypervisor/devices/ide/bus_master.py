@@ -19,7 +19,7 @@ from hypervisor.devices.ide.channel import IdeChannel
 from hypervisor.devices.ide.drive import Phase
 from hypervisor.devices.parts.common import Register
 from hypervisor.devices.parts.device_state import adopt
-from hypervisor.state import copied, flag, number, parts, record, time_ns, u8
+from hypervisor.state import copied, deadline, flag, number, parts, record, u8
 
 SIZE = 16
 """Bytes of the register window: eight of each channel."""
@@ -56,7 +56,7 @@ class ChannelMasterState:
     size: int = number(0, TABLE_SIZE)
     """What is left of the current descriptor."""
     last: bool = flag()
-    due: int = time_ns(-1)
+    due: int = deadline()
     """When the next burst is moved; negative: none waits for its time."""
 
 
