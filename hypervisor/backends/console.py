@@ -41,6 +41,10 @@ class Console:
         del self._data[:count]
         self._dropped += count
 
+    def put_back(self, content: builtins.bytes, dropped: int) -> None:
+        """Be what another console was, which had lost ``dropped`` bytes before ``content``. Nobody hears it."""
+        self._data, self._dropped = bytearray(content), dropped
+
     @property
     def dropped(self) -> int:
         """Bytes at the beginning that are not kept any more."""

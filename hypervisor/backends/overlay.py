@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import errno
+from itertools import pairwise
 
 from hypervisor.backends.image_source import Source
+from hypervisor.errors import ConfigError
+from hypervisor.state import blob, number, numbers, record
 from hypervisor.units import MIB
 
 BLOCK = 4096
 """Bytes that are copied together."""
 LIMIT = 256 * MIB
 """Bytes that a guest can change of one image; a guest that writes more gets a write error."""
+
+
+@record
+class OverlayState:
+    """The blocks that were written, by their numbers, in that order; ``size`` is that of the image."""
+
+    size: int = number(0, 1 << 62)
+    blocks: list[int] = numbers(1 << 24, 0, 1 << 50)
+    content: bytes = blob(1 << 40)
 
 
 class Overlay:
@@ -36,25 +48,39 @@ class Overlay:
         if not self._blocks:
             return data
         changed: bytearray | None = None
-        for number in range(offset // BLOCK, -(-(offset + size) // BLOCK)):
-            block = self._blocks.get(number)
+        for at in range(offset // BLOCK, -(-(offset + size) // BLOCK)):
+            block = self._blocks.get(at)
             if block is not None:
                 changed = bytearray(data) if changed is None else changed
-                start, end = max(offset, number * BLOCK), min(offset + size, (number + 1) * BLOCK)
-                changed[start - offset : end - offset] = block[start - number * BLOCK : end - number * BLOCK]
+                start, end = max(offset, at * BLOCK), min(offset + size, (at + 1) * BLOCK)
+                changed[start - offset : end - offset] = block[start - at * BLOCK : end - at * BLOCK]
         return data if changed is None else bytes(changed)
 
     def write(self, offset: int, data: bytes) -> None:
         """See `Source.write`. Raises `OSError` (no space) when the overlay is full; then nothing is changed."""
-        numbers = range(offset // BLOCK, -(-(offset + len(data)) // BLOCK))
-        new = [number for number in numbers if number not in self._blocks]
+        touched = range(offset // BLOCK, -(-(offset + len(data)) // BLOCK))
+        new = [at for at in touched if at not in self._blocks]
         if len(self._blocks) + len(new) > self._limit:
             raise OSError(errno.ENOSPC, f"{self.name}: the guest has written {self.written // MIB} MiB, the limit")
-        for number in new:
-            self._blocks[number] = bytearray(self.below.read(number * BLOCK, BLOCK))
-        for number in numbers:
-            start, end = max(offset, number * BLOCK), min(offset + len(data), (number + 1) * BLOCK)
-            self._blocks[number][start - number * BLOCK : end - number * BLOCK] = data[start - offset : end - offset]
+        for at in new:
+            self._blocks[at] = bytearray(self.below.read(at * BLOCK, BLOCK))
+        for at in touched:
+            start, end = max(offset, at * BLOCK), min(offset + len(data), (at + 1) * BLOCK)
+            self._blocks[at][start - at * BLOCK : end - at * BLOCK] = data[start - offset : end - offset]
+
+    def state(self) -> OverlayState:
+        """What was written. The image below is where the machine was made from."""
+        blocks = sorted(self._blocks)
+        return OverlayState(self.size, blocks, b"".join([self._blocks[at] for at in blocks]))
+
+    def restore(self, state: OverlayState) -> None:
+        """Have this been written, and nothing else. Raises `ConfigError` if it does not fit to the image."""
+        ordered = all(one < other for one, other in pairwise(state.blocks))
+        fits = len(state.content) == BLOCK * len(state.blocks) <= BLOCK * self._limit
+        if state.size != self.size or not ordered or not fits:
+            raise ConfigError(f"{self.name}: this state is that of another image, or does not fit together.")
+        parts = [state.content[at : at + BLOCK] for at in range(0, len(state.content), BLOCK)]
+        self._blocks = {at: bytearray(part) for at, part in zip(state.blocks, parts, strict=True)}
 
     def flush(self) -> None:
         """Nothing reaches the host."""

@@ -22,8 +22,10 @@ class GuestConsole(Stream):
     def __init__(self, vm: Machine, serial: SerialPorts, searched: list[Source]) -> None:
         """``serial`` are the VM's serial ports, ``searched`` where it looks for texts."""
         super().__init__("the console", vm)
-        self._serial, self._searched = serial, searched
-        self._direct: Stream | None = None
+        self._serial = serial
+        self.direct = Stream("the console", vm)
+        """What is written here directly."""
+        searched.append(self.direct)
         self.keys: Any = None
         """The BIOS's queue of typed keys, if there is a BIOS."""
 
@@ -33,10 +35,7 @@ class GuestConsole(Stream):
 
     def write(self, data: bytes) -> None:
         """Show ``data``, which is on no other stream."""
-        if self._direct is None:
-            self._direct = Stream("the console", self._vm)
-            self._searched.append(self._direct)
-        self._direct.write(data)
+        self.direct.write(data)
         super().write(data)
 
     def send(self, data: bytes | str) -> None:

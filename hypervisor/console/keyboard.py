@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING
 
 from hypervisor.console.pacing import Paced
@@ -31,7 +30,10 @@ class Keyboard:
 
     def __init__(self, vm: Machine, controller: I8042) -> None:
         self._controller = controller
-        self._paced = Paced(vm, "keyboard", lambda: controller.keyboard_idle)
+        self.paced = Paced(
+            vm, "keyboard", lambda: controller.keyboard_idle, lambda codes: controller.press(bytes(codes))
+        )
+        """The keys that wait."""
 
     def type(self, text: str, rate: float = RATE) -> None:
         """Type ``text`` at ``rate`` keys a second; a newline is Enter.
@@ -78,15 +80,15 @@ class Keyboard:
     @property
     def pending(self) -> int:
         """Presses and releases that the guest has not been given yet."""
-        return self._paced.pending
+        return self.paced.pending
 
     def taken(self) -> None:
         """The guest has read what there was."""
-        self._paced.go()
+        self.paced.go()
 
     def _send(self, scancodes: bytes, then_s: float) -> None:
         if scancodes:
-            self._paced.add(partial(self._controller.press, scancodes), then_s)
+            self.paced.add(scancodes, then_s)
 
 
 def _events(stroke: bytes) -> list[bytes]:

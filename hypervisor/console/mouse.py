@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING
 
 from hypervisor.console.pacing import Paced
 from hypervisor.errors import ConfigError
+from hypervisor.state import number, record
 
 if TYPE_CHECKING:
     from hypervisor.devices.i8042 import I8042
@@ -18,6 +18,13 @@ STEP_S = 0.01
 MAX_MOVE = 1 << 19
 
 
+@record
+class MouseHandState:
+    """The buttons that a hand holds, as bits."""
+
+    held: int = number(0, sum(BUTTONS.values()))
+
+
 class Mouse:
     """A PS/2 mouse with a wheel and five buttons. Every method may be called from any thread.
 
@@ -26,7 +33,8 @@ class Mouse:
 
     def __init__(self, vm: Machine, controller: I8042) -> None:
         self._controller = controller
-        self._paced = Paced(vm, "mouse", lambda: controller.mouse_idle)
+        self.paced = Paced(vm, "mouse", lambda: controller.mouse_idle, lambda moved: controller.move_mouse(*moved))
+        """What it did that waits."""
         self._held = 0
 
     def move(self, dx: int, dy: int, wheel: int = 0) -> None:
@@ -53,14 +61,22 @@ class Mouse:
     @property
     def pending(self) -> int:
         """What the mouse did and the guest has not been given yet."""
-        return self._paced.pending
+        return self.paced.pending
 
     def taken(self) -> None:
         """The guest has read what there was."""
-        self._paced.go()
+        self.paced.go()
+
+    def state(self) -> MouseHandState:
+        """The buttons that are held."""
+        return MouseHandState(self._held)
+
+    def restore(self, state: MouseHandState) -> None:
+        """Hold these buttons; the guest knows it already."""
+        self._held = state.held
 
     def _send(self, dx: int, dy: int, wheel: int) -> None:
-        self._paced.add(partial(self._controller.move_mouse, dx, dy, wheel, self._held), STEP_S)
+        self.paced.add((dx, dy, wheel, self._held), STEP_S)
 
 
 def _bit(button: str) -> int:

@@ -10,12 +10,25 @@ from hypervisor.console.expecting import EXPECT_S, Match, Wait, compiled, exact,
 from hypervisor.devices.vga import Mode, Vga, mode_geometry, palette
 from hypervisor.devices.vga import text_mode as characters
 from hypervisor.errors import ConfigError
+from hypervisor.state import record, text
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
     from hypervisor.run.machine import Machine
+
+
+MAX_CELLS = 1 << 16
+"""Characters of the widest text mode's screen, and more."""
+
+
+@record
+class ScreenState:
+    """What the screen showed when waits for text ended: for this screen alone, and for any source."""
+
+    expected: str = text(MAX_CELLS)
+    seen: str = text(MAX_CELLS)
 
 
 class Screen:
@@ -85,6 +98,16 @@ class Screen:
         """`pixels` as a PNG file."""
         picture = self.pixels
         return png.encode(picture.shape[1], picture.shape[0], picture.tobytes())
+
+    # ---- state
+
+    def state(self) -> ScreenState:
+        """What it remembers; what it shows is the adapter's memory."""
+        return ScreenState(self._expected, self._seen)
+
+    def restore(self, state: ScreenState) -> None:
+        """Go on from ``state``."""
+        self._expected, self._seen = state.expected, state.seen
 
     # ---- waiting
 

@@ -9,10 +9,40 @@ from typing import TYPE_CHECKING
 
 from hypervisor.console.streams import Stream
 from hypervisor.errors import ConfigError, DeviceError
+from hypervisor.state import blob, record
 
 if TYPE_CHECKING:
     from hypervisor.devices.uart16550 import Uart16550
     from hypervisor.run.machine import Machine
+
+
+MAX_QUEUE = 1 << 26
+"""Bytes of input that a state may have waiting."""
+
+
+@record
+class QueueState:
+    """What was sent to the guest and waits for its port."""
+
+    waiting: bytes = blob(MAX_QUEUE)
+
+
+class InputQueue:
+    """Bytes that wait to be sent, in any thread's order."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.waiting: deque[int] = deque()
+
+    def state(self) -> QueueState:
+        """All of them."""
+        with self.lock:
+            return QueueState(bytes(self.waiting))
+
+    def restore(self, state: QueueState) -> None:
+        """These wait, and no others."""
+        with self.lock:
+            self.waiting = deque(state.waiting)
 
 
 class SerialPort(Stream):
@@ -20,8 +50,8 @@ class SerialPort(Stream):
 
     def __init__(self, name: str, vm: Machine) -> None:
         super().__init__(name, vm)
-        self._lock = threading.Lock()
-        self._queue: deque[int] = deque()
+        self.queue = InputQueue()
+        """What was sent to the guest and has not arrived yet."""
         self._uart: Uart16550 | None = None
         vm.inputs.append(self._deliver)
 
@@ -38,8 +68,8 @@ class SerialPort(Stream):
         if not isinstance(data, (str, bytes, bytearray)):
             raise ConfigError(f"send({data!r}): give a text, or bytes.")
         self._vm.check_open()
-        with self._lock:
-            self._queue.extend(data.encode() if isinstance(data, str) else data)
+        with self.queue.lock:
+            self.queue.waiting.extend(data.encode() if isinstance(data, str) else data)
         self._vm.look()
 
     def feed(self, source: Callable[[], bytes]) -> None:
@@ -56,15 +86,16 @@ class SerialPort(Stream):
     @property
     def pending(self) -> int:
         """Bytes of input that the port's receiver has not taken yet."""
-        return len(self._queue)
+        return len(self.queue.waiting)
 
     def _deliver(self) -> None:
-        if not self._queue or self._uart is None:
+        waiting = self.queue.waiting
+        if not waiting or self._uart is None:
             return
-        with self._lock:
-            taken = self._uart.receive(bytes(self._queue))
+        with self.queue.lock:
+            taken = self._uart.receive(bytes(waiting))
             for _ in range(taken):
-                self._queue.popleft()
+                waiting.popleft()
 
 
 class SerialPorts(dict[int, SerialPort]):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
+from hypervisor.state import real, record, several
 from hypervisor.units import NS_PER_S
 
 if TYPE_CHECKING:
@@ -21,6 +22,21 @@ class Tone(NamedTuple):
     frequency: float | None
 
 
+@record
+class ToneState:
+    """A `Tone`; a frequency of 0 is silence."""
+
+    at: float = real()
+    frequency: float = real()
+
+
+@record
+class SpeakerState:
+    """The tones that are kept."""
+
+    tones: list[ToneState] = several(ToneState, KEPT)
+
+
 class Speaker:
     """The PC speaker, as the timer's counter 2 drives it.
 
@@ -31,6 +47,15 @@ class Speaker:
         self._vm = vm
         self.events: deque[Tone] = deque(maxlen=KEPT)
         """Every change, in order; the last `KEPT` of them."""
+
+    def state(self) -> SpeakerState:
+        """What was played."""
+        return SpeakerState([ToneState(tone.at, tone.frequency or 0.0) for tone in self.events])
+
+    def restore(self, state: SpeakerState) -> None:
+        """This was played."""
+        self.events.clear()
+        self.events.extend(Tone(tone.at, tone.frequency or None) for tone in state.tones)
 
     def play(self, frequency: float | None) -> None:
         """The tone changes now."""

@@ -5,11 +5,22 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from hypervisor.backends.console import Console
+from hypervisor.backends.console import KEPT, Console
 from hypervisor.console.expecting import EXPECT_S, Match, Wait, compiled, exact, expect, literal, shown
+from hypervisor.state import blob, number, record
 
 if TYPE_CHECKING:
     from hypervisor.run.machine import Machine
+
+
+@record
+class StreamState:
+    """What was written and is kept, how much before it is not, and where waits for text ended (see `Stream`)."""
+
+    content: bytes = blob(2 * KEPT)
+    dropped: int = number(0, 1 << 62)
+    expected: int = number(0, 1 << 62)
+    seen: int = number(0, 1 << 62)
 
 
 class Stream(Console):
@@ -23,6 +34,15 @@ class Stream(Console):
         """Where the last match of a wait for this stream alone ended."""
         self.seen = 0
         """The same for waits for any stream."""
+
+    def state(self) -> StreamState:
+        """All that it remembers."""
+        return StreamState(self.bytes, self.dropped, self.expected, self.seen)
+
+    def restore(self, state: StreamState) -> None:
+        """Go on from ``state``; nobody hears what is in it."""
+        self.put_back(state.content, state.dropped)
+        self.expected, self.seen = state.expected, state.seen
 
     def contains(self, text: str) -> Wait:
         """For ``until=``: ``text`` comes on this stream, after what was waited for here before."""

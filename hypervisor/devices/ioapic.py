@@ -50,12 +50,18 @@ _DELIVERED = (Mode.FIXED, Mode.LOWEST, Mode.NMI, Mode.INIT, Mode.EXTINT)
 
 @record
 class IoApicState:
-    """``table`` holds the 64-bit redirection entries, ``levels`` the inputs' wires."""
+    """``table`` holds the 64-bit redirection entries, ``levels`` the inputs' wires, once one of them is not masked:
+    before, they may not have been led here, and are what the wires say.
+    """
 
     select: int = u8()
     id: int = number(0, 15)
     levels: int = number(0, (1 << PINS) - 1)
     table: list[int] = numbers(PINS, 0, _ENTRY, [r.MASKED] * PINS, exact=True)
+
+
+def _any_unmasked(s: IoApicState) -> bool:
+    return any([not entry & r.MASKED for entry in s.table])
 
 
 class IoApic:
@@ -136,15 +142,18 @@ class IoApic:
 
     def state(self) -> IoApicState:
         """A copy of all mutable state."""
-        return copied(self._s)
+        s = copied(self._s)
+        if not _any_unmasked(s):
+            s.levels = 0
+        return s
 
     def restore(self, state: IoApicState) -> None:
         """Take over ``state``; raises `DeviceError` if it is not one of this device."""
         new = adopt(self.name, IoApicState, state)
-        if any(not entry & r.MASKED for entry in new.table):
+        if _any_unmasked(new):
             self._use()
-        elif self._connected:
-            new.levels = self._s.levels  # where that comes from, the wires may not have been led to it yet
+        else:
+            new.levels = self._s.levels
         self._s = new
 
     def _use(self) -> None:

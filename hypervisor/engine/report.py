@@ -15,6 +15,7 @@ from typing import Any
 from hypervisor.engine import block as b
 
 MAX_EVENTS = b.RING_ENTRIES
+RING_WORDS = b.RING_WORDS
 """How many events a pCPU remembers."""
 _MASK64 = (1 << 64) - 1
 _HOST_EVENTS = {
@@ -165,4 +166,4 @@ def events(kept: array[int], count: int = MAX_EVENTS) -> Iterator[tuple[int, int
 _KINDS = b.names().count("counts")
 _NO_COUNTS = memoryview(bytes(8 * _KINDS)).cast("q")
 
-__all__ = ["MAX_EVENTS", "Report", "events"]
+__all__ = ["MAX_EVENTS", "RING_WORDS", "Report", "events"]

@@ -47,6 +47,8 @@ _WORDS = {name: 8 * n for n, name in enumerate(GPR)} | {
     "sysenter_eip": layout.SYSENTER_EIP, "tsc_aux": layout.TSC_AUX, "pat": layout.PAT, "xcr0": layout.XCR0,
     "dr0": layout.DR, "dr1": layout.DR + 8, "dr2": layout.DR + 16, "dr3": layout.DR + 24, "dr6": layout.DR + 48,
 }  # fmt: skip
+WHOLE = (*_WORDS, "rflags", "sysenter_cs")
+"""What `State.get` takes, but for DR7, which is a word of the block."""
 _TSS_BUSY = 1 << 9
 _DERIVED = frozenset(("cr0", "cr3", "cr4", "efer"))
 
@@ -62,8 +64,21 @@ class X87(NamedTuple):
     mxcsr: int
 
 
+_EXTRA = {name: n for n, name in enumerate(block.names()[block.VCPU >> 3 : block.VCPU_END >> 3])}
 _X87_TOP, _EMPTY = 7 << 11, 3
 _X87_SUMMARY, _X87_MASKS = 0x8080, 0x3F  # B and ES follow from the exceptions that are not masked
+
+
+class X87Words(NamedTuple):
+    """The x87 as the CPU state has it: TOP, the status word without it, the control word, a bit for each hardware
+    register that is empty, and MXCSR.
+    """
+
+    top: int
+    status: int
+    control: int
+    empty: int
+    mxcsr: int
 
 
 class Views(NamedTuple):
@@ -214,6 +229,19 @@ class State:
         """Whether the instruction before was STI or MOV SS, so that interrupts wait one instruction."""
         return bool(self._dwords[layout.HFLAGS >> 2] & layout.HF_INHIBIT_IRQ)
 
+    @interrupt_shadow.setter
+    def interrupt_shadow(self, on: bool) -> None:
+        flags = self._dwords[layout.HFLAGS >> 2] & ~layout.HF_INHIBIT_IRQ
+        self._dwords[layout.HFLAGS >> 2] = flags | (layout.HF_INHIBIT_IRQ if on else 0)
+
+    def word(self, name: str) -> int:
+        """One of the block's words for a vCPU, by its name there."""
+        return self._extra[_EXTRA[name]]
+
+    def set_word(self, name: str, value: int) -> None:
+        """Write one of the block's words for a vCPU."""
+        self._extra[_EXTRA[name]] = value
+
     @property
     def nmi_blocked(self) -> bool:
         """Whether an NMI is being handled (until IRET)."""
@@ -263,19 +291,41 @@ class State:
         for n in range(8):
             self._memory[layout.FPTAGS + n] = int(new.tags >> 2 * n & 3 == _EMPTY)
 
-    def st(self, number: int) -> int:
-        """ST(number), 80 bits."""
-        at = self._st(number)
+    def x87_words(self) -> X87Words:
+        """The x87's words and MXCSR, as they lie there."""
+        words = self._words[layout.FPUS >> 3]
+        empty = sum(bool(self._memory[layout.FPTAGS + n]) << n for n in range(8))
+        top = self._dwords[layout.FPSTT >> 2] & 7
+        return X87Words(top, words & 0xFFFF, words >> 16 & 0xFFFF, empty, self._dwords[layout.MXCSR >> 2])
+
+    def set_x87_words(self, top: int, status: int, control: int, empty: int, mxcsr: int) -> None:
+        """Write what `x87_words` says."""
+        self._dwords[layout.FPSTT >> 2] = top
+        self._dwords[layout.FPUS >> 2] = status | control << 16
+        self._memory[layout.FPTAGS : layout.FPTAGS + 8] = [empty >> n & 1 for n in range(8)]
+        self._dwords[layout.MXCSR >> 2] = mxcsr
+
+    def x87_register(self, number: int) -> int:
+        """A hardware register of the x87, 80 bits, wherever TOP is."""
+        at = layout.FPREGS + layout.FPREG_SIZE * number
         return self._words[at >> 3] | (self._words[at + 8 >> 3] & 0xFFFF) << 64
 
-    def set_st(self, number: int, value: int) -> None:
-        """Write ST(number), 80 bits, without marking it as full."""
-        at = self._st(number)
+    def set_x87_register(self, number: int, value: int) -> None:
+        """Write a hardware register of the x87, 80 bits, without marking it as full."""
+        at = layout.FPREGS + layout.FPREG_SIZE * number
         self._words[at >> 3] = value & _MASK64
         self._words[at + 8 >> 3] = value >> 64 & 0xFFFF
 
+    def st(self, number: int) -> int:
+        """ST(number), 80 bits."""
+        return self.x87_register(self._st(number))
+
+    def set_st(self, number: int, value: int) -> None:
+        """Write ST(number), 80 bits, without marking it as full."""
+        self.set_x87_register(self._st(number), value)
+
     def _st(self, number: int) -> int:
-        return layout.FPREGS + 16 * (self._dwords[layout.FPSTT >> 2] + number & 7)
+        return self._dwords[layout.FPSTT >> 2] + number & 7
 
     def _tag(self, register: int) -> int:
         """Tag of a hardware register: 0 a number, 1 zero, 2 special (infinity, NaN, denormal), 3 empty."""

@@ -53,6 +53,10 @@ class Firmware:
         self.log = log
         """What it writes to port 402h: SeaBIOS's log."""
 
+    def parts(self) -> list[tuple[str, Stream]]:
+        """What of it has a state, by name."""
+        return [("firmware log", self.log)]
+
 
 def read_firmware(firmware: str | os.PathLike[str] | bytes) -> tuple[str, bytes, Path | None]:
     """Name, ROM image and directory of what the user gave: ``"seabios"``, a file, or bytes.

@@ -110,7 +110,8 @@ def wire(vm: VM, parts: Parts) -> None:
         vcpu.interrupt_controller = apic
         if pic is not None:
             pic.intr.fork(apic.lint0)
-    vm.on_reset.append(lambda: place(vm, apics))
+    for told in (vm.on_reset, vm.on_restore):
+        told.append(lambda: place(vm, apics))
 
 
 def set_up(parts: Parts) -> None:

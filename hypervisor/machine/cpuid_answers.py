@@ -26,7 +26,8 @@ def install(vm: VM) -> None:
     for vcpu in vm.vcpus:
         vcpu.builtin_cpuid = answer
     vm.traps.cpuid(lambda vcpu, exit: HANDLED, name="builtin.cpuid", rank="builtin")
-    vm.on_reset.append(lambda: tell_engine(vm))
+    for told in (vm.on_reset, vm.on_restore):
+        told.append(lambda: tell_engine(vm))
 
 
 def tell_engine(vm: VM) -> None:

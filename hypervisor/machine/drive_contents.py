@@ -7,8 +7,8 @@ from hypervisor.backends.disk_geometry import FLOPPY_LIMIT
 from hypervisor.backends.image_source import Source
 from hypervisor.backends.overlay import Overlay
 from hypervisor.errors import ConfigError
-from hypervisor.vm.config import DEFAULT_ORDER, MAX_DISKS, Disk, MachineConfig
-from hypervisor.vm.media import Media
+from hypervisor.vm.config import MAX_DISKS, Disk, MachineConfig
+from hypervisor.vm.media import DEFAULT_ORDER, Media
 
 KINDS = ("floppy", "disk")
 """What a boot-sector image can be."""

@@ -20,12 +20,13 @@ class Windows:
     """What is behind the windows of PCI functions, mapped wherever the guest places them.
 
     Ports and addresses that the board gave to another device stay with it, and of two windows in one place the one
-    that was there first shows.
+    shows that the board has wired first: it follows from the registers, not from the order in which they were written.
     """
 
     def __init__(self, vm: VM) -> None:
         self._vm = vm
-        self._placed: dict[str, tuple[AddressSpace, Device, int, int]] = {}
+        self._windows: list[tuple[AddressSpace, Device, int]] = []
+        self._places: list[int | None] = []
         self._beneath: list[tuple[AddressSpace, Device, int, int]] = []
         self._mapped: list[tuple[AddressSpace, Mapping]] = []
 
@@ -38,12 +39,12 @@ class Windows:
         """Let ``device`` answer in this window, at offsets from its start."""
         size, space = function.windows[window].size, function.windows[window].space
         where = self._vm.ports if space is Space.IO else self._vm.mmio
-        name = f"{function.name}.{window}"
+        number = len(self._windows)
+        self._windows.append((where, device, size))
+        self._places.append(None)
 
         def move(address: int | None) -> None:
-            self._placed.pop(name, None)
-            if address is not None:
-                self._placed[name] = (where, device, address, size)
+            self._places[number] = address
             self._rebuild()
 
         function.on_move(window, move)
@@ -64,7 +65,12 @@ class Windows:
         for space, mapping in self._mapped:
             space.remove(mapping)
         self._mapped = []
-        for space, device, address, size in (*self._placed.values(), *self._beneath):
+        placed = [
+            (space, device, address, size)
+            for (space, device, size), address in zip(self._windows, self._places, strict=True)
+            if address is not None
+        ]
+        for space, device, address, size in (*placed, *self._beneath):
             start, end = address, min(address + size, space.limit)
             for taken in space.overlapping(range(start, end)):
                 self._map(space, device, start, taken.start, address)

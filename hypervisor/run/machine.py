@@ -207,6 +207,8 @@ class Machine(Settled, ABC):
         """Brings the guest to its first instruction again, after a reset of the devices and vCPUs."""
         self.on_reset: list[Callable[[], None]] = []
         """Called behind that."""
+        self.on_restore: list[Callable[[], None]] = []
+        """Called behind what puts a state back: what follows from it and lies elsewhere."""
         self.on_close: list[Callable[[], None]] = []
         """Called when the VM is closed: files of the host are given back."""
         self.inputs: list[Callable[[], None]] = []

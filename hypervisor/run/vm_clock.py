@@ -135,6 +135,13 @@ class VmClock:
             self._tables.wall_base = self.base_ns
             self._tables.bound_to = None  # the engine has a copy
 
+    def go_on_at(self, now_ns: int) -> None:
+        """By the wall clock, it is ``now_ns`` now. While the VM is set down."""
+        self.base_ns = time.monotonic_ns() - now_ns
+        self.lag_ns, self._shown, self._stopped_ns = 0, now_ns, None
+        self._tables.wall_base = self.base_ns
+        self._tables.bound_to = None  # the engine has a copy
+
     def timer(self, owner: str, name: str, callback: Callable[[], None]) -> Timer:
         """See `hypervisor.bus.Clock.timer`."""
         return self.timers.timer(owner, name, callback)

@@ -2,7 +2,6 @@
 
 from hypervisor.state.declared import (
     blob,
-    counts,
     data,
     deadline,
     flag,
@@ -11,18 +10,19 @@ from hypervisor.state.declared import (
     numbers,
     part,
     parts,
+    real,
     several,
     text,
     ticks,
     time_ns,
     u8,
+    words,
 )
 from hypervisor.state.record import copied, from_plain, is_record, plain, record, wrong
 
 __all__ = [
     "blob",
     "copied",
-    "counts",
     "data",
     "deadline",
     "flag",
@@ -34,11 +34,13 @@ __all__ = [
     "part",
     "parts",
     "plain",
+    "real",
     "record",
     "several",
     "text",
     "ticks",
     "time_ns",
     "u8",
+    "words",
     "wrong",
 ]

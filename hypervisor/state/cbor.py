@@ -1,12 +1,14 @@
 """Plain data as bytes and back: the part of CBOR (RFC 8949) that such data need.
 
-Integers of any size, bytes, texts, lists, maps with texts as keys, True, False and None, in the deterministic form of
-section 4.2.1 but for the order of keys, which is kept: the same data are the same bytes. What is read may come from
+Integers of any size, floating-point numbers of 64 bits, bytes, texts, lists, maps with texts as keys, True, False and
+None. The same data are the same bytes: lengths and integers are as short as they can be, and keys keep their order.
+What is read may come from
 anybody, so nothing of it is trusted: neither lengths, nor how deep it goes.
 """
 
 from __future__ import annotations
 
+import struct
 from typing import Any
 
 DEPTH = 16
@@ -14,7 +16,7 @@ DEPTH = 16
 
 _UNSIGNED, _NEGATIVE, _BYTES, _TEXT, _LIST, _MAP, _TAG, _SIMPLE = range(8)
 _POSITIVE_BIG, _NEGATIVE_BIG = 2, 3
-_FALSE, _TRUE, _NONE = 20, 21, 22
+_FALSE, _TRUE, _NONE, _DOUBLE = 20, 21, 22, 27
 _SIZES = {24: 1, 25: 2, 26: 4, 27: 8}
 
 
@@ -40,6 +42,9 @@ def _encode(out: bytearray, value: Any) -> None:
         out.append(_SIMPLE << 5 | (_NONE if value is None else _TRUE if value else _FALSE))
     elif isinstance(value, int):
         _encode_int(out, value)
+    elif isinstance(value, float):
+        out.append(_SIMPLE << 5 | _DOUBLE)
+        out += struct.pack(">d", value)
     elif isinstance(value, bytes):
         _head(out, _BYTES, len(value))
         out += value
@@ -107,6 +112,9 @@ class _Reader:
         first = self._take(1)[0]
         major, code = first >> 5, first & 31
         if major == _SIMPLE:
+            if code == _DOUBLE:
+                value: float = struct.unpack(">d", self._take(8))[0]
+                return value
             if code not in (_FALSE, _TRUE, _NONE):
                 raise ValueError(f"byte {self.at - 1} is {first:#x}, which begins nothing that a state has")
             return None if code == _NONE else code == _TRUE

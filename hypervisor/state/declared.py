@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import field
 from typing import Any
 
-from hypervisor.state.kinds import Counts, Data, Flag, Kind, Number, Part, Parts, Several, Text
+from hypervisor.state.kinds import Data, Flag, Kind, Number, Part, Parts, Real, Several, Text, Words
 
 _NS_LIMIT = 1 << 62
 
@@ -76,9 +76,14 @@ def names(limit: int, length: int) -> Any:
     return _made(Several(Text(length), limit), list)
 
 
-def counts(limit: int) -> Any:
-    """A dict from at most ``limit`` strings to numbers of times."""
-    return _made(Counts(limit), dict)
+def words(limit: int, low: int = 0, high: int = (1 << 64) - 1) -> Any:
+    """A dict of at most ``limit`` integers by their names, each from ``low`` to ``high``."""
+    return _made(Words(limit, low, high), dict)
+
+
+def real(default: float = 0.0) -> Any:
+    """A floating-point number."""
+    return _fixed(Real(), default)
 
 
 def part(kind: type[Any]) -> Any:

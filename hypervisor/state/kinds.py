@@ -145,25 +145,41 @@ class Several(Kind):
 
 
 @dataclass(frozen=True)
-class Counts(Kind):
-    """A dict from at most ``limit`` texts to integers that are not negative."""
+class Words(Kind):
+    """A dict of at most ``limit`` integers from ``low`` to ``high``, by their names."""
 
     limit: int
+    low: int
+    high: int
 
     def good(self) -> str:
         """See `Kind.good`."""
         return (
             f"type(v) is dict and len(v) <= {self.limit} and "
-            "all([type(k) is str and type(n) is int and n >= 0 for k, n in v.items()])"
+            f"all([type(k) is str and type(n) is int and {self.low} <= n <= {self.high} for k, n in v.items()])"
         )
 
     def wrong(self, value: Any, path: str) -> str:
         """See `Kind.wrong`."""
-        return f"{path} is {shown(value)}, but must have at most {self.limit} texts, each with a number of times"
+        limits = f"integers from {self.low} to {self.high}"
+        return f"{path} is {shown(value)}, but must have at most {self.limit} {limits} by their names"
 
     def copy(self) -> str:
         """See `Kind.copy`."""
         return "v.copy()"
+
+
+@dataclass(frozen=True)
+class Real(Kind):
+    """A floating-point number."""
+
+    def good(self) -> str:
+        """See `Kind.good`."""
+        return "type(v) is float"
+
+    def wrong(self, value: Any, path: str) -> str:
+        """See `Kind.wrong`."""
+        return f"{path} is {shown(value)}, but must be a floating-point number"
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,14 @@ class MsrBank(MutableMapping[int, int]):
         if self._number:
             self._values[m.APIC_BASE] &= ~m.APIC_BASE_BSP
 
+    def kept(self) -> dict[int, int]:
+        """The registers that live here and not among the vCPU's others."""
+        return dict(self._values)
+
+    def put_back(self, values: dict[int, int]) -> None:
+        """Make the registers that live here those that `kept` told."""
+        self._values = dict(values)
+
     def __getitem__(self, number: int) -> int:
         if number in _REGISTER:
             return self._vcpu.get(_REGISTER[number])

@@ -85,9 +85,10 @@ class Processor(Registers):
     """
 
     __slots__ = (
-        "__weakref__", "_place", "_startup", "_tell", "_turns", "apic", "asked", "breakpoints", "builtin_cpuid",
+        "__weakref__", "_place", "_tell", "_turns", "apic", "asked", "breakpoints", "builtin_cpuid",
         "event_at", "exit", "exits", "halted", "init_pending", "interrupt_controller", "intr", "looked_at", "memory",
-        "msr", "nmi_pending", "number", "position", "skipped", "spinning", "started", "state", "task_gate", "waiting",
+        "msr", "nmi_pending", "number", "position", "skipped", "spinning", "started", "startup_vector", "state",
+        "task_gate", "waiting",
     )  # fmt: skip
 
     read_instruction: ClassVar[Callable[[Processor, int], bytes]] = staticmethod(lambda vcpu, address: b"")
@@ -130,7 +131,8 @@ class Processor(Registers):
         self.looked_at = 0
         """The position at which somebody looked last whether it jumps to itself."""
         self.init_pending = False
-        self._startup: int | None = None
+        self.startup_vector: int | None = None
+        """The startup IPI that came behind that INIT."""
         self.apic: ApicPort | None = None
         """The local APIC, as CR8 and the MSR APIC_BASE reach it; None on a board without."""
 
@@ -166,7 +168,7 @@ class Processor(Registers):
         turns = self._turns
         self._happens()
         if turns.inside and turns.current is self:  # in the middle of its own instruction
-            self.init_pending, self._startup = True, None
+            self.init_pending, self.startup_vector = True, None
             pcpu = self._place.pcpu
             if pcpu is not None:
                 pcpu.kick()
@@ -181,7 +183,7 @@ class Processor(Registers):
         if not 0 <= vector <= 0xFF:
             raise ValueError(f"startup({vector:#x}): a vector is 0 to 0xff, the number of a page below 1 MiB.")
         if self.init_pending:
-            self._startup = vector
+            self.startup_vector = vector
         elif self.waiting:
             self.registers.set_segment("cs", Segment(vector << 8, vector << 12, 0xFFFF, segments.CODE16))
             self.registers.set("rip", 0)
@@ -197,8 +199,8 @@ class Processor(Registers):
         self.init_pending = False
         self._tell("reset", "INIT", self)
         self.reset(keep=True)
-        if self._startup is not None:
-            vector, self._startup = self._startup, None
+        if self.startup_vector is not None:
+            vector, self.startup_vector = self.startup_vector, None
             self.startup(vector)
 
     def wakes(self) -> bool:
@@ -249,7 +251,7 @@ class Processor(Registers):
         registers.tsc_offset = 0
         registers.set_x87(control=0x37F, status=0, tags=0xFFFF, mxcsr=0x1F80)  # as FNINIT, which firmware does
         self.msr.reset()
-        self.init_pending, self._startup = False, None
+        self.init_pending, self.startup_vector = False, None
 
     # --- memory -------------------------------------------------------------------------------------------------------
 

@@ -29,7 +29,6 @@ MAX_DISKS = 4
 INTERFACES = ("ide",)
 DRIVES = {"a": "floppy", "c": "disk", "d": "CD"}
 """The letters of a boot order, which are QEMU's."""
-DEFAULT_ORDER = "cad"
 
 
 @dataclass(frozen=True)
@@ -335,7 +334,6 @@ _KINDS: dict[str, tuple[type, ...]] = {
 __all__ = [
     "CLOCKS",
     "DEFAULT",
-    "DEFAULT_ORDER",
     "DRIVES",
     "MAX_CPUS",
     "Disk",

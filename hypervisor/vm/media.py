@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from hypervisor.backends.disk_image import ImageMedium
-from hypervisor.vm.config import DEFAULT_ORDER
+
+DEFAULT_ORDER = "cad"
+"""The devices that a machine boots from unless it is told, as `Media` has them."""
 
 
 @dataclass
@@ -32,6 +34,12 @@ class Media:
         if self.cd is not None:
             places[2] = self.cd
         return places
+
+    def by_drive(self) -> dict[str, ImageMedium]:
+        """The media by the names of their drives."""
+        named = {f"floppy {n}": medium for n, medium in enumerate(self.floppies)}
+        named |= {f"disk {n}": medium for n, medium in enumerate(self.disks)}
+        return named if self.cd is None else named | {"cd": self.cd}
 
     def close(self) -> None:
         """Give the host's files back."""

@@ -7,31 +7,26 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from hypervisor.bus import Line
 from hypervisor.console import expecting
-from hypervisor.console.expecting import EXPECT_S, Match, Source
-from hypervisor.console.serial_port import SerialPorts
+from hypervisor.console.expecting import EXPECT_S, Match
 from hypervisor.errors import ConfigError, DeviceError
 from hypervisor.units import PAGE_SIZE, page_up
 from hypervisor.vcpu.processor import Processor, Surroundings
 from hypervisor.vm.config import DEFAULT, MachineConfig
 from hypervisor.vm.device_memory import MemoryBlock, hole
-from hypervisor.vm.media import Media
+from hypervisor.vm.furnished import Furnished
 from hypervisor.vm.running import Runs
 
 if TYPE_CHECKING:
-    from hypervisor.console.guest_console import GuestConsole
-    from hypervisor.console.keyboard import Keyboard
-    from hypervisor.console.mouse import Mouse
-    from hypervisor.console.screen import Screen
-    from hypervisor.console.speaker import Speaker
-    from hypervisor.console.streams import Stream
     from hypervisor.engine.pcpu import VcpuState
     from hypervisor.run.host import CoreHost
     from hypervisor.vm.log import Log
+    from hypervisor.vm.machine_state import MachineState
 
 
 class Vcpu(Processor):
@@ -61,7 +56,7 @@ class Vcpu(Processor):
         return self.vm.step(count, self)
 
 
-class VM(Runs):
+class VM(Runs, Furnished):
     """A virtual machine. Create one with `hypervisor.boot` or ``Host.create_vm``."""
 
     debugger_for: ClassVar[Callable[[VM, int, bool], Any]]
@@ -100,28 +95,6 @@ class VM(Runs):
 
     def _make_vcpu(self, number: int, around: Surroundings) -> Vcpu:
         return Vcpu(self, number, self.host.pcpus[0].new_vcpu(number), around)
-
-    def _init_board(self) -> None:
-        """What a board fills in."""
-        self.blocks: list[MemoryBlock] = []
-        """Memory beside RAM, which is closed with the VM."""
-        self.irq_lines: Callable[[int], Line] | None = None
-        nothing: Any = None  # on a board without them; declared as what ours have, so that users need not ask
-        self.console: GuestConsole = nothing
-        self.serial = SerialPorts()
-        self.debugcon: Stream = nothing
-        self.bios_tty: Stream = nothing
-        self.keyboard: Keyboard = nothing
-        self.mouse: Mouse = nothing
-        self.speaker: Speaker = nothing
-        self.screen: Screen = nothing
-        self.searched: list[Source] = []
-        self.media = Media()
-        """What is in the machine's drives; the board's disk controllers are built around it."""
-        self.firmware: Any = None
-        """What ran before the guest, of the room above; None without."""
-        self.owns_host = False
-        """Whether closing the VM closes its host."""
 
     # --- parts --------------------------------------------------------------------------------------------------------
 
@@ -251,6 +224,53 @@ class VM(Runs):
         """Run until text that matches ``regex`` comes on any stream or on the screen; see ``vm.serial[0].expect``."""
         wait = expecting.any_source(self.searched, expecting.compiled(regex))
         return expecting.expect(self, self.searched, wait, timeout, virtual_timeout)
+
+    # --- state --------------------------------------------------------------------------------------------------------
+
+    def state(self) -> MachineState:
+        """All that the machine is at this moment, as a value: put into a machine that was made from the same
+        configuration, here or in another process, it goes on in the same way.
+
+        Between runs only. Raises `ConfigError` while it runs, and `PluginError` for a plugin that does not say what it
+        remembers.
+        """
+        from hypervisor.vm.machine_state import taken
+
+        with self._claimed():
+            self.place.set_down()
+            return taken(self)
+
+    def restore(self, state: MachineState | bytes) -> None:
+        """Become the machine whose state this is; as bytes (`MachineState.to_bytes`) it may come from anywhere.
+
+        Between runs only. Nobody hears of it: no interrupt, no output. What waits to be told to the machine (typed
+        keys, bytes sent) is that of the state, too. Raises `ConfigError` or `DeviceError` for a state of another
+        machine or of none; the machine is then what it was.
+        """
+        from hypervisor.vm.machine_state import MachineState, put_back, taken
+
+        with self._claimed():
+            self.place.set_down()
+            before = None
+            if isinstance(state, bytes):
+                state, before = MachineState.of_bytes(state, self), taken(self)
+            try:
+                put_back(self, state)
+            except BaseException:
+                if before is not None:
+                    put_back(self, before)
+                raise
+            self.has_run = True
+
+    @contextmanager
+    def _claimed(self) -> Iterator[None]:
+        """The block has the VM, and nobody runs it at the same time."""
+        mine = object()
+        self.claim(mine)
+        try:
+            yield
+        finally:
+            self.release(mine)
 
     def close(self) -> None:
         """End a run in the background, detach plugins and give memory back. Closing twice is harmless. Raises

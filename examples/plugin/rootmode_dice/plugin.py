@@ -15,6 +15,8 @@ SIGNATURE = b"RollTheDice!"
 class Dice:
     """Options: ``port``, where the die's two registers begin; ``sides``, 1 to 255."""
 
+    stateless = True  # what changes is in the device
+
     def __init__(self, port: int = 0x300, sides: int = 6) -> None:
         if not 1 <= sides <= 255:
             raise hv.ConfigError(f"a die with {sides} sides cannot be read as a byte; choose 1 to 255.")

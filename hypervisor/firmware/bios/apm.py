@@ -26,7 +26,8 @@ class Apm:
 
     def __init__(self, vm: Vm) -> None:
         self.vm = vm
-        self._idle = False
+        self.idle = False
+        """Whether the guest is in the middle of the call that waits for an interrupt."""
 
     @service(0x15, 0x5300, "APM: installation check")
     def _check(self, call: Call) -> Outcome:
@@ -57,8 +58,8 @@ class Apm:
 
     @service(0x15, 0x5305, "APM: CPU idle, until the next interrupt")
     def _cpu_idle(self, call: Call) -> Outcome:
-        self._idle = call.waits and not self._idle
-        return WAIT if self._idle else call.ok()
+        self.idle = call.waits and not self.idle
+        return WAIT if self.idle else call.ok()
 
     @service(0x15, 0x5307, "APM: set power state; state 3 of all devices is off")
     def _set_state(self, call: Call) -> Outcome:

@@ -25,6 +25,7 @@ from hypervisor.bus import Dma
 from hypervisor.errors import GuestFault
 from hypervisor.firmware.bios.apm import Apm
 from hypervisor.firmware.bios.bda import Bda
+from hypervisor.firmware.bios.bios_record import BiosPart, KeyQueuePart
 from hypervisor.firmware.bios.bootstrap import Boot
 from hypervisor.firmware.bios.call import (
     AGAIN,
@@ -59,7 +60,7 @@ from hypervisor.firmware.bios.video.vbe import Vbe
 from hypervisor.firmware.bios.video.vbe_display import VbeDisplay
 from hypervisor.firmware.bios.video.video import Video
 from hypervisor.traps.verdicts import HANDLED, PASS, RETRY, stop
-from hypervisor.vm.config import DEFAULT_ORDER
+from hypervisor.vm.media import DEFAULT_ORDER
 
 _warn = logging.getLogger("hypervisor.bios").warning
 
@@ -111,13 +112,30 @@ class Bios:
         # How many typed keys have arrived when a call looks is the host's doing, and must not be seen in its time.
         self.keyboard = Keyboard(Bda(vm.dma), keys, vm.request_reset)
         self.time = Time(self.area, ports)
+        self.apm = Apm(vm)
         self.serial = Serial(self.area, ports, vm.clock)
+        self.keys = keys
+        """Keys that come from the host."""
         self._log = log
-        self._named: set[tuple[int, int]] = set()
+        self.named: set[tuple[int, int]] = set()
         screen = (self.video, Fonts(self.video), Palette(self.video), self.vbe, VbeDisplay(self.video))
         self._services = Services(
-            (*screen, self.disk, self.serial, self.system, Apm(vm), self.keyboard, self.time, PciBios(ports), self.boot)
+            (
+                *screen,
+                self.disk,
+                self.serial,
+                self.system,
+                self.apm,
+                self.keyboard,
+                self.time,
+                PciBios(ports),
+                self.boot,
+            )
         )
+
+    def parts(self) -> list[tuple[str, BiosPart | KeyQueuePart]]:
+        """What of it has a state, by name."""
+        return [("bios", BiosPart(self)), ("bios keys", KeyQueuePart(self.keys))]
 
     def power_on(self, memory_map: Sequence[tuple[int, int, int]], ports: Ports | None) -> None:
         """Write vectors, ROM and data area and set the devices up, as after a reset.
@@ -215,8 +233,8 @@ class Bios:
     def _note(self, call: Call, problem: str) -> None:
         """Once for each function, so that a guest cannot fill the host's log."""
         function = self._services.function(call.vector, call.regs.ax)
-        if (call.vector, function) not in self._named and len(self._named) < MAX_NOTES:
-            self._named.add((call.vector, function))
+        if (call.vector, function) not in self.named and len(self.named) < MAX_NOTES:
+            self.named.add((call.vector, function))
             self._log(f"guest called {self._services.describe(call.vector, function)}: {problem}")
 
 

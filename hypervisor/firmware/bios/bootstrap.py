@@ -15,7 +15,8 @@ from hypervisor.bus import Dma
 from hypervisor.firmware.bios.call import DONE, Call, Outcome, Stop
 from hypervisor.firmware.bios.disk.drive_numbers import FIRST_DISK, FIRST_FLOPPY, Drives
 from hypervisor.firmware.bios.service import service
-from hypervisor.vm.config import DEFAULT_ORDER, DRIVES
+from hypervisor.vm.config import DRIVES
+from hypervisor.vm.media import DEFAULT_ORDER
 
 LOAD_ADDRESS = 0x7C00
 SECTOR = 512
@@ -37,34 +38,34 @@ class Boot:
         self._memory = memory
         self._drives = drives
         self.order = order
-        self._next = 0
-        self._problems: list[str] = []
+        self.position = 0
+        self.problems: list[str] = []
 
     def first(self) -> Target | None:
         """Load the boot sector of the first device that has one; None if none has (see `message`)."""
-        self._next = 0
-        self._problems = []
+        self.position = 0
+        self.problems = []
         return self.next()
 
     def next(self) -> Target | None:
         """Load the boot sector of the next device that has one; None at the end of the order."""
-        while self._next < len(self.order):
-            letter = self.order[self._next]
-            self._next += 1
+        while self.position < len(self.order):
+            letter = self.order[self.position]
+            self.position += 1
             self._drives.end_emulation()
             try:
                 target = self._from_cd() if letter == "d" else self._from_disk(letter)
             except (el_torito.NotBootableError, OSError) as problem:
-                self._problems.append(f"{DRIVES[letter]}: {problem}")
+                self.problems.append(f"{DRIVES[letter]}: {problem}")
             else:
-                self._problems.append(f"{DRIVES[letter]}: it was booted, and gave up")
+                self.problems.append(f"{DRIVES[letter]}: it was booted, and gave up")
                 return target
         return None
 
     @property
     def message(self) -> str:
         """Why nothing boots: a sentence that names each device that was tried."""
-        return f"no bootable device ({'; '.join(self._problems)})"
+        return f"no bootable device ({'; '.join(self.problems)})"
 
     @service(0x19, None, "boot: the first drive of the boot order that can")
     def bootstrap(self, call: Call) -> Outcome:

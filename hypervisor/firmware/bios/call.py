@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from hypervisor.arch.flags import RFLAGS_CF
 from hypervisor.bus import Clock, Dma
 from hypervisor.errors import GuestFault
+from hypervisor.state import number, record, time_ns
 
 MEMORY_WRAP = 0xFFFF
 POLL_NS = 50_000
@@ -169,6 +170,14 @@ class Call:
         return f"{int.from_bytes(frame[2:], 'little'):04x}:{int.from_bytes(frame[:2], 'little'):04x}"
 
 
+@record
+class WaitingState:
+    """The caller's stack, -1 while nobody waits, and the time until which it does."""
+
+    stack: int = number(-1, 1 << 33, -1)
+    until_ns: int = time_ns()
+
+
 class Waiting:
     """A service's call that waits, for a time at most. It is known by its caller's stack: whoever calls from elsewhere
     waits anew.
@@ -176,19 +185,18 @@ class Waiting:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._until: tuple[int, int] | None = None
-        """The caller's stack, and the time in nanoseconds."""
+        self.s = WaitingState()
 
     def left_ns(self, call: Call, limit_ns: int) -> int:
         """What is left of ``limit_ns`` since the caller came; 0 or less when they are over."""
         stack, now = Call.linear(call.regs.ss, call.regs.rsp), self._clock.now_ns
-        if self._until is None or self._until[0] != stack:
-            self._until = stack, now + limit_ns
-        return self._until[1] - now
+        if self.s.stack != stack:
+            self.s = WaitingState(stack, now + limit_ns)
+        return self.s.until_ns - now
 
     def end(self) -> None:
         """The caller gets its answer."""
-        self._until = None
+        self.s = WaitingState()
 
 
 class FarCall(Call):

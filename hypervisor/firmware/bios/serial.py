@@ -30,7 +30,7 @@ class Serial:
     def __init__(self, area: bda.Bda, ports: Ports | None, clock: Clock) -> None:
         self.area = area
         self.ports = ports
-        self._waiting = Waiting(clock)
+        self.waiting = Waiting(clock)
 
     def power_on(self) -> None:
         """Find the ports and list them."""
@@ -89,12 +89,12 @@ class Serial:
         status = ports.read(base + LSR, 1)
         if not status & DATA_READY:
             patience_ns = self.area.byte(bda.COM_TIMEOUTS + call.regs.dx) * NS_PER_S
-            if self._waiting.left_ns(call, patience_ns) > 0:
+            if self.waiting.left_ns(call, patience_ns) > 0:
                 return WAIT
             status |= TIMED_OUT
         else:
             call.regs.al = ports.read(base + DATA, 1)
-        self._waiting.end()
+        self.waiting.end()
         call.regs.ah = status & ~DATA_READY
         return call.ok()
 

@@ -35,8 +35,8 @@ class System:
         self.memory_map = list(memory_map)
         self.ports = ports
         self._rtc = None if ports is None else Rtc(ports)
-        self._waiting = Waiting(vm.clock)
-        self._ticking = False
+        self.waiting = Waiting(vm.clock)
+        self.ticking = False
         """Whether we have switched the RTC's periodic interrupt on."""
 
     @service(0x11, None, "equipment list")
@@ -74,15 +74,15 @@ class System:
     @service(0x15, 0x86, "wait for CX:DX microseconds")
     def _sleep(self, call: Call) -> Outcome:
         """To the next interrupt behind that: the timer's, and for the last of it the RTC's, of 1024 a second."""
-        left_ns = self._waiting.left_ns(call, 1000 * (call.regs.cx << 16 | call.regs.dx))
+        left_ns = self.waiting.left_ns(call, 1000 * (call.regs.cx << 16 | call.regs.dx))
         if left_ns > 0:
-            if left_ns < TIMER_PERIODS_NS and self._rtc is not None and not self._ticking:
-                self._ticking = not _periodic(self._rtc, on=True)
+            if left_ns < TIMER_PERIODS_NS and self._rtc is not None and not self.ticking:
+                self.ticking = not _periodic(self._rtc, on=True)
             return WAIT
-        self._waiting.end()
-        if self._ticking and self._rtc is not None:
+        self.waiting.end()
+        if self.ticking and self._rtc is not None:
             _periodic(self._rtc, on=False)
-            self._ticking = False
+            self.ticking = False
         return call.ok()
 
     @service(0x15, 0x87, "move a block of extended memory")

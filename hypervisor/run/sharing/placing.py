@@ -136,6 +136,20 @@ class Place:
         pcpu.unload()
         pcpu.owner = None
 
+    def set_down(self) -> None:
+        """Save the VM's state from the pCPU where its last run left it. Between runs only."""
+        with self._host.placing:
+            if self.loaded is not None:
+                self.leave(self.loaded)
+
+    def forget(self) -> None:
+        """The VM becomes another one: nothing of what was translated for it holds any more. While it is set down."""
+        with self._host.placing:
+            if self.last is not None:
+                for region in self._memory.regions:
+                    self._tables.forget_code_states(region.gpa, region.size)
+                self.last = None
+
     def give_up(self) -> None:
         """The VM is being closed: nothing of it stays on a pCPU."""
         with self._host.placing:  # whoever takes it after this finds the VM closed
@@ -159,6 +173,10 @@ class Place:
             self._stats[ExitKind(kind).name.lower()] += count
         for name, count in events:
             self._host_events[name] += count
+
+    def put_back_events(self, kept: array[int]) -> None:
+        """Continue another ring, which `events` told. While the VM is set down."""
+        self._events = kept
 
     def events(self) -> array[int]:
         """The ring of the last events, as `hypervisor.engine.report.Report.keep_events` takes it out of a pCPU."""

@@ -12,7 +12,9 @@ from collections.abc import Sequence
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
+from hypervisor.errors import ConfigError
 from hypervisor.run.ending.idling import idles
+from hypervisor.state import flag, number, record, time_ns
 
 if TYPE_CHECKING:
     from hypervisor.engine.pcpu import PCpu
@@ -31,6 +33,19 @@ IDLE_NS, IDLE_TURNS = 5_000, 10
 """What a turn takes longer for each turn before it since when all that are awake only spin, up to so many times: then
 they wait for time to pass.
 """
+
+
+@record
+class TurnsState:
+    """The attributes of `Turns`; ``current`` is the number of a vCPU."""
+
+    time: int = time_ns()
+    floor: int = time_ns()
+    end: int = time_ns()
+    current: int = number(0, 255)
+    alone: bool = flag(True)
+    new: bool = flag(True)
+    idle_turns: int = number(0, 1 << 62)
 
 
 class Turns:
@@ -61,6 +76,24 @@ class Turns:
         self.vcpus = vcpus
         self.several = len(vcpus) > 1
         self.current = vcpus[0]
+
+    def state(self) -> TurnsState:
+        """Whose turn it is, and how far everybody has come. While the vCPUs are on no pCPU."""
+        return TurnsState(
+            self.time, self.floor, self.end, self.current.number, self._alone, self._new, self._idle_turns
+        )
+
+    def restore(self, state: TurnsState) -> None:
+        """Go on from ``state``. Raises `ConfigError` for one of a VM with other vCPUs."""
+        if state.current >= len(self.vcpus):
+            raise ConfigError(
+                f"turns: vCPU {state.current} has its turn in this state, and there are {len(self.vcpus)}."
+            )
+        self.time, self.floor, self.end = state.time, state.floor, state.end
+        self.current = self.vcpus[state.current]
+        self._alone, self._new, self._idle_turns = state.alone, state.new, state.idle_turns
+        self._known = None
+        self.inside = False
 
     def advance(self, pcpu: PCpu) -> None:
         """Note how far the current vCPU has come; between turns, how far they all have."""

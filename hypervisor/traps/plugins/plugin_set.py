@@ -8,6 +8,10 @@ A plugin is a class. Its constructor's keyword parameters are its options; three
         def reset(self) -> None: ...         # the VM was reset
         def detach(self) -> None: ...        # the VM is being closed
 
+Two more are for `hypervisor.VM.state`: ``state()`` returns a record (`hypervisor.state`) of all that the plugin
+remembers of its VM, and ``restore(state)`` goes on from one. A plugin that remembers nothing, or lets devices of its
+own do so, says ``stateless = True``.
+
 It is named by text (``NAME[,key=value]...`` for an installed plugin, ``MODULE:CLASS[,key=value]...`` for any importable
 one), or handed over as a class or an instance.
 """
@@ -33,6 +37,21 @@ HOOKS = {"attach": 1, "reset": 0, "detach": 0}
 """The methods that a plugin may have, with the number of arguments that each is called with."""
 
 
+class PluginPart:
+    """A plugin as a part of a machine's state."""
+
+    def __init__(self, name: str, plugin: object) -> None:
+        self._name, self._plugin = name, plugin
+
+    def state(self) -> Any:
+        """What it remembers. Raises `PluginError` where it fails."""
+        return _call(self._name, self._plugin, "state")
+
+    def restore(self, state: Any) -> None:
+        """Go on from ``state``. Raises `PluginError` where it fails."""
+        _call(self._name, self._plugin, "restore", state)
+
+
 class PluginSet:
     """The plugins of one VM, in the order in which they were given."""
 
@@ -46,6 +65,19 @@ class PluginSet:
 
     def __len__(self) -> int:
         return len(self._plugins)
+
+    def parts(self) -> list[tuple[str, PluginPart]]:
+        """Those that have a state, by name. Raises `PluginError` for one that does not say whether it has."""
+        found = []
+        for number, (name, plugin) in enumerate(self._plugins):
+            if all(callable(getattr(plugin, method, None)) for method in ("state", "restore")):
+                found.append((f"plugin {number} {name}", PluginPart(name, plugin)))
+            elif getattr(plugin, "stateless", False) is not True:
+                raise PluginError(
+                    f"Plugin {name} does not say what it remembers, so the state of its machine cannot be taken: give "
+                    "it state() and restore(state), with a record (hypervisor.state), or stateless = True."
+                )
+        return found
 
     def attach(self, vm: object) -> None:
         """Call each ``attach(vm)`` in order. If one raises, those before it are detached and `PluginError` is
@@ -202,11 +234,10 @@ def _check_hooks(name: str, plugin: object) -> None:
             raise PluginError(f"Plugin {name}: its method {hook} must be callable as {expected}.") from None
 
 
-def _call(name: str, plugin: object, hook: str, *arguments: object) -> None:
+def _call(name: str, plugin: object, hook: str, *arguments: object) -> Any:
     with running(name, f": {hook} failed"):
         method = getattr(plugin, hook, None)
-        if method is not None:
-            method(*arguments)
+        return None if method is None else method(*arguments)
 
 
 __all__ = ["GROUP", "PluginSet", "current", "find", "installed", "make", "parse"]

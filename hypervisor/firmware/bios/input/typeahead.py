@@ -22,8 +22,8 @@ class KeyQueue:
     """Calls that found no key, one after the other, after which a guest that only looks waits for one."""
 
     def __init__(self, text: str = "") -> None:
-        self._keys: deque[int] = deque()
-        self._looks = 0
+        self.keys: deque[int] = deque()
+        self.looks = 0
         self.dropped = 0
         self.source: Callable[[], bytes] = bytes
         """Asked for text when there are no keys and the guest waits for one."""
@@ -42,18 +42,18 @@ class KeyQueue:
 
     def press(self, key: int) -> None:
         """Append one key word."""
-        if len(self._keys) < self.LIMIT:
-            self._keys.append(key)
+        if len(self.keys) < self.LIMIT:
+            self.keys.append(key)
         else:
             self.dropped += 1
 
     def pop(self) -> int | None:
         """The oldest key, or None."""
-        return self._keys.popleft() if self._keys else None
+        return self.keys.popleft() if self.keys else None
 
     def wanted(self, *, waiting: bool) -> bool:
         """The guest found no key, and waits for one or only looked; whether there is one now."""
-        self._looks = self.LOOKS_TO_LISTEN if waiting else min(self._looks + 1, self.LOOKS_TO_LISTEN)
-        if self._looks == self.LOOKS_TO_LISTEN:
+        self.looks = self.LOOKS_TO_LISTEN if waiting else min(self.looks + 1, self.LOOKS_TO_LISTEN)
+        if self.looks == self.LOOKS_TO_LISTEN:
             self.type(self.source())
-        return bool(self._keys)
+        return bool(self.keys)

@@ -39,7 +39,7 @@ class Adapter:
     def __init__(self, memory: Dma, ports: Ports | None) -> None:
         self.memory = memory
         self.ports = ports
-        self._function: int | None = None
+        self.function: int | None = None
 
     def _in(self, port: int, size: int = 1) -> int:
         return (1 << 8 * size) - 1 if self.ports is None else self.ports.read(port, size)
@@ -163,12 +163,12 @@ class Adapter:
             return FRAME_BUFFER
         before = ports.read(pci.ADDRESS, 4)
         try:
-            if self._function is None:
+            if self.function is None:
                 slots = range(0, 32 << 3, 1 << 3)
-                self._function = next((slot for slot in slots if pci.read_config(ports, slot, 0, 4) == PCI_ID), -1)
-            if self._function < 0:
+                self.function = next((slot for slot in slots if pci.read_config(ports, slot, 0, 4) == PCI_ID), -1)
+            if self.function < 0:
                 return FRAME_BUFFER
-            return pci.read_config(ports, self._function, BASE_ADDRESS, 4) & ~0xF
+            return pci.read_config(ports, self.function, BASE_ADDRESS, 4) & ~0xF
         finally:
             ports.write(pci.ADDRESS, 4, before)  # the guest may be between its own two accesses
 

@@ -43,7 +43,7 @@ STRING_PART = 80
 """Characters of a string that are written at once. In graphics modes 65,535 of them are seconds of the host's time."""
 
 
-class _String(NamedTuple):
+class WrittenPart(NamedTuple):
     """A string of which a part is written."""
 
     stack: int
@@ -62,13 +62,13 @@ class Video:
         self.text = text
         self.tty = tty
         self.adapter = adapter
-        self._string: _String | None = None
-        self._frame_buffer: int | None = None
+        self.string: WrittenPart | None = None
+        self.frame_buffer: int | None = None
         """Where graphics are drawn, looked up once for each mode that is set: a pixel a call is slow enough."""
 
     def power_on(self) -> None:
         """Mode 3, cleared. The adapter's registers are so after a reset."""
-        self._frame_buffer, self._string = None, None
+        self.frame_buffer, self.string = None, None
         self.area.set_byte(bda.VIDEO_CONTROL, bda.VIDEO_256_KIB)
         self.area.set_byte(bda.VIDEO_FEATURES, 0xF0 | bda.VIDEO_DIP_SWITCHES)
         self.area.set_byte(bda.VIDEO_SWITCHES, bda.VGA_ACTIVE | bda.LINES_400 | bda.SWITCHABLE)
@@ -82,7 +82,7 @@ class Video:
     def set_mode(self, number: int, *, clear: bool) -> None:
         """Enter mode ``number``, one of `MODES`: cursors home, page 0."""
         mode = MODES[number]
-        self._frame_buffer = None
+        self.frame_buffer = None
         keep_palette = bool(self.area.byte(bda.VIDEO_SWITCHES) & bda.NO_PALETTE)
         self.adapter.set_mode(mode, clear=clear and not mode.is_text, palette=not keep_palette)
         self._describe(mode)
@@ -242,19 +242,19 @@ class Video:
         page, step = regs.bh % PAGES, 2 if regs.al & 2 else 1
         data = call.read(regs.es, regs.bp, regs.cx * step)
         stack = Call.linear(regs.ss, regs.rsp)
-        if self._string is None or self._string.stack != stack:
-            self._string = _String(stack, 0, self._cursor(page))
+        if self.string is None or self.string.stack != stack:
+            self.string = WrittenPart(stack, 0, self._cursor(page))
             self._move(page, regs.dh, regs.dl)
-        first, before = self._string.done, self._string.cursor
+        first, before = self.string.done, self.string.cursor
         part = data[first : first + STRING_PART * step]
         for index in range(0, len(part), step):
             attribute = part[index + 1] if step == 2 else regs.bl
             self._put(page, part[index], attribute, attribute)
         self.tty(part[::step])
         if first + len(part) < len(data):
-            self._string = _String(stack, first + len(part), before)
+            self.string = WrittenPart(stack, first + len(part), before)
             return AGAIN
-        self._string = None
+        self.string = None
         if not regs.al & 1:
             self._move(page, *before)
         return DONE
@@ -334,9 +334,9 @@ class Video:
         mode = self.area.byte(bda.VIDEO_MODE)
         if mode not in LAYOUTS or self.area.word(bda.VBE_MODE):
             return None
-        if self._frame_buffer is None:
-            self._frame_buffer = self.adapter.frame_buffer
-        return Canvas(self.area.memory, mode, self._frame_buffer, page)
+        if self.frame_buffer is None:
+            self.frame_buffer = self.adapter.frame_buffer
+        return Canvas(self.area.memory, mode, self.frame_buffer, page)
 
     def _draw(self, canvas: Canvas, row: int, column: int, character: int, colour: int) -> None:
         mix = bool(colour & MIX) and canvas.layout.bits < 8

@@ -1,0 +1,108 @@
+"""A vCPU's state as a record: its registers by their names, and the block's words for it.
+
+It is taken out and put back register by register, so it holds nothing of the host: neither addresses that the emulator
+keeps beside the guest's registers nor what lies in the unused halves of XMM slots; and what comes from outside cannot
+bring any in. Hidden flags are derived from it anew.
+"""
+
+from __future__ import annotations
+
+from hypervisor.arch.flags import RFLAGS_FIXED
+from hypervisor.engine import block
+from hypervisor.engine.state import SEGMENTS, WHOLE, Segment, State, Table
+from hypervisor.state import flag, number, numbers, parts, record, words
+
+_MASK64 = (1 << 64) - 1
+_KEPT = [name for name in block.names()[block.VCPU >> 3 : block.VCPU_END >> 3] if name != "number"]
+_TABLES = ("gdtr", "idtr")
+
+
+@record
+class SegmentState:
+    """A segment register with its hidden part, as `Segment`."""
+
+    selector: int = number(0, 0xFFFF)
+    base: int = number(0, _MASK64)
+    limit: int = number(0, 0xFFFFFFFF)
+    attributes: int = number(0, 0xFFF)
+
+
+@record
+class TableState:
+    """GDTR or IDTR."""
+
+    base: int = number(0, _MASK64)
+    limit: int = number(0, 0xFFFF)
+
+
+@record
+class CpuState:
+    """``registers`` are those of `State.get`; ``segments`` are in the order of `SEGMENTS`; ``words`` are those
+    of the block. The x87's registers are in the order of the hardware; ``x87_empty`` has a bit for each that is empty.
+    """
+
+    registers: dict[str, int] = words(len(WHOLE))
+    segments: list[SegmentState] = parts(SegmentState, len(SEGMENTS))
+    tables: list[TableState] = parts(TableState, len(_TABLES))
+    interrupt_shadow: bool = flag()
+    x87_top: int = number(0, 7)
+    x87_status: int = number(0, 0xFFFF)
+    x87_control: int = number(0, 0xFFFF)
+    x87_empty: int = number(0, 0xFF)
+    x87: list[int] = numbers(8, 0, (1 << 80) - 1, exact=True)
+    mxcsr: int = number(0, 0xFFFFFFFF)
+    xmm: list[int] = numbers(16, 0, (1 << 128) - 1, exact=True)
+    words: dict[str, int] = words(len(_KEPT))
+
+
+def cpu_state(state: State) -> CpuState:
+    """All that a vCPU's registers are, wherever they lie. Between two blocks only."""
+    x87 = state.x87_words()
+    return CpuState(
+        registers={name: state.get(name) for name in WHOLE},
+        segments=[SegmentState(*state.segment(name)) for name in SEGMENTS],
+        tables=[TableState(*state.table(name)) for name in _TABLES],
+        interrupt_shadow=state.interrupt_shadow,
+        x87_top=x87.top,
+        x87_status=x87.status,
+        x87_control=x87.control,
+        x87_empty=x87.empty,
+        x87=[state.x87_register(n) for n in range(8)],
+        mxcsr=x87.mxcsr,
+        xmm=[state.xmm(n) for n in range(16)],
+        words={name: state.word(name) for name in _KEPT},
+    )
+
+
+def problem(record: CpuState) -> str | None:
+    """What is wrong with a record, as the end of a sentence. Registers may have values that no instruction would store,
+    as when a handler writes them.
+    """
+    for have, known in ((record.registers, WHOLE), (record.words, _KEPT)):
+        if have.keys() != set(known):
+            return f"its registers are not {', '.join(sorted(set(known) ^ have.keys()))}"
+    if not record.registers["rflags"] & RFLAGS_FIXED or record.registers["sysenter_cs"] >> 32:
+        return "RFLAGS or SYSENTER_CS have a value that they cannot have"
+    return None
+
+
+def put_back(state: State, record: CpuState) -> None:
+    """Make a vCPU's registers those of a record. Not while it is on a pCPU."""
+    for name, value in record.registers.items():
+        state.set(name, value)
+    for name, segment in zip(SEGMENTS, record.segments, strict=True):
+        state.set_segment(name, Segment(segment.selector, segment.base, segment.limit, segment.attributes))
+    for name, table in zip(_TABLES, record.tables, strict=True):
+        state.set_table(name, Table(table.base, table.limit))
+    state.interrupt_shadow = record.interrupt_shadow
+    state.set_x87_words(record.x87_top, record.x87_status, record.x87_control, record.x87_empty, record.mxcsr)
+    for n, value in enumerate(record.x87):
+        state.set_x87_register(n, value)
+    for n, value in enumerate(record.xmm):
+        state.set_xmm(n, value)
+    for name, value in record.words.items():
+        state.set_word(name, value)
+    state.dirty = True
+
+
+__all__ = ["CpuState", "SegmentState", "TableState", "cpu_state", "problem", "put_back"]

@@ -1,0 +1,82 @@
+"""What a machine remembers beside its processors, its devices and its memory, as a record."""
+
+from __future__ import annotations
+
+from array import array
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from hypervisor.engine.report import MAX_EVENTS, RING_WORDS
+from hypervisor.errors import ConfigError
+from hypervisor.state import blob, flag, names, numbers, record, time_ns, words
+
+if TYPE_CHECKING:
+    from hypervisor.run.machine import Machine
+
+_RANDOM_WORDS = 625
+"""Of a Mersenne twister: its 624 words, and which of them comes next."""
+_RANDOM_VERSION = 3
+MAX_COUNTS = 1 << 13
+"""Different things that are counted."""
+MAX_NOTES, MAX_NOTE = 1 << 12, 1 << 12
+
+
+@record
+class MachineOwnState:
+    """``a20`` is whether address line 20 is let through; ``now`` the wall clock's time, if that is the machine's;
+    ``random`` the state of its random numbers; ``exits``, ``unclaimed``, ``notes`` and ``events`` what is told of its
+    run. What the host caused is counted by the host, and not here.
+    """
+
+    a20: bool = flag(True)
+    now: int = time_ns()
+    random: list[int] = numbers(_RANDOM_WORDS, 0, 0xFFFFFFFF, exact=True)
+    exits: dict[str, int] = words(MAX_COUNTS)
+    unclaimed: dict[str, int] = words(MAX_COUNTS)
+    notes: list[str] = names(MAX_NOTES, MAX_NOTE)
+    events: bytes = blob(8 * (1 + RING_WORDS * MAX_EVENTS))
+    reset_pending: bool = flag()
+
+
+class MachineOwn:
+    """These as a part of a machine's state. Only while it is on no pCPU."""
+
+    def __init__(self, vm: Machine) -> None:
+        self._vm = vm
+
+    def state(self) -> MachineOwnState:
+        """All of it."""
+        vm = self._vm
+        return MachineOwnState(
+            a20=vm.tables.a20 == -1,
+            now=vm.clock.now_ns if vm.clock.wall else 0,
+            random=list(vm.random.getstate()[1]),
+            exits=dict(vm.stats),
+            unclaimed=dict(vm.unclaimed),
+            notes=[note[:MAX_NOTE] for note in vm.notes[:MAX_NOTES]],
+            events=vm.place.events().tobytes(),
+            reset_pending=vm.reset_pending,
+        )
+
+    def restore(self, state: MachineOwnState) -> None:
+        """Go on from ``state``. Raises `ConfigError` if it is not one of a machine."""
+        vm = self._vm
+        events = array("q")
+        if len(state.events) % 8 == 0:
+            events.frombytes(state.events)
+        if not events or events[0] < 0 or len(events) != 1 + RING_WORDS * min(events[0], MAX_EVENTS):
+            raise ConfigError("machine: this state cannot be restored: its events are no ring of events.")
+        if state.now and not vm.clock.wall:
+            raise ConfigError("machine: this state is of a machine with the wall clock, and this one's is virtual.")
+        if state.random[-1] >= _RANDOM_WORDS:
+            raise ConfigError("machine: this state cannot be restored: its random numbers have no next word.")
+        vm.set_a20(state.a20)
+        if vm.clock.wall:
+            vm.clock.go_on_at(state.now)
+        vm.random.setstate((_RANDOM_VERSION, tuple(state.random), None))
+        for counter, values in ((vm.stats, state.exits), (vm.unclaimed, state.unclaimed)):
+            counter.clear()
+            counter.update(Counter(values))
+        vm.notes[:] = state.notes
+        vm.place.put_back_events(events)
+        vm.reset_pending = state.reset_pending

@@ -1,0 +1,48 @@
+"""A machine with what a board puts into it: what people see and touch of it, its drives, its firmware."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from hypervisor.bus import Line
+from hypervisor.console.serial_port import SerialPorts
+from hypervisor.run.machine import Machine
+from hypervisor.vm.device_memory import MemoryBlock
+from hypervisor.vm.media import Media
+
+if TYPE_CHECKING:
+    from hypervisor.console.expecting import Source
+    from hypervisor.console.guest_console import GuestConsole
+    from hypervisor.console.keyboard import Keyboard
+    from hypervisor.console.mouse import Mouse
+    from hypervisor.console.screen import Screen
+    from hypervisor.console.speaker import Speaker
+    from hypervisor.console.streams import Stream
+
+
+class Furnished(Machine):
+    """The parts of a machine that a board fills in."""
+
+    def _init_board(self) -> None:
+        """What a board fills in."""
+        self.blocks: list[MemoryBlock] = []
+        """Memory beside RAM, which is closed with the VM."""
+        self.irq_lines: Callable[[int], Line] | None = None
+        nothing: Any = None  # on a board without them; declared as what ours have, so that users need not ask
+        self.console: GuestConsole = nothing
+        self.serial = SerialPorts()
+        self.debugcon: Stream = nothing
+        self.bios_tty: Stream = nothing
+        self.keyboard: Keyboard = nothing
+        self.mouse: Mouse = nothing
+        self.speaker: Speaker = nothing
+        self.screen: Screen = nothing
+        self.searched: list[Source] = []
+        """Where ``until="text"`` and `expect` look: the streams and screens of the board."""
+        self.media = Media()
+        """What is in the machine's drives; the board's disk controllers are built around it."""
+        self.firmware: Any = None
+        """What ran before the guest, of the room above; None without."""
+        self.owns_host = False
+        """Whether closing the VM closes its host."""

@@ -1,0 +1,180 @@
+"""A machine as a value: the list of all parts that have a state, and the tree of their records.
+
+What is not here is not part of a machine: the host's counters, what watches the machine (logs, debuggers, handlers of a
+user's), what it was made from (`hypervisor.MachineConfig`) and the files behind its drives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, Protocol
+
+from hypervisor.backends.overlay import Overlay
+from hypervisor.errors import ConfigError, DeviceError
+from hypervisor.run.machine_record import MachineOwn
+from hypervisor.state import cbor, from_plain, is_record, plain, wrong
+from hypervisor.vcpu.processor_record import ProcessorPart
+from hypervisor.vm.handler_record import HandlersPart
+from hypervisor.vm.memory_record import BlockPart, RamPart
+
+if TYPE_CHECKING:
+    from hypervisor.vm.furnished import Furnished
+
+FORMAT, VERSION = "rootmode machine state", 1
+
+
+class Stateful(Protocol):
+    """A part of a machine that remembers something; devices are (`hypervisor.bus.Device`)."""
+
+    def state(self) -> Any:
+        """A copy of all that it remembers: a record (`hypervisor.state`)."""
+        ...
+
+    def restore(self, state: Any) -> None:
+        """Go on from ``state``, without being heard. Raises `ConfigError` or `DeviceError` if it does not fit."""
+        ...
+
+
+@dataclass(frozen=True)
+class MachineState:
+    """The records of a machine's parts, by the parts' names. It is a copy, and stays what it is."""
+
+    parts: dict[str, Any]
+
+    def to_bytes(self) -> bytes:
+        """The state as bytes, for `of_bytes`: CBOR (RFC 8949). Raises `DeviceError` for a part whose state is no
+        record, as that of a user's device may be.
+        """
+        for name, state in self.parts.items():
+            if not is_record(type(state)):
+                raise DeviceError(
+                    f"{name}: its state is a {type(state).__name__}, which cannot be written as bytes. Declare it with "
+                    "@record and its fields with their kinds (hypervisor.state)."
+                )
+        fields = {name: plain(state) for name, state in self.parts.items()}
+        return cbor.encode({"format": FORMAT, "version": VERSION, "parts": fields})
+
+    @classmethod
+    def of_bytes(cls, content: bytes, vm: Furnished) -> MachineState:
+        """The state that `to_bytes` has written, for a machine with the parts that ``vm`` has.
+
+        Raises `ConfigError` for anything else: where it comes from is not trusted.
+        """
+        try:
+            tree = cbor.decode(content)
+            if not isinstance(tree, dict) or tree.get("format") != FORMAT:
+                raise ValueError("it is none")
+            if tree.get("version") != VERSION:
+                raise ValueError(f"its version is {tree.get('version')!r}, and this is version {VERSION}")
+            found = tree.get("parts")
+            if not isinstance(found, dict):
+                raise ValueError("it has no parts")
+            kinds = {name: type(part.state()) for name, part in parts_of(vm).items()}
+            _check_names(found, kinds)
+            return cls({name: from_plain(kind, found[name], name) for name, kind in kinds.items()})
+        except ValueError as error:
+            raise ConfigError(f"These {len(content)} bytes are no state of the machine {vm.name}: {error}.") from error
+
+
+def _check_names(found: dict[str, Any], known: dict[str, Any]) -> None:
+    missing, unknown = sorted(known.keys() - found.keys()), sorted(found.keys() - known.keys())
+    if missing or unknown:
+        lacks = f"it has no {', '.join(missing)}" if missing else ""
+        has = f"it has {', '.join(unknown)}, which this machine has not" if unknown else ""
+        raise ValueError(f"{' and '.join(filter(None, (lacks, has)))}; build the machine from the same configuration")
+
+
+def parts_of(vm: Furnished) -> dict[str, Stateful]:
+    """Every part of a machine that has a state, in the order in which states are put back.
+
+    Devices come in the reverse of the board's order, in which what hears is built before what speaks to it: so what a
+    device's lines do on the way to their levels is overwritten by who hears them, and the vCPUs come behind all.
+    """
+    _check_devices(vm)
+    found: dict[str, Stateful] = {}
+    for name, part in _listed(vm):
+        if name in found:
+            raise ConfigError(f"{vm.name}: two parts of the machine are called {name}; give each its own name.")
+        found[name] = part
+    return found
+
+
+def _check_devices(vm: Furnished) -> None:
+    """Raise `ConfigError` for a device that remembers something and is not known by its name."""
+    known = {id(device) for device in vm.devices.values()}
+    for space in (vm.ports, vm.mmio):
+        for mapping in space:
+            device = mapping.device
+            if id(device) not in known and fields(device.state()):
+                raise ConfigError(
+                    f"{vm.name}: two devices of the machine are called {device.name}, so one of them would be "
+                    "forgotten; give each its own name."
+                )
+
+
+def _listed(vm: Furnished) -> Iterator[tuple[str, Stateful]]:
+    for name, device in reversed(vm.devices.items()):
+        yield f"device {name}", device
+    for vcpu in vm.vcpus:
+        yield f"vcpu {vcpu.number}", ProcessorPart(vcpu)
+    yield "turns", vm.turns
+    yield "machine", MachineOwn(vm)
+    yield "memory", RamPart(vm)
+    for number, block in enumerate(vm.blocks):
+        yield f"memory {number} {block.name}", BlockPart(block)
+    for drive, medium in vm.media.by_drive().items():
+        if isinstance(medium.source, Overlay):
+            yield f"drive {drive}", medium.source
+    yield from _of_the_person(vm)
+    if vm.firmware is not None:
+        yield from vm.firmware.parts()
+    yield "handlers", HandlersPart(vm.traps)
+    yield from vm.plugins.parts()
+
+
+def _of_the_person(vm: Furnished) -> Iterator[tuple[str, Stateful]]:
+    """What was written to a person at the machine, and what he has done that waits."""
+    if vm.console is not None:
+        yield "console", vm.console
+        yield "console direct", vm.console.direct
+    for number, port in vm.serial.items():
+        yield f"serial {number}", port
+        yield f"serial {number} queue", port.queue
+    for name in ("debugcon", "bios_tty", "screen", "speaker", "mouse"):
+        part = getattr(vm, name)
+        if part is not None:
+            yield name, part
+    for name, person in (("keyboard", vm.keyboard), ("mouse", vm.mouse)):
+        if person is not None:
+            yield f"{name} queue", person.paced
+
+
+def taken(vm: Furnished) -> MachineState:
+    """The state of a machine that is set down."""
+    return MachineState({name: part.state() for name, part in parts_of(vm).items()})
+
+
+def put_back(vm: Furnished, state: MachineState) -> None:
+    """Make a machine that is set down one with this state. Raises `ConfigError` and `DeviceError`."""
+    parts = parts_of(vm)
+    try:
+        _check_names(state.parts, parts)
+        for name, part in state.parts.items():
+            problem = wrong(type(part), part, name) if is_record(type(part)) else None
+            if problem:
+                raise ValueError(problem)
+    except ValueError as error:
+        raise ConfigError(f"This state cannot be put into the machine {vm.name}: {error}.") from error
+    vm.place.forget()
+    listeners, vm.listeners = vm.listeners, []  # nothing that comes now has happened
+    try:
+        for name, part in parts.items():
+            part.restore(state.parts[name])
+        for action in vm.on_restore:
+            action()
+    finally:
+        vm.listeners = listeners
+
+
+__all__ = ["MachineState", "Stateful", "parts_of", "put_back", "taken"]

@@ -1,0 +1,51 @@
+"""A vCPU's record is all of its state: beside what follows from it, no byte of the emulator's differs behind it."""
+
+from __future__ import annotations
+
+import pytest
+
+import hypervisor as hv
+from hypervisor.engine import layout
+from hypervisor.engine.cpu_record import cpu_state, problem, put_back
+from hypervisor.engine.state import SEGMENTS
+
+FOLLOWS = {
+    "the operands that arithmetic flags are derived from: EFLAGS has these while no code runs": (144, layout.DF),
+    "hidden flags, derived from control registers and segments": (layout.HFLAGS, layout.HFLAGS + 4),
+    "what is intercepted: the VM's own": (layout.INTERCEPT, layout.INTERCEPT + 16),
+    "x87 and MMX while an instruction is carried out": (layout.FT0, layout.FT0 + 16),
+    "a memory operand of MMX": (layout.MMX_T0, layout.MMX_T0 + 16),
+}
+"""Bytes that are dead or derived, from the first to behind the last."""
+DEAD_ATTRIBUTES = {at + layout.SEG_FLAGS for at in SEGMENTS.values()}
+"""Here the descriptor's high word lies, with bits of base and limit that nothing reads."""
+
+
+def _follows(at: int) -> bool:
+    unused = layout.XMM <= at < layout.XMM + 32 * 64 and (at - layout.XMM) % 64 >= 16
+    return unused or any(first <= at < end for first, end in FOLLOWS.values())
+
+
+def _attributes(word: bytes) -> int:
+    return int.from_bytes(word, "little") & 0x00F0FF00
+
+
+@pytest.mark.parametrize(("guest", "cpus"), [("preempt", 1), ("trapzoo", 1), ("smp", 2), ("hello", 1)])
+def test_what_is_put_back_is_the_state_to_the_byte(guest: str, cpus: int) -> None:
+    with hv.boot(guest, memory="4M", cpus=cpus) as vm:
+        for _ in range(20):
+            vm.run(virtual_timeout=0.0013)
+            vm.place.set_down()
+            for vcpu in vm.vcpus:
+                record = cpu_state(vcpu.registers)
+                assert problem(record) is None
+                new = vm.host.pcpus[0].new_vcpu(vcpu.number)
+                new.memory[layout.XMM + 16] = new.memory[layout.XMM + 63] = 0x55  # what the host leaves there
+                put_back(new.registers, record)
+                assert cpu_state(new.registers) == record
+                assert list(new.extra) == list(vcpu.state.extra)
+                ours, theirs = bytes(vcpu.state.memory), bytes(new.memory)
+                for at in range(0, layout.STATE_SIZE, 4):
+                    one, other = ours[at : at + 4], theirs[at : at + 4]
+                    same = _attributes(one) == _attributes(other) if at in DEAD_ATTRIBUTES else one == other
+                    assert same or _follows(at), f"{guest}, vCPU {vcpu.number}, byte {at}: {one.hex()} {other.hex()}"
