@@ -1,0 +1,56 @@
+"""The other process: ``python -m tests.twins.resume JOBS`` reads a list of jobs as JSON, each a configuration, a
+time and a file with a state. It builds the machine that the configuration describes, puts the state into it, runs on to
+the time, and prints what came of it as JSON, a line for each.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import hypervisor as hv
+from hypervisor.state import cbor, is_record, plain
+
+
+def digest(state: Any) -> dict[str, str]:
+    """A hash of each part of a machine's state."""
+    return {
+        name: hashlib.blake2b(cbor.encode(plain(part)), digest_size=12).hexdigest()
+        for name, part in state.parts.items()
+        if is_record(type(part))
+    }
+
+
+def outcome(vm: hv.VM, limit_ns: int) -> dict[str, Any]:
+    """Run to the end, or to a time, and tell all that can be compared."""
+    left = limit_ns - vm.clock.now_ns
+    reason = vm.run(virtual_timeout=left / 1e9, timeout=120).reason.value if left > 0 else ""
+    return {
+        "reason": reason,
+        "time": vm.clock.now_ns,
+        "exits": dict(sorted(vm.stats.items())),
+        "console": hashlib.blake2b(vm.console.bytes, digest_size=12).hexdigest(),
+        "written": len(vm.console.bytes),
+        "parts": digest(vm.state()),
+    }
+
+
+def main() -> None:
+    """See above. Every second state of a configuration is put where another one has run: that must not matter."""
+    vm, made_from, used = None, "", False
+    for config, limit_ns, path in json.loads(Path(sys.argv[1]).read_text()):
+        if vm is None or made_from != config or used:
+            if vm is not None:
+                vm.close()
+            vm, made_from, used = hv.boot(hv.MachineConfig.from_toml(config)), config, False
+        else:
+            used = True
+        vm.restore(Path(path).read_bytes())
+        print(json.dumps(outcome(vm, limit_ns)), flush=True)
+
+
+if __name__ == "__main__":
+    main()

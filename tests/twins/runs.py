@@ -1,0 +1,75 @@
+"""Twin runs: a machine whose state is taken, put into a machine in another process, and both run on."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from random import Random
+from typing import Any, NamedTuple
+
+import hypervisor as hv
+from tests.twins.resume import outcome
+
+ROOT = Path(__file__).parents[2]
+
+
+class Guest(NamedTuple):
+    """What is run: a configuration, until it ends or a time has come, and what a person does before."""
+
+    options: dict[str, Any]
+    limit_s: float = 30.0
+    person: Callable[[hv.VM], object] = lambda vm: None
+
+
+class Pair(NamedTuple):
+    """What came of a machine that ran on, and of its twin."""
+
+    name: str
+    moment_ns: int
+    original: dict[str, Any]
+    twin: dict[str, Any]
+
+    @property
+    def differences(self) -> list[str]:
+        """What differs, by name."""
+        one, other = self.original, self.twin
+        names = [name for name in one if name != "parts" and one[name] != other[name]]
+        parts = one["parts"].keys() | other["parts"].keys()
+        return names + sorted(name for name in parts if one["parts"].get(name) != other["parts"].get(name))
+
+
+def length_ns(config: hv.MachineConfig, guest: Guest) -> int:
+    """How long the guest runs."""
+    with hv.boot(config) as vm:
+        guest.person(vm)
+        vm.run(virtual_timeout=guest.limit_s, timeout=120)
+        return vm.clock.now_ns
+
+
+def pairs(guests: Mapping[str, Guest], folder: Path, moments: int, seed: int) -> Iterator[Pair]:
+    """Stop each guest at random moments, take its state, and let both it and its twin go on."""
+    originals: list[tuple[str, int, dict[str, Any]]] = []
+    jobs = []
+    for name, guest in guests.items():
+        config = hv.MachineConfig.of(None, guest.options)
+        toml = folder / f"{name}.toml"
+        toml.write_text(config.to_toml())
+        limit_ns, rng = int(guest.limit_s * 1e9), Random(f"{seed} {name}")
+        end = length_ns(config, guest)
+        for number, moment in enumerate(sorted(rng.randrange(1, max(end, 2)) for _ in range(moments))):
+            with hv.boot(config) as vm:
+                guest.person(vm)
+                vm.run(virtual_timeout=moment / 1e9, timeout=120)
+                saved = folder / f"{name}.{number}"
+                saved.write_bytes(vm.state().to_bytes())
+                jobs.append((str(toml), limit_ns, str(saved)))
+                originals.append((name, moment, outcome(vm, limit_ns)))
+    (folder / "jobs").write_text(json.dumps(jobs))
+    command = [sys.executable, "-m", "tests.twins.resume", str(folder / "jobs")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    for (name, moment, original), line in zip(originals, done.stdout.splitlines(), strict=True):
+        yield Pair(name, moment, original, json.loads(line))
