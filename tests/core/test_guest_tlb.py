@@ -11,7 +11,7 @@ import pytest
 
 import hypervisor as hv
 from hypervisor._face import CODE as BARE
-from hypervisor.run.sharing import runqueue
+from hypervisor.run.sharing import scheduler
 from tests.core.accessed import outcome, watcher
 from tests.core.bare import bare
 
@@ -55,7 +55,7 @@ def test_a_guest_sees_what_it_has_accessed() -> None:
 def test_neighbours_and_moves_show_in_no_accessed_bit(pcpus: int, clock: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Three guests take the pCPUs from each other as often as can be."""
     alone = _alone(clock=clock)
-    monkeypatch.setattr(runqueue, "SLICE_S", 0.0002)
+    monkeypatch.setattr(scheduler, "SLICE_S", 0.0002)
     beside = _beside(pcpus, clock=clock, runs=2)
     assert beside == {seed: [seen] * 2 for seed, seen in alone.items()}
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import hypervisor as hv
-from hypervisor.run.sharing import runqueue
+from hypervisor.run.sharing import scheduler
 from tests.core.bare import bare
 from tests.core.interrupted import PERIODS, guest, noted
 
@@ -133,7 +133,7 @@ def test_steps_move_no_interrupt(period: int) -> None:
 
 
 def test_guests_that_take_the_pcpu_from_each_other_in_the_middle_of_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runqueue, "SLICE_S", 0.0002)
+    monkeypatch.setattr(scheduler, "SLICE_S", 0.0002)
     alone = {period: _alone(ROUNDS, period) for period in PERIODS}
     seen: dict[int, Any] = {}
     with closing(hv.Host("8M", 2)) as host:

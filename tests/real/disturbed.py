@@ -21,7 +21,7 @@ from typing import Any
 
 import hypervisor as hv
 from hypervisor.guests import NAMES
-from hypervisor.run.sharing import runqueue
+from hypervisor.run.sharing import scheduler
 from tests import debian
 from tests.core.accessed import watcher
 from tests.core.interrupted import guest as interrupted
@@ -92,7 +92,7 @@ def outcome(host: hv.Host, boot: Boot, running: list[hv.VM]) -> Outcome:
 def _storm(host: hv.Host, running: list[hv.VM], over: threading.Event, choice: random.Random) -> None:
     """What a host does to its guests, at random."""
     while not over.wait(choice.random() * 0.001):
-        runqueue.SLICE_S = choice.choice((0.0001, 0.0003, 0.002))
+        scheduler.SLICE_S = choice.choice((0.0001, 0.0003, 0.002))
         what, vms = choice.randrange(8), list(running)
         if what < 4 or not vms:
             choice.choice(host.pcpus).kick()
@@ -107,7 +107,7 @@ def disturbed(boots: dict[str, Boot], pcpus: int, rounds: int, seed: int) -> lis
     outcomes: list[tuple[str, Outcome]] = []
     failures: list[BaseException] = []
     running: list[hv.VM] = []
-    over, before = threading.Event(), runqueue.SLICE_S
+    over, before = threading.Event(), scheduler.SLICE_S
 
     def run(host: hv.Host, name: str) -> None:
         try:
@@ -126,7 +126,7 @@ def disturbed(boots: dict[str, Boot], pcpus: int, rounds: int, seed: int) -> lis
             thread.join()
         over.set()
         storm.join()
-    runqueue.SLICE_S = before
+    scheduler.SLICE_S = before
     if failures:
         raise failures[0]
     return outcomes
