@@ -19,6 +19,9 @@ CODE, STACK, TABLES, FRAMES = 0x100000, 0x111000, 0x140000, 0x180000
 MEMORY = "2M"
 WINDOW, PAGES, FRAME_COUNT = 0x40000000, 1024, 64
 """Linear pages that the guest uses; they share few frames, which begin with code."""
+_FUNCTION, _ALIAS = bytes.fromhex("4589b200090000c3"), FRAME_COUNT
+"""What is in each frame: ``mov [r10 + 0x900], r14d; ret``; and the bit of a page's number that leads to another page of
+its frame."""
 _VIEWS, _APART = 4, 26
 """The window shows so often, at addresses so far apart (as a shift) that they want the same place in a TLB."""
 IDT = 0x60000  # where `with_idt` puts it
@@ -96,8 +99,18 @@ forget_tables:
     {_CLEAR.format(_LOW + 8 * (_WINDOW_TABLES >> 12))}
     {_CLEAR.format(TABLES + 0x4000)}
     jmp look
-call_it:
+call_it:                                    # code that stores into its own frame, by another page
+    and ecx, {_ALIAS | 7}
+    lea rsi, [{_WINDOW_TABLES} + rcx * 8]
+    mov rdi, rcx
+    shl rdi, 12
+    add rdi, {WINDOW}
+    mov r10, rdi
+    xor r10, {_ALIAS << 12}
     call rdi
+    {_CLEAR.format("rsi")}
+    xor ecx, {_ALIAS}
+    {_CLEAR.format(f"{_WINDOW_TABLES} + rcx * 8")}
     jmp look
 interrupt:
     int 0x80
@@ -201,7 +214,7 @@ def watcher(host: hv.Host, rounds: int, seed: int = 1, clock: str = "virtual") -
         _give_rings(vm, _IMAGE[0].symbols["as_system"])
         vm.memory.write(TABLES, _tables())
         for n in range(FRAME_COUNT):
-            vm.memory.write(FRAMES + 0x1000 * n, b"\xc3")  # ret
+            vm.memory.write(FRAMES + 0x1000 * n, _FUNCTION)
         vm.vcpu.cr3 = TABLES
         vm.vcpu.set("r13", 0)
         vm.vcpu.set("r14", seed)
