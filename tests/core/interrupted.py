@@ -15,6 +15,9 @@ COUNT, RING, RING_END, SUM = 0x600, 0x8000, 0x10000, 0x610
 PERIODS = (23, 29, 31)
 """Of the timer, in ticks of 838 ns."""
 
+_LONG = "; ".join(["inc bx", "dec di"] * 50)
+"""More than goes into one block."""
+
 _GUEST = f"""
     cli
     xor ax, ax
@@ -77,7 +80,7 @@ other:
     rdtsc
     add ebx, eax
     ror ebx, 3
-    nop
+    {_LONG}
     ret
 isr:
     push eax
