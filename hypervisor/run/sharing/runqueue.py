@@ -122,7 +122,9 @@ class RunQueue:
     def knows(self, task: Task) -> bool:
         """Whether a task has been taken on."""
         with self._lock:
-            return task.begun or task in self._apart or any(hold.task is task for hold in self._holds)
+            known = task.begun or task in self._apart or any(hold.task is task for hold in self._holds)
+        self._read_notes()
+        return known
 
     def check_hope(self, vm: Customer) -> None:
         """Raise `ConfigError` if this thread would wait for ever for what a VM does."""
@@ -145,12 +147,12 @@ class RunQueue:
     def rest(self, hold: Hold, rouse: Callable[[], None]) -> bool:
         """The VM is about to sleep: whether it may do so on its pCPU, until ``rouse`` is called as somebody comes."""
         with self._lock:
-            if self.contended:
-                return False
-            hold.used += time.monotonic() - hold.since
-            hold.rouse = rouse
+            may = not self.contended
+            if may:
+                hold.used += time.monotonic() - hold.since
+                hold.rouse = rouse
         self._read_notes()
-        return True
+        return may
 
     def resume(self, hold: Hold) -> bool:
         """It has slept: whether it still has its pCPU."""
@@ -198,6 +200,7 @@ class RunQueue:
             if hold is not None:
                 hold.thread = threading.get_ident()
                 hold.arrived = True
+        self._read_notes()
         if hold is None or hold.task is None:
             return False
         thread.trace(hold.task.tracer)
@@ -242,10 +245,13 @@ class RunQueue:
     def _serve_apart(self, task: Task) -> None:
         """Execute what needs no pCPU, in a thread of its own."""
         with self._lock:
-            if not task.wants_apart:
-                return
-            task.wants_apart = task.woken = False
-            self._apart.remove(task)
+            wanted = task.wants_apart
+            if wanted:
+                task.wants_apart = task.woken = False
+                self._apart.remove(task)
+        self._read_notes()
+        if not wanted:
+            return
         if task.tracer is not None and sys.gettrace() is None:
             sys.settrace(task.tracer)
         following = task.execute(task.apart)
@@ -324,20 +330,27 @@ class RunQueue:
             self._holds.append(hold)
             self._hand_out()
         self._read_notes()
-        while True:
-            with self._lock:
-                if self._closed:
-                    raise ConfigError(self._closed)
-                if hold.pcpu is not None:
-                    hold.arrived = True
-                    return
-                now = time.monotonic()
-                if hold.called_off() or (hold.end_at is not None and now >= hold.end_at):
-                    return
-                hope.check(hold, self._holds, len(self._pcpus), hold.thread)
-                seconds = _FOREVER if hold.end_at is None else min(hold.end_at - now, threading.TIMEOUT_MAX)
-            self._read_notes()
+        seconds: float | None = 0.0
+        while seconds is not None:
             hold.sleep(seconds)
+            try:
+                seconds = self._left_to_wait(hold)
+            finally:
+                self._read_notes()
+
+    def _left_to_wait(self, hold: Hold) -> float | None:
+        """For how many seconds a visit is to sleep, for ever if they are negative; None when it need not wait."""
+        with self._lock:
+            if self._closed:
+                raise ConfigError(self._closed)
+            if hold.pcpu is not None:
+                hold.arrived = True
+                return None
+            now = time.monotonic()
+            if hold.called_off() or (hold.end_at is not None and now >= hold.end_at):
+                return None
+            hope.check(hold, self._holds, len(self._pcpus), hold.thread)
+            return _FOREVER if hold.end_at is None else min(hold.end_at - now, threading.TIMEOUT_MAX)
 
     def _end(self, hold: Hold) -> None:
         with self._lock:

@@ -95,6 +95,11 @@ class Task(ABC):
     def give_up(self) -> None:
         """Give back what it has of its VM. Called once it is over, or when it has not begun and will not."""
 
+    def withdraw(self) -> None:
+        """It has not been taken on, and will not."""
+        going.discard(self)
+        self.give_up()
+
     # --- its life -----------------------------------------------------------------------------------------------------
 
     def execute(self, step: Callable[..., Next], *arguments: Any) -> Next:

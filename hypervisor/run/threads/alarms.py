@@ -53,6 +53,8 @@ class WallAlarm:
             self._look_at = now + LOOK_IN_S
             left = AGAIN_S
         self._alarm.set(now + min(max(left, AGAIN_S), LOOK_IN_S))
+        if self._left() < left:  # an earlier one was asked for meanwhile, and its alarm may have been overwritten
+            self.wake()
 
 
 __all__ = ["LOOK_IN_S", "WallAlarm"]

@@ -44,7 +44,7 @@ class Wait:
             begin()
         except BaseException as error:
             if not self._queue.knows(self._task):
-                self._task.give_up()
+                self._task.withdraw()
                 raise
             self._interrupted(error)
 
