@@ -266,6 +266,7 @@ class Runner(Task):
         vm, report, timers, turns = self.vm, pcpu.report, self.vm.clock.timers, self.vm.turns
         until, virtual, limit = self._until, not self.vm.clock.wall, self._limit
         ask = until is not None and until.after_each_exit
+        end_at = self._term.end_at
         report.kick = 0
         vm.host.queue.begin(hold)
         while True:
@@ -288,7 +289,7 @@ class Runner(Task):
                 self.fail(error)
             if now >= limit and between and self._outside is None:
                 self._finish(self._virtual_end())
-            if self._term.end_at is not None or self._outside is not None:
+            if self._outside is not None or (end_at is not None and time.monotonic() >= end_at):
                 self._look_outside()
             if self._end is not None or self._pause:
                 return
@@ -524,10 +525,14 @@ class Runner(Task):
         queue = self.vm.host.queue
         if not queue.rest(hold, self._bell.ring):
             return False
+        if self._alarm is not None:
+            self._alarm.left()  # it wakes at that time by itself
         try:
             self._wait_for_host(hold)
         finally:
             keeps = queue.resume(hold)
+        if self._alarm is not None:
+            self._alarm.entered()
         return keeps
 
     def _wait_for_host(self, hold: Hold) -> None:

@@ -24,36 +24,44 @@ class WallAlarm:
         self._vm = vm
         self._alarm = vm.host.watch.alarm(self._ring)
         self._look_at = 0.0
+        self._silent = True
 
     def entered(self) -> None:
         """The VM has got a pCPU."""
+        self._silent = False
         self._look_at = time.monotonic() + LOOK_IN_S
         self.wake()
 
+    def left(self) -> None:
+        """It needs none for now."""
+        self._silent = True
+
     def wake(self) -> None:
         """Deadlines have changed."""
-        self._alarm.set(min(time.monotonic() + max(self._left(), 0.0), self._look_at))
+        if not self._silent:
+            self._alarm.set(min(time.monotonic() + max(self._seconds_left(), 0.0), self._look_at))
 
     def close(self) -> None:
         """The run is over."""
         self._alarm.close()
 
-    def _left(self) -> float:
+    def _seconds_left(self) -> float:
         """Host seconds until a timer is due."""
         deadline = self._vm.clock.timers.earliest_ns
         return LOOK_IN_S if deadline is None else (deadline - self._vm.clock.unseen_ns) / 1e9
 
     def _ring(self) -> None:
         pcpu = self._vm.place.pcpu
-        if pcpu is None:
+        if pcpu is None or self._silent:
             return
-        now, left = time.monotonic(), self._left()
+        deadline = self._vm.clock.timers.earliest_ns
+        now, left = time.monotonic(), self._seconds_left()
         if left <= 0 or now >= self._look_at:
             pcpu.kick()
             self._look_at = now + LOOK_IN_S
             left = AGAIN_S
         self._alarm.set(now + min(max(left, AGAIN_S), LOOK_IN_S))
-        if self._left() < left:  # an earlier one was asked for meanwhile, and its alarm may have been overwritten
+        if self._vm.clock.timers.earliest_ns != deadline:  # its alarm may have been overwritten
             self.wake()
 
 
