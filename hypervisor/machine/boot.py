@@ -29,7 +29,7 @@ from hypervisor.vm.vm import VM
 class Host(CoreHost):
     """An emulated machine with physical CPUs and memory, on which VMs are created.
 
-    ``hv.Host(memory="1G", cpus=2, code_cache="64M")``; use it as a context manager or `close` it.
+    ``hv.Host(memory="1G", cpus=2, code_cache="64M", scheduler=None)``; use it as a context manager or `close` it.
     """
 
     vms: list[VM]  # type: ignore[assignment]  # the host knows them as tenants

@@ -104,20 +104,21 @@ class RunQueue:
 
     def submit(self, task: Task) -> None:
         """Have a task executed. Raises `ConfigError` when the host is closed, or when the task could never begin."""
-        with self._lock:
-            if self._closed:
-                raise ConfigError(self._closed)
-            if task.called_off:
-                going.add(task)
-                self._put_apart(task)
-            else:
-                if task.waiters:
+        try:
+            with self._lock:
+                if self._closed:
+                    raise ConfigError(self._closed)
+                if task.waiters and not task.called_off:
                     hold = Hold(task.place, task)
                     hope.check(hold, [*self._holds, hold], len(self._pcpus), threading.get_ident())
                 going.add(task)
-                self._enqueue(task)
-            self._hand_out()
-        self._read_notes()
+                if task.called_off:
+                    self._put_apart(task)
+                else:
+                    self._enqueue(task)
+                self._hand_out()
+        finally:
+            self._read_notes()
 
     def knows(self, task: Task) -> bool:
         """Whether a task has been taken on."""
@@ -128,11 +129,13 @@ class RunQueue:
 
     def check_hope(self, vm: Customer) -> None:
         """Raise `ConfigError` if this thread would wait for ever for what a VM does."""
-        with self._lock:
-            for hold in self._holds:
-                if hold.vm is vm and hold.task is not None:
-                    hope.check(hold, self._holds, len(self._pcpus), threading.get_ident())
-        self._read_notes()
+        try:
+            with self._lock:
+                for hold in self._holds:
+                    if hold.vm is vm and hold.task is not None:
+                        hope.check(hold, self._holds, len(self._pcpus), threading.get_ident())
+        finally:
+            self._read_notes()
 
     def begin(self, hold: Hold) -> None:
         """The guest is about to run: its slice begins now, however long it took to get there."""
