@@ -122,7 +122,8 @@ class GuestRun(Runner):
 
     def give_up(self) -> None:
         """Let go of the VM, which others may run then."""
-        self._leave()
+        if self._opened:
+            self._leave()
         self._standing.over()
         super().give_up()
 

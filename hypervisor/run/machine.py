@@ -308,6 +308,10 @@ class Machine(Settled, ABC):
         self.runner = None
         self._abandoned = why
 
+    def claimed_by(self, who: object) -> bool:
+        """Whether it is the one."""
+        return self._claimant is who
+
     def release(self, who: object) -> None:
         """Undo `claim`, if ``who`` has it."""
         if self._claimant is who:

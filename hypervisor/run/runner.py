@@ -245,8 +245,9 @@ class Runner(Task):
         if self._alarm is not None:
             self._alarm.close()
             self._alarm = None
-        self.vm.running(False)
-        self.vm.release(self)
+        if self.vm.claimed_by(self):
+            self.vm.running(False)
+            self.vm.release(self)
 
     def _reset(self) -> None:
         try:

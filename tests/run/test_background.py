@@ -39,6 +39,10 @@ def test_it_is_begun_waited_for_and_stopped() -> None:
         vm.start()
         with pytest.raises(hv.ConfigError, match="is running already"):
             vm.start()
+        with pytest.raises(hv.TrapError, match="cannot be"):
+            vm.traps.hypercall(lambda vcpu, exit: hv.HANDLED)
+        with pytest.raises(hv.TrapError, match="the VM runs in another thread"):
+            vm.vcpu.rcx = 1
         assert vm.wait(timeout=0.01) is None
         until(lambda: vm.clock.now_ns > 1000)
         stopped(vm)

@@ -61,6 +61,8 @@ class RunQueue:
         self._resting: list[Task] = []
         self._apart: list[Task] = []
         """Those for which a thread of their own has yet to begin."""
+        self._others: list[threading.Thread] = []
+        """Such threads."""
         self._notes: deque[Customer] = deque()
 
     @property
@@ -182,6 +184,9 @@ class RunQueue:
         self._wakings.close()
         for thread in self._threads.values():
             thread.close()
+        for other in self._others:
+            if other.is_alive() and other is not threading.current_thread():
+                other.join()
 
     def forked(self) -> bool:
         """This is another process now, which has none of the threads; whether anybody had a pCPU, or wanted one. Nobody
@@ -388,7 +393,9 @@ class RunQueue:
             else:
                 self._threads[hold.pcpu].wake()
         for task in list(self._apart):
-            threading.Thread(target=self._serve_apart, args=(task,), name="hypervisor-apart", daemon=True).start()
+            thread = threading.Thread(target=self._serve_apart, args=(task,), name="hypervisor-apart", daemon=True)
+            self._others = [*filter(threading.Thread.is_alive, self._others), thread]
+            thread.start()
         if self.contended:
             self._press()
 
