@@ -100,6 +100,7 @@ RAM = _word("ram")  # process address of host-physical 0
 RAM_ADDR = _word("ram_addr")  # Unicorn's own number for host-physical 0
 A20 = _word("a20")  # AND mask of guest-physical addresses
 ONES_PAGE = _word("ones_page")  # host-physical page full of 0xff, fetched where there is no memory
+GUEST_TLB = _word("guest_tlb")  # address of the loaded vCPU's TLB, 0 none, see kernels.memory.guest_tlb
 FILL_WAY = _word("fill_way")  # for which of Unicorn's MMU indexes the last fill was, see kernels.tlb.tlb_entry
 LOOKASIDE_AGE = _word("lookaside_age")  # see kernels.memory.lookaside
 LOOKASIDE = _word("lookaside", 3 * 16)  # (linear page | kind of access, age, what to add)
@@ -205,7 +206,6 @@ REST_AT = _word(
 REST_END = _word("rest_end")  # linear end of that block, 0 none
 RESTED = _word("rested")  # 1: the last block that it began was the rest of one
 REST_TRIED = _word("rest_tried")  # how often the instruction has been left since another one was executed
-GUEST_TLB = _word("guest_tlb")  # address of its TLB, 0 none, see kernels.memory.guest_tlb
 GUEST_TLB_AGE = _word("guest_tlb_age")  # which entries there are valid
 VCPU_END = 8 * len(_names)
 
@@ -283,6 +283,8 @@ CHAIN_ENTRIES = 8
 BLOOM_BITS = 4096
 GUEST_TLB_DATA, GUEST_TLB_CODE = 1 << 14, 1 << 12
 """Entries of a vCPU's TLB, of 16 bytes: as many as Unicorn's may have (`kernels.tlb.tlb_entry`), and for code."""
+GUEST_TLB_AT = VCPU_END - VCPU + 63 & ~63
+"""Where it lies behind the vCPU's saved words."""
 GUEST_TLB_CODE_AT = 16 * GUEST_TLB_DATA
 GUEST_TLB_BLOOM_AT = GUEST_TLB_CODE_AT + 16 * GUEST_TLB_CODE
 """A Bloom filter behind them: where large pages lie that are in pieces there."""

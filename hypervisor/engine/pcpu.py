@@ -53,15 +53,14 @@ InPlace = Callable[[int], int]
 
 
 class VcpuState:
-    """A vCPU that is not on a pCPU: its saved registers."""
+    """A vCPU that is not on a pCPU: its saved registers, and its TLB behind the block's vCPU words."""
 
     def __init__(self, template: bytes, number: int) -> None:
         self.memory = (ctypes.c_ubyte * layout.STATE_SIZE).from_buffer_copy(template)
-        self.extra = (ctypes.c_int64 * ((b.VCPU_END - b.VCPU) >> 3))()
+        self._room = mmap.mmap(-1, b.GUEST_TLB_AT + b.GUEST_TLB_SIZE, **PRIVATE)
+        self.extra = (ctypes.c_int64 * ((b.VCPU_END - b.VCPU) >> 3)).from_buffer(self._room)
         self.extra[(b.SKIP - b.VCPU) >> 3] = -1
         self.extra[(b.NUMBER - b.VCPU) >> 3] = number
-        self._tlb = mmap.mmap(-1, b.GUEST_TLB_SIZE, **PRIVATE)
-        self.extra[(b.GUEST_TLB - b.VCPU) >> 3] = ctypes.addressof(ctypes.c_char.from_buffer(self._tlb))
         self.extra[(b.GUEST_TLB_AGE - b.VCPU) >> 3] = 1
         self.views = Views.over(self.memory, memoryview(self.extra).cast("B").cast("Q"))
         self.at = ctypes.addressof(self.memory), ctypes.addressof(self.extra)

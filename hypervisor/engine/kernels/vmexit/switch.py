@@ -9,8 +9,8 @@ from hypervisor.engine import layout as l_
 from hypervisor.engine.jit import kernel, ld64, st64
 from hypervisor.engine.kernels.memory.access import flush_tlb
 
-_ENV, _VCPU, _VCPU_END, _NMI_BLOCKED, _INTERCEPTS = (
-    b_.ENV, b_.VCPU, b_.VCPU_END, b_.NMI_BLOCKED, b_.INTERCEPTS,
+_ENV, _VCPU, _VCPU_END, _NMI_BLOCKED, _INTERCEPTS, _GUEST_TLB = (
+    b_.ENV, b_.VCPU, b_.VCPU_END, b_.NMI_BLOCKED, b_.INTERCEPTS, b_.GUEST_TLB,
 )  # fmt: skip
 _STATE_SIZE, _INTERCEPT = l_.STATE_SIZE, l_.INTERCEPT
 _IRET = 1 << INTERCEPT_BIT[K.IRET]
@@ -38,6 +38,7 @@ def load(b, state, extra):  # type: ignore[no-untyped-def]
     registers = ld64(env + _INTERCEPT + 8)  # of control and debug registers
     _copy(env, state, _STATE_SIZE)
     _copy(b + _VCPU, extra, _VCPU_END - _VCPU)
+    st64(b + _GUEST_TLB, extra + b_.GUEST_TLB_AT)
     st64(env + _INTERCEPT, ld64(b + _INTERCEPTS) | (_IRET if ld64(b + _NMI_BLOCKED) else 0))
     st64(env + _INTERCEPT + 8, registers)
     return flush_tlb(b)
