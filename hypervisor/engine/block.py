@@ -283,8 +283,8 @@ CHAIN_ENTRIES = 8
 BLOOM_BITS = 4096
 GUEST_TLB_DATA, GUEST_TLB_CODE = 1 << 14, 1 << 12
 """Entries of a vCPU's TLB, of 16 bytes: as many as Unicorn's may have (`kernels.tlb.tlb_entry`), and for code."""
-GUEST_TLB_AT = VCPU_END - VCPU + 63 & ~63
-"""Where it lies behind the vCPU's saved words."""
+GUEST_TLB_AT = 4096
+"""Where it lies behind the first of the vCPU's saved words: on pages of its own."""
 GUEST_TLB_CODE_AT = 16 * GUEST_TLB_DATA
 GUEST_TLB_BLOOM_AT = GUEST_TLB_CODE_AT + 16 * GUEST_TLB_CODE
 """A Bloom filter behind them: where large pages lie that are in pieces there."""

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from hypervisor.arch.flags import RFLAGS_FIXED
 from hypervisor.engine import block
+from hypervisor.engine.block import BLOOM_BITS
 from hypervisor.engine.state import SEGMENTS, WHOLE, Segment, State, Table
+from hypervisor.engine.vcpu_tlb import PLACES, VcpuTlb
 from hypervisor.state import flag, number, numbers, parts, record, words
 
 _MASK64 = (1 << 64) - 1
 _KEPT = [name for name in block.names()[block.VCPU >> 3 : block.VCPU_END >> 3] if name != "number"]
-_TABLES = ("gdtr", "idtr")
+_TABLES, _AGE = ("gdtr", "idtr"), "guest_tlb_age"
 
 
 @record
@@ -39,6 +41,7 @@ class TableState:
 class CpuState:
     """``registers`` are those of `State.get`; ``segments`` are in the order of `SEGMENTS`; ``words`` are those
     of the block. The x87's registers are in the order of the hardware; ``x87_empty`` has a bit for each that is empty.
+    ``flushes`` says that its TLB is about to be flushed; ``tlb`` and ``tlb_large`` are as `VcpuTlb` has them.
     """
 
     registers: dict[str, int] = words(len(WHOLE))
@@ -53,9 +56,12 @@ class CpuState:
     mxcsr: int = number(0, 0xFFFFFFFF)
     xmm: list[int] = numbers(16, 0, (1 << 128) - 1, exact=True)
     words: dict[str, int] = words(len(_KEPT))
+    flushes: bool = flag()
+    tlb: list[int] = numbers(3 * PLACES, 0, _MASK64)
+    tlb_large: list[int] = numbers(BLOOM_BITS // 64, 0, _MASK64, exact=True)
 
 
-def cpu_state(state: State) -> CpuState:
+def cpu_state(state: State, tlb: VcpuTlb) -> CpuState:
     """All that a vCPU's registers are, wherever they lie. Between two blocks only."""
     x87 = state.x87_words()
     return CpuState(
@@ -71,6 +77,9 @@ def cpu_state(state: State) -> CpuState:
         mxcsr=x87.mxcsr,
         xmm=[state.xmm(n) for n in range(16)],
         words={name: state.word(name) for name in _KEPT},
+        flushes=state.flushes,
+        tlb=tlb.entries(state.word(_AGE)),
+        tlb_large=tlb.large(),
     )
 
 
@@ -83,10 +92,12 @@ def problem(record: CpuState) -> str | None:
             return f"its registers are not {', '.join(sorted(set(known) ^ have.keys()))}"
     if not record.registers["rflags"] & RFLAGS_FIXED or record.registers["sysenter_cs"] >> 32:
         return "RFLAGS or SYSENTER_CS have a value that they cannot have"
+    if not 0 < record.words[_AGE] < 1 << 31 or len(record.tlb) % 3 or max(record.tlb[::3], default=0) >= PLACES:
+        return "its TLB has an entry that cannot be"
     return None
 
 
-def put_back(state: State, record: CpuState) -> None:
+def put_back(state: State, tlb: VcpuTlb, record: CpuState) -> None:
     """Make a vCPU's registers those of a record. Not while it is on a pCPU."""
     for name, value in record.registers.items():
         state.set(name, value)
@@ -102,7 +113,8 @@ def put_back(state: State, record: CpuState) -> None:
         state.set_xmm(n, value)
     for name, value in record.words.items():
         state.set_word(name, value)
-    state.dirty = True
+    tlb.put_back(record.words[_AGE], record.tlb, record.tlb_large)
+    state.dirty, state.flushes = True, record.flushes
 
 
 __all__ = ["CpuState", "SegmentState", "TableState", "cpu_state", "problem", "put_back"]

@@ -28,6 +28,7 @@ from hypervisor.engine.report import Report
 from hypervisor.engine.room import CODE_CACHE, check_room
 from hypervisor.engine.state import State, Views
 from hypervisor.engine.tables import GuestTables
+from hypervisor.engine.vcpu_tlb import VcpuTlb
 from hypervisor.errors import EngineError, InternalError
 from hypervisor.memory.frames import PRIVATE
 from hypervisor.units import FOREVER_NS
@@ -58,6 +59,7 @@ class VcpuState:
     def __init__(self, template: bytes, number: int) -> None:
         self.memory = (ctypes.c_ubyte * layout.STATE_SIZE).from_buffer_copy(template)
         self._room = mmap.mmap(-1, b.GUEST_TLB_AT + b.GUEST_TLB_SIZE, **PRIVATE)
+        self.tlb = VcpuTlb(self._room)
         self.extra = (ctypes.c_int64 * ((b.VCPU_END - b.VCPU) >> 3)).from_buffer(self._room)
         self.extra[(b.SKIP - b.VCPU) >> 3] = -1
         self.extra[(b.NUMBER - b.VCPU) >> 3] = number
@@ -389,11 +391,12 @@ class PCpu:
         return self.words[_REST_END] != 0 and self._call["in_block"](self._b) != 0
 
     def sync(self) -> None:
-        """Derive the hidden flags after registers were written from outside, and flush the guest's TLB."""
+        """Derive the hidden flags after registers were written from outside, and flush the guest's TLB if need be."""
         self._call["sync"](self._b)
-        self._call["flush_guest"](self._b)
-        if self._loaded is not None:
-            self._loaded.registers.dirty = False
+        registers = None if self._loaded is None else self._loaded.registers
+        self._call["flush_guest" if registers is None or registers.flushes else "flush"](self._b)
+        if registers is not None:
+            registers.dirty = registers.flushes = False
 
     def kick(self) -> None:
         """Make the guest stop at its next block. The one method that any thread may call.

@@ -99,15 +99,16 @@ class Views(NamedTuple):
 class State:
     """One vCPU's registers, over ``STATE_SIZE`` bytes of memory and the block's vCPU words.
 
-    `dirty` says that hidden flags must be derived again and the TLB flushed before the guest goes on. Only valid
+    `dirty` says that hidden flags must be derived again before the guest goes on, `flushes` that a register was written
+    that flushes its TLB. Only valid
     outside the engine's loop, where EFLAGS are complete; inside it, `flags_inside` reads them.
     """
 
-    __slots__ = ("_dwords", "_extra", "_memory", "_words", "dirty", "flags_inside")
+    __slots__ = ("_dwords", "_extra", "_memory", "_words", "dirty", "flags_inside", "flushes")
 
     def __init__(self, views: Views) -> None:
         self.look_at(views)
-        self.dirty = True
+        self.dirty = self.flushes = True
         self.flags_inside: Callable[[], int] | None = None
 
     def look_at(self, views: Views) -> None:
@@ -140,7 +141,7 @@ class State:
             self._dwords[layout.SYSENTER_CS >> 2] = value & _MASK32
         else:
             if name in _DERIVED:
-                self.dirty = True
+                self.dirty = self.flushes = True
             self._words[_WORDS[name] >> 3] = value
 
     @property

@@ -58,7 +58,7 @@ class ProcessorPart:
         """All that the vCPU remembers."""
         vcpu = self._vcpu
         return ProcessorState(
-            cpu_record.cpu_state(vcpu.registers),
+            cpu_record.cpu_state(vcpu.registers, vcpu.state.tlb),
             {f"{number:#x}": value for number, value in vcpu.msr.kept().items()},
             vcpu.intr.level,
             started=[] if vcpu.started is None else [vcpu.started[0], *vcpu.started[1]],
@@ -80,7 +80,7 @@ class ProcessorPart:
             problem = "it was started with what are no bytes"
         if problem:
             raise ConfigError(f"vCPU {vcpu.number}: this state cannot be restored: {problem}.")
-        cpu_record.put_back(vcpu.registers, state.cpu)
+        cpu_record.put_back(vcpu.registers, vcpu.state.tlb, state.cpu)
         vcpu.msr.put_back({known[name]: value for name, value in state.msrs.items()})
         for name in _PLAIN:
             setattr(vcpu, name, getattr(state, name))

@@ -37,12 +37,12 @@ def test_what_is_put_back_is_the_state_to_the_byte(guest: str, cpus: int) -> Non
             vm.run(virtual_timeout=0.0013)
             vm.place.set_down()
             for vcpu in vm.vcpus:
-                record = cpu_state(vcpu.registers)
+                record = cpu_state(vcpu.registers, vcpu.state.tlb)
                 assert problem(record) is None
                 new = vm.host.pcpus[0].new_vcpu(vcpu.number)
                 new.memory[layout.XMM + 16] = new.memory[layout.XMM + 63] = 0x55  # what the host leaves there
-                put_back(new.registers, record)
-                assert cpu_state(new.registers) == record
+                put_back(new.registers, new.tlb, record)
+                assert cpu_state(new.registers, new.tlb) == record
                 assert list(new.extra) == list(vcpu.state.extra)
                 ours, theirs = bytes(vcpu.state.memory), bytes(new.memory)
                 for at in range(0, layout.STATE_SIZE, 4):

@@ -75,7 +75,8 @@ def in_block(b):  # type: ignore[no-untyped-def]
     """Whether the guest stands in the middle of a block that it was made to leave."""
     if ld64(b + _END) == 0:
         return 0
-    if ld64(b + _AT) == linear_rip(b):
+    left = ld64(b + _END) - ld64(b + _AT)
+    if ld64(b + _AT) == linear_rip(b) and left > 0 and left < _MARK:
         return 1
     return forget_rest(b)
 
