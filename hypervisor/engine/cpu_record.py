@@ -7,7 +7,7 @@ bring any in. Hidden flags are derived from it anew.
 
 from __future__ import annotations
 
-from hypervisor.arch.flags import RFLAGS_FIXED
+from hypervisor.arch.flags import RFLAGS_FIXED, RFLAGS_LOADABLE
 from hypervisor.engine import block
 from hypervisor.engine.block import BLOOM_BITS
 from hypervisor.engine.state import SEGMENTS, WHOLE, Segment, State, Table
@@ -90,7 +90,7 @@ def problem(record: CpuState) -> str | None:
     for have, known in ((record.registers, WHOLE), (record.words, _KEPT)):
         if have.keys() != set(known):
             return f"its registers are not {', '.join(sorted(set(known) ^ have.keys()))}"
-    if not record.registers["rflags"] & RFLAGS_FIXED or record.registers["sysenter_cs"] >> 32:
+    if record.registers["rflags"] & ~RFLAGS_LOADABLE != RFLAGS_FIXED or record.registers["sysenter_cs"] >> 32:
         return "RFLAGS or SYSENTER_CS have a value that they cannot have"
     if not 0 < record.words[_AGE] < 1 << 31 or len(record.tlb) % 3 or max(record.tlb[::3], default=0) >= PLACES:
         return "its TLB has an entry that cannot be"

@@ -71,6 +71,17 @@ def test_a_neighbours_breakpoint_shows_in_no_accessed_bit() -> None:
     assert seen == _beside(1, 1000, seeds=(1,))[1][0]
 
 
+@pytest.mark.parametrize("moment_ms", [1, 7, 20])
+def test_a_twin_sees_what_its_original_sees(moment_ms: int) -> None:
+    """The state has the TLB: no more is walked than in the original, and nothing found that the twin had before."""
+    with closing(hv.Host("8M", 1)) as host, watcher(host, ROUNDS) as vm, watcher(host, ROUNDS, 2) as twin:
+        twin.run(until=hv.after(0.003), timeout=60)
+        vm.run(until=hv.after(moment_ms / 1000), timeout=60)
+        twin.restore(vm.state().to_bytes())
+        seen, other = (outcome(one, one.run(timeout=60)) for one in (vm, twin))
+    assert seen == other
+
+
 def _disturb(vm: hv.VM, choice: random.Random) -> None:
     """What the host may do to Unicorn's TLB and to translated code between two blocks."""
     pcpu = vm.place.pcpu
