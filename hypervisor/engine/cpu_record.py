@@ -7,6 +7,8 @@ bring any in. Hidden flags are derived from it anew.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from hypervisor.arch.flags import RFLAGS_FIXED, RFLAGS_LOADABLE
 from hypervisor.engine import block
 from hypervisor.engine.block import BLOOM_BITS
@@ -92,7 +94,9 @@ def problem(record: CpuState) -> str | None:
             return f"its registers are not {', '.join(sorted(set(known) ^ have.keys()))}"
     if record.registers["rflags"] & ~RFLAGS_LOADABLE != RFLAGS_FIXED or record.registers["sysenter_cs"] >> 32:
         return "RFLAGS or SYSENTER_CS have a value that they cannot have"
-    if not 0 < record.words[_AGE] < 1 << 31 or len(record.tlb) % 3 or max(record.tlb[::3], default=0) >= PLACES:
+    places, seconds = record.tlb[::3], record.tlb[2::3]
+    in_order = all(one < other for one, other in pairwise([*places, PLACES]))
+    if not 0 < record.words[_AGE] < 1 << 31 or len(record.tlb) % 3 or not in_order or max(seconds, default=0) >> 32:
         return "its TLB has an entry that cannot be"
     return None
 

@@ -21,6 +21,7 @@ FOLLOWS = {
     ("events",): "they are a ring, whose size follows from its first word",
     ("now",): "these machines have the virtual clock",
     ("cpu", "segments", 7): "a task register has few types",
+    ("cpu", "tlb"): "each three numbers are a place, a page and what it leads to",
 }
 """Fields that cannot be anything, and why; names of their own, or the beginnings of paths."""
 
