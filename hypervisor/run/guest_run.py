@@ -143,9 +143,9 @@ class GuestRun(Runner):
         self._attention = self._pause = True
         self.look()
 
-    def stand(self) -> None:
-        """Leave the guest at its next block, and stand still until `go_on`; from any thread."""
-        self._standing.want(True)
+    def stand(self, who: object) -> None:
+        """Leave the guest at its next block, and stand still until `go_on` of all who wanted it; from any thread."""
+        self._standing.want(who)
         self._pause = True
         self.look()
 
@@ -153,9 +153,9 @@ class GuestRun(Runner):
         """Wait until the run stands still or is over, so many seconds at most."""
         self._standing.wait(seconds)
 
-    def go_on(self) -> None:
+    def go_on(self, who: object) -> None:
         """End a pause; from any thread."""
-        self._standing.want(False)
+        self._standing.want_no_more(who)
         self.look()
 
     @property

@@ -76,15 +76,15 @@ class Run(Protocol):
         """A timer of the wall clock was asked for."""
         ...
 
-    def stand(self) -> None:
-        """Stand still from the guest's next block on, until `go_on`; from any thread."""
+    def stand(self, who: object) -> None:
+        """Stand still from the guest's next block on, until `go_on` of all who wanted it; from any thread."""
         ...
 
     def wait_standing(self, seconds: float) -> None:
         """Wait until it stands still or is over, so many seconds at most."""
         ...
 
-    def go_on(self) -> None:
+    def go_on(self, who: object) -> None:
         """End a pause; from any thread."""
         ...
 

@@ -41,16 +41,27 @@ class Pause:
     """The pause of a run that `VM.pause` asks for."""
 
     def __init__(self) -> None:
-        self.wanted = False
+        self._by: set[object] = set()
+        """Who wants it."""
         self.since: float | None = None
         """When the run came to stand still, of time.monotonic; None while it does not."""
         self._standing = threading.Event()
         self._changing = threading.RLock()  # a signal's handler may pause, too
 
-    def want(self, on: bool) -> None:
-        """Ask for it, or for its end; from any thread. A run that stands still when it is asked for does not go on."""
+    @property
+    def wanted(self) -> bool:
+        """Whether somebody does."""
+        return bool(self._by)
+
+    def want(self, who: object) -> None:
+        """Ask for it; from any thread. A run that stands still when it is asked for does not go on."""
         with self._changing:
-            self.wanted = on
+            self._by.add(who)
+
+    def want_no_more(self, who: object) -> None:
+        """Ask for its end, for which all have to who wanted it; from any thread."""
+        with self._changing:
+            self._by.discard(who)
 
     def begin(self) -> None:
         """The run stands still."""

@@ -47,14 +47,14 @@ class Steps(Runner):
     def pause_soon(self) -> None:
         """A debugger waits for the next run."""
 
-    def stand(self) -> None:
+    def stand(self, who: object) -> None:
         """It is over soon."""
 
     def wait_standing(self, seconds: float) -> None:
         """It is over soon."""
         self.wait(seconds)
 
-    def go_on(self) -> None:
+    def go_on(self, who: object) -> None:
         """It does."""
 
     def step_paused(self, count: int, vcpu: Processor) -> int:

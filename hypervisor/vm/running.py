@@ -170,14 +170,31 @@ class Runs(Machine):
         """Have the run stand still between two instructions, until `resume`, and wait until it does. Whether it does: a
         VM that does not run has nothing to pause.
 
-        It has no pCPU then, and is as between two runs: registers and memory can be read and written, and handlers
-        registered. Its time stands still, and so does the run's ``timeout``. While a debugger has it, it stands still
-        already. In a handler of its own this only asks for it: it will stand still before the guest's next block.
+        It has no pCPU then, and is as between two runs: registers and memory can be read and written, handlers
+        registered, its state taken. Its time stands still, and so does the run's ``timeout``. While a debugger has it,
+        it stands still already. In a handler of its own this only asks for it: it will stand still before the guest's
+        next block.
         """
+        return self._pause(self)
+
+    def resume(self) -> None:
+        """Let a run that was paused by `pause` go on; nothing if none is."""
+        self._resume(self)
+
+    @contextmanager
+    def paused(self) -> Iterator[bool]:
+        """A pause for the time of a ``with`` block, whoever resumes the run meanwhile; gives what `pause` returns."""
+        mine = object()
+        try:
+            yield self._pause(mine)
+        finally:
+            self._resume(mine)
+
+    def _pause(self, who: object) -> bool:
         run = self.runner
         if run is None:
             return False
-        run.stand()
+        run.stand(who)
         if run.here:
             return True
         with Wait(run, self.host.queue).joined():
@@ -187,20 +204,29 @@ class Runs(Machine):
                 run.wait_standing(LOOK_S)
         return True
 
-    def resume(self) -> None:
-        """Let a run that was paused go on; nothing if none is."""
+    def _resume(self, who: object) -> None:
         run = self.runner
         if run is not None:
-            run.go_on()
+            run.go_on(who)
 
     @contextmanager
-    def paused(self) -> Iterator[None]:
-        """`pause` for the time of a ``with`` block."""
-        self.pause()
+    def _standing_still(self) -> Iterator[None]:
+        """The block has the VM, between runs or in a pause. Raises `ConfigError` while it runs."""
+        mine = object()
+        run = self.runner
+        if run is not None and run.stands_still and not run.paused:
+            run.stand(mine)
+            try:
+                if run.stands_still:  # still, and from now on
+                    yield
+                    return
+            finally:
+                run.go_on(mine)
+        self.claim(mine)
         try:
             yield
         finally:
-            self.resume()
+            self.release(mine)
 
     def stop(self, text: str = "stopped by the host", timeout: float = STOP_S) -> RunResult | None:
         """End the run, wait until it is over, and return its result (that of the last one if none goes on).

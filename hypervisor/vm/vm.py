@@ -231,12 +231,12 @@ class VM(Runs, Furnished):
         """All that the machine is at this moment, as a value: put into a machine that was made from the same
         configuration, here or in another process, it goes on in the same way.
 
-        Between runs only. Raises `ConfigError` while it runs, and `PluginError` for a plugin that does not say what it
-        remembers.
+        Between runs, or while a run is paused. Raises `ConfigError` while it runs, and `PluginError` for a plugin that
+        does not say what it remembers.
         """
         from hypervisor.vm.machine_state import taken
 
-        with self._claimed():
+        with self._standing_still():
             self.place.set_down()
             return taken(self)
 
