@@ -87,13 +87,13 @@ class GuestRun(Runner):
     def _following(self) -> Next:
         """What the run wants when it leaves its pCPU, or has been apart."""
         self._pause = False
+        asleep, self._asleep = self._asleep, False  # whoever has the VM in between may wake it
         if self._end is not None or self._wants_debugger:
             return Next.APART
         if self._standing.wanted:
             self._stand()
             return Next.RESTS
-        if self._asleep:
-            self._asleep = False
+        if asleep:
             self.wake_at = self._due_at()
             return Next.RESTS
         return Next.READY

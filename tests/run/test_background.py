@@ -185,6 +185,35 @@ def test_a_pause_in_the_queue_and_one_in_a_sleep() -> None:
         stopped(sleeper)
 
 
+@pytest.mark.parametrize("clock", ["virtual", "wall"])
+@pytest.mark.parametrize("by", ["pause", "debugger"])
+def test_one_that_sleeps_and_is_woken_in_a_pause_goes_on(by: str, clock: str) -> None:
+    code = "sti; hlt; again: inc rbx; jmp again"
+    with bare(code, clock=clock) as vm:
+        vm.input_open = True
+        debugger = Attends(vm) if by == "debugger" else None
+        if debugger is not None:
+            debugger.go.set()
+        vm.start()
+        until(lambda: vm.vcpu.halted)
+        if debugger is not None:
+            until(lambda: not debugger.go.is_set())
+            debugger.has.clear()
+            vm.request_pause()
+            assert debugger.has.wait(60)
+        else:
+            assert vm.pause()
+        vm.vcpu.halted = False
+        before = vm.clock.now_ns
+        if debugger is not None:
+            debugger.go.set()
+        vm.resume()
+        until(lambda: vm.clock.now_ns > before + 200_000_000 and vm.vcpu.rbx > 1000)
+        count = vm.vcpu.rbx
+        until(lambda: vm.vcpu.rbx > count)
+        stopped(vm)
+
+
 def test_a_handler_pauses_its_own_run() -> None:
     with bare("vmmcall; inc rbx; hlt") as vm:
 
