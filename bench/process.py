@@ -82,6 +82,11 @@ def create_vm(image: Path) -> float:
     return _figure("_create_vm", image)
 
 
+def hand_over(image: Path) -> float:
+    """Microseconds from asking for a run to having what came of it, beyond what the run itself takes."""
+    return _figure("_hand_over", image)
+
+
 def idle_memory(image: Path) -> float:
     """MiB of host memory that one more idle VM takes, in a process that has run one."""
     return _figure("_idle_memory", image)
@@ -99,6 +104,32 @@ def _create_vm(image: Path) -> float:
             vm.run(timeout=TIMEOUT_S)
             vm.close()
     return sorted(seconds[1:])[2] * 1000
+
+
+def _hand_over(image: Path) -> float:
+    import hypervisor as hv
+    from hypervisor.run.sharing.task import Next
+    from hypervisor.run.steps import Steps
+
+    class Nothing(Steps):
+        """Comes to its end as soon as a pCPU's thread executes it."""
+
+        def slice(self, hold: object) -> Next:
+            self.began = time.perf_counter()
+            self.give_up()
+            self.ended = time.perf_counter()
+            return Next.OVER
+
+    with closing(hv.Host(memory="1G", cpus=1)) as host:
+        vm = host.create_vm(image=str(image), memory="64M", append=f"{HALT} 1")
+        seconds = []
+        for _ in range(1000):
+            task = Nothing(vm, 1, vm.vcpu)
+            start = time.perf_counter()
+            vm._do(task)
+            seconds.append(time.perf_counter() - start - (task.ended - task.began))
+        vm.close()
+    return sorted(seconds)[500] * 1e6
 
 
 def _idle_memory(image: Path) -> float:
@@ -124,5 +155,5 @@ def _private_bytes() -> int:
 
 
 MEASURES: dict[str, Callable[[Path], float]] = {
-    function.__name__: function for function in (run_hello, import_package, create_vm, idle_memory)
+    function.__name__: function for function in (run_hello, import_package, create_vm, hand_over, idle_memory)
 }

@@ -142,5 +142,6 @@ ROWS: Final[tuple[Row, ...]] = (
     Whole("hypervisor run hello, whole process", "run_hello", "s", Bound(1.0)),
     Whole("import hypervisor", "import_package", "s", Bound(0.15)),
     Whole("creating a VM in a running process", "create_vm", "ms", Bound(5.0)),
+    Whole("handing a run to a pCPU and back", "hand_over", "µs", Bound(100.0)),
     Whole("memory of an idle 64 MiB VM", "idle_memory", "MiB", Bound(6.0)),
 )
