@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from hypervisor.run.machine import Machine
 
 
+KEYS = "typed ahead"
+"""What the BIOS's queue of typed keys is called in the machine's inbox."""
+
+
 class GuestConsole(Stream):
     """What the user is shown: the first serial port, the debug console and the BIOS teletype, as they come.
 
@@ -42,7 +46,7 @@ class GuestConsole(Stream):
         """Type: ``data`` goes to the first serial port and to the BIOS's keyboard. May be called from any thread."""
         self._vm.check_open()
         if self.keys is not None:
-            self.keys.type(data)
+            self._vm.inbox.put(KEYS, data.encode("latin-1", "ignore") if isinstance(data, str) else bytes(data))
         if 0 in self._serial:
             self._serial[0].send(data)
 

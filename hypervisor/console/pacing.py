@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
@@ -44,28 +45,29 @@ class Paced:
     def __init__(
         self, vm: Machine, name: str, idle: Callable[[], bool], tell: Callable[[Sequence[int]], object]
     ) -> None:
-        """``name`` is that of the timer."""
-        self._vm = vm
+        """``name`` is that of the timer, and of what comes through the machine's inbox."""
+        self._vm, self._name = vm, name
         self._idle, self._tell = idle, tell
         self._events: deque[tuple[Sequence[int], int]] = deque()
         self._not_before = 0
         self._timer = vm.clock.timer("console", name, self.go)
+        vm.inbox.connect(name, self._came)
+        vm.on_reset.append(self.go)
 
     def add(self, values: Sequence[int], then_s: float) -> None:
         """Queue an event; the next one comes ``then_s`` seconds of the VM's time after it, or later."""
         self._vm.check_open()
-        self._events.append((values, int(then_s * NS_PER_S)))
-        self._listen()
-        self._vm.look()
+        self._vm.inbox.put(self._name, struct.pack(f"<{1 + len(values)}q", int(then_s * NS_PER_S), *values))
 
-    def _listen(self) -> None:
-        if self.go not in self._vm.inputs:
-            self._vm.inputs.append(self.go)
+    def _came(self, content: bytes) -> None:
+        then_ns, *values = struct.unpack(f"<{len(content) // 8}q", content)
+        self._events.append((values, then_ns))
+        self.go()
 
     @property
     def pending(self) -> int:
         """Events that have not happened yet."""
-        return len(self._events)
+        return len(self._events) + len(self._vm.inbox.waiting(self._name))
 
     def go(self) -> None:
         """Let the next event happen, if it may. On the VM's thread only."""
@@ -89,5 +91,3 @@ class Paced:
         self._events = deque((list(event.values), event.then_ns) for event in state.events)
         self._not_before = state.not_before
         self._timer.put_back(state.due)
-        if self._events:
-            self._listen()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -16,6 +14,8 @@ if TYPE_CHECKING:
     from hypervisor.run.machine import Machine
 
 
+RECEIVED = 1 << 16
+"""Bytes that a port's receiver holds (`hypervisor.devices.uart16550`)."""
 MAX_QUEUE = 1 << 26
 """Bytes of input that a state may have waiting."""
 
@@ -28,21 +28,24 @@ class QueueState:
 
 
 class InputQueue:
-    """Bytes that wait to be sent, in any thread's order."""
+    """Bytes in the machine that a port's receiver has no room for. On the machine's own thread."""
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.waiting: deque[int] = deque()
+        self.waiting = bytearray()
+
+    def take(self) -> bytes:
+        """All of them, as far as a receiver takes them at once."""
+        taken = bytes(self.waiting[:RECEIVED])
+        del self.waiting[:RECEIVED]
+        return taken
 
     def state(self) -> QueueState:
         """All of them."""
-        with self.lock:
-            return QueueState(bytes(self.waiting))
+        return QueueState(bytes(self.waiting))
 
     def restore(self, state: QueueState) -> None:
         """These wait, and no others."""
-        with self.lock:
-            self.waiting = deque(state.waiting)
+        self.waiting[:] = state.waiting
 
 
 class SerialPort(Stream):
@@ -53,11 +56,12 @@ class SerialPort(Stream):
         self.queue = InputQueue()
         """What was sent to the guest and has not arrived yet."""
         self._uart: Uart16550 | None = None
-        vm.inputs.append(self._deliver)
+        vm.inbox.connect(name, self._came)
 
     def connect(self, uart: Uart16550) -> None:
         """Let input arrive at this UART."""
         self._uart = uart
+        uart.queued = self.queue.take
 
     def send(self, data: bytes | str) -> None:
         """Send ``data`` to the guest; it arrives at the line's rate, in the VM's time. May be called from any thread.
@@ -68,9 +72,7 @@ class SerialPort(Stream):
         if not isinstance(data, (str, bytes, bytearray)):
             raise ConfigError(f"send({data!r}): give a text, or bytes.")
         self._vm.check_open()
-        with self.queue.lock:
-            self.queue.waiting.extend(data.encode() if isinstance(data, str) else data)
-        self._vm.look()
+        self._vm.inbox.put(self.name, data.encode() if isinstance(data, str) else bytes(data))
 
     def feed(self, source: Callable[[], bytes]) -> None:
         """Ask ``source()`` for more input whenever the guest wants it and there is none; see `Uart16550.source`."""
@@ -86,16 +88,14 @@ class SerialPort(Stream):
     @property
     def pending(self) -> int:
         """Bytes of input that the port's receiver has not taken yet."""
-        return len(self.queue.waiting)
+        return len(self.queue.waiting) + sum(map(len, self._vm.inbox.waiting(self.name)))
 
-    def _deliver(self) -> None:
+    def _came(self, content: bytes) -> None:
+        """What was sent is in the machine now; what the receiver has no room for waits until it asks."""
         waiting = self.queue.waiting
-        if not waiting or self._uart is None:
-            return
-        with self.queue.lock:
-            taken = self._uart.receive(bytes(waiting))
-            for _ in range(taken):
-                waiting.popleft()
+        waiting += content
+        if self._uart is not None:
+            del waiting[: self._uart.receive(bytes(waiting))]
 
 
 class SerialPorts(dict[int, SerialPort]):

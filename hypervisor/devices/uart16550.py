@@ -121,6 +121,8 @@ class Uart16550(ByteDevice):
         """Asked for host input when there is none left and the guest listens: it has enabled the receiver's interrupt,
         or polls. What it gives (at most `BACKLOG_LIMIT` bytes) arrives as if it had been there all the time.
         """
+        self.queued: Callable[[], bytes] = bytes
+        """Asked before `source`, whether the guest listens or not: what was received and had no room."""
         self._arrival = clock.timer(name, "arrival", self._arrive)
         self._timeout = clock.timer(name, "timeout", self._time_out)
         self._s = Uart16550State()
@@ -165,6 +167,8 @@ class Uart16550(ByteDevice):
     def reset(self) -> None:
         """Master reset; host input that still waits is dropped."""
         self._take(Uart16550State())
+        self._s.backlog += self.queued()[:BACKLOG_LIMIT]
+        self._resume()
 
     def state(self) -> Uart16550State:
         """A copy of all mutable state."""
@@ -218,8 +222,10 @@ class Uart16550(ByteDevice):
             byte = s.backlog[0]
             del s.backlog[:1]
             self._push(byte, 0)
-            if not s.backlog and s.listens:
-                s.backlog += self.source()[:BACKLOG_LIMIT]
+            if not s.backlog:
+                s.backlog += self.queued()[:BACKLOG_LIMIT]
+                if not s.backlog and s.listens:
+                    s.backlog += self.source()[:BACKLOG_LIMIT]
             if s.backlog and not (self._hold and self._full()):
                 s.receiving = True
                 s.arrives_at += self.character_ns

@@ -23,6 +23,7 @@ from hypervisor.errors import ConfigError
 from hypervisor.memory import GuestMemory, Region
 from hypervisor.outcome.crash_record import Crash
 from hypervisor.outcome.result import Reason, RunResult
+from hypervisor.run.inbox import Inbox
 from hypervisor.run.settled import Settled
 from hypervisor.run.sharing.placing import Place
 from hypervisor.run.sharing.turns import Turns
@@ -182,6 +183,8 @@ class Machine(Settled, ABC):
         self.clock = self.place.clock = VmClock(wall, self.tables, self.place, self.turns, self.deadline_changed)
         if wall:
             self.tables.wall_base = self.clock.base_ns
+        self.inbox = Inbox(self.clock, self.look)
+        """Where what comes from outside enters the machine."""
         self.ports = AddressSpace("I/O ports", 1 << 16)
         self.mmio = AddressSpace("guest-physical addresses", 1 << 40)
         self.devices: dict[str, Device] = {}
@@ -211,8 +214,9 @@ class Machine(Settled, ABC):
         """Called behind what puts a state back: what follows from it and lies elsewhere."""
         self.on_close: list[Callable[[], None]] = []
         """Called when the VM is closed: files of the host are given back."""
-        self.inputs: list[Callable[[], None]] = []
-        """Called on the VM's thread whenever Python looks in: where what came from outside enters the guest."""
+        self.watchers: list[Callable[[], None]] = []
+        """Called on the VM's thread whenever Python looks in between two blocks. What they do to the guest is no part
+        of a recording; `inbox` is for that."""
         self.input_open = False
         """Whether input may come at any time, so that a guest that waits is not idle."""
         self.result: RunResult | None = None

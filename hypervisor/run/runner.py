@@ -284,8 +284,10 @@ class Runner(Task):
                     self.finish(Reason.UNTIL, until.text)
                 if between and (self._exact or self._announced):
                     self._announced = False
-                    for poll in vm.inputs:  # behind the condition, which may be a script that sends something
-                        poll()
+                    if vm.inbox.enter():  # behind the condition, which may be a script that sends something
+                        continue
+                    for watch in vm.watchers:
+                        watch()
             except BaseException as error:
                 self.fail(error)
             if now >= limit and between and self._outside is None:

@@ -120,6 +120,7 @@ def _listed(vm: Furnished) -> Iterator[tuple[str, Stateful]]:
         yield f"vcpu {vcpu.number}", ProcessorPart(vcpu)
     yield "turns", vm.turns
     yield "machine", MachineOwn(vm)
+    yield "inbox", vm.inbox
     yield "memory", RamPart(vm)
     for number, block in enumerate(vm.blocks):
         yield f"memory {number} {block.name}", BlockPart(block)

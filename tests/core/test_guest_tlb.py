@@ -112,7 +112,7 @@ def test_flushes_by_the_host_show_in_no_accessed_bit(seed: int) -> None:
             while not over.wait(0.0002):
                 vm.look()
 
-        vm.inputs.append(disturb)
+        vm.watchers.append(disturb)
         thread = threading.Thread(target=storm)
         thread.start()
         try:

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from hypervisor.console.guest_console import KEYS
 from hypervisor.errors import ConfigError
 from hypervisor.firmware.bios import bios
 from hypervisor.firmware.bios.input.typeahead import KeyQueue
@@ -56,6 +57,7 @@ def start(vm: VM, drives: Callable[[], Drives], boot_order: str, memory_map: Seq
     keys = KeyQueue()
     if vm.console is not None:
         vm.console.keys = keys
+        vm.inbox.connect(KEYS, keys.type)
 
     def note(sentence: str) -> None:
         vm.notes.append(sentence)
