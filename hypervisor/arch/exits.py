@@ -73,6 +73,7 @@ class ExitKind(IntEnum):
     SPINNING = 71  # PAUSE in a loop, while other vCPUs of the VM could run
     RAISED = 72  # a compiled handler raised an exception
     IDLING = 73  # by the wall clock: a loop that does nothing until the next event
+    TURN_OVER = 74  # the vCPU sleeps, or another one's turn has come
 
 
 FIRST_ENGINE = 64

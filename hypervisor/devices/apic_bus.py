@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import NamedTuple, Protocol
 
-from hypervisor.devices.parts.apic_registers import Mode
+from hypervisor.arch.apic_registers import Mode
 
 BROADCAST = 0xFF
 

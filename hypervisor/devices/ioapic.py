@@ -13,9 +13,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from hypervisor.arch import apic_registers as r
+from hypervisor.arch.apic_registers import Mode
 from hypervisor.devices.apic_bus import ApicBus, Message
-from hypervisor.devices.parts import apic_registers as r
-from hypervisor.devices.parts.apic_registers import Mode
 from hypervisor.devices.parts.common import Register
 from hypervisor.devices.parts.device_state import adopt
 from hypervisor.state import copied, number, numbers, record, u8

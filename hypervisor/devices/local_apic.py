@@ -20,18 +20,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
+from hypervisor.arch import apic_registers as r
+from hypervisor.arch.apic_page import ApicPage
+from hypervisor.arch.apic_registers import Mode, Shorthand
 from hypervisor.bus import Clock, InterruptController, Line
 from hypervisor.devices.apic_bus import BROADCAST, ApicBus, Message
-from hypervisor.devices.parts import apic_registers as r
-from hypervisor.devices.parts.apic_registers import Mode, Shorthand
-from hypervisor.devices.parts.apic_state import LVT_FIELDS, LocalApicState, after_reset
+from hypervisor.devices.parts.apic_state import LVT_FIELDS, LocalApicState, after_reset, put, record_of
 from hypervisor.devices.parts.apic_timer import ApicTimer
 from hypervisor.devices.parts.device_state import adopt, refuse
-from hypervisor.state import copied
 
 SIZE = r.SIZE
 _WORD = 0xFFFF_FFFF
 _MODES = tuple(Mode)
+_OFFSETS = frozenset(register.offset for register in r.REGISTERS)
 _ENABLE = r.SVR_ENABLE
 _EXTINT = Mode.EXTINT << r.MODE_SHIFT
 _GATE = r.MASKED | r.MODE_MASK << r.MODE_SHIFT
@@ -71,30 +72,17 @@ class LocalApic:
         self.external = external
         self._bus = bus
         self._own_id, self._bootstrap = apic_id, bootstrap
-        self._s = after_reset(apic_id, bootstrap)
-        self._timer = ApicTimer(clock, name, self._timer_expired)
-        self._s.timer = self._timer.state
-        self._readers: dict[int, Callable[[], int]] = {
-            r.ID: lambda: self._s.id << 24,
-            r.VERSION: lambda: r.VERSION_VALUE,
-            r.TPR: lambda: self._s.tpr,
+        self.page = self._s = ApicPage()
+        put(self.page, after_reset(apic_id, bootstrap))
+        self._timer = ApicTimer(self.page, clock, name, self._timer_expired)
+        self._words = memoryview(self.page).cast("B").cast("I")
+        self._computed: dict[int, Callable[[], int]] = {
             r.APR: self._arbitration,
             r.PPR: lambda: self.priority,
             r.EOI: lambda: 0,
             r.RRD: lambda: 0,
-            r.LDR: lambda: self._s.ldr << 24,
-            r.DFR: lambda: self._s.dfr << 28 | r.DFR_RESET >> 4,
-            r.SVR: lambda: self._s.svr,
-            r.ESR: lambda: self._s.esr,
-            r.ICR_LOW: lambda: self._s.icr_low,
-            r.ICR_HIGH: lambda: self._s.icr_high << 24,
-            r.TIMER_INITIAL: lambda: self._timer.state.initial,
             r.TIMER_CURRENT: self._timer.count,
-            r.TIMER_DIVIDE: lambda: self._timer.state.divide,
         }
-        for n in range(8):
-            for first, field in ((r.ISR, "isr"), (r.TMR, "tmr"), (r.IRR, "irr")):
-                self._readers[first + 16 * n] = partial(self._read_vectors, field, n)
         self._writers: dict[int, Callable[[int], None]] = {
             r.ID: self._write_id,
             r.TPR: self._write_tpr,
@@ -109,7 +97,6 @@ class LocalApic:
             r.TIMER_DIVIDE: lambda value: self._timer.divide(value & r.DIVIDE_WRITABLE),
         }
         for offset, field in LVT_FIELDS.items():
-            self._readers[offset] = partial(self._read_lvt, field)
             self._writers[offset] = partial(self._write_lvt, offset, field)
         bus.join(self)
 
@@ -265,9 +252,8 @@ class LocalApic:
         """See `hypervisor.bus.Device.read`."""
         if not self._s.enabled:
             return (1 << 8 * size) - 1
-        reader = self._readers.get(offset)
-        if reader is not None and size == 4:
-            return reader()
+        if size == 4 and offset in _OFFSETS:
+            return self._register(offset)
         return self._read_odd(offset, size)
 
     def write(self, offset: int, size: int, value: int) -> None:
@@ -277,15 +263,18 @@ class LocalApic:
         writer = self._writers.get(offset)
         if writer is not None and size >= 4:
             writer(value & _WORD)
-        elif offset & 0xF == 0 and offset not in self._readers:
+        elif offset & 0xF == 0 and offset not in _OFFSETS:
             self._error(r.ESR_REGISTER)
 
     def _read_odd(self, offset: int, size: int) -> int:
-        reader = self._readers.get(offset & ~0xF)
-        if reader is None:
+        if offset & ~0xF not in _OFFSETS:
             self._error(r.ESR_REGISTER)
             return 0
-        return reader() >> 8 * (offset & 0xF) & (1 << 8 * size) - 1
+        return self._register(offset & ~0xF) >> 8 * (offset & 0xF) & (1 << 8 * size) - 1
+
+    def _register(self, offset: int) -> int:
+        computed = self._computed.get(offset)
+        return self._words[offset >> 2] if computed is None else computed()
 
     def reset(self) -> None:
         """Power-on state; the wires keep the levels that they have."""
@@ -295,13 +284,13 @@ class LocalApic:
 
     def state(self) -> LocalApicState:
         """A copy of all mutable state."""
-        return copied(self._s)
+        return record_of(self._s)
 
     def restore(self, state: LocalApicState) -> None:
         """Take over ``state``; raises `DeviceError` if it is not one of this device."""
         new = adopt(self.name, LocalApicState, state)
-        if new.timer.divide not in r.DIVIDE_SHIFTS:
-            raise refuse(self.name, f"state.timer.divide is {new.timer.divide}, which is no divide configuration")
+        if new.timer_divide not in r.DIVIDE_SHIFTS:
+            raise refuse(self.name, f"state.timer_divide is {new.timer_divide}, which is no divide configuration")
         self._take(new)
         self._update()
 
@@ -313,8 +302,8 @@ class LocalApic:
         self._take(new)
 
     def _take(self, state: LocalApicState) -> None:
-        self._s = state
-        self._timer.adopt(state.timer)
+        put(self._s, state)
+        self._timer.adopt()
 
     # ---- requests
 
@@ -400,14 +389,6 @@ class LocalApic:
 
     def _write_esr(self, value: int) -> None:
         self._s.esr, self._s.errors = self._s.errors, 0
-
-    def _read_vectors(self, field: str, word: int) -> int:
-        value: int = getattr(self._s, field)
-        return value >> 32 * word & _WORD
-
-    def _read_lvt(self, field: str) -> int:
-        value: int = getattr(self._s, field)
-        return value
 
     def _write_lvt(self, offset: int, field: str, value: int) -> None:
         s = self._s

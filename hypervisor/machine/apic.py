@@ -9,13 +9,13 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
+from hypervisor.arch import apic_registers as r
 from hypervisor.arch import msr
+from hypervisor.arch.apic_registers import Mode
 from hypervisor.devices.apic_bus import ApicBus
 from hypervisor.devices.i8259 import CASCADE, I8259Pair
 from hypervisor.devices.ioapic import IoApic
 from hypervisor.devices.local_apic import SIZE, LocalApic, LocalApicState, Pins
-from hypervisor.devices.parts import apic_registers as r
-from hypervisor.devices.parts.apic_registers import Mode
 from hypervisor.errors import DeviceError
 from hypervisor.machine.apic_base import ApicBase, place
 from hypervisor.state import record, several

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from hypervisor.arch import apic_registers as r
+from hypervisor.arch.apic_registers import Mode
 from hypervisor.bus import Line
 from hypervisor.bus.clock import ManualClock
 from hypervisor.devices.apic_bus import ApicBus
 from hypervisor.devices.ioapic import ID, IOREGSEL, IOWIN, PINS, TABLE, VERSION, IoApic
 from hypervisor.devices.local_apic import LocalApic, Pins
-from hypervisor.devices.parts import apic_registers as r
-from hypervisor.devices.parts.apic_registers import Mode
 
 
 class Machine:

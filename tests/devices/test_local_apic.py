@@ -7,12 +7,12 @@ from collections.abc import Callable
 
 import pytest
 
+from hypervisor.arch import apic_registers as r
+from hypervisor.arch.apic_registers import Mode, Shorthand
 from hypervisor.bus import Line
 from hypervisor.bus.clock import ManualClock
 from hypervisor.devices.apic_bus import ApicBus, Message
 from hypervisor.devices.local_apic import LocalApic, Pins
-from hypervisor.devices.parts import apic_registers as r
-from hypervisor.devices.parts.apic_registers import Mode, Shorthand
 
 ENABLED = 0x1FF
 

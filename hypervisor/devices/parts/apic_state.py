@@ -1,10 +1,12 @@
-"""What one local APIC remembers, and its state after reset."""
+"""What one local APIC remembers, as a record, and its state after reset."""
 
 from __future__ import annotations
 
-from hypervisor.devices.parts import apic_registers as r
-from hypervisor.devices.parts.apic_timer import TimerState
-from hypervisor.state import flag, number, part, record, u8
+from dataclasses import fields
+
+from hypervisor.arch import apic_registers as r
+from hypervisor.arch.apic_page import ApicPage
+from hypervisor.state import flag, number, record, time_ns, u8
 
 VECTORS = 256
 _ALL = (1 << VECTORS) - 1
@@ -13,9 +15,11 @@ _LVT = 0x3FFFF
 
 @record
 class LocalApicState:
-    """Registers by their names; ``irr``, ``isr`` and ``tmr`` are 256-bit numbers, one bit for each vector.
+    """The fields of `ApicPage` by their names.
 
-    ``lint0`` and ``lint1`` are the levels of the wires; ``extint`` an external interrupt that came as a message.
+    ``irr``, ``isr`` and ``tmr`` are 256-bit numbers, one bit for each vector. ``lint0`` and ``lint1`` are the levels of
+    the wires; ``extint`` is an external interrupt that came as a message. The timer's counter was ``timer_initial`` at
+    ``timer_start_ns``.
     """
 
     id: int = u8()
@@ -40,8 +44,18 @@ class LocalApicState:
     lint0: bool = flag()
     lint1: bool = flag()
     extint: bool = flag()
-    timer: TimerState = part(TimerState)
+    timer_initial: int = number(0, 0xFFFF_FFFF)
+    timer_divide: int = number(0, 0xB)
+    timer_start_ns: int = time_ns()
+    timer_periodic: bool = flag()
+    timer_over: bool = flag()
+    """It had counted to zero once when it became periodic: it stays there until an initial count is written."""
+    timer_armed: bool = flag()
+    """An interrupt is to come: the entry is not masked, and a one-shot has not run out yet."""
+    timer_due_ns: int = time_ns()
 
+
+_FIELDS = tuple(one.name for one in fields(LocalApicState))
 
 LVT_FIELDS = {
     r.LVT_TIMER: "lvt_timer",
@@ -59,3 +73,14 @@ def after_reset(apic_id: int, bootstrap: bool) -> LocalApicState:
     processor passes the 8259's interrupts (ExtINT), as in QEMU, so that whoever never looks at the APIC needs not.
     """
     return LocalApicState(id=apic_id, lvt_lint0=r.Mode.EXTINT << r.MODE_SHIFT if bootstrap else r.MASKED)
+
+
+def record_of(page: ApicPage) -> LocalApicState:
+    """What a page holds."""
+    return LocalApicState(*[getattr(page, name) for name in _FIELDS])
+
+
+def put(page: ApicPage, record: LocalApicState) -> None:
+    """Let a page hold what a record says."""
+    for name in _FIELDS:
+        setattr(page, name, getattr(record, name))

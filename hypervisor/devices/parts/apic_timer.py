@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from hypervisor.arch.apic_page import ApicPage
+from hypervisor.arch.apic_registers import DIVIDE_SHIFTS
 from hypervisor.bus import Clock
-from hypervisor.devices.parts.apic_registers import DIVIDE_SHIFTS
-from hypervisor.state import flag, number, record, time_ns
 
 BUS_HZ = 1_000_000_000
 """Ticks per second before the divider, of the VM's clock: one tick is one nanosecond. CPUID leaf 40000010h says so."""
@@ -19,77 +19,61 @@ MIN_PERIOD_NS = 1_000
 one, as on a processor that could not keep up. The count that it reads is not affected."""
 
 
-@record
-class TimerState:
-    """The counter: it was ``initial`` at ``start_ns``."""
-
-    initial: int = number(0, 0xFFFF_FFFF)
-    divide: int = number(0, 0xB)
-    start_ns: int = time_ns()
-    periodic: bool = flag()
-    over: bool = flag()
-    """It had counted to zero once when it became periodic: it stays there until an initial count is written."""
-    armed: bool = flag()
-    """An interrupt is to come: the entry is not masked, and a one-shot has not run out yet."""
-    due_ns: int = time_ns()
-
-
 class ApicTimer:
-    """The counter over its state. ``expired`` is called each time it reaches zero while somebody wants to know."""
+    """The counter over a page's fields. ``expired`` is called each time it is at zero while somebody wants to know."""
 
-    def __init__(self, clock: Clock, owner: str, expired: Callable[[], None]) -> None:
+    def __init__(self, page: ApicPage, clock: Clock, owner: str, expired: Callable[[], None]) -> None:
+        self._page = page
         self._clock = clock
         self._expired = expired
         self._alarm = clock.timer(owner, "zero", self._fire)
-        self.state = TimerState()
 
-    def adopt(self, state: TimerState) -> None:
-        """Go on from ``state``."""
-        self.state = state
-        if state.armed:
-            self._alarm.set(state.due_ns)
+    def adopt(self) -> None:
+        """Go on from what the page holds now."""
+        if self._page.timer_armed:
+            self._alarm.set(self._page.timer_due_ns)
         else:
             self._alarm.clear()
 
     def start(self, count: int, periodic: bool, wanted: bool) -> None:
         """The initial count is written; ``wanted``: its interrupt is not masked."""
-        s = self.state
-        s.initial = count
-        s.periodic = periodic
-        s.start_ns = self._clock.now_ns
-        s.over = False
-        s.armed = count != 0
+        s = self._page
+        s.timer_initial = count
+        s.timer_periodic = periodic
+        s.timer_start_ns = self._clock.now_ns
+        s.timer_over = False
+        s.timer_armed = count != 0
         self.want(wanted)
 
     def divide(self, value: int) -> None:
         """The divide configuration is written: the present count goes on at another speed."""
-        s = self.state
-        if value == s.divide:
+        s = self._page
+        if value == s.timer_divide:
             return
         left = self.count()
-        s.divide = value
-        s.start_ns = self._clock.now_ns - (s.initial - left << DIVIDE_SHIFTS[value])
-        self.want(s.armed)
+        s.timer_divide = value
+        s.timer_start_ns = self._clock.now_ns - (s.timer_initial - left << DIVIDE_SHIFTS[value])
+        self.want(s.timer_armed)
 
     def mode(self, periodic: bool, wanted: bool) -> None:
         """The LVT entry is written."""
-        s = self.state
-        if periodic != s.periodic:
+        s = self._page
+        if periodic != s.timer_periodic:
             left = self.count()
-            s.over = left == 0
-            s.periodic = periodic
-            s.start_ns = self._clock.now_ns - (s.initial - left << DIVIDE_SHIFTS[s.divide])
+            s.timer_over = left == 0
+            s.timer_periodic = periodic
+            s.timer_start_ns = self._clock.now_ns - (s.timer_initial - left << DIVIDE_SHIFTS[s.timer_divide])
         self.want(wanted)
 
     def count(self) -> int:
         """The current count."""
-        s = self.state
-        if s.initial == 0 or s.over:
+        s = self._page
+        if s.timer_initial == 0 or s.timer_over:
             return 0
-        gone = self._clock.now_ns - s.start_ns >> DIVIDE_SHIFTS[s.divide]
-        if s.periodic:
-            return s.initial - gone % s.initial
-        return max(s.initial - gone, 0)
+        gone = self._clock.now_ns - s.timer_start_ns >> DIVIDE_SHIFTS[s.timer_divide]
+        if s.timer_periodic:
+            return s.timer_initial - gone % s.timer_initial
+        return max(s.timer_initial - gone, 0)
 
     def want(self, wanted: bool) -> None:
         """Whether anybody hears the next zero.
@@ -97,31 +81,31 @@ class ApicTimer:
         Nobody is called for one that was over when nobody wanted it; one that is still to be told is told, however
         late it has become meanwhile.
         """
-        s = self.state
-        s.armed = wanted and s.initial != 0 and (self._next(self._clock.now_ns) or s.armed)
-        if s.armed:
-            self._alarm.set(s.due_ns)
+        s = self._page
+        s.timer_armed = wanted and s.timer_initial != 0 and (self._next(self._clock.now_ns) or s.timer_armed)
+        if s.timer_armed:
+            self._alarm.set(s.timer_due_ns)
         else:
             self._alarm.clear()
 
     def _next(self, now: int) -> bool:
         """Find the next zero after ``now``; False when the last one is over."""
-        s = self.state
-        if s.over:
+        s = self._page
+        if s.timer_over:
             return False
-        period = s.initial << DIVIDE_SHIFTS[s.divide]
-        if not s.periodic:
-            s.due_ns = s.start_ns + period
-            return s.due_ns > now
-        elapsed = now - s.start_ns
-        s.due_ns = s.start_ns + (elapsed // period + 1) * period
+        period = s.timer_initial << DIVIDE_SHIFTS[s.timer_divide]
+        if not s.timer_periodic:
+            s.timer_due_ns = s.timer_start_ns + period
+            return s.timer_due_ns > now
+        elapsed = now - s.timer_start_ns
+        s.timer_due_ns = s.timer_start_ns + (elapsed // period + 1) * period
         if period < MIN_PERIOD_NS:
-            s.due_ns += -(-(MIN_PERIOD_NS - period) // period) * period
+            s.timer_due_ns += -(-(MIN_PERIOD_NS - period) // period) * period
         return True
 
     def _fire(self) -> None:
-        s = self.state
-        s.armed = False
-        if s.periodic and s.initial:
+        s = self._page
+        s.timer_armed = False
+        if s.timer_periodic and s.timer_initial:
             self.want(True)
         self._expired()

@@ -3,18 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
 
-
-class Register(NamedTuple):
-    """One row of a device's register table: where it is, what it is called, how it is reached and what it means."""
-
-    offset: int
-    """In bytes from the start of the device's window; index registers count from their index."""
-    name: str
-    access: str
-    """``"r"``, ``"w"``, ``"rw"``, or ``"rc"`` where reading clears."""
-    meaning: str
+from hypervisor.arch.device_registers import Register
 
 
 class ByteDevice:
@@ -56,3 +46,6 @@ def nothing(value: int) -> None:
 def all_ones() -> int:
     """A read that no register answers."""
     return 0xFF
+
+
+__all__ = ["ByteDevice", "Register", "all_ones", "nothing"]

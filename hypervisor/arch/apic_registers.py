@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-from hypervisor.devices.parts.common import Register
+from hypervisor.arch.device_registers import Register
 
 SIZE = 0x1000
 """Bytes of the register window: one page."""
+
+REGISTERS_SIZE = 0x400
+"""Bytes of it that hold registers."""
 
 ID, VERSION, TPR, APR, PPR, EOI, RRD, LDR, DFR, SVR = 0x20, 0x30, 0x80, 0x90, 0xA0, 0xB0, 0xC0, 0xD0, 0xE0, 0xF0
 ISR, TMR, IRR, ESR, ICR_LOW, ICR_HIGH = 0x100, 0x180, 0x200, 0x280, 0x300, 0x310
