@@ -75,6 +75,7 @@ class AnySource(Wait):
         self._waits = [(source, source.waiting_for(pattern, named=False)) for source in sources]
         self.deadline_ns = min(wait.deadline_ns for _, wait in self._waits)
         self.text = f"some output shows {shown(pattern)!r}"
+        self.looks_at_guest = any(wait.looks_at_guest for _, wait in self._waits)
 
     def holds(self) -> bool:
         """Whether it came."""

@@ -94,6 +94,8 @@ class StreamWait(Wait):
     whenever the guest waits or its slice of time is over.
     """
 
+    looks_at_guest = False
+
     def __init__(self, stream: Stream, pattern: re.Pattern[str], named: bool) -> None:
         self._stream, self._pattern, self._named = stream, pattern, named
         self._looked_to = -1

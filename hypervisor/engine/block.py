@@ -185,6 +185,12 @@ F_CLOCK = _word("f_clock")  # clock_gettime
 WALL_BASE = _word("wall_base")
 DUE = _word("due")  # by the wall clock: the latest time to be shown before the timer that is due has fired
 SHOWN = _word("shown")  # the latest time by the wall clock that the guest has read here
+APIC_BASE = _word("apic_base")  # guest-physical page of the local APICs that the engine serves, -1 none
+VCPUS = _word("vcpus")  # address of the addresses of the VM's `VcpuWords`
+VCPU_COUNT = _word("vcpu_count")
+TURNS = _word("turns")  # address of its `TurnWords`
+ROW = _word("row")  # address of the `VcpuWords` of the vCPU on the pCPU
+APIC = _word("apic")  # address of its local APIC's page, 0 none
 LAST_WORDS = _word("last_words")  # address of the VM's line, see `hypervisor.engine.interposition.fatal_signals`
 
 # --- per vCPU: saved and loaded with the CPU state --------------------------------------------------------------------
@@ -207,6 +213,7 @@ REST_END = _word("rest_end")  # linear end of that block, 0 none
 RESTED = _word("rested")  # 1: the last block that it began was the rest of one
 REST_TRIED = _word("rest_tried")  # how often the instruction has been left since another one was executed
 GUEST_TLB_AGE = _word("guest_tlb_age")  # which entries there are valid
+DIRTY = _word("dirty")  # 1: hidden flags are to be derived again before it runs
 VCPU_END = 8 * len(_names)
 
 # --- walk results -----------------------------------------------------------------------------------------------------

@@ -17,7 +17,9 @@ from hypervisor.engine.vcpu_tlb import PLACES, VcpuTlb
 from hypervisor.state import flag, number, numbers, parts, record, words
 
 _MASK64 = (1 << 64) - 1
-_KEPT = [name for name in block.names()[block.VCPU >> 3 : block.VCPU_END >> 3] if name != "number"]
+_OF_ENGINE = frozenset(("number", "dirty"))
+"""Words that say which vCPU it is, and what has been derived from the rest."""
+_KEPT = [name for name in block.names()[block.VCPU >> 3 : block.VCPU_END >> 3] if name not in _OF_ENGINE]
 _TABLES, _AGE = ("gdtr", "idtr"), "guest_tlb_age"
 
 

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from hypervisor.arch import vmexit_codes as code_
+from hypervisor.arch.apic_page import ApicPage
 from hypervisor.arch.exits import INTERCEPT_BIT, ExitKind, kinds_of_codes
 from hypervisor.engine import block as b
 from hypervisor.engine import costs, layout
@@ -26,6 +27,7 @@ from hypervisor.engine.interposition.interpose import guard
 from hypervisor.engine.interposition.native import native
 from hypervisor.engine.report import Report
 from hypervisor.engine.room import CODE_CACHE, check_room
+from hypervisor.engine.scheduling import VcpuWords
 from hypervisor.engine.state import State, Views
 from hypervisor.engine.tables import GuestTables
 from hypervisor.engine.vcpu_tlb import VcpuTlb
@@ -38,6 +40,7 @@ _STUB, _VMCB, _HSAVE, _MSRPM, _IOPM, _CONTROL_SIZE = 0x0, 0x1000, 0x2000, 0x4000
 _WINDOW_SIZE = (1 + b.SEATS) << b.SEAT
 _COMPLETE, _COUNTS, _COSTS, _NOW = b.COMPLETE >> 3, b.COUNTS >> 3, b.COSTS >> 3, b.NOW >> 3
 _REST_END = b.REST_END >> 3
+_DIRTY = b.DIRTY >> 3
 _MUCH_CODE = 2 << 20  # bytes of translated code whose tables, freed, are worth looking for
 _ALWAYS_INTERCEPTED = sum(
     1 << code_.intercept_bit(code)
@@ -64,9 +67,18 @@ class VcpuState:
         self.extra[(b.SKIP - b.VCPU) >> 3] = -1
         self.extra[(b.NUMBER - b.VCPU) >> 3] = number
         self.extra[(b.GUEST_TLB_AGE - b.VCPU) >> 3] = 1
+        self.words = VcpuWords()
+        """What is known of it wherever its registers are."""
         self.views = Views.over(self.memory, memoryview(self.extra).cast("B").cast("Q"))
-        self.at = ctypes.addressof(self.memory), ctypes.addressof(self.extra)
+        self.at = self.words.state_at, self.words.extra_at = (
+            ctypes.addressof(self.memory), ctypes.addressof(self.extra),
+        )  # fmt: skip
         self.registers = State(self.views)
+
+    def serve_apic(self, page: ApicPage) -> None:
+        """Let the engine serve this local APIC, which is the vCPU's interrupt controller. Before it runs."""
+        self.words.apic_at = ctypes.addressof(page)
+        self.words.own_apic = True
 
 
 class PCpu:
@@ -351,6 +363,7 @@ class PCpu:
             return
         self.unload()
         self._load(self._b, *vcpu.at)
+        self.words[b.ROW >> 3], self.words[b.APIC >> 3] = ctypes.addressof(vcpu.words), vcpu.words.apic_at
         vcpu.registers.look_at(self._live)
         self._loaded = vcpu
 
@@ -380,8 +393,7 @@ class PCpu:
 
     def run(self) -> int:
         """Run the loaded vCPU until something is to be told; the `ExitKind`. Releases the interpreter lock."""
-        vcpu = self._loaded
-        if vcpu is not None and vcpu.registers.dirty:
+        if self.words[_DIRTY]:
             self.sync()
         return self._run(self._b)  # type: ignore[no-any-return]  # a ctypes function
 
@@ -390,13 +402,21 @@ class PCpu:
         """Whether the guest was left in the middle of a block, and what comes from outside waits for its end."""
         return self.words[_REST_END] != 0 and self._call["in_block"](self._b) != 0
 
+    def follow(self, vcpu: VcpuState) -> None:
+        """The engine has put this vCPU on the pCPU by itself."""
+        if self._loaded is not None:
+            self._loaded.registers.look_at(self._loaded.views)
+        vcpu.registers.look_at(self._live)
+        self._loaded = vcpu
+
     def sync(self) -> None:
         """Derive the hidden flags after registers were written from outside, and flush the guest's TLB if need be."""
         self._call["sync"](self._b)
         registers = None if self._loaded is None else self._loaded.registers
         self._call["flush_guest" if registers is None or registers.flushes else "flush"](self._b)
+        self.words[_DIRTY] = 0
         if registers is not None:
-            registers.dirty = registers.flushes = False
+            registers.flushes = False
 
     def kick(self) -> None:
         """Make the guest stop at its next block. The one method that any thread may call.
@@ -406,17 +426,20 @@ class PCpu:
         """
         self.words[b.KICK >> 3] = 1
 
-    def request_interrupt(self, level: bool) -> None:
-        """Set the level of the interrupt request; the guest is left as soon as it can take it. From another thread than
-        the one that runs the guest it is a kick, too: words that the block hook writes are written by nobody else.
+    def request_interrupt(self, number: int, level: bool) -> None:
+        """Set the level of a vCPU's interrupt request; if it is the loaded one, the guest is left as soon as it can
+        take it. From another thread than the one that runs the guest it is a kick, too: words that the block hook
+        writes are written by nobody else.
         """
         words = self.words
-        words[b.INTR >> 3] = int(level)
+        loaded = words[b.NUMBER >> 3] == number
+        if loaded:
+            words[b.INTR >> 3] = int(level)
         if not level:
             return
         if words[b.RUNNING >> 3] and words[b.THREAD >> 3] != threading.get_ident():
             self.kick()
-        else:
+        elif loaded:
             words[b.ARMED >> 3] = 1
             words[b.DEADLINE >> 3] = 0
 
@@ -446,8 +469,7 @@ class PCpu:
 
     def _outside(self, name: str, *arguments: int) -> int:
         """Call a kernel that may itself stop the guest; the exit kind it asks for, 0 for none."""
-        vcpu = self._loaded
-        if vcpu is not None and vcpu.registers.dirty:
+        if self.words[_DIRTY]:
             self.sync()
         self.words[b.X_KIND >> 3] = 0
         self._call[name](self._b, *arguments)
@@ -528,8 +550,7 @@ class PCpu:
             with self._looking_at(vcpu):
                 gpa = self._call["walk"](self._b, b.signed(gva), access, how)
         else:
-            vcpu = self._loaded
-            if vcpu is not None and vcpu.registers.dirty:
+            if self.words[_DIRTY]:
                 self.sync()
             gpa = self._call["walk"](self._b, b.signed(gva), access, how)
         vector = self.words[b.W_VECTOR >> 3]
@@ -537,8 +558,7 @@ class PCpu:
 
     def decode(self) -> int:
         """Decode the instruction at RIP into the D words; its length, 0 if unknown."""
-        vcpu = self._loaded
-        if vcpu is not None and vcpu.registers.dirty:
+        if self.words[_DIRTY]:
             self.sync()
         return int(self._call["decode"](self._b))
 

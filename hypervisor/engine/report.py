@@ -69,6 +69,10 @@ class Report(ctypes.Structure):
     """1: it has skipped rounds of a jump to itself in this turn."""
     skip: int
     """Linear address of the instruction that runs once without its execute hook, -1 none."""
+    number: int
+    """The number, in its VM, of the loaded vCPU."""
+    apic_base: int
+    """Guest-physical page of the local APICs that the engine serves, -1 none."""
     due: int
     """By the wall clock: the latest time to be shown before the timer that is due has fired."""
     shown: int

@@ -49,6 +49,7 @@ _WORDS = {name: 8 * n for n, name in enumerate(GPR)} | {
 }  # fmt: skip
 WHOLE = (*_WORDS, "rflags", "sysenter_cs")
 """What `State.get` takes, but for DR7, which is a word of the block."""
+_DIRTY = (block.DIRTY - block.VCPU) >> 3
 _TSS_BUSY = 1 << 9
 _DERIVED = frozenset(("cr0", "cr3", "cr4", "efer"))
 
@@ -99,12 +100,11 @@ class Views(NamedTuple):
 class State:
     """One vCPU's registers, over ``STATE_SIZE`` bytes of memory and the block's vCPU words.
 
-    `dirty` says that hidden flags must be derived again before the guest goes on, `flushes` that a register was written
-    that flushes its TLB. Only valid
-    outside the engine's loop, where EFLAGS are complete; inside it, `flags_inside` reads them.
+    `flushes` says that a register was written that flushes its TLB. Only valid outside the engine's loop, where EFLAGS
+    are complete; inside it, `flags_inside` reads them.
     """
 
-    __slots__ = ("_dwords", "_extra", "_memory", "_words", "dirty", "flags_inside", "flushes")
+    __slots__ = ("_dwords", "_extra", "_memory", "_words", "flags_inside", "flushes")
 
     def __init__(self, views: Views) -> None:
         self.look_at(views)
@@ -114,6 +114,15 @@ class State:
     def look_at(self, views: Views) -> None:
         """The registers are here from now on: in memory of their own, or on a pCPU."""
         self._memory, self._words, self._dwords, self._extra = views
+
+    @property
+    def dirty(self) -> bool:
+        """Whether hidden flags must be derived again before the guest goes on."""
+        return bool(self._extra[_DIRTY])
+
+    @dirty.setter
+    def dirty(self, dirty: bool) -> None:
+        self._extra[_DIRTY] = int(dirty)
 
     def get(self, name: str) -> int:
         """A 64-bit register by its full name."""

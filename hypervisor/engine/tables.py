@@ -16,6 +16,7 @@ from hypervisor.arch.exits import ExitKind
 from hypervisor.engine import block as b
 from hypervisor.engine.inside import Inside
 from hypervisor.engine.interposition.fatal_signals import line
+from hypervisor.engine.scheduling import TurnWords, VcpuWords
 from hypervisor.errors import TrapError
 from hypervisor.memory.frames import PRIVATE
 from hypervisor.units import PAGE_SHIFT, PAGE_SIZE
@@ -62,6 +63,9 @@ class GuestTables:
         self._cpuid = (ctypes.c_int64 * 6)()
         self._cpuid_count = 0
         self._single = dict.fromkeys(_SINGLE.values(), 0)
+        self._vcpus, self._vcpu_count, self._turns_at = (ctypes.c_int64 * 1)(), 0, 0
+        self.apic_base = -1
+        """Guest-physical page of local APICs whose registers the engine serves, -1 none."""
         self.a20 = -1
         self.listen = 0
         self.listen_exceptions = 0
@@ -163,6 +167,13 @@ class GuestTables:
             for row, mask in zip(rows, masks, strict=True):
                 self._virtual[row] = mask
 
+    # --- vCPUs --------------------------------------------------------------------------------------------------------
+
+    def seat(self, vcpus: Sequence[VcpuWords], turns: TurnWords) -> None:
+        """The VM's vCPUs, by number, and their turns; whoever made these keeps them alive as long as the VM."""
+        self._vcpus = (ctypes.c_int64 * len(vcpus))(*map(ctypes.addressof, vcpus))
+        self._vcpu_count, self._turns_at = len(vcpus), ctypes.addressof(turns)
+
     # --- compiled handlers --------------------------------------------------------------------------------------------
 
     def serve_inside(self, handlers: list[Inside]) -> None:
@@ -228,6 +239,10 @@ class GuestTables:
             b.VIRTUAL_COUNT: self._virtual_count,
             b.WALL: int(self.wall_base is not None),
             b.WALL_BASE: self.wall_base or 0,
+            b.APIC_BASE: self.apic_base,
+            b.VCPUS: ctypes.addressof(self._vcpus),
+            b.VCPU_COUNT: self._vcpu_count,
+            b.TURNS: self._turns_at,
             b.LAST_WORDS: ctypes.addressof(self._line),
             **self._single,
         }

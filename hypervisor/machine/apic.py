@@ -108,8 +108,10 @@ def wire(vm: VM, parts: Parts) -> None:
     for vcpu, apic in zip(vm.vcpus, apics.apics, strict=True):
         vcpu.apic = ApicBase(vm, apics, apic)
         vcpu.interrupt_controller = apic
+        vcpu.state.serve_apic(apic.page)
         if pic is not None:
             pic.intr.fork(apic.lint0)
+    place(vm, apics)
     for told in (vm.on_reset, vm.on_restore):
         told.append(lambda: place(vm, apics))
 

@@ -51,6 +51,12 @@ def place(vm: VM, apics: Device) -> None:
     hides the memory; where the board has another device, that one stays.
     """
     pages = {vcpu.msr[msr.APIC_BASE] & msr.APIC_BASE_ADDRESS for vcpu in vm.vcpus}
+    _show(vm, apics, pages)
+    at = [mapping.start for mapping in vm.mmio if mapping.device is apics]
+    vm.serve_apics_at(at[0] if len(at) == len(pages) == 1 else -1)
+
+
+def _show(vm: VM, apics: Device, pages: set[int]) -> None:
     shown = [mapping for mapping in vm.mmio if mapping.device is apics]
     if {mapping.start for mapping in shown} == pages:
         return

@@ -194,6 +194,7 @@ class Machine(Settled, ABC):
         around = Surroundings(self.memory, self.clock, self.place, self.turns, self.tell)
         self.vcpus = [self._make_vcpu(number, around) for number in range(cpus)]
         self.turns.seat(self.vcpus)
+        self.tables.seat([vcpu.words for vcpu in self.vcpus], self.turns)
         for vcpu in self.vcpus:
             vcpu.reset()
 
@@ -358,6 +359,13 @@ class Machine(Settled, ABC):
             if pcpu is not None:
                 pcpu.report.a20 = value
                 pcpu.flush()
+
+    def serve_apics_at(self, page: int) -> None:
+        """Let the engine serve the vCPUs' local APICs at this guest-physical page; -1: nowhere."""
+        self.tables.apic_base = page
+        pcpu = self.place.pcpu
+        if pcpu is not None:
+            pcpu.report.apic_base = page
 
     # --- what devices and handlers call -------------------------------------------------------------------------------
 

@@ -20,6 +20,7 @@ from hypervisor.arch.exits import FIRST_ENGINE, INTERCEPT_BIT
 from hypervisor.arch.exits import ExitKind as K
 from hypervisor.arch.flags import DR7_ENABLES
 from hypervisor.arch.vectors import NMI
+from hypervisor.engine.scheduling import LOOK_NS
 from hypervisor.engine.state import GPR
 from hypervisor.errors import InternalError
 from hypervisor.outcome.result import Reason, RunResult
@@ -49,9 +50,6 @@ if TYPE_CHECKING:
     from hypervisor.engine.pcpu import PCpu
     from hypervisor.run.machine import Machine
     from hypervisor.vcpu.processor import Processor
-
-LOOK_NS = 20_000_000
-"""Virtual time after which Python looks in, whatever the guest does: for timeouts, signals and other VMs."""
 
 _MEMORY, _DR_WRITE, _WINDOW = int(K.MEMORY), int(K.DR_WRITE), int(K.INTERRUPT_WINDOW)
 
@@ -90,6 +88,7 @@ class Runner(Task):
             K.VERDICT: self._in_place_verdict,
             K.FAILED: self._failed,
             K.STEPPED: lambda pcpu: None,
+            K.TURN_OVER: lambda pcpu: None,
             K.SPINNING: self._spun,
             K.RAISED: self._raised,
             K.IDLING: self._idle,
@@ -268,6 +267,7 @@ class Runner(Task):
         until, virtual, limit = self._until, not self.vm.clock.wall, self._limit
         ask = until is not None and until.after_each_exit
         end_at = self._term.end_at
+        by_engine = turns.several and turns.by_engine and not (until is not None and until.looks_at_guest)
         report.kick = 0
         vm.host.queue.begin(hold)
         while True:
@@ -335,9 +335,14 @@ class Runner(Task):
             turns.begin(pcpu)
             if not between:
                 report.next = report.deadline = report.now
+            turns.look_at = horizon if virtual else turns.time + LOOK_NS
+            turns.in_engine = by_engine and between
             turns.inside = True
             while True:  # exits that change nothing here go straight back to the guest
                 kind = pcpu.run()
+                if by_engine:
+                    self.follow(pcpu)
+                    vcpu = self.vcpu
                 self.serve(pcpu, kind)
                 if self._end is not None or vcpu.halted or vm.reset_pending or ask:
                     break
@@ -354,6 +359,13 @@ class Runner(Task):
                 self._asleep = False
             if self._asleep or hold.over:
                 return
+
+    def follow(self, pcpu: PCpu) -> None:
+        """The engine may have given turns: serve the vCPU whose turn it is now."""
+        vcpu = self.vm.turns.follow(pcpu)
+        if vcpu is not self.vcpu:
+            self.vcpu = vcpu
+            self.access.select(vcpu)
 
     def _switch(self, pcpu: PCpu, vcpu: Processor) -> None:
         """Another vCPU has its turn."""
@@ -615,4 +627,4 @@ class Runner(Task):
         return int(kind != K.DEADLINE and not waits)
 
 
-__all__ = ["LOOK_NS", "Runner"]
+__all__ = ["Runner"]

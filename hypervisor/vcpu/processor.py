@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import ClassVar, NamedTuple, Protocol
+from typing import ClassVar, Generic, NamedTuple, Protocol, TypeVar
 
 from hypervisor.arch import segments
 from hypervisor.arch.cpuid import SIGNATURE
@@ -14,6 +14,7 @@ from hypervisor.arch.exits import ExitKind
 from hypervisor.arch.flags import CR0_RESET, DR6_RESET, DR7_RESET, RFLAGS_FIXED, RFLAGS_IF
 from hypervisor.bus import ApicPort, Clock, InterruptController, Line
 from hypervisor.engine.pcpu import PCpu, VcpuState
+from hypervisor.engine.scheduling import VcpuWords
 from hypervisor.engine.state import GPR, Segment, Table
 from hypervisor.errors import GuestFault
 from hypervisor.memory import GuestMemory
@@ -23,6 +24,7 @@ from hypervisor.vcpu.exit import Exit
 from hypervisor.vcpu.msrs import MsrBank
 from hypervisor.vcpu.register_file import Registers
 
+T = TypeVar("T")
 _MASK64 = (1 << 64) - 1
 _USER, _IMPLICIT, _PEEK = 1, 2, 8
 
@@ -70,6 +72,38 @@ class Surroundings(NamedTuple):
     tell: Callable[[str, str, Processor], None]
 
 
+class _Intr(Line):
+    """A vCPU's interrupt input. Its level is a word that the engine knows, too."""
+
+    __slots__ = ("_words",)
+
+    def __init__(self, words: VcpuWords, name: str, listener: Callable[[bool], None]) -> None:
+        self._words = words
+        super().__init__(name, listener)
+
+    @property
+    def _level(self) -> bool:
+        return self._words.intr
+
+    @_level.setter
+    def _level(self, level: bool) -> None:
+        self._words.intr = level
+
+
+class _Shared(Generic[T]):
+    """An attribute of a vCPU that is one of its `VcpuWords`."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, vcpu: Processor, owner: type) -> T:
+        value: T = getattr(vcpu.words, self._name)
+        return value
+
+    def __set__(self, vcpu: Processor, value: T) -> None:
+        setattr(vcpu.words, self._name, value)
+
+
 def _no_cpuid(vcpu: Processor, leaf: int, subleaf: int) -> tuple[int, int, int, int]:
     return 0, 0, 0, 0
 
@@ -85,11 +119,25 @@ class Processor(Registers):
     """
 
     __slots__ = (
-        "__weakref__", "_place", "_tell", "_turns", "apic", "asked", "breakpoints", "builtin_cpuid",
-        "event_at", "exit", "exits", "halted", "init_pending", "interrupt_controller", "intr", "looked_at", "memory",
-        "msr", "nmi_pending", "number", "position", "skipped", "spinning", "started", "startup_vector", "state",
-        "task_gate", "waiting",
+        "__weakref__", "_controller", "_place", "_task_gate", "_tell", "_turns", "apic", "asked", "breakpoints",
+        "builtin_cpuid", "exit", "exits", "init_pending", "intr", "memory", "msr", "number", "started",
+        "startup_vector", "state", "words",
     )  # fmt: skip
+
+    halted = _Shared[bool]()
+    waiting = _Shared[bool]()
+    """Whether it waits for a startup IPI, as all but the first do after a reset."""
+    nmi_pending = _Shared[bool]()
+    position = _Shared[int]()
+    """How far into the VM's virtual time it has come, in nanoseconds, while it is not on a pCPU."""
+    event_at = _Shared[int]()
+    """When the last thing happened that may wake it."""
+    spinning = _Shared[bool]()
+    """Whether all that it did in its last turn was to wait for another vCPU."""
+    skipped = _Shared[bool]()
+    """Whether its last turn ended in a jump to itself."""
+    looked_at = _Shared[int]()
+    """The position at which somebody looked last whether it jumps to itself."""
 
     read_instruction: ClassVar[Callable[[Processor, int], bytes]] = staticmethod(lambda vcpu, address: b"")
     """Reads one instruction at a linear address: the disassembler, which lives above."""
@@ -99,6 +147,7 @@ class Processor(Registers):
         self.memory, clock, self._place, self._turns, self._tell = around
         self.number = number
         self.state = state
+        self.words = state.words
         self.msr = MsrBank(self, number, clock)
         self.builtin_cpuid: Callable[[Processor, int, int], tuple[int, int, int, int]] = _no_cpuid
         """What CPUID answers unless a handler says otherwise: (EAX, EBX, ECX, EDX) of a leaf and subleaf."""
@@ -108,33 +157,41 @@ class Processor(Registers):
         for kind in ExitKind:
             self.exits[kind].begin(kind, 0, 0)
         self.exit = self.exits[0]
-        self.intr = Line("INTR" if number == 0 else f"INTR{number}", self._intr_changed)
+        self.intr: Line = _Intr(state.words, "INTR" if number == 0 else f"INTR{number}", self._intr_changed)
         """The interrupt input; whoever drives it is usually the `interrupt_controller` as well."""
-        self.interrupt_controller: InterruptController | None = None
+        self.interrupt_controller = None
         self.nmi_pending = False
-        self.task_gate: tuple[int, int, int] | None = None
+        self.task_gate = None
         self.asked: ExitKind | None = None
-        """The event (vector, error code, kind) that comes before its next instruction, through a task gate."""
         self.halted = False
         self.waiting = number > 0
-        """Whether it waits for a startup IPI, as all but the first do after a reset."""
         self.started: tuple[int, bytes] | None = None
         """Where its last startup IPI sent it (guest-physical), and the first bytes that were there then."""
-        self.position = 0
-        """How far into the VM's virtual time it has come, in nanoseconds, while it is not on a pCPU."""
-        self.event_at = 0
-        """When the last thing happened that may wake it."""
-        self.spinning = False
-        """Whether all that it did in its last turn was to wait for another vCPU."""
-        self.skipped = False
-        """Whether its last turn ended in a jump to itself."""
-        self.looked_at = 0
-        """The position at which somebody looked last whether it jumps to itself."""
         self.init_pending = False
         self.startup_vector: int | None = None
         """The startup IPI that came behind that INIT."""
         self.apic: ApicPort | None = None
         """The local APIC, as CR8 and the MSR APIC_BASE reach it; None on a board without."""
+
+    @property
+    def interrupt_controller(self) -> InterruptController | None:
+        """Who is asked for a vector when INTR is high."""
+        return self._controller
+
+    @interrupt_controller.setter
+    def interrupt_controller(self, controller: InterruptController | None) -> None:
+        self._controller = controller
+        self.words.own_apic = False
+
+    @property
+    def task_gate(self) -> tuple[int, int, int] | None:
+        """The event (vector, error code, kind) that comes before its next instruction, through a task gate."""
+        return self._task_gate
+
+    @task_gate.setter
+    def task_gate(self, event: tuple[int, int, int] | None) -> None:
+        self._task_gate = event
+        self.words.task_gate = event is not None
 
     # --- what other processors and the board do to it -----------------------------------------------------------------
 
@@ -148,8 +205,8 @@ class Processor(Registers):
 
     def _intr_changed(self, level: bool) -> None:
         pcpu = self._place.pcpu
-        if pcpu is not None and self._turns.current is self:
-            pcpu.request_interrupt(level)
+        if pcpu is not None:
+            pcpu.request_interrupt(self.number, level)
         if level:
             self._happens()
 

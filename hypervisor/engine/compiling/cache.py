@@ -42,7 +42,10 @@ _NEVER_COMPILED = frozenset(
 _NEVER_COMPILED_ROOM = "interposition"
 """Modules of the engine, and a room, that no kernel depends on."""
 
-_OF_ARCH = ("exits.py", "flags.py", "segments.py", "vectors.py", "vmexit_codes.py")
+_OF_ARCH = (
+    "apic_page.py", "apic_registers.py", "device_registers.py", "exits.py", "flags.py", "segments.py", "vectors.py",
+    "vmexit_codes.py",
+)  # fmt: skip
 """What kernels take from `hypervisor.arch`."""
 
 

@@ -17,6 +17,8 @@ class Condition:
     deadline_ns = FOREVER_NS
     after_each_exit = False
     """Whether it should be asked after every exit, and not only when Python looks in."""
+    looks_at_guest = True
+    """Whether it may begin to hold without a device or a handler having done something: by what the guest stores."""
     text = ""
 
     def holds(self) -> bool:
@@ -32,6 +34,8 @@ class Condition:
 
 class AfterTime(Condition):
     """Virtual time has passed."""
+
+    looks_at_guest = False
 
     def __init__(self, clock: VmClock, seconds: float) -> None:
         self._clock = clock

@@ -48,6 +48,10 @@ class Stoppable(Protocol):
         """A handler or a device raised."""
         ...
 
+    def follow(self, pcpu: PCpu) -> None:
+        """The engine has given turns: another vCPU may be running."""
+        ...
+
 
 class InPlace:
     """The callback that the engine makes for one run."""
@@ -84,6 +88,8 @@ class InPlace:
             return 1
         report = pcpu.report
         address, size = report.info_0, report.info_1
+        if report.number != self._vcpu.number:
+            self._run.follow(pcpu)
         try:
             if kind == _PORT_IN or kind == _PORT_OUT:
                 if self._vcpu.breakpoints.ports and self._breaks(address, size):

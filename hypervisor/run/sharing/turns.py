@@ -12,27 +12,18 @@ from collections.abc import Sequence
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
+from hypervisor.engine.scheduling import IDLE_NS, IDLE_TURNS, SPINS, SPINS_AGAIN, TurnWords
 from hypervisor.errors import ConfigError
 from hypervisor.run.ending.idling import idles
 from hypervisor.state import flag, number, record, time_ns
 
 if TYPE_CHECKING:
     from hypervisor.engine.pcpu import PCpu
+    from hypervisor.engine.report import Report
     from hypervisor.vcpu.processor import Processor
 
 SLICE_NS = 200_000
 """The longest turn, in virtual nanoseconds, of a vCPU while others have something to do."""
-
-SPINS = 8
-"""PAUSE instructions in quick succession that end a turn."""
-
-SPINS_AGAIN = 4
-"""As `SPINS`, of a vCPU whose last turn ended so."""
-
-IDLE_NS, IDLE_TURNS = 5_000, 10
-"""What a turn takes longer for each turn before it since when all that are awake only spin, up to so many times: then
-they wait for time to pass.
-"""
 
 
 @record
@@ -48,28 +39,23 @@ class TurnsState:
     idle_turns: int = number(0, 1 << 62)
 
 
-class Turns:
-    """Whose turn it is. All times are virtual nanoseconds of the VM's clock (under the wall clock: of progress)."""
+class Turns(TurnWords):
+    """Whose turn it is. All times are virtual nanoseconds of the VM's clock (under the wall clock: of progress).
+
+    It lies where the engine sees it: `hypervisor.engine.kernels.vmexit.turn_taking` gives turns by the same rules, as
+    long as Python has nothing to do between them.
+    """
 
     vcpus: Sequence[Processor]
-    several: bool
-    """Whether there is more than one."""
     current: Processor
     """Whose turn it is, or was last."""
 
     def __init__(self) -> None:
-        self.time = 0
-        """Every vCPU that is awake has come so far."""
-        self.floor = 0
-        """The furthest that any has come: a clock that is read later shows no less (see docs/design.md)."""
-        self.end = 0
-        """Where the current turn ends; before that position nothing but the vCPU itself ends it."""
+        super().__init__(slice_ns=SLICE_NS, alone=True, new=True)
+        self.by_engine = True
+        """Whether the engine may give turns at all; what a guest does is the same without."""
         self._known: list[Processor] | None = None
         """Who is awake, from `advance` to the next event."""
-        self._alone = self._new = True
-        self._idle_turns = 0
-        self.inside = False
-        """Whether the current vCPU is running: what happens now, happens at its position."""
 
     def seat(self, vcpus: Sequence[Processor]) -> None:
         """Take the VM's vCPUs, which do not change; the first one begins."""
@@ -79,9 +65,7 @@ class Turns:
 
     def state(self) -> TurnsState:
         """Whose turn it is, and how far everybody has come. While the vCPUs are on no pCPU."""
-        return TurnsState(
-            self.time, self.floor, self.end, self.current.number, self._alone, self._new, self._idle_turns
-        )
+        return TurnsState(self.time, self.floor, self.end, self.current.number, self.alone, self.new, self.idle_turns)
 
     def restore(self, state: TurnsState) -> None:
         """Go on from ``state``. Raises `ConfigError` for one of a VM with other vCPUs."""
@@ -91,7 +75,7 @@ class Turns:
             )
         self.time, self.floor, self.end = state.time, state.floor, state.end
         self.current = self.vcpus[state.current]
-        self._alone, self._new, self._idle_turns = state.alone, state.new, state.idle_turns
+        self.alone, self.new, self.idle_turns = state.alone, state.new, state.idle_turns
         self._known = None
         self.inside = False
 
@@ -112,9 +96,14 @@ class Turns:
         if self._goes_on(self.end):
             return
         self._known = awake = self._awake()
+        self._resume(report)
         time = min([vcpu.position for vcpu in awake]) if awake else self.floor
         if time > self.time:
             self.time = time
+
+    def _resume(self, report: Report) -> None:
+        """The current vCPU may have been woken: it goes on from when that happened."""
+        report.now = max(report.now, self.current.position)
 
     def _goes_on(self, end: int) -> bool:
         """Whether the current turn has not ended. Nobody else is looked at then: who looks in, and when, is the host's
@@ -141,11 +130,12 @@ class Turns:
         report = pcpu.report
         report.now = self.current.position = max(report.now, self.current.position)
         self._known = None
-        self._new = True
-        self._idle_turns = self.end = 0
+        self.new = True
+        self.idle_turns = self.end = 0
 
     def choose(self, horizon: int) -> Processor | None:
         """Whose turn it is now, None if all sleep. A turn that has not ended goes on; nothing runs past ``horizon``."""
+        self.horizon = horizon
         end = min(self.end, horizon)
         if self._goes_on(end):
             self.end = end
@@ -158,14 +148,14 @@ class Turns:
             return None
         if self.end:  # the last turn was not given up
             self.current.spinning = False
-            self._idle_turns = 0
-        self._new = True
-        self._alone = len(awake) == 1
-        if self._alone:
+            self.idle_turns = 0
+        self.new = True
+        self.alone = len(awake) == 1
+        if self.alone:
             self.end = horizon
             return awake[0]
         chosen = min(awake, key=_position)
-        self.end = min(horizon, chosen.position + SLICE_NS)
+        self.end = min(horizon, chosen.position + self.slice_ns)
         if all([vcpu.skipped for vcpu in awake]) and all(idles(vcpu) for vcpu in awake):
             self.end = horizon  # until then nothing can happen that one does to another
         return chosen
@@ -184,13 +174,23 @@ class Turns:
     def begin(self, pcpu: PCpu) -> None:
         """The current vCPU is about to run until its turn ends."""
         report = pcpu.report
+        self._resume(report)
         report.next = report.deadline = self.end
-        if self._new:
-            self._new = False
-            spins = 0 if self._alone else SPINS_AGAIN if self.current.spinning else SPINS
+        if self.new:
+            self.new = False
+            spins = 0 if self.alone else SPINS_AGAIN if self.current.spinning else SPINS
             report.spins = report.spins_left = spins
             report.spun_at = report.now
             report.worked = report.skipped = 0
+
+    def follow(self, pcpu: PCpu) -> Processor:
+        """Whose turn it is after the engine has run, which may have given some."""
+        self.in_engine = False
+        number = pcpu.report.number
+        if number != self.current.number:
+            self.current = self.vcpus[number]
+            pcpu.follow(self.current.state)
+        return self.current
 
     def give_way(self, pcpu: PCpu) -> None:
         """The current vCPU waits for another one: those behind it come first, and then one at least."""
@@ -198,15 +198,15 @@ class Turns:
         current.position = pcpu.report.now
         current.spinning = not pcpu.report.worked
         if not current.spinning:
-            self._idle_turns = 0
+            self.idle_turns = 0
         others = [vcpu for vcpu in self._awake() if vcpu is not current]
         if others:
             busy = [vcpu.position for vcpu in others if not vcpu.spinning]
             if busy:
                 goal = min(busy) + 1
             else:
-                self._idle_turns += 1
-                goal = min([vcpu.position for vcpu in others]) + min(self._idle_turns, IDLE_TURNS) * IDLE_NS
+                self.idle_turns += 1
+                goal = min([vcpu.position for vcpu in others]) + min(self.idle_turns, IDLE_TURNS) * IDLE_NS
             pcpu.report.now = current.position = max(current.position, goal)
         self.end = 0
 
@@ -217,7 +217,7 @@ class Turns:
     @property
     def all_spin(self) -> bool:
         """Whether all that are awake have done nothing but spin for some turns."""
-        return self._idle_turns > IDLE_TURNS
+        return self.idle_turns > IDLE_TURNS
 
     def rest(self) -> bool:
         """Whether no vCPU besides the current one has anything to do: those that are awake are idle, too."""
@@ -241,13 +241,13 @@ class Turns:
         if not self.inside or pcpu is None:
             vcpu.event_at = self.time
             if vcpu is not self.current:  # under the wall clock a turn may have been given without an end
-                self.end = min(self.end, self.current.position + SLICE_NS)
+                self.end = min(self.end, self.current.position + self.slice_ns)
             return
         now = pcpu.report.now
         vcpu.event_at = now
         if vcpu is not self.current:
             pcpu.report.spins = SPINS
-            self.end_at(pcpu, now + SLICE_NS)
+            self.end_at(pcpu, now + self.slice_ns)
 
 
 _position = attrgetter("position")  # of equal ones, min takes the first

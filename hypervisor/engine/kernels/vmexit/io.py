@@ -6,12 +6,16 @@ goes to the guest) or have the guest left, with the instruction not executed.
 
 from __future__ import annotations
 
+from hypervisor.arch.apic_page import offset_of
+from hypervisor.arch.apic_registers import TIMER_CURRENT
 from hypervisor.arch.exits import ExitKind as K
 from hypervisor.arch.flags import CR0_PE, RFLAGS_IOPL, RFLAGS_IOPL_SHIFT, RFLAGS_VM
 from hypervisor.arch.vectors import GP
 from hypervisor.engine import block as b_
 from hypervisor.engine import layout as l_
-from hypervisor.engine.jit import call1, call3, kernel, ld8, ld32, ld64, st64
+from hypervisor.engine.jit import call1, call3, kernel, ld8, ld32, ld64, st8, st64
+from hypervisor.engine.kernels.apic.apic_interrupts import write as write_apic
+from hypervisor.engine.kernels.apic.apic_words import current_count, kept
 from hypervisor.engine.kernels.by_pointer import read_bytes
 from hypervisor.engine.kernels.memory.access import linear_rip, page_word
 from hypervisor.engine.kernels.memory.supervisor import clear
@@ -19,6 +23,8 @@ from hypervisor.engine.kernels.stopping.lost_flags import look
 from hypervisor.engine.kernels.stopping.reporting import count, ring, settle, stop
 from hypervisor.engine.kernels.stopping.rest_of_block import interrupted
 from hypervisor.engine.kernels.vmexit.compiled_handlers import compiled
+from hypervisor.engine.kernels.vmexit.time_stamp import clock
+from hypervisor.engine.scheduling import turn_word
 
 _ALL_BUT_BUSY, _TSS, _IO_MAP_BASE = 0xD, 9, 0x66  # of the type of a TSS of 32 or 64 bits; within it
 _ENV, _CPU, _HFLAGS, _EFLAGS, _CR0, _CR2, _CPL = (
@@ -26,6 +32,9 @@ _ENV, _CPU, _HFLAGS, _EFLAGS, _CR0, _CR2, _CPL = (
 )  # fmt: skip
 _TR, _BASE, _LIMIT, _FLAGS = l_.TR, l_.SEG_BASE, l_.SEG_LIMIT, l_.SEG_FLAGS
 _FLAGS_AT = b_.FLAGS_AT
+_TURNS, _IN_ENGINE, _LISTEN, _APIC_BASE, _APIC = b_.TURNS, turn_word("in_engine"), b_.LISTEN, b_.APIC_BASE, b_.APIC
+_HEARD = 1 << int(K.MMIO_READ) | 1 << int(K.MMIO_WRITE) | 1 << int(K.MEMORY)
+_ENABLED, _TIMER_CURRENT = offset_of("enabled"), TIMER_CURRENT
 _FAULT, _FAULT_ERROR, _FAULT_ADDRESS = b_.FAULT, b_.FAULT_ERROR, b_.FAULT_ADDRESS
 _N_VECTOR, _N_ERROR, _N_ADDRESS = b_.N_VECTOR, b_.N_ERROR, b_.N_ADDRESS
 _PORTS, _WINDOWS, _WINDOW_COUNT = b_.PORTS, b_.WINDOWS, b_.WINDOW_COUNT
@@ -77,16 +86,24 @@ def allowed(b, port, size):  # type: ignore[no-untyped-def]
 
 
 @kernel
+def _ahead(b):  # type: ignore[no-untyped-def]
+    """How much of the block has been counted and not been executed yet, RIP included: what the clock is ahead."""
+    left = ld64(b + _BLOCK_END) - linear_rip(b)
+    return 0 if left < 0 or left > 65536 else left
+
+
+@kernel
 def python(b, kind, address, size, value):  # type: ignore[no-untyped-def]
     """Call the Python side in place, with the clock exact; the value it left in X_INFO[3]."""
+    turns = ld64(b + _TURNS)
+    if turns:
+        st8(turns + _IN_ENGINE, 0)
     st64(b + _X_INFO, address)
     st64(b + _X_INFO + 8, size)
     st64(b + _X_INFO + 16, value)
     st64(b + _X_INFO + 24, -1)
     slot = ring(b, kind | size << 8, address, value)
-    left = ld64(b + _BLOCK_END) - linear_rip(b)
-    if left < 0 or left > 65536:
-        left = 0
+    left = _ahead(b)
     st64(b + _NOW, ld64(b + _NOW) - left)
     verdict = call1(ld64(b + _F_PYTHON), kind)
     st64(b + _NOW, ld64(b + _NOW) + left)
@@ -147,10 +164,41 @@ def _account(b, kind, gpa):  # type: ignore[no-untyped-def]
 
 
 @kernel
+def _own_apic(b, place, size):  # type: ignore[no-untyped-def]
+    """The page of the local APIC that is accessed at ``place``, 0 where that, or who listens, is Python's business.
+
+    A watched linear address is told by the place, see `b_.SEAT`.
+    """
+    if place & ~0xFFF != ld64(b + _APIC_BASE) or size != 4 or ld64(b + _LISTEN) & _HEARD or ld64(b + _WINDOW_COUNT):
+        return 0
+    page = ld64(b + _APIC)
+    return page if page and ld8(page + _ENABLED) else 0
+
+
+@kernel
+def _read_apic(b, page, place):  # type: ignore[no-untyped-def]
+    """The value of an APIC's register, -1 where the model is to be asked."""
+    answer = kept(page, place & 0xFFF)
+    if place & 0xFFF == _TIMER_CURRENT:
+        cpu = ld64(b + _CPU)
+        call3(ld64(b + _F_RESTORE), cpu, ld64(cpu + _MEM_IO_PC), 0)
+        left = _ahead(b)
+        st64(b + _NOW, ld64(b + _NOW) - left)
+        answer = current_count(page, clock(b))
+        st64(b + _NOW, ld64(b + _NOW) + left)
+    return answer
+
+
+@kernel
 def mmio_read(b, place, size):  # type: ignore[no-untyped-def]
     """A load from guest-physical addresses that are no plain memory, or watched; ``place`` is that in the window."""
     gpa = place & _GPA_MASK
     _account(b, _MMIO_READ, gpa)
+    page = _own_apic(b, place, size)
+    if page:
+        answer = _read_apic(b, page, place)
+        if answer >= 0:
+            return answer
     handler = _window(b, gpa, 0)
     if handler:
         return compiled(b, handler, gpa, size, 0, 0)
@@ -172,6 +220,14 @@ def mmio_write(b, place, size, value):  # type: ignore[no-untyped-def]
         return 0
     cpu = ld64(b + _CPU)
     call3(ld64(b + _F_RESTORE), cpu, ld64(cpu + _MEM_IO_PC), 0)
+    page = _own_apic(b, place, size)
+    if page:
+        left = _ahead(b)
+        st64(b + _NOW, ld64(b + _NOW) - left)
+        served = write_apic(b, page, place & 0xFFF, value)
+        st64(b + _NOW, ld64(b + _NOW) + left)
+        if served:
+            return 0
     python(b, _MMIO_WRITE, place, size, value)
     return 0
 

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 from hypervisor.arch import vmexit_codes as code_
 from hypervisor.arch.exits import ExitKind as K
-from hypervisor.arch.flags import CR4_OSXSAVE
+from hypervisor.arch.flags import CR4_OSXSAVE, RFLAGS_TF
 from hypervisor.arch.vectors import DB, PF, UD
 from hypervisor.engine import block as b_
 from hypervisor.engine import costs
 from hypervisor.engine import layout as l_
-from hypervisor.engine.jit import kernel, ld32, ld64, st32, st64
+from hypervisor.engine.jit import kernel, ld32, ld64, st8, st32, st64
+from hypervisor.engine.kernels.apic.apic_interrupts import acknowledge
 from hypervisor.engine.kernels.by_pointer import decode
 from hypervisor.engine.kernels.memory.code_bytes import opcode_bytes
 from hypervisor.engine.kernels.memory.guest_tlb import flush_page
 from hypervisor.engine.kernels.stopping.idle import skip_pauses
-from hypervisor.engine.kernels.stopping.reporting import count, listens, settle, stop
+from hypervisor.engine.kernels.stopping.reporting import count, listens, ring, settle, stop
 from hypervisor.engine.kernels.vmexit.compiled_handlers import answered, complete_unless_stopped
+from hypervisor.engine.kernels.vmexit.events import EXTERNAL
 from hypervisor.engine.kernels.vmexit.exiting_instruction import length_of, unreadable
 from hypervisor.engine.kernels.vmexit.raised_by_instruction import software_interrupt, undefined
-from hypervisor.engine.kernels.vmexit.raising import complete, raise_exception
+from hypervisor.engine.kernels.vmexit.raising import complete, raise_event, raise_exception
 from hypervisor.engine.kernels.vmexit.time_stamp import spin, time_stamp
 from hypervisor.engine.kernels.vmexit.to_python import report
+from hypervisor.engine.scheduling import vcpu_word
 
 _ENV, _CPU, _HFLAGS, _CR2, _CR4 = b_.ENV, b_.CPU, l_.HFLAGS, l_.CR2, l_.CR4
 _RAX, _RCX, _RDX, _RBX = l_.RAX, l_.RCX, l_.RDX, l_.RBX
@@ -37,6 +40,11 @@ _CPUID_KIND, _RDMSR, _WRMSR, _INVLPG, _RDTSC, _RDTSCP, _PAUSE = (
 )  # fmt: skip
 _CLTS, _LMSW, _SMSW, _INVD, _WBINVD = int(K.CLTS), int(K.LMSW), int(K.SMSW), int(K.INVD), int(K.WBINVD)
 _WINDOW, _FAILED = int(K.INTERRUPT_WINDOW), int(K.FAILED)
+_INTERRUPT, _HLT, _TURN_OVER = int(K.INTERRUPT), int(K.HLT), int(K.TURN_OVER)
+_EIP, _EFLAGS, _BLOCK_END, _INTR, _ARMED, _DEADLINE, _ROW, _TURNS = (
+    l_.EIP, l_.EFLAGS, b_.BLOCK_END, b_.INTR, b_.ARMED, b_.DEADLINE, b_.ROW, b_.TURNS,
+)  # fmt: skip
+_HALTED = vcpu_word("halted")
 
 _CLTS_OPCODE, _GROUP_7, _INVD_OPCODE, _RDTSC_OPCODE, _RDTSC_BYTES = 0x0F06, 0x0F01, 0x0F08, 0x0F31, 0x310F
 _OSXSAVE = 1 << 27  # CPUID 1.ECX, which follows CR4
@@ -44,11 +52,20 @@ _OSXSAVE = 1 << 27  # CPUID 1.ECX, which follows CR4
 
 @kernel
 def _window(b):  # type: ignore[no-untyped-def]
-    """The guest can take an interrupt now: its controller is asked for one."""
+    """The guest can take an interrupt now: its local APIC, or Python, is asked for one."""
     cpu = ld64(b + _CPU)
     st32(cpu + _REQUEST, ld32(cpu + _REQUEST) & ~_VIRQ)
-    if ld64(b + _X_KIND) == 0 and ld64(b + _FAULT) < 0:
-        stop(b, _WINDOW, 1)
+    if ld64(b + _X_KIND) or ld64(b + _FAULT) >= 0:
+        return 0
+    vector = -1 if listens(b, _INTERRUPT) else acknowledge(b)
+    if vector < 0:
+        return stop(b, _WINDOW, 1)
+    count(b, _INTERRUPT)
+    raise_event(b, vector, 0, EXTERNAL, ld64(ld64(b + _ENV) + _EIP), 1)
+    st64(b + _BLOCK_END, 0)  # no block of the handler's has begun
+    if ld64(b + _INTR):  # a higher one has come meanwhile
+        st64(b + _ARMED, 1)
+        st64(b + _DEADLINE, 0)
     return 0
 
 
@@ -148,6 +165,16 @@ def _pause(b, length):  # type: ignore[no-untyped-def]
 
 
 @kernel
+def _halt(b, length):  # type: ignore[no-untyped-def]
+    """HLT without a listener: the vCPU's turn is over, until something wakes it."""
+    count(b, _HLT)
+    ring(b, _HLT, code_.HLT, 0)
+    complete(b, length, 1)
+    st8(ld64(b + _ROW) + _HALTED, 1)
+    return stop(b, _TURN_OVER, 1)
+
+
+@kernel
 def _control_register(b, code, opcode):  # type: ignore[no-untyped-def]
     """MOV from and to a control register, CLTS, LMSW and SMSW."""
     number = code & 15
@@ -168,6 +195,9 @@ def _told(b, code):  # type: ignore[no-untyped-def]
         return unreadable(b)
     if code == code_.PAUSE and not listens(b, _PAUSE):
         return _pause(b, length)
+    if code == code_.HLT and ld64(b + _TURNS) and not listens(b, _HLT):
+        if ld64(ld64(b + _ENV) + _EFLAGS) & RFLAGS_TF == 0:  # (the single-step trap ends it at once)
+            return _halt(b, length)
     opcode = ld64(b + _D_OPCODE)
     if code < code_.DR0_READ:
         return _control_register(b, code, opcode)

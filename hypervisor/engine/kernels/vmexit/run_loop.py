@@ -23,6 +23,7 @@ from hypervisor.engine.kernels.stopping.rest_of_block import (
 )
 from hypervisor.engine.kernels.vmexit.raising import complete, raise_exception
 from hypervisor.engine.kernels.vmexit.translated import forget_code
+from hypervisor.engine.kernels.vmexit.turn_taking import NOT_OVER, next_turn
 
 _ENV, _CPU, _UC, _EIP, _CR2 = b_.ENV, b_.CPU, b_.UC, l_.EIP, l_.CR2
 _X_KIND, _X_INFO = b_.X_KIND, b_.X_INFO
@@ -177,7 +178,11 @@ def run(b):  # type: ignore[no-untyped-def]
             st64(b + _C_EMPTIED, ld64(b + _C_EMPTIED) + 1)
         resting = in_block(b)
         if ld64(b + _STEP) == 0 and (ld64(b + _KICK) or (resting == 0 and ld64(b + _NOW) >= ld64(b + _NEXT))):
-            return _DEADLINE_KIND  # (who steps has been asked about this instruction already: it comes first)
+            # (who steps has been asked about this instruction already: it comes first)
+            kind = next_turn(b, _DEADLINE_KIND)
+            if kind != NOT_OVER:
+                return kind
+            continue
         st64(b + _FAULT, -1)
         st64(b + _FLAGS_AT, -1)
         st64(b + _BLOCK_END, 0)  # until a block begins there is nothing to take back
@@ -214,7 +219,11 @@ def run(b):  # type: ignore[no-untyped-def]
                 st64(b + _X_KIND, 0)
                 continue
         if kind:
-            return kind
+            kind = next_turn(b, kind)
+            if kind != NOT_OVER:
+                return kind
+            st64(b + _X_KIND, 0)
+            continue
         if aborted:
             continue
         vector = ld64(b + _FAULT)
