@@ -1,8 +1,12 @@
-# ipi: N interprocessor interrupts there and back, between two processors that wait for them in HLT.
+# ipi: what two processors do to each other; "TEST N" at the end of the command line says what, and how often.
+#
+#    1 N interprocessor interrupts there and back, between two processors that wait for them in HLT
+#    2 a lock that knows its owner by the local APIC's ID, taken N times by each
 #
 #   qemu-system-x86_64 -kernel ipi.bin -append "1 N" -smp 2 -device isa-debug-exit,iobase=0xf4,iosize=1
 #
-# Ends with debug-exit status 33. With N = 0 the second processor is started, and nothing else happens.
+# Ends with debug-exit status 33 (65 if what the lock guards was not counted exactly). With N = 0 the second processor
+# is started, and nothing else happens.
 
 .include "long.inc"
 .include "text.inc"
@@ -18,7 +22,7 @@ main:
     mov qword ptr [handlers + PING*8], on_ping
     mov qword ptr [handlers + PONG*8], on_pong
     mov qword ptr [handlers + SPURIOUS*8], on_spurious
-    call read_rounds
+    call read_command_line
     mov rsi, trampoline
     mov edi, TRAMPOLINE
     mov ecx, trampoline_end - trampoline
@@ -37,6 +41,8 @@ main:
     pause
     cmp dword ptr [come], 0
     je .wait
+    cmp dword ptr [test_id], 2
+    je .locks
 .round:
     mov eax, [rounds]
     cmp [pongs], eax
@@ -48,14 +54,52 @@ main:
     hlt
     cli
     jmp .round
+.locks:
+    call take_locks
+.both:
+    pause
+    cmp dword ptr [ready], 2
+    jne .both
+    mov eax, [rounds]
+    add eax, eax
+    cmp eax, [guarded]
+    je .done
+    mov al, 0x20
+    jmp debug_exit
 .done:
     mov al, 0x10
     jmp debug_exit
 
-read_rounds:                    # [rounds] = the last number of the command line
+take_locks:                     # take the lock [rounds] times, count, and give it back
+    mov esi, [rounds]
+    mov edi, LAPIC_ID
+    test esi, esi
+    jz .taken
+.lock:
+    mov edx, [rdi]
+    shr edx, 24
+    inc edx                     # 0 is nobody
+.try:
+    xor eax, eax
+    lock cmpxchg [owner], edx
+    je .mine
+    pause
+    jmp .try
+.mine:
+    inc dword ptr [guarded]
+    mov dword ptr [owner], 0
+    dec esi
+    jnz .lock
+.taken:
+    lock inc dword ptr [ready]
+    ret
+
+read_command_line:              # [test_id] and [rounds] = its last two numbers
     mov ebx, [multiboot_info]
     mov esi, [rbx + 16]
+    xor ecx, ecx
 .restart:
+    mov edi, ecx
     xor ecx, ecx
 .next:
     lodsb
@@ -69,6 +113,7 @@ read_rounds:                    # [rounds] = the last number of the command line
     add ecx, eax
     jmp .next
 .end:
+    mov [test_id], edi
     mov [rounds], ecx
     ret
 
@@ -98,6 +143,9 @@ ap64:
     lidt [idt_pointer]
     call enable_apic
     mov dword ptr [come], 1
+    cmp dword ptr [test_id], 2
+    jne .idle
+    call take_locks
 .idle:
     sti
     hlt
@@ -110,6 +158,8 @@ pongs:
     .dword 0
 rounds:
     .dword 0
+test_id:
+    .dword 0
 
 .include "long_bss.inc"
     .align 4096
@@ -117,4 +167,10 @@ apic_directory:
     .skip 4096
     .skip 4096
 ap_stack_top:
+owner:                          # not beside code, whose page stores are slow
+    .skip 4
+guarded:
+    .skip 4
+ready:
+    .skip 4
 memory_end:

@@ -147,12 +147,12 @@ class Bench:
         rounds = row.rounds // self._share
         at = self._ipi_image
         runs: dict[str, Callable[[int], float]] = {
-            QEMU: partial(qemu.ipi, at, qemu.ONE_THREAD, row.cpus),
-            QEMU_THREADS: partial(qemu.ipi, at, qemu.MANY_THREADS, row.cpus),
+            QEMU: partial(qemu.processors, at, qemu.ONE_THREAD, row.cpus, row.test),
+            QEMU_THREADS: partial(qemu.processors, at, qemu.MANY_THREADS, row.cpus, row.test),
         }
-        runs |= {clock: partial(ours.ipi, at, clock, row.cpus) for clock in rows.CLOCKS}
+        runs |= {clock: partial(ours.processors, at, clock, row.cpus, row.test) for clock in rows.CLOCKS}
         runs = self._chosen(runs)
-        bases = {side: self._baseline(f"ipi {side}", partial(run, 0)) for side, run in runs.items()}
+        bases = {side: self._baseline(f"processors {row.test} {side}", partial(run, 0)) for side, run in runs.items()}
         self._take(figures, {side: partial(run, rounds) for side, run in runs.items()})
         for side, samples in figures.samples.items():
             figures.values[side] = (statistics.median(samples) - bases[side]) / rounds

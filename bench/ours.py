@@ -17,10 +17,10 @@ class RunError(Exception):
     """The image did not run to its end."""
 
 
-def ipi(image: Path, clock: str, cpus: int, rounds: int) -> float:
-    """As `micro`, for the image of the interprocessor interrupts."""
+def processors(image: Path, clock: str, cpus: int, test: int, rounds: int) -> float:
+    """As `micro`, for the image of what processors do to each other."""
     start = time.perf_counter()
-    with closing(hv.boot(str(image), memory="64M", append=f"1 {rounds}", clock=clock, cpus=cpus)) as vm:
+    with closing(hv.boot(str(image), memory="64M", append=f"{test} {rounds}", clock=clock, cpus=cpus)) as vm:
         result = vm.run(timeout=TIMEOUT_S)
         seconds = time.perf_counter() - start
     if result.reason is not hv.Reason.DEBUG_EXIT or result.status != SUCCESS:

@@ -36,7 +36,7 @@ def linux(kernel, initrd, append, memory, clock, cpus):
 for line in sys.stdin:
     name, path, *rest = json.loads(line)
     started = time.process_time()
-    {"micro": ours.micro, "ipi": ours.ipi, "linux": linux}[name](Path(path), *rest)
+    {"micro": ours.micro, "processors": ours.processors, "linux": linux}[name](Path(path), *rest)
     print(time.process_time() - started, flush=True)
 """
 
@@ -90,7 +90,8 @@ def calls(row: Row, share: int, folder: Path) -> dict[str, tuple[list[Any], list
         return {c: ([*call[c], rounds], [*call[c], 0]) for c in clocks}
     if isinstance(row, Processors) and row.rounds:
         picture, rounds = str(folder / "ipi.bin"), row.rounds // share
-        return {c: (["ipi", picture, c, row.cpus, rounds], ["ipi", picture, c, row.cpus, 0]) for c in CLOCKS}
+        arguments = {c: ["processors", picture, c, row.cpus, row.test] for c in CLOCKS}
+        return {c: ([*those, rounds], [*those, 0]) for c, those in arguments.items()}
     if isinstance(row, Linux | Processors):
         kernel = str(debian.debian_path(debian.kernel_package(), "boot/vmlinuz-*"))
         ready = isinstance(row, Linux)

@@ -46,12 +46,12 @@ def linux(kernel: Path, initrd: Path, command_line: str, memory: str) -> float:
     return seconds
 
 
-def ipi(image: Path, accelerator: str, cpus: int, rounds: int) -> float:
-    """As `micro`, for the image of the interprocessor interrupts."""
-    arguments = ["-m", "64M", "-smp", str(cpus), "-kernel", str(image), "-append", f"1 {rounds}", *DEBUG_EXIT]
+def processors(image: Path, accelerator: str, cpus: int, test: int, rounds: int) -> float:
+    """As `micro`, for the image of what processors do to each other."""
+    arguments = ["-m", "64M", "-smp", str(cpus), "-kernel", str(image), "-append", f"{test} {rounds}", *DEBUG_EXIT]
     seconds, status, output = _run(arguments, accelerator)
     if status != SUCCESS:
-        raise PeerError(f"{rounds} rounds ended with status {status}, not {SUCCESS}: {output[-500:]!r}")
+        raise PeerError(f"test {test} with N={rounds} ended with status {status}, not {SUCCESS}: {output[-500:]!r}")
     return seconds
 
 

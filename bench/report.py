@@ -73,6 +73,7 @@ target in brackets. **Bold** figures are over their limit.
   process to the power-off that init asks for. The vCPUs of a VM take turns on one thread here, so QEMU runs with
   `-accel tcg,thread=single`; the figure with a thread for each vCPU stands beside it, and ratios are to the former.
 - *IPI there and back* is one round of [bench/ipi.asm](../bench/ipi.asm): two processors in HLT that wake each other.
+  *APIC ID read in each lock* is one round of each of two processors that take one lock, which knows them by that ID.
 - *Memory of an idle VM* is what each of 8 more VMs of 64 MiB adds to the private memory of one process
   (`/proc/self/smaps_rollup`), after it ran to a halt.
 """

@@ -43,9 +43,10 @@ def ipi(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return image.build_ipi(tmp_path_factory.mktemp("ipi"))
 
 
+@pytest.mark.parametrize("test", [1, 2])
 @pytest.mark.parametrize("accelerator", [qemu.ONE_THREAD, qemu.MANY_THREADS])
-def test_the_ipi_image_runs_under_qemu(ipi: Path, accelerator: str) -> None:
-    qemu.ipi(ipi, accelerator, 2, 10)
+def test_the_image_for_processors_runs_under_qemu(ipi: Path, accelerator: str, test: int) -> None:
+    qemu.processors(ipi, accelerator, 2, test, 10)
 
 
 @pytest.mark.parametrize("clock", rows.CLOCKS)
