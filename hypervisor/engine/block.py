@@ -10,6 +10,7 @@ from __future__ import annotations
 from hypervisor.arch.vmexit_codes import CODES
 from hypervisor.engine import costs
 from hypervisor.errors import InternalError
+from hypervisor.memory.map_words import MAP_SIZE
 
 _names: list[str] = []
 
@@ -78,6 +79,9 @@ F_READ = _word("f_read")
 F_WRITE = _word("f_write")
 F_DELIVER = _word("f_deliver")
 F_DECODE = _word("f_decode")
+F_OWN = _word("f_own")
+F_COVERED = _word("f_covered")
+F_REST_OF_FILL = _word("f_rest_of_fill")
 F_BLOCK = _word("f_block")  # the block hook's slow path
 F_READ_MMIO = _word("f_read_mmio")  # the hooks of the device window
 F_WRITE_MMIO = _word("f_write_mmio")
@@ -91,11 +95,15 @@ PLAIN = _word("plain", len(HOOKS))  # uncompiled hook bodies, in the order of HO
 SCRATCH = _word("scratch", 4)
 
 # --- memory -----------------------------------------------------------------------------------------------------------
-MAP = _word("map")  # address of the guest-physical map: one word per page, see MAP_*
-MAP_PAGES = _word("map_pages")
-EXEC_AT = _word("exec_at")  # address of a word per page: linear page | epoch under which the TLB may hold it executable
-WRITE_AT = _word("write_at")  # the same for writable
-EPOCH = _word("epoch")  # 1 to 4095, changes with each flush of the whole TLB of Unicorn's
+MAP = _word("map", MAP_SIZE >> 3)  # where the VM's page maps are, as `hypervisor.memory.map_words` says
+FRAMES = _word("frames")  # address of the host's frame table, as it says too
+GENERATIONS = _word("generations")  # the word of that table
+EXECUTABLE_AT = _word("executable_at")  # address of a note for each frame, see kernels.memory.notes
+WRITABLE_AT = _word("writable_at")
+TRANSLATED = _word("translated")  # address of the generation of each frame that this engine has translated, 0 for none
+NOTES_SIZE = _word("notes_size")  # bytes of the two tables of notes
+SHARED_AT = _word("shared_at")  # address of where in the TLB pages are whose frames are shared, see there
+EPOCH = _word("epoch")  # changes with each flush of the whole TLB of Unicorn's
 RAM = _word("ram")  # process address of host-physical 0
 RAM_ADDR = _word("ram_addr")  # Unicorn's own number for host-physical 0
 A20 = _word("a20")  # AND mask of guest-physical addresses
@@ -123,6 +131,7 @@ SKIPS = _word("skips")  # 1: loops that do nothing until the next event are not 
 ABORTED = _word("aborted")  # Unicorn called abort, see kernels.stopping.emergency
 BEYOND = _word("beyond")  # 1: it did because RIP has to be cut to 32 bits
 FORGOTTEN = _word("forgotten")  # bytes of translated code that have been forgotten since what was freed went back
+NO_FRAME = _word("no_frame")  # 1: the host had no frame left for a store
 CODE_FULL = _word("code_full")  # 1: there is little room left for translated code, see kernels.vmexit.translated
 REPEATED = _word("repeated")  # 1: the next block is one instruction of a block that has been counted
 
@@ -251,13 +260,10 @@ RING = _word("ring", RING_WORDS * RING_ENTRIES)  # the last exits and events, se
 
 SIZE = 8 * len(_names)
 
-# --- the guest-physical map's words: host page address | bits ---------------------------------------------------------
-MAP_RAM = 1
-MAP_WRITE = 2
-MAP_CODE = 4  # the frame holds translated code: stores go through a state change
-MAP_TRAP_READ = 8
-MAP_TRAP_WRITE = 16
-MAP_TRAP_EXECUTE = 32
+NOTE_MANY = 1 << 27
+"""A note is where the TLB may have something: linear page << 16 | epoch, or this | epoch for several places."""
+SHARED_ROWS, SHARED_ROW = 4096, 16
+"""Rows of `SHARED_AT`, found by page of the base map: the page, and a note."""
 
 GUARD_ABORT, GUARD_SELF, GUARD_CPU_ABORT, GUARD_BLOCKS, GUARD_SIZE = 0, 8, 16, 24, 1024
 """The table of `interpose`: addresses of ``abort``, of ``pthread_self``, of where cpu_abort calls it,
@@ -277,6 +283,8 @@ SIGNAL_ROW_SIZE = 24
 LINE_SIGNAL, LINE_VCPU, LINE_RIP, LINE_BYTES = "\1\2\3\4"
 """Characters of the line at `LAST_WORDS` that stand for what is known only when it is written."""
 
+OUT_OF_FRAMES = -2
+"""What ``FAILED`` tells when the host had no frame left; -1 is an emergency, anything else Unicorn's error."""
 MMIO_BASE = 1 << 41
 SEAT, SEATS = 40, 256
 """The device window: guest-physical addresses, and above them from bit `SEAT` on 0, or 1 + a place in `SEEN`."""

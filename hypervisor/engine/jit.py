@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -59,6 +60,17 @@ if COMPILED:
 
         return store
 
+    def _exchange(operation: str) -> Any:
+        @intrinsic
+        def exchange(typingctx, address, value):  # type: ignore[no-untyped-def]
+            def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+                pointer = builder.inttoptr(args[0], ir.IntType(64).as_pointer())
+                return builder.atomic_rmw(operation, pointer, args[1], "seq_cst")
+
+            return types.int64(types.int64, types.int64), codegen
+
+        return exchange
+
     def _call(count: int) -> Any:
         word = ir.IntType(64)
 
@@ -102,6 +114,7 @@ if COMPILED:
 
     ld8, ld16, ld32, ld64 = _load(8), _load(16), _load(32), _load(64)
     st8, st16, st32, st64 = _store(8), _store(16), _store(32), _store(64)
+    add64, swap64 = _exchange("add"), _exchange("xchg")
     call1, call2, call3, call4, call5, call6 = (_call(n) for n in (1, 2, 3, 4, 5, 6))
 
     @numba.njit(inline="always")
@@ -150,6 +163,22 @@ else:
     def st64(address: int, value: int) -> None:
         """Store all 64 bits."""
         ctypes.c_uint64.from_address(address).value = value & _MASK64
+
+    _atomic = threading.Lock()
+
+    def add64(address: int, value: int) -> int:
+        """Add to the aligned 64-bit word at a host address, at once for all threads; what was there before."""
+        with _atomic:
+            before: int = ld64(address)
+            st64(address, before + value)
+        return before
+
+    def swap64(address: int, value: int) -> int:
+        """Replace the aligned 64-bit word at a host address, at once for all threads; what was there before."""
+        with _atomic:
+            before: int = ld64(address)
+            st64(address, value)
+        return before
 
     def s64(value: int) -> int:
         """``value`` wrapped to a signed 64-bit word, as the compiled form does by itself."""

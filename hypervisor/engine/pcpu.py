@@ -32,7 +32,9 @@ from hypervisor.engine.state import State, Views
 from hypervisor.engine.tables import GuestTables
 from hypervisor.engine.vcpu_tlb import VcpuTlb
 from hypervisor.errors import EngineError, InternalError
-from hypervisor.memory.frames import PRIVATE
+from hypervisor.memory import HostMemory
+from hypervisor.memory.frames import address_of, mapping
+from hypervisor.memory.map_words import GENERATIONS, ONES
 from hypervisor.units import FOREVER_NS
 
 _CONTROL = 1 << 40  # host-physical address of the pCPU's own pages, out of every guest's reach
@@ -61,7 +63,7 @@ class VcpuState:
 
     def __init__(self, template: bytes, number: int) -> None:
         self.memory = (ctypes.c_ubyte * layout.STATE_SIZE).from_buffer_copy(template)
-        self._room = mmap.mmap(-1, b.GUEST_TLB_AT + b.GUEST_TLB_SIZE, **PRIVATE)
+        self._room = mapping(b.GUEST_TLB_AT + b.GUEST_TLB_SIZE)
         self.tlb = VcpuTlb(self._room)
         self.extra = (ctypes.c_int64 * ((b.VCPU_END - b.VCPU) >> 3)).from_buffer(self._room)
         self.extra[(b.SKIP - b.VCPU) >> 3] = -1
@@ -82,14 +84,9 @@ class VcpuState:
 
 
 class PCpu:
-    """One physical CPU over the host's memory.
+    """One physical CPU over the host's memory. ``code_cache`` is the room for translated code, in bytes."""
 
-    ``memory`` is the host's physical memory (host-physical 0 is its first byte) and ``ones_page`` the address of a page
-    of it that holds 0xff bytes, which is what a fetch outside memory reads. ``code_cache`` is the room for translated
-    code, in bytes.
-    """
-
-    def __init__(self, memory: mmap.mmap, ones_page: int, number: int = 0, code_cache: int = CODE_CACHE) -> None:
+    def __init__(self, memory: HostMemory, number: int = 0, code_cache: int = CODE_CACHE) -> None:
         check_room(code_cache)
         self.number = number
         self._memory = memory
@@ -103,13 +100,16 @@ class PCpu:
         self.report = Report.from_buffer(self._block)
         self._keep: list[Any] = []
         self.owner: object | None = None
+        self._guests: set[GuestTables] = set()
+        """Of VMs whose code may have been translated here."""
+        self._trimmed = 0
+        """What had been forgotten when the memory of that was given back last."""
         self._execute_hooks: dict[int, int] = {}
         unicorn = self._native.unicorn
         self._uc = unicorn.Uc(unicorn.UC_ARCH_X86, unicorn.UC_MODE_64)
         self._uc.ctl_set_cpu_model(unicorn.x86_const.UC_CPU_X86_EPYC)
         self._uc.ctl_set_tcg_buffer_size(code_cache)
-        base = ctypes.addressof(ctypes.c_char.from_buffer(memory))
-        self._uc.mem_map_ptr(0, len(memory), unicorn.UC_PROT_ALL, base)
+        self._uc.mem_map_ptr(0, memory.end, unicorn.UC_PROT_ALL, memory.address)
         self._control = mmap.mmap(-1, _CONTROL_SIZE)
         control = ctypes.addressof(ctypes.c_char.from_buffer(self._control))
         self._uc.mem_map_ptr(_CONTROL, _CONTROL_SIZE, unicorn.UC_PROT_ALL, control)
@@ -122,7 +122,7 @@ class PCpu:
         for word, bits in _FEATURES_OFF:
             feature = ctypes.c_uint64.from_address(env + layout.FEATURES + 8 * word)
             feature.value &= ~bits
-        self._fill_block(uc, cpu, env, base, ones_page)
+        self._fill_block(uc, cpu, env)
         self._add_hooks()
         guard().add(self._b)
         self._enter_guest_mode()
@@ -135,8 +135,8 @@ class PCpu:
 
     # --- construction -------------------------------------------------------------------------------------------------
 
-    def _fill_block(self, uc: int, cpu: int, env: int, base: int, ones_page: int) -> None:
-        words, address = self.words, self._native.address
+    def _fill_block(self, uc: int, cpu: int, env: int) -> None:
+        words, address, memory = self.words, self._native.address, self._memory
 
         def put(offset: int, value: int) -> None:
             words[offset >> 3] = value
@@ -172,6 +172,9 @@ class PCpu:
             (b.F_WRITE, "write_bytes"),
             (b.F_DELIVER, "deliver"),
             (b.F_DECODE, "decode"),
+            (b.F_OWN, "own"),
+            (b.F_COVERED, "covered"),
+            (b.F_REST_OF_FILL, "rest_of_fill"),
             (b.F_BLOCK, "block"),
             (b.F_READ_MMIO, "read_mmio"),
             (b.F_WRITE_MMIO, "write_mmio"),
@@ -199,14 +202,22 @@ class PCpu:
         put(b.F_SELF, ctypes.cast(libc.pthread_self, ctypes.c_void_p).value or 0)
         put(b.F_CLOCK, ctypes.cast(libc.clock_gettime, ctypes.c_void_p).value or 0)
         put(b.F_MADVISE, ctypes.cast(libc.madvise, ctypes.c_void_p).value or 0)
-        put(b.RAM, base)
+        put(b.RAM, memory.address)
+        put(b.FRAMES, memory.table)
+        put(b.GENERATIONS, memory.table_word(GENERATIONS))
+        self._notes = mapping(3 * memory.words_size)
+        for n, word in enumerate((b.EXECUTABLE_AT, b.WRITABLE_AT, b.TRANSLATED)):
+            put(word, address_of(self._notes) + n * memory.words_size)
+        put(b.NOTES_SIZE, 2 * memory.words_size)
+        self._shared_at = (ctypes.c_int64 * (b.SHARED_ROWS * b.SHARED_ROW >> 3))()
+        put(b.SHARED_AT, ctypes.addressof(self._shared_at))
         to_ram = ctypes.CFUNCTYPE(ctypes.c_uint64, ctypes.c_uint64, ctypes.c_uint64)(
             address("qemu_ram_addr_from_host_x86_64")
         )
-        put(b.RAM_ADDR, to_ram(uc, base))
+        put(b.RAM_ADDR, to_ram(uc, memory.address))
         put(b.A20, -1)
-        put(b.ONES_PAGE, ones_page)
-        self._nothing = GuestTables(0)
+        put(b.ONES_PAGE, ONES)
+        self._nothing = GuestTables()
         for offset, value in self._nothing.words().items():
             put(offset, value)
         put(b.EPOCH, 1)
@@ -338,19 +349,36 @@ class PCpu:
 
     def bind(self, tables: GuestTables) -> None:
         """Use a VM's map and trap tables from now on."""
+        if tables is not self._nothing:
+            self._guests.add(tables)
         for offset, value in tables.words().items():
             self.words[offset >> 3] = value
         self.set_intercepts(tables.intercepts, tables.cr_read, tables.cr_write)
         self.trap_execution(tables.execute)
         self.flush()
 
+    def part(self, tables: GuestTables) -> None:
+        """A VM is being closed, whether or not it has been here."""
+        self._guests.discard(tables)
+
     def unbind(self) -> None:
-        """Use no VM's tables any more. What was translated for it, and the memory that this took, is gone."""
+        """Use no VM's tables any more. When none is left that has been here, what was translated, and the memory that
+        this took, is given back.
+        """
         self.bind(self._nothing)
+        if self._guests:
+            return
         self.forget_code()
-        if self.words[b.FORGOTTEN >> 3] > _MUCH_CODE:
-            self.words[b.FORGOTTEN >> 3] = 0
+        if self.words[b.FORGOTTEN >> 3] - self._trimmed > _MUCH_CODE:
+            self._trimmed = self.words[b.FORGOTTEN >> 3]
             native().trim()
+
+    @property
+    def translated_bytes(self) -> int:
+        """Bytes of machine code that this engine has made of guests' code, since it is there."""
+        translator = _peek(self.words[b.UC >> 3] + layout.UC_TCG_CONTEXT)
+        made = _peek(translator + layout.TCG_CODE_NEXT) - _peek(translator + layout.TCG_BUFFER)
+        return made + self.words[b.FORGOTTEN >> 3]
 
     @property
     def loaded(self) -> VcpuState | None:
@@ -526,9 +554,15 @@ class PCpu:
         """The guest flushes its TLB."""
         self._call["flush_guest"](self._b)
 
-    def written(self, gpa: int, size: int) -> None:
-        """The host wrote ``size`` bytes in the page of ``gpa``: code translated from them is stale."""
-        self._call["written"](self._b, gpa, size)
+    def own(self, page: int) -> int:
+        """Make the frame of a page of the base map the VM's own, so that it may be written; its word in the map, 0 if
+        the host has no frame left.
+        """
+        return int(self._call["own"](self._b, page))
+
+    def written(self, hpa: int, size: int) -> None:
+        """The host wrote ``size`` bytes in a frame: code translated from them is stale."""
+        self._call["written"](self._b, hpa, size)
 
     def forget_code(self) -> None:
         """Forget all translated code, as after frames changed their owner, and every translation of addresses.

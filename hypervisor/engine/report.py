@@ -17,6 +17,8 @@ from hypervisor.engine import block as b
 MAX_EVENTS = b.RING_ENTRIES
 RING_WORDS = b.RING_WORDS
 """How many events a pCPU remembers."""
+OUT_OF_FRAMES = b.OUT_OF_FRAMES
+"""`Report.info_0` of an exit of kind ``FAILED`` when the host had no frame left."""
 _MASK64 = (1 << 64) - 1
 _HOST_EVENTS = {
     "tlb_fill": b.C_FILLS, "code_state_change": b.C_FLIPS, "engine_stop": b.C_STOPS, "code_cache_emptied": b.C_EMPTIED,

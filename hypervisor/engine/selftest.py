@@ -7,7 +7,6 @@ repeat nothing. A wrong table must end in a sentence and not in a crash, so memo
 
 from __future__ import annotations
 
-import mmap
 import os
 from collections.abc import Iterator
 from functools import cache as remember
@@ -18,6 +17,7 @@ from hypervisor.engine import layout
 from hypervisor.engine.interposition.native import native
 from hypervisor.engine.room import check_room
 from hypervisor.errors import EngineError
+from hypervisor.memory import HostMemory
 
 _PAGE, _CODE_CACHE = 4096, 1 << 20
 
@@ -229,7 +229,7 @@ _PROGRAM = bytes.fromhex(
 _AT_PORT, _AT_DEVICE, _AT_FAULT = _CODE + 19, _CODE + 21, _CODE + 35
 
 
-def _guest(memory: mmap.mmap) -> None:
+def _guest(memory: memoryview) -> None:
     """User code in 32-bit paging: page 4 is absent, page 5 a device's."""
     memory[_CODE : _CODE + len(_PROGRAM)] = _PROGRAM
     memory[_TABLES : _TABLES + 4] = (_TABLES + _PAGE | 7).to_bytes(4, "little")
@@ -255,15 +255,18 @@ def _flushes(state: int) -> int:
 
 def _probe() -> None:
     from hypervisor.engine import block as b
+    from hypervisor.engine.frame_kernels import frame_kernels
     from hypervisor.engine.pcpu import PCpu
     from hypervisor.engine.state import Segment
     from hypervisor.engine.tables import GuestTables
+    from hypervisor.memory.page_map import PageMap
 
-    memory = mmap.mmap(-1, (_PAGES + 1) * _PAGE)
+    host = HostMemory(_PAGES * _PAGE, frame_kernels())
+    pages = PageMap(host, _PAGES)
+    memory = pages.lay_in_one_piece(_PAGES)
     _guest(memory)
-    pcpu = PCpu(memory, _PAGES * _PAGE, code_cache=_CODE_CACHE)
-    tables = GuestTables(_PAGES)
-    tables.map_range(0, _PAGES * _PAGE, 0)
+    pcpu = PCpu(host, code_cache=_CODE_CACHE)
+    tables = GuestTables(pages)
     tables.listen_exceptions = 1 << 14
     pcpu.bind(tables)
     vcpu = pcpu.new_vcpu()

@@ -1,15 +1,13 @@
-"""What a VM gives the engine: its guest-physical map and the tables of what is trapped, as plain memory that kernels
+"""What a VM gives the engine: where its page map is, and the tables of what is trapped, as plain memory that kernels
 read.
 """
 
 from __future__ import annotations
 
 import ctypes
-import mmap
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import lru_cache as remember
 from typing import Any
 
 from hypervisor.arch.exits import ExitKind
@@ -18,43 +16,24 @@ from hypervisor.engine.inside import Inside
 from hypervisor.engine.interposition.fatal_signals import line
 from hypervisor.engine.scheduling import TurnWords, VcpuWords
 from hypervisor.errors import TrapError
-from hypervisor.memory.frames import PRIVATE
-from hypervisor.units import PAGE_SHIFT, PAGE_SIZE
+from hypervisor.memory.map_words import MAP_SIZE, MAP_TRAP_EXECUTE, MAP_TRAP_READ, MAP_TRAP_WRITE
+from hypervisor.memory.page_map import PageMap
 
 _MAX_HANDLERS = 255
 MAX_WATCHES = 64
 """Ranges of linear addresses that can be watched at the same time."""
-_CHUNK = 8192
-"""Pages whose map words are made at once."""
 GPA_MASK = (1 << b.SEAT) - 1
 """The guest-physical part of what an access in the device window tells."""
-_PLAIN = b.MAP_RAM | b.MAP_WRITE
-_TRAPS = b.MAP_TRAP_READ | b.MAP_TRAP_WRITE | b.MAP_TRAP_EXECUTE
 _SINGLE = {ExitKind.CPUID: b.C_CPUID, ExitKind.RDMSR: b.C_RDMSR, ExitKind.HYPERCALL: b.C_HYPERCALL}
-
-
-def _word_per_page(pages: int) -> ctypes.Array[ctypes.c_int64]:
-    """A zeroed table that takes host memory only where it is used."""
-    count = max(pages, 1)
-    return (ctypes.c_int64 * count).from_buffer(mmap.mmap(-1, 8 * count, **PRIVATE))
-
-
-@remember(maxsize=32)
-def _words(word: int, count: int) -> memoryview:
-    """Map words of consecutive pages. VMs that come and go get the same frames again and again."""
-    return memoryview(array("q", range(word, word + count * PAGE_SIZE, PAGE_SIZE)))
 
 
 class GuestTables:
     """One VM's tables, with the VM's name. A pCPU that runs the VM holds their addresses; the VM keeps them alive."""
 
-    def __init__(self, pages: int, name: str = "") -> None:
-        self.pages = pages
+    def __init__(self, pages: PageMap | None = None, name: str = "") -> None:
+        """``pages`` is the VM's page map; without one there is no memory."""
+        self._map = [0] * (MAP_SIZE >> 3) if pages is None else pages.where
         self._line = line(name)
-        self._map = _word_per_page(pages)
-        self._exec_at = _word_per_page(pages)
-        self._write_at = _word_per_page(pages)
-        self.map = memoryview(self._map).cast("B").cast("q")
         self._ports = (ctypes.c_uint8 * (2 * 65536))()
         self._handlers = (ctypes.c_int64 * (3 * (_MAX_HANDLERS + 1)))()
         self._inside: list[Inside] = []
@@ -76,66 +55,15 @@ class GuestTables:
         self.wall_base: int | None = None
         self.revision = -1
         self.bound_to: object | None = None
-        self.watched: set[int] = set()
         self._virtual = (ctypes.c_int64 * (3 * MAX_WATCHES))()
         self._seen = (ctypes.c_int64 * b.SEATS)(*[-1] * b.SEATS)
         self._virtual_count = 0
 
-    # --- memory -------------------------------------------------------------------------------------------------------
-
-    def map_range(self, gpa: int, size: int, hpa: int, writable: bool = True) -> None:
-        """Let ``size`` bytes at guest-physical ``gpa`` be the host's memory at ``hpa`` (all page-aligned)."""
-        word = hpa | b.MAP_RAM | (b.MAP_WRITE if writable else 0)
-        first, count = gpa >> PAGE_SHIFT, size >> PAGE_SHIFT
-        for start in range(0, count, _CHUNK):
-            words = _words(word + start * PAGE_SIZE, min(_CHUNK, count - start))
-            self.map[first + start : first + start + len(words)] = words
-
-    def remap(self, gpa: int, size: int, regions: Iterable[tuple[int, int, int, bool]]) -> None:
-        """Let a range be these regions, as `map_range` takes them, and nothing else; what is trapped stays trapped."""
-        first, count = gpa >> PAGE_SHIFT, size >> PAGE_SHIFT
-        trapped = {page: self.map[page] & _TRAPS for page in self.watched if first <= page < first + count}
-        self.map[first : first + count] = memoryview(bytes(8 * count)).cast("q")
-        for region in regions:
-            self.map_range(*region)
-        for page, bits in trapped.items():
-            self.map[page] |= bits
-
-    def is_memory(self, gpa: int) -> bool:
-        """Whether there is memory at a guest-physical address."""
-        page = gpa >> PAGE_SHIFT
-        return page < self.pages and self.map[page] & b.MAP_RAM != 0
-
-    def is_writable(self, gpa: int) -> bool:
-        """Whether there is memory that can be written."""
-        page = gpa >> PAGE_SHIFT
-        return page < self.pages and self.map[page] & b.MAP_WRITE != 0
-
-    def has_code(self, gpa: int) -> bool:
-        """Whether the frame there holds translated code."""
-        page = gpa >> PAGE_SHIFT
-        return page < self.pages and self.map[page] & b.MAP_CODE != 0
-
-    def is_plain(self, gpa: int) -> bool:
-        """Whether there is memory that can be written, which nobody watches and which holds no translated code."""
-        page = gpa >> PAGE_SHIFT
-        return page < self.pages and self.map[page] & (_PLAIN | b.MAP_CODE | _TRAPS) == _PLAIN
-
-    def forget_code_states(self, gpa: int, size: int) -> None:
-        """No frame of this range holds translated code any more, as when the VM moves to an engine that has none."""
-        for page in range(gpa >> PAGE_SHIFT, gpa + size >> PAGE_SHIFT):
-            if self._map[page] & b.MAP_CODE:
-                self._map[page] &= ~b.MAP_CODE
-
-    def trap_page(self, page: int, *, read: bool, write: bool, execute: bool) -> None:
-        """Choose which accesses to a page are trapped."""
-        word = self._map[page] & ~(b.MAP_TRAP_READ | b.MAP_TRAP_WRITE | b.MAP_TRAP_EXECUTE)
-        word |= b.MAP_TRAP_READ * read | b.MAP_TRAP_WRITE * write | b.MAP_TRAP_EXECUTE * execute
-        self._map[page] = word
+    # --- watched addresses --------------------------------------------------------------------------------------------
 
     def watch_virtual(self, watches: Sequence[tuple[range, str]]) -> None:
         """Watch ranges of linear addresses (see `virtual_of`)."""
-        bits = {"r": b.MAP_TRAP_READ, "w": b.MAP_TRAP_WRITE, "x": b.MAP_TRAP_EXECUTE}
+        bits = {"r": MAP_TRAP_READ, "w": MAP_TRAP_WRITE, "x": MAP_TRAP_EXECUTE}
         self._virtual_count = len(watches)
         for n, (where, access) in enumerate(watches):
             mask = sum(bits[letter] for letter in set(access))
@@ -148,22 +76,15 @@ class GuestTables:
         return (self._seen[seat - 1] | place & 0xFFF) & (1 << 64) - 1 if seat else None
 
     @contextmanager
-    def fetching(self, pages: Iterable[int]) -> Iterator[None]:
-        """Let instructions be fetched from these guest-physical pages, and from watched linear addresses, during the
-        block.
-        """
-        saved = {page: self._map[page] & b.MAP_TRAP_EXECUTE for page in pages if 0 <= page < self.pages}
+    def fetching(self) -> Iterator[None]:
+        """Let instructions be fetched from watched linear addresses during the block."""
         rows = range(2, 3 * self._virtual_count, 3)
         masks = [self._virtual[row] for row in rows]
-        for page in saved:
-            self._map[page] &= ~b.MAP_TRAP_EXECUTE
         for row in rows:
-            self._virtual[row] &= ~b.MAP_TRAP_EXECUTE
+            self._virtual[row] &= ~MAP_TRAP_EXECUTE
         try:
             yield
         finally:
-            for page, bit in saved.items():
-                self._map[page] |= bit
             for row, mask in zip(rows, masks, strict=True):
                 self._virtual[row] = mask
 
@@ -221,10 +142,7 @@ class GuestTables:
     def words(self) -> dict[int, int]:
         """Block words by offset."""
         return {
-            b.MAP: ctypes.addressof(self._map),
-            b.MAP_PAGES: self.pages,
-            b.EXEC_AT: ctypes.addressof(self._exec_at),
-            b.WRITE_AT: ctypes.addressof(self._write_at),
+            **{b.MAP + 8 * n: word for n, word in enumerate(self._map)},
             b.A20: self.a20,
             b.LISTEN: self.listen,
             b.LISTEN_EXCEPTIONS: self.listen_exceptions,

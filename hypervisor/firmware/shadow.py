@@ -34,8 +34,8 @@ class WriteThrough(Stateless):
     def write(self, offset: int, size: int, value: int) -> None:
         """Store into the RAM beneath."""
         size = min(size, self._size - offset)
-        at = self._vm.memory.extent.hpa + self._start + offset
-        self._vm.host.memory.map[at : at + size] = (value & (1 << 8 * size) - 1).to_bytes(size, "little")
+        stored = (value & (1 << 8 * size) - 1).to_bytes(size, "little")
+        self._vm.memory.store_beneath(self._start + offset, stored)
 
 
 class Shadow:
@@ -44,7 +44,7 @@ class Shadow:
     def __init__(self, vm: VM, bridge: I440Fx, rom: bytes) -> None:
         self._vm = vm
         self._rom = vm.add_memory(4 * GIB - len(rom), len(rom), "firmware", writable=False)
-        self._rom.view[:] = rom
+        self._rom.write(0, rom)
         self._first = MIB - min(LOW_ROM, len(rom))
         self._read_only: dict[Segment, ReadOnlyMemory] = {}
         self._through: dict[Segment, WriteThrough] = {}

@@ -1,6 +1,7 @@
 """Host frames and guest-physical memory."""
 
-from hypervisor.memory.frames import Extent, HostMemory
-from hypervisor.memory.guest_memory import GuestMemory, Hole, Region
+from hypervisor.memory.frames import FrameKernels, HostMemory
+from hypervisor.memory.guest_memory import GuestMemory
+from hypervisor.memory.layers import Hole, Region
 
-__all__ = ["Extent", "GuestMemory", "Hole", "HostMemory", "Region"]
+__all__ = ["FrameKernels", "GuestMemory", "Hole", "HostMemory", "Region"]

@@ -1,113 +1,209 @@
-"""The host's physical memory: one anonymous mapping, handed out in extents of whole frames.
+"""The host's physical memory: the table of its frames, and what has been promised of them.
 
-Frames cost host memory only once they are touched, and are given back to the operating system when a VM returns them.
+A frame is 4 KiB. Whatever VMs have is made of frames: RAM, frame buffers, ROMs, and the leaves of their page maps. A
+frame costs the host memory once it is stored to; before that every page shows one frame of zeros. How many references
+there are to a frame, and whether it is free, stands in the table, which kernels change (`FrameKernels`); promises are
+kept here, so that a guest that stores to all that it has never finds the host without a frame.
 """
 
 from __future__ import annotations
 
+import ctypes
 import mmap
+import resource
 import sys
 import threading
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
 
-from hypervisor.errors import ConfigError, InternalError
-from hypervisor.units import MIB, PAGE_SIZE, Hpa, page_up
+from hypervisor.errors import ConfigError
+from hypervisor.memory import map_words as w
+from hypervisor.units import GIB, MIB, PAGE_SHIFT, PAGE_SIZE, Hpa, page_up
 
 # Private: of a shared mapping, MADV_DONTNEED would leave the contents for the next VM to read.
 PRIVATE: dict[str, int] = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
+_NORESERVE = 0x4000 if sys.platform == "linux" else 0  # `mmap.MAP_NORESERVE` from Python 3.13 on
+_SPARSE = {"flags": PRIVATE["flags"] | _NORESERVE} if PRIVATE else PRIVATE
+
+BESIDE, LEAST_BESIDE = 16 * GIB, 512 * MIB
+"""Addresses of frames for what VMs have beside RAM, where the process may have that many, and elsewhere. They take
+memory when they are used.
+"""
 
 
-class Extent(NamedTuple):
-    """A run of host-physical memory, in bytes, page-aligned."""
+class FrameKernels(NamedTuple):
+    """What the engine does to frames and maps, for any thread (`hypervisor.engine.kernels.memory.frame_table`)."""
 
-    hpa: Hpa
-    size: int
+    take: Callable[[int], int]
+    own: Callable[[int, int, int], int]
+    lay: Callable[[int, int, int, int], int]
+    clear: Callable[[int, int, int, int], int]
+    add_leaf: Callable[[int, int], int]
+    remove_leaf: Callable[[int, int], int]
+    release: Callable[[int, int, int, int], int]
+    trim: Callable[[int], int]
 
 
-DEVICE_MEMORY = 512 * MIB
-"""Host memory for what is neither RAM nor counted as such: frame buffers and ROMs of all VMs."""
+class Promised(Protocol):
+    """What has been promised frames."""
+
+    def release(self) -> None:
+        """Give back what it has got of them."""
+        ...
+
+
+class Promise(NamedTuple):
+    """Bytes that an owner may come to use, of RAM and of what is beside it."""
+
+    owner: object
+    ram: int
+    beside: int
+    to: Promised | None = None
+
+
+def mapping(size: int) -> mmap.mmap:
+    """Zeroed memory of this process that takes room only where it is used."""
+    return mmap.mmap(-1, max(size, PAGE_SIZE), **_SPARSE)
+
+
+def address_of(memory: mmap.mmap) -> int:
+    """Where a mapping begins in this process."""
+    return ctypes.addressof(ctypes.c_char.from_buffer(memory))
 
 
 class HostMemory:
-    """All frames of a host. Behind them lie one that the host keeps, full of FFh bytes, and those for devices.
+    """All frames of a host. VMs are created and closed in any thread."""
 
-    VMs are created and closed in any thread.
-    """
-
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, kernels: FrameKernels) -> None:
+        """``size`` bytes of RAM for VMs. Raises `ConfigError` if the process cannot have them."""
         self.size = page_up(size)
-        try:
-            self.map = mmap.mmap(-1, self.size + PAGE_SIZE + DEVICE_MEMORY, **PRIVATE)
-        except (OSError, OverflowError, ValueError) as error:
-            raise ConfigError(f"{size // MIB} MiB of host memory cannot be had ({error}). Ask for less.") from error
-        self.ones_page = self.size
-        self.map[self.ones_page : self.ones_page + PAGE_SIZE] = b"\xff" * PAGE_SIZE
+        self.kernels = kernels
+        self.map, beside = self._reserve()
+        self.end = w.FIRST + self.size + beside
+        """Bytes of frames."""
+        self._beside = beside
+        self.address = address_of(self.map)
+        self.bytes = memoryview(self.map)
+        self.words = self.bytes.cast("q")
+        """The same as 64-bit words."""
+        self.words_size = page_up(self.end >> w.TO_WORD)
+        """Bytes of a table with a word for each frame."""
+        self._tables = mapping(3 * self.words_size)
+        words, count = memoryview(self._tables).cast("q"), self.words_size >> 3
+        self.counts, self.generations = words[:count], words[count : 2 * count]
+        """References to each frame, and its generation."""
+        self._table = (ctypes.c_int64 * (w.TABLE_SIZE >> 3))()
+        self.table = ctypes.addressof(self._table)
+        """Where the frame table is, as `hypervisor.memory.map_words` says."""
+        self._fill_table()
         self._lock = threading.Lock()
-        self._used: list[tuple[Extent, object]] = []
+        self.promises: list[Promise] = []
+
+    def _reserve(self) -> tuple[mmap.mmap, int]:
+        """The memory, and how much of it lies beside RAM."""
+        rooms = [LEAST_BESIDE]
+        if resource.getrlimit(resource.RLIMIT_AS)[0] == resource.RLIM_INFINITY:
+            rooms.insert(0, BESIDE)
+        problem: Exception | None = None
+        for beside in rooms:
+            try:
+                return mapping(w.FIRST + self.size + beside), beside
+            except (OSError, OverflowError, ValueError) as error:
+                problem = error
+        raise ConfigError(
+            f"{self.size // MIB} MiB of host memory cannot be had ({problem}). Ask for less."
+        ) from problem
+
+    def _fill_table(self) -> None:
+        libc = ctypes.CDLL(None)
+        table = self._table
+        for word, value in (
+            (w.MEMORY, self.address),
+            (w.REFERENCES, address_of(self._tables)),
+            (w.GENERATIONS, address_of(self._tables) + self.words_size),
+            (w.POOL, address_of(self._tables) + 2 * self.words_size),
+            (w.FRESH, w.FIRST),
+            (w.END, self.end),
+            (w.YIELD, ctypes.cast(libc.sched_yield, ctypes.c_void_p).value or 0),
+        ):
+            table[word >> 3] = value
+        if PRIVATE and sys.platform == "linux":
+            table[w.ADVISE >> 3] = ctypes.cast(libc.madvise, ctypes.c_void_p).value or 0
+        self.bytes[w.ONES : w.ONES + PAGE_SIZE] = b"\xff" * PAGE_SIZE
+        leaf = self.kernels.take(self.table)
+        word = w.ZERO | w.MAP_RAM | w.MAP_WRITE | w.MAP_SHARED
+        self.bytes[leaf : leaf + PAGE_SIZE] = word.to_bytes(8, "little") * w.LEAF_PAGES
+        table[w.ZERO_LEAF >> 3] = self.address + leaf
+        for frame in (w.ZERO, w.ONES, leaf):  # whoever stores there is found at once
+            libc.mprotect(ctypes.c_void_p(self.address + frame), ctypes.c_size_t(PAGE_SIZE), mmap.PROT_READ)
+
+    # --- frames -------------------------------------------------------------------------------------------------------
+
+    def references(self, frame: int) -> int:
+        """How many words of maps lead to a frame."""
+        return self.counts[frame >> PAGE_SHIFT]
+
+    def generation(self, frame: int) -> int:
+        """Odd while engines may have translated what is in a frame."""
+        return self.generations[frame >> PAGE_SHIFT]
+
+    def outdate(self, frame: int) -> None:
+        """What engines have translated in a frame is not in it any more. Only of a frame that one VM alone has, which
+        is on no pCPU.
+        """
+        self.generations[frame >> PAGE_SHIFT] += self.generation(frame) & 1
+
+    def table_word(self, offset: int) -> int:
+        """A word of the frame table, as `hypervisor.memory.map_words` names them."""
+        return self._table[offset >> 3]
+
+    @property
+    def used(self) -> int:
+        """Bytes of frames that are not free."""
+        table = self._table
+        free = table[w.CLEAN >> 3] + table[w.DIRTY >> 3] << PAGE_SHIFT
+        return table[w.FRESH >> 3] - w.FIRST - free
+
+    def trim(self) -> None:
+        """Give the memory of free frames back to the host's system."""
+        self.kernels.trim(self.table)
+
+    # --- promises -----------------------------------------------------------------------------------------------------
 
     @property
     def free(self) -> int:
-        """Bytes of RAM not handed out."""
-        return self.size - sum(extent.size for extent, _ in self._used if extent.hpa < self.size)
+        """Bytes of RAM that no VM has been promised."""
+        return self.size - sum(promise.ram for promise in self.promises)
 
-    def allocate(self, size: int, owner: object = None) -> Extent:
-        """A contiguous, zeroed extent. Raises `ConfigError` when there is none so long."""
-        extent = self._take(size, owner, 0, self.size)
-        if extent is None:
-            raise ConfigError(
-                f"The host has no {size // MIB} MiB of memory left for another VM ({self.free // MIB} MiB of "
-                f"{self.size // MIB} MiB are free). Close a VM, or create the host with more memory."
-            )
-        return extent
-
-    def allocate_for_device(self, size: int, owner: object = None) -> Extent:
-        """A contiguous, zeroed extent that does not count as RAM. Raises `ConfigError` when there is none so long."""
-        first = self.ones_page + PAGE_SIZE
-        extent = self._take(size, owner, first, first + DEVICE_MEMORY)
-        if extent is None:
-            raise ConfigError(
-                f"The host has no {size // MIB} MiB left of its {DEVICE_MEMORY // MIB} MiB for frame buffers and ROMs. "
-                "Close a VM, or use another host."
-            )
-        return extent
-
-    def release(self, extent: Extent) -> None:
-        """Take an extent back; its contents are gone, and read as zero when it is handed out again."""
+    def promise(self, promise: Promise) -> None:
+        """Keep frames for somebody. Raises `ConfigError` when there are not enough."""
         with self._lock:
-            if all(used != extent for used, _ in self._used):
-                raise InternalError(f"Extent {extent} was released twice. Please report this.")
-            self.zero(extent)
-            self._used = [one for one in self._used if one[0] != extent]
+            free, beside = self.free, self._beside - sum(promise.beside for promise in self.promises)
+            if promise.ram > free:
+                raise ConfigError(
+                    f"The host has no {promise.ram // MIB} MiB of memory left for another VM ({free // MIB} MiB of "
+                    f"{self.size // MIB} MiB are free). Close a VM, or create the host with more memory."
+                )
+            if promise.beside > beside:
+                raise ConfigError(
+                    f"The host has no {promise.beside // MIB} MiB of addresses left for frame buffers, ROMs and maps "
+                    f"({beside // MIB} MiB of {self._beside // MIB} MiB are free). Close a VM, or use another host."
+                )
+            self.promises.append(promise)  # one step: an interrupt finds it done, with its owner, or not begun
+
+    def release(self, promise: Promise) -> None:
+        """Take a promise back."""
+        with self._lock:
+            self.promises = [one for one in self.promises if one is not promise]
 
     def release_all(self, owner: object) -> None:
         """Take back whatever is left of ``owner``: also what it was given while an interrupt came."""
-        with self._lock:
-            for extent, theirs in self._used:
-                if theirs is owner:
-                    self.zero(extent)
-            self._used = [one for one in self._used if one[1] is not owner]
+        for promise in [promise for promise in self.promises if promise.owner is owner]:
+            if promise.to is not None:
+                promise.to.release()
+            self.release(promise)
 
-    def _take(self, size: int, owner: object, start: int, end: int) -> Extent | None:
-        """The first gap between ``start`` and ``end`` that is long enough."""
-        size, at = page_up(size), start
-        with self._lock:
-            for used in sorted(extent for extent, _ in self._used if start <= extent.hpa < end):
-                if used.hpa - at >= size:
-                    break
-                at = used.hpa + used.size
-            if end - at < size:
-                return None
-            extent = Extent(Hpa(at), size)
-            self._used.append((extent, owner))  # one step: an interrupt finds it done, with its owner, or not begun
-            return extent
 
-    def zero(self, extent: Extent) -> None:
-        """Clear frames, which then take no memory any more."""
-        if PRIVATE and sys.platform == "linux":
-            self.map.madvise(mmap.MADV_DONTNEED, extent.hpa, extent.size)
-        else:
-            self.map[extent.hpa : extent.hpa + extent.size] = bytes(extent.size)
-
-    def close(self) -> None:
-        """Give everything back."""
-        self.map.close()
+def frame_of(word: int) -> Hpa:
+    """The frame that a word of a map leads to."""
+    return Hpa(word & w.FRAME)

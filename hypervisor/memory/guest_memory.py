@@ -2,45 +2,52 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Protocol
 
-from hypervisor.errors import ConfigError, GuestFault
-from hypervisor.memory.frames import Extent, HostMemory
-from hypervisor.units import Hpa
+from hypervisor.errors import ConfigError, GuestFault, InternalError
+from hypervisor.memory import map_words as w
+from hypervisor.memory.frames import HostMemory, Promise, frame_of
+from hypervisor.memory.layers import Hole, Layers, Region
+from hypervisor.memory.page_map import PageMap, leaves_of
+from hypervisor.units import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE, Hpa, by_pages, page_up
 
-
-class Region(NamedTuple):
-    """Guest-physical ``[gpa, gpa + size)`` is host-physical memory at ``hpa``."""
-
-    gpa: int
-    size: int
-    hpa: Hpa
-    writable: bool = True
+_ZEROS = bytes(PAGE_SIZE)
 
 
-class Hole(NamedTuple):
-    """Guest-physical ``[gpa, gpa + size)`` is no memory, whatever lies beneath."""
+class Engine(Protocol):
+    """What a pCPU that a VM is on does about its memory (`hypervisor.engine.pcpu.PCpu`)."""
 
-    gpa: int
-    size: int
+    def own(self, page: int) -> int:
+        """Make the frame of a page of the base map the VM's own; its word, 0 if there is none left."""
+        ...
+
+    def written(self, hpa: int, size: int) -> None:
+        """Drop what was translated from these bytes of a frame."""
+        ...
+
+    def flush(self) -> None:
+        """Forget every translation of an address."""
+        ...
 
 
-def layered(ram: Sequence[Region], layers: Sequence[Region | Hole]) -> list[Region]:
-    """What shows of ``ram`` under ``layers``, the later ones on top; in order of address."""
-    shown = list(ram)
-    for layer in layers:
-        start, end = layer.gpa, layer.gpa + layer.size
-        left = []
-        for gpa, size, hpa, writable in shown:
-            if gpa < start:
-                left.append(Region(gpa, min(size, start - gpa), hpa, writable))
-            if gpa + size > end:
-                cut = max(end - gpa, 0)
-                left.append(Region(gpa + cut, size - cut, Hpa(hpa + cut), writable))
-        shown = [*left, layer] if isinstance(layer, Region) else left
-    return sorted(shown)
+class Where(Protocol):
+    """Where a VM is (`hypervisor.run.sharing.placing.Place`)."""
+
+    @property
+    def fresh(self) -> bool:
+        """Whether it has never been on a pCPU."""
+        ...
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether another thread has it on a pCPU at the moment."""
+        ...
+
+    def held(self) -> AbstractContextManager[Engine]:
+        """A pCPU with the VM on it, for this thread alone, during the block."""
+        ...
 
 
 class BusView:
@@ -54,103 +61,159 @@ class BusView:
 class GuestMemory:
     """Guest-physical memory. Places without memory read as FFh, as on a PC's bus.
 
-    ``written`` is told of each range that the host side writes, so that translated code there is dropped.
+    Nobody else stores to a guest's frames from Python. What another thread stores while the guest runs comes between
+    two of the guest's blocks.
     """
 
-    def __init__(self, host: HostMemory, extent: Extent, regions: Sequence[Region]) -> None:
-        self.extent = extent
-        self._ram = tuple(sorted(regions))
-        self._layers: list[Region | Hole] = []
-        self._show(self._ram)
+    def __init__(self, host: HostMemory, ram: Sequence[tuple[int, int]], pages: int, owner: object) -> None:
+        """``ram`` are the ranges of RAM, (start, length) each; the guest can see ``pages`` pages. Raises `ConfigError`
+        when the host has not enough memory left.
+        """
         self._host = host
-        self._view = memoryview(host.map)
+        self._owner = owner
+        self._ram = tuple(ram)
         self._closed = False
+        self.where: Where | None = None
+        """Where the VM is; None while it can be on no pCPU yet."""
+        self.pages = PageMap(host, pages)
+        leaves = sum(leaves_of(length) for _, length in self._ram) + self.pages.shown_zones * PAGE_SIZE  # at most
+        host.promise(Promise(owner, self.size, leaves, self.pages))
+        for start, length in self._ram:
+            self.pages.lay(start >> PAGE_SHIFT, page_up(length) >> PAGE_SHIFT)
+        self._layers = Layers(self.pages, [Region(start, length, start) for start, length in self._ram])
         self.dma = BusView(self)
         """The same for devices."""
-        self.written: Callable[[int, int], None] = lambda gpa, size: None
 
     @property
     def size(self) -> int:
         """Bytes of RAM that the VM has."""
-        return self.extent.size
+        return sum(length for _, length in self._ram)
 
     @property
     def ram_ranges(self) -> list[tuple[int, int]]:
         """Where the RAM is, covered or not: pairs of first address and end."""
-        return [(region.gpa, region.gpa + region.size) for region in self._ram]
+        return [(start, start + length) for start, length in self._ram]
 
-    def _show(self, regions: Sequence[Region]) -> None:
-        self.regions = tuple(regions)
-        self._starts = [region.gpa for region in self.regions]
+    @property
+    def resident_bytes(self) -> int:
+        """Host memory that the RAM takes now, in bytes: pages that were stored to."""
+        return sum(self.pages.resident_bytes(start >> PAGE_SHIFT, length >> PAGE_SHIFT) for start, length in self._ram)
+
+    # --- layers -------------------------------------------------------------------------------------------------------
+
+    @property
+    def regions(self) -> tuple[Region, ...]:
+        """The memory that shows, in order of address."""
+        return self._layers.regions
 
     def cover(self, layer: Region | Hole) -> None:
-        """Put memory, or none, over what lies there. The latest layer is what shows."""
-        self._layers.append(layer)
-        self._show(layered(self._ram, self._layers))
+        """Put memory, or none, over what lies there. The latest layer is what shows, from the guest's next block on."""
+        with self._flushed():
+            self._layers.cover(layer)
 
     def uncover(self, layer: Region | Hole) -> None:
         """Take a layer off again: what lies beneath shows."""
-        self._layers.remove(layer)
-        self._show(layered(self._ram, self._layers))
+        with self._flushed():
+            self._layers.uncover(layer)
+
+    def show(self) -> None:
+        """Bring all that shows up to date, when the base map has got other leaves."""
+        with self._flushed():
+            self._layers.show()
 
     def within(self, gpa: int, size: int) -> list[Region]:
         """The memory that shows in a range, cut to it."""
-        found = []
-        for region, start, length in self._pieces(gpa, size):
-            if region is not None:
-                found.append(Region(start, length, Hpa(region.hpa + start - region.gpa), region.writable))
-        return found
+        return self._layers.within(gpa, size)
 
     def ram_within(self, gpa: int, size: int) -> list[Region]:
         """The RAM that shows in a range, cut to it: not what devices have put over it."""
-        low, high = self.extent.hpa, self.extent.hpa + self.extent.size
-        return [region for region in self.within(gpa, size) if low <= region.hpa < high]
+        end = self.pages.pages << PAGE_SHIFT
+        return [region for region in self.within(gpa, size) if region.base < end]
 
-    def _pieces(self, gpa: int, size: int) -> list[tuple[Region | None, int, int]]:
-        """The range as (region or None, guest-physical start, length), in order."""
-        pieces: list[tuple[Region | None, int, int]] = []
-        while size > 0:
-            index = bisect_right(self._starts, gpa) - 1
-            if index >= 0 and gpa < self.regions[index].gpa + self.regions[index].size:
-                region = self.regions[index]
-                length = min(size, region.gpa + region.size - gpa)
-                pieces.append((region, gpa, length))
-            else:
-                following = self._starts[index + 1] - gpa if index + 1 < len(self._starts) else size
-                length = min(size, following)
-                pieces.append((None, gpa, length))
-            gpa += length
-            size -= length
-        return pieces
+    def trap(self, pages: Mapping[int, int]) -> None:
+        """Trap accesses to these guest-physical pages, by the bits of `map_words.MAP_TRAPS`, and to no others."""
+        self._layers.trap(pages)
+
+    def fetching(self, pages: Sequence[int]) -> AbstractContextManager[None]:
+        """Let instructions be fetched from these guest-physical pages during the block."""
+        return self._layers.fetching(pages)
+
+    def is_memory(self, gpa: int) -> bool:
+        """Whether there is memory at a guest-physical address."""
+        return self._layers.at(gpa) is not None
+
+    def is_writable(self, gpa: int) -> bool:
+        """Whether there is memory that can be written."""
+        region = self._layers.at(gpa)
+        return region is not None and region.writable
+
+    def is_plain(self, gpa: int) -> bool:
+        """Whether there is memory that can be written, which nobody watches and which holds no translated code."""
+        region = self._layers.at(gpa)
+        if region is None or not region.writable or self._layers.traps(gpa >> PAGE_SHIFT):
+            return False
+        frame = frame_of(self.pages.word(region.base + gpa - region.gpa >> PAGE_SHIFT))
+        return not self._host.generation(frame) & 1
+
+    # --- memory that is not RAM ---------------------------------------------------------------------------------------
+
+    def add(self, size: int) -> tuple[int, Promise]:
+        """Zeroed memory of whole pages that shows nowhere yet: its address in the base map, and what it was promised.
+        Raises `ConfigError` when the host, or the base map, has no room for it.
+        """
+        promise = Promise(self._owner, 0, size + leaves_of(size))
+        self._host.promise(promise)
+        return self.pages.lay_behind(size >> PAGE_SHIFT) << PAGE_SHIFT, promise
+
+    def remove(self, base: int, size: int, promise: Promise) -> None:
+        """Give back what `add` has given, which shows nowhere."""
+        self.pages.release(base >> PAGE_SHIFT, size >> PAGE_SHIFT)
+        self._host.release(promise)
+        self._host.trim()
+
+    def clear(self, base: int, size: int) -> None:
+        """Let whole pages of the base map read as zeros again; they take no memory until they are stored to."""
+        with self._flushed():
+            self.pages.clear(base >> PAGE_SHIFT, size >> PAGE_SHIFT)
+
+    # --- bytes --------------------------------------------------------------------------------------------------------
 
     def read(self, gpa: int, size: int) -> bytes:
         """``size`` bytes at guest-physical ``gpa``. Bytes that are not memory read as 0xff."""
         if gpa < 0 or size < 0:
             raise GuestFault(f"{size} bytes at {gpa:#x} is not a range of guest-physical memory.")
-        if self._closed:
-            raise ConfigError("The VM is closed, and its memory has been given back.")
-        first = self.regions[0] if self.regions else None
-        if first is not None and first.gpa == 0 and gpa + size <= first.size:  # the common case
-            return bytes(self._view[first.hpa + gpa : first.hpa + gpa + size])
-        parts = []
-        for region, start, length in self._pieces(gpa, size):
-            if region is None:
-                parts.append(b"\xff" * length)
-            else:
-                hpa = region.hpa + start - region.gpa
-                parts.append(bytes(self._view[hpa : hpa + length]))
-        return b"".join(parts)
+        self._check_open()
+        region = self._layers.at(gpa)
+        if region is not None and gpa + size <= region.gpa + region.size:  # the common case
+            return self.pages.read(region.base + gpa - region.gpa, size)
+        return b"".join(
+            self.pages.read(piece.base, piece.size) if isinstance(piece, Region) else b"\xff" * piece.size
+            for piece in self._layers.pieces(gpa, size)
+        )
+
+    def stored_pages(self, where: range) -> Iterator[tuple[int, bytes]]:
+        """The pages of a range of the base map that are not all zeros, in order: address and contents."""
+        for at in range(where.start, where.stop, PAGE_SIZE):
+            if frame_of(self.pages.word(at >> PAGE_SHIFT)) != w.ZERO:
+                data = self.pages.read(at, PAGE_SIZE)
+                if data != _ZEROS:
+                    yield at, data
 
     def write(self, gpa: int, data: bytes | memoryview) -> None:
         """Store ``data`` at guest-physical ``gpa``. Raises `GuestFault`, and stores nothing, unless all of that is
         memory that can be written.
         """
+        region = self._layers.at(gpa)
+        if region is not None and region.writable and gpa + len(data) <= region.gpa + region.size and not self._closed:
+            self.store_beneath(region.base + gpa - region.gpa, data)  # the common case
+            return
         if not self._closed and gpa >= 0:
-            for region, start, length in self._pieces(gpa, len(data)):
-                if region is None or not region.writable:
+            for piece in self._layers.pieces(gpa, len(data)):
+                if isinstance(piece, Hole) or not piece.writable:
+                    what = "no memory" if isinstance(piece, Hole) else "read-only memory"
                     raise GuestFault(
-                        f"{len(data)} bytes cannot be written at {gpa:#x}: {start:#x}-{start + length - 1:#x} is "
-                        f"{'no memory' if region is None else 'read-only memory'}."
+                        f"{len(data)} bytes cannot be written at {gpa:#x}: "
+                        f"{piece.gpa:#x}-{piece.gpa + piece.size - 1:#x} is {what}."
                     )
         self.store(gpa, data)
 
@@ -160,20 +223,81 @@ class GuestMemory:
         """
         if gpa < 0:
             raise GuestFault(f"{gpa:#x} is not a guest-physical address.")
+        self._check_open()
+        region = self._layers.at(gpa)
+        if region is not None and region.writable and gpa + len(data) <= region.gpa + region.size:
+            self.store_beneath(region.base + gpa - region.gpa, data)  # the common case
+            return
+        for piece in self._layers.pieces(gpa, len(data)):
+            if isinstance(piece, Region) and piece.writable:
+                self.store_beneath(piece.base, data[piece.gpa - gpa : piece.gpa - gpa + piece.size])
+
+    def store_beneath(self, base: int, data: bytes | memoryview) -> None:
+        """Store ``data`` at an address of the base map, whatever lies over it. For RAM that is where it shows."""
+        if self.where is not None and self.where.elsewhere:
+            with self.where.held():
+                self.store_beneath(base, data)
+            return
+        if (base & PAGE_MASK) + len(data) <= PAGE_SIZE:
+            self._store_in_page(base, data)
+            return
+        done = 0
+        for at, length in by_pages(base, len(data)):
+            self._store_in_page(at, data[done : done + length])
+            done += length
+
+    def _store_in_page(self, base: int, data: bytes | memoryview) -> None:
+        word = self.pages.word(base >> PAGE_SHIFT)
+        if word & w.MAP_SHARED or self._host.generation(word & w.FRAME) & 1:
+            if not word & w.FRAME and data == _ZEROS[: len(data)]:
+                return  # zeros, to the frame of zeros
+            if self.where is not None and not self.where.fresh:
+                with self.where.held() as engine:
+                    word = engine.own(base >> PAGE_SHIFT)
+                    if not word:
+                        raise InternalError("The host has no frame left for a page of a VM. Please report this.")
+                    self._put(frame_of(word), base, data)
+                    engine.written(frame_of(word) + (base & PAGE_MASK), len(data))
+                return
+            frame = self.pages.own(base >> PAGE_SHIFT)
+            self._host.outdate(frame)
+            self._put(frame, base, data)
+            return
+        self._put(frame_of(word), base, data)
+
+    def _put(self, frame: Hpa, base: int, data: bytes | memoryview) -> None:
+        """Store into a frame that is the VM's own. Nobody else does, from Python."""
+        at = frame + (base & PAGE_MASK)
+        self._host.bytes[at : at + len(data)] = data
+
+    @contextmanager
+    def _alone(self) -> Iterator[Engine | None]:
+        """Nobody else changes the VM's maps, or runs it, during the block; the engine that the VM is on, None if it has
+        never been on one.
+        """
+        if self.where is None or self.where.fresh:
+            yield None
+        else:
+            with self.where.held() as engine:
+                yield engine
+
+    @contextmanager
+    def _flushed(self) -> Iterator[None]:
+        """Other frames show after the block: no engine knows the old ones any more."""
+        with self._alone() as engine:
+            yield
+            if engine is not None:
+                engine.flush()
+
+    def _check_open(self) -> None:
         if self._closed:
             raise ConfigError("The VM is closed, and its memory has been given back.")
-        offset = 0
-        for region, start, length in self._pieces(gpa, len(data)):
-            if region is not None and region.writable:
-                hpa = region.hpa + start - region.gpa
-                self._view[hpa : hpa + length] = data[offset : offset + length]
-                self.written(start, length)
-            offset += length
 
     def close(self) -> None:
         """Return the frames to the host. Closing twice is harmless."""
         if self._closed:
             return
         self._closed = True
-        self._view.release()
-        self._host.release(self.extent)
+        self.pages.release()
+        self._host.trim()
+        self._host.release_all(self._owner)

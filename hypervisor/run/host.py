@@ -47,14 +47,15 @@ class CoreHost(Settled):
         if not LEAST_CODE_CACHE <= room <= MOST_CODE_CACHE:
             raise ConfigError(f"code_cache={code_cache!r}: a physical CPU has 1M to 1G for translated code.")
         from hypervisor.engine import selftest
+        from hypervisor.engine.frame_kernels import frame_kernels
         from hypervisor.engine.pcpu import PCpu
 
         selftest.quick()
-        self.memory = HostMemory(parse_size(memory))
+        self.memory = HostMemory(parse_size(memory), frame_kernels())
         self.pcpus: list[PCpu] = []
         try:
             for number in range(cpus):
-                self.pcpus.append(PCpu(self.memory.map, self.memory.ones_page, number, room))
+                self.pcpus.append(PCpu(self.memory, number, room))
         except BaseException:
             for pcpu in self.pcpus:
                 pcpu.close()

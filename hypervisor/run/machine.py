@@ -20,7 +20,7 @@ from hypervisor.bus import AddressSpace, Device, Dma
 from hypervisor.engine.report import MAX_EVENTS
 from hypervisor.engine.tables import GuestTables
 from hypervisor.errors import ConfigError
-from hypervisor.memory import GuestMemory, Region
+from hypervisor.memory import GuestMemory
 from hypervisor.outcome.crash_record import Crash
 from hypervisor.outcome.result import Reason, RunResult
 from hypervisor.run.inbox import Inbox
@@ -32,7 +32,7 @@ from hypervisor.symbols.symbol_table import SymbolTable
 from hypervisor.traps import history
 from hypervisor.traps.plugins.plugin_set import PluginSet
 from hypervisor.traps.registry import TrapRegistry
-from hypervisor.units import GIB, PAGE_SIZE, Hpa, by_pages
+from hypervisor.units import GIB, PAGE_SIZE
 from hypervisor.vcpu.breakpoints import Breakpoints
 from hypervisor.vcpu.processor import Processor, Surroundings
 
@@ -144,16 +144,6 @@ class Run(Protocol):
         ...
 
 
-def _ram(host: CoreHost, size: int, owner: object) -> GuestMemory:
-    """RAM from 0 up; what does not fit below the PCI hole begins at 4 GiB."""
-    extent = host.memory.allocate(size, owner)
-    regions, hpa = [], extent.hpa
-    for start, length in ram_ranges(size):
-        regions.append(Region(start, length, hpa))
-        hpa = Hpa(hpa + length)
-    return GuestMemory(host.memory, extent, regions)
-
-
 class Machine(Settled, ABC):
     """Memory, vCPUs, time, devices and trap handlers of one VM, and what they do to each other."""
 
@@ -173,13 +163,12 @@ class Machine(Settled, ABC):
         self.seed = seed
         self.random = random.Random(seed)
         self._init_run()
-        self.memory = _ram(host, size, self)
-        self.memory.written = self._memory_written
-        self.tables = GuestTables(max(self.memory.ram_ranges[-1][1], 4 * GIB) // PAGE_SIZE, name)
-        for region in self.memory.regions:
-            self.tables.map_range(*region)
+        ram = ram_ranges(size)
+        pages = max(sum(ram[-1]), 4 * GIB) // PAGE_SIZE
+        self.memory = GuestMemory(host.memory, ram, pages, self)
+        self.tables = GuestTables(self.memory.pages, name)
         self.turns = Turns()
-        self.place = Place(name, host, self.memory, self.tables, self.turns, self.stats, self.host_events)
+        self.memory.where = self.place = Place(name, host, self.tables, self.turns, self.stats, self.host_events)
         self.clock = self.place.clock = VmClock(wall, self.tables, self.place, self.turns, self.deadline_changed)
         if wall:
             self.tables.wall_base = self.clock.base_ns
@@ -328,27 +317,12 @@ class Machine(Settled, ABC):
 
     def check_mappable(self, gpa: int, size: int, name: str) -> None:
         """Raise `ConfigError` where memory cannot be shown."""
-        if not 0 <= gpa < gpa + size <= self.tables.pages * PAGE_SIZE:
+        visible = self.memory.pages.pages * PAGE_SIZE
+        if not 0 <= gpa < gpa + size <= visible:
             raise ConfigError(
-                f"{name}: {gpa:#x}-{gpa + size - 1:#x} lies beyond the {self.tables.pages * PAGE_SIZE // GIB} GiB of "
+                f"{name}: {gpa:#x}-{gpa + size - 1:#x} lies beyond the {visible // GIB} GiB of "
                 "guest-physical addresses that can be memory."
             )
-
-    def memory_moved(self, gpa: int, size: int) -> None:
-        """Other memory shows in this range from now on: bring the engine's map up to date."""
-        self._memory_written(gpa, size)
-        self.tables.remap(gpa, size, self.memory.within(gpa, size))
-        if self.place.last is not None:
-            with self.placed() as pcpu:
-                pcpu.flush()
-
-    def _memory_written(self, gpa: int, size: int) -> None:
-        if self.place.last is None:  # nothing has been translated yet
-            return
-        for start, length in by_pages(gpa, size):
-            if self.tables.has_code(start):
-                with self.placed() as pcpu:
-                    pcpu.written(start, length)
 
     def set_a20(self, on: bool) -> None:
         """Let address line 20 through (on) or hold it low."""

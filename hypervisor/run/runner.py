@@ -20,6 +20,7 @@ from hypervisor.arch.exits import FIRST_ENGINE, INTERCEPT_BIT
 from hypervisor.arch.exits import ExitKind as K
 from hypervisor.arch.flags import DR7_ENABLES
 from hypervisor.arch.vectors import NMI
+from hypervisor.engine.report import OUT_OF_FRAMES
 from hypervisor.engine.scheduling import LOOK_NS
 from hypervisor.engine.state import GPR
 from hypervisor.errors import InternalError
@@ -509,6 +510,9 @@ class Runner(Task):
 
     def _failed(self, pcpu: PCpu) -> None:
         code = pcpu.report.info_0
+        if code == OUT_OF_FRAMES:
+            self.finish(Reason.STOPPED, "the host has no frame left for what the guest stores; close a VM")
+            return
         if code < 0:
             self._finish(ends.of_impossible_state(self.vm))
             return

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hypervisor.errors import ConfigError
-from hypervisor.memory import Extent, Hole, Region
-from hypervisor.units import PAGE_MASK, Hpa
+from hypervisor.memory import Hole, Region
+from hypervisor.units import PAGE_MASK, PAGE_SHIFT
 
 if TYPE_CHECKING:
     from hypervisor.run.machine import Machine
@@ -16,19 +16,15 @@ class MemoryBlock:
     """Memory of the VM's own that is not RAM. The guest reaches it at native speed wherever it is mapped.
 
     A block may be mapped, moved and protected while the guest runs; that takes effect by its next instruction block.
-    Two places that show the same bytes are told apart where code is concerned: code that was run at one of them and is
-    overwritten at the other runs as it was until its page is flushed.
     """
 
     def __init__(self, vm: Machine, size: int, name: str, writable: bool) -> None:
         self.name = name
         self.size = size
         self._vm = vm
-        self._extent = vm.host.memory.allocate_for_device(size, vm)
+        self._base, self._promise = vm.memory.add(size)
         self._writable = writable
         self._places: list[Region] = []
-        self.view = memoryview(vm.host.memory.map)[self._extent.hpa : self._extent.hpa + size]
-        """The block's bytes, for the host's side of the device."""
 
     @property
     def writable(self) -> bool:
@@ -45,15 +41,43 @@ class MemoryBlock:
 
     @property
     def resident_bytes(self) -> int:
-        """Host memory that the block takes now, in bytes: pages that were touched."""
-        from hypervisor.memory.usage import resident_bytes
+        """Host memory that the block takes now, in bytes: pages that were stored to."""
+        return self._vm.memory.pages.resident_bytes(self._base >> PAGE_SHIFT, self.size >> PAGE_SHIFT)
 
-        return resident_bytes(self._vm.host.memory.map, self._extent.hpa, self.size)
+    @property
+    def home(self) -> range:
+        """Where it is in the base map of its VM (`hypervisor.memory.page_map`)."""
+        return range(self._base, self._base + self.size)
 
     @property
     def places(self) -> list[range]:
         """The guest-physical ranges where it shows."""
         return [range(place.gpa, place.gpa + place.size) for place in self._places]
+
+    # --- its bytes, for the host's side of the device -----------------------------------------------------------------
+
+    def read(self, offset: int, size: int) -> bytes:
+        """``size`` bytes from ``offset`` on. Raises `ConfigError` for what is not in the block."""
+        self._check(offset, size)
+        return self._vm.memory.pages.read(self._base + offset, size)
+
+    def write(self, offset: int, data: bytes | memoryview) -> None:
+        """Store ``data`` from ``offset`` on, whether or not a guest may. Raises `ConfigError` likewise."""
+        self._check(offset, len(data))
+        self._vm.memory.store_beneath(self._base + offset, data)
+
+    def zero(self, size: int) -> None:
+        """Clear the first ``size`` bytes, whose whole pages take no host memory until they are stored to again."""
+        self._check(0, size)
+        whole = size & ~PAGE_MASK
+        self._vm.memory.clear(self._base, whole)
+        self.write(whole, bytes(size - whole))
+
+    def _check(self, offset: int, size: int) -> None:
+        if not 0 <= offset <= offset + size <= self.size:
+            raise ConfigError(f"{self.name}: {size} bytes from {offset:#x} are not in its {self.size:#x} bytes.")
+
+    # --- where it shows -----------------------------------------------------------------------------------------------
 
     def map(self, gpa: int, offset: int = 0, size: int | None = None) -> None:
         """Show ``size`` bytes from ``offset`` (by default the rest) at guest-physical ``gpa``, over what lies there.
@@ -64,34 +88,25 @@ class MemoryBlock:
         if (gpa | offset | size) & PAGE_MASK or not 0 <= offset < offset + size <= self.size:
             raise ConfigError(f"{self.name}: {size:#x} bytes from {offset:#x} at {gpa:#x} are not whole pages of it.")
         self._vm.check_mappable(gpa, size, self.name)
-        self._cover(Region(gpa, size, Hpa(self._extent.hpa + offset), self._writable))
+        self._cover(Region(gpa, size, self._base + offset, self._writable))
 
     def unmap(self, gpa: int | None = None) -> None:
         """Take it away from ``gpa``, or from everywhere: what lies beneath shows again."""
         for place in [place for place in self._places if gpa in (None, place.gpa)]:
             self._uncover(place)
 
-    def zero(self, size: int) -> None:
-        """Clear the first ``size`` bytes, whose whole pages take no host memory until they are touched again."""
-        whole = size & ~PAGE_MASK
-        if whole:
-            self._vm.host.memory.zero(Extent(self._extent.hpa, whole))
-        self.view[whole:size] = bytes(size - whole)
-
     def close(self) -> None:
         """Give the memory back. The VM does this when it is closed."""
-        self.view.release()
-        self._vm.host.memory.release(self._extent)
+        self.unmap()
+        self._vm.memory.remove(self._base, self.size, self._promise)
 
     def _cover(self, place: Region) -> None:
         self._places.append(place)
         self._vm.memory.cover(place)
-        self._vm.memory_moved(place.gpa, place.size)
 
     def _uncover(self, place: Region) -> None:
         self._places.remove(place)
         self._vm.memory.uncover(place)
-        self._vm.memory_moved(place.gpa, place.size)
 
 
 class ReadOnlyMemory:
@@ -99,18 +114,16 @@ class ReadOnlyMemory:
 
     def __init__(self, vm: Machine, where: range) -> None:
         check = hole(where)
-        self._vm, self._where = vm, where
+        self._vm = vm
         self._layers = [region._replace(writable=False) for region in vm.memory.within(check.gpa, check.size)]
         for layer in self._layers:
             vm.memory.cover(layer)
-        vm.memory_moved(check.gpa, check.size)
 
     def close(self) -> None:
         """Stores reach it again."""
         for layer in self._layers:
             self._vm.memory.uncover(layer)
         self._layers = []
-        self._vm.memory_moved(self._where.start, len(self._where))
 
 
 def hole(where: range) -> Hole:

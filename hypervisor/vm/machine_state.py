@@ -123,7 +123,7 @@ def _listed(vm: Furnished) -> Iterator[tuple[str, Stateful]]:
     yield "inbox", vm.inbox
     yield "memory", RamPart(vm)
     for number, block in enumerate(vm.blocks):
-        yield f"memory {number} {block.name}", BlockPart(block)
+        yield f"memory {number} {block.name}", BlockPart(vm, block)
     for drive, medium in vm.media.by_drive().items():
         if isinstance(medium.source, Overlay):
             yield f"drive {drive}", medium.source

@@ -9,6 +9,7 @@ from hypervisor.state import blob, number, numbers, record
 from hypervisor.units import PAGE_SIZE
 
 if TYPE_CHECKING:
+    from hypervisor.memory import GuestMemory
     from hypervisor.run.machine import Machine
     from hypervisor.vm.device_memory import MemoryBlock
 
@@ -27,10 +28,14 @@ class MemoryState:
     content: bytes = blob(MAX_PAGES * PAGE_SIZE)
 
 
-def _taken(view: memoryview) -> MemoryState:
-    starts = [at for at in range(0, len(view), PAGE_SIZE) if view[at : at + PAGE_SIZE] != _ZEROS]
-    content = b"".join([view[at : at + PAGE_SIZE] for at in starts])
-    return MemoryState(len(view), [at // PAGE_SIZE for at in starts], content)
+def _taken(memory: GuestMemory, ranges: list[range]) -> MemoryState:
+    pages, content, before = [], [], 0
+    for where in ranges:
+        for at, data in memory.stored_pages(where):
+            pages.append((before + at - where.start) // PAGE_SIZE)
+            content.append(data)
+        before += len(where)
+    return MemoryState(before, pages, b"".join(content))
 
 
 def _check(name: str, state: MemoryState, size: int) -> None:
@@ -43,49 +48,45 @@ def _check(name: str, state: MemoryState, size: int) -> None:
         raise ConfigError(f"{name}: this state cannot be restored: {len(state.content)} bytes are not its pages.")
 
 
-def _put(view: memoryview, state: MemoryState) -> None:
+def _put(memory: GuestMemory, ranges: list[range], state: MemoryState) -> None:
+    places = [place for where in ranges for place in range(where.start, where.stop, PAGE_SIZE)]
+    for where in ranges:
+        memory.clear(where.start, len(where))
     for n, page in enumerate(state.pages):
-        view[page * PAGE_SIZE : (page + 1) * PAGE_SIZE] = state.content[n * PAGE_SIZE : (n + 1) * PAGE_SIZE]
+        memory.store_beneath(places[page], state.content[n * PAGE_SIZE : (n + 1) * PAGE_SIZE])
 
 
 class RamPart:
     """A machine's RAM, whatever shows over it, as a part of its state. While the machine is set down."""
 
     def __init__(self, vm: Machine) -> None:
-        self._vm = vm
-
-    def _view(self) -> memoryview:
-        extent = self._vm.memory.extent
-        return memoryview(self._vm.host.memory.map)[extent.hpa : extent.hpa + extent.size]
+        self._memory = vm.memory
+        self._ranges = [range(*ends) for ends in vm.memory.ram_ranges]
 
     def state(self) -> MemoryState:
         """What it holds."""
-        with self._view() as view:
-            return _taken(view)
+        return _taken(self._memory, self._ranges)
 
     def restore(self, state: MemoryState) -> None:
         """Hold what ``state`` says. Raises `ConfigError` for a state of another machine's memory."""
-        _check("memory", state, self._vm.memory.extent.size)
-        self._vm.host.memory.zero(self._vm.memory.extent)
-        with self._view() as view:
-            _put(view, state)
+        _check("memory", state, self._memory.size)
+        _put(self._memory, self._ranges, state)
 
 
 class BlockPart:
     """Memory beside RAM (`MemoryBlock`) as a part of a machine's state."""
 
-    def __init__(self, block: MemoryBlock) -> None:
-        self._block = block
+    def __init__(self, vm: Machine, block: MemoryBlock) -> None:
+        self._memory, self._block = vm.memory, block
 
     def state(self) -> MemoryState:
         """What it holds."""
-        return _taken(self._block.view)
+        return _taken(self._memory, [self._block.home])
 
     def restore(self, state: MemoryState) -> None:
         """Hold what ``state`` says. Raises `ConfigError` for a state of another block."""
         _check(self._block.name, state, self._block.size)
-        self._block.zero(self._block.size)
-        _put(self._block.view, state)
+        _put(self._memory, [self._block.home], state)
 
 
 __all__ = ["BlockPart", "MemoryState", "RamPart"]

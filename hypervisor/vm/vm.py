@@ -158,24 +158,17 @@ class VM(Runs, Furnished):
         self.check_open()
         block = MemoryBlock(self, page_up(size), name, writable)
         self.blocks.append(block)
-        if self.place.last is not None:  # these frames may have been a VM's that has run code in them there
-            with self.placed() as pcpu:
-                pcpu.forget_code()
         if gpa is not None:
             block.map(gpa)
         return block
 
     def hide_memory(self, where: range) -> None:
         """Let accesses to whole pages go to the devices there, or to nothing, instead of memory."""
-        layer = hole(where)
-        self.memory.cover(layer)
-        self.memory_moved(layer.gpa, layer.size)
+        self.memory.cover(hole(where))
 
     def show_memory(self, where: range) -> None:
         """Undo `hide_memory` of the same range."""
-        layer = hole(where)
-        self.memory.uncover(layer)
-        self.memory_moved(layer.gpa, layer.size)
+        self.memory.uncover(hole(where))
 
     # --- looking at it --------
 
@@ -210,11 +203,8 @@ class VM(Runs, Furnished):
 
     @property
     def host_memory_bytes(self) -> int:
-        """Host memory that the VM's frames take now, in bytes."""
-        from hypervisor.memory.usage import resident_bytes
-
-        extent = self.memory.extent
-        return resident_bytes(self.host.memory.map, extent.hpa, extent.size)
+        """Host memory that the VM's RAM takes now, in bytes: pages that were stored to."""
+        return self.memory.resident_bytes
 
     # --- running ------------------------------------------------------------------------------------------------------
 
@@ -296,8 +286,7 @@ class VM(Runs, Furnished):
             self.plugins.detach()
         finally:
             self.place.give_up()
-            while self.blocks:
-                self.blocks.pop().close()
+            self.blocks.clear()
             while self.on_close:
                 self.on_close.pop(0)()
             self.memory.close()

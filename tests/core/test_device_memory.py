@@ -39,8 +39,8 @@ def test_a_block_is_memory_for_guest_and_host() -> None:
 
     def setup(vm: hv.VM) -> None:
         block = vm.add_memory(BASE, 0x3000, "vram")
-        block.view[0x1000:0x1004] = b"\x78\x56\x34\x12"
-        vm.traps.hypercall(lambda vcpu, exit: seen.update(view=bytes(block.view[:4])) or hv.HANDLED)
+        block.write(0x1000, b"\x78\x56\x34\x12")
+        vm.traps.hypercall(lambda vcpu, exit: seen.update(view=block.read(0, 4)) or hv.HANDLED)
 
     result = hv.run_asm(
         f"mov rbx, {BASE:#x}; mov dword ptr [rbx], 0xcafe; mov edx, [rbx + 0x1000]; vmmcall; hlt", setup=setup
@@ -56,7 +56,7 @@ def test_a_block_hides_the_ram_beneath_and_can_show_at_two_places() -> None:
         block = vm.add_memory(0x81000, 0x1000, "over")
         assert vm.memory.read(0x80FFC, 8) == b"ram!\0\0\0\0"
         vm.memory.write(0x81000, b"seen")
-        assert bytes(block.view[:4]) == b"seen"
+        assert block.read(0, 4) == b"seen"
         block.map(BASE)
         assert vm.memory.read(BASE, 4) == b"seen"
         block.unmap(0x81000)
@@ -70,7 +70,7 @@ def test_stores_to_a_rom_go_to_the_device_behind_it() -> None:
     device = Recorder()
 
     def setup(vm: hv.VM) -> None:
-        vm.add_memory(BASE, 0x1000, "rom", writable=False).view[:4] = b"ROM!"
+        vm.add_memory(BASE, 0x1000, "rom", writable=False).write(0, b"ROM!")
         vm.attach(device, mmio=range(BASE, BASE + 0x1000))
 
     result = hv.run_asm(f"mov rbx, {BASE:#x}; mov byte ptr [rbx + 2], 5; mov eax, [rbx]; hlt", setup=setup)
@@ -83,7 +83,7 @@ def test_mapping_changes_while_the_guest_runs() -> None:
 
     def setup(vm: hv.VM) -> None:
         block = vm.add_memory(None, 0x1000, "code")
-        block.view[:6] = b"\xb8\x02\0\0\0\xc3"  # mov eax, 2; ret
+        block.write(0, b"\xb8\x02\0\0\0\xc3")  # mov eax, 2; ret
         vm.memory.write(0x40000, b"\xb8\x01\0\0\0\xc3")  # mov eax, 1; ret
 
         def switch(vcpu: hv.Vcpu, exit: hv.Exit) -> hv.Verdict:
@@ -129,6 +129,6 @@ def test_blocks_are_given_back() -> None:
     with hv.Host("16M") as host:
         for _ in range(40):  # 40 x 32 MiB is more than the host has for devices
             with host.create_vm(memory="1M") as vm:
-                vm.add_memory(BASE, 32 << 20).view[0] = 1
+                vm.add_memory(BASE, 32 << 20).write(0, b"\1")
         with host.create_vm(memory="1M") as vm:
-            assert vm.add_memory(None, 32 << 20).view[0] == 0
+            assert vm.add_memory(None, 32 << 20).read(0, 1) == b"\0"

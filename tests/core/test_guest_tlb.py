@@ -90,12 +90,12 @@ def _disturb(vm: hv.VM, choice: random.Random) -> None:
     if what == 0:
         pcpu.flush()
     elif what == 1:
-        vm.memory_moved(0x1F0000, 0x1000)
+        vm.memory.show()
     else:
         pcpu.forget_code()
-        if what == 2:  # as when it comes to another pCPU
-            for region in vm.memory.regions:
-                vm.tables.forget_code_states(region.gpa, region.size)
+        if what == 2:  # as when its frames had been written elsewhere
+            for page in range(vm.memory.size // 4096):
+                vm.host.memory.outdate(vm.memory.pages.word(page) & ~0xFFF)
 
 
 @pytest.mark.parametrize("seed", SEEDS)

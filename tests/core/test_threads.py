@@ -12,8 +12,11 @@ import pytest
 
 import hypervisor as hv
 from hypervisor.bus.clock import TimerQueue
+from hypervisor.engine.frame_kernels import frame_kernels
 from hypervisor.memory import HostMemory
+from hypervisor.memory.page_map import PageMap
 from tests.core.smp import long_mode
+from tests.memory.maps import census
 from tests.sectors import boot_sector
 
 THREADS = 6
@@ -46,23 +49,28 @@ def _in_threads(function: Callable[[int], None]) -> None:
 
 
 def test_frames_are_handed_out_once() -> None:
-    memory = HostMemory(THREADS << 20)
+    memory = HostMemory(THREADS << 20, frame_kernels())
     owners: dict[int, int] = {}
 
     def use(number: int) -> None:
         generator = random.Random(number)
-        for _ in range(2000):
-            extent = memory.allocate(generator.randrange(1, 64) << 12)
-            frames = range(extent.hpa >> 12, (extent.hpa + extent.size) >> 12)
+        pages = PageMap(memory, 256)
+        for _ in range(300):
+            pages.lay(0, 256)
+            frames = [pages.own(page) for page in generator.sample(range(256), generator.randrange(1, 64))]
             for frame in frames:
                 assert owners.setdefault(frame, number) == number, f"frame {frame} belongs to two"
+                assert not any(memory.bytes[frame : frame + 16])
+                memory.bytes[frame : frame + 16] = bytes([number + 1]) * 16
             for frame in frames:
+                assert memory.bytes[frame] == number + 1
                 del owners[frame]
-            memory.release(extent)
+            pages.release()
+            if generator.random() < 0.1:
+                memory.trim()
 
     _in_threads(use)
-    assert memory.free == THREADS << 20
-    memory.close()
+    census(memory, [])
 
 
 def test_more_vms_than_pcpus_keep_their_own_state() -> None:

@@ -9,6 +9,7 @@ import pytest
 from hypervisor.bus.clock import ManualClock
 from hypervisor.devices.vga import Kind, Vga, Window
 from hypervisor.devices.vga.dispi import BPP, COUNT, DispiState, LinearMode
+from hypervisor.devices.vga.video_memory import OwnMemory
 from hypervisor.errors import DeviceError
 
 MIB = 1 << 20
@@ -21,7 +22,7 @@ def shown() -> list[Window]:
 
 @pytest.fixture
 def vga(clock: ManualClock, shown: list[Window]) -> Vga:
-    return Vga(clock, memoryview(bytearray(16 * MIB)), None, shown.append)
+    return Vga(clock, OwnMemory(16 * MIB), None, shown.append)
 
 
 def put(vga: Vga, index: int, value: int) -> None:
@@ -77,11 +78,12 @@ def test_wishes_are_corrected(vga: Vga, asked: tuple[int, int, int], given: tupl
 
 
 def test_enabling_clears_unless_told_otherwise(vga: Vga) -> None:
-    vga.memory.vram[3] = vga.memory.vram[4 * 64 * 64 + 3] = 1
+    for at in (3, 4 * 64 * 64 + 3):
+        vga.memory.vram.write(at, b"\1")
     enable(vga, 64, 64, 32, 0xC1)
-    assert vga.memory.vram[3] == 1
+    assert vga.memory.vram.read(3, 1) == b"\1"
     enable(vga, 64, 64, 32)
-    assert not any(vga.memory.vram[: 64 * 64 * 4]) and vga.memory.vram[4 * 64 * 64 + 3] == 1
+    assert not any(vga.memory.vram.read(0, 64 * 64 * 4)) and vga.memory.vram.read(4 * 64 * 64 + 3, 1) == b"\1"
 
 
 def test_banks_show_at_a0000(vga: Vga, shown: list[Window]) -> None:
@@ -124,7 +126,7 @@ def test_whatever_is_written_what_is_shown_is_in_the_memory(vga: Vga, seed: int)
         put(vga, rng.randrange(COUNT + 1), rng.choice((rng.randrange(0x10000), rng.randrange(300), 0x41, 32, 0)))
         if vga.dispi.enabled:
             mode = vga.dispi.mode
-            assert mode.start + mode.height * mode.pitch <= len(vga.memory.vram)
+            assert mode.start + mode.height * mode.pitch <= vga.memory.vram.size
             if mode.width * mode.height < 100_000:
                 assert pixels(vga).shape == (mode.height, mode.width, 3)
 

@@ -8,7 +8,6 @@ import pytest
 
 from hypervisor.bus.clock import ManualClock
 from hypervisor.devices.vga import Kind, Vga, Window
-from hypervisor.devices.vga.video_memory import PLANES_SIZE, TEXT_SIZE
 from tests.devices.vga_device import graphics, sequencer, set_mode
 from tests.devices.vga_oracle import Oracle
 
@@ -20,8 +19,7 @@ def shown() -> list[Window]:
 
 @pytest.fixture
 def vga(clock: ManualClock, shown: list[Window]) -> Vga:
-    vram, text = memoryview(bytearray(PLANES_SIZE)), memoryview(bytearray(TEXT_SIZE))
-    return Vga(clock, vram, text, shown.append)
+    return Vga(clock, show=shown.append)
 
 
 def choose(vga: Vga, oracle: Oracle, rng: random.Random) -> None:
@@ -51,7 +49,7 @@ def choose(vga: Vga, oracle: Oracle, rng: random.Random) -> None:
 def test_planar_accesses_do_what_the_manual_says(vga: Vga, seed: int) -> None:
     rng, oracle = random.Random(seed), Oracle(64)
     set_mode(vga, 0x12)
-    vga.memory.vram[: 4 * 64] = bytes(4 * 64)
+    vga.memory.vram.zero(4 * 64)
     for _ in range(5_000):
         kind = rng.random()
         at = rng.randrange(64)
@@ -119,7 +117,7 @@ def test_text_and_mode_13h_are_memory_and_planar_modes_are_not(vga: Vga, shown: 
 
 def test_text_is_in_planes_0_and_1(vga: Vga) -> None:
     text = b"H\x1fi\x2e"
-    vga.memory.text[:4] = text
+    vga.memory.text.write(0, text)
     font = vga.memory.plane(2, 0, 0x2000)
     sequencer(vga, 2, 0x04)  # a guest loads a font: no text window meanwhile
     assert vga.memory.plane(0, 0, 2) == b"Hi" and vga.memory.plane(1, 0, 2) == b"\x1f\x2e"
@@ -132,7 +130,7 @@ def test_text_is_in_planes_0_and_1(vga: Vga) -> None:
     sequencer(vga, 4, 0x02)
     sequencer(vga, 2, 0x03)
     assert vga.window.kind is Kind.TEXT
-    assert bytes(vga.memory.text[:4]) == text
+    assert vga.memory.text.read(0, 4) == text
     changed = vga.memory.plane(2, 0, 0x2000)
     assert changed[65 * 32] == 0xA5
     assert changed[: 65 * 32] + font[65 * 32 : 65 * 32 + 1] + changed[65 * 32 + 1 :] == font
@@ -157,7 +155,7 @@ def test_chain_4_through_the_device_is_what_memory_shows(vga: Vga) -> None:
         sequencer(vga, 2, 0x0F)
         graphics(vga, 5, 0x40)
         vga.planes.write(at, 1, value)
-    assert bytes(vga.memory.vram[:4]) == b"\1\2\3\4" and vga.memory.vram[0xFFFF] == 5
+    assert vga.memory.vram.read(0, 4) == b"\1\2\3\4" and vga.memory.vram.read(0xFFFF, 1) == b"\5"
     assert vga.planes.read(0, 4) == 0x04030201
 
 
@@ -170,5 +168,5 @@ def test_the_latches_move_whole_cells(vga: Vga) -> None:
     graphics(vga, 5, 0x01)
     vga.planes.read(7, 1)
     vga.planes.write(99, 1, 0)
-    assert bytes(vga.memory.vram[4 * 99 : 4 * 100]) == b"\x10\x11\x12\x13"
+    assert vga.memory.vram.read(4 * 99, 4) == b"\x10\x11\x12\x13"
     assert vga.planes.state().latch == 0x13121110

@@ -23,8 +23,8 @@ def vga(clock: ManualClock) -> Vga:
 @pytest.mark.parametrize("seed", range(12))
 def test_any_registers_can_be_looked_at(vga: Vga, seed: int) -> None:
     rng = random.Random(seed)
-    vga.memory.vram[:] = rng.randbytes(PLANES_SIZE)
-    vga.memory.text[:] = rng.randbytes(len(vga.memory.text))
+    vga.memory.vram.write(0, rng.randbytes(PLANES_SIZE))
+    vga.memory.text.write(0, rng.randbytes(vga.memory.text.size))
     for _ in range(60):
         set_mode(vga, rng.choice((0, 3, 4, 6, 7, 0x0D, 0x12, 0x13)))
         crtc(vga, 0x11, rng.randrange(0x80))
@@ -46,7 +46,7 @@ def test_any_registers_can_be_looked_at(vga: Vga, seed: int) -> None:
 def put(vga: Vga, row: int, column: int, value: str, colour: int = 7) -> None:
     for n, character in enumerate(value):
         at = 2 * (80 * row + column + n)
-        vga.memory.text[at : at + 2] = bytes((CP437.index(character), colour))
+        vga.memory.text.write(at, bytes((CP437.index(character), colour)))
 
 
 def test_text(vga: Vga) -> None:
@@ -120,7 +120,7 @@ def test_monochrome_underlines(vga: Vga) -> None:
     crtc(vga, 10, 0x20)
     at = 0
     for colour in (0x01, 0x07, 0x70, 0x00):
-        vga.memory.text[at : at + 2] = bytes((0x20, colour))
+        vga.memory.text.write(at, bytes((0x20, colour)))
         at += 2
     picture = pixels(vga)[:16, :36].any(axis=-1)
     assert picture[13, 0:9].tolist() == [True] * 8 + [False] and picture[:13, :9].sum() == 0
@@ -131,7 +131,7 @@ def test_two_fonts(vga: Vga) -> None:
     solid = b"\xff" * 16 + bytes(16)
     vga.memory.write_plane(2, 0x4000, solid * 256)
     put(vga, 0, 0, "aa")
-    vga.memory.text[3] = 0x0F
+    vga.memory.text.write(3, b"\x0f")
     sequencer(vga, 3, 0x04)  # attribute bit 3 chooses font 1
     picture = pixels(vga)[:16, :17].any(axis=-1)
     assert picture[:, 9:17].all() and not picture[:, :9].all()

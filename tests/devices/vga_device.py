@@ -38,7 +38,7 @@ class PlanesWithMemory:
         self.vga.planes.write(offset, size, value)
 
     def reset(self) -> None:
-        self.vga.memory.vram[:] = bytes(PLANES_SIZE)
+        self.vga.memory.vram.zero(PLANES_SIZE)
         self.vga.reset()
         self.vga.planes.reset()
         graphics(self.vga, 5, 0x02)
@@ -49,13 +49,17 @@ class PlanesWithMemory:
 
     def state(self) -> WithMemory:
         memory = self.vga.memory
-        return WithMemory(self.vga.planes.state().latch, bytearray(memory.vram), bytearray(memory.text))
+        return WithMemory(
+            self.vga.planes.state().latch,
+            bytearray(memory.vram.read(0, PLANES_SIZE)),
+            bytearray(memory.text.read(0, TEXT_SIZE)),
+        )
 
     def restore(self, state: Any) -> None:
         new = adopt(self.name, WithMemory, state)
         self.vga.planes.restore(PlanesState(new.latch))
-        self.vga.memory.vram[:] = new.vram
-        self.vga.memory.text[:] = new.text
+        self.vga.memory.vram.write(0, bytes(new.vram))
+        self.vga.memory.text.write(0, bytes(new.text))
 
 
 @record

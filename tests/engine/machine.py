@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import ctypes
-import mmap
 from functools import cache
 
 from hypervisor.engine import block as b
+from hypervisor.engine.frame_kernels import frame_kernels
 from hypervisor.engine.pcpu import PCpu
 from hypervisor.engine.state import GPR, Segment, Table
 from hypervisor.engine.tables import GuestTables
+from hypervisor.memory import HostMemory
+from hypervisor.memory.frames import frame_of
+from hypervisor.memory.page_map import PageMap
 from tests.oracle import state as oracle
 
 PAGE = 4096
@@ -20,15 +23,19 @@ class Machine:
 
     def __init__(self, size: int) -> None:
         self.size = size
-        self.memory = mmap.mmap(-1, size + PAGE)
-        self.memory[size:] = b"\xff" * PAGE
-        self.pcpu = PCpu(self.memory, size)
-        self.tables = GuestTables(size // PAGE)
-        self.tables.map_range(0, size, 0)
+        self.host = HostMemory(size, frame_kernels())
+        self.pages = PageMap(self.host, size // PAGE)
+        self.memory = self.pages.lay_in_one_piece(size // PAGE)
+        self.pcpu = PCpu(self.host)
+        self.tables = GuestTables(self.pages)
         self.pcpu.bind(self.tables)
         self.vcpu = self.pcpu.new_vcpu()
         self.registers = self.vcpu.registers
         self.pcpu.load(self.vcpu)
+
+    def hpa(self, gpa: int) -> int:
+        """Where the frame of a page is in the host's memory."""
+        return frame_of(self.pages.word(gpa // PAGE))
 
     def word(self, offset: int, index: int = 0) -> int:
         """A word of the pCPU's block."""
@@ -42,7 +49,8 @@ class Machine:
         """A guest with nothing in it: zero memory, no translated code, a new vCPU, time 0."""
         self.pcpu.unload()
         self.memory[: self.size] = bytes(self.size)
-        self.tables.forget_code_states(0, self.tables.pages * PAGE)
+        for page in range(self.size // PAGE):
+            self.host.outdate(frame_of(self.pages.word(page)))
         self.vcpu = self.pcpu.new_vcpu()
         self.registers = self.vcpu.registers
         self.pcpu.load(self.vcpu)

@@ -75,12 +75,11 @@ import hypervisor as hv
 with hv.Host("8M") as host:
     code = b"\\xa1\\0\\0\\2\\0\\xe6\\x80\\x40\\xa1\\0\\0\\2\\0\\xf4"  # mov eax, [0x20000]; out 0x80, al; inc; mov; hlt
     vm = host.create_vm(code, memory="1M", format="flat", at=0x10000, mode=32, name="guest")
+    vm.memory.write(0x20000, b"1")
     @vm.traps.port_out(0x80)
     def out(vcpu, exit):
-        words = host.pcpus[0].words
-        from hypervisor.engine import block as b
-        page = ctypes.c_uint64.from_address(words[b.MAP >> 3] + 8 * 0x20).value & ~0xFFF
-        assert ctypes.CDLL(None).mprotect(ctypes.c_void_p(words[b.RAM >> 3] + page), 4096, 0) == 0
+        frame = vm.memory.pages.word(0x20) & ~0xFFF
+        assert ctypes.CDLL(None).mprotect(ctypes.c_void_p(host.memory.address + frame), 4096, 0) == 0
         return hv.HANDLED
     vm.run(timeout=10)
 """

@@ -62,7 +62,7 @@ def result(guest: Machine) -> tuple[object, ...]:
     registers = guest.registers
     return (
         [registers.get(name) for name in GPR], registers.get("rip"), registers.get("rflags"), guest.word(b.NOW),
-        hash(guest.memory[:SIZE]),
+        hash(bytes(guest.memory[:SIZE])),
     )  # fmt: skip
 
 

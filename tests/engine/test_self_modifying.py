@@ -111,7 +111,7 @@ def test_the_host_patches_code() -> None:
     steps = 0
     for n in range(1, 200):
         guest.memory[CODE + 1] = n
-        guest.pcpu.written(CODE + 1, 1)
+        guest.pcpu.written(guest.hpa(CODE) + 1, 1)
         for _ in range(5):
             assert guest.pcpu.step() == ExitKind.STEPPED
             steps += guest.registers.get("rip") == CODE + 5 and guest.registers.get("rax") == n

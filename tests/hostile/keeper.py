@@ -17,6 +17,7 @@ from hypervisor.arch import flags as f
 from hypervisor.arch import msr as m
 from hypervisor.arch.msr import MSRS, Home
 from hypervisor.assembler import assemble
+from hypervisor.engine import block as b
 from hypervisor.machine.bare import prepare
 
 _AREA, _STRIDE = 0x20000, 0x10000
@@ -55,7 +56,7 @@ def msr_values(tag: int) -> dict[int, int]:
     return values
 
 
-def _fill(tag: int, at: int) -> str:
+def _fill(tag: int, at: int, armed: bool) -> str:
     """Put the pattern everywhere, the general registers last."""
     xmm = "\n".join(f"movups xmm{n}, [{at + _VALUES + 0x100 + 16 * n}]" for n in range(16))
     x87 = "\n".join(f"fld tbyte ptr [{at + _VALUES + 16 * n}]" for n in range(8))
@@ -63,7 +64,7 @@ def _fill(tag: int, at: int) -> str:
     general = "\n".join(f"movabs {name}, {_word(tag, n)}" for n, name in enumerate(_GPR) if name != "rsp")
     cr0 = f.CR0_PE | f.CR0_ET | f.CR0_PG | f.CR0_NE | (f.CR0_WP if tag & 1 else f.CR0_AM)
     cr4 = f.CR4_PAE | f.CR4_OSFXSR | f.CR4_OSXMMEXCPT | f.CR4_OSXSAVE | (f.CR4_PGE if tag & 1 else f.CR4_PCE)
-    enables = 0xF0000400 | (0x3 if tag & 1 else 0xC)  # data breakpoints, two of them on, where nobody goes
+    enables = 0xF0000400 | (0x3 if tag & 1 else 0xC) * armed  # breakpoints, two of them on, where nobody goes
     arithmetic = f.RFLAGS_CF | f.RFLAGS_SF | f.RFLAGS_AF if tag & 1 else f.RFLAGS_ZF | f.RFLAGS_OF | f.RFLAGS_DF
     flags = f.RFLAGS_FIXED | arithmetic
     return f"""
@@ -156,16 +157,26 @@ class Seen(NamedTuple):
     """Everything, as it was the first time."""
 
 
-class Keeper:
-    """A VM of keepers, one on each vCPU, with the pattern ``tag`` (8 bits)."""
+def saved_words(vcpu: hv.Vcpu) -> list[int]:
+    """The engine's words of a vCPU that is not on a pCPU, without the one that is an address of this process."""
+    words = list(vcpu.state.extra)
+    words[b.GUEST_TLB - b.VCPU >> 3] = 0
+    return words
 
-    def __init__(self, host: hv.Host, tag: int, cpus: int = 1, clock: str = "virtual") -> None:
+
+class Keeper:
+    """A VM of keepers, one on each vCPU, with the pattern ``tag`` (8 bits). Unless they are ``armed`` they have no
+    breakpoints.
+    """
+
+    def __init__(self, host: hv.Host, tag: int, cpus: int = 1, clock: str = "virtual", armed: bool = True) -> None:
         self.tag, self.cpus = tag, cpus
         self.vm = hv.VM(host, hv.MachineConfig(memory="1M", name=f"keeper {tag:#x}", clock=clock, cpus=cpus))
         first = self.vm.vcpu
         for number in range(cpus):
             at, place = CODE + 0x2000 * number, _AREA + _STRIDE * number
-            code = assemble(_fill(tag ^ number << 1, place) + _look(tag ^ number << 1, place), origin=at, mode=64).code
+            source = _fill(tag ^ number << 1, place, armed) + _look(tag ^ number << 1, place)
+            code = assemble(source, origin=at, mode=64).code
             if number == 0:
                 prepare(self.vm, code, 64, at, STACK)
             else:
@@ -236,7 +247,7 @@ class Keeper:
             pcpu.unload()
             for vcpu in self.vm.vcpus:
                 state[f"saved {vcpu.number}"] = bytes(vcpu.state.memory)
-                state[f"saved words {vcpu.number}"] = list(vcpu.state.extra)
+                state[f"saved words {vcpu.number}"] = saved_words(vcpu)
             pcpu.load(self.vm.current.state)
         for vcpu in self.vm.vcpus:
             state[f"registers {vcpu.number}"] = {name: getattr(vcpu, name) for name in _SHOWN}
@@ -247,12 +258,14 @@ class Keeper:
 
 
 @contextmanager
-def keepers(host: hv.Host, *tags: int, cpus: int = 1, clock: str = "virtual") -> Iterator[list[Keeper]]:
+def keepers(
+    host: hv.Host, *tags: int, cpus: int = 1, clock: str = "virtual", armed: bool = True
+) -> Iterator[list[Keeper]]:
     """Keepers with these patterns, closed at the end."""
     made: list[Keeper] = []
     try:
         for tag in tags:
-            made.append(Keeper(host, tag, cpus, clock))
+            made.append(Keeper(host, tag, cpus, clock, armed))
         yield made
     finally:
         for keeper in made:

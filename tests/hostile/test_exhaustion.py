@@ -13,8 +13,8 @@ import pytest
 import hypervisor as hv
 from hypervisor.assembler import assemble
 from hypervisor.backends.console import KEPT, Console
-from hypervisor.engine import block as b
 from hypervisor.run.machine import MAX_UNCLAIMED
+from hypervisor.vm.device_memory import ReadOnlyMemory
 from tests.hostile.cases import load
 from tests.hostile.floods import KINDS
 from tests.hostile.scenes import MEMORY
@@ -172,7 +172,8 @@ def test_a_task_that_traps_into_itself() -> None:
     with hv.Host("4M", 1) as host, host.create_vm(memory=MEMORY) as vm:
         scene = load()["task_that_traps_into_itself"].make()
         prepare(vm, scene)
-        vm.tables.map[(scene.tables["gdtr"].base + scene.segments["tr"].selector) >> 12] &= ~b.MAP_WRITE
+        page = scene.tables["gdtr"].base + scene.segments["tr"].selector & ~0xFFF
+        ReadOnlyMemory(vm, range(page, page + 0x1000))
         result = vm.run(timeout=60, virtual_timeout=12 * scene.virtual_s)
     assert result.reason is hv.Reason.VIRTUAL_TIMEOUT
     assert result.exits["int_n"] == 1 and result.exits["exception"] > 1000

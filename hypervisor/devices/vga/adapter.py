@@ -19,7 +19,7 @@ from hypervisor.devices.vga.dispi import Dispi, LinearMode
 from hypervisor.devices.vga.mmio import Mmio
 from hypervisor.devices.vga.planes import Planes
 from hypervisor.devices.vga.vga_state import VgaState
-from hypervisor.devices.vga.video_memory import PLANES_SIZE, TEXT_SIZE, VideoMemory
+from hypervisor.devices.vga.video_memory import PLANES_SIZE, TEXT_SIZE, Memory, OwnMemory, VideoMemory
 from hypervisor.devices.vga.window import DEVICE, Kind, Window, may_be_memory, window
 from hypervisor.state import copied
 
@@ -32,26 +32,21 @@ class Vga(ByteDevice):
     """The adapter. Its aperture (`planes`), its Bochs interface (`dispi`) and the way to the registers through PCI
     memory (`mmio`) are devices of their own.
 
-    ``vram``, ``text`` and ``zero`` are its memory (see `VideoMemory`); by default it has some of its own, without a
-    linear frame buffer. ``show(window)`` is called when the guest's view of the aperture changes.
+    ``vram`` and ``text`` are its memory (see `VideoMemory`); by default it has some of its own, without a linear frame
+    buffer. ``show(window)`` is called when the guest's view of the aperture changes.
     """
 
     def __init__(
         self,
         clock: Clock,
-        vram: memoryview | None = None,
-        text: memoryview | None = None,
+        vram: Memory | None = None,
+        text: Memory | None = None,
         show: Callable[[Window], object] = lambda window: None,
-        zero: Callable[[int], object] | None = None,
         name: str = "vga",
     ) -> None:
         self.name = name
         self.clock = clock
-        self.memory = VideoMemory(
-            memoryview(bytearray(PLANES_SIZE)) if vram is None else vram,
-            memoryview(bytearray(TEXT_SIZE)) if text is None else text,
-            zero,
-        )
+        self.memory = VideoMemory(vram or OwnMemory(PLANES_SIZE), text or OwnMemory(TEXT_SIZE))
         self.registers = VgaState()
         self.window = DEVICE
         self.bank = 0
@@ -70,7 +65,7 @@ class Vga(ByteDevice):
     def _firmware_memory(self) -> None:
         """The memory as mode 3 begins: a font, and a blank screen."""
         self.memory.write_plane(2, 0, font(16).rooms(GLYPH_ROOM))
-        self.memory.text[: 80 * 25 * 2] = BLANK * (80 * 25)
+        self.memory.text.write(0, BLANK * (80 * 25))
 
     # ---- what the guest sees of the memory
 

@@ -167,7 +167,7 @@ class Dispi:
             mode = self.mode
             self._vga.enter_linear(mode)
             if not value & KEEP_MEMORY:
-                self._vga.memory.zero(mode.height * mode.pitch)
+                self._vga.memory.vram.zero(mode.height * mode.pitch)
         registers[ENABLE] = value
         if not value & ENABLED:
             registers[BANK] = 0
@@ -183,7 +183,7 @@ class Dispi:
         if registers[BPP] not in DEPTHS:
             registers[BPP] = 8
         bits = DEPTHS[registers[BPP]]
-        size = len(self._vga.memory.vram)
+        size = self._vga.memory.vram.size
         registers[XRES] = min(max(registers[XRES] & ~7, 8), MAX_WIDTH)
         registers[VIRT_WIDTH] = max(min(registers[VIRT_WIDTH] & ~7, MAX_WIDTH), registers[XRES])
         pitch = registers[VIRT_WIDTH] * bits >> 3
@@ -202,4 +202,4 @@ class Dispi:
         if registers[BPP] not in DEPTHS or not 8 <= registers[XRES] <= registers[VIRT_WIDTH] or not registers[YRES]:
             return False
         mode = self.mode
-        return mode.start + mode.height * mode.pitch <= len(self._vga.memory.vram)
+        return mode.start + mode.height * mode.pitch <= self._vga.memory.vram.size

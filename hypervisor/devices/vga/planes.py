@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from hypervisor.devices.parts.device_state import adopt
 from hypervisor.devices.vga import vga_registers as r
-from hypervisor.devices.vga.video_memory import CELLS, pack_cell, unpack_cell
+from hypervisor.devices.vga.video_memory import CELLS
 from hypervisor.devices.vga.window import APERTURE
 from hypervisor.state import number, record
 
@@ -40,7 +40,7 @@ class Planes:
     def __init__(self, vga: Vga, name: str = "vga-planes") -> None:
         self.name = name
         self._vga = vga
-        self._vram = vga.memory.vram
+        self._memory = vga.memory
         self._count = vga.memory.count
         self._latch = 0
         self.stale = True
@@ -121,8 +121,7 @@ class Planes:
         if place is None:
             return 0xFF
         cell, planes = place
-        latch: int = unpack_cell(self._vram, 4 * cell)[0]
-        self._latch = latch
+        self._latch = latch = self._memory.cell(cell)
         if self._compares:
             differs = (latch ^ self._compared) & self._cared
             return ~(differs | differs >> 8 | differs >> 16 | differs >> 24) & 0xFF
@@ -141,8 +140,8 @@ class Planes:
         result = value * EACH if self._copies else self._result(value)
         enabled = self._enabled if planes == 15 else self._enabled & PLANE_BITS[planes]
         if enabled != ALL:
-            result = unpack_cell(self._vram, 4 * cell)[0] & (ALL ^ enabled) | result & enabled
-        pack_cell(self._vram, 4 * cell, result)
+            result = self._memory.cell(cell) & (ALL ^ enabled) | result & enabled
+        self._memory.store_cell(cell, result)
 
     def _result(self, value: int) -> int:
         """What the graphics controller makes of a byte for all four planes."""

@@ -42,7 +42,7 @@ def _colours(entries: list[palette.Colour]) -> Bytes:
 
 def _cells(vga: Vga) -> Bytes:
     """The planes, 65536 by 4."""
-    return np.frombuffer(vga.memory.vram[:PLANES_SIZE], np.uint8).reshape(CELLS, 4)
+    return np.frombuffer(vga.memory.vram.read(0, PLANES_SIZE), np.uint8).reshape(CELLS, 4)
 
 
 # ---- text
@@ -160,7 +160,7 @@ def _linear(vga: Vga) -> Bytes:
     if mode.depth == 4:
         return _linear_planar(vga)
     wide = {8: 1, 15: 2, 16: 2, 24: 3, 32: 4}[mode.depth]
-    flat = np.frombuffer(vga.memory.vram[mode.start : mode.start + mode.height * mode.pitch], np.uint8)
+    flat = np.frombuffer(vga.memory.vram.read(mode.start, mode.height * mode.pitch), np.uint8)
     lines = flat.reshape(mode.height, mode.pitch)[:, : mode.width * wide]
     if wide == 1:
         return _colours(palette.dac(vga))[lines]
@@ -184,5 +184,6 @@ def _linear_planar(vga: Vga) -> Bytes:
     mode = vga.dispi.mode
     per_row = mode.width // 8
     addresses = (mode.start + np.arange(mode.height)[:, None] * mode.pitch) // 4 + np.arange(per_row)
-    cells = np.frombuffer(vga.memory.vram, np.uint8).reshape(-1, 4)
+    vram = vga.memory.vram
+    cells = np.frombuffer(vram.read(0, vram.size), np.uint8).reshape(-1, 4)
     return _colours(palette.attributes(vga))[_gather(cells[addresses % len(cells)])]

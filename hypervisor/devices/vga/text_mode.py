@@ -41,7 +41,7 @@ def rows(vga: Vga) -> list[Row]:
 
 def _row(vga: Vga, at: int, columns: int) -> Row:
     if vga.window.kind is Kind.TEXT and at + columns <= TEXT_CELLS:
-        cells = bytes(vga.memory.text[2 * at : 2 * (at + columns)])
+        cells = vga.memory.text.read(2 * at, 2 * columns)
         return Row(cells[::2], cells[1::2])
     vga.leave_text()
     return Row(vga.memory.plane(0, at, columns), vga.memory.plane(1, at, columns))
@@ -63,7 +63,7 @@ def fingerprint(vga: Vga) -> tuple[bytes, ...]:
     end = first + (lines // each + 1) * max(2 * crtc[r.CRTC_OFFSET], crtc[r.CRTC_H_SHOWN] + 1)
     if end > TEXT_CELLS:
         first, end = 0, TEXT_CELLS
-    return bytes(vga.memory.text[2 * first : 2 * end]), bytes(crtc), bytes((s.attribute_index, s.sequencer[1]))
+    return vga.memory.text.read(2 * first, 2 * (end - first)), bytes(crtc), bytes((s.attribute_index, s.sequencer[1]))
 
 
 def cursor(vga: Vga) -> tuple[int, int] | None:

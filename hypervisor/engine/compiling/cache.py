@@ -42,16 +42,14 @@ _NEVER_COMPILED = frozenset(
 _NEVER_COMPILED_ROOM = "interposition"
 """Modules of the engine, and a room, that no kernel depends on."""
 
-_OF_ARCH = (
-    "apic_page.py", "apic_registers.py", "device_registers.py", "exits.py", "flags.py", "segments.py", "vectors.py",
-    "vmexit_codes.py",
-)  # fmt: skip
-"""What kernels take from `hypervisor.arch`."""
+_OF_ARCH = ("apic_page", "apic_registers", "device_registers", "exits", "flags", "segments", "vectors", "vmexit_codes")
+_OF_OTHER_ROOMS = (*(f"arch/{name}.py" for name in _OF_ARCH), "memory/map_words.py")
+"""What kernels take from other rooms."""
 
 
 def sources() -> list[Path]:
     """The files that machine code is made of: all of the engine's but those that no kernel depends on, and what those
-    take from `hypervisor.arch`.
+    take from other rooms.
     """
     own = [
         path
@@ -59,7 +57,7 @@ def sources() -> list[Path]:
         if (name := path.relative_to(_ENGINE)).as_posix() not in _NEVER_COMPILED
         and name.parts[0] != _NEVER_COMPILED_ROOM
     ]
-    return [*own, *(_ENGINE.parent / "arch" / name for name in _OF_ARCH)]
+    return [*own, *(_ENGINE.parent / name for name in _OF_OTHER_ROOMS)]
 
 
 def _version(name: str) -> str:

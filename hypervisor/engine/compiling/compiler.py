@@ -60,13 +60,13 @@ def _fill(place: Path) -> Path:
 def _compile_all(place: Path) -> None:
     print("hypervisor: compiling the engine's kernels (once per install, about 20 s) ...", file=sys.stderr, flush=True)
     try:
-        from hypervisor.engine.compiling import hooks, trampolines
+        from hypervisor.engine.compiling import frame_entries, hooks, trampolines
     except ImportError as error:
         raise EngineError(
             f"The engine's compiler cannot be loaded ({error}). Install numba: pip install numba."
         ) from error
     index = {}
-    for function, signature in (*hooks.ENTRIES, *trampolines.TRAMPOLINES):
+    for function, signature in (*hooks.ENTRIES, *frame_entries.ENTRIES, *trampolines.TRAMPOLINES):
         symbol, code = compile_function(function, signature)
         name = function.__name__
         _write(place / f"{name}.o", code)

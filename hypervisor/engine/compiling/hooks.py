@@ -13,7 +13,7 @@ from hypervisor.engine import layout as l_
 from hypervisor.engine.jit import COMPILED, call1, call3, call4, ld64
 from hypervisor.engine.kernels.instructions import decode as decode_
 from hypervisor.engine.kernels.instructions import sse, string_compare, syscalls, x87
-from hypervisor.engine.kernels.memory import access, guest_tlb, page_walk, supervisor
+from hypervisor.engine.kernels.memory import access, gate, guest_tlb, notes, page_walk, supervisor
 from hypervisor.engine.kernels.segments import canonical, far_branches, far_returns, system_segments
 from hypervisor.engine.kernels.segments import load_segment as load_segment_
 from hypervisor.engine.kernels.segments.program_stack import FETCH, STORE, fetch, store
@@ -56,7 +56,8 @@ _refused_branch, _check_table, _F_LOOKUP = canonical.refused_branch, canonical.c
 _emit_access = memory_operand.emit_access
 _load_misaligned, _store_misaligned = misaligned.load, misaligned.store
 _read_code, _check_port = misread.read_code, misread.check_port
-_sync, _flush, _written = access.sync_hflags, access.flush_tlb, access.written
+_sync, _flush = access.sync_hflags, access.flush_tlb
+_own, _covered, _written, _rest_of_fill = gate.own, access.covered, notes.written, fill.rest_of_fill
 _flush_guest = guest_tlb.flush_all
 
 if not COMPILED:
@@ -449,9 +450,24 @@ def flush(b):  # type: ignore[no-untyped-def]
     return _flush(b)
 
 
-def written(b, gpa, size):  # type: ignore[no-untyped-def]
-    """`access.written`."""
-    return _written(b, gpa, size)
+def written(b, hpa, size):  # type: ignore[no-untyped-def]
+    """`notes.written`."""
+    return _written(b, hpa, size)
+
+
+def own(b, page):  # type: ignore[no-untyped-def]
+    """`gate.own`."""
+    return _own(b, page)
+
+
+def covered(b, page):  # type: ignore[no-untyped-def]
+    """`access.covered`."""
+    return _covered(b, page)
+
+
+def rest_of_fill(b, va, access, gpa, result):  # type: ignore[no-untyped-def]
+    """`fill.rest_of_fill`."""
+    return _rest_of_fill(b, va, access, gpa, result)
 
 
 def save(b, state, extra):  # type: ignore[no-untyped-def]
@@ -492,6 +508,7 @@ ENTRIES = (
     (leave_sysenter, "v(lil)"), (branch, "l(ll)"), (load_table, "v(lil)"),
     (emit_access, "v(llllul)"), (load_misaligned, "l(llill)"), (store_misaligned, "v(lllill)"),
     (read_code, "l(llil)"), (check_port, "v(lil)"), (load_system_segment, "v(liil)"),
-    (x87_unusual, "l(lll)"), (sse_exception, "v(lll)"), (refuse, "v(lll)"),
+    (x87_unusual, "l(lll)"), (sse_exception, "v(lll)"), (refuse, "v(lll)"), (own, "l(ll)"),
+    (covered, "l(ll)"), (rest_of_fill, "l(lllll)"),
 )  # fmt: skip
 """Functions and their C types: v void, l int64, i int32, u uint32, B uint8; result(arguments)."""

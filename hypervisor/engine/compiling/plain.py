@@ -19,7 +19,7 @@ from hypervisor.engine.compiling import cache
 from hypervisor.engine.compiling.compiler import Code
 from hypervisor.engine.kernels import by_pointer
 from hypervisor.engine.kernels.instructions import decode, syscalls
-from hypervisor.engine.kernels.memory import access, guest_tlb, page_walk, supervisor
+from hypervisor.engine.kernels.memory import access, frame_table, gate, guest_tlb, notes, page_walk, supervisor
 from hypervisor.engine.kernels.segments import canonical, far_branches, far_returns, load_segment, system_segments
 from hypervisor.engine.kernels.stopping import rest_of_block
 from hypervisor.engine.kernels.tlb import fill
@@ -79,7 +79,18 @@ _CALLS: dict[str, Callable[..., Any]] = {
     "flush_guest": guest_tlb.flush_all,
     "in_block": rest_of_block.in_block,
     "forget_code": translated.forget_code,
-    "written": access.written,
+    "written": notes.written,
+    "own": gate.own,
+    "covered": access.covered,
+    "rest_of_fill": fill.rest_of_fill,
+    "take_frame": frame_table.take,
+    "trim_frames": frame_table.trim,
+    "own_frame": frame_table.own,
+    "lay_pages": frame_table.lay,
+    "clear_pages": frame_table.clear,
+    "add_leaf": frame_table.add_leaf,
+    "remove_leaf": frame_table.remove_leaf,
+    "release_zones": frame_table.release,
     "save": switch.save,
     "load": switch.load,
     "clock": time_stamp.clock,
@@ -94,7 +105,20 @@ _CALLS: dict[str, Callable[..., Any]] = {
 """What the pCPU calls from outside, as `hooks.ENTRIES`."""
 
 by_pointer.register(
-    {name: _CALLS[name] for name in ("walk", "translate", "read_bytes", "write_bytes", "deliver", "decode")}
+    {
+        name: _CALLS[name]
+        for name in (
+            "walk",
+            "translate",
+            "read_bytes",
+            "write_bytes",
+            "deliver",
+            "decode",
+            "own",
+            "covered",
+            "rest_of_fill",
+        )
+    }
 )
 
 

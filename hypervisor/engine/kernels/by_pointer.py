@@ -10,11 +10,12 @@ from collections.abc import Callable
 from typing import Any
 
 from hypervisor.engine import block as b_
-from hypervisor.engine.jit import COMPILED, call1, call3, call4, call5, call6, kernel, ld64
+from hypervisor.engine.jit import COMPILED, call1, call2, call3, call4, call5, call6, kernel, ld64
 
 _F_WALK, _F_TRANSLATE, _F_READ, _F_WRITE, _F_DELIVER, _F_DECODE = (
     b_.F_WALK, b_.F_TRANSLATE, b_.F_READ, b_.F_WRITE, b_.F_DELIVER, b_.F_DECODE,
 )  # fmt: skip
+_F_OWN, _F_COVERED, _F_REST_OF_FILL = b_.F_OWN, b_.F_COVERED, b_.F_REST_OF_FILL
 
 if COMPILED:
 
@@ -48,6 +49,21 @@ if COMPILED:
         """See `decode.decode`."""
         return call1(ld64(b + _F_DECODE), b)
 
+    @kernel
+    def own(b, page):  # type: ignore[no-untyped-def]
+        """See `gate.own`."""
+        return call2(ld64(b + _F_OWN), b, page)
+
+    @kernel
+    def covered(b, page):  # type: ignore[no-untyped-def]
+        """See `access.covered`."""
+        return call2(ld64(b + _F_COVERED), b, page)
+
+    @kernel
+    def rest_of_fill(b, va, access, gpa, result):  # type: ignore[no-untyped-def]
+        """See `fill.rest_of_fill`."""
+        return call5(ld64(b + _F_REST_OF_FILL), b, va, access, gpa, result)
+
 else:
     _functions: dict[str, Callable[..., Any]] = {}
 
@@ -78,3 +94,15 @@ else:
     def decode(b: int) -> Any:
         """See `decode.decode`."""
         return _functions["decode"](b)
+
+    def own(b: int, page: int) -> Any:
+        """See `gate.own`."""
+        return _functions["own"](b, page)
+
+    def covered(b: int, page: int) -> Any:
+        """See `access.covered`."""
+        return _functions["covered"](b, page)
+
+    def rest_of_fill(b: int, va: int, access: int, gpa: int, result: int) -> Any:
+        """See `fill.rest_of_fill`."""
+        return _functions["rest_of_fill"](b, va, access, gpa, result)

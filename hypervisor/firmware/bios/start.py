@@ -52,7 +52,7 @@ def start(vm: VM, drives: Callable[[], Drives], boot_order: str, memory_map: Seq
         vm.firmware.power_on(memory_map, BoardPorts(vm))
         return
     rom = vm.add_memory(None, PAGE_SIZE, "reset-vector", writable=False)
-    rom.view[-len(LAST_PARAGRAPH) :] = LAST_PARAGRAPH
+    rom.write(PAGE_SIZE - len(LAST_PARAGRAPH), LAST_PARAGRAPH)
     rom.map(4 * GIB - PAGE_SIZE)
     keys = KeyQueue()
     if vm.console is not None:

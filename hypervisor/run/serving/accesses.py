@@ -246,8 +246,8 @@ class InPlace:
         """An instruction in a watched page is about to be fetched, and the handlers have decided."""
         if not (verdict is PASS or verdict is HANDLED):
             return completion.finish(pcpu, self._vcpu, self._vcpu.exit, verdict)
-        pages = {pcpu.report.fault_address >> 12, self._vcpu.exit.gpa >> 12}
-        with self._vm.tables.fetching(pages):
+        pages = (pcpu.report.fault_address >> 12, self._vcpu.exit.gpa >> 12)
+        with self._vm.memory.fetching(pages), self._vm.tables.fetching():
             pcpu.flush()
             further = pcpu.step()
         pcpu.flush()

@@ -9,6 +9,7 @@ from hypervisor.arch.exits import INTERCEPT_BIT
 from hypervisor.arch.exits import ExitKind as K
 from hypervisor.engine.tables import MAX_WATCHES
 from hypervisor.errors import TrapError
+from hypervisor.memory.map_words import MAP_TRAP_EXECUTE, MAP_TRAP_READ, MAP_TRAP_WRITE
 from hypervisor.vcpu.breakpoints import armed
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from hypervisor.run.machine import Machine
     from hypervisor.traps.dispatch import Table
 
+_TRAPS = {"r": MAP_TRAP_READ, "w": MAP_TRAP_WRITE, "x": MAP_TRAP_EXECUTE}
 _CONTROL = (0, 2, 3, 4, 8)
 _ALWAYS_REPORTED = (K.HYPERCALL, K.RDRAND, K.RDSEED, K.RDPMC, K.MONITOR, K.MWAIT, K.SVM)
 """Kinds that are reported for their built-in handlers too, if they have any. (The engine always reports CR, DR, MSR
@@ -81,13 +83,9 @@ def _watch_pages(vm: Machine) -> None:
     if len(virtual) > MAX_WATCHES:
         raise TrapError(f"{len(virtual)} ranges of virtual addresses are watched; at most {MAX_WATCHES} can be.")
     tables.watch_virtual(virtual)
-    wanted: dict[int, set[str]] = {}
+    wanted: dict[int, int] = {}
     for watch in watches:
         if watch.space == "physical":
-            for page in range(watch.where.start >> 12, min((watch.where.stop - 1 >> 12) + 1, tables.pages)):
-                wanted.setdefault(page, set()).update(watch.access)
-    for page in tables.watched - wanted.keys():
-        tables.trap_page(page, read=False, write=False, execute=False)
-    for page, access in wanted.items():
-        tables.trap_page(page, read="r" in access, write="w" in access, execute="x" in access)
-    tables.watched = set(wanted)
+            for page in range(watch.where.start >> 12, min((watch.where.stop - 1 >> 12) + 1, vm.memory.pages.pages)):
+                wanted[page] = wanted.get(page, 0) | sum(_TRAPS[letter] for letter in set(watch.access))
+    vm.memory.trap(wanted)

@@ -16,7 +16,7 @@ class Routing:
 
     def __init__(self, vm: Machine) -> None:
         self._vm = vm
-        self.is_memory = vm.tables.is_memory
+        self.is_memory = vm.memory.is_memory
         """Whether there is memory at a guest-physical address."""
 
     def port_read(self, port: int, size: int, mapping: Mapping | None) -> int:
@@ -68,7 +68,7 @@ class Routing:
 
     def memory_write(self, gpa: int, size: int, value: int) -> None:
         """A store to a page that is no plain memory, or that is watched. One to a ROM goes to the device behind it."""
-        if self._vm.tables.is_writable(gpa):
+        if self._vm.memory.is_writable(gpa):
             self._vm.memory.store(gpa, value.to_bytes(size, "little"))
             return
         mapping = self._vm.mmio.find(gpa)

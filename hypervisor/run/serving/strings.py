@@ -79,7 +79,7 @@ class Strings:
             return 0, 0
         gpa, vector, _ = pcpu.walk(linear, _WRITE if writes else _READ, _PEEK | (_USER if vcpu.cpl == 3 else 0))
         gpa &= vm.tables.a20
-        if vector >= 0 or not vm.tables.is_plain(gpa):
+        if vector >= 0 or not vm.memory.is_plain(gpa):
             return 0, 0
         return gpa + size, count
 

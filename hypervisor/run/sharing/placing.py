@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from hypervisor.engine.pcpu import PCpu
     from hypervisor.engine.tables import GuestTables
-    from hypervisor.memory import GuestMemory
     from hypervisor.run.host import CoreHost
     from hypervisor.run.sharing.hold import Hold
     from hypervisor.run.sharing.turns import Turns
@@ -37,7 +36,6 @@ class Place:
         self,
         name: str,
         host: CoreHost,
-        memory: GuestMemory,
         tables: GuestTables,
         turns: Turns,
         stats: Counter[str],
@@ -47,7 +45,7 @@ class Place:
         self.name = name
         self.closed = False
         """Whether the VM is, and gets no pCPU any more."""
-        self._host, self._memory, self._tables, self._turns = host, memory, tables, turns
+        self._host, self._tables, self._turns = host, tables, turns
         self._stats, self._host_events = stats, host_events
         self.pcpu: PCpu | None = None
         """The pCPU that runs the VM at the moment."""
@@ -62,6 +60,16 @@ class Place:
     def loaded(self) -> PCpu | None:
         """The pCPU that holds the VM's state, None while it is saved."""
         return self.last if self.last is not None and self.last.owner is self else None
+
+    @property
+    def fresh(self) -> bool:
+        """Whether the VM has never been on a pCPU."""
+        return self.last is None
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether another thread has the VM on a pCPU at the moment."""
+        return self.pcpu is not None and self._thread != threading.get_ident()
 
     @contextmanager
     def held(self) -> Iterator[PCpu]:
@@ -114,11 +122,6 @@ class Place:
                 pcpu.owner.leave(pcpu)
             if last is not None and last is not pcpu and last.owner is self:
                 self.leave(last)
-            if last is not pcpu:
-                pcpu.forget_code()
-                if last is not None:
-                    for region in self._memory.regions:
-                        self._tables.forget_code_states(region.gpa, region.size)
             turns.enter(pcpu, turns.current)
             pcpu.report.put_back_events(self._events)
             pcpu.report.forget_counts()
@@ -143,15 +146,14 @@ class Place:
                 self.leave(self.loaded)
 
     def forget(self) -> None:
-        """The VM becomes another one: nothing of what was translated for it holds any more. While it is set down."""
+        """The VM becomes another one, which has been on no pCPU. While it is set down."""
         with self._host.placing:
-            if self.last is not None:
-                for region in self._memory.regions:
-                    self._tables.forget_code_states(region.gpa, region.size)
-                self.last = None
+            self.last = None
 
     def give_up(self) -> None:
         """The VM is being closed: nothing of it stays on a pCPU."""
+        for pcpu in self._host.pcpus:
+            pcpu.part(self._tables)
         with self._host.placing:  # whoever takes it after this finds the VM closed
             if self.loaded is None:
                 return

@@ -18,13 +18,19 @@ from hypervisor.arch.flags import (
 from hypervisor.engine import block as b_
 from hypervisor.engine import layout as l_
 from hypervisor.engine.jit import call1, call3, kernel, ld8, ld16, ld32, ld64, st32, st64
+from hypervisor.engine.kernels.by_pointer import covered as far_covered
+from hypervisor.engine.kernels.by_pointer import own
+from hypervisor.memory import map_words as m_
 
-_ENV, _MAP, _MAP_PAGES, _RAM, _A20 = b_.ENV, b_.MAP, b_.MAP_PAGES, b_.RAM, b_.A20
-_CPU, _UC, _F_TB_INVALIDATE, _RAM_ADDR, _F_TLB_FLUSH = b_.CPU, b_.UC, b_.F_TB_INVALIDATE, b_.RAM_ADDR, b_.F_TLB_FLUSH
+_ENV, _RAM, _A20, _GENERATIONS = b_.ENV, b_.RAM, b_.A20, b_.GENERATIONS
+_SHOWN, _BASE_MAP, _ELSEWHERE, _PAGES = (b_.MAP + n for n in (m_.SHOWN, m_.BASE, m_.ELSEWHERE, m_.PAGES))
+_CPU, _UC, _F_TLB_FLUSH, _F_MADVISE = b_.CPU, b_.UC, b_.F_TLB_FLUSH, b_.F_MADVISE
 _F_REG_READ, _SCRATCH = b_.F_REG_READ, b_.SCRATCH
-_EPOCH = b_.EPOCH
-_MAP_RAM, _MAP_CODE = b_.MAP_RAM, b_.MAP_CODE
-_PAGE = ~0xFFF
+_EPOCH, _NOTES, _NOTES_SIZE, _LAST_EPOCH, _DONTNEED = b_.EPOCH, b_.EXECUTABLE_AT, b_.NOTES_SIZE, b_.NOTE_MANY - 1, 4
+_MAP_RAM, _MAP_WRITE, _MAP_SHARED, _MAP_TRAPS, _MAP_ALIAS = (
+    m_.MAP_RAM, m_.MAP_WRITE, m_.MAP_SHARED, m_.MAP_TRAPS, m_.MAP_ALIAS,
+)  # fmt: skip
+_FRAME, _LEAF_SHIFT, _IN_LEAF, _TO_WORD = m_.FRAME, m_.LEAF_SHIFT, m_.LEAF_PAGES - 1, m_.TO_WORD
 _EFLAGS, _CC_OP, _CC_SRC, _DF, _HFLAGS, _CR0, _CR4, _EFER, _EIP = (
     l_.EFLAGS, l_.CC_OP, l_.CC_SRC, l_.DF, l_.HFLAGS, l_.CR0, l_.CR4, l_.EFER, l_.EIP,
 )  # fmt: skip
@@ -43,31 +49,68 @@ _HF_KEEP = ~(
 
 
 @kernel
+def covered(b, page):  # type: ignore[no-untyped-def]
+    """The map's word for a page that a layer of the map shows; 0 where nothing does."""
+    word = ld64(ld64(ld64(b + _SHOWN) + 8 * (page >> _LEAF_SHIFT)) + 8 * (page & _IN_LEAF))
+    base = ld64(ld64(b + _ELSEWHERE) + 8 * (page >> _LEAF_SHIFT)) << _LEAF_SHIFT | page & _IN_LEAF
+    if word & _MAP_ALIAS:
+        base = word >> 12
+    elif word or base < _IN_LEAF + 1:
+        return word
+    else:
+        word = _MAP_WRITE
+    under = ld64(ld64(ld64(b + _BASE_MAP) + 8 * (base >> _LEAF_SHIFT)) + 8 * (base & _IN_LEAF))
+    return (under & (word | ~_MAP_WRITE)) | (word & _MAP_TRAPS)
+
+
+@kernel
 def page_word(b, gpa):  # type: ignore[no-untyped-def]
     """The map's word for a guest-physical address, 0 where there is no memory."""
     page = (gpa & ld64(b + _A20)) >> 12
-    if page < 0 or page >= ld64(b + _MAP_PAGES):
+    if page >= ld64(b + _PAGES):
         return 0
-    return ld64(ld64(b + _MAP) + 8 * page)
+    word = ld64(ld64(ld64(b + _SHOWN) + 8 * (page >> _LEAF_SHIFT)) + 8 * (page & _IN_LEAF))
+    return word if word & _MAP_RAM else far_covered(b, page)
+
+
+@kernel
+def base_page(b, gpa):  # type: ignore[no-untyped-def]
+    """The page of the base map that shows at a guest-physical address which is memory."""
+    page = (gpa & ld64(b + _A20)) >> 12
+    word = ld64(ld64(ld64(b + _SHOWN) + 8 * (page >> _LEAF_SHIFT)) + 8 * (page & _IN_LEAF))
+    if word & _MAP_RAM:
+        return page
+    if word & _MAP_ALIAS:
+        return word >> 12
+    return ld64(ld64(b + _ELSEWHERE) + 8 * (page >> _LEAF_SHIFT)) << _LEAF_SHIFT | page & _IN_LEAF
 
 
 @kernel
 def host_address(b, gpa):  # type: ignore[no-untyped-def]
-    """The process address of a guest-physical byte, or 0 where there is no memory."""
+    """The process address of a guest-physical byte, to read it, or 0 where there is no memory."""
     word = page_word(b, gpa)
     if word & _MAP_RAM == 0:
         return 0
-    return ld64(b + _RAM) + (word & _PAGE) + (gpa & 0xFFF)
+    return ld64(b + _RAM) + (word & _FRAME) + (gpa & 0xFFF)
 
 
 @kernel
-def written(b, gpa, size):  # type: ignore[no-untyped-def]
-    """The host wrote ``size`` bytes within a guest frame: code translated from them is stale."""
+def own_address(b, gpa):  # type: ignore[no-untyped-def]
+    """The process address of a guest-physical byte, to write it, or 0 where there is no memory that can be written."""
     word = page_word(b, gpa)
-    if word & _MAP_CODE:
-        ram = ld64(b + _RAM_ADDR) + (word & _PAGE) + (gpa & 0xFFF)
-        call3(ld64(b + _F_TB_INVALIDATE), ld64(b + _UC), ram, ram + size)
-    return 0
+    if word & _MAP_WRITE == 0:
+        return 0
+    if word & _MAP_SHARED:
+        word = own(b, base_page(b, gpa))
+        if word == 0:
+            return 0
+    return ld64(b + _RAM) + (word & _FRAME) + (gpa & 0xFFF)
+
+
+@kernel
+def generation_at(b, frame):  # type: ignore[no-untyped-def]
+    """Where a frame's generation is. It is odd while the frame may hold translated code."""
+    return ld64(b + _GENERATIONS) + (frame >> _TO_WORD)
 
 
 @kernel
@@ -75,7 +118,10 @@ def flush_tlb(b):  # type: ignore[no-untyped-def]
     """Empty Unicorn's TLB, of which the guest sees nothing (see `guest_tlb`)."""
     call1(ld64(b + _F_TLB_FLUSH), ld64(b + _CPU))
     epoch = ld64(b + _EPOCH) + 1
-    st64(b + _EPOCH, epoch if epoch < 4096 else 1)
+    if epoch > _LAST_EPOCH:  # notes of an epoch that comes again must not count
+        call3(ld64(b + _F_MADVISE), ld64(b + _NOTES), ld64(b + _NOTES_SIZE), _DONTNEED)
+        epoch = 1
+    st64(b + _EPOCH, epoch)
     return 0
 
 
@@ -163,6 +209,6 @@ def linear_rip(b):  # type: ignore[no-untyped-def]
 
 
 __all__ = [
-    "cut_rip", "flush_tlb", "host_address", "ld8", "ld16", "linear_rip", "page_word", "read_flags", "sync_hflags",
-    "write_flags", "written",
+    "base_page", "covered", "cut_rip", "flush_tlb", "generation_at", "host_address", "ld8", "ld16", "linear_rip",
+    "own_address", "page_word", "read_flags", "sync_hflags", "write_flags",
 ]  # fmt: skip

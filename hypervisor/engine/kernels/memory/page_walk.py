@@ -17,7 +17,10 @@ from hypervisor.arch.vectors import GP, PF
 from hypervisor.engine import block as b_
 from hypervisor.engine import layout as l_
 from hypervisor.engine.jit import kernel, ld32, ld64, st32, st64
-from hypervisor.engine.kernels.memory.access import host_address, page_word, written
+from hypervisor.engine.kernels.by_pointer import covered
+from hypervisor.engine.kernels.memory.access import own_address
+from hypervisor.engine.kernels.memory.notes import written
+from hypervisor.memory import map_words as m_
 
 _ENV, _CR0, _CR3, _CR4, _EFER = b_.ENV, l_.CR0, l_.CR3, l_.CR4, l_.EFER
 _W_VECTOR, _W_ERROR, _W_PERM, _W_SHIFT, _W_LEVEL = b_.W_VECTOR, b_.W_ERROR, b_.W_PERM, b_.W_SHIFT, b_.W_LEVEL
@@ -34,7 +37,8 @@ _RESERVED_PAE = 0x7FFFFF0000000000  # bits 62:40
 _NX = -(1 << 63)
 _ACCESSED, _DIRTY, _LARGE = 0x20, 0x40, 0x80
 _AMD_BIT8 = 0x100  # must be zero in a PML4 entry and in a PDP entry that is no page (APM volume 2, 5.3.3)
-_MAP_WRITE = b_.MAP_WRITE
+_RAM, _A20, _SHOWN, _PAGES = b_.RAM, b_.A20, b_.MAP + m_.SHOWN, b_.MAP + m_.PAGES
+_MAP_RAM, _FRAME, _LEAF_SHIFT, _IN_LEAF = m_.MAP_RAM, m_.FRAME, m_.LEAF_SHIFT, m_.LEAF_PAGES - 1
 _PRESENT, _WRITE, _USER, _RESERVED, _FETCH = PAGE_FAULT_NAMES.values()  # of an error code
 
 
@@ -48,10 +52,10 @@ def _fault(b, vector, error):  # type: ignore[no-untyped-def]
 @kernel
 def _mark(b, gpa, bits):  # type: ignore[no-untyped-def]
     """Set accessed and dirty bits in the entry at ``gpa``. Tables in read-only memory stay as they are."""
-    if page_word(b, gpa) & _MAP_WRITE:
-        where = host_address(b, gpa)
+    where = own_address(b, gpa)
+    if where:
         st32(where, ld32(where) | bits)
-        written(b, gpa, 4)
+        written(b, where - ld64(b + _RAM), 4)
     return 0
 
 
@@ -106,13 +110,21 @@ def walk(b, va, access, how):  # type: ignore[no-untyped-def]
     entry = 0
     where = 0
     level = 0
+    # as `access.host_address`, but what does not change is loaded once
+    a20, pages, shown, memory = ld64(b + _A20), ld64(b + _PAGES), ld64(b + _SHOWN), ld64(b + _RAM)
     while True:
         st64(b + _W_LEVEL, level)
         gpa = table + ((va >> shift) & index_mask) * size
         if long_mode == 0 and pae and shift == 30:
             gpa = table + ((va >> 30) & 3) * 8
-        where = host_address(b, gpa)
-        if where == 0:
+        page = (gpa & a20) >> 12
+        word = 0
+        if page < pages:
+            word = ld64(ld64(shown + 8 * (page >> _LEAF_SHIFT)) + 8 * (page & _IN_LEAF))
+            if word & _MAP_RAM == 0:
+                word = covered(b, page)
+        where = memory + (word & _FRAME) + (gpa & 0xFFF)
+        if word & _MAP_RAM == 0:
             entry = -1 if pae else 0xFFFFFFFF
         elif pae:
             entry = ld64(where)

@@ -10,14 +10,15 @@ from hypervisor.engine import block as b_
 from hypervisor.engine import layout as l_
 from hypervisor.engine.jit import kernel, ld8, ld16, ld32, ld64, s64, st8, st16, st32, st64
 from hypervisor.engine.kernels.by_pointer import translate
-from hypervisor.engine.kernels.memory.access import host_address, page_word, written
+from hypervisor.engine.kernels.memory.access import generation_at, host_address, own_address
 from hypervisor.engine.kernels.memory.lookaside import find, keep
+from hypervisor.engine.kernels.memory.notes import written
 from hypervisor.engine.kernels.memory.page_walk import IMPLICIT, PEEK
 
 _ENV, _HFLAGS, _LMA = b_.ENV, l_.HFLAGS, l_.HF_LMA
 _W_VECTOR, _W_ERROR = b_.W_VECTOR, b_.W_ERROR
 _N_VECTOR, _N_ERROR, _N_ADDRESS = b_.N_VECTOR, b_.N_ERROR, b_.N_ADDRESS
-_MAP_WRITE, _MAP_CODE = b_.MAP_WRITE, b_.MAP_CODE
+_RAM = b_.RAM
 
 
 @kernel
@@ -104,10 +105,7 @@ def read_bytes(b, va, size):  # type: ignore[no-untyped-def]
 
 @kernel
 def _store(b, gpa, size, value):  # type: ignore[no-untyped-def]
-    word = page_word(b, gpa)
-    if word & _MAP_WRITE == 0:
-        return 0
-    where = host_address(b, gpa)
+    where = own_address(b, gpa)
     if where == 0:
         return 0
     if size == 8:
@@ -118,9 +116,7 @@ def _store(b, gpa, size, value):  # type: ignore[no-untyped-def]
         st16(where, value)
     else:
         st8(where, value)
-    if word & _MAP_CODE:
-        written(b, gpa, size)
-    return 0
+    return written(b, where - ld64(b + _RAM), size)
 
 
 @kernel
@@ -156,7 +152,7 @@ def direct(b, va, size, how):  # type: ignore[no-untyped-def]
     gpa = translate(b, va, 1, how)
     if ld64(b + _W_VECTOR) >= 0:
         return 0
-    word = page_word(b, gpa)
-    if word & (_MAP_WRITE | _MAP_CODE) != _MAP_WRITE:
+    where = own_address(b, gpa)
+    if where == 0 or ld64(generation_at(b, (where - ld64(b + _RAM)) & ~0xFFF)) & 1:
         return 0
-    return keep(b, va, 1, how, host_address(b, gpa) - va)
+    return keep(b, va, 1, how, where - va)

@@ -13,20 +13,21 @@ from hypervisor.arch.vectors import SS as SS_FAULT
 from hypervisor.engine import block as b_
 from hypervisor.engine import layout as l_
 from hypervisor.engine.jit import call4, call5, kernel, ld16, ld32, ld64, st16, st32, st64
-from hypervisor.engine.kernels.by_pointer import translate
-from hypervisor.engine.kernels.memory.access import page_word
+from hypervisor.engine.kernels.by_pointer import own, translate
+from hypervisor.engine.kernels.memory.access import base_page, generation_at, page_word
 from hypervisor.engine.kernels.memory.lookaside import find, keep
 from hypervisor.engine.kernels.memory.page_walk import AC, USER
 from hypervisor.engine.kernels.segments.descriptors import canonical
 from hypervisor.engine.kernels.stopping.in_place import refuse
+from hypervisor.memory import map_words as m_
 
 _ENV, _HFLAGS, _EFLAGS, _CR0, _RSP = b_.ENV, l_.HFLAGS, l_.EFLAGS, l_.CR0, l_.RSP
 _SS = l_.SEGS + l_.SEG_SIZE * l_.SS
 _BASE, _LIMIT, _FLAGS = l_.SEG_BASE, l_.SEG_LIMIT, l_.SEG_FLAGS
 _RAM, _VIRTUAL_COUNT, _W_VECTOR, _PLACE = b_.RAM, b_.VIRTUAL_COUNT, b_.W_VECTOR, b_.PLACE
 _SIZE, _ITEMS, _WANTED, _FRAME = b_.FRAME_SIZE, b_.FRAME_ITEMS, b_.FRAME_WANTED, b_.FRAME
-_MAP_RAM, _MAP_WRITE, _MAP_CODE = b_.MAP_RAM, b_.MAP_WRITE, b_.MAP_CODE
-_TRAP_READ, _TRAP_WRITE = b_.MAP_TRAP_READ, b_.MAP_TRAP_WRITE
+_MAP_RAM, _MAP_WRITE, _MAP_SHARED, _MAP_FRAME = m_.MAP_RAM, m_.MAP_WRITE, m_.MAP_SHARED, m_.FRAME
+_TRAP_READ, _TRAP_WRITE = m_.MAP_TRAP_READ, m_.MAP_TRAP_WRITE
 _CS64, _SMAP = l_.HF_CS64, l_.HF_SMAP
 _CPL, _CODE, _EXPAND_DOWN, _BIG = l_.HF_CPL, l_.SEG_CODE, l_.SEG_EXPAND_DOWN, l_.SEG_BIG
 _EXPLICIT = 0x40  # in the lookaside: what is watched is not there
@@ -77,11 +78,15 @@ def _plain(b, va, access):  # type: ignore[no-untyped-def]
         return 0
     word = page_word(b, gpa)
     if access:
-        if word & (_MAP_WRITE | _MAP_CODE | _TRAP_WRITE) != _MAP_WRITE:
+        if word & (_MAP_WRITE | _TRAP_WRITE) != _MAP_WRITE:
+            return 0
+        if word & _MAP_SHARED:
+            word = own(b, base_page(b, gpa))
+        if word == 0 or ld64(generation_at(b, word & _MAP_FRAME)) & 1:
             return 0
     elif word & (_MAP_RAM | _TRAP_READ) != _MAP_RAM:
         return 0
-    return keep(b, va, access, how | _EXPLICIT, ld64(b + _RAM) + (word & ~0xFFF) - (va & ~0xFFF))
+    return keep(b, va, access, how | _EXPLICIT, ld64(b + _RAM) + (word & _MAP_FRAME) - (va & ~0xFFF))
 
 
 @kernel

@@ -19,28 +19,43 @@ from hypervisor.arch.vectors import PF
 from hypervisor.engine import block as b_
 from hypervisor.engine import layout as l_
 from hypervisor.engine.jit import call2, call3, kernel, ld32, ld64, st32, st64
-from hypervisor.engine.kernels.by_pointer import translate
-from hypervisor.engine.kernels.memory.access import flush_tlb, linear_rip, written
+from hypervisor.engine.kernels.by_pointer import own, translate
+from hypervisor.engine.kernels.by_pointer import rest_of_fill as far_rest_of_fill
+from hypervisor.engine.kernels.memory.access import base_page, linear_rip, page_word
 from hypervisor.engine.kernels.memory.guest_tlb import keep_code, readable, way_of
-from hypervisor.engine.kernels.memory.lookaside import forget
+from hypervisor.engine.kernels.memory.notes import (
+    fetched,
+    note,
+    note_shared,
+    noted,
+    of_frame,
+    overwrites_itself,
+    writable,
+)
 from hypervisor.engine.kernels.memory.page_walk import AC, FETCH, IMPLICIT, PEEK, READ, USER, WRITE
 from hypervisor.engine.kernels.stopping.lost_flags import look
 from hypervisor.engine.kernels.stopping.reporting import settle
+from hypervisor.engine.kernels.stopping.rest_of_block import interrupted
 from hypervisor.engine.kernels.tlb.implicit import is_implicit
 from hypervisor.engine.kernels.tlb.tlb_entry import ANY_WAY, NO_WAY
+from hypervisor.memory import map_words as m_
 
 _ENV, _HFLAGS, _EFLAGS, _CR0, _FILL_WAY = b_.ENV, l_.HFLAGS, l_.EFLAGS, l_.CR0, b_.FILL_WAY
 _FAULT, _FAULT_ERROR, _FAULT_ADDRESS = b_.FAULT, b_.FAULT_ERROR, b_.FAULT_ADDRESS
 _W_VECTOR, _W_ERROR, _W_PERM = b_.W_VECTOR, b_.W_ERROR, b_.W_PERM
-_C_FILLS, _C_FLIPS, _MAP, _MAP_PAGES, _A20 = b_.C_FILLS, b_.C_FLIPS, b_.MAP, b_.MAP_PAGES, b_.A20
-_RAM_BIT, _WRITE_BIT, _CODE_BIT = b_.MAP_RAM, b_.MAP_WRITE, b_.MAP_CODE
-_TRAP_READ, _TRAP_WRITE, _TRAP_EXECUTE = b_.MAP_TRAP_READ, b_.MAP_TRAP_WRITE, b_.MAP_TRAP_EXECUTE
+_C_FILLS, _A20 = b_.C_FILLS, b_.A20
+_SHOWN, _PAGES, _LEAF_SHIFT, _IN_LEAF = b_.MAP + m_.SHOWN, b_.MAP + m_.PAGES, m_.LEAF_SHIFT, m_.LEAF_PAGES - 1
+_RAM_BIT, _WRITE_BIT, _SHARED, _FRAME = m_.MAP_RAM, m_.MAP_WRITE, m_.MAP_SHARED, m_.FRAME
+_TRAP_READ, _TRAP_WRITE, _TRAP_EXECUTE = m_.MAP_TRAP_READ, m_.MAP_TRAP_WRITE, m_.MAP_TRAP_EXECUTE
+_TRANSLATED, _SHARED_AT, _SHARED_ROW, _SHARED_MASK = b_.TRANSLATED, b_.SHARED_AT, b_.SHARED_ROW, b_.SHARED_ROWS - 1
 _MMIO_BASE, _ONES_PAGE, _VIRTUAL, _VIRTUAL_COUNT = b_.MMIO_BASE, b_.ONES_PAGE, b_.VIRTUAL, b_.VIRTUAL_COUNT
 _SEEN, _SEATS, _SEAT = b_.SEEN, b_.SEATS, b_.SEAT
-_EXEC_AT, _WRITE_AT, _EPOCH, _F_TLB_FLUSH_PAGE, _CPU = b_.EXEC_AT, b_.WRITE_AT, b_.EPOCH, b_.F_TLB_FLUSH_PAGE, b_.CPU
+_EXECUTABLE_AT, _WRITABLE_AT, _GENERATIONS = b_.EXECUTABLE_AT, b_.WRITABLE_AT, b_.GENERATIONS
+_F_TLB_FLUSH_PAGE, _CPU = b_.F_TLB_FLUSH_PAGE, b_.CPU
 _CPL = l_.HF_CPL
-_MANY = 1 << 60  # no linear page: it is not canonical
-_BLOCK_END, _ANY_TRAP = b_.BLOCK_END, b_.MAP_TRAP_READ | b_.MAP_TRAP_WRITE | b_.MAP_TRAP_EXECUTE
+_BLOCK_END, _ANY_TRAP = b_.BLOCK_END, m_.MAP_TRAPS
+REPEAT = -3
+"""In FAULT: nothing is wrong, the instruction is executed again."""
 _HF_GUEST, _CS64, _F_RESTORE, _MEM_IO_PC = l_.HF_GUEST, l_.HF_CS64, b_.F_RESTORE_STATE, l_.CPU_MEM_IO_PC
 
 
@@ -71,13 +86,13 @@ def _seat(b, va):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _frame_page(b, va):  # type: ignore[no-untyped-def]
-    """The guest-physical page that holds the code at linear ``va``, or -1."""
+def _code_frame(b, va):  # type: ignore[no-untyped-def]
+    """The frame that holds the code at linear ``va``, or -1."""
     user = USER if ld32(ld64(b + _ENV) + _HFLAGS) & _CPL == 3 else 0
     gpa = translate(b, va, FETCH, PEEK | user)
     if ld64(b + _W_VECTOR) >= 0:
         return -1
-    return (gpa & ld64(b + _A20)) >> 12
+    return page_word(b, gpa) & _FRAME
 
 
 @kernel
@@ -89,40 +104,13 @@ def _find_rip(b):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _runs_in(b, page):  # type: ignore[no-untyped-def]
-    """Whether the block that runs has code in this guest-physical page."""
+def _runs_in(b, frame):  # type: ignore[no-untyped-def]
+    """Whether the block that runs has code in this frame."""
     rip = linear_rip(b)
-    if _frame_page(b, rip) == page:
+    if _code_frame(b, rip) == frame:
         return True
     last = ld64(b + _BLOCK_END) - 1
-    return (last >> 12) != (rip >> 12) and _frame_page(b, last) == page
-
-
-@kernel
-def _note(b, table, page, va):  # type: ignore[no-untyped-def]
-    """The TLB gets an entry for the frame ``page`` at linear ``va``."""
-    at = ld64(b + table) + 8 * page
-    word = ld64(at)
-    epoch = ld64(b + _EPOCH)
-    if word & 0xFFF != epoch:
-        st64(at, va | epoch)
-    elif word & ~0xFFF != va:
-        st64(at, _MANY | epoch)
-    return 0
-
-
-@kernel
-def _drop(b, table, page):  # type: ignore[no-untyped-def]
-    """Take the frame's entries out of the TLB."""
-    word = ld64(ld64(b + table) + 8 * page)
-    if word & 0xFFF == ld64(b + _EPOCH):
-        va = word & ~0xFFF
-        if va == _MANY:
-            flush_tlb(b)
-        else:
-            call2(ld64(b + _F_TLB_FLUSH_PAGE), ld64(b + _CPU), va)
-            st64(ld64(b + table) + 8 * page, 0)
-    return 0
+    return (last >> 12) != (rip >> 12) and _code_frame(b, last) == frame
 
 
 @kernel
@@ -165,24 +153,73 @@ def _trapped(b, va, gpa, access, trapped, watched, result):  # type: ignore[no-u
 
 
 @kernel
-def _write_to_code(b, va, how, gpa, physical, word, perm):  # type: ignore[no-untyped-def]
+def _write_to_code(b, va, how, gpa, word, perm):  # type: ignore[no-untyped-def]
     """A store into a frame in its code state. Whether it comes from code in that frame; otherwise the frame has no code
     afterwards.
     """
-    page = physical >> 12
+    frame = word & _FRAME
     _find_rip(b)
-    if perm & 4 and (word & _ANY_TRAP) == 0 and ld64(b + _VIRTUAL_COUNT) == 0 and _runs_in(b, page):
+    if perm & 4 and (word & _ANY_TRAP) == 0 and ld64(b + _VIRTUAL_COUNT) == 0 and _runs_in(b, frame):
         # Code that stores into its own page. An executable entry never leaves Unicorn's slow path, which
         # invalidates exactly what is overwritten, the block that runs included.
         keep_code(b, va, how, gpa)
-        _note(b, _EXEC_AT, page, va)
+        overwrites_itself(b, frame)
+        note(b, of_frame(b, _EXECUTABLE_AT, frame), va)
         return 1
-    # A store from elsewhere: drop all code of the frame, because only the first store would be looked at.
-    written(b, physical & ~0xFFF, 4096)
-    st64(ld64(b + _MAP) + 8 * page, word & ~_CODE_BIT)
-    st64(b + _C_FLIPS, ld64(b + _C_FLIPS) + 1)
-    _drop(b, _EXEC_AT, page)
+    writable(b, frame)
     return 0
+
+
+@kernel
+def _may_be_writable(b, va, how, access, gpa, word, perm):  # type: ignore[no-untyped-def]
+    """What may be granted of a page that may be written, by the state of its frame."""
+    frame = word & _FRAME
+    if ld64(of_frame(b, _GENERATIONS, frame)) & 1:
+        if access != WRITE:
+            return perm & 1
+        if _write_to_code(b, va, how, gpa, word, perm):
+            return 7
+    note(b, of_frame(b, _WRITABLE_AT, frame), va)
+    return perm & 3
+
+
+@kernel
+def _shared(b, va, physical, word, access, perm):  # type: ignore[no-untyped-def]
+    """An access to a page whose frame is shared: its word, or 0 with FAULT set where a store must be made again, by
+    code of the new frame, or the host has none.
+    """
+    page = base_page(b, physical)
+    if access != WRITE:
+        note_shared(b, page, va)
+        return word & ~_WRITE_BIT
+    again = 0
+    if perm & 4:
+        _find_rip(b)
+        again = _runs_in(b, word & _FRAME)
+    word = own(b, page) | (word & _ANY_TRAP)
+    if again or word & _RAM_BIT == 0:
+        look(b)
+        interrupted(b)
+        st64(b + _FAULT, REPEAT)
+        return 0
+    return word
+
+
+@kernel
+def _is_noted(b, va, page, word, access):  # type: ignore[no-untyped-def]
+    """Whether nothing is new: the TLB has had the page at ``va`` so since its frame was in its other state last."""
+    here = noted(b, va)
+    kind = word & (_RAM_BIT | _WRITE_BIT | _SHARED | _ANY_TRAP)
+    if kind == _RAM_BIT | _WRITE_BIT:
+        if access != FETCH:
+            return ld64(of_frame(b, _WRITABLE_AT, word & _FRAME)) == here
+        if ld64(of_frame(b, _EXECUTABLE_AT, word & _FRAME)) != here:
+            return False
+        return ld64(of_frame(b, _TRANSLATED, word & _FRAME)) == ld64(of_frame(b, _GENERATIONS, word & _FRAME))
+    if access == READ and kind == _RAM_BIT | _WRITE_BIT | _SHARED:
+        row = ld64(b + _SHARED_AT) + _SHARED_ROW * (page & _SHARED_MASK)
+        return ld64(row) == page and ld64(row + 8) == here
+    return False
 
 
 @kernel
@@ -193,6 +230,64 @@ def _watch(b, linear, perm):  # type: ignore[no-untyped-def]
     if _watched(b, linear, _TRAP_READ):
         perm &= ~1
     return perm
+
+
+@kernel
+def _how(b):  # type: ignore[no-untyped-def]
+    """How the guest's accesses are made at the moment."""
+    env = ld64(b + _ENV)
+    return (USER if ld32(env + _HFLAGS) & _CPL == 3 else 0) | (AC if ld64(env + _EFLAGS) & RFLAGS_AC else 0)
+
+
+@kernel
+def _granted(b, linear, access, gpa):  # type: ignore[no-untyped-def]
+    """What the guest's TLB grants."""
+    perm = ld64(b + _W_PERM)
+    if access == FETCH and ld64(ld64(b + _ENV) + _CR0) & CR0_PG:
+        if not readable(b, linear, way_of(b, READ, _how(b)), gpa):
+            perm &= 4
+    return perm
+
+
+@kernel
+def rest_of_fill(b, va, access, gpa, result):  # type: ignore[no-untyped-def]
+    """A fill that is not as most are, when the guest's TLB and page tables have been asked: as `fill`."""
+    linear = va
+    if access == FETCH and ld32(ld64(b + _ENV) + _HFLAGS) & _CS64 == 0:
+        linear = va & 0xFFFFFFFF
+    how = _how(b)
+    if ld64(b + _W_VECTOR) >= 0:
+        gpa = _refused(b, va, linear, access, how)
+        if gpa == -1:
+            return 0
+    perm = _granted(b, linear, access, gpa)
+    physical = gpa & ld64(b + _A20)
+    word = page_word(b, gpa)
+    trap = _TRAP_EXECUTE if access == FETCH else (_TRAP_WRITE if access == WRITE else _TRAP_READ)
+    watching = ld64(b + _VIRTUAL_COUNT)
+    watched = _watched(b, linear, trap) if watching else 0
+    if word & _RAM_BIT == 0 or word & trap or watched or (access == WRITE and word & _WRITE_BIT == 0):
+        return _trapped(b, va, physical, access, word & trap or watched, watched, result)
+    if word & _SHARED:
+        word = _shared(b, va, gpa, word, access, perm)
+        if word == 0:
+            return 0
+    frame = word & _FRAME
+    if access == FETCH:
+        fetched(b, frame)
+        perm &= 5
+        note(b, of_frame(b, _EXECUTABLE_AT, frame), va)
+    elif word & _WRITE_BIT == 0 or word & _TRAP_WRITE or perm & 2 == 0:
+        perm &= 1
+    else:
+        perm = _may_be_writable(b, va, how, access, gpa, word, perm)
+    if watching:
+        perm = _watch(b, va, perm)
+    if word & _TRAP_READ:
+        perm &= ~1
+    st64(result, frame)
+    st32(result + 8, perm)
+    return 1
 
 
 @kernel
@@ -211,54 +306,22 @@ def fill(b, va, kind, result):  # type: ignore[no-untyped-def]
         return 1
     st64(b + _C_FILLS, ld64(b + _C_FILLS) + 1)
     access = kind - 16
-    how = (USER if hflags & _CPL == 3 else 0) | (AC if ld64(env + _EFLAGS) & RFLAGS_AC else 0)
+    how = _how(b)
     linear = va
     if access == FETCH and hflags & _CS64 == 0:
         linear = va & 0xFFFFFFFF
-    way = way_of(b, READ, how)
-    st64(b + _FILL_WAY, way if linear == va else NO_WAY)
+    st64(b + _FILL_WAY, way_of(b, READ, how) if linear == va else NO_WAY)
     gpa = translate(b, linear, access, how)
-    if ld64(b + _W_VECTOR) >= 0:
-        gpa = _refused(b, va, linear, access, how)
-        if gpa == -1:
-            return 0
-    perm = ld64(b + _W_PERM)
-    if access == FETCH and ld64(env + _CR0) & CR0_PG and not readable(b, linear, way, gpa):
-        perm &= 4
-    physical = gpa & ld64(b + _A20)
-    page = physical >> 12
-    word = 0
-    if page < ld64(b + _MAP_PAGES):
-        word = ld64(ld64(b + _MAP) + 8 * page)
-    trap = _TRAP_EXECUTE if access == FETCH else (_TRAP_WRITE if access == WRITE else _TRAP_READ)
-    watching = ld64(b + _VIRTUAL_COUNT)
-    watched = _watched(b, linear, trap) if watching else 0
-    if word & _RAM_BIT == 0 or word & trap or watched or (access == WRITE and word & _WRITE_BIT == 0):
-        return _trapped(b, va, physical, access, word & trap or watched, watched, result)
-    if access == FETCH:
-        if word & _CODE_BIT == 0:
-            st64(ld64(b + _MAP) + 8 * page, word | _CODE_BIT)
-            st64(b + _C_FLIPS, ld64(b + _C_FLIPS) + 1)
-            _drop(b, _WRITE_AT, page)
-            forget(b)
-        perm &= 5
-        _note(b, _EXEC_AT, page, va)
-    else:
-        if access == WRITE and word & _CODE_BIT:
-            if _write_to_code(b, va, how, gpa, physical, word, perm):
-                st64(result, word & ~0xFFF)
-                st32(result + 8, 7)
-                return 1
-            word &= ~_CODE_BIT
-        perm &= 3
-        if word & _CODE_BIT or word & _WRITE_BIT == 0 or word & _TRAP_WRITE:
-            perm &= 1
-    if watching:
-        perm = _watch(b, va, perm)
-    if word & _TRAP_READ:
-        perm &= ~1
-    if perm & 2:
-        _note(b, _WRITE_AT, page, va)
-    st64(result, word & ~0xFFF)
-    st32(result + 8, perm)
-    return 1
+    page = (gpa & ld64(b + _A20)) >> 12
+    if ld64(b + _W_VECTOR) < 0 and page < ld64(b + _PAGES) and ld64(b + _VIRTUAL_COUNT) == 0:
+        word = ld64(ld64(ld64(b + _SHOWN) + 8 * (page >> _LEAF_SHIFT)) + 8 * (page & _IN_LEAF))
+        if _is_noted(b, va, page, word, access):
+            perm = _granted(b, linear, access, gpa)
+            if access == FETCH:
+                perm &= 5
+            else:
+                perm &= 1 if word & _SHARED else 3
+            st64(result, word & _FRAME)
+            st32(result + 8, perm)
+            return 1
+    return far_rest_of_fill(b, va, access, gpa, result)

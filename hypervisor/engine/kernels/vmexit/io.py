@@ -25,6 +25,7 @@ from hypervisor.engine.kernels.stopping.rest_of_block import interrupted
 from hypervisor.engine.kernels.vmexit.compiled_handlers import compiled
 from hypervisor.engine.kernels.vmexit.time_stamp import clock
 from hypervisor.engine.scheduling import turn_word
+from hypervisor.memory import map_words as m_
 
 _ALL_BUT_BUSY, _TSS, _IO_MAP_BASE = 0xD, 9, 0x66  # of the type of a TSS of 32 or 64 bits; within it
 _ENV, _CPU, _HFLAGS, _EFLAGS, _CR0, _CR2, _CPL = (
@@ -39,7 +40,7 @@ _FAULT, _FAULT_ERROR, _FAULT_ADDRESS = b_.FAULT, b_.FAULT_ERROR, b_.FAULT_ADDRES
 _N_VECTOR, _N_ERROR, _N_ADDRESS = b_.N_VECTOR, b_.N_ERROR, b_.N_ADDRESS
 _PORTS, _WINDOWS, _WINDOW_COUNT = b_.PORTS, b_.WINDOWS, b_.WINDOW_COUNT
 _X_INFO, _NOW, _BLOCK_END, _F_PYTHON = b_.X_INFO, b_.NOW, b_.BLOCK_END, b_.F_PYTHON
-_MAP_RAM, _MEMORY, _GPA_MASK = b_.MAP_RAM, int(K.MEMORY), (1 << b_.SEAT) - 1
+_MAP_RAM, _MEMORY, _GPA_MASK = m_.MAP_RAM, int(K.MEMORY), (1 << b_.SEAT) - 1
 _F_RESTORE, _MEM_IO_PC = b_.F_RESTORE_STATE, l_.CPU_MEM_IO_PC
 _PORT_IN, _PORT_OUT, _MMIO_READ, _MMIO_WRITE, _VERDICT = (
     int(K.PORT_IN), int(K.PORT_OUT), int(K.MMIO_READ), int(K.MMIO_WRITE), int(K.VERDICT),

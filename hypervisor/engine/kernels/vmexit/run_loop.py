@@ -21,6 +21,7 @@ from hypervisor.engine.kernels.stopping.rest_of_block import (
     passed,
     rest_begins,
 )
+from hypervisor.engine.kernels.tlb.fill import REPEAT
 from hypervisor.engine.kernels.vmexit.raising import complete, raise_exception
 from hypervisor.engine.kernels.vmexit.translated import forget_code
 from hypervisor.engine.kernels.vmexit.turn_taking import NOT_OVER, next_turn
@@ -42,7 +43,8 @@ _RUNNING, _ABORTED, _CAREFUL, _CFLAGS = b_.RUNNING, b_.ABORTED, b_.CAREFUL, l_.C
 _BEYOND = b_.BEYOND
 _THREAD, _F_SELF, _LONGEST_BLOCK = b_.THREAD, b_.F_SELF, 512
 _FLAGS_AT = b_.FLAGS_AT
-_CODE_FULL, _REPEATED, _C_EMPTIED = b_.CODE_FULL, b_.REPEATED, b_.C_EMPTIED
+_CODE_FULL, _REPEATED, _C_EMPTIED, _NO_FRAME = b_.CODE_FULL, b_.REPEATED, b_.C_EMPTIED, b_.NO_FRAME
+_OUT_OF_FRAMES = b_.OUT_OF_FRAMES
 
 _RESTED, _RESTING, _ONE, _BEGUN, _LOOK = b_.RESTED, b_.RESTING, b_.STEP_ONE, b_.STEP_BEGUN, b_.STEP_LOOK
 
@@ -82,7 +84,7 @@ def on_block(b, address, size):  # type: ignore[no-untyped-def]
     if now >= ld64(b + _NEXT) or (ld64(b + _KICK) and repeated == 0):
         stop(b, _DEADLINE_KIND, 0)
         return STOP
-    if ld64(b + _CODE_FULL):
+    if ld64(b + _CODE_FULL) or ld64(b + _NO_FRAME):
         if repeated == 0:
             return STOP
         st64(b + _DEADLINE, 0)
@@ -120,13 +122,19 @@ def on_code(b, address):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _one_instruction(b, cpu):  # type: ignore[no-untyped-def]
-    """Let the next start run a single instruction; see `_gave_up`."""
-    st64(b + _CAREFUL, ld64(b + _CAREFUL) - 1)
+def _step(b, cpu):  # type: ignore[no-untyped-def]
+    """Let the next start run a single instruction."""
     st64(b + _STEP, _ONE)
     st64(b + _DEADLINE, 0)
     st32(cpu + _CFLAGS, 1)
     return 1
+
+
+@kernel
+def _one_instruction(b, cpu):  # type: ignore[no-untyped-def]
+    """The same, as part of a run; see `_gave_up`."""
+    st64(b + _CAREFUL, ld64(b + _CAREFUL) - 1)
+    return _step(b, cpu)
 
 
 @kernel
@@ -173,6 +181,10 @@ def run(b):  # type: ignore[no-untyped-def]
         if ld64(b + _X_KIND):
             return ld64(b + _X_KIND)
     while True:
+        if ld64(b + _NO_FRAME):
+            st64(b + _NO_FRAME, 0)
+            st64(b + _X_INFO, _OUT_OF_FRAMES)
+            return _FAILED
         if ld64(b + _CODE_FULL):
             forget_code(b)
             st64(b + _C_EMPTIED, ld64(b + _C_EMPTIED) + 1)
@@ -241,6 +253,9 @@ def run(b):  # type: ignore[no-untyped-def]
         elif vector == -2:
             count(b, _MEMORY)
             return _MEMORY
+        elif vector == REPEAT:
+            if ld64(b + _STEP) == _BEGUN:
+                _step(b, cpu)
         elif error:
             st64(b + _X_INFO, error)
             return _FAILED

@@ -1,0 +1,65 @@
+"""The entry points of what Python does to frames and maps: `hypervisor.engine.kernels.memory.frames` for any thread."""
+
+from __future__ import annotations
+
+from hypervisor.engine.jit import COMPILED
+from hypervisor.engine.kernels.memory import frame_table
+
+_take, _trim, _own, _lay, _clear = (
+    frame_table.take,
+    frame_table.trim,
+    frame_table.own,
+    frame_table.lay,
+    frame_table.clear,
+)
+_add_leaf, _remove_leaf, _release = frame_table.add_leaf, frame_table.remove_leaf, frame_table.release
+
+if not COMPILED:
+    raise NotImplementedError("the uncompiled kernels are called as they are by hypervisor.engine.compiling.plain")
+
+
+def take_frame(table):  # type: ignore[no-untyped-def]
+    """`frame_table.take`."""
+    return _take(table)
+
+
+def trim_frames(table):  # type: ignore[no-untyped-def]
+    """`frame_table.trim`."""
+    return _trim(table)
+
+
+def own_frame(table, map_, page):  # type: ignore[no-untyped-def]
+    """`frame_table.own`."""
+    return _own(table, map_, page)
+
+
+def lay_pages(table, map_, first, count):  # type: ignore[no-untyped-def]
+    """`frame_table.lay`."""
+    return _lay(table, map_, first, count)
+
+
+def clear_pages(table, map_, first, count):  # type: ignore[no-untyped-def]
+    """`frame_table.clear`."""
+    return _clear(table, map_, first, count)
+
+
+def add_leaf(table, entry):  # type: ignore[no-untyped-def]
+    """`frame_table.add_leaf`."""
+    return _add_leaf(table, entry)
+
+
+def remove_leaf(table, entry):  # type: ignore[no-untyped-def]
+    """`frame_table.remove_leaf`."""
+    return _remove_leaf(table, entry)
+
+
+def release_zones(table, map_, first, end):  # type: ignore[no-untyped-def]
+    """`frame_table.release`."""
+    return _release(table, map_, first, end)
+
+
+ENTRIES = (
+    (take_frame, "l(l)"), (trim_frames, "l(l)"), (own_frame, "l(lll)"), (lay_pages, "l(llll)"),
+    (clear_pages, "l(llll)"), (add_leaf, "l(ll)"), (remove_leaf, "l(ll)"), (release_zones, "l(llll)"),
+)  # fmt: skip
+"""Functions and their C types, as in `hooks`."""

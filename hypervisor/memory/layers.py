@@ -1,0 +1,172 @@
+"""What lies over a VM's base map: windows of devices, shadow RAM, holes, and traps on pages.
+
+A layer changes nothing beneath it, so taking it off shows again what is there by then.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple
+
+from hypervisor.memory import map_words as w
+from hypervisor.memory.page_map import PageMap
+from hypervisor.units import PAGE_SHIFT
+
+_ZONE_SHIFT = PAGE_SHIFT + w.LEAF_SHIFT
+_ZONE = 1 << _ZONE_SHIFT
+
+
+class Region(NamedTuple):
+    """Guest-physical ``[gpa, gpa + size)`` shows the base map from ``base`` on."""
+
+    gpa: int
+    size: int
+    base: int
+    writable: bool = True
+
+
+class Hole(NamedTuple):
+    """Guest-physical ``[gpa, gpa + size)`` is no memory, whatever lies beneath."""
+
+    gpa: int
+    size: int
+
+
+def layered(ram: Iterable[Region], layers: Iterable[Region | Hole]) -> list[Region]:
+    """What shows of ``ram`` under ``layers``, the later ones on top; in order of address."""
+    shown = list(ram)
+    for layer in layers:
+        start, end = layer.gpa, layer.gpa + layer.size
+        left = []
+        for region in shown:
+            left += _cut(region, region.gpa, start)
+            left += _cut(region, end, region.gpa + region.size)
+        shown = [*left, layer] if isinstance(layer, Region) else left
+    return sorted(shown)
+
+
+def _cut(region: Region, start: int, end: int) -> list[Region]:
+    """The part of a region between two addresses, if there is one."""
+    start, end = max(start, region.gpa), min(end, region.gpa + region.size)
+    return [Region(start, end - start, region.base + start - region.gpa, region.writable)] if start < end else []
+
+
+class Layers:
+    """The layers of one VM, and the shown map that comes of them."""
+
+    def __init__(self, pages: PageMap, ram: Sequence[Region]) -> None:
+        self._pages = pages
+        self.ram = tuple(ram)
+        self._layers: list[Region | Hole] = []
+        self._traps: dict[int, int] = {}
+        self.regions = tuple(sorted(ram))
+        """What shows, in order of address."""
+        self._starts = [region.gpa for region in self.regions]
+        for region in ram:
+            pages.show_all(region.gpa >> _ZONE_SHIFT, region.gpa + region.size + _ZONE - 1 >> _ZONE_SHIFT)
+
+    def cover(self, layer: Region | Hole) -> None:
+        """Put memory, or none, over what lies there. The latest layer is what shows."""
+        self._layers.append(layer)
+        self._show(layer.gpa, layer.gpa + layer.size)
+
+    def uncover(self, layer: Region | Hole) -> None:
+        """Take a layer off again: what lies beneath shows."""
+        self._layers.remove(layer)
+        self._show(layer.gpa, layer.gpa + layer.size)
+
+    def trap(self, pages: Mapping[int, int]) -> None:
+        """Trap accesses to these guest-physical pages, by the bits of `map_words.MAP_TRAPS`, and to no others."""
+        changed = {page for page, _ in self._traps.items() ^ pages.items()}
+        self._traps = dict(pages)
+        for zone in {page >> w.LEAF_SHIFT for page in changed}:
+            self._show_zone(zone)
+
+    @contextmanager
+    def fetching(self, pages: Iterable[int]) -> Iterator[None]:
+        """Let instructions be fetched from these guest-physical pages during the block."""
+        trapped = [page for page in pages if self._traps.get(page, 0) & w.MAP_TRAP_EXECUTE]
+        for page in trapped:
+            self._pages.change_word(page, w.MAP_TRAP_EXECUTE, 0)
+        try:
+            yield
+        finally:
+            for page in trapped:
+                self._pages.change_word(page, 0, w.MAP_TRAP_EXECUTE)
+
+    def traps(self, page: int) -> int:
+        """What is trapped of a page."""
+        return self._traps.get(page, 0)
+
+    def within(self, gpa: int, size: int) -> list[Region]:
+        """The memory that shows in a range, cut to it."""
+        return [piece for piece in self.pieces(gpa, size) if isinstance(piece, Region)]
+
+    def pieces(self, gpa: int, size: int) -> list[Region | Hole]:
+        """A range as what shows there, in order."""
+        pieces: list[Region | Hole] = []
+        end = gpa + size
+        first = max(bisect_right(self._starts, gpa) - 1, 0)
+        for region in self.regions[first : bisect_left(self._starts, end)]:
+            for piece in _cut(region, gpa, end):
+                if piece.gpa > gpa:
+                    pieces.append(Hole(gpa, piece.gpa - gpa))
+                pieces.append(piece)
+                gpa = piece.gpa + piece.size
+        if gpa < end:
+            pieces.append(Hole(gpa, end - gpa))
+        return pieces
+
+    def at(self, gpa: int) -> Region | None:
+        """The region that shows at an address."""
+        index = bisect_right(self._starts, gpa) - 1
+        if index >= 0 and gpa < self.regions[index].gpa + self.regions[index].size:
+            return self.regions[index]
+        return None
+
+    # --- the shown map ------------------------------------------------------------------------------------------------
+
+    def show(self) -> None:
+        """Bring all of the shown map up to date."""
+        self._show(0, self._pages.shown_zones << _ZONE_SHIFT)
+
+    def _show(self, start: int, end: int) -> None:
+        self.regions = tuple(layered(self.ram, self._layers))
+        self._starts = [region.gpa for region in self.regions]
+        for zone in self._zones(start, end):
+            self._show_zone(zone)
+
+    def _zones(self, start: int, end: int) -> list[int]:
+        """The zones of a range that show anything, or have."""
+        base, elsewhere = self._pages.base, self._pages.elsewhere
+        zones = range(start >> _ZONE_SHIFT, min(end + _ZONE - 1 >> _ZONE_SHIFT, self._pages.shown_zones))
+        if len(zones) < w.LEAF_PAGES:
+            return list(zones)
+        return [zone for zone in zones if base[zone] or elsewhere[zone]]
+
+    def _show_zone(self, zone: int) -> None:
+        """Bring a zone of the shown map up to date."""
+        start = zone << _ZONE_SHIFT
+        pieces = self.within(start, _ZONE)
+        first, last = zone << w.LEAF_SHIFT, zone + 1 << w.LEAF_SHIFT
+        traps = [(page, bits) for page, bits in self._traps.items() if first <= page < last and bits]
+        if not traps:
+            if pieces == [piece for region in self.ram for piece in _cut(region, start, start + _ZONE)]:
+                self._pages.show_base(zone)
+                return
+            if len(pieces) == 1 and pieces[0].size == _ZONE and pieces[0].writable and not pieces[0].base & _ZONE - 1:
+                self._pages.show_zone(zone, pieces[0].base >> _ZONE_SHIFT)
+                return
+        words = [0] * w.LEAF_PAGES
+        for piece in pieces:
+            page, count = piece.gpa - start >> PAGE_SHIFT, piece.size >> PAGE_SHIFT
+            if piece.base == piece.gpa and piece.writable and not traps:
+                words[page : page + count] = self._pages.words(piece.gpa >> PAGE_SHIFT, count)
+            else:
+                word = piece.base | w.MAP_ALIAS | (w.MAP_WRITE if piece.writable else 0)
+                words[page : page + count] = range(word, word + piece.size, 1 << PAGE_SHIFT)
+        for page, bits in traps:
+            words[page - first] |= bits
+        self._pages.show_words(zone, words)

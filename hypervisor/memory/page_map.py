@@ -1,0 +1,191 @@
+"""A VM's page map: which frame each page has.
+
+The *base map* is the truth. RAM is in it where a guest without anything over it would see it; frame buffers and ROMs
+are behind the last address that a guest can have. The *shown map* is what a guest sees: the base map, with layers over
+it (`hypervisor.memory.layers`). Both are directories of leaves, each with the words of 512 pages (a zone). Where
+nothing lies over a zone, the shown map leads to the base map's leaf. Leaves are frames: zones that nobody has stored to
+have one leaf for all VMs, and two VMs can have one in common, which is copied before one of them changes a word.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from array import array
+from collections.abc import Sequence
+
+from hypervisor.errors import ConfigError, InternalError
+from hypervisor.memory import map_words as w
+from hypervisor.memory.frames import HostMemory, address_of, frame_of, mapping
+from hypervisor.units import GIB, PAGE_MASK, PAGE_SHIFT, PAGE_SIZE, Hpa, by_pages
+
+BLOCK_ZONES = 4 * GIB >> PAGE_SHIFT + w.LEAF_SHIFT
+"""Zones behind the last address of a guest."""
+_IN_LEAF = w.LEAF_PAGES - 1
+
+
+def leaves_of(size: int) -> int:
+    """Bytes of the leaves for ``size`` bytes that begin with a zone."""
+    return -(-size >> (PAGE_SHIFT + w.LEAF_SHIFT)) << PAGE_SHIFT
+
+
+class PageMap:
+    """The two directories of one VM, and the bytes of what the base map leads to, by its own addresses."""
+
+    def __init__(self, host: HostMemory, pages: int) -> None:
+        """``pages`` is how many pages a guest can see."""
+        self.host = host
+        self.pages = pages
+        self.shown_zones = -(-pages >> w.LEAF_SHIFT)
+        self.zones = self.shown_zones + BLOCK_ZONES
+        self._directories = mapping(8 * (2 * self.shown_zones + self.zones))
+        words, end = memoryview(self._directories).cast("q"), self.shown_zones + self.zones
+        self.shown, self.base, self.elsewhere = words[: self.shown_zones], words[self.shown_zones : end], words[end:]
+        """The directories, as `map_words` says."""
+        self._nothing = host.address + w.ZERO
+        self.shown[:] = memoryview(array("q", [self._nothing]) * self.shown_zones)
+        self.shown_at = address_of(self._directories)
+        where = (self.shown_at, self.shown_at + 8 * self.shown_zones, self.shown_at + 8 * end, pages, self.zones)
+        self._where = (ctypes.c_int64 * (w.MAP_SIZE >> 3))(*where)
+        self.at = ctypes.addressof(self._where)
+        """Where the words are that say where the directories are."""
+
+    @property
+    def where(self) -> list[int]:
+        """Those words."""
+        return list(self._where)
+
+    # --- what there is ------------------------------------------------------------------------------------------------
+
+    def lay(self, first: int, count: int) -> None:
+        """Let pages of the base map be memory that reads as zeros. Their zones are empty."""
+        if not self.host.kernels.lay(self.host.table, self.at, first, count):
+            raise InternalError("The host has no frame left for a page map. Please report this.")
+
+    def lay_in_one_piece(self, count: int) -> memoryview:
+        """The same for the first pages, of a host that nobody else uses, with frames of their own that lie one behind
+        the other; their bytes. A guest sees them at once.
+        """
+        self.lay(0, count)
+        frames = [self.own(page) for page in range(count)]
+        if frames != list(range(frames[0], frames[0] + count * PAGE_SIZE, PAGE_SIZE)):
+            raise InternalError("Frames that lie one behind the other were asked for of a host that has been used.")
+        self.show_all(0, self.shown_zones)
+        return self.host.bytes[frames[0] : frames[0] + count * PAGE_SIZE]
+
+    def lay_behind(self, count: int) -> int:
+        """The same for ``count`` pages behind the last address of a guest; where. Raises `ConfigError`."""
+        wanted = -(-count >> w.LEAF_SHIFT)
+        run = 0
+        for zone in range(self.shown_zones, self.zones):
+            run = 0 if self.base[zone] else run + 1
+            if run == wanted:
+                first = zone + 1 - wanted << w.LEAF_SHIFT
+                self.lay(first, count)
+                return first
+        raise ConfigError(
+            f"A VM can have {BLOCK_ZONES >> 9} GiB of memory beside its RAM; there is no room left for "
+            f"{count << PAGE_SHIFT >> 20} MiB."
+        )
+
+    def release(self, first: int = 0, count: int | None = None) -> None:
+        """Give frames back: those of pages whose zones have no others, by default all."""
+        end = self.zones if count is None else first + count + _IN_LEAF >> w.LEAF_SHIFT
+        self.host.kernels.release(self.host.table, self.at, first >> w.LEAF_SHIFT, end)
+
+    def clear(self, first: int, count: int) -> None:
+        """Let pages read as zeros again. What engines still have of their frames in their TLBs must go."""
+        if not self.host.kernels.clear(self.host.table, self.at, first, count):
+            raise InternalError("The host has no frame left for a page map. Please report this.")
+
+    def word(self, page: int) -> int:
+        """The word of a page of the base map, 0 where there is nothing."""
+        leaf = self.base[page >> w.LEAF_SHIFT]
+        return self.host.words[(leaf - self.host.address >> 3) + (page & _IN_LEAF)] if leaf else 0
+
+    def own(self, page: int) -> Hpa:
+        """Make the frame of a page the VM's own, and say where it is: the only way to a frame that may be written,
+        while no engine has the VM (`hypervisor.engine.kernels.memory.gate` when one has).
+        """
+        word = self.host.kernels.own(self.host.table, self.at, page)
+        if not word:
+            raise InternalError("The host has no frame left for a page of a VM. Please report this.")
+        return frame_of(word)
+
+    def resident_bytes(self, first: int, count: int) -> int:
+        """Bytes of frames that pages have, other than the one of zeros."""
+        return sum(frame_of(self.word(page)) >= w.FIRST for page in range(first, first + count)) << PAGE_SHIFT
+
+    # --- bytes --------------------------------------------------------------------------------------------------------
+
+    def read(self, address: int, size: int) -> bytes:
+        """Bytes of the base map, which are memory."""
+        view, start = self.host.bytes, address & PAGE_MASK
+        if start + size <= PAGE_SIZE:
+            at = (self.word(address >> PAGE_SHIFT) & w.FRAME) + start
+            return bytes(view[at : at + size])
+        pieces = []
+        for piece, length in by_pages(address, size):
+            at = (self.word(piece >> PAGE_SHIFT) & w.FRAME) + (piece & PAGE_MASK)
+            pieces.append(view[at : at + length])
+        return b"".join(pieces)
+
+    # --- the shown map ------------------------------------------------------------------------------------------------
+
+    def words(self, first: int, count: int) -> Sequence[int]:
+        """The words of pages of one zone of the base map."""
+        leaf = self.base[first >> w.LEAF_SHIFT]
+        at = (leaf - self.host.address >> 3) + (first & _IN_LEAF)
+        return self.host.words[at : at + count]
+
+    def show_all(self, first: int, end: int) -> None:
+        """Let zones that have shown nothing show the base map's."""
+        self.shown[first:end] = self.base[first:end]
+
+    def show_base(self, zone: int) -> None:
+        """Let a zone show the base map's."""
+        self._take_off(zone)
+        self.shown[zone] = self.base[zone] or self._nothing
+
+    def show_zone(self, zone: int, other: int) -> None:
+        """Let a zone show another one of the base map."""
+        self._take_off(zone)
+        self.elsewhere[zone] = other
+
+    def show_words(self, zone: int, words: list[int]) -> None:
+        """Let a zone show pages by these words: the base map's own, words with `map_words.MAP_ALIAS`, or nothing where
+        they are 0.
+        """
+        self.elsewhere[zone] = 0
+        if not self._has_layer(zone):
+            self._take_off(zone)
+            if not self.host.kernels.add_leaf(self.host.table, self.shown_at + 8 * zone):
+                raise InternalError("The host has no frame left for a page map. Please report this.")
+        leaf = self.shown[zone] - self.host.address >> 3
+        self.host.words[leaf : leaf + w.LEAF_PAGES] = memoryview(array("q", words))
+
+    def change_word(self, page: int, clear: int, set_: int) -> None:
+        """Change bits of a word that `show_words` has put there."""
+        at = (self.shown[page >> w.LEAF_SHIFT] - self.host.address >> 3) + (page & _IN_LEAF)
+        self.host.words[at] = self.host.words[at] & ~clear | set_
+
+    def shown_word(self, page: int) -> int:
+        """The word of a page as a guest sees it, 0 where there is no memory."""
+        if page >= self.pages:
+            return 0
+        zone, offset = page >> w.LEAF_SHIFT, page & _IN_LEAF
+        word = self.host.words[(self.shown[zone] - self.host.address >> 3) + offset]
+        if word & w.MAP_ALIAS:
+            return self.word(word >> PAGE_SHIFT) & (word | ~w.MAP_WRITE) | word & w.MAP_TRAPS
+        if word == 0 and self.elsewhere[zone]:
+            return self.word(self.elsewhere[zone] << w.LEAF_SHIFT | offset)
+        return word
+
+    def _has_layer(self, zone: int) -> bool:
+        """Whether a zone of the shown map has a leaf for itself."""
+        return self.shown[zone] not in (self._nothing, self.base[zone])
+
+    def _take_off(self, zone: int) -> None:
+        self.elsewhere[zone] = 0
+        if self._has_layer(zone):
+            self.host.kernels.remove_leaf(self.host.table, self.shown_at + 8 * zone)
+        self.shown[zone] = self._nothing
