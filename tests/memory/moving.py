@@ -1,0 +1,96 @@
+"""VMs that come, go and move between two pCPUs: every frame is counted, and little is translated twice.
+
+``python -m tests.memory.moving --minutes 10`` is the long form of `test_moving`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import threading
+import time
+from typing import Any
+
+import hypervisor as hv
+from tests.hostile.keeper import Keeper, keepers
+from tests.memory.maps import census
+
+TAGS = 0xA5, 0x5A, 0x3B
+SLICE_S = 7e-5
+
+
+def alone(tag: int) -> int:
+    """Bytes of code that a keeper's run makes on a host of its own."""
+    with hv.Host("4M", 1) as host, keepers(host, tag, armed=False) as (keeper,):
+        for _ in range(12):
+            keeper.run(SLICE_S)
+        return host.pcpus[0].translated_bytes
+
+
+class Crowd:
+    """Keepers in threads of their own on a host with two pCPUs: three stay, one comes and goes."""
+
+    def __init__(self) -> None:
+        self.host = hv.Host("8M", 2)
+        self.moves = 0
+        self.came = 0
+        self._end = 0.0
+        self._problems: list[BaseException] = []
+
+    def _work(self, keeper: Keeper, rng: random.Random, rounds: int) -> None:
+        last: Any = None
+        while rounds > 0 or (rounds < 0 and time.monotonic() < self._end):
+            rounds -= 1
+            keeper.run(SLICE_S * rng.randrange(1, 4))
+            self.moves += keeper.vm.place.last is not last
+            last = keeper.vm.place.last
+        keeper.check()
+
+    def _stay(self, keeper: Keeper, seed: int) -> None:
+        try:
+            self._work(keeper, random.Random(seed), -1)
+        except BaseException as problem:
+            self._problems.append(problem)
+
+    def _come_and_go(self) -> None:
+        rng = random.Random(4)
+        try:
+            while time.monotonic() < self._end and not self._problems:
+                with keepers(self.host, rng.choice(TAGS), armed=False) as (keeper,):
+                    self.came += 1
+                    self._work(keeper, rng, 12)
+        except BaseException as problem:
+            self._problems.append(problem)
+
+    def work(self, seconds: float) -> tuple[int, int]:
+        """All of them at once for a while: bytes of code that were made, and how many would be if each VM were
+        translated once on each pCPU.
+        """
+        expected = [alone(tag) for tag in TAGS]
+        with self.host, keepers(self.host, *TAGS, armed=False) as made:
+            self._end = time.monotonic() + seconds
+            threads = [threading.Thread(target=self._come_and_go)]
+            threads += [threading.Thread(target=self._stay, args=(keeper, n)) for n, keeper in enumerate(made)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            if self._problems:
+                raise self._problems[0]
+            census(self.host.memory, [keeper.vm.memory.pages for keeper in made])
+            code = sum(pcpu.translated_bytes for pcpu in self.host.pcpus)
+        census(self.host.memory, [])
+        return code, 2 * (sum(expected) + self.came * max(expected))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=10)
+    crowd = Crowd()
+    code, expected = crowd.work(60 * parser.parse_args().minutes)
+    print(f"{crowd.moves} moves, {crowd.came} VMs came and went; {code / expected:.3f} of the code of one run each")
+    return int(code > 1.2 * expected)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
