@@ -57,14 +57,20 @@ def put(r: Any, path: Path, value: Any) -> None:
         setattr(owner, str(last), value)
 
 
-def is_put_back(part: Stateful, twin: Stateful, path: Path, kind: Kind, rng: Random) -> bool:
+def is_put_back(
+    part: Stateful, twin: Stateful, path: Path, kind: Kind, rng: Random, leave_out: Callable[[Path], bool]
+) -> bool:
     """Whether a field of ``part`` has another value that ``twin`` takes; if so it must come out again as it is."""
     for _ in range(TRIES):
         state = s.copied(part.state())
         before = get(state, path)
         put(state, path, any_value(kind, rng))
         near = {} if isinstance(get(state, path[:-1]), dict) else dict(fields(get(state, path[:-1])))
-        near = {name: theirs for name, theirs in near.items() if len(name) == 1 and name != path[-1:]}
+        near = {
+            name: theirs
+            for name, theirs in near.items()
+            if len(name) == 1 and name != path[-1:] and not leave_out(name)
+        }
         others = set(rng.sample(sorted(near), rng.randint(0, min(len(near), 3))))  # which may have to fit to it
         for other in sorted(others | {(name,) for name in FITS.get(str(path[-1]), ())} & near.keys()):
             put(state, (*path[:-1], *other), any_value(near[other], rng))
@@ -84,4 +90,4 @@ def is_put_back(part: Stateful, twin: Stateful, path: Path, kind: Kind, rng: Ran
 def not_put_back(part: Stateful, twin: Stateful, rng: Random, leave_out: Callable[[Path], bool]) -> list[Path]:
     """The fields of which no other value is taken; raises AssertionError for one that does not come out again."""
     found = [(path, kind) for path, kind in fields(part.state()) if not leave_out(path)]
-    return [path for path, kind in found if not is_put_back(part, twin, path, kind, rng)]
+    return [path for path, kind in found if not is_put_back(part, twin, path, kind, rng, leave_out)]
