@@ -17,7 +17,6 @@ from hypervisor.arch import flags as f
 from hypervisor.arch import msr as m
 from hypervisor.arch.msr import MSRS, Home
 from hypervisor.assembler import assemble
-from hypervisor.engine import block as b
 from hypervisor.machine.bare import prepare
 
 _AREA, _STRIDE = 0x20000, 0x10000
@@ -158,10 +157,8 @@ class Seen(NamedTuple):
 
 
 def saved_words(vcpu: hv.Vcpu) -> list[int]:
-    """The engine's words of a vCPU that is not on a pCPU, without the one that is an address of this process."""
-    words = list(vcpu.state.extra)
-    words[b.GUEST_TLB - b.VCPU >> 3] = 0
-    return words
+    """The engine's words of a vCPU that is not on a pCPU."""
+    return list(vcpu.state.extra)
 
 
 class Keeper:
