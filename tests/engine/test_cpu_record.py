@@ -43,6 +43,8 @@ def test_what_is_put_back_is_the_state_to_the_byte(guest: str, cpus: int) -> Non
                 new.memory[layout.XMM + 16] = new.memory[layout.XMM + 63] = 0x55  # what the host leaves there
                 put_back(new.registers, new.tlb, record)
                 assert cpu_state(new.registers, new.tlb) == record
+                assert new.registers.dirty
+                new.registers.dirty = vcpu.registers.dirty
                 assert list(new.extra) == list(vcpu.state.extra)
                 ours, theirs = bytes(vcpu.state.memory), bytes(new.memory)
                 for at in range(0, layout.STATE_SIZE, 4):
