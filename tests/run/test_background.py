@@ -377,3 +377,21 @@ if {then!r} == "vm.wait()":
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stdout, done.stderr) == (0, "ends\n", "")
+
+
+@pytest.mark.parametrize("pcpus", [1, 2])
+def test_a_run_for_which_no_thread_can_be_started_has_not_begun(pcpus: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It raises what Python does; the VM can be run again, and closed."""
+    with hv.Host("8M", pcpus) as host, bare("hlt", host=host) as vm:
+        with monkeypatch.context() as without:
+            refused = RuntimeError("can't start new thread")
+
+            def start(thread: threading.Thread) -> None:
+                raise refused
+
+            without.setattr(threading.Thread, "start", start)
+            for begin in (vm.run, vm.start, lambda: vm.step(1)):
+                with pytest.raises(RuntimeError, match="can't start new thread"):
+                    begin()
+                assert vm.runner is None
+        assert vm.run(timeout=20).reason is hv.Reason.HALTED

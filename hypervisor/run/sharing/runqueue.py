@@ -118,9 +118,22 @@ class RunQueue:
                     self._put_apart(task)
                 else:
                     self._enqueue(task)
-                self._hand_out()
+                try:
+                    self._hand_out()
+                except RuntimeError:  # no thread can be started for it
+                    self._take_back(task)
+                    raise
         finally:
             self._read_notes()
+
+    def _take_back(self, task: Task) -> None:
+        """As if a task had not been submitted."""
+        for hold in [hold for hold in self._holds if hold.task is task]:
+            self._holds.remove(hold)
+            with self._asking(task):
+                self._policy.blocks(task.candidate, 0.0)
+        if task in self._apart:
+            self._apart.remove(task)
 
     def knows(self, task: Task) -> bool:
         """Whether a task has been taken on."""
