@@ -36,7 +36,7 @@ def linux(kernel, initrd, append, memory, clock, cpus):
 for line in sys.stdin:
     name, path, *rest = json.loads(line)
     started = time.process_time()
-    {"micro": ours.micro, "processors": ours.processors, "linux": linux}[name](Path(path), *rest)
+    {"micro": ours.micro, "processors": getattr(ours, "processors", None), "linux": linux}[name](Path(path), *rest)
     print(time.process_time() - started, flush=True)
 """
 

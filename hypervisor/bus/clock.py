@@ -134,14 +134,20 @@ class TimerQueue:
     def next_ns(self) -> int | None:
         """The earliest deadline, or None when nothing is due ever."""
         heap = self._heap
-        while heap and not _counts(heap[0]):
+        while heap:
+            deadline_ns, _, setting, timer = heap[0]
+            if deadline_ns == timer.deadline_ns and setting == timer.setting:  # `_counts`, in each turn of a vCPU
+                self.earliest_ns = deadline_ns
+                return deadline_ns
             heapq.heappop(heap)
-        self.earliest_ns = heap[0][0] if heap else None
-        return self.earliest_ns
+        self.earliest_ns = None
+        return None
 
     def run_due(self, now_ns: int) -> int:
         """Fire every timer whose deadline is at or before ``now_ns``; returns how many fired."""
         fired = 0
+        if self.earliest_ns is None or now_ns < self.earliest_ns:
+            return 0
         while (deadline := self.next_ns()) is not None and deadline <= now_ns:
             timer = heapq.heappop(self._heap)[3]
             timer.deadline_ns = None
