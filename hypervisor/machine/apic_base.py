@@ -41,7 +41,7 @@ class ApicBase:
         """The MSR has this value now."""
         self._apic.enabled = bool(value & msr.APIC_BASE_ENABLE)
         place(self._vm, self._apics)
-        cpuid_answers.tell_engine(self._vm)
+        cpuid_answers.tell(self._vm)
 
 
 def place(vm: VM, apics: Device) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from hypervisor.arch import cpuid
@@ -15,24 +16,28 @@ if TYPE_CHECKING:
 
 def install(vm: VM) -> None:
     """Describe the processors of a VM whose board is built. Both kinds of CPUID are answered from one table."""
+    tell(vm)
+    vm.traps.cpuid(lambda vcpu, exit: HANDLED, name="builtin.cpuid", rank="builtin")
+    for told in (vm.on_reset, vm.on_restore):
+        told.append(lambda: tell(vm))
 
-    def answer(vcpu: Processor, leaf: int, subleaf: int) -> tuple[int, int, int, int]:
-        found = cpuid.answer(_table(vcpu, vm.cpus), leaf, subleaf)
+
+def tell(vm: VM) -> None:
+    """Give the engine and each vCPU the table as it is now: a guest has switched a local APIC on or off."""
+    tables = [_table(vcpu, vm.cpus) for vcpu in vm.vcpus]
+    vm.tables.set_cpuid([_rows(table) for table in tables])
+    for vcpu, table in zip(vm.vcpus, tables, strict=True):
+        vcpu.builtin_cpuid = _answers(table)
+
+
+def _answers(table: cpuid.Table) -> Callable[[Processor, int, int], cpuid.Answer]:
+    def answer(vcpu: Processor, leaf: int, subleaf: int) -> cpuid.Answer:
+        found = cpuid.answer(table, leaf, subleaf)
         if leaf == cpuid.LEAF_FEATURES and vcpu.cr4 & CR4_OSXSAVE:
             return found._replace(ecx=found.ecx | cpuid.OSXSAVE)
         return found
 
-    tell_engine(vm)
-    for vcpu in vm.vcpus:
-        vcpu.builtin_cpuid = answer
-    vm.traps.cpuid(lambda vcpu, exit: HANDLED, name="builtin.cpuid", rank="builtin")
-    for told in (vm.on_reset, vm.on_restore):
-        told.append(lambda: tell_engine(vm))
-
-
-def tell_engine(vm: VM) -> None:
-    """Give the engine each vCPU's table, as it is now: a guest has switched a local APIC on or off."""
-    vm.tables.set_cpuid([_rows(_table(vcpu, vm.cpus)) for vcpu in vm.vcpus])
+    return answer
 
 
 def _table(vcpu: Processor, cpus: int) -> cpuid.Table:
