@@ -14,8 +14,8 @@ from typing import Any
 
 from hypervisor.arch.exits import ExitKind
 from hypervisor.engine import layout
+from hypervisor.engine.instance.room import check_room
 from hypervisor.engine.interposition.native import native
-from hypervisor.engine.room import check_room
 from hypervisor.errors import EngineError
 from hypervisor.memory import HostMemory
 
@@ -316,7 +316,7 @@ def _probe() -> None:
     _prove_jump_cache(words[b.UC >> 3], words[b.CPU >> 3])
     before = _flushes(words[b.ENV >> 3])
     _prove_sizes(words[b.ENV >> 3], used=True)
-    pcpu.flush()
+    pcpu.memory.flush()
     _prove_sizes(words[b.ENV >> 3], used=False)
     if _flushes(words[b.ENV >> 3]) <= before:
         raise _DoubtError("a flush of the TLB is not counted where it should be")

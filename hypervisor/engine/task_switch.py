@@ -157,7 +157,7 @@ class _Switch:
     def _kernel(self, name: str, *arguments: int) -> int:
         words = self.pcpu.words
         words[b.N_VECTOR >> 3] = -1
-        value = int(self.pcpu._call[name](self.pcpu._b, *arguments))
+        value = self.pcpu.kernel(name, *arguments)
         if words[b.N_VECTOR >> 3] >= 0:
             raise _FaultError(words[b.N_VECTOR >> 3], words[b.N_ERROR >> 3], words[b.N_ADDRESS >> 3])
         return value
@@ -354,7 +354,7 @@ def _entered(pcpu: PCpu, registers: State, causes: int) -> int:
 
 def _by_instruction(pcpu: PCpu, selector: int, why: int) -> int:
     """A far JMP or CALL to a TSS or a task gate, or IRET with NT; W_VECTOR holds the selector, the TSS's for IRET."""
-    vcpu = pcpu._loaded
+    vcpu = pcpu.loaded
     assert vcpu is not None
     registers = vcpu.registers
     switch = _Switch(pcpu, registers, why, ext=0)
@@ -375,7 +375,7 @@ def _by_instruction(pcpu: PCpu, selector: int, why: int) -> int:
 
 def through_gate(pcpu: PCpu, vector: int, error: int, kind: int) -> int:
     """Take an event through its task gate, and what follows if that faults; an exit kind if that ends badly, else 0."""
-    vcpu = pcpu._loaded
+    vcpu = pcpu.loaded
     assert vcpu is not None
     registers = vcpu.registers
     while True:

@@ -16,8 +16,8 @@ from hypervisor.units import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE, Hpa, by_pages, pa
 _ZEROS = bytes(PAGE_SIZE)
 
 
-class Engine(Protocol):
-    """What a pCPU that a VM is on does about its memory (`hypervisor.engine.pcpu.PCpu`)."""
+class EngineMemory(Protocol):
+    """What an engine has of a VM's memory (`hypervisor.engine.instance.engine_memory`)."""
 
     def own(self, page: int) -> int:
         """Make the frame of a page of the base map the VM's own; its word, 0 if there is none left."""
@@ -29,6 +29,15 @@ class Engine(Protocol):
 
     def flush(self) -> None:
         """Forget every translation of an address."""
+        ...
+
+
+class Engine(Protocol):
+    """A pCPU that a VM is on (`hypervisor.engine.pcpu.PCpu`)."""
+
+    @property
+    def memory(self) -> EngineMemory:
+        """What it has of the VM's memory."""
         ...
 
 
@@ -253,11 +262,11 @@ class GuestMemory:
                 return  # zeros, to the frame of zeros
             if self.where is not None and not self.where.fresh:
                 with self.where.held() as engine:
-                    word = engine.own(base >> PAGE_SHIFT)
+                    word = engine.memory.own(base >> PAGE_SHIFT)
                     if not word:
                         raise InternalError("The host has no frame left for a page of a VM. Please report this.")
                     self._put(frame_of(word), base, data)
-                    engine.written(frame_of(word) + (base & PAGE_MASK), len(data))
+                    engine.memory.written(frame_of(word) + (base & PAGE_MASK), len(data))
                 return
             frame = self.pages.own(base >> PAGE_SHIFT)
             self._host.outdate(frame)
@@ -287,7 +296,7 @@ class GuestMemory:
         with self._alone() as engine:
             yield
             if engine is not None:
-                engine.flush()
+                engine.memory.flush()
 
     def _check_open(self) -> None:
         if self._closed:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
-from hypervisor.engine.room import CODE_CACHE, LEAST_CODE_CACHE, MOST_CODE_CACHE
+from hypervisor.engine.instance.room import CODE_CACHE, LEAST_CODE_CACHE, MOST_CODE_CACHE
 from hypervisor.errors import ConfigError
 from hypervisor.memory import HostMemory
 from hypervisor.run.ending.process_end import Tenant, remember

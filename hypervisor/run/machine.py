@@ -332,7 +332,7 @@ class Machine(Settled, ABC):
             pcpu = self.place.pcpu
             if pcpu is not None:
                 pcpu.report.a20 = value
-                pcpu.flush()
+                pcpu.memory.flush()
 
     def serve_apics_at(self, page: int) -> None:
         """Let the engine serve the vCPUs' local APICs at this guest-physical page; -1: nowhere."""

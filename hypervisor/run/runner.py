@@ -476,7 +476,7 @@ class Runner(Task):
         self.vcpu.halted = False
         self.vcpu.registers.nmi_blocked = True
         self.vm.tell("int", "NMI", self.vcpu)
-        pcpu.intercept(INTERCEPT_BIT[K.IRET], True)
+        pcpu.trapping.intercept(INTERCEPT_BIT[K.IRET], True)
         self.serve(pcpu, completion.deliver(pcpu, self.vcpu, NMI, None))
 
     def _shutdown(self, pcpu: PCpu) -> None:

@@ -117,7 +117,7 @@ def pass_by(pcpu: PCpu, address: int) -> None:
 
 def again(pcpu: PCpu, vcpu: Registers) -> None:
     """The instruction at RIP is about to be run a second time: its hook, if it has one, has been reached."""
-    if pcpu.hooked(vcpu.linear_rip):
+    if pcpu.trapping.hooked(vcpu.linear_rip):
         pass_by(pcpu, vcpu.linear_rip)
 
 

@@ -13,9 +13,10 @@ from hypervisor.arch.cpuid import SIGNATURE
 from hypervisor.arch.exits import ExitKind
 from hypervisor.arch.flags import CR0_RESET, DR6_RESET, DR7_RESET, RFLAGS_FIXED, RFLAGS_IF
 from hypervisor.bus import ApicPort, Clock, InterruptController, Line
-from hypervisor.engine.pcpu import PCpu, VcpuState
+from hypervisor.engine.pcpu import PCpu
 from hypervisor.engine.scheduling import VcpuWords
 from hypervisor.engine.state import GPR, Segment, Table
+from hypervisor.engine.vcpu_state import VcpuState
 from hypervisor.errors import GuestFault
 from hypervisor.memory import GuestMemory
 from hypervisor.units import PAGE_MASK, PAGE_SIZE, by_pages

@@ -23,7 +23,7 @@ from hypervisor.vm.furnished import Furnished
 from hypervisor.vm.running import Runs
 
 if TYPE_CHECKING:
-    from hypervisor.engine.pcpu import VcpuState
+    from hypervisor.engine.vcpu_state import VcpuState
     from hypervisor.run.host import CoreHost
     from hypervisor.vm.log import Log
     from hypervisor.vm.machine_state import MachineState

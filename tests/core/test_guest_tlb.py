@@ -88,11 +88,11 @@ def _disturb(vm: hv.VM, choice: random.Random) -> None:
     assert pcpu is not None
     what = choice.randrange(4)
     if what == 0:
-        pcpu.flush()
+        pcpu.memory.flush()
     elif what == 1:
         vm.memory.show()
     else:
-        pcpu.forget_code()
+        pcpu.memory.forget_code()
         if what == 2:  # as when its frames had been written elsewhere
             for page in range(vm.memory.size // 4096):
                 vm.host.memory.outdate(vm.memory.pages.word(page) & ~0xFFF)

@@ -54,7 +54,7 @@ class Machine:
         self.vcpu = self.pcpu.new_vcpu()
         self.registers = self.vcpu.registers
         self.pcpu.load(self.vcpu)
-        self.pcpu.forget_code()
+        self.pcpu.memory.forget_code()
         for offset in (b.NOW, b.KICK, b.INTR, b.STEP):
             self.put(offset, 0)
         self.put(b.SKIP, -1)

@@ -106,12 +106,12 @@ def test_the_alias_runs_what_was_written_under_the_first_address() -> None:
 
 
 def test_the_host_patches_code() -> None:
-    """Host writes are followed by `PCpu.written` (wall 8)."""
+    """Host writes are followed by `EngineMemory.written` (wall 8)."""
     guest = program("again: mov al, 0; movzx eax, al; add ebx, eax; cpuid; jmp again", paging=True)
     steps = 0
     for n in range(1, 200):
         guest.memory[CODE + 1] = n
-        guest.pcpu.written(guest.hpa(CODE) + 1, 1)
+        guest.pcpu.memory.written(guest.hpa(CODE) + 1, 1)
         for _ in range(5):
             assert guest.pcpu.step() == ExitKind.STEPPED
             steps += guest.registers.get("rip") == CODE + 5 and guest.registers.get("rax") == n

@@ -24,7 +24,7 @@ def alone(tag: int) -> int:
     with hv.Host("4M", 1) as host, keepers(host, tag, armed=False) as (keeper,):
         for _ in range(12):
             keeper.run(SLICE_S)
-        return host.pcpus[0].translated_bytes
+        return host.pcpus[0].memory.translated_bytes
 
 
 class Crowd:
@@ -78,7 +78,7 @@ class Crowd:
             if self._problems:
                 raise self._problems[0]
             census(self.host.memory, [keeper.vm.memory.pages for keeper in made])
-            code = sum(pcpu.translated_bytes for pcpu in self.host.pcpus)
+            code = sum(pcpu.memory.translated_bytes for pcpu in self.host.pcpus)
         census(self.host.memory, [])
         return code, 2 * (sum(expected) + self.came * max(expected))
 

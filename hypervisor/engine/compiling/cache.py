@@ -32,15 +32,15 @@ _NEVER_COMPILED = frozenset(
         "compiling/private.py",
         "pcpu.py",
         "report.py",
-        "room.py",
         "selftest.py",
         "state.py",
         "tables.py",
         "task_switch.py",
+        "vcpu_state.py",
     )
 )
-_NEVER_COMPILED_ROOM = "interposition"
-"""Modules of the engine, and a room, that no kernel depends on."""
+_NEVER_COMPILED_ROOMS = ("instance", "interposition")
+"""Modules of the engine, and rooms, that no kernel depends on."""
 
 _OF_ARCH = ("apic_page", "apic_registers", "device_registers", "exits", "flags", "segments", "vectors", "vmexit_codes")
 _OF_OTHER_ROOMS = (*(f"arch/{name}.py" for name in _OF_ARCH), "memory/map_words.py")
@@ -55,7 +55,7 @@ def sources() -> list[Path]:
         path
         for path in sorted(_ENGINE.rglob("*.py"))
         if (name := path.relative_to(_ENGINE)).as_posix() not in _NEVER_COMPILED
-        and name.parts[0] != _NEVER_COMPILED_ROOM
+        and name.parts[0] not in _NEVER_COMPILED_ROOMS
     ]
     return [*own, *(_ENGINE.parent / name for name in _OF_OTHER_ROOMS)]
 

@@ -248,9 +248,9 @@ class InPlace:
             return completion.finish(pcpu, self._vcpu, self._vcpu.exit, verdict)
         pages = (pcpu.report.fault_address >> 12, self._vcpu.exit.gpa >> 12)
         with self._vm.memory.fetching(pages), self._vm.tables.fetching():
-            pcpu.flush()
+            pcpu.memory.flush()
             further = pcpu.step()
-        pcpu.flush()
+        pcpu.memory.flush()
         return 0 if further == K.STEPPED else further
 
 

@@ -179,11 +179,11 @@ def step_natively(pcpu: PCpu, vcpu: Processor, kind: K | None) -> int:
     if kind is None:
         return pcpu.step()
     bit = INTERCEPT_BIT[kind]
-    pcpu.intercept(bit, False)
+    pcpu.trapping.intercept(bit, False)
     try:
         further = pcpu.step()
     finally:
-        pcpu.intercept(bit, bool(pcpu.report.intercepts >> bit & 1))
+        pcpu.trapping.intercept(bit, bool(pcpu.report.intercepts >> bit & 1))
     if kind is K.IRET and further != K.VERDICT:
         _returned(pcpu, vcpu)
     return further
@@ -253,7 +253,7 @@ def _halt(pcpu: PCpu, vcpu: Processor, exit: Exit) -> int:
 
 
 def _invalidate(pcpu: PCpu, vcpu: Processor, exit: Exit) -> int:
-    pcpu.flush_guest()
+    pcpu.memory.flush_guest()
     return pcpu.complete(exit.length)
 
 
