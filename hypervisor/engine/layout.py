@@ -145,10 +145,18 @@ TCG_CODE_NEXT = 192  # where the next block goes
 TCG_CODE_LIMIT = 208  # a block that begins above it empties the buffer
 
 # --- operations of TCG ------------------------------------------------------------------------------------------------
-OP_MOVI_I32 = 6  # a constant of 32 bits
+OP_DISCARD, OP_SET_LABEL = 0, 1
+OP_MOVI_I32, OP_MOVI_I64 = 6, 64  # a constant of so many bits
+OP_LD_I64, OP_ST_I64, OP_ADD_I64 = 73, 77, 78
+OP_EXTU_I32_I64 = 100  # zero extension
+COND_LT = 2  # of a branch: less, of signed numbers
+TYPE_I64 = 1  # of a temporary
+LABEL_PRESENT = 1  # in the first byte of a label that has been set
 
 # --- TCGOp, from its pointer to the next operation, which `TCG_LAST_OP` points to -------------------------------------
+OP_CODE = -8  # which operation it is, a byte
 OP_COUNTS = -7  # of a call: results << 4 | arguments
+OP_BEFORE = 8  # to that of the operation before
 OP_ARGS = 16  # results, arguments, function, flags
 
 # --- struct hook (what uc_hook_add returns) and the GHashTable of blocks that call it ---------------------------------

@@ -145,7 +145,7 @@ class PCpu:
         Unicorn's own request to stop is not for other threads: its helpers of SYSCALL, IN and others skip their
         instruction when they see one (docs/engine.md).
         """
-        self.words[b.KICK >> 3] = 1
+        self.words[b.KICK >> 3] = b.KICKED
 
     def request_interrupt(self, number: int, level: bool) -> None:
         """Set the level of a vCPU's interrupt request; if it is the loaded one, the guest is left as soon as it can

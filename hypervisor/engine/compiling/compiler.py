@@ -15,7 +15,7 @@ from functools import cache as remember
 from pathlib import Path
 from typing import Any
 
-from hypervisor.engine.compiling import block_entry, cache, next_block
+from hypervisor.engine.compiling import cache, next_block
 from hypervisor.engine.floating_point.floating import compile_floating
 from hypervisor.errors import EngineError, TrapError
 
@@ -71,12 +71,9 @@ def _compile_all(place: Path) -> None:
         name = function.__name__
         _write(place / f"{name}.o", code)
         index[name] = {"symbol": symbol, "signature": signature}
-    for name, (symbol, code), signature in (
-        ("block_entry", block_entry.compile_entry(), block_entry.SIGNATURE),
-        ("next_block", next_block.compile_next(), next_block.SIGNATURE),
-    ):
-        _write(place / f"{name}.o", code)
-        index[name] = {"symbol": symbol, "signature": signature}
+    symbol, code = next_block.compile_next()
+    _write(place / "next_block.o", code)
+    index["next_block"] = {"symbol": symbol, "signature": next_block.SIGNATURE}
     _write(place / _FLOATING, compile_floating())
     _write(place / "index.json", json.dumps(index).encode())
     cache.mark_complete()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from hypervisor.engine import block as b_
 from hypervisor.engine import layout as l_
-from hypervisor.engine.jit import COMPILED, call1, call3, call4, ld64
+from hypervisor.engine.jit import COMPILED, call1, call3, call4, ld64, st64
 from hypervisor.engine.kernels.instructions import decode as decode_
 from hypervisor.engine.kernels.instructions import sse, string_compare, syscalls, x87
 from hypervisor.engine.kernels.memory import access, gate, guest_tlb, notes, page_walk, supervisor
@@ -30,6 +30,7 @@ from hypervisor.engine.kernels.vmexit.time_and_control import RDTSC, RDTSCP, rea
 _on_exit, _fill, _port_in, _port_out = on_vmexit.on_exit, fill.fill, io.port_in, io.port_out
 _mmio_read, _mmio_write = io.mmio_read, io.mmio_write
 _on_syscall, _on_sysenter = syscalls.on_syscall, syscalls.on_sysenter
+_NOW, _BLOCK_END = b_.NOW, b_.BLOCK_END
 _on_block, _on_jump, _on_code, _run = run_.on_block, run_.on_jump, run_.on_code, run_.run
 _F_RDTSC, _F_RDTSCP, _F_WRITE_CR, _F_RAISE = b_.F_RDTSC, b_.F_RDTSCP, b_.F_WRITE_CR, b_.F_RAISE
 _walk, _translate, _read, _write, _deliver, _decode = (
@@ -127,7 +128,9 @@ def sysenter(uc, b):  # type: ignore[no-untyped-def]
 
 
 def block(uc, address, size, b):  # type: ignore[no-untyped-def]
-    """UC_HOOK_BLOCK."""
+    """UC_HOOK_BLOCK, of a block that generated code has counted, where there is something to do (`block_start`)."""
+    size = ld64(b + _BLOCK_END) - address
+    st64(b + _NOW, ld64(b + _NOW) - size)
     what = _on_block(b, address, size)
     if what == 1:
         leave(b)

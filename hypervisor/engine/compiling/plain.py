@@ -138,7 +138,6 @@ class PlainCode(Code):
             for name, address in machine_code.items()
             if not name.startswith(_PREFIX)
         }
-        self.address["block_entry"] = machine_code[_PREFIX + "block"]
         self.call = {name: self._checked(function) for name, function in _CALLS.items()}
 
     def compile_handler(self, function: Any, name: str) -> int:

@@ -36,7 +36,13 @@ _OF_UNICORN = (
     (b.F_STORE8, "cpu_stb_mmuidx_ra_x86_64"),
     (b.F_RAISE, "raise_exception_err_ra_x86_64"),
     (b.F_TCG_CALL, "tcg_gen_callN_x86_64"),
+    (b.F_TCG_OP1, "tcg_gen_op1_x86_64"),
     (b.F_TCG_OP2, "tcg_gen_op2_x86_64"),
+    (b.F_TCG_OP3, "tcg_gen_op3_x86_64"),
+    (b.F_TCG_BRANCH, "tcg_gen_brcond_i64_x86_64"),
+    (b.F_TCG_LABEL, "gen_new_label_x86_64"),
+    (b.F_TCG_TEMP, "tcg_temp_new_internal_x86_64"),
+    (b.F_TCG_FREE, "tcg_temp_free_internal_x86_64"),
     (b.F_ENTER_MMX, "helper_enter_mmx_x86_64"),
 )
 _KERNELS = (
@@ -49,7 +55,6 @@ _KERNELS = (
     (b.F_OWN, "own"),
     (b.F_COVERED, "covered"),
     (b.F_REST_OF_FILL, "rest_of_fill"),
-    (b.F_BLOCK, "block"),
     (b.F_READ_MMIO, "read_mmio"),
     (b.F_WRITE_MMIO, "write_mmio"),
 )

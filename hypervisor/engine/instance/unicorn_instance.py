@@ -74,7 +74,7 @@ class UnicornInstance:
         unicorn, address = self._native.unicorn, self._kernels.address
         self._hook(unicorn.UC_HOOK_TLB_FILL, address["tlb"])
         self._hook(unicorn.UC_HOOK_INTR, address["interrupt"])
-        self._hook(unicorn.UC_HOOK_BLOCK, address["block_entry"])
+        self._hook(unicorn.UC_HOOK_BLOCK, address["block"])
         for name, instruction in (
             ("syscall", unicorn.x86_const.UC_X86_INS_SYSCALL),
             ("sysenter", unicorn.x86_const.UC_X86_INS_SYSENTER),

@@ -11,7 +11,7 @@ from hypervisor.engine.kernels.stopping.reporting import count, stop
 
 _ENV, _RAX, _RCX, _RDX, _TSC_AUX, _TSC_OFFSET = b_.ENV, l_.RAX, l_.RCX, l_.RDX, l_.TSC_AUX, b_.TSC_OFFSET
 _WALL, _F_CLOCK, _WALL_BASE, _SHOWN, _SCRATCH = b_.WALL, b_.F_CLOCK, b_.WALL_BASE, b_.SHOWN, b_.SCRATCH
-_NOW, _FLOOR, _DUE, _KICK, _X_KIND = b_.NOW, b_.FLOOR, b_.DUE, b_.KICK, b_.X_KIND
+_NOW, _FLOOR, _DUE, _KICK, _KICKED, _X_KIND = b_.NOW, b_.FLOOR, b_.DUE, b_.KICK, b_.KICKED, b_.X_KIND
 _SPINS, _SPINS_LEFT, _SPUN_AT, _WORKED, _SPIN_NS = b_.SPINS, b_.SPINS_LEFT, b_.SPUN_AT, b_.WORKED, costs.SPIN_NS
 _RDTSCP, _SPINNING = int(K.RDTSCP), int(K.SPINNING)
 
@@ -24,7 +24,7 @@ def clock(b):  # type: ignore[no-untyped-def]
         now = ld64(b + _SCRATCH) * 1000000000 + ld64(b + _SCRATCH + 8) - ld64(b + _WALL_BASE)
         if now > ld64(b + _DUE):  # the host has kept the guest from running: see `VmClock.hold_back`
             now = max(ld64(b + _SHOWN), ld64(b + _DUE))
-            st64(b + _KICK, 1)
+            st64(b + _KICK, _KICKED)
         st64(b + _SHOWN, now)
         return now
     return max(ld64(b + _NOW), ld64(b + _FLOOR))
