@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
 from hypervisor.errors import ConfigError
 from hypervisor.machine.boot import Host, boot
 from hypervisor.outcome.crash_record import Crash
-from hypervisor.outcome.result import RunResult
+from hypervisor.outcome.result import Fault, RunResult
+from hypervisor.run.machine import Machine
+from hypervisor.run.pausing import DebugServer
 from hypervisor.traps.callables import only_begins
+from hypervisor.traps.history import Event
 from hypervisor.vcpu.processor import Processor
 from hypervisor.vm.config import MachineConfig
 from hypervisor.vm.vm import VM
 
 
-def _report(vm: VM, message: str, chain: Any, events: Any) -> Crash:
+def _report(vm: Machine, message: str, chain: Sequence[Fault], events: Sequence[Event]) -> Crash:
     from hypervisor.debug.crash import report
 
     with vm.placed():  # so that each look at memory need not ask for a place
         return report(vm, message, chain, events, vm.current.number)
 
 
-def _hint(vm: VM) -> str:
+def _hint(vm: Machine) -> str:
     from hypervisor.debug.mistakes.of_waiting import hint
 
     return hint(vm)
@@ -35,7 +38,7 @@ def _instruction_at(vcpu: Any, address: int) -> bytes:
     return disasm.at(vcpu, address, 1)[0].data
 
 
-def _gdb(vm: VM, port: int, wait: bool) -> Any:
+def _gdb(vm: VM, port: int, wait: bool) -> DebugServer:
     from hypervisor.debug.gdb import GdbServer
 
     return GdbServer(vm, port, wait)

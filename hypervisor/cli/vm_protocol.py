@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from hypervisor.cli.status import Outcome
 from hypervisor.cli.tty.terminal_keys import Keyboard
+
+if TYPE_CHECKING:
+    from hypervisor.run.ending.conditions import Condition
 
 
 class Console(Protocol):
@@ -188,7 +191,7 @@ class Guest(Protocol):
         """Whose code holds up the guest at this moment, as a sentence needs it, or empty. From any thread."""
         ...
 
-    def run(self, *, until: object | None = None, timeout: float | None, virtual_timeout: float | None) -> Result:
+    def run(self, *, until: Condition | None = None, timeout: float | None, virtual_timeout: float | None) -> Result:
         """Run until something ends it; times in seconds."""
         ...
 

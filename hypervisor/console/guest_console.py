@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Protocol
 
 from hypervisor.console.expecting import Source
 from hypervisor.console.serial_port import SerialPorts
@@ -15,6 +15,17 @@ if TYPE_CHECKING:
 
 KEYS = "typed ahead"
 """What the BIOS's queue of typed keys is called in the machine's inbox."""
+
+
+class TypedKeys(Protocol):
+    """The BIOS's queue of typed keys."""
+
+    source: Callable[[], bytes]
+    """Asked for more when the guest wants a key and none waits."""
+
+    def type(self, text: str | bytes) -> None:
+        """Put keys at its end."""
+        ...
 
 
 class GuestConsole(Stream):
@@ -30,7 +41,7 @@ class GuestConsole(Stream):
         self.direct = Stream("the console", vm)
         """What is written here directly."""
         searched.append(self.direct)
-        self.keys: Any = None
+        self.keys: TypedKeys | None = None
         """The BIOS's queue of typed keys, if there is a BIOS."""
 
     def shows(self, stream: Stream) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hypervisor.console import png
 from hypervisor.console.expecting import EXPECT_S, Match, Wait, compiled, exact, expect, shown
@@ -166,7 +166,7 @@ class ScreenWait(Wait):
     def __init__(self, screen: Screen, pattern: re.Pattern[str], old: str) -> None:
         self._screen, self._pattern = screen, pattern
         self._old = len(_find(pattern, old))
-        self._looked_at: Any = None
+        self._looked_at: object = None
         self.text = f"{screen.name} shows {shown(pattern)!r}"
 
     def holds(self) -> bool:

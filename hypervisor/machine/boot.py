@@ -11,6 +11,7 @@ from hypervisor import loaders
 from hypervisor.backends.image_source import ImageLike
 from hypervisor.engine.state import Segment, Table
 from hypervisor.errors import ConfigError, ImageError
+from hypervisor.firmware.bios.bios import Bios
 from hypervisor.firmware.bios.disk.drive_numbers import Drives
 from hypervisor.firmware.bios.start import start
 from hypervisor.machine import acpi, apic, cpuid_answers, drive_contents, pci_setup
@@ -21,7 +22,7 @@ from hypervisor.traps import builtin
 from hypervisor.traps.plugins.plugin_set import PluginSet
 from hypervisor.units import MIB
 from hypervisor.vm.board import Board, Parts
-from hypervisor.vm.config import MachineConfig
+from hypervisor.vm.config import MachineConfig, Module
 from hypervisor.vm.media import Media
 from hypervisor.vm.vm import VM
 
@@ -158,7 +159,7 @@ def _board(board: Board | None) -> Board:
     return board
 
 
-def _module(module: Any) -> tuple[str, str, bytes]:
+def _module(module: Module) -> tuple[str, str, bytes]:
     """(name, arguments, contents) of what the caller gave: a path, (path, arguments) or (name, arguments, contents)."""
     if isinstance(module, (str, os.PathLike)):
         return str(module), "", contents("module", module)
@@ -175,14 +176,19 @@ def _power_on(vm: VM, media: Media, data: bytes | None, spec: loaders.BootSpec) 
 
     All but raw binaries find a BIOS, as on a PC: kernels, too, go back to real mode and call it.
     """
-    if data is None or (spec.format != "flat" and vm.memory.size >= MIB):
-        start(vm, lambda: Drives(media.floppies, media.disks, media.cd), media.order, spec.memory_map)
-    if data is None:
-        target = vm.firmware.boot.first()
-        if target is None:
-            raise ImageError(f"There is {vm.firmware.boot.message}. Give an image that boots, or another --boot order.")
-        return _enter(vm, loaders.bootsector.enter((target.segment << 4) + target.offset, target.drive))
-    return _enter(vm, loaders.load(data, spec, vm.memory))
+
+    def bios() -> Bios:
+        return start(vm, lambda: Drives(media.floppies, media.disks, media.cd), media.order, spec.memory_map)
+
+    if data is not None:
+        if spec.format != "flat" and vm.memory.size >= MIB:
+            bios()
+        return _enter(vm, loaders.load(data, spec, vm.memory))
+    boot = bios().boot
+    target = boot.first()
+    if target is None:
+        raise ImageError(f"There is {boot.message}. Give an image that boots, or another --boot order.")
+    return _enter(vm, loaders.bootsector.enter((target.segment << 4) + target.offset, target.drive))
 
 
 def _enter(vm: VM, entry: loaders.Entry) -> Mapping[str, int]:
@@ -204,7 +210,7 @@ def _enter(vm: VM, entry: loaders.Entry) -> Mapping[str, int]:
     return entry.symbols
 
 
-def _install_firmware(vm: VM, parts: Parts, firmware: Any, subject: Subject | None, data: bytes | None) -> None:
+def _install_firmware(vm: VM, parts: Parts, firmware: ImageLike, subject: Subject | None, data: bytes | None) -> None:
     from hypervisor.firmware.rom_boot import install
 
     if data is not None and subject is not None:

@@ -22,7 +22,7 @@ import re
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hypervisor.console.expecting import any_source, exact
 from hypervisor.devices.scan_codes import codes, strokes
@@ -30,15 +30,19 @@ from hypervisor.errors import ConfigError
 from hypervisor.run.ending.conditions import AfterTime, Condition
 
 if TYPE_CHECKING:
+    from hypervisor.console.screen import Screen
+    from hypervisor.console.serial_port import SerialPort
+    from hypervisor.console.streams import Stream
     from hypervisor.vm.vm import VM
 
 
-def _port(number: int) -> Callable[[VM], Any]:
+def _port(number: int) -> Callable[[VM], SerialPort]:
     return lambda vm: vm.serial[number]
 
 
-STREAMS: dict[str, Callable[[VM], Any]] = {
-    **{f"serial{number}": _port(number) for number in range(4)},
+_SERIAL = {f"serial{number}": _port(number) for number in range(4)}
+STREAMS: dict[str, Callable[[VM], Stream | Screen]] = {
+    **_SERIAL,
     "debugcon": lambda vm: vm.debugcon,
     "bios": lambda vm: vm.bios_tty,
     "screen": lambda vm: vm.screen,
@@ -145,26 +149,22 @@ def _quoted(rest: str, verb: str) -> tuple[str | None, str]:
     return match[1], unescaped(match[2])
 
 
-def _stream(name: str) -> Callable[[VM], Any]:
-    if name not in STREAMS:
-        raise ConfigError(f"{name!r} is no stream; there are {', '.join(STREAMS)}.")
-    return STREAMS[name]
-
-
 def _wait(rest: str) -> _Does:
     name, text = _quoted(rest, "wait")
     exact(text)  # an empty one is a mistake in this line
     if name is None:
         return None, lambda vm: any_source(vm.searched, exact(text))
-    stream = _stream(name)
+    if name not in STREAMS:
+        raise ConfigError(f"{name!r} is no stream; there are {', '.join(STREAMS)}.")
+    stream = STREAMS[name]
     return None, lambda vm: stream(vm).contains(text)
 
 
 def _send(rest: str) -> _Does:
     name, text = _quoted(rest, "send")
-    if name is not None and not name.startswith("serial"):
+    if name is not None and name not in _SERIAL:
         raise ConfigError(f"{name!r} takes no input; send goes to serial0, serial1, serial2 or serial3.")
-    port = _stream(name or "serial0")
+    port = _SERIAL[name or "serial0"]
     data = text.encode()
     return (lambda vm: port(vm).send(data)), None
 

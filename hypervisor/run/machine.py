@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from hypervisor.arch.address_map import ram_ranges
 from hypervisor.bus import AddressSpace, Device, Dma
@@ -22,7 +22,7 @@ from hypervisor.engine.tables import GuestTables
 from hypervisor.errors import ConfigError
 from hypervisor.memory import GuestMemory
 from hypervisor.outcome.crash_record import Crash
-from hypervisor.outcome.result import Reason, RunResult
+from hypervisor.outcome.result import Fault, Reason, RunResult
 from hypervisor.run.inbox import Inbox
 from hypervisor.run.settled import Settled
 from hypervisor.run.sharing.placing import Place
@@ -38,6 +38,7 @@ from hypervisor.vcpu.processor import Processor, Surroundings
 
 if TYPE_CHECKING:
     from hypervisor.engine.pcpu import PCpu
+    from hypervisor.run.ending.conditions import Until
     from hypervisor.run.host import CoreHost
     from hypervisor.run.pausing import Debugger
 
@@ -147,10 +148,10 @@ class Run(Protocol):
 class Machine(Settled, ABC):
     """Memory, vCPUs, time, devices and trap handlers of one VM, and what they do to each other."""
 
-    reporter: ClassVar[Callable[[Any, str, Any, Any], Crash] | None] = None
+    reporter: ClassVar[Callable[[Machine, str, Sequence[Fault], Sequence[history.Event]], Crash] | None] = None
     """Makes the crash report: called with the VM, the message, the chain of faults and the last events."""
 
-    adviser: ClassVar[Callable[[Any], str]] = staticmethod(lambda vm: "")
+    adviser: ClassVar[Callable[[Machine], str]] = staticmethod(lambda vm: "")
     """Names a likely mistake of a guest that only waits: called with the VM at the end of such a run."""
 
     vcpus: Sequence[Processor]
@@ -219,7 +220,7 @@ class Machine(Settled, ABC):
         """Accesses that nothing answered."""
         self.notes: list[str] = []
         """Sentences about what the guest asked for and did not get, each once."""
-        self.listeners: list[Callable[[str, str, Any], None]] = []
+        self.listeners: list[Callable[[str, str, Processor], None]] = []
         """Logs, told of what no trap shows: called with a category, a text and the vCPU."""
         self.has_run = False
         self.reset_pending = False
@@ -232,7 +233,7 @@ class Machine(Settled, ABC):
         """Held where the VM is reset between runs, and where a claim begins."""
 
     @abstractmethod
-    def run(self, until: Any = None, timeout: float | None = None, virtual_timeout: float | None = None) -> RunResult:
+    def run(self, until: Until = None, timeout: float | None = None, virtual_timeout: float | None = None) -> RunResult:
         """See `hypervisor.VM.run`."""
 
     # --- parts --------------------------------------------------------------------------------------------------------

@@ -37,6 +37,18 @@ class Debugger(Protocol):
         ...
 
 
+class DebugServer(Debugger, Protocol):
+    """A debugger that somebody connects to (`hypervisor.debug.gdb`)."""
+
+    port: int
+    """Where it listens."""
+
+    @property
+    def connected(self) -> bool:
+        """Whether somebody has."""
+        ...
+
+
 class Pause:
     """The pause of a run that `VM.pause` asks for."""
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from hypervisor.spelling import hint
 
 
@@ -14,7 +12,7 @@ class Settled:
         """All its attributes are there."""
         self.__dict__["settled"] = True
 
-    def __setattr__(self, name: str, value: Any) -> None:
+    def __setattr__(self, name: str, value: object) -> None:
         if name not in self.__dict__ and "settled" in self.__dict__ and not hasattr(type(self), name):
             raise AttributeError(f"a {type(self).__name__} has no {name!r} that could be set.{hint(name, dir(self))}")
         super().__setattr__(name, value)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from hypervisor.run.machine import Machine
 
 
-def build(vm: Machine, device: Any, line: Line | None) -> Any:
+def build(vm: Machine, device: object, line: Line | None) -> Device:
     """A device instance: ``device`` itself, or what it makes of those it names of line, irq, clock, memory, vm."""
     if inspect.isclass(device) or inspect.isfunction(device):
         offered = {"line": line, "irq": line, "clock": vm.clock, "memory": vm.dma, "dma": vm.dma, "vm": vm}

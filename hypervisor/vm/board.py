@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from hypervisor.bus import Device
 from hypervisor.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ class Part:
     """
 
     name: str
-    make: Callable[[VM, Parts], Any]
+    make: Callable[[VM, Parts], Device]
     ports: tuple[tuple[range, int], ...] = ()
     mmio: tuple[tuple[range, int], ...] = ()
     slot: tuple[int, int] | None = None

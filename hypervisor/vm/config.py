@@ -29,6 +29,8 @@ MAX_DISKS = 4
 INTERFACES = ("ide",)
 DRIVES = {"a": "floppy", "c": "disk", "d": "CD"}
 """The letters of a boot order, which are QEMU's."""
+Module = str | os.PathLike[str] | tuple[str | os.PathLike[str], str] | tuple[str, str, bytes]
+"""A multiboot module: its file, with its argument text or without; or its name, argument text and contents."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +139,7 @@ class MachineConfig:
     initrd: ImageLike | None = field(
         default=None, metadata=_by("--initrd", "Initial ramdisk of a Linux kernel.", "FILE")
     )
-    modules: tuple[Any, ...] = field(
+    modules: tuple[Module, ...] = field(
         default=(),
         metadata=_by("--module", "Multiboot module; may be repeated.", "FILE[=ARGS]", parse=parse_module, many=True),
     )

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from hypervisor.console.screen import Screen
     from hypervisor.console.speaker import Speaker
     from hypervisor.console.streams import Stream
+    from hypervisor.vm.stateful import Firmware
 
 
 class Furnished(Machine):
@@ -42,7 +43,7 @@ class Furnished(Machine):
         """Where ``until="text"`` and `expect` look: the streams and screens of the board."""
         self.media = Media()
         """What is in the machine's drives; the board's disk controllers are built around it."""
-        self.firmware: Any = None
+        self.firmware: Firmware | None = None
         """What ran before the guest, of the room above; None without."""
         self.owns_host = False
         """Whether closing the VM closes its host."""

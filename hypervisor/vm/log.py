@@ -11,7 +11,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from hypervisor.arch.exits import ExitKind as K
 from hypervisor.arch.msr import NAMES as MSR_NAMES
@@ -36,6 +36,9 @@ CATEGORIES: dict[str, tuple[K, ...]] = {
 """What can be logged, and the kinds of exits that belong to it. NMI is told under "int"; "bios" is every call of the
 built-in BIOS with its result; "reset" is resets, INIT and start of processors, and how a run ends."""
 
+Destination = str | os.PathLike[str] | Callable[[str], object] | None
+"""Where lines go: a file, a function that takes a line without its newline, or stderr."""
+
 _CR_NUMBERS = (0, 4, 8)  # CR3 is written natively, and MOV to it would take longer with an observer
 _log = logging.getLogger("hypervisor.log")
 
@@ -55,7 +58,7 @@ def categories(what: Iterable[str]) -> tuple[str, ...]:
 class Log:
     """A log of one VM, from `VM.log` until `close`."""
 
-    def __init__(self, vm: Machine, what: Iterable[str], to: Any) -> None:
+    def __init__(self, vm: Machine, what: Iterable[str], to: Destination) -> None:
         self.categories = categories(what)
         self._vm = vm
         self._file: TextIO | None = None
@@ -84,7 +87,7 @@ class Log:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
-    def _opened(self, to: Any) -> Callable[[str], object]:
+    def _opened(self, to: Destination) -> Callable[[str], object]:
         """Where lines go: a function that takes one without its newline."""
         if to is None:
             return lambda line: print(line, file=sys.stderr, flush=True)
@@ -95,7 +98,7 @@ class Log:
                 raise ConfigError(f"log: {os.fspath(to)} cannot be written: {error.strerror}.") from error
             return lambda line: file.write(line + "\n")
         if callable(to):
-            return to  # type: ignore[no-any-return]  # the user's own
+            return to
         raise ConfigError(f"log(to={to!r}): give a path, or a function that takes a line.")
 
     def _close_file(self) -> None:
@@ -141,7 +144,7 @@ def _observe(vm: Machine, kind: K, function: Callable[[Processor, Exit], None]) 
         register(**key, mode="observe", when=when)(lambda vcpu, exit: function(vcpu, exit))
 
 
-def _hex(value: Any) -> str:
+def _hex(value: object) -> str:
     return f"{value:#x}" if isinstance(value, int) else "?"
 
 

@@ -6,9 +6,9 @@ user's), what it was made from (`hypervisor.MachineConfig`) and the files behind
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from hypervisor.backends.overlay import Overlay
 from hypervisor.errors import ConfigError, DeviceError
@@ -20,20 +20,9 @@ from hypervisor.vm.memory_record import BlockPart, RamPart
 
 if TYPE_CHECKING:
     from hypervisor.vm.furnished import Furnished
+    from hypervisor.vm.stateful import Stateful
 
 FORMAT, VERSION = "rootmode machine state", 1
-
-
-class Stateful(Protocol):
-    """A part of a machine that remembers something; devices are (`hypervisor.bus.Device`)."""
-
-    def state(self) -> Any:
-        """A copy of all that it remembers: a record (`hypervisor.state`)."""
-        ...
-
-    def restore(self, state: Any) -> None:
-        """Go on from ``state``, without being heard. Raises `ConfigError` or `DeviceError` if it does not fit."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -77,7 +66,7 @@ class MachineState:
             raise ConfigError(f"These {len(content)} bytes are no state of the machine {vm.name}: {error}.") from error
 
 
-def _check_names(found: dict[str, Any], known: dict[str, Any]) -> None:
+def _check_names(found: Mapping[str, object], known: Mapping[str, object]) -> None:
     missing, unknown = sorted(known.keys() - found.keys()), sorted(found.keys() - known.keys())
     if missing or unknown:
         lacks = f"it has no {', '.join(missing)}" if missing else ""
@@ -178,4 +167,4 @@ def put_back(vm: Furnished, state: MachineState) -> None:
         vm.listeners = listeners
 
 
-__all__ = ["MachineState", "Stateful", "parts_of", "put_back", "taken"]
+__all__ = ["MachineState", "parts_of", "put_back", "taken"]

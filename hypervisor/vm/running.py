@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hypervisor.errors import ConfigError, TrapError
 from hypervisor.outcome.result import RunResult
@@ -17,6 +17,7 @@ from hypervisor.run.threads.waiting import Overseer, Wait
 
 if TYPE_CHECKING:
     from hypervisor.console.expecting import Source
+    from hypervisor.run.ending.conditions import Until
     from hypervisor.run.guest_run import GuestRun
     from hypervisor.run.steps import Steps
     from hypervisor.vcpu.processor import Processor
@@ -41,7 +42,7 @@ class Runs(Machine):
 
     # --- beginning ----------------------------------------------------------------------------------------------------
 
-    def run(self, until: Any = None, timeout: float | None = None, virtual_timeout: float | None = None) -> RunResult:
+    def run(self, until: Until = None, timeout: float | None = None, virtual_timeout: float | None = None) -> RunResult:
         """Run until something ends it, and say what.
 
         ``until`` is a text (or compiled regular expression) on any stream or on the screen, a condition of one of them
@@ -54,7 +55,7 @@ class Runs(Machine):
         self._do(run)
         return _result_of(run)
 
-    def start(self, until: Any = None, timeout: float | None = None, virtual_timeout: float | None = None) -> None:
+    def start(self, until: Until = None, timeout: float | None = None, virtual_timeout: float | None = None) -> None:
         """Begin what `run` does, and return at once: `wait` waits for its end, and `stop` brings it about.
 
         Handlers have the context variables of who called this. Closing the VM stops it.
@@ -62,7 +63,7 @@ class Runs(Machine):
         self._start(self._new_run(until, timeout, virtual_timeout))
 
     async def run_async(
-        self, until: Any = None, timeout: float | None = None, virtual_timeout: float | None = None
+        self, until: Until = None, timeout: float | None = None, virtual_timeout: float | None = None
     ) -> RunResult:
         """As `run`, in an event loop, which goes on meanwhile. Cancelling this stops the VM, and waits until it is."""
         import asyncio  # which takes longer to import than all of this
@@ -103,7 +104,7 @@ class Runs(Machine):
         self._do(steps)
         return steps.done
 
-    def _new_run(self, until: Any, timeout: float | None, virtual_timeout: float | None) -> GuestRun:
+    def _new_run(self, until: Until, timeout: float | None, virtual_timeout: float | None) -> GuestRun:
         from hypervisor.run.guest_run import GuestRun
         from hypervisor.vm.until import condition
 

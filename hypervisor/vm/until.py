@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hypervisor.console.expecting import any_source, compiled, exact
 from hypervisor.errors import ConfigError
 from hypervisor.outcome.result import After
-from hypervisor.run.ending.conditions import AfterTime, Condition, Predicate
+from hypervisor.run.ending.conditions import AfterTime, Condition, Predicate, Until
 from hypervisor.traps.callables import only_begins
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from hypervisor.run.vm_clock import VmClock
 
 
-def condition(until: Any, clock: VmClock, searched: list[Source]) -> Condition | None:
+def condition(until: Until, clock: VmClock, searched: list[Source]) -> Condition | None:
     """The condition that ``until=`` of `VM.run` means; ``searched`` are the VM's streams and screens. Raises
     `ConfigError` for what is none.
     """

@@ -9,9 +9,9 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, ClassVar, TypeVar, cast
 
-from hypervisor.bus import Line
+from hypervisor.bus import Device, Line
 from hypervisor.console import expecting
 from hypervisor.console.expecting import EXPECT_S, Match
 from hypervisor.errors import ConfigError, DeviceError
@@ -25,8 +25,11 @@ from hypervisor.vm.running import Runs
 if TYPE_CHECKING:
     from hypervisor.engine.vcpu_state import VcpuState
     from hypervisor.run.host import CoreHost
-    from hypervisor.vm.log import Log
+    from hypervisor.run.pausing import DebugServer
+    from hypervisor.vm.log import Destination, Log
     from hypervisor.vm.machine_state import MachineState
+
+D = TypeVar("D", bound=Device)
 
 
 class Vcpu(Processor):
@@ -59,7 +62,7 @@ class Vcpu(Processor):
 class VM(Runs, Furnished):
     """A virtual machine. Create one with `hypervisor.boot` or ``Host.create_vm``."""
 
-    debugger_for: ClassVar[Callable[[VM, int, bool], Any]]
+    debugger_for: ClassVar[Callable[[VM, int, bool], DebugServer]]
     """Makes the gdb server, which lives above: called with the VM, a port, and whether the guest waits."""
 
     vcpus: list[Vcpu]
@@ -110,13 +113,13 @@ class VM(Runs, Furnished):
 
     def attach(
         self,
-        device: Any,
+        device: D | Callable[..., D],
         ports: range | None = None,
         mmio: range | None = None,
         irq: int | None = None,
         replace: bool = False,
         base: int | None = None,
-    ) -> Any:
+    ) -> D:
         """Give the VM a device, before its first run: an instance, or a class or function called with what it asks for.
 
         ``ports`` and ``mmio`` are half-open ranges where it answers; ``irq`` connects its ``line`` to that input of the
@@ -129,7 +132,7 @@ class VM(Runs, Furnished):
         if self.has_run:
             raise DeviceError("Devices are attached before the VM's first run.")
         line = None if irq is None else self.irq_line(irq)
-        made = build(self, device, line)
+        made = cast(D, build(self, device, line))
         if ports is None and mmio is None:
             raise DeviceError(f"{made.name}: say where it answers, with ports=range(...) or mmio=range(...).")
         if ports is not None:
@@ -172,7 +175,7 @@ class VM(Runs, Furnished):
 
     # --- looking at it --------
 
-    def gdb(self, port: int = 0, wait: bool = False) -> Any:
+    def gdb(self, port: int = 0, wait: bool = False) -> DebugServer:
         """Let gdb debug the guest: ``target remote :PORT``, from this machine only, whenever the VM runs.
 
         ``port`` 0 is any free one; ``wait`` holds the next run until a gdb has come and lets it go on. Returns the
@@ -184,12 +187,12 @@ class VM(Runs, Furnished):
         try:
             if self.debugger is not None:
                 raise ConfigError(f"The VM {self.name} has a debugger already; close it first.")
-            self.debugger = type(self).debugger_for(self, port, wait)
+            self.debugger = server = type(self).debugger_for(self, port, wait)
         finally:
             self.release(claimant)
-        return self.debugger
+        return server
 
-    def log(self, *what: str, to: Any = None) -> Log:
+    def log(self, *what: str, to: Destination = None) -> Log:
         """Write a line for each event from now on: virtual time, what it was with its value, RIP and symbol.
 
         ``what`` names categories (``"int"``, ``"exits"``, ``"faults"``, ``"io"``, ``"bios"``, ``"reset"``; several may

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from hypervisor.console.guest_console import KEYS
 from hypervisor.errors import ConfigError
-from hypervisor.firmware.bios import bios
+from hypervisor.firmware.bios.bios import Bios, install
 from hypervisor.firmware.bios.input.typeahead import KeyQueue
 from hypervisor.units import GIB, MIB, PAGE_SIZE
 
@@ -42,15 +42,15 @@ class BoardPorts:
             mapping.device.write(port - mapping.base, size, value)
 
 
-def start(vm: VM, drives: Callable[[], Drives], boot_order: str, memory_map: Sequence[tuple[int, int, int]]) -> None:
+def start(vm: VM, drives: Callable[[], Drives], boot_order: str, memory_map: Sequence[tuple[int, int, int]]) -> Bios:
     """Give boot code its BIOS; after a reset, power it on again. ``drives`` makes what INT 13h reads, ``memory_map`` is
-    what E820 tells.
+    what E820 tells. Returns it.
     """
     if vm.memory.size < LEAST_MEMORY:
         raise ConfigError("The BIOS lies below 1 MiB: give the guest at least 1M of memory (--memory).")
-    if vm.firmware is not None:
+    if isinstance(vm.firmware, Bios):
         vm.firmware.power_on(memory_map, BoardPorts(vm))
-        return
+        return vm.firmware
     rom = vm.add_memory(None, PAGE_SIZE, "reset-vector", writable=False)
     rom.write(PAGE_SIZE - len(LAST_PARAGRAPH), LAST_PARAGRAPH)
     rom.map(4 * GIB - PAGE_SIZE)
@@ -63,7 +63,7 @@ def start(vm: VM, drives: Callable[[], Drives], boot_order: str, memory_map: Seq
         vm.notes.append(sentence)
         _log.warning(sentence)
 
-    vm.firmware = bios.install(
+    vm.firmware = built = install(
         vm,
         drives(),
         keys,
@@ -73,3 +73,4 @@ def start(vm: VM, drives: Callable[[], Drives], boot_order: str, memory_map: Seq
         log=note,
         boot_order=boot_order,
     )
+    return built

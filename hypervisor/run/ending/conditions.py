@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from hypervisor.outcome.result import After
 from hypervisor.units import FOREVER_NS, nanoseconds
 
 if TYPE_CHECKING:
@@ -30,6 +32,10 @@ class Condition:
 
     def __exit__(self, *exc: object) -> None:
         return None
+
+
+Until = str | re.Pattern[str] | After | Condition | Callable[[], object] | None
+"""What a user may give for ``until=``."""
 
 
 class AfterTime(Condition):
