@@ -60,6 +60,20 @@ def _executed(b, length, inside):  # type: ignore[no-untyped-def]
 
 
 @kernel
+def _begun(b, kind, value):  # type: ignore[no-untyped-def]
+    """Count an instruction in its hook; its length, or 0 where it is left to a handler. ``value`` is what the events
+    show of it.
+    """
+    count(b, kind)
+    length = length_of(b, 2)
+    if listens(b, kind):
+        settle(b)
+        ring(b, kind, 0, value)
+        return stop(b, kind, 0)
+    return length if length else 2  # its bytes may be gone from the page tables
+
+
+@kernel
 def enter_syscall(b, length, inside):  # type: ignore[no-untyped-def]
     """Do what SYSCALL does. RIP is left ``length`` short of the target inside the hook, whose caller adds it."""
     env = ld64(b + _ENV)
@@ -92,15 +106,8 @@ def enter_syscall(b, length, inside):  # type: ignore[no-untyped-def]
 @kernel
 def on_syscall(b):  # type: ignore[no-untyped-def]
     """The body of the SYSCALL hook."""
-    count(b, _SYSCALL)
-    length = length_of(b, 2)
-    if length == 0:
-        length = 2  # its bytes are gone from the page tables
-    if listens(b, _SYSCALL):
-        settle(b)
-        ring(b, _SYSCALL, 0, ld64(ld64(b + _ENV) + _RAX))
-        return stop(b, _SYSCALL, 0)
-    return enter_syscall(b, length, 1)
+    length = _begun(b, _SYSCALL, ld64(ld64(b + _ENV) + _RAX))
+    return enter_syscall(b, length, 1) if length else 0
 
 
 @kernel
@@ -127,15 +134,8 @@ def enter_sysenter(b, length, inside):  # type: ignore[no-untyped-def]
 @kernel
 def on_sysenter(b):  # type: ignore[no-untyped-def]
     """The body of the SYSENTER hook."""
-    count(b, _SYSENTER)
-    length = length_of(b, 2)
-    if length == 0:
-        length = 2
-    if listens(b, _SYSENTER):
-        settle(b)
-        ring(b, _SYSENTER, 0, 0)
-        return stop(b, _SYSENTER, 0)
-    return enter_sysenter(b, length, 1)
+    length = _begun(b, _SYSENTER, 0)
+    return enter_sysenter(b, length, 1) if length else 0
 
 
 @kernel

@@ -101,6 +101,23 @@ def _is_task(d):  # type: ignore[no-untyped-def]
 
 
 @kernel
+def _code_or_call_gate(b, selector, cpl, why, following):  # type: ignore[no-untyped-def]
+    """The descriptor of the code segment or call gate that JMP or CALL names. 0 where it goes no further: it has been
+    refused, or leads to another task.
+    """
+    d = named(b, selector)
+    if d == 0:
+        return 0
+    if is_code(d):
+        return 0 if _refused_code(b, selector, d, cpl) else d
+    if _refused_gate(b, selector, d, cpl):
+        return 0
+    if _is_task(d):
+        return switch_task(b, selector, why, following)
+    return d
+
+
+@kernel
 def _offset(b, selector, d):  # type: ignore[no-untyped-def]
     """Where a call gate leads to. In long mode its other half is read, and may be wrong: N_VECTOR tells."""
     low = (d & 0xFFFF) | ((d >> 32) & 0xFFFF0000)
@@ -134,17 +151,10 @@ def far_jump(b, selector, target, following):  # type: ignore[no-untyped-def]
     clear(b)
     cpl = ld32(ld64(b + _ENV) + _HFLAGS) & _CPL
     selector &= 0xFFFF
-    d = named(b, selector)
+    d = _code_or_call_gate(b, selector, cpl, _JUMPED, following)
     if d == 0:
         return READY
-    if is_code(d):
-        if _refused_code(b, selector, d, cpl):
-            return READY
-    else:
-        if _refused_gate(b, selector, d, cpl):
-            return READY
-        if _is_task(d):
-            return switch_task(b, selector, _JUMPED, following)
+    if is_code(d) == 0:
         target = _offset(b, selector, d)
         if ld64(b + _N_VECTOR) >= 0:
             return refuse_nested(b)
@@ -231,17 +241,10 @@ def far_call(b, selector, target, shift, following):  # type: ignore[no-untyped-
     cpl = ld32(env + _HFLAGS) & _CPL
     selector &= 0xFFFF
     size, mask, parameters = 2 << shift, stack_mask(b), 0
-    d = named(b, selector)
+    d = _code_or_call_gate(b, selector, cpl, _CALLED, following)
     if d == 0:
         return READY
-    if is_code(d):
-        if _refused_code(b, selector, d, cpl):
-            return READY
-    else:
-        if _refused_gate(b, selector, d, cpl):
-            return READY
-        if _is_task(d):
-            return switch_task(b, selector, _CALLED, following)
+    if is_code(d) == 0:
         target = _offset(b, selector, d)
         if ld64(b + _N_VECTOR) >= 0:
             return refuse_nested(b)
