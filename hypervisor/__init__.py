@@ -12,10 +12,10 @@ if TYPE_CHECKING:
     from hypervisor._face import Host as Host
     from hypervisor._face import boot as boot
     from hypervisor._face import run_asm as run_asm
+    from hypervisor.arch.segments import Segment as Segment
+    from hypervisor.arch.segments import Table as Table
     from hypervisor.console.expecting import Match as Match
     from hypervisor.debug.walk import explain as explain
-    from hypervisor.engine.state import Segment as Segment
-    from hypervisor.engine.state import Table as Table
     from hypervisor.errors import ConfigError as ConfigError
     from hypervisor.errors import DeviceError as DeviceError
     from hypervisor.errors import EngineError as EngineError

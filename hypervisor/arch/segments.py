@@ -1,8 +1,28 @@
-"""Attributes of segments in the VMCB's 12-bit form: descriptor bits 55:52 above bits 47:40 (APM volume 2, 15.5.1); and
-the parts of a selector (4.5.1).
+"""Segment registers; attributes of segments in the VMCB's 12-bit form: descriptor bits 55:52 above bits 47:40 (APM
+volume 2, 15.5.1); and the parts of a selector (4.5.1).
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Segment(NamedTuple):
+    """A segment register with its hidden part. ``limit`` is in bytes, the granularity bit already applied."""
+
+    selector: int
+    base: int
+    limit: int
+    attributes: int
+    """In the 12-bit form."""
+
+
+class Table(NamedTuple):
+    """GDTR or IDTR: base address and limit (size less one), both in bytes."""
+
+    base: int
+    limit: int
+
 
 CODE = 1 << 3  # of code and data segments: executable
 DPL_SHIFT = 5

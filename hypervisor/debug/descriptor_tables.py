@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from hypervisor.arch import table_entries
 from hypervisor.errors import GuestFault
 
 _SYSTEM_NAMES = {
@@ -17,57 +18,13 @@ LEGACY_GATES = (TASK_GATE, 6, 7, 14, 15)
 LONG_GATES = (14, 15)
 
 
-@dataclass(frozen=True)
-class Descriptor:
-    """A segment descriptor of 8 bytes."""
-
-    raw: int
-
-    @property
-    def base(self) -> int:
-        """Linear address of the segment's first byte."""
-        return self.raw >> 16 & 0xFF_FFFF | self.raw >> 56 << 24
-
-    @property
-    def limit(self) -> int:
-        """The last valid offset in bytes, granularity applied."""
-        limit = self.raw & 0xFFFF | self.raw >> 32 & 0xF_0000
-        return limit << 12 | 0xFFF if self.raw >> 55 & 1 else limit
-
-    @property
-    def attributes(self) -> int:
-        """The VMCB's 12 bits (APM volume 2, 15.5.1)."""
-        return self.raw >> 40 & 0xFF | self.raw >> 44 & 0xF00
-
-    @property
-    def dpl(self) -> int:
-        """Descriptor privilege level."""
-        return self.raw >> 45 & 3
-
-    @property
-    def present(self) -> bool:
-        """The P bit."""
-        return bool(self.raw >> 47 & 1)
-
-    @property
-    def is_code(self) -> bool:
-        """An executable segment."""
-        return self.raw >> 43 & 3 == 3
-
-    @property
-    def conforming(self) -> bool:
-        """Runs at its caller's privilege level."""
-        return bool(self.raw >> 42 & 1)
-
-    @property
-    def is_64_bit(self) -> bool:
-        """L set and D clear: what long mode wants of a handler's code segment."""
-        return self.raw >> 53 & 3 == 1
+class Descriptor(table_entries.Descriptor):
+    """A segment descriptor whose text says what it is."""
 
     def __str__(self) -> str:
         if self.raw == 0:
             return "an empty entry (all zeros)"
-        kind = self.raw >> 40 & 0x1F
+        kind = self.type
         if not kind & 0x10:
             words = _SYSTEM_NAMES.get(kind, f"a system entry of the undefined type {kind:#x}")
         elif self.is_code:
@@ -78,26 +35,10 @@ class Descriptor:
 
 
 @dataclass(frozen=True)
-class Gate:
+class Gate(table_entries.TableEntry):
     """An IDT entry: 8 bytes, or 16 in long mode."""
 
-    raw: int
     long_mode: bool
-
-    @property
-    def type(self) -> int:
-        """The type with the S bit (0 in every gate)."""
-        return self.raw >> 40 & 0x1F
-
-    @property
-    def dpl(self) -> int:
-        """The lowest privilege (highest ring) that may use it with INT."""
-        return self.raw >> 45 & 3
-
-    @property
-    def present(self) -> bool:
-        """The P bit."""
-        return bool(self.raw >> 47 & 1)
 
     @property
     def selector(self) -> int:

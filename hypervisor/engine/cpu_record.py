@@ -10,9 +10,10 @@ from __future__ import annotations
 from itertools import pairwise
 
 from hypervisor.arch.flags import RFLAGS_FIXED, RFLAGS_LOADABLE
+from hypervisor.arch.segments import Segment, Table
 from hypervisor.engine import block
 from hypervisor.engine.block import BLOOM_BITS
-from hypervisor.engine.state import SEGMENTS, WHOLE, Segment, State, Table
+from hypervisor.engine.state import SEGMENTS, WHOLE, State
 from hypervisor.engine.vcpu_tlb import PLACES, VcpuTlb
 from hypervisor.state import flag, number, numbers, parts, record, words
 

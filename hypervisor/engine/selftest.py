@@ -254,10 +254,10 @@ def _flushes(state: int) -> int:
 
 
 def _probe() -> None:
+    from hypervisor.arch.segments import Segment
     from hypervisor.engine import block as b
     from hypervisor.engine.frame_kernels import frame_kernels
     from hypervisor.engine.pcpu import PCpu
-    from hypervisor.engine.state import Segment
     from hypervisor.engine.tables import GuestTables
     from hypervisor.memory.page_map import PageMap
 

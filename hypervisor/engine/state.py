@@ -7,30 +7,11 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from hypervisor.arch.flags import RFLAGS_FIXED, RFLAGS_LOADABLE, RFLAGS_VM
+from hypervisor.arch.segments import Segment, Table
 from hypervisor.engine import block, layout
 
 _MASK32 = 0xFFFFFFFF
 _MASK64 = (1 << 64) - 1
-
-
-class Segment(NamedTuple):
-    """A segment register with its hidden part.
-
-    ``attributes`` has the VMCB's 12-bit form (AMD64 APM volume 2, 15.5.1): the descriptor's bits 55:52 and 47:40 side
-    by side.
-    """
-
-    selector: int
-    base: int
-    limit: int
-    attributes: int
-
-
-class Table(NamedTuple):
-    """GDTR or IDTR."""
-
-    base: int
-    limit: int
 
 
 GPR = ("rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", *(f"r{n}" for n in range(8, 16)))

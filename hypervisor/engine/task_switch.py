@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING
 
 from hypervisor.arch.exits import ExitKind
 from hypervisor.arch.flags import RFLAGS_FIXED, RFLAGS_LOADABLE
+from hypervisor.arch.segments import Segment
+from hypervisor.arch.table_entries import Descriptor
 from hypervisor.engine import block as b
 from hypervisor.engine import layout
 from hypervisor.engine.block import CALLED, JUMPED, RETURNED
-from hypervisor.engine.state import GPR, Segment, State
+from hypervisor.engine.state import GPR, State
 
 if TYPE_CHECKING:
     from hypervisor.engine.pcpu import PCpu
@@ -73,41 +75,10 @@ class _FaultError(Exception):
 
 
 @dataclass(frozen=True)
-class _Descriptor:
+class _Descriptor(Descriptor):
     """A descriptor and the linear address that it was read from."""
 
-    raw: int
     address: int
-
-    @property
-    def base(self) -> int:
-        return (self.raw >> 16 & 0xFFFFFF) | (self.raw >> 32 & 0xFF000000)
-
-    @property
-    def limit(self) -> int:
-        limit = (self.raw & 0xFFFF) | (self.raw >> 32 & 0xF0000)
-        return limit << 12 | 0xFFF if self.raw >> 55 & 1 else limit
-
-    @property
-    def attributes(self) -> int:
-        return (self.raw >> 40 & 0xFF) | (self.raw >> 44 & 0xF00)
-
-    @property
-    def type(self) -> int:
-        """Type and S bit: below 16 for system descriptors."""
-        return self.raw >> 40 & 0x1F
-
-    @property
-    def dpl(self) -> int:
-        return self.raw >> 45 & 3
-
-    @property
-    def present(self) -> bool:
-        return bool(self.raw >> 47 & 1)
-
-    @property
-    def conforming(self) -> bool:
-        return self.type & 0x1C == 0x1C
 
     def loaded(self, selector: int) -> Segment:
         """The segment register after loading."""

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from hypervisor.arch.segments import Segment, Table
 from hypervisor.errors import ConfigError
 from hypervisor.loaders import bootsector, flat
 from hypervisor.loaders.boot_image import Image
 from hypervisor.loaders.detect import detect
 from hypervisor.loaders.elf_kernel import loader
-from hypervisor.loaders.entry import BootSpec, Entry, GuestMemory, Segment, Table
+from hypervisor.loaders.entry import BootSpec, Entry, GuestMemory
 from hypervisor.loaders.linux_kernel import protocol
 from hypervisor.loaders.memory_map import default_memory_map
 from hypervisor.loaders.multiboot import version1, version2

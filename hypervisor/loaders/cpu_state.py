@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from hypervisor.arch.flags import CR0_ET, CR0_PE, CR0_PG, CR4_PAE, EFER_LMA, EFER_LME, RFLAGS_FIXED, RFLAGS_IF
-from hypervisor.arch.segments import BUSY_TSS, CODE16, CODE32, CODE64, DATA16, DATA32, LDT
-from hypervisor.loaders.entry import Entry, GuestMemory, Segment, Table
+from hypervisor.arch.segments import BUSY_TSS, CODE16, CODE32, CODE64, DATA16, DATA32, LDT, Segment, Table
+from hypervisor.loaders.entry import Entry, GuestMemory
 from hypervisor.loaders.memory_map import Placement
 from hypervisor.units import GIB, MIB, PAGE_SIZE
 

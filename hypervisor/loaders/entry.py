@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import Protocol
+
+from hypervisor.arch.segments import Segment, Table
 
 MemoryRange = tuple[int, int, int]
 """One entry of the memory map: base and size in bytes, and the E820 type (ACPI 6.5, "Address Range Types")."""
@@ -25,26 +27,6 @@ class GuestMemory(Protocol):
     def write(self, gpa: int, data: bytes | memoryview) -> None:
         """Store ``data`` at guest-physical ``gpa``."""
         ...
-
-
-class Segment(NamedTuple):
-    """A segment register with its hidden part.
-
-    ``attributes`` are the 12 bits of the VMCB: descriptor bits 55:52 above bits 47:40 (AMD APM volume 2, section
-    15.5.1). ``limit`` is in bytes, the granularity bit already applied.
-    """
-
-    selector: int
-    base: int
-    limit: int
-    attributes: int
-
-
-class Table(NamedTuple):
-    """GDTR or IDTR: base address and limit (size less one), both in bytes."""
-
-    base: int
-    limit: int
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from hypervisor.arch import flags as f
 from hypervisor.arch import segments
-from hypervisor.engine.state import Segment, Table
+from hypervisor.arch.segments import Segment, Table
 from hypervisor.machine import cpuid_answers
 from hypervisor.traps import builtin
 from hypervisor.units import PAGE_MASK

@@ -9,7 +9,6 @@ from typing import Any
 
 from hypervisor import loaders
 from hypervisor.backends.image_source import ImageLike
-from hypervisor.engine.state import Segment, Table
 from hypervisor.errors import ConfigError, ImageError
 from hypervisor.firmware.bios.bios import Bios
 from hypervisor.firmware.bios.disk.drive_numbers import Drives
@@ -199,9 +198,9 @@ def _enter(vm: VM, entry: loaders.Entry) -> Mapping[str, int]:
     for name, value in entry.regs.items():
         registers.set(name, value)
     for name, segment in entry.segments.items():
-        registers.set_segment(name, Segment(*segment))
-    registers.set_table("gdtr", Table(*entry.gdtr))
-    registers.set_table("idtr", Table(*entry.idtr))
+        registers.set_segment(name, segment)
+    registers.set_table("gdtr", entry.gdtr)
+    registers.set_table("idtr", entry.idtr)
     registers.set("cr3", entry.cr3)
     registers.set("cr4", entry.cr4)
     registers.set("efer", entry.efer)

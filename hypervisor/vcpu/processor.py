@@ -12,10 +12,11 @@ from hypervisor.arch import segments
 from hypervisor.arch.cpuid import SIGNATURE
 from hypervisor.arch.exits import ExitKind
 from hypervisor.arch.flags import CR0_RESET, DR6_RESET, DR7_RESET, RFLAGS_FIXED, RFLAGS_IF
+from hypervisor.arch.segments import Segment, Table
 from hypervisor.bus import ApicPort, Clock, InterruptController, Line
 from hypervisor.engine.pcpu import PCpu
 from hypervisor.engine.scheduling import VcpuWords
-from hypervisor.engine.state import GPR, Segment, Table
+from hypervisor.engine.state import GPR
 from hypervisor.engine.vcpu_state import VcpuState
 from hypervisor.errors import GuestFault
 from hypervisor.memory import GuestMemory

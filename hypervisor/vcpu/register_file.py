@@ -6,7 +6,8 @@ from threading import get_ident
 from typing import Any
 
 from hypervisor.arch.flags import CR0_PE, RFLAGS_VM
-from hypervisor.engine.state import GPR, Segment, State, Table
+from hypervisor.arch.segments import Segment, Table
+from hypervisor.engine.state import GPR, State
 from hypervisor.errors import ConfigError, TrapError
 from hypervisor.spelling import hint
 from hypervisor.vcpu.widths import fitting

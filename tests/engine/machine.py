@@ -5,10 +5,11 @@ from __future__ import annotations
 import ctypes
 from functools import cache
 
+from hypervisor.arch.segments import Segment, Table
 from hypervisor.engine import block as b
 from hypervisor.engine.frame_kernels import frame_kernels
 from hypervisor.engine.pcpu import PCpu
-from hypervisor.engine.state import GPR, Segment, Table
+from hypervisor.engine.state import GPR
 from hypervisor.engine.tables import GuestTables
 from hypervisor.memory import HostMemory
 from hypervisor.memory.frames import frame_of

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from hypervisor.arch.segments import Segment, Table
 from hypervisor.assembler import assemble
-from hypervisor.engine.state import Segment, Table
 from tests.engine.machine import Machine, machine
 from tests.oracle import build
 

@@ -10,8 +10,9 @@ import capstone
 import pytest
 from capstone import x86_const as x86
 
+from hypervisor.arch.segments import Segment
 from hypervisor.engine import block as b
-from hypervisor.engine.state import GPR, Segment
+from hypervisor.engine.state import GPR
 from tests.engine.machine import Machine, machine
 
 CASES = 30_000 if os.environ.get("HYPERVISOR_STRESS") else 2_500

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from hypervisor.arch.exits import ExitKind
+from hypervisor.arch.segments import Segment, Table
 from hypervisor.assembler import assemble
 from hypervisor.engine import block as b
-from hypervisor.engine.state import Segment, Table
 from tests.engine.machine import Machine, machine
 from tests.oracle import build
 

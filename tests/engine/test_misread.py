@@ -8,8 +8,8 @@ import pytest
 
 import hypervisor as hv
 from hypervisor.arch import segments
+from hypervisor.arch.segments import Segment
 from hypervisor.assembler import assemble
-from hypervisor.engine.state import Segment
 from tests.core.bare import CODE, DATA, bare
 
 ONES, PDPT, TSS = (1 << 64) - 1, 0x3000, 0x5000

@@ -8,8 +8,8 @@ import pytest
 
 import hypervisor as hv
 from hypervisor.arch import segments
+from hypervisor.arch.segments import Segment
 from hypervisor.assembler import assemble
-from hypervisor.engine.state import Segment
 from tests.core.bare import CODE, bare
 
 TOP, DIRECTORY = 0xFFFFF000, 0x6000

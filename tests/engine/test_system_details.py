@@ -8,8 +8,8 @@ import pytest
 
 import hypervisor as hv
 from hypervisor.arch import segments
+from hypervisor.arch.segments import Segment, Table
 from hypervisor.assembler import assemble
-from hypervisor.engine.state import Segment, Table
 from tests.core.bare import CODE, DATA, bare
 
 GDT, VM = 0x1000, 1 << 17

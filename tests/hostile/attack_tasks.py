@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from hypervisor.engine.state import Segment, Table
+from hypervisor.arch.segments import Segment, Table
 from tests.hostile.asm import asm
 from tests.hostile.cases import add, case
 from tests.hostile.machines import CODE32, CODE64, FREE, TASK, USERDATA, entries, gdt, machine, task_state

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypervisor.engine.state import Segment, Table
+from hypervisor.arch.segments import Segment, Table
 from tests.hostile.scenes import CODE, GDT, IDT, LDT, PAGES, STACK, TSS, Scene
 
 UNTIL_DEAD = frozenset(("crashed",))

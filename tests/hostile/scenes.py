@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from random import Random
 
-from hypervisor.engine.state import GPR, Segment, Table
+from hypervisor.arch.segments import Segment, Table
+from hypervisor.engine.state import GPR
 from tests.hostile.instructions import EXTREMES, load_state, program
 
 MEMORY = 1 << 20

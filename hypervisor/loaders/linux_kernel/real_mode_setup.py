@@ -12,10 +12,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from hypervisor.arch.flags import RFLAGS_FIXED
-from hypervisor.arch.segments import DATA16
+from hypervisor.arch.segments import DATA16, Segment
 from hypervisor.errors import ConfigError
 from hypervisor.loaders.cpu_state import real_mode
-from hypervisor.loaders.entry import BootSpec, Entry, GuestMemory, Segment
+from hypervisor.loaders.entry import BootSpec, Entry, GuestMemory
 from hypervisor.loaders.memory_map import Placement
 
 if TYPE_CHECKING:
