@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from contextlib import closing
+from functools import partial
 
 import pytest
 
 import hypervisor as hv
 from tests.core.bare import DATA, bare
+from tests.meanwhile import again_and_again, kick
 
 FLAGS = 0x8D5
 NOWHERE = 0x40_0000_0000
@@ -127,18 +128,7 @@ def test_under_kicks_and_beside_a_neighbour_nothing_is_lost(clock: str) -> None:
                 return hv.RETRY
 
             vm.traps.hypercall(lambda vcpu, exit: hv.stop("end"))
-            over = threading.Event()
-
-            def kick(vm: hv.VM = vm, over: threading.Event = over) -> None:
-                while not over.wait(0.0003):
-                    if (pcpu := vm.place.pcpu) is not None:
-                        pcpu.kick()
-
-            threads = [threading.Thread(target=kick), threading.Thread(target=lambda: other.run(timeout=2))]
-            for thread in threads:
-                thread.start()
-            result = vm.run(timeout=60)
-            over.set()
-            for thread in threads:
-                thread.join()
+            other.start(timeout=2)
+            with again_and_again(partial(kick, vm), 0.0003):
+                result = vm.run(timeout=60)
         assert (result.message, result.r15, result.r8, faults) == ("end", 0, 0, ROUNDS), name

@@ -11,6 +11,7 @@ import pytest
 
 import hypervisor as hv
 from tests.core.bare import DATA, bare
+from tests.meanwhile import again_and_again
 
 ROUNDS = 150_000
 NUMBERS = (1.0, 3.0, 1e308, 1e-308, 5e-324, 0.0, -0.1, float("inf"), 2**53 + 1.0, 7e-310, -1e200, float("nan"))
@@ -58,24 +59,20 @@ def test_results_and_flags_are_those_of_a_guest_alone(clock: str) -> None:
     with closing(hv.Host("3M", 1)) as host, ExitStack() as stack:
         vms = [guest(stack, host, seed, clock) for seed in seeds]
         found: dict[int, tuple[str, int]] = {}
-        over = threading.Event()
 
         def run(number: int) -> None:
             result = vms[number].run(timeout=60)
             found[number] = result.message, result.r10
 
         def disturb() -> None:
-            while not over.wait(0.0003):
-                with np.errstate(all="ignore"):
-                    np.array([1.0, 0.0, 1e308]) / np.array([0.0, 0.0, 1e-308])
-                host.pcpus[0].kick()
+            with np.errstate(all="ignore"):
+                np.array([1.0, 0.0, 1e308]) / np.array([0.0, 0.0, 1e-308])
+            host.pcpus[0].kick()
 
         threads = [threading.Thread(target=run, args=(number,)) for number in range(len(vms))]
-        disturber = threading.Thread(target=disturb)
-        for thread in (*threads, disturber):
-            thread.start()
-        for thread in threads:
-            thread.join()
-        over.set()
-        disturber.join()
+        with again_and_again(disturb, 0.0003):
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
     assert found == {number: ("end", value) for number, value in enumerate(expected)}

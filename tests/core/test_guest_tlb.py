@@ -14,6 +14,7 @@ from hypervisor._face import CODE as BARE
 from hypervisor.run.sharing import scheduler
 from tests.core.accessed import outcome, watcher
 from tests.core.bare import bare
+from tests.meanwhile import again_and_again
 
 ROUNDS = 150_000
 SEEDS = (1, 2, 3)
@@ -100,7 +101,7 @@ def _disturb(vm: hv.VM, choice: random.Random) -> None:
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_flushes_by_the_host_show_in_no_accessed_bit(seed: int) -> None:
-    choice, disturbed, over = random.Random(seed), 0, threading.Event()
+    choice, disturbed = random.Random(seed), 0
     with closing(hv.Host("4M", 1)) as host, watcher(host, ROUNDS, seed) as vm:
 
         def disturb() -> None:
@@ -108,17 +109,8 @@ def test_flushes_by_the_host_show_in_no_accessed_bit(seed: int) -> None:
             disturbed += 1
             _disturb(vm, choice)
 
-        def storm() -> None:
-            while not over.wait(0.0002):
-                vm.look()
-
         vm.watchers.append(disturb)
-        thread = threading.Thread(target=storm)
-        thread.start()
-        try:
+        with again_and_again(vm.look, 0.0002):
             seen = outcome(vm, vm.run(timeout=120))
-        finally:
-            over.set()
-            thread.join()
     assert disturbed > 10
     assert seen == _beside(1, seeds=(seed,))[seed][0]

@@ -11,6 +11,7 @@ import pytest
 
 import hypervisor as hv
 from tests.core.bare import addresses, bare
+from tests.meanwhile import again_and_again
 
 COUNT = "mov ecx, 1000; again: inc rax; dec ecx; jnz again; hlt"
 
@@ -108,19 +109,8 @@ def test_pausing_from_another_thread_repeats_and_changes_nothing() -> None:
             pauses[0] += ended is None
 
         debugger.attend = attend  # type: ignore[method-assign]
-        over = threading.Event()
-
-        def ask() -> None:
-            while not over.wait(0.001):
-                vm.request_pause()
-
-        thread = threading.Thread(target=ask)
-        thread.start()
-        try:
+        with again_and_again(vm.request_pause, 0.001):
             result = vm.run()
-        finally:
-            over.set()
-            thread.join()
         assert pauses[0] > 1
         assert (result.rax, result.virtual_s, result.exits) == (alone.rax, alone.virtual_s, alone.exits)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -14,6 +14,7 @@ import hypervisor as hv
 from hypervisor.run.sharing import scheduler
 from tests.core.bare import bare
 from tests.core.interrupted import PERIODS, guest, noted
+from tests.meanwhile import again_and_again
 
 ROUNDS = 1200
 KINDS = ("rdtsc", "sgdt", "sidt", "smsw", "pushf", "cr_read")
@@ -77,23 +78,6 @@ WAYS: dict[str, Way] = {
 }
 
 
-@contextmanager
-def _kicked(host: hv.Host, seconds: float = 0.0003) -> Iterator[None]:
-    over = threading.Event()
-
-    def storm() -> None:
-        while not over.wait(seconds):
-            host.pcpus[0].kick()
-
-    thread = threading.Thread(target=storm)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
-
-
 def _alone(rounds: int, period: int) -> tuple[Any, ...]:
     with closing(hv.Host("2M", 1)) as host, guest(host, rounds, period) as (vm, _):
         return noted(vm, vm.run(timeout=60))
@@ -111,7 +95,7 @@ def test_interrupts_come_where_they_come_when_nobody_looks_on(way: str) -> None:
     rounds = ROUNDS // 8 if way == "code" else ROUNDS
     with closing(hv.Host("2M", 1)) as host:
         for period in PERIODS:
-            with guest(host, rounds, period) as (vm, places), _kicked(host):
+            with guest(host, rounds, period) as (vm, places), again_and_again(host.pcpus[0].kick, 0.0003):
                 WAYS[way](vm, places, choice)
                 assert noted(vm, vm.run(timeout=60)) == _alone(rounds, period)
 

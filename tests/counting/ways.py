@@ -11,11 +11,13 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from functools import partial
 from types import FrameType
 
 import hypervisor as hv
 from hypervisor.assembler import assemble
 from tests.counting.guests import READY
+from tests.meanwhile import again_and_again, kick
 
 NEIGHBOUR = assemble("again: inc ecx; out 0x80, al; inc dword ptr [0x12000]; jmp again", origin=0x10000, mode=32).code
 SHORT = assemble("mov ecx, 20000; again: dec ecx; jnz again; cli; hlt", origin=0x10000, mode=32).code
@@ -25,49 +27,19 @@ class RingError(Exception):
     """What the handler of a signal raises in the middle of a run."""
 
 
-@contextmanager
-def _again_and_again(action: Callable[[], object], rng: random.Random, seconds: float) -> Iterator[None]:
-    """Do something at random moments, so many seconds apart on average, on another thread."""
-    over = threading.Event()
-    failures: list[BaseException] = []
-
-    def repeat() -> None:
-        try:
-            while not over.wait(rng.random() * 2 * seconds):
-                action()
-        except BaseException as error:
-            failures.append(error)
-
-    thread = threading.Thread(target=repeat)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
-    if failures:
-        raise failures[0]
-
-
 def kicks(vm: hv.VM, rng: random.Random) -> AbstractContextManager[None]:
     """The pCPU is kicked."""
-
-    def kick() -> None:
-        pcpu = vm.place.pcpu
-        if pcpu is not None:
-            pcpu.kick()
-
-    return _again_and_again(kick, rng, 0.0003)
+    return again_and_again(partial(kick, vm), 0.0003, rng)
 
 
 def looks(vm: hv.VM, rng: random.Random) -> AbstractContextManager[None]:
     """The run is made to look at its inputs, as each typed character does."""
-    return _again_and_again(vm.look, rng, 0.0005)
+    return again_and_again(vm.look, 0.0005, rng)
 
 
 def stops(vm: hv.VM, rng: random.Random) -> AbstractContextManager[None]:
     """The run is ended from outside, and begun again."""
-    return _again_and_again(vm.request_stop, rng, 0.004)
+    return again_and_again(vm.request_stop, 0.004, rng)
 
 
 def nmis(vm: hv.VM, rng: random.Random) -> AbstractContextManager[None]:
@@ -77,7 +49,7 @@ def nmis(vm: hv.VM, rng: random.Random) -> AbstractContextManager[None]:
         if vm.memory.read(READY, 1) == b"\x01":
             vm.nmi()
 
-    return _again_and_again(nmi, rng, 0.001)
+    return again_and_again(nmi, 0.001, rng)
 
 
 def writes(vm: hv.VM, rng: random.Random) -> AbstractContextManager[None]:
@@ -87,7 +59,7 @@ def writes(vm: hv.VM, rng: random.Random) -> AbstractContextManager[None]:
         at = 0x10000 + rng.randrange(64)
         vm.memory.write(at, vm.memory.read(at, 8))
 
-    return _again_and_again(write, rng, 0.003)
+    return again_and_again(write, 0.003, rng)
 
 
 @contextmanager
@@ -112,7 +84,7 @@ def passers_by(vm: hv.VM, rng: random.Random) -> AbstractContextManager[None]:
             result = other.run(timeout=60)
             assert result.reason is hv.Reason.HALTED, result.message
 
-    return _again_and_again(visit, rng, 0.005)
+    return again_and_again(visit, 0.005, rng)
 
 
 @contextmanager
@@ -161,7 +133,7 @@ def gdb(vm: hv.VM, rng: random.Random) -> Iterator[None]:
                 connection.sendall(b"+$c#63")
 
         try:
-            with _again_and_again(interrupt, rng, 0.002):
+            with again_and_again(interrupt, 0.002, rng):
                 yield
                 connection.shutdown(socket.SHUT_RDWR)
         finally:

@@ -9,14 +9,15 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, nullcontext
+from functools import partial
 
 import hypervisor as hv
 from tests import debian
 from tests.initramfs import READY, initramfs
+from tests.meanwhile import again_and_again, kick
 
 FORKS = 1500
 MEMORY = "128M"
@@ -52,23 +53,8 @@ def run(host: hv.Host, forks: int, kick_s: float = 0.0, clock: str = "wall") -> 
     kernel = debian.debian_path(debian.kernel_package(), "boot/vmlinuz-*")
     archive = initramfs(init(forks), debian.debian_path("busybox-static", "bin/busybox").read_bytes())
     with closing(host.create_vm(kernel, initrd=archive, memory=MEMORY, append=COMMAND_LINE, clock=clock)) as vm:
-        over = threading.Event()
-
-        def kick() -> None:
-            while not over.wait(kick_s):
-                pcpu = vm.place.pcpu
-                if pcpu is not None:
-                    pcpu.kick()
-
-        thread = threading.Thread(target=kick)
-        if kick_s:
-            thread.start()
-        try:
+        with again_and_again(partial(kick, vm), kick_s) if kick_s else nullcontext():
             result = vm.run(timeout=PATIENCE_S)
-        finally:
-            over.set()
-            if kick_s:
-                thread.join()
         text = vm.console.text.replace("\r\n", "\n")
     if result.reason is not hv.Reason.POWERED_OFF:
         return f"ended as {result.reason.value}: {result.message}\n{text[-2000:]}"
