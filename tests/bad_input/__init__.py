@@ -1,0 +1,1 @@
+"""What people get wrong, with the sentence that each gets."""
