@@ -21,9 +21,11 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from hypervisor.errors import ConfigError
-from hypervisor.run.sharing import hope, scheduler
+from hypervisor.run.sharing import hope
 from hypervisor.run.sharing.hold import Customer, Hold
-from hypervisor.run.sharing.scheduler import RoundRobin, Scheduler
+from hypervisor.run.sharing.policy import Policy
+from hypervisor.run.sharing.scheduler import Scheduler
+from hypervisor.run.sharing.slices import press
 from hypervisor.run.sharing.task import Next, Task, going
 from hypervisor.run.threads.pcpu_thread import PCpuThread
 from hypervisor.run.threads.watch import NEVER, Watch
@@ -44,7 +46,7 @@ class RunQueue:
 
     def __init__(self, pcpus: list[PCpu], policy: Scheduler | None = None, watch: Watch | None = None) -> None:
         self._pcpus = list(pcpus)
-        self._policy: Scheduler = policy or RoundRobin()
+        self._policy = Policy(policy, lambda task: self._notes.append(task.place))
         self._watch = watch or Watch()
         self._slices = self._watch.alarm(self._end_slices)
         self._wakings = self._watch.alarm(self._wake_due)
@@ -130,8 +132,7 @@ class RunQueue:
         """As if a task had not been submitted."""
         for hold in [hold for hold in self._holds if hold.task is task]:
             self._holds.remove(hold)
-            with self._asking(task):
-                self._policy.blocks(task.candidate, 0.0)
+            self._policy.blocks(task)
         if task in self._apart:
             self._apart.remove(task)
 
@@ -236,8 +237,7 @@ class RunQueue:
             seconds = hold.used + time.monotonic() - hold.since
             task.place.used_s += seconds
             goes_on = following is Next.READY and not task.called_off
-            with self._asking(task):
-                (self._policy.used if goes_on else self._policy.blocks)(task.candidate, seconds)
+            (self._policy.used if goes_on else self._policy.blocks)(task, seconds)
             self._go_on(task, following)
             self._hand_out()
         self._read_notes()
@@ -324,8 +324,7 @@ class RunQueue:
             elif hold.task.called_off:
                 self._holds.remove(hold)
                 self._put_apart(hold.task)
-                with self._asking(hold.task):
-                    self._policy.blocks(hold.task.candidate, 0.0)
+                self._policy.blocks(hold.task)
         for task in [one for one in self._resting if one.place is vm]:
             if task.called_off or not task.stands:
                 self._unrest(task)
@@ -339,12 +338,8 @@ class RunQueue:
 
     def _enqueue(self, task: Task) -> None:
         """A task wants a pCPU that did not before."""
-        running = {hold.task.candidate: hold for hold in self._holds if hold.task is not None and hold.pcpu is not None}
         self._holds.append(Hold(task.place, task))
-        with self._asking(task):
-            aside = self._policy.wakes(task.candidate, list(running))
-            if aside is not None:
-                running[aside].seconds = 0.0
+        self._policy.wakes(task, self._holds)
 
     def _wait(self, hold: Hold) -> None:
         with self._lock:
@@ -390,7 +385,7 @@ class RunQueue:
             waiting = [hold for hold in self._holds if hold.pcpu is None and hold.vm not in busy]
             if not waiting:
                 break
-            hold, seconds = self._next(waiting)
+            hold, seconds = self._policy.next(waiting)
             pcpu = _best(free, hold.vm)
             free.remove(pcpu)
             busy.add(hold.vm)
@@ -412,55 +407,11 @@ class RunQueue:
         if self.contended:
             self._press()
 
-    def _next(self, waiting: list[Hold]) -> tuple[Hold, float]:
-        """Who of those that wait gets the next pCPU, and for how many seconds."""
-        first = waiting[0]
-        if first.task is None:
-            return first, scheduler.SLICE_S
-        ready = {hold.task.candidate: hold for hold in waiting if hold.task is not None}
-        answer = first, scheduler.SLICE_S
-        with self._asking(first.task):
-            vm, seconds = self._policy.choose(list(ready))
-            answer = ready[vm], float(seconds)
-        return answer
-
-    @contextmanager
-    def _asking(self, task: Task) -> Iterator[None]:
-        """The block asks the policy, whose mistakes end this task and nothing else."""
-        try:
-            yield
-        except Exception as error:
-            what = "answered with a VM that was not among them" if isinstance(error, KeyError) else f"raised {error!r}"
-            task.refuse(f"the host's scheduler, {type(self._policy).__name__}, {what}")
-            self._notes.append(task.place)
-
     def _press(self) -> None:
-        """Tell those whose slice is over, and whom somebody waits for, to leave; look again when the next one is."""
-        now = time.monotonic()
-        running = [one for one in self._holds if one.pcpu is not None]
-        running.sort(key=lambda one: (one.rouse is None, one.since + one.seconds))
-        by_vm = {one.vm: one for one in running}
-        again = scheduler.SLICE_S
-        for one in self._holds:
-            if one.pcpu is not None:
-                continue
-            if not running:
-                break
-            target = by_vm.get(one.vm) or running[0]
-            if target not in running:
-                continue
-            running.remove(target)
-            left = 0.0 if target.rouse else target.since + target.seconds - now
-            if left > 0:
-                again = min(again, left)
-                continue
-            target.over = True
-            if target.rouse:
-                target.rouse()
-            elif target.pcpu is not None:
-                target.pcpu.kick()
+        """Have those leave whose slice is over, and look again when the next one is."""
+        again = press(self._holds, time.monotonic())
         if self.contended:
-            self._slices.set(now + again)
+            self._slices.set(again)
 
 
 def _best(free: list[PCpu], vm: Customer) -> PCpu:
