@@ -22,53 +22,18 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from hypervisor.bus import Clock, Line
-from hypervisor.devices.parts.common import ByteDevice, Register, nothing
+from hypervisor.devices.parts import uart_registers as r
+from hypervisor.devices.parts.common import ByteDevice, nothing
 from hypervisor.devices.parts.device_state import adopt
 from hypervisor.state import copied, data, flag, number, numbers, record, time_ns, u8
 from hypervisor.units import NS_PER_S
 
-SIZE = 8
-"""Bytes of the register window."""
-
-REGISTERS = (
-    Register(0, "RBR", "rc", "receiver buffer, the oldest character (DLAB=0)"),
-    Register(0, "THR", "w", "transmitter holding register (DLAB=0)"),
-    Register(0, "DLL", "rw", "divisor latch, low byte (DLAB=1)"),
-    Register(1, "IER", "rw", "interrupt enable (DLAB=0)"),
-    Register(1, "DLM", "rw", "divisor latch, high byte (DLAB=1)"),
-    Register(2, "IIR", "rc", "interrupt identification; reading it clears a THRE interrupt"),
-    Register(2, "FCR", "w", "FIFO control"),
-    Register(3, "LCR", "rw", "line control: word length, stop bits, parity, break, DLAB"),
-    Register(4, "MCR", "rw", "modem control: DTR, RTS, OUT1, OUT2, loop"),
-    Register(5, "LSR", "rc", "line status; reading it clears the error bits"),
-    Register(6, "MSR", "rc", "modem status; reading it clears the delta bits"),
-    Register(7, "SCR", "rw", "scratch"),
-)
-
-XTAL_HZ = 1_843_200
-"""The PC's UART crystal: baud = XTAL / (16 * divisor)."""
-FIFO_SIZE = 16
 BACKLOG_LIMIT = 65_536
 """Bytes of host input that may wait for the line."""
 POLLS_TO_LISTEN = 64
 """Reads of LSR, with nothing sent and nothing received in between, after which a guest waits for input. (One that sends
 reads it a few times for each character.)
 """
-
-IER_RDA, IER_THRE, IER_LINE, IER_MODEM = 0x01, 0x02, 0x04, 0x08
-IIR_NONE, IIR_LINE, IIR_RDA, IIR_TIMEOUT, IIR_THRE, IIR_MODEM = 0x01, 0x06, 0x04, 0x0C, 0x02, 0x00
-IIR_FIFO = 0xC0
-FCR_ENABLE, FCR_CLEAR_RX = 0x01, 0x02
-FCR_TRIGGERS = (1, 4, 8, 14)
-LCR_STOP2, LCR_PARITY, LCR_DLAB = 0x04, 0x08, 0x80
-MCR_DTR, MCR_RTS, MCR_OUT1, MCR_OUT2, MCR_LOOP = 0x01, 0x02, 0x04, 0x08, 0x10
-LSR_DR, LSR_OE, LSR_PE, LSR_FE, LSR_BI = 0x01, 0x02, 0x04, 0x08, 0x10
-LSR_THRE, LSR_TEMT, LSR_FIFO_ERROR = 0x20, 0x40, 0x80
-LSR_ERRORS = LSR_OE | LSR_PE | LSR_FE | LSR_BI
-LSR_IDLE = LSR_THRE | LSR_TEMT
-MSR_TERI = 0x04
-MSR_CTS, MSR_DSR, MSR_RI, MSR_DCD = 0x10, 0x20, 0x40, 0x80
-MSR_CONNECTED = MSR_CTS | MSR_DSR | MSR_DCD
 
 _BYTES = [bytes((value,)) for value in range(256)]
 
@@ -82,8 +47,8 @@ class Uart16550State:
     fcr: int = number(0, 0xC1)
     lcr: int = u8()
     mcr: int = number(0, 0x1F)
-    lsr: int = u8(LSR_IDLE)
-    msr: int = u8(MSR_CONNECTED)
+    lsr: int = u8(r.LSR_IDLE)
+    msr: int = u8(r.MSR_CONNECTED)
     scr: int = u8()
     rbr: int = u8()
     thre_pending: bool = flag()
@@ -93,7 +58,7 @@ class Uart16550State:
     receiving: bool = flag()
     polls: int = number(0, POLLS_TO_LISTEN)
     listens: bool = flag()
-    fifo: list[int] = numbers(FIFO_SIZE, 0, 0xFFFF)
+    fifo: list[int] = numbers(r.FIFO_SIZE, 0, 0xFFFF)
     backlog: bytearray = data(BACKLOG_LIMIT)
 
 
@@ -152,15 +117,15 @@ class Uart16550(ByteDevice):
 
     def receive_break(self) -> None:
         """A break condition on the line: one zero character with BI and FE, at once."""
-        self._push(0, LSR_BI | LSR_FE)
+        self._push(0, r.LSR_BI | r.LSR_FE)
         self._update()
 
     @property
     def character_ns(self) -> int:
         """Time of one character on the line, in nanoseconds, with start, parity and stop bits (1.5 count as 2)."""
         s = self._s
-        bits = 7 + (s.lcr & 3) + bool(s.lcr & LCR_STOP2) + bool(s.lcr & LCR_PARITY)
-        return bits * 16 * (s.divisor or 0x10000) * NS_PER_S // XTAL_HZ
+        bits = 7 + (s.lcr & 3) + bool(s.lcr & r.LCR_STOP2) + bool(s.lcr & r.LCR_PARITY)
+        return bits * 16 * (s.divisor or 0x10000) * NS_PER_S // r.XTAL_HZ
 
     # ---- device contract
 
@@ -180,7 +145,7 @@ class Uart16550(ByteDevice):
 
     def _take(self, state: Uart16550State) -> None:
         self._s = state
-        self._readers, self._writers = self._tables[bool(state.lcr & LCR_DLAB)]
+        self._readers, self._writers = self._tables[bool(state.lcr & r.LCR_DLAB)]
         self._arrival.clear()
         self._timeout.clear()
         if state.receiving:
@@ -194,7 +159,7 @@ class Uart16550(ByteDevice):
     def _resume(self) -> None:
         """Put the next character on the line, if there is one and the line is free."""
         s = self._s
-        if s.receiving or not s.backlog or s.mcr & MCR_LOOP or (self._hold and self._full()):
+        if s.receiving or not s.backlog or s.mcr & r.MCR_LOOP or (self._hold and self._full()):
             return
         s.receiving = True
         s.arrives_at = self.clock.now_ns + self.character_ns
@@ -210,14 +175,14 @@ class Uart16550(ByteDevice):
                 self._resume()
 
     def _full(self) -> bool:
-        return len(self._s.fifo) >= (FIFO_SIZE if self._s.fcr & FCR_ENABLE else 1)
+        return len(self._s.fifo) >= (r.FIFO_SIZE if self._s.fcr & r.FCR_ENABLE else 1)
 
     def _arrive(self) -> None:
         """The character on the line is complete; follow with the next at the line's own pace."""
         s = self._s
         while s.receiving and s.arrives_at <= self.clock.now_ns:
             s.receiving = False
-            if not s.backlog or s.mcr & MCR_LOOP or (self._hold and self._full()):
+            if not s.backlog or s.mcr & r.MCR_LOOP or (self._hold and self._full()):
                 break
             byte = s.backlog[0]
             del s.backlog[:1]
@@ -239,17 +204,17 @@ class Uart16550(ByteDevice):
         """A character reaches the receiver (data sheet 8.4: overrun; with FIFOs the shift register is overwritten)."""
         s = self._s
         if self._full():
-            s.lsr |= LSR_OE
-            if not s.fcr & FCR_ENABLE:  # the buffer register itself is overwritten
+            s.lsr |= r.LSR_OE
+            if not s.fcr & r.FCR_ENABLE:  # the buffer register itself is overwritten
                 s.fifo[0] = byte | errors << 8
                 s.lsr |= errors
             return
         s.fifo.append(byte | errors << 8)
         if len(s.fifo) == 1:
-            s.lsr |= LSR_DR | errors
-        if s.fcr & FCR_ENABLE:
+            s.lsr |= r.LSR_DR | errors
+        if s.fcr & r.FCR_ENABLE:
             if errors:
-                s.lsr |= LSR_FIFO_ERROR
+                s.lsr |= r.LSR_FIFO_ERROR
             self._restart_timeout()
 
     def _restart_timeout(self) -> None:
@@ -272,7 +237,7 @@ class Uart16550(ByteDevice):
     def _clear_receiver(self) -> None:
         s = self._s
         s.fifo.clear()
-        s.lsr &= ~(LSR_DR | LSR_FIFO_ERROR)
+        s.lsr &= ~(r.LSR_DR | r.LSR_FIFO_ERROR)
         self._stop_timeout()
 
     # ---- interrupts
@@ -281,21 +246,21 @@ class Uart16550(ByteDevice):
         """The IIR's low four bits: the highest of the enabled causes (data sheet table V)."""
         s = self._s
         ier = s.ier
-        if ier & IER_LINE and s.lsr & LSR_ERRORS:
-            return IIR_LINE
-        if ier & IER_RDA:
-            if s.fifo and (not s.fcr & FCR_ENABLE or len(s.fifo) >= FCR_TRIGGERS[s.fcr >> 6]):
-                return IIR_RDA
+        if ier & r.IER_LINE and s.lsr & r.LSR_ERRORS:
+            return r.IIR_LINE
+        if ier & r.IER_RDA:
+            if s.fifo and (not s.fcr & r.FCR_ENABLE or len(s.fifo) >= r.FCR_TRIGGERS[s.fcr >> 6]):
+                return r.IIR_RDA
             if s.timeout_pending:
-                return IIR_TIMEOUT
-        if ier & IER_THRE and s.thre_pending:
-            return IIR_THRE
-        if ier & IER_MODEM and s.msr & 0x0F:
-            return IIR_MODEM
-        return IIR_NONE
+                return r.IIR_TIMEOUT
+        if ier & r.IER_THRE and s.thre_pending:
+            return r.IIR_THRE
+        if ier & r.IER_MODEM and s.msr & 0x0F:
+            return r.IIR_MODEM
+        return r.IIR_NONE
 
     def _update(self) -> None:
-        self.line.set(self._s.ier != 0 and self._cause() != IIR_NONE)
+        self.line.set(self._s.ier != 0 and self._cause() != r.IIR_NONE)
 
     # ---- registers
 
@@ -304,17 +269,17 @@ class Uart16550(ByteDevice):
         if s.receiving:
             self._arrive()
         if not s.fifo:
-            return 0 if s.fcr & FCR_ENABLE else s.rbr
+            return 0 if s.fcr & r.FCR_ENABLE else s.rbr
         s.rbr = s.fifo.pop(0) & 0xFF
         s.timeout_pending = False
         if s.fifo:
             s.lsr |= s.fifo[0] >> 8
             self._restart_timeout()
         else:
-            s.lsr &= ~LSR_DR
+            s.lsr &= ~r.LSR_DR
             self._stop_timeout()
-        if s.lsr & LSR_FIFO_ERROR and not any(character >> 8 for character in s.fifo):
-            s.lsr &= ~LSR_FIFO_ERROR
+        if s.lsr & r.LSR_FIFO_ERROR and not any(character >> 8 for character in s.fifo):
+            s.lsr &= ~r.LSR_FIFO_ERROR
         if s.backlog:
             self._resume()
         self._update()
@@ -323,12 +288,12 @@ class Uart16550(ByteDevice):
     def _write_thr(self, value: int) -> None:
         s = self._s
         s.polls = 0
-        if s.mcr & MCR_LOOP:
+        if s.mcr & r.MCR_LOOP:
             self._push(value & (0xFF >> (3 - (s.lcr & 3))), 0)
             self._update()
         else:
             self._sink(_BYTES[value])
-        if s.ier & IER_THRE:
+        if s.ier & r.IER_THRE:
             # The byte fills the register and leaves it at once: the cause goes and returns, a new edge.
             s.thre_pending = False
             self._update()
@@ -340,11 +305,11 @@ class Uart16550(ByteDevice):
 
     def _write_ier(self, value: int) -> None:
         s = self._s
-        if value & IER_THRE and not s.ier & IER_THRE:
+        if value & r.IER_THRE and not s.ier & r.IER_THRE:
             s.thre_pending = True  # THRE is set and newly enabled: interrupts at once
         s.ier = value & 0x0F
         self._update()
-        if value & IER_RDA:
+        if value & r.IER_RDA:
             self._listen()
 
     def _read_iir(self) -> int:
@@ -352,16 +317,16 @@ class Uart16550(ByteDevice):
         if s.receiving:
             self._arrive()
         cause = self._cause()
-        if cause == IIR_THRE:
+        if cause == r.IIR_THRE:
             s.thre_pending = False
             self._update()
-        return cause | (IIR_FIFO if s.fcr & FCR_ENABLE else 0)
+        return cause | (r.IIR_FIFO if s.fcr & r.FCR_ENABLE else 0)
 
     def _write_fcr(self, value: int) -> None:
         s = self._s
-        if (value ^ s.fcr) & FCR_ENABLE or (value & FCR_ENABLE and value & FCR_CLEAR_RX):
+        if (value ^ s.fcr) & r.FCR_ENABLE or (value & r.FCR_ENABLE and value & r.FCR_CLEAR_RX):
             self._clear_receiver()  # a change of mode clears the FIFOs too
-        s.fcr = value & 0xC1 if value & FCR_ENABLE else 0  # the other bits take effect only together with bit 0
+        s.fcr = value & 0xC1 if value & r.FCR_ENABLE else 0  # the other bits take effect only together with bit 0
         self._resume()
         self._update()
 
@@ -378,19 +343,19 @@ class Uart16550(ByteDevice):
     def _write_mcr(self, value: int) -> None:
         s = self._s
         s.mcr = value & 0x1F
-        if value & MCR_LOOP:
+        if value & r.MCR_LOOP:
             levels = (
-                (MSR_CTS if value & MCR_RTS else 0)
-                | (MSR_DSR if value & MCR_DTR else 0)
-                | (MSR_RI if value & MCR_OUT1 else 0)
-                | (MSR_DCD if value & MCR_OUT2 else 0)
+                (r.MSR_CTS if value & r.MCR_RTS else 0)
+                | (r.MSR_DSR if value & r.MCR_DTR else 0)
+                | (r.MSR_RI if value & r.MCR_OUT1 else 0)
+                | (r.MSR_DCD if value & r.MCR_OUT2 else 0)
             )
         else:
-            levels = MSR_CONNECTED
+            levels = r.MSR_CONNECTED
         changed = (levels ^ s.msr) & 0xF0
-        deltas = changed >> 4 & ~MSR_TERI
-        if changed & MSR_RI and not levels & MSR_RI:
-            deltas |= MSR_TERI
+        deltas = changed >> 4 & ~r.MSR_TERI
+        if changed & r.MSR_RI and not levels & r.MSR_RI:
+            deltas |= r.MSR_TERI
         s.msr = levels | s.msr & 0x0F | deltas
         self._resume()
         self._update()
@@ -401,11 +366,11 @@ class Uart16550(ByteDevice):
             self._arrive()
         value = s.lsr
         if s.polls < POLLS_TO_LISTEN:
-            s.polls = 0 if value & LSR_DR else s.polls + 1
+            s.polls = 0 if value & r.LSR_DR else s.polls + 1
             if s.polls == POLLS_TO_LISTEN:
                 self._listen()
-        if value & LSR_ERRORS:
-            s.lsr = value & ~LSR_ERRORS
+        if value & r.LSR_ERRORS:
+            s.lsr = value & ~r.LSR_ERRORS
             self._update()
         return value
 

@@ -29,6 +29,7 @@ from hypervisor.devices import (
 )
 from hypervisor.devices.apic_bus import ApicBus
 from hypervisor.devices.ide import ata_registers as ide_registers
+from hypervisor.devices.parts import uart_registers
 from hypervisor.devices.pci import PciBus, function, i440fx, piix
 from hypervisor.devices.pci import bus as pci_bus
 from hypervisor.devices.vga import dispi, vga_registers
@@ -133,8 +134,8 @@ def running_hpet(clock: Bench) -> Device:
 
 
 DEVICES: dict[str, tuple[Maker, int]] = {
-    "uart": (uart, uart16550.SIZE),
-    "busy-uart": (busy_uart, uart16550.SIZE),
+    "uart": (uart, uart_registers.SIZE),
+    "busy-uart": (busy_uart, uart_registers.SIZE),
     "pic": (lambda clock: i8259.I8259Pair(clock.line()), i8259.SIZE),
     "pit": (lambda clock: i8254.I8254(clock.line(), clock), i8254.SIZE),
     "port61": (lambda clock: port61.Port61(i8254.I8254(clock.line(), clock), clock), port61.SIZE),
