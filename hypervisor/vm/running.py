@@ -116,21 +116,16 @@ class Runs(Machine):
     def _do(self, task: GuestRun | Steps) -> None:
         """Have a pCPU do this, and wait until it is done; see `hypervisor.run.threads.waiting`."""
         wait = Wait(task, self.host.queue)
-        wait.begin(lambda: self._begin(task))
         try:
-            wait.to_the_end()
+            wait.for_task(lambda: self._begin(task))
         except BaseException as error:
             if busy := self.busy_in:  # it was not waited for any longer
                 error.add_note(f"{busy} of the VM {self.name} has not returned; it cannot be run or closed before.")
             raise
 
     def _start(self, run: GuestRun) -> None:
-        wait = Wait(run, self.host.queue)
         run.in_background = True
-        wait.begin(lambda: self._begin(run))
-        if wait.interrupted:
-            wait.to_the_end()
-        wait.leave()
+        Wait(run, self.host.queue).for_task(lambda: self._begin(run), only_begin=True)
         Overseer(run, self.host.watch).look()
 
     def _begin(self, task: GuestRun | Steps) -> None:

@@ -89,7 +89,9 @@ def passers_by(vm: hv.VM, rng: random.Random) -> AbstractContextManager[None]:
 
 @contextmanager
 def signals(vm: hv.VM, rng: random.Random) -> Iterator[None]:
-    """Signals whose handler raises in the main thread, each time the guest has come further."""
+    """Signals whose handler raises in the main thread, each time the guest has come further. Once in each run: a second
+    one would end the handler that the run is in.
+    """
     last, over = [-1], threading.Event()
 
     def ring(number: int, frame: FrameType | None) -> None:
@@ -97,9 +99,9 @@ def signals(vm: hv.VM, rng: random.Random) -> Iterator[None]:
             return
         signal.setitimer(signal.ITIMER_REAL, 0.0002 + rng.random() * 0.006)
         now = vm.clock.now_ns
-        while frame is not None and frame.f_code.co_name != "to_the_end":
+        while frame is not None and frame.f_code.co_name != "for_task":
             frame = frame.f_back
-        if frame is not None and now > last[0] + 20_000:
+        if frame is not None and frame.f_locals["self"].quiet and now > last[0] + 20_000:
             last[0] = now
             raise RingError
 

@@ -18,7 +18,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hypervisor.errors import ConfigError
 from hypervisor.run.sharing import hope
@@ -58,7 +58,7 @@ class RunQueue:
             pcpu: PCpuThread(f"hypervisor-pcpu{number}", lambda thread, pcpu=pcpu: self._serve(thread, pcpu))  # type: ignore[misc]
             for number, pcpu in enumerate(self._pcpus)
         }
-        self._lock = threading.Lock()
+        self._lock: Any = threading.RLock()  # which knows its owner
         self._holds: list[Hold] = []
         self._resting: list[Task] = []
         self._apart: list[Task] = []
@@ -305,14 +305,16 @@ class RunQueue:
     # --- under the lock -----------------------------------------------------------------------------------------------
 
     def _read_notes(self) -> None:
-        """Do what was asked for while the lock was taken. Behind each time that it was."""
-        while self._notes and self._lock.acquire(blocking=False):
-            try:
+        """Do what was asked for while this thread had the lock, as a signal's handler may. Behind each time it had.
+
+        A lock that is taken by a call may stay taken, as an interrupt comes behind it; one that a ``with`` takes not.
+        """
+        while self._notes and not self._lock._is_owned():
+            with self._lock:
                 while self._notes:
-                    self._look_at(self._notes.popleft())
+                    self._look_at(self._notes[0])
+                    self._notes.popleft()  # behind it: interrupted, it is looked at again
                 self._hand_out()
-            finally:
-                self._lock.release()
 
     def _look_at(self, vm: Customer) -> None:
         for hold in [one for one in self._holds if one.vm is vm]:

@@ -6,6 +6,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 
@@ -22,7 +23,9 @@ class PCpuThread:
         weakref.finalize(self, self._gate.open).atexit = False
 
     def wake(self) -> None:
-        """There is something to do. By one thread at a time."""
+        """There is something to do. By one thread at a time, which may be interrupted anywhere: if that was where it
+        waited for the new thread to begin, there may be two for a while, and the older one ends.
+        """
         self._gate.open()
         if self._thread is None or not self._thread.is_alive():
             self._thread = threading.Thread(
@@ -49,6 +52,8 @@ class PCpuThread:
 
     def work(self) -> bool:
         """Do what there is to do; whether to wait for more."""
+        if self._thread is not threading.current_thread():
+            return False
         while not self._closed and self._serve(self):
             pass
         return not self._closed
@@ -62,8 +67,8 @@ class _Gate:
         self._lock.acquire()
 
     def open(self) -> None:
-        """Let the one through who waits, or comes next. By one thread at a time."""
-        if self._lock.locked():
+        """Let the one through who waits, or comes next."""
+        with suppress(RuntimeError):  # it is open
             self._lock.release()
 
     def wait(self) -> None:
@@ -77,6 +82,7 @@ def _run(gate: _Gate, owner: weakref.ref[PCpuThread]) -> None:
         gate.wait()
         thread = owner()
         if thread is None or not thread.work():
+            gate.open()  # for another one that may be there
             return
         del thread
 

@@ -4,32 +4,36 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import suppress
 
 SPIN_S = 0.0001
 """Sleeps shorter than this, in host seconds, are spent spinning."""
 
 
 class Bell:
-    """What wakes it. It is not forgotten when it rings before the sleep begins."""
+    """What wakes it. It is not forgotten when it rings before the sleep begins.
+
+    A lock by itself, which is taken while it has not rung: `threading.Event` has a lock within, which an exception of a
+    signal's handler would leave taken.
+    """
 
     def __init__(self) -> None:
-        self._rung = threading.Event()
+        self._quiet = threading.Lock()
+        self._quiet.acquire()
 
     def ring(self) -> None:
         """Wake the sleeper; from any thread."""
-        self._rung.set()
+        with suppress(RuntimeError):  # it has rung
+            self._quiet.release()
 
     def sleep(self, seconds: float) -> bool:
         """Sleep so long at most; whether it rang."""
         if 0 < seconds < SPIN_S:  # too short for the host's scheduler to wake us in time
             end = time.monotonic() + seconds
-            while not self._rung.is_set() and time.monotonic() < end:
+            while self._quiet.locked() and time.monotonic() < end:
                 pass
-            rang = self._rung.is_set()
-        else:
-            rang = self._rung.wait(max(seconds, 0))
-        self._rung.clear()
-        return rang
+            seconds = 0
+        return self._quiet.acquire(timeout=max(seconds, 0))
 
 
 __all__ = ["Bell"]

@@ -2,8 +2,8 @@
 
 A signal's handler runs on the main thread, at whatever Python code comes next, and may raise there (Ctrl-C does). On a
 thread that serves the guest's accesses that would be in the middle of an instruction; here it ends the run at the
-guest's next block, and is then raised. It may come after any call, so all that follows the one call that has the task
-taken on is a loop, which can be entered again.
+guest's next block, and is then raised. It may come at any call, so all that is done here is a loop that can be entered
+again, and nothing leaves it but the task's end.
 """
 
 from __future__ import annotations
@@ -33,29 +33,14 @@ class Wait:
 
     def __init__(self, task: Task, queue: RunQueue) -> None:
         self._task, self._queue = task, queue
+        self._taken_on = False
+        self._caught: BaseException | None = None
+        """What was raised here, and has not been served."""
         self._raised: BaseException | None = None
+        """The first that was raised here."""
         self._pressed_at: float | None = None
-        self._given_up = False
-
-    def begin(self, begin: Callable[[], None]) -> None:
-        """Have the task taken on by ``begin()``; what that raises leaves nothing behind."""
-        self._task.waiters.add(threading.get_ident())
-        try:
-            begin()
-        except BaseException as error:
-            if not self._queue.knows(self._task):
-                self._task.withdraw()
-                raise
-            self._interrupted(error)
-
-    @property
-    def interrupted(self) -> bool:
-        """Whether something was raised here while the task was taken on."""
-        return self._raised is not None
-
-    def leave(self) -> None:
-        """Do not wait for it."""
-        self._task.waiters.discard(threading.get_ident())
+        self._left = False
+        """Whether there is nothing more to wait for."""
 
     @contextmanager
     def joined(self) -> Iterator[None]:
@@ -73,34 +58,65 @@ class Wait:
         seconds = longest if seconds < 0 else min(seconds, longest)
         self._task.wait(seconds if end_at is None else max(min(seconds, end_at - time.monotonic()), 0.0))
 
-    def to_the_end(self) -> None:
-        """Wait until the task is over, and raise what it raised; what a signal raised comes first. An interrupt asks
-        the task to end, the next one ends what holds it up, and if that does not return, one more is not waited with.
+    def for_task(self, begin: Callable[[], None], *, only_begin: bool = False) -> None:
+        """Have the task taken on by ``begin()``, wait until it is over, and raise what it raised; with ``only_begin``
+        wait only where something is raised here meanwhile. What ``begin`` raises leaves nothing behind.
+
+        What a signal raises comes before what the task did. An interrupt asks the task to end, the next one ends what
+        holds it up, and if that does not return, one more is not waited with.
         """
-        while not (self._task.over or self._given_up):
+        self._task.waiters.add(threading.get_ident())
+        while not self._left:  # signals strike at calls and jumps: the outer one is for those of the inner loop
             try:
-                self._wait()
-            except BaseException as error:  # also in the middle of serving the last one
-                self._interrupted(error)
+                while not self._left:
+                    try:
+                        self._go_on(begin, only_begin)
+                    except BaseException as error:
+                        self._caught = error
+            except BaseException as error:
+                self._caught = error
         self.leave()
         problem = self._raised or self._task.error
         if problem is not None:
             raise problem
 
-    def _wait(self) -> None:
-        while not (self._task.over or self._given_up):
+    @property
+    def quiet(self) -> bool:
+        """Whether nothing has been raised here."""
+        return self._caught is None and self._raised is None
+
+    def leave(self) -> None:
+        """Do not wait for it."""
+        self._task.waiters.discard(threading.get_ident())
+
+    def _go_on(self, begin: Callable[[], None], only_begin: bool) -> None:
+        """Serve what was raised here; else take the next step. Interrupted anywhere, it is called again."""
+        error = self._caught
+        if error is not None:
+            if not self._taken_on and not self._queue.knows(self._task):
+                self._task.withdraw()
+                self._raised, self._left = error, True
+                return
+            self._taken_on = True
+            self._caught = None
+            self._interrupted(error)
+        elif not self._taken_on:
+            begin()
+            self._taken_on = True
+        elif self._task.over or (only_begin and self._raised is None):
+            self._left = True
+        else:
             self.some_time(longest=AWAKE_S if self._raised is None else AGAIN_S)
             if self._raised is not None:
                 self._queue.wake(self._task.place)  # the interrupt may have come in the middle of that
 
     def _interrupted(self, error: BaseException) -> None:
-        now = time.monotonic()
         if self._raised is None:
             self._raised = error
         elif self._pressed_at is None:
-            self._pressed_at = now
-        elif now > self._pressed_at + interrupting.GRACE_S:
-            self._given_up = True
+            self._pressed_at = time.monotonic()
+        elif time.monotonic() > self._pressed_at + interrupting.GRACE_S:
+            self._left = True
         self._task.ask_to_end(self._raised)
 
 
