@@ -114,7 +114,8 @@ DISAS_PREFIX, PREFIX_DATA = 0x2C, 8  # the instruction's prefixes, and 66h among
 DISAS_OPERAND, MO_16, MO_64 = 0x34, 1, 3  # its operand size
 DISAS_CC_OP, DISAS_CC_OP_DIRTY = 0x74, 0x7C  # how the arithmetic flags are derived, and whether CC_OP lags behind
 DISAS_FLAGS, TB_FLAGS = 0xA8, 16  # hidden flags and EFLAGS that the block is for: a copy, and those of the block itself
-TB_PC, TB_CS_BASE, TB_CFLAGS, TB_CODE = 0, 8, 24, 32  # of a translated block: for which address; where its code is
+TB_PC, TB_CS_BASE, TB_SIZE, TB_CFLAGS, TB_CODE = 0, 8, 20, 24, 32  # of a translated block: for which address; its code
+TB_GONE = 0x0005_0000  # of CFLAGS: it is no longer valid, or was executed once and is in no list
 TB_SPECIAL = 0x000E_FFFF  # of CFLAGS: it is no longer valid, of a bounded length, or counts its instructions
 DISAS_A0, DISAS_T0 = 0xD8, 0xE0  # the temporaries of an address and of an operand
 DISAS_UC = 0x1F0
@@ -160,6 +161,7 @@ OP_BEFORE = 8  # to that of the operation before
 OP_ARGS = 16  # results, arguments, function, flags
 
 # --- struct hook (what uc_hook_add returns) and the GHashTable of blocks that call it ---------------------------------
+HOOK_BEGIN, HOOK_END = 24, 32
 HOOK_CALLBACK = 40
 HOOK_REGIONS = 56
 TABLE_NODES = 12
@@ -207,6 +209,8 @@ SYMBOLS = (
     "tb_flush_x86_64",
     "tlb_flush_by_mmuidx_x86_64",
     "tb_invalidate_phys_range_x86_64",
+    "tcg_tb_foreach_x86_64",
+    "tb_phys_invalidate_x86_64",
     "qemu_ram_addr_from_host_x86_64",
     "helper_rdtsc_x86_64",
     "helper_rdtscp_x86_64",

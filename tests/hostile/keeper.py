@@ -55,7 +55,7 @@ def msr_values(tag: int) -> dict[int, int]:
     return values
 
 
-def _fill(tag: int, at: int, armed: bool) -> str:
+def _fill(tag: int, at: int) -> str:
     """Put the pattern everywhere, the general registers last."""
     xmm = "\n".join(f"movups xmm{n}, [{at + _VALUES + 0x100 + 16 * n}]" for n in range(16))
     x87 = "\n".join(f"fld tbyte ptr [{at + _VALUES + 16 * n}]" for n in range(8))
@@ -63,7 +63,7 @@ def _fill(tag: int, at: int, armed: bool) -> str:
     general = "\n".join(f"movabs {name}, {_word(tag, n)}" for n, name in enumerate(_GPR) if name != "rsp")
     cr0 = f.CR0_PE | f.CR0_ET | f.CR0_PG | f.CR0_NE | (f.CR0_WP if tag & 1 else f.CR0_AM)
     cr4 = f.CR4_PAE | f.CR4_OSFXSR | f.CR4_OSXMMEXCPT | f.CR4_OSXSAVE | (f.CR4_PGE if tag & 1 else f.CR4_PCE)
-    enables = 0xF0000400 | (0x3 if tag & 1 else 0xC) * armed  # breakpoints, two of them on, where nobody goes
+    enables = 0xF0000400 | (0x3 if tag & 1 else 0xC)  # breakpoints, two of them on, where nobody goes
     arithmetic = f.RFLAGS_CF | f.RFLAGS_SF | f.RFLAGS_AF if tag & 1 else f.RFLAGS_ZF | f.RFLAGS_OF | f.RFLAGS_DF
     flags = f.RFLAGS_FIXED | arithmetic
     return f"""
@@ -162,19 +162,22 @@ def saved_words(vcpu: hv.Vcpu) -> list[int]:
 
 
 class Keeper:
-    """A VM of keepers, one on each vCPU, with the pattern ``tag`` (8 bits). Unless they are ``armed`` they have no
-    breakpoints.
-    """
+    """A VM of keepers, one on each vCPU, with the pattern ``tag`` (8 bits)."""
 
-    def __init__(self, host: hv.Host, tag: int, cpus: int = 1, clock: str = "virtual", armed: bool = True) -> None:
+    rounds_at: int
+    """The linear address at which the first one's rounds begin."""
+
+    def __init__(self, host: hv.Host, tag: int, cpus: int = 1, clock: str = "virtual") -> None:
         self.tag, self.cpus = tag, cpus
         self.vm = hv.VM(host, hv.MachineConfig(memory="1M", name=f"keeper {tag:#x}", clock=clock, cpus=cpus))
         first = self.vm.vcpu
         for number in range(cpus):
             at, place = CODE + 0x2000 * number, _AREA + _STRIDE * number
-            source = _fill(tag ^ number << 1, place, armed) + _look(tag ^ number << 1, place)
-            code = assemble(source, origin=at, mode=64).code
+            source = _fill(tag ^ number << 1, place) + _look(tag ^ number << 1, place)
+            image = assemble(source, origin=at, mode=64)
+            code = image.code
             if number == 0:
+                self.rounds_at = image.symbols["again"]
                 prepare(self.vm, code, 64, at, STACK)
             else:
                 self._start(number, first, at, code)
@@ -255,14 +258,12 @@ class Keeper:
 
 
 @contextmanager
-def keepers(
-    host: hv.Host, *tags: int, cpus: int = 1, clock: str = "virtual", armed: bool = True
-) -> Iterator[list[Keeper]]:
+def keepers(host: hv.Host, *tags: int, cpus: int = 1, clock: str = "virtual") -> Iterator[list[Keeper]]:
     """Keepers with these patterns, closed at the end."""
     made: list[Keeper] = []
     try:
         for tag in tags:
-            made.append(Keeper(host, tag, cpus, clock, armed))
+            made.append(Keeper(host, tag, cpus, clock))
         yield made
     finally:
         for keeper in made:

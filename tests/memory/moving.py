@@ -1,4 +1,5 @@
-"""VMs that come, go and move between two pCPUs: every frame is counted, and little is translated twice.
+"""VMs that come, go and move between two pCPUs: every frame is counted, and little is translated twice. They have
+breakpoints armed, and some have an execute trap, which is hit once in each of their rounds.
 
 ``python -m tests.memory.moving --minutes 10`` is the long form of `test_moving`.
 """
@@ -16,12 +17,25 @@ from tests.hostile.keeper import Keeper, keepers
 from tests.memory.maps import census
 
 TAGS = 0xA5, 0x5A, 0x3B
+TRAPPED = 0xA5, 0x3B
 SLICE_S = 7e-5
+
+
+def _count_rounds(keeper: Keeper) -> list[int]:
+    """Trap the beginning of its rounds; the time of each."""
+    hits: list[int] = []
+
+    def hit(vcpu: hv.Vcpu, exit: hv.Exit) -> hv.Verdict:
+        hits.append(vcpu.vm.clock.now_ns)
+        return hv.PASS
+
+    keeper.vm.traps.execute(keeper.rounds_at, hit)
+    return hits
 
 
 def alone(tag: int) -> int:
     """Bytes of code that a keeper's run makes on a host of its own."""
-    with hv.Host("4M", 1) as host, keepers(host, tag, armed=False) as (keeper,):
+    with hv.Host("4M", 1) as host, keepers(host, tag) as (keeper,):
         for _ in range(12):
             keeper.run(SLICE_S)
         return host.pcpus[0].memory.translated_bytes
@@ -39,12 +53,14 @@ class Crowd:
 
     def _work(self, keeper: Keeper, rng: random.Random, rounds: int) -> None:
         last: Any = None
+        hits = _count_rounds(keeper) if keeper.tag in TRAPPED else None
         while rounds > 0 or (rounds < 0 and time.monotonic() < self._end):
             rounds -= 1
             keeper.run(SLICE_S * rng.randrange(1, 4))
             self.moves += keeper.vm.place.last is not last
             last = keeper.vm.place.last
         keeper.check()
+        assert hits is None or 0 <= len(hits) - keeper.seen()[0].rounds <= 1
 
     def _stay(self, keeper: Keeper, seed: int) -> None:
         try:
@@ -56,7 +72,7 @@ class Crowd:
         rng = random.Random(4)
         try:
             while time.monotonic() < self._end and not self._problems:
-                with keepers(self.host, rng.choice(TAGS), armed=False) as (keeper,):
+                with keepers(self.host, rng.choice(TAGS)) as (keeper,):
                     self.came += 1
                     self._work(keeper, rng, 12)
         except BaseException as problem:
@@ -67,7 +83,7 @@ class Crowd:
         translated once on each pCPU.
         """
         expected = [alone(tag) for tag in TAGS]
-        with self.host, keepers(self.host, *TAGS, armed=False) as made:
+        with self.host, keepers(self.host, *TAGS) as made:
             self._end = time.monotonic() + seconds
             threads = [threading.Thread(target=self._come_and_go)]
             threads += [threading.Thread(target=self._stay, args=(keeper, n)) for n, keeper in enumerate(made)]

@@ -48,6 +48,7 @@ _emit_call, _refuses, _media_done, _TO_ENV = calls.emit_call, refused.refuses, s
 _unusual, _sse_exception = x87.unusual, sse.exception
 _set_page, _flush_indexes = tlb_entry.set_page, tlb_entry.flush
 _full, _repeats, _forget_code = translated.full, translated.repeats, translated.forget_code
+_drop_trapped, _retranslate = translated.drop_trapped, translated.retranslate
 _load_segment, _far_jump, _far_call = load_segment_.load_segment, far_branches.far_jump, far_branches.far_call
 _load_system_segment = system_segments.load_system_segment
 _far_return, _interrupt_return = far_returns.far_return, far_returns.interrupt_return
@@ -393,6 +394,16 @@ def forget_code(b):  # type: ignore[no-untyped-def]
     return _forget_code(b)
 
 
+def drop_trapped(key, block, b):  # type: ignore[no-untyped-def]
+    """`translated.drop_trapped`, called for each translated block."""
+    return _drop_trapped(b, block)
+
+
+def retranslate(b, addresses, count):  # type: ignore[no-untyped-def]
+    """`translated.retranslate`."""
+    return _retranslate(b, addresses, count)
+
+
 def read_cr0(env):  # type: ignore[no-untyped-def]
     """`time_and_control.widen_smsw`, called by generated code through `hypervisor.engine.interposition.interpose`."""
     _widen_smsw(block_of(env), env)
@@ -502,7 +513,8 @@ ENTRIES = (
     (walk, "l(llll)"), (translate, "l(llll)"), (read_bytes, "l(lll)"), (write_bytes, "l(lllll)"),
     (deliver, "l(llllll)"), (decode, "l(l)"), (aborted, "l(ll)"),
     (save, "l(lll)"), (load, "l(lll)"), (set_page, "v(llliill)"), (emit_call, "v(lllill)"),
-    (flush_indexes, "v(lil)"), (full, "v(ll)"), (repeats, "v(ll)"), (forget_code, "l(l)"), (on_signal, "v(illl)"),
+    (flush_indexes, "v(lil)"), (full, "v(ll)"), (repeats, "v(ll)"), (forget_code, "l(l)"), (drop_trapped, "l(lll)"),
+    (retranslate, "l(lll)"), (on_signal, "v(illl)"),
     (pcmpestrm, "v(lllu)"), (pcmpestri, "v(lllu)"), (pcmpistrm, "v(lllu)"), (pcmpistri, "v(lllu)"),
     (jump, "v(llul)"), (rdtsc, "v(l)"), (rdtscp, "v(l)"), (write_cr, "v(lil)"), (reset_rf, "v(l)"), (spin, "l(l)"),
     (refuses, "l(ll)"), (media_done, "v(ll)"), (read_cr0, "v(l)"),

@@ -79,6 +79,7 @@ _CALLS: dict[str, Callable[..., Any]] = {
     "flush_guest": guest_tlb.flush_all,
     "in_block": rest_of_block.in_block,
     "forget_code": translated.forget_code,
+    "retranslate": translated.retranslate,
     "written": notes.written,
     "own": gate.own,
     "covered": access.covered,

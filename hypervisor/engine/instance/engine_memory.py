@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+
 from hypervisor.engine import block as b
 from hypervisor.engine import layout
 from hypervisor.engine.instance.unicorn_instance import UnicornInstance, peek
@@ -47,6 +49,10 @@ class EngineMemory:
             self._words[b.DEADLINE >> 3] = 0
         else:
             self._call["forget_code"](self._at)
+
+    def retranslate(self, addresses: ctypes.Array[ctypes.c_int64]) -> None:
+        """Forget the blocks that instructions at these linear addresses lie in. One that runs is gone on with."""
+        self._call["retranslate"](self._at, ctypes.addressof(addresses), len(addresses))
 
     def give_back(self) -> None:
         """Forget all translated code, and give back the memory that it took."""

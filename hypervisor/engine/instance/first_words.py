@@ -27,6 +27,8 @@ _OF_UNICORN = (
     (b.F_RESTORE_STATE, "cpu_restore_state_x86_64"),
     (b.F_TB_INVALIDATE, "tb_invalidate_phys_range_x86_64"),
     (b.F_TB_FLUSH, "tb_flush_x86_64"),
+    (b.F_EACH_BLOCK, "tcg_tb_foreach_x86_64"),
+    (b.F_DROP_BLOCK, "tb_phys_invalidate_x86_64"),
     (b.F_RDTSC, "helper_rdtsc_x86_64"),
     (b.F_RDTSCP, "helper_rdtscp_x86_64"),
     (b.F_WRITE_CR, "helper_write_crN_x86_64"),
@@ -55,6 +57,7 @@ _KERNELS = (
     (b.F_OWN, "own"),
     (b.F_COVERED, "covered"),
     (b.F_REST_OF_FILL, "rest_of_fill"),
+    (b.F_DROP_TRAPPED, "drop_trapped"),
     (b.F_READ_MMIO, "read_mmio"),
     (b.F_WRITE_MMIO, "write_mmio"),
 )

@@ -99,16 +99,19 @@ class UnicornInstance:
         if error:
             raise InternalError(f"Unicorn refused hook kind {kind:#x} (error {error}). Please report this.")
         if kind in (self._native.unicorn.UC_HOOK_BLOCK, self._native.unicorn.UC_HOOK_CODE):
-            _keep_no_regions(int(handle.value), address)
+            _keep_no_regions(int(handle.value), address, begin, end)
         return int(handle.value)
 
     def hook_code(self, address: int) -> int:
-        """Call the kernel ``code`` before the instruction at a linear address; the hook, for `unhook`."""
+        """Have the kernel ``code`` called before the instruction at a linear address, in what is translated from now
+        on; the hook, for `move_hook`.
+        """
         return self._hook(self._native.unicorn.UC_HOOK_CODE, self._kernels.address["code"], begin=address, end=address)
 
-    def unhook(self, hook: int) -> None:
-        """Delete a hook."""
-        self._native.library.uc_hook_del(self._uc._uch, ctypes.c_size_t(hook))
+    def move_hook(self, hook: int, address: int) -> None:
+        """Have a hook called before another instruction, in what is translated from now on."""
+        for offset in (layout.HOOK_BEGIN, layout.HOOK_END):
+            ctypes.c_uint64.from_address(hook + offset).value = address
 
     def flags(self) -> int:
         """RFLAGS in the middle of an instruction, where the arithmetic flags are not in the state."""
@@ -126,12 +129,13 @@ def peek(address: int) -> int:
     return ctypes.c_uint64.from_address(address).value
 
 
-def _keep_no_regions(hook: int, callback: int) -> None:
+def _keep_no_regions(hook: int, callback: int, begin: int, end: int) -> None:
     """Unicorn notes each block that calls a hook, for when the hook is deleted: a table that grows with each new
-    address that a guest runs at. We forget all code then, so one entry will do: to its table all keys are the same.
+    address that a guest runs at. We delete none, so one entry will do: to its table all keys are the same.
     """
     table = peek(hook + layout.HOOK_REGIONS)
-    if peek(hook + layout.HOOK_CALLBACK) != callback or peek(table + layout.TABLE_NODES) & 0xFFFFFFFF:
+    found = tuple(peek(hook + offset) for offset in (layout.HOOK_CALLBACK, layout.HOOK_BEGIN, layout.HOOK_END))
+    if found != (callback, begin, end) or peek(table + layout.TABLE_NODES) & 0xFFFFFFFF:
         raise EngineError(
             "A hook of this Unicorn build does not lie where the layout table says. Install a known build: "
             f"pip install --force-reinstall unicorn=={layout.UNICORN_VERSIONS[-1]}."

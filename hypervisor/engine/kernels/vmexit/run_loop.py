@@ -34,7 +34,7 @@ _NOW, _DEADLINE, _NEXT, _BLOCK_END, _KICK, _STEP, _SKIP = (
 )  # fmt: skip
 _INTR, _ARMED, _F_EMU_START, _C_STOPS = b_.INTR, b_.ARMED, b_.F_EMU_START, b_.C_STOPS
 _REQUEST, _VIRQ, _INVALID_ADDR = l_.CPU_INTERRUPT_REQUEST, l_.CPU_INTERRUPT_VIRQ, l_.UC_INVALID_ADDR
-_COMPLETE = b_.COMPLETE
+_COMPLETE, _EXECUTES, _EXECUTES_AT = b_.COMPLETE, b_.EXECUTES, b_.EXECUTES_AT
 _DEADLINE_KIND, _STEPPED, _FAILED, _EXECUTE, _MEMORY = (
     int(K.DEADLINE), int(K.STEPPED), int(K.FAILED), int(K.EXECUTE), int(K.MEMORY),
 )  # fmt: skip
@@ -109,10 +109,23 @@ def on_jump(b, address, size):  # type: ignore[no-untyped-def]
 
 
 @kernel
+def _is_trapped(b, address):  # type: ignore[no-untyped-def]
+    """Whether the VM traps the instruction at linear ``address``. Hooks of others are left in what they share."""
+    at = ld64(b + _EXECUTES_AT)
+    for _ in range(ld64(b + _EXECUTES)):
+        if ld64(at) == address:
+            return 1
+        at += 8
+    return 0
+
+
+@kernel
 def on_code(b, address):  # type: ignore[no-untyped-def]
-    """An execute trap is about to be hit; 1 to leave the guest before the instruction."""
+    """An instruction with a hook is about to be executed; 1 to leave the guest before it."""
     if ld64(b + _SKIP) == address:
         st64(b + _SKIP, -1)
+        return 0
+    if not _is_trapped(b, address):
         return 0
     interrupted(b)
     count(b, _EXECUTE)
