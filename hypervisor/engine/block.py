@@ -54,6 +54,7 @@ F_DROP_TRAPPED = _word("drop_trapped")  # what the first of these calls, see ker
 NEW_TRAPS = _word("new_traps")  # address of linear addresses that it looks for
 NEW_TRAP_COUNT = _word("new_trap_count")
 F_MADVISE = _word("madvise")
+F_SET_PAGE = _word("tlb_set_page")
 F_RDTSC = _word("helper_rdtsc")
 F_RDTSCP = _word("helper_rdtscp")
 F_WRITE_CR = _word("helper_write_crN")
@@ -86,6 +87,7 @@ F_SELF = _word("pthread_self")
 F_PYTHON = _word("python")  # in-place callback: int64(kind) -> verdict
 F_WALK = _word("f_walk")  # kernels that others call through a pointer, so that each is compiled once
 F_TRANSLATE = _word("f_translate")
+F_WALK_AND_KEEP = _word("f_walk_and_keep")
 F_READ = _word("f_read")
 F_WRITE = _word("f_write")
 F_DELIVER = _word("f_deliver")
@@ -119,7 +121,11 @@ RAM_ADDR = _word("ram_addr")  # Unicorn's own number for host-physical 0
 A20 = _word("a20")  # AND mask of guest-physical addresses
 ONES_PAGE = _word("ones_page")  # host-physical page full of 0xff, fetched where there is no memory
 GUEST_TLB = _word("guest_tlb")  # address of the loaded vCPU's TLB, 0 none, see kernels.memory.guest_tlb
-FILL_WAY = _word("fill_way")  # for which of Unicorn's MMU indexes the last fill was, see kernels.tlb.tlb_entry
+FILL_PLACE = _word("fill_place")  # where in generated code the last access was that missed, 0 in none
+WALKED_LEVELS = 4
+WALKED_TABLES = _word(
+    "walked_tables", 2 * WALKED_LEVELS
+)  # by level: a page of tables, and where it lies in this process
 LOOKASIDE_AGE = _word("lookaside_age")  # see kernels.memory.lookaside
 LOOKASIDE = _word("lookaside", 3 * 16)  # (linear page | kind of access, age, what to add)
 

@@ -122,13 +122,29 @@ if COMPILED:
         """``value`` as a signed 64-bit word (machine arithmetic has already wrapped it)."""
         return value
 
-    def kernel(function: Callable[..., Any]) -> Any:
-        """Mark a function as a kernel: compiled here, plain Python in the uncompiled form.
+    @intrinsic
+    def seldom(typingctx):  # type: ignore[no-untyped-def]
+        """See the uncompiled form."""
 
-        All words are int64; saying so keeps numba from compiling a copy for each literal argument.
-        """
+        def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+            for attribute in ("noinline", "cold"):
+                builder.function.attributes.add(attribute)
+            return context.get_dummy_value()
+
+        return types.void(), codegen
+
+    def _compiled(function: Callable[..., Any], forceinline: bool) -> Any:
+        """All words are int64; saying so keeps numba from compiling a copy for each literal argument."""
         arguments = [types.int64] * function.__code__.co_argcount
-        return numba.njit(types.int64(*arguments), nogil=True, error_model="numpy")(function)
+        return numba.njit(types.int64(*arguments), nogil=True, error_model="numpy", forceinline=forceinline)(function)
+
+    def kernel(function: Callable[..., Any]) -> Any:
+        """Mark a function as a kernel: compiled here, plain Python in the uncompiled form."""
+        return _compiled(function, forceinline=False)
+
+    def inlined(function: Callable[..., Any]) -> Any:
+        """Mark a function as a kernel that becomes a part of each that calls it."""
+        return _compiled(function, forceinline=True)
 
 else:
 
@@ -199,6 +215,11 @@ else:
 
     call1, call2, call3, call4, call5, call6 = (_call_plain(n) for n in (1, 2, 3, 4, 5, 6))
 
+    def seldom() -> None:
+        """First in a kernel that is seldom called: it is compiled beside those that call it, out of their way."""
+
     def kernel(function: Callable[..., Any]) -> Any:
         """Mark a function as a kernel: compiled here, plain Python in the uncompiled form."""
         return function
+
+    inlined = kernel

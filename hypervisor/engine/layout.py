@@ -13,7 +13,8 @@ import platform
 import sys
 from dataclasses import dataclass
 
-# --- CPUTLBCommon, before the CPU state: Unicorn's statistics of its TLB, from env ------------------------------------
+# --- CPUTLBCommon, before the CPU state: which of Unicorn's TLBs have entries; statistics, from env -------------------
+TLB_DIRTY = -2192  # 16 bits: MMU indexes with entries since their last flush, which leaves out the others
 TLB_FULL_FLUSHES = -2184
 TLB_PART_FLUSHES = -2176
 TLB_ELIDED_FLUSHES = -2168  # each call of tlb_flush adds to at least one of the three
@@ -23,6 +24,10 @@ TLB_SLOW = -2160
 TLB_SLOW_SIZE = 696
 TLB_WINDOW_MOST = 24  # the most entries that were used at once, which decides whether the next flush doubles the TLB
 TLB_USED = 32
+TLB_VICTIM_NEXT = 40  # how many entries have gone to the victims since the last flush
+TLB_VICTIMS, VICTIMS = 48, 8  # entries that others have displaced, in turn
+TLB_VICTIM_DEVICES, TLB_DEVICES = 560, 688  # what stands beside each of them; the address of the same for the fast part
+TLB_DEVICE_SIZE = 16  # which region's a device's page is
 TLB_INDEXES = 3
 
 # --- CPUTLB, before the CPU state: descriptors (mask, table) of the fast part, by MMU index, from env -----------------
@@ -108,6 +113,7 @@ CPU_JUMP_CACHE, JUMP_CACHE_BITS = 312, 12  # addresses of translated blocks, by 
 CPU_OPAQUE = 33136  # nobody's: the address of our block
 CPU_MEM_IO_PC = 33144  # where in generated code a device access was made
 CPU_UC = 33192
+CPU_CLASS, CLASS_TLB_FILL = 33200, 72  # CPUClass, the CPU's functions, and what it calls at each TLB miss
 DISAS_PC_FIRST, DISAS_PC_NEXT = 8, 16  # of the translator's context: the block's address, and the instruction's
 DISAS_IS_JMP, DISAS_TOO_MANY = 24, 1  # ... and what ends the block before it
 DISAS_PREFIX, PREFIX_DATA = 0x2C, 8  # the instruction's prefixes, and 66h among them
@@ -126,7 +132,6 @@ CPU_TO_ENV = 35408
 # --- uc_struct --------------------------------------------------------------------------------------------------------
 UC_CPU = 440
 UC_TCG_CONTEXT = 768
-UC_INVALID_ADDR = 1416
 UC_NO_EXIT_REQUEST = 2034
 
 # --- TCGContext -------------------------------------------------------------------------------------------------------
@@ -204,13 +209,15 @@ SYMBOLS = (
     "cpu_loop_exit_x86_64",
     "cpu_loop_exit_restore_x86_64",
     "cpu_restore_state_x86_64",
+    "unicorn_fill_tlb_x86_64",
+    "tlb_set_page_x86_64",
+    "tcg_tb_foreach_x86_64",
+    "tb_phys_invalidate_x86_64",
     "tlb_flush_x86_64",
     "tlb_flush_page_x86_64",
     "tb_flush_x86_64",
     "tlb_flush_by_mmuidx_x86_64",
     "tb_invalidate_phys_range_x86_64",
-    "tcg_tb_foreach_x86_64",
-    "tb_phys_invalidate_x86_64",
     "qemu_ram_addr_from_host_x86_64",
     "helper_rdtsc_x86_64",
     "helper_rdtscp_x86_64",

@@ -19,7 +19,13 @@ from hypervisor.engine.kernels.segments import load_segment as load_segment_
 from hypervisor.engine.kernels.segments.program_stack import FETCH, STORE, fetch, store
 from hypervisor.engine.kernels.stopping import emergency
 from hypervisor.engine.kernels.stopping.in_place import begin, block_of, end_rf, restore
-from hypervisor.engine.kernels.stopping.leaving import leave, leave_access_if_asked, leave_if_asked, look_again
+from hypervisor.engine.kernels.stopping.leaving import (
+    leave,
+    leave_access_if_asked,
+    leave_fill,
+    leave_if_asked,
+    look_again,
+)
 from hypervisor.engine.kernels.stopping.rest_of_block import in_block as in_block_
 from hypervisor.engine.kernels.tlb import fill, misaligned, tlb_entry
 from hypervisor.engine.kernels.translation import calls, memory_operand, misread, refused, sse_and_mmx
@@ -46,7 +52,7 @@ _compare_strings, _INDEX, _IMPLICIT = string_compare.compare_strings, string_com
 _widen_smsw = widen_smsw
 _emit_call, _refuses, _media_done, _TO_ENV = calls.emit_call, refused.refuses, sse_and_mmx.done, l_.CPU_TO_ENV
 _unusual, _sse_exception = x87.unusual, sse.exception
-_set_page, _flush_indexes = tlb_entry.set_page, tlb_entry.flush
+_flush_indexes = tlb_entry.flush
 _full, _repeats, _forget_code = translated.full, translated.repeats, translated.forget_code
 _drop_trapped, _retranslate = translated.drop_trapped, translated.retranslate
 _load_segment, _far_jump, _far_call = load_segment_.load_segment, far_branches.far_jump, far_branches.far_call
@@ -60,7 +66,7 @@ _load_misaligned, _store_misaligned = misaligned.load, misaligned.store
 _read_code, _check_port = misread.read_code, misread.check_port
 _sync, _flush = access.sync_hflags, access.flush_tlb
 _own, _covered, _written, _rest_of_fill = gate.own, access.covered, notes.written, fill.rest_of_fill
-_flush_guest = guest_tlb.flush_all
+_flush_guest, _walk_and_keep = guest_tlb.flush_all, guest_tlb.walk_and_keep
 
 if not COMPILED:
     raise NotImplementedError("the uncompiled hooks are built by hypervisor.engine.compiling.plain")
@@ -71,9 +77,12 @@ def interrupt(uc, number, b):  # type: ignore[no-untyped-def]
     _on_exit(b, number)
 
 
-def tlb(uc, va, kind, result, b):  # type: ignore[no-untyped-def]
-    """UC_HOOK_TLB_FILL."""
-    return _fill(b, va, kind, result)
+def tlb(cpu, address, size, access, index, probe, place):  # type: ignore[no-untyped-def]
+    """The CPU's ``tlb_fill``. (x86 probes nothing.)"""
+    b = block_of(cpu + _TO_ENV)
+    if _fill(b, address, access, index, place) == 0:
+        leave_fill(b)
+    return 1
 
 
 def read_port(env, port, size, place):  # type: ignore[no-untyped-def]
@@ -289,6 +298,11 @@ def translate(b, va, access, how):  # type: ignore[no-untyped-def]
     return _translate(b, va, access, how)
 
 
+def walk_and_keep(b, va, access, how, way):  # type: ignore[no-untyped-def]
+    """`guest_tlb.walk_and_keep` by pointer."""
+    return _walk_and_keep(b, va, access, how, way)
+
+
 def read_bytes(b, va, size):  # type: ignore[no-untyped-def]
     """`supervisor.read_bytes` by pointer."""
     return _read(b, va, size)
@@ -357,11 +371,6 @@ def media_done(context, cpu):  # type: ignore[no-untyped-def]
 def read_code(env, pc, byte, table):  # type: ignore[no-untyped-def]
     """`misread.read_code`, likewise."""
     return _read_code(env, pc, byte, table)
-
-
-def set_page(cpu, va, pa, prot, mmu_index, size, original):  # type: ignore[no-untyped-def]
-    """`tlb_entry.set_page`, called by Unicorn through `hypervisor.engine.interposition.interpose`."""
-    _set_page(cpu, va, pa, prot, mmu_index, size, original)
 
 
 def emit_call(tcg, function, result, count, arguments, table):  # type: ignore[no-untyped-def]
@@ -479,9 +488,9 @@ def covered(b, page):  # type: ignore[no-untyped-def]
     return _covered(b, page)
 
 
-def rest_of_fill(b, va, access, gpa, result):  # type: ignore[no-untyped-def]
+def rest_of_fill(b, address, access, index, gpa):  # type: ignore[no-untyped-def]
     """`fill.rest_of_fill`."""
-    return _rest_of_fill(b, va, access, gpa, result)
+    return _rest_of_fill(b, address, access, index, gpa)
 
 
 def save(b, state, extra):  # type: ignore[no-untyped-def]
@@ -505,14 +514,15 @@ def spin(b):  # type: ignore[no-untyped-def]
 
 
 ENTRIES = (
-    (interrupt, "v(lul)"), (tlb, "B(llill)"), (read_port, "l(llll)"), (write_port, "v(lllll)"), (read_mmio, "l(llul)"),
-    (write_mmio, "v(llull)"), (syscall, "v(ll)"), (sysenter, "v(ll)"), (block, "v(llul)"), (code, "v(llul)"), (run,
+    (interrupt, "v(lul)"), (tlb, "B(lliiiBl)"), (read_port, "l(llll)"), (write_port, "v(lllll)"),
+    (read_mmio, "l(llul)"), (write_mmio, "v(llull)"), (syscall, "v(ll)"),
+    (sysenter, "v(ll)"), (block, "v(llul)"), (code, "v(llul)"), (run,
     "l(l)"), (event, "l(lllll)"), (exception, "l(lll)"), (complete, "l(ll)"), (enter_syscall, "l(ll)"), (enter_sysenter,
     "l(ll)"), (sync, "l(l)"), (flush, "l(l)"), (flush_guest, "l(l)"), (in_block, "l(l)"),
     (written, "l(lll)"), (clock, "l(l)"),
-    (walk, "l(llll)"), (translate, "l(llll)"), (read_bytes, "l(lll)"), (write_bytes, "l(lllll)"),
-    (deliver, "l(llllll)"), (decode, "l(l)"), (aborted, "l(ll)"),
-    (save, "l(lll)"), (load, "l(lll)"), (set_page, "v(llliill)"), (emit_call, "v(lllill)"),
+    (walk, "l(llll)"), (translate, "l(llll)"), (walk_and_keep, "l(lllll)"), (read_bytes, "l(lll)"),
+    (write_bytes, "l(lllll)"), (deliver, "l(llllll)"), (decode, "l(l)"), (aborted, "l(ll)"),
+    (save, "l(lll)"), (load, "l(lll)"), (emit_call, "v(lllill)"),
     (flush_indexes, "v(lil)"), (full, "v(ll)"), (repeats, "v(ll)"), (forget_code, "l(l)"), (drop_trapped, "l(lll)"),
     (retranslate, "l(lll)"), (on_signal, "v(illl)"),
     (pcmpestrm, "v(lllu)"), (pcmpestri, "v(lllu)"), (pcmpistrm, "v(lllu)"), (pcmpistri, "v(lllu)"),

@@ -7,10 +7,17 @@ the block; `hypervisor.engine.compiling.plain` puts them there. Compiled and cac
 from __future__ import annotations
 
 from hypervisor.engine import block as b_
+from hypervisor.engine import layout as l_
 from hypervisor.engine.jit import call1, call2, call3, call4, call5, ld64
 from hypervisor.engine.kernels.segments.program_stack import FETCH, STORE, fetch, store
 from hypervisor.engine.kernels.stopping.in_place import begin, block_of, restore
-from hypervisor.engine.kernels.stopping.leaving import leave, leave_access_if_asked, leave_if_asked, look_again
+from hypervisor.engine.kernels.stopping.leaving import (
+    leave,
+    leave_access_if_asked,
+    leave_fill,
+    leave_if_asked,
+    look_again,
+)
 from hypervisor.engine.kernels.vmexit.time_and_control import RDTSC, RDTSCP
 
 (
@@ -19,6 +26,7 @@ from hypervisor.engine.kernels.vmexit.time_and_control import RDTSC, RDTSCP
     _REAL_INTERRUPT_RETURN, _LEAVE_SYSCALL, _LEAVE_SYSENTER, _REFUSED_BRANCH, _CHECK_TABLE, _CHECK_PORT,
     _LOAD_SYSTEM_SEGMENT,
 ) = (b_.PLAIN + 8 * n for n in range(len(b_.HOOKS)))  # fmt: skip
+_TO_ENV = l_.CPU_TO_ENV
 _F_RDTSC, _F_RDTSCP, _F_WRITE_CR, _F_LOOKUP = b_.F_RDTSC, b_.F_RDTSCP, b_.F_WRITE_CR, b_.F_LOOKUP
 
 
@@ -27,9 +35,12 @@ def plain_interrupt(uc, number, b):  # type: ignore[no-untyped-def]
     call2(ld64(b + _INTERRUPT), b, number)
 
 
-def plain_tlb(uc, va, kind, result, b):  # type: ignore[no-untyped-def]
-    """UC_HOOK_TLB_FILL."""
-    return call4(ld64(b + _TLB), b, va, kind, result)
+def plain_tlb(cpu, address, size, access, index, probe, place):  # type: ignore[no-untyped-def]
+    """The CPU's ``tlb_fill``."""
+    b = block_of(cpu + _TO_ENV)
+    if call5(ld64(b + _TLB), b, address, access, index, place) == 0:
+        leave_fill(b)
+    return 1
 
 
 def plain_read_port(env, port, size, place):  # type: ignore[no-untyped-def]
@@ -214,7 +225,8 @@ def plain_code(uc, address, size, b):  # type: ignore[no-untyped-def]
 
 
 TRAMPOLINES = (
-    (plain_interrupt, "v(lul)"), (plain_tlb, "B(llill)"), (plain_read_port, "l(llll)"), (plain_write_port, "v(lllll)"),
+    (plain_interrupt, "v(lul)"), (plain_tlb, "B(lliiiBl)"), (plain_read_port, "l(llll)"),
+    (plain_write_port, "v(lllll)"),
     (plain_read_mmio, "l(llul)"), (plain_write_mmio, "v(llull)"), (plain_syscall, "v(ll)"), (plain_sysenter, "v(ll)"),
     (plain_block, "v(llul)"), (plain_code, "v(llul)"), (plain_jump, "v(llul)"), (plain_rdtsc, "v(l)"),
     (plain_rdtscp, "v(l)"), (plain_write_cr, "v(lil)"),

@@ -27,6 +27,7 @@ _OF_UNICORN = (
     (b.F_RESTORE_STATE, "cpu_restore_state_x86_64"),
     (b.F_TB_INVALIDATE, "tb_invalidate_phys_range_x86_64"),
     (b.F_TB_FLUSH, "tb_flush_x86_64"),
+    (b.F_SET_PAGE, "tlb_set_page_x86_64"),
     (b.F_EACH_BLOCK, "tcg_tb_foreach_x86_64"),
     (b.F_DROP_BLOCK, "tb_phys_invalidate_x86_64"),
     (b.F_RDTSC, "helper_rdtsc_x86_64"),
@@ -50,6 +51,7 @@ _OF_UNICORN = (
 _KERNELS = (
     (b.F_WALK, "walk"),
     (b.F_TRANSLATE, "translate"),
+    (b.F_WALK_AND_KEEP, "walk_and_keep"),
     (b.F_READ, "read_bytes"),
     (b.F_WRITE, "write_bytes"),
     (b.F_DELIVER, "deliver"),
@@ -73,7 +75,7 @@ _ACCESSES = (
 _OF_LIBC = ((b.F_SELF, "pthread_self"), (b.F_CLOCK, "clock_gettime"), (b.F_MADVISE, "madvise"))
 _CONSTANTS = (
     (b.A20, -1), (b.ONES_PAGE, ONES), (b.EPOCH, 1), (b.FAULT, -1), (b.SKIP, -1), (b.NEXT, 1), (b.DEADLINE, 1),
-    (b.SKIPS, 1),
+    (b.SKIPS, 1), *((b.WALKED_TABLES + 16 * level, -1) for level in range(b.WALKED_LEVELS)),
 )  # fmt: skip
 
 

@@ -51,6 +51,7 @@ class UnicornInstance:
         guard().add(self.at)
         try:
             guest_mode.enter(self._uc, self.words)
+            self._serve_misses()
         except BaseException:  # an interrupt, too: the guard would go on reading a block that is gone
             guard().remove(self.at)
             raise
@@ -72,7 +73,6 @@ class UnicornInstance:
 
     def _add_hooks(self) -> None:
         unicorn, address = self._native.unicorn, self._kernels.address
-        self._hook(unicorn.UC_HOOK_TLB_FILL, address["tlb"])
         self._hook(unicorn.UC_HOOK_INTR, address["interrupt"])
         self._hook(unicorn.UC_HOOK_BLOCK, address["block"])
         for name, instruction in (
@@ -83,6 +83,17 @@ class UnicornInstance:
         map_device_window(self._native.library, self._uc._uch, self.at, address["read_mmio"], address["write_mmio"])
         self._uc.ctl_set_tlb_mode(unicorn.UC_TLB_VIRTUAL)
         self._uc.ctl_exits_enabled(True)
+
+    def _serve_misses(self) -> None:
+        """Have our fill called at each TLB miss. (Until here Unicorn's own took linear addresses for physical ones.)"""
+        at = peek(self.words[b.CPU >> 3] + layout.CPU_CLASS) + layout.CLASS_TLB_FILL
+        if peek(at) != self._native.address("unicorn_fill_tlb_x86_64"):
+            raise EngineError(
+                "This Unicorn build does not serve TLB misses where the layout table says. Install a known build: "
+                f"pip install --force-reinstall unicorn=={layout.UNICORN_VERSIONS[-1]}."
+            )
+        ctypes.c_uint64.from_address(at).value = self._kernels.address["tlb"]
+        self.call["flush"](self.at)
 
     def _hook(self, kind: int, address: int, *extra: Any, begin: int = 1, end: int = 0) -> int:
         handle = ctypes.c_size_t()

@@ -19,17 +19,13 @@ The library calls its functions through a procedure linkage table, so a pointer 
 - ``tcg_gen_callN`` emits a call from generated code to a helper. Helpers in `CALLS` are left out there or replaced
   (`kernels.translation.calls`), which is not to be had through their own pointers: generated code calls them directly.
 
-Two more are slow for reasons that our way of filling the TLB removes (`kernels.tlb.fill`):
+One more is slow for a reason that our way of filling the TLB removes (`kernels.tlb.fill`):
 
 - ``tlb_reset_dirty_by_vaddr`` goes through the whole TLB after each translation, to make stores to the page slow again;
-  no entry lets one store to a page with code at full speed, so it does nothing;
-- ``tlb_set_page`` makes the first store through an entry slow (`kernels.tlb.tlb_entry`).
+  no entry lets one store to a page with code at full speed, so it does nothing.
 
 And these are wrong for a guest:
 
-- ``cpu_restore_state`` is called at each TLB fill, fault or not. It puts RIP and the flags' state back to the beginning
-  of the instruction: a task switch with paging on, which reads descriptors after it has loaded RIP and CR3, would go on
-  at its own jump. A fill only notes where it came from, and `kernels.tlb.fill` restores what a fault needs.
 - BZHI and BEXTR are put right where the translator calls for their operations (`bit_code`).
 - ``cpu_ldub_code`` reads a byte of an instruction for the translator: instructions that it would take for others are
   put right there (`kernels.translation.misread`).
@@ -71,9 +67,7 @@ _ENOUGH_TEMPS = 384  # of 512; no instruction needs a hundred
 _ENOUGH_OPS = 4000  # nb_ops from which the translator ends a block
 _CPU_ABORT_SIZE = 6  # cpu_abort is a push and a call
 _ENDS = ("abort", "exit")
-_RESET_DIRTY, _SET_PAGE = "tlb_reset_dirty_by_vaddr_x86_64", "tlb_set_page_x86_64"
-_RESTORE, _FILL, _TIME = "cpu_restore_state_x86_64", "unicorn_fill_tlb_x86_64", "gettimeofday"
-_FILL_START = 256  # bytes of `_FILL` in which it calls `_RESTORE`
+_RESET_DIRTY, _TIME = "tlb_reset_dirty_by_vaddr_x86_64", "gettimeofday"
 _TEMP, _TRANSLATE = "tcg_temp_new_internal_x86_64", "gen_intermediate_code_x86_64"
 _CALL = "tcg_gen_callN_x86_64"
 _READ, _CONSTANT, _CHECK_PORT = "cpu_ldub_code_x86_64", "tcg_const_i32_x86_64", "helper_check_iob_x86_64"
@@ -181,8 +175,8 @@ class Guard:
         unicorn = native()
         needed = frozenset(
             (
-                _TEMP, _TRANSLATE, _LOOP, _RESET_DIRTY, _SET_PAGE, _RESTORE, _TIME, _CALL, _FLUSH, _REPEAT, _READ,
-                _ADD, *bit_code.NAMES, *_EMIT,
+                _TEMP, _TRANSLATE, _LOOP, _RESET_DIRTY, _TIME, _CALL, _FLUSH, _REPEAT, _READ, _ADD,
+                *bit_code.NAMES, *_EMIT,
             )
         )  # fmt: skip
         needed |= slow_path.CALLS
@@ -255,14 +249,6 @@ class Guard:
             _CALL: b"\x49\xb9" + struct.pack("<Q", ctypes.addressof(self._calls))  # mov r9, calls
             + _jump(code().address["emit_call"]),
             _RESET_DIRTY: b"\xc3",  # ret
-            # mov rax, original; push rax; mov rax, ours; call rax; pop rcx; ret
-            _SET_PAGE: b"\x48\xb8" + struct.pack("<Q", unicorn.address(_SET_PAGE)) + b"\x50\x48\xb8"
-            + struct.pack("<Q", code().address["set_page"]) + b"\xff\xd0\x59\xc3",
-            # mov rax, fill; mov rcx, [rsp]; sub rcx, rax; cmp rcx, start; jae over; mov [rdi + mem_io_pc], rsi; ret
-            # over:
-            _RESTORE: b"\x48\xb8" + struct.pack("<Q", unicorn.address(_FILL)) + b"\x48\x8b\x0c\x24\x48\x29\xc1"
-            + b"\x48\x81\xf9" + struct.pack("<I", _FILL_START) + b"\x73\x08"
-            + b"\x48\x89\xb7" + struct.pack("<I", layout.CPU_MEM_IO_PC) + b"\xc3" + _jump(unicorn.address(_RESTORE)),
             # xor eax, eax; mov [rdi], rax; mov [rdi + 8], rax; ret
             _TIME: b"\x31\xc0\x48\x89\x07\x48\x89\x47\x08\xc3",
             # cmp esi, -1; jne over; cmp dword [rdi + edx], 1 << 31; jne over; cmp dword [rdi + eax], 0; jne over;

@@ -16,6 +16,7 @@ _F_WALK, _F_TRANSLATE, _F_READ, _F_WRITE, _F_DELIVER, _F_DECODE = (
     b_.F_WALK, b_.F_TRANSLATE, b_.F_READ, b_.F_WRITE, b_.F_DELIVER, b_.F_DECODE,
 )  # fmt: skip
 _F_OWN, _F_COVERED, _F_REST_OF_FILL = b_.F_OWN, b_.F_COVERED, b_.F_REST_OF_FILL
+_F_WALK_AND_KEEP = b_.F_WALK_AND_KEEP
 
 if COMPILED:
 
@@ -28,6 +29,11 @@ if COMPILED:
     def translate(b, va, access, how):  # type: ignore[no-untyped-def]
         """See `guest_tlb.translate`."""
         return call4(ld64(b + _F_TRANSLATE), b, va, access, how)
+
+    @kernel
+    def walk_and_keep(b, va, access, how, way):  # type: ignore[no-untyped-def]
+        """See `guest_tlb.walk_and_keep`."""
+        return call5(ld64(b + _F_WALK_AND_KEEP), b, va, access, how, way)
 
     @kernel
     def read_bytes(b, va, size):  # type: ignore[no-untyped-def]
@@ -60,9 +66,9 @@ if COMPILED:
         return call2(ld64(b + _F_COVERED), b, page)
 
     @kernel
-    def rest_of_fill(b, va, access, gpa, result):  # type: ignore[no-untyped-def]
+    def rest_of_fill(b, address, access, index, gpa):  # type: ignore[no-untyped-def]
         """See `fill.rest_of_fill`."""
-        return call5(ld64(b + _F_REST_OF_FILL), b, va, access, gpa, result)
+        return call5(ld64(b + _F_REST_OF_FILL), b, address, access, index, gpa)
 
 else:
     _functions: dict[str, Callable[..., Any]] = {}
@@ -78,6 +84,10 @@ else:
     def translate(b: int, va: int, access: int, how: int) -> Any:
         """See `guest_tlb.translate`."""
         return _functions["translate"](b, va, access, how)
+
+    def walk_and_keep(b: int, va: int, access: int, how: int, way: int) -> Any:
+        """See `guest_tlb.walk_and_keep`."""
+        return _functions["walk_and_keep"](b, va, access, how, way)
 
     def read_bytes(b: int, va: int, size: int) -> Any:
         """See `supervisor.read_bytes`."""
@@ -103,6 +113,6 @@ else:
         """See `access.covered`."""
         return _functions["covered"](b, page)
 
-    def rest_of_fill(b: int, va: int, access: int, gpa: int, result: int) -> Any:
+    def rest_of_fill(b: int, address: int, access: int, index: int, gpa: int) -> Any:
         """See `fill.rest_of_fill`."""
-        return _functions["rest_of_fill"](b, va, access, gpa, result)
+        return _functions["rest_of_fill"](b, address, access, index, gpa)

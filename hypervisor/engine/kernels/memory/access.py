@@ -17,9 +17,10 @@ from hypervisor.arch.flags import (
 )
 from hypervisor.engine import block as b_
 from hypervisor.engine import layout as l_
-from hypervisor.engine.jit import call1, call3, kernel, ld8, ld16, ld32, ld64, st32, st64
+from hypervisor.engine.jit import call1, call3, inlined, kernel, ld8, ld16, ld32, ld64, st32, st64
 from hypervisor.engine.kernels.by_pointer import covered as far_covered
 from hypervisor.engine.kernels.by_pointer import own
+from hypervisor.engine.kernels.memory.walked_tables import forget_tables
 from hypervisor.memory import map_words as m_
 
 _ENV, _RAM, _A20, _GENERATIONS = b_.ENV, b_.RAM, b_.A20, b_.GENERATIONS
@@ -63,7 +64,7 @@ def covered(b, page):  # type: ignore[no-untyped-def]
     return (under & (word | ~_MAP_WRITE)) | (word & _MAP_TRAPS)
 
 
-@kernel
+@inlined
 def page_word(b, gpa):  # type: ignore[no-untyped-def]
     """The map's word for a guest-physical address, 0 where there is no memory."""
     page = (gpa & ld64(b + _A20)) >> 12
@@ -122,7 +123,7 @@ def flush_tlb(b):  # type: ignore[no-untyped-def]
         call3(ld64(b + _F_MADVISE), ld64(b + _NOTES), ld64(b + _NOTES_SIZE), _DONTNEED)
         epoch = 1
     st64(b + _EPOCH, epoch)
-    return 0
+    return forget_tables(b)
 
 
 @kernel

@@ -16,11 +16,11 @@ from __future__ import annotations
 from hypervisor.arch.flags import CR0_PG, CR4_SMAP
 from hypervisor.engine import block as b_
 from hypervisor.engine import layout as l_
-from hypervisor.engine.jit import call2, kernel, ld64, st64
-from hypervisor.engine.kernels.by_pointer import walk
+from hypervisor.engine.jit import call2, inlined, kernel, ld64, seldom, st64
+from hypervisor.engine.kernels.by_pointer import walk_and_keep as far_walk_and_keep
 from hypervisor.engine.kernels.memory.access import flush_tlb
 from hypervisor.engine.kernels.memory.lookaside import forget
-from hypervisor.engine.kernels.memory.page_walk import AC, FETCH, IMPLICIT, PEEK, USER, WRITE
+from hypervisor.engine.kernels.memory.page_walk import AC, FETCH, IMPLICIT, PEEK, USER, WRITE, walk
 
 _ENV, _CPU, _CR0, _CR4, _F_TLB_FLUSH_PAGE = b_.ENV, b_.CPU, l_.CR0, l_.CR4, b_.F_TLB_FLUSH_PAGE
 _TLB, _AGE = b_.GUEST_TLB, b_.GUEST_TLB_AGE
@@ -48,17 +48,17 @@ def way_of(b, access, how):  # type: ignore[no-untyped-def]
     return FREE
 
 
-@kernel
+@inlined
 def _data(b, va, way):  # type: ignore[no-untyped-def]
     return ld64(b + _TLB) + 16 * (((va >> 12) ^ (way << _DATA_BITS)) & _DATA_MASK)
 
 
-@kernel
+@inlined
 def _code(b, va, way):  # type: ignore[no-untyped-def]
     return ld64(b + _TLB) + _CODE_AT + 16 * (((va >> 12) ^ (way << _CODE_BITS)) & _CODE_MASK)
 
 
-@kernel
+@inlined
 def _rights(b, slot, va, way):  # type: ignore[no-untyped-def]
     """The second word of the entry of a page, 0 if there is none."""
     if ld64(slot) != (va & _PAGE | way + 1):
@@ -76,7 +76,7 @@ def readable(b, va, way, gpa):  # type: ignore[no-untyped-def]
     return word != 0 and (word & _MAPPED) << 8 == gpa & _PAGE
 
 
-@kernel
+@inlined
 def find(b, va, access, way):  # type: ignore[no-untyped-def]
     """The guest-physical address if this access needs no walk, with the results of one, else -1."""
     if access == FETCH:
@@ -95,11 +95,12 @@ def find(b, va, access, way):  # type: ignore[no-untyped-def]
 @kernel
 def _drop(b, va):  # type: ignore[no-untyped-def]
     """An entry has left: Unicorn's TLB, and what the CPU's own accesses remember, must not have it either."""
+    seldom()
     call2(ld64(b + _F_TLB_FLUSH_PAGE), ld64(b + _CPU), va)
     return forget(b)
 
 
-@kernel
+@inlined
 def _put(b, slot, va, way, word):  # type: ignore[no-untyped-def]
     age = ld64(b + _AGE)
     tag, before = va & _PAGE | way + 1, ld64(slot + 8)
@@ -146,19 +147,33 @@ def keep_code(b, va, how, gpa):  # type: ignore[no-untyped-def]
     return 0
 
 
+@inlined
+def _is_used(b):  # type: ignore[no-untyped-def]
+    """Whether paging is on, and the vCPU has a TLB."""
+    return ld64(ld64(b + _ENV) + _CR0) & CR0_PG != 0 and ld64(b + _TLB) != 0
+
+
+@inlined
+def known(b, va, access, way):  # type: ignore[no-untyped-def]
+    """`find`, whether or not paging is on."""
+    return find(b, va, access, way) if _is_used(b) else -1
+
+
+@kernel
+def walk_and_keep(b, va, access, how, way):  # type: ignore[no-untyped-def]
+    """`page_walk.walk`, where the guest's TLB does not know the address. With `PEEK` it does not learn it either."""
+    gpa = walk(b, va, access, how)
+    if ld64(b + _W_VECTOR) < 0 and how & PEEK == 0 and _is_used(b):
+        keep(b, va, access, way, gpa)
+    return gpa
+
+
 @kernel
 def translate(b, va, access, how):  # type: ignore[no-untyped-def]
     """`page_walk.walk` for an access of the guest's, through its TLB. With `PEEK` nothing is added to that."""
-    if ld64(ld64(b + _ENV) + _CR0) & CR0_PG == 0 or ld64(b + _TLB) == 0:
-        return walk(b, va, access, how)
     way = way_of(b, access, how)
-    gpa = find(b, va, access, way)
-    if gpa >= 0:
-        return gpa
-    gpa = walk(b, va, access, how)
-    if ld64(b + _W_VECTOR) < 0 and how & PEEK == 0:
-        keep(b, va, access, way, gpa)
-    return gpa
+    gpa = known(b, va, access, way)
+    return gpa if gpa >= 0 else far_walk_and_keep(b, va, access, how, way)
 
 
 @kernel
@@ -203,6 +218,6 @@ def flush_page(b, va):  # type: ignore[no-untyped-def]
 
 
 __all__ = [
-    "CHECKED", "FREE", "PROGRAM", "find", "flush_all", "flush_page", "grow_older", "keep_code", "readable", "translate",
-    "way_of",
+    "CHECKED", "FREE", "PROGRAM", "find", "flush_all", "flush_page", "grow_older", "keep_code", "known", "readable",
+    "translate", "walk_and_keep", "way_of",
 ]  # fmt: skip

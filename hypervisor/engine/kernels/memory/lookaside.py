@@ -10,6 +10,7 @@ from __future__ import annotations
 from hypervisor.engine import block as b_
 from hypervisor.engine import layout as l_
 from hypervisor.engine.jit import kernel, ld64, st64
+from hypervisor.engine.kernels.memory.walked_tables import forget_tables
 
 _ENV, _ENTRIES, _AGE = b_.ENV, b_.LOOKASIDE, b_.LOOKASIDE_AGE
 _MASK = b_.LOOKASIDE_ENTRIES - 1
@@ -53,4 +54,4 @@ def keep(b, va, access, how, delta):  # type: ignore[no-untyped-def]
 def forget(b):  # type: ignore[no-untyped-def]
     """Nothing is known any more: a page or a frame's state changed without a flush of the whole TLB."""
     st64(b + _AGE, ld64(b + _AGE) + 1)
-    return 0
+    return forget_tables(b)

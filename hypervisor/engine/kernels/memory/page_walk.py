@@ -16,14 +16,13 @@ from hypervisor.arch.flags import (
 from hypervisor.arch.vectors import GP, PF
 from hypervisor.engine import block as b_
 from hypervisor.engine import layout as l_
-from hypervisor.engine.jit import kernel, ld32, ld64, st32, st64
-from hypervisor.engine.kernels.by_pointer import covered
-from hypervisor.engine.kernels.memory.access import own_address
+from hypervisor.engine.jit import inlined, kernel, ld32, ld64, seldom, st32, st64
+from hypervisor.engine.kernels.memory.access import host_address, own_address
 from hypervisor.engine.kernels.memory.notes import written
-from hypervisor.memory import map_words as m_
+from hypervisor.engine.kernels.memory.walked_tables import find_entry, keep_table
 
 _ENV, _CR0, _CR3, _CR4, _EFER = b_.ENV, l_.CR0, l_.CR3, l_.CR4, l_.EFER
-_W_VECTOR, _W_ERROR, _W_PERM, _W_SHIFT, _W_LEVEL = b_.W_VECTOR, b_.W_ERROR, b_.W_PERM, b_.W_SHIFT, b_.W_LEVEL
+_W_VECTOR, _W_ERROR, _W_PERM, _W_SHIFT = b_.W_VECTOR, b_.W_ERROR, b_.W_PERM, b_.W_SHIFT
 
 READ, WRITE, FETCH = 0, 1, 2
 """Kinds of access."""
@@ -34,11 +33,11 @@ setting accessed and dirty bits."""
 _ADDRESS = 0x000FFFFFFFFFF000
 _RESERVED_HIGH = 0x000FFF0000000000  # bits 51:40, MAXPHYADDR = 40
 _RESERVED_PAE = 0x7FFFFF0000000000  # bits 62:40
+_RESERVED_2M = 0x1FE000  # of an entry for 2 MiB
 _NX = -(1 << 63)
 _ACCESSED, _DIRTY, _LARGE = 0x20, 0x40, 0x80
 _AMD_BIT8 = 0x100  # must be zero in a PML4 entry and in a PDP entry that is no page (APM volume 2, 5.3.3)
-_RAM, _A20, _SHOWN, _PAGES = b_.RAM, b_.A20, b_.MAP + m_.SHOWN, b_.MAP + m_.PAGES
-_MAP_RAM, _FRAME, _LEAF_SHIFT, _IN_LEAF = m_.MAP_RAM, m_.FRAME, m_.LEAF_SHIFT, m_.LEAF_PAGES - 1
+_RAM = b_.RAM
 _PRESENT, _WRITE, _USER, _RESERVED, _FETCH = PAGE_FAULT_NAMES.values()  # of an error code
 
 
@@ -60,17 +59,97 @@ def _mark(b, gpa, bits):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def walk(b, va, access, how):  # type: ignore[no-untyped-def]
-    """Translate a linear address: the guest-physical address, or -1 with W_VECTOR and W_ERROR set.
+def _find_table(b, level, gpa):  # type: ignore[no-untyped-def]
+    """The process address of an entry whose table has not been walked last, 0 where there is no memory."""
+    seldom()
+    where = host_address(b, gpa)
+    if where:
+        keep_table(b, level, gpa, where)
+    return where
 
-    W_PERM receives what a TLB entry may grant this mode's privilege (1 read, 2 write, 4 execute), W_SHIFT the page's
-    size as a shift. Accessed and dirty bits are set as the manual says: accessed on each level of a walk that
-    succeeds, dirty on a write.
+
+@inlined
+def _entry_at(b, level, gpa):  # type: ignore[no-untyped-def]
+    """The process address of the entry at guest-physical ``gpa`` of a table of this level, 0 where is no memory."""
+    where = find_entry(b, level, gpa)
+    return where if where else _find_table(b, level, gpa)
+
+
+@inlined
+def _permissions(how, cr0, cr4, us, rw, nx):  # type: ignore[no-untyped-def]
+    """What entries grant together: 1 read, 2 write, 4 execute."""
+    user = 1 if how & USER and how & IMPLICIT == 0 else 0
+    perm = 1
+    if user:
+        if us == 0:
+            perm = 0
+    elif us and cr4 & CR4_SMAP and (how & IMPLICIT or how & AC == 0):
+        perm = 0  # SMAP: no supervisor data access to a user page
+    if perm and (rw or (user == 0 and cr0 & CR0_WP == 0)):
+        perm = 3
+    executable = nx == 0 and not (user and us == 0) and not (user == 0 and us and cr4 & CR4_SMEP)
+    return perm | 4 if executable else perm
+
+
+@inlined
+def _needs(access):  # type: ignore[no-untyped-def]
+    return 4 if access == FETCH else (2 if access == WRITE else 1)
+
+
+@inlined
+def _walk_unmarked(b, va, access, how):  # type: ignore[no-untyped-def]
+    """`_walk` in long mode where all entries are as they should be, and marked already; -1 where it must look closer.
+
+    Most walks are such, so each entry is only read here, and what holds for all of them is asked once.
     """
+    env = ld64(b + _ENV)
+    if (va >> 47) != 0 and (va >> 47) != -1:
+        return -1
+    at = _entry_at(b, 0, (ld64(env + _CR3) & _ADDRESS) + ((va >> 39) & 0x1FF) * 8)
+    if at == 0:
+        return -1
+    first = ld64(at)
+    at = _entry_at(b, 1, (first & _ADDRESS) + ((va >> 30) & 0x1FF) * 8)
+    if at == 0:
+        return -1
+    second = ld64(at)
+    at = _entry_at(b, 2, (second & _ADDRESS) + ((va >> 21) & 0x1FF) * 8)
+    if at == 0:
+        return -1
+    entry = ld64(at)
+    every, some = first & second & entry, first | second | entry
+    shift = 21
+    if entry & _LARGE == 0:
+        at = _entry_at(b, 3, (entry & _ADDRESS) + ((va >> 12) & 0x1FF) * 8)
+        if at == 0:
+            return -1
+        entry = ld64(at)
+        every, some = every & entry, some | entry
+        shift = 12
+    elif entry & _RESERVED_2M:
+        return -1
+    reserved = _RESERVED_HIGH if ld64(env + _EFER) & EFER_NXE else _RESERVED_HIGH | _NX
+    if every & (1 | _ACCESSED) != 1 | _ACCESSED or some & reserved or (first | second) & (_LARGE | _AMD_BIT8):
+        return -1
+    perm = _permissions(how, ld64(env + _CR0), ld64(env + _CR4), every & 4, every & 2, 1 if some < 0 else 0)
+    if entry & _DIRTY == 0:
+        perm &= ~2
+    if perm & _needs(access) == 0:
+        return -1
+    st64(b + _W_VECTOR, -1)
+    st64(b + _W_SHIFT, shift)
+    st64(b + _W_PERM, perm)
+    offset = (1 << shift) - 1
+    return (entry & _ADDRESS & ~offset) | (va & offset)
+
+
+@kernel
+def _walk(b, va, access, how):  # type: ignore[no-untyped-def]
+    """`walk`, in every mode and whatever the tables are."""
+    seldom()
     env = ld64(b + _ENV)
     cr0 = ld64(env + _CR0)
     st64(b + _W_VECTOR, -1)
-    st64(b + _W_LEVEL, 0)
     if cr0 & CR0_PG == 0:
         st64(b + _W_PERM, 7)
         st64(b + _W_SHIFT, 12)
@@ -81,12 +160,10 @@ def walk(b, va, access, how):  # type: ignore[no-untyped-def]
     long_mode = efer & EFER_LMA
     pae = (cr4 & CR4_PAE) | long_mode >> 5  # long mode implies it, even where the host has put the registers together
     nxe = (efer & EFER_NXE) if pae else 0
-    user = how & USER
     # the error code of a violation; a missing page clears bit 0
-    error = _PRESENT | (_WRITE if access == WRITE else 0) | (_USER if user and how & IMPLICIT == 0 else 0)
+    error = _PRESENT | (_WRITE if access == WRITE else 0) | (_USER if how & USER and how & IMPLICIT == 0 else 0)
     if access == FETCH and (nxe or cr4 & CR4_SMEP):
         error |= _FETCH
-    user = 1 if user and how & IMPLICIT == 0 else 0
     if long_mode:
         if (va >> 47) != 0 and (va >> 47) != -1:
             return _fault(b, GP, 0)
@@ -110,21 +187,12 @@ def walk(b, va, access, how):  # type: ignore[no-untyped-def]
     entry = 0
     where = 0
     level = 0
-    # as `access.host_address`, but what does not change is loaded once
-    a20, pages, shown, memory = ld64(b + _A20), ld64(b + _PAGES), ld64(b + _SHOWN), ld64(b + _RAM)
     while True:
-        st64(b + _W_LEVEL, level)
         gpa = table + ((va >> shift) & index_mask) * size
         if long_mode == 0 and pae and shift == 30:
             gpa = table + ((va >> 30) & 3) * 8
-        page = (gpa & a20) >> 12
-        word = 0
-        if page < pages:
-            word = ld64(ld64(shown + 8 * (page >> _LEAF_SHIFT)) + 8 * (page & _IN_LEAF))
-            if word & _MAP_RAM == 0:
-                word = covered(b, page)
-        where = memory + (word & _FRAME) + (gpa & 0xFFF)
-        if word & _MAP_RAM == 0:
+        where = _entry_at(b, level, gpa)
+        if where == 0:
             entry = -1 if pae else 0xFFFFFFFF
         elif pae:
             entry = ld64(where)
@@ -149,7 +217,7 @@ def walk(b, va, access, how):  # type: ignore[no-untyped-def]
                     reserved |= _AMD_BIT8
             elif shift == 21 and entry & _LARGE:
                 leaf = True
-                reserved |= 0x1FE000
+                reserved |= _RESERVED_2M
             if entry & reserved:
                 return _fault(b, PF, error | _RESERVED)
         elif shift == 22 and entry & _LARGE and cr4 & CR4_PSE:
@@ -170,20 +238,8 @@ def walk(b, va, access, how):  # type: ignore[no-untyped-def]
         table = entry & _ADDRESS if pae else entry & 0xFFFFF000
         shift -= step
         level += 1
-    # permissions
-    perm = 1
-    if user:
-        if us == 0:
-            perm = 0
-    elif us and cr4 & CR4_SMAP and (how & IMPLICIT or how & AC == 0):
-        perm = 0  # SMAP: no supervisor data access to a user page
-    if perm and (rw or (user == 0 and cr0 & CR0_WP == 0)):
-        perm = 3
-    executable = nx == 0 and not (user and us == 0) and not (user == 0 and us and cr4 & CR4_SMEP)
-    if executable:
-        perm |= 4
-    need = 4 if access == FETCH else (2 if access == WRITE else 1)
-    if perm & need == 0:
+    perm = _permissions(how, cr0, cr4, us, rw, nx)
+    if perm & _needs(access) == 0:
         return _fault(b, PF, error)
     st64(b + _W_SHIFT, shift)
     if how & PEEK == 0:
@@ -206,3 +262,19 @@ def walk(b, va, access, how):  # type: ignore[no-untyped-def]
     if shift == 22:
         return (entry & 0xFFC00000) | ((entry >> 13) & 0xFF) << 32 | (va & offset)
     return (entry & 0xFFFFF000) | (va & offset)
+
+
+@kernel
+def walk(b, va, access, how):  # type: ignore[no-untyped-def]
+    """Translate a linear address: the guest-physical address, or -1 with W_VECTOR and W_ERROR set.
+
+    W_PERM receives what a TLB entry may grant this mode's privilege (1 read, 2 write, 4 execute), W_SHIFT the page's
+    size as a shift. Accessed and dirty bits are set as the manual says: accessed on each level of a walk that
+    succeeds, dirty on a write.
+    """
+    env = ld64(b + _ENV)
+    if ld64(env + _CR0) & CR0_PG and ld64(env + _EFER) & EFER_LMA:
+        gpa = _walk_unmarked(b, va, access, how)
+        if gpa >= 0:
+            return gpa
+    return _walk(b, va, access, how)

@@ -6,7 +6,7 @@ from hypervisor.engine import block as b_
 from hypervisor.engine import layout as l_
 from hypervisor.engine.jit import call1, call2, kernel, ld64
 
-_X_KIND, _FAULT, _CPU, _UC = b_.X_KIND, b_.FAULT, b_.CPU, b_.UC
+_X_KIND, _FAULT, _CPU, _UC, _FILL_PLACE = b_.X_KIND, b_.FAULT, b_.CPU, b_.UC, b_.FILL_PLACE
 _F_EMU_STOP, _F_LOOP_EXIT, _F_LOOP_EXIT_RESTORE, _MEM_IO_PC = (
     b_.F_EMU_STOP, b_.F_LOOP_EXIT, b_.F_LOOP_EXIT_RESTORE, l_.CPU_MEM_IO_PC,
 )  # fmt: skip
@@ -45,4 +45,12 @@ def leave_access_if_asked(b):  # type: ignore[no-untyped-def]
     return 0
 
 
-__all__ = ["leave", "leave_access_if_asked", "leave_if_asked", "look_again"]
+@kernel
+def leave_fill(b):  # type: ignore[no-untyped-def]
+    """Leave out of an access that missed Unicorn's TLB and may not be made."""
+    call1(ld64(b + _F_EMU_STOP), ld64(b + _UC))
+    call2(ld64(b + _F_LOOP_EXIT_RESTORE), ld64(b + _CPU), ld64(b + _FILL_PLACE))
+    return 0
+
+
+__all__ = ["leave", "leave_access_if_asked", "leave_fill", "leave_if_asked", "look_again"]

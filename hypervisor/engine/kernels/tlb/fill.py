@@ -1,7 +1,8 @@
 """The TLB fill: both translation stages, and everything that is a fact about a frame.
 
-First the guest's own TLB or its page tables (`guest_tlb.translate`), then the VM's guest-physical map. An entry grants
-what the guest's TLB does, or less: whether tables are walked must not depend on what Unicorn has forgotten.
+Unicorn calls it at each TLB miss in place of its own, which would ask a hook, and look up what we know. First the
+guest's own TLB or its page tables (`guest_tlb`), then the VM's guest-physical map. An entry grants what the guest's TLB
+does, or less: whether tables are walked must not depend on what Unicorn has forgotten.
 
 A data fill never grants execute and a fetch fill never grants write: stores to pages that are executable in the TLB
 would each take a slow path. A frame is in its *code* or in its *writable* state; a fill may change the state, and each
@@ -15,14 +16,13 @@ into its own page keeps a slow entry that is both.
 from __future__ import annotations
 
 from hypervisor.arch.flags import CR0_PG, RFLAGS_AC
-from hypervisor.arch.vectors import PF
 from hypervisor.engine import block as b_
 from hypervisor.engine import layout as l_
-from hypervisor.engine.jit import call2, call3, kernel, ld32, ld64, st32, st64
-from hypervisor.engine.kernels.by_pointer import own, translate
+from hypervisor.engine.jit import call2, call3, call6, inlined, kernel, ld32, ld64, st64
+from hypervisor.engine.kernels.by_pointer import own, translate, walk_and_keep
 from hypervisor.engine.kernels.by_pointer import rest_of_fill as far_rest_of_fill
 from hypervisor.engine.kernels.memory.access import base_page, linear_rip, page_word
-from hypervisor.engine.kernels.memory.guest_tlb import keep_code, readable, way_of
+from hypervisor.engine.kernels.memory.guest_tlb import CHECKED, PROGRAM, keep_code, known, readable
 from hypervisor.engine.kernels.memory.notes import (
     fetched,
     note,
@@ -36,11 +36,10 @@ from hypervisor.engine.kernels.memory.page_walk import AC, FETCH, IMPLICIT, PEEK
 from hypervisor.engine.kernels.stopping.lost_flags import look
 from hypervisor.engine.kernels.stopping.reporting import settle
 from hypervisor.engine.kernels.stopping.rest_of_block import interrupted
-from hypervisor.engine.kernels.tlb.implicit import is_implicit
-from hypervisor.engine.kernels.tlb.tlb_entry import ANY_WAY, NO_WAY
+from hypervisor.engine.kernels.tlb.tlb_entry import enter
 from hypervisor.memory import map_words as m_
 
-_ENV, _HFLAGS, _EFLAGS, _CR0, _FILL_WAY = b_.ENV, l_.HFLAGS, l_.EFLAGS, l_.CR0, b_.FILL_WAY
+_ENV, _HFLAGS, _EFLAGS, _CR0, _FILL_PLACE = b_.ENV, l_.HFLAGS, l_.EFLAGS, l_.CR0, b_.FILL_PLACE
 _FAULT, _FAULT_ERROR, _FAULT_ADDRESS = b_.FAULT, b_.FAULT_ERROR, b_.FAULT_ADDRESS
 _W_VECTOR, _W_ERROR, _W_PERM = b_.W_VECTOR, b_.W_ERROR, b_.W_PERM
 _C_FILLS, _A20 = b_.C_FILLS, b_.A20
@@ -51,12 +50,13 @@ _TRANSLATED, _SHARED_AT, _SHARED_ROW, _SHARED_MASK = b_.TRANSLATED, b_.SHARED_AT
 _MMIO_BASE, _ONES_PAGE, _VIRTUAL, _VIRTUAL_COUNT = b_.MMIO_BASE, b_.ONES_PAGE, b_.VIRTUAL, b_.VIRTUAL_COUNT
 _SEEN, _SEATS, _SEAT = b_.SEEN, b_.SEATS, b_.SEAT
 _EXECUTABLE_AT, _WRITABLE_AT, _GENERATIONS = b_.EXECUTABLE_AT, b_.WRITABLE_AT, b_.GENERATIONS
-_F_TLB_FLUSH_PAGE, _CPU = b_.F_TLB_FLUSH_PAGE, b_.CPU
+_F_TLB_FLUSH_PAGE, _F_SET_PAGE, _CPU = b_.F_TLB_FLUSH_PAGE, b_.F_SET_PAGE, b_.CPU
 _CPL = l_.HF_CPL
 _BLOCK_END, _ANY_TRAP = b_.BLOCK_END, m_.MAP_TRAPS
 REPEAT = -3
 """In FAULT: nothing is wrong, the instruction is executed again."""
-_HF_GUEST, _CS64, _F_RESTORE, _MEM_IO_PC = l_.HF_GUEST, l_.HF_CS64, b_.F_RESTORE_STATE, l_.CPU_MEM_IO_PC
+_CS64, _F_RESTORE = l_.HF_CS64, b_.F_RESTORE_STATE
+_WHOLE, _ONCE = 4096, 1  # sizes of entries: one of less than a page serves one access
 
 
 @kernel
@@ -97,10 +97,8 @@ def _code_frame(b, va):  # type: ignore[no-untyped-def]
 
 @kernel
 def _find_rip(b):  # type: ignore[no-untyped-def]
-    """Find the RIP of the access that missed, from the place in the generated code (see `interpose`)."""
-    cpu = ld64(b + _CPU)
-    call3(ld64(b + _F_RESTORE), cpu, ld64(cpu + _MEM_IO_PC), 0)
-    return 0
+    """Find the RIP of the access that missed, from the place in the generated code."""
+    return call3(ld64(b + _F_RESTORE), ld64(b + _CPU), ld64(b + _FILL_PLACE), 0)
 
 
 @kernel
@@ -114,42 +112,36 @@ def _runs_in(b, frame):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _refused(b, va, linear, access, how):  # type: ignore[no-untyped-def]
-    """The page tables refuse an access. The guest-physical address for one that the processor makes itself, which its
-    privilege allows, or -1 with FAULT set.
-    """
-    vector, error = ld64(b + _W_VECTOR), ld64(b + _W_ERROR)
+def _refused(b, address, access):  # type: ignore[no-untyped-def]
+    """The page tables refuse an access to a linear address."""
     if access != FETCH:
         _find_rip(b)
-    if how & USER and access != FETCH and vector == PF and is_implicit(b, va):
-        gpa = translate(b, va, access, how | IMPLICIT)
-        vector, error = ld64(b + _W_VECTOR), ld64(b + _W_ERROR)
-        if vector < 0:
-            st64(b + _FILL_WAY, way_of(b, access, how | IMPLICIT))
-            return gpa
-    if access != FETCH:
         look(b)
         settle(b)
-    st64(b + _FAULT, vector)
-    st64(b + _FAULT_ERROR, error)
-    st64(b + _FAULT_ADDRESS, linear)
-    return -1
+    st64(b + _FAULT, ld64(b + _W_VECTOR))
+    st64(b + _FAULT_ERROR, ld64(b + _W_ERROR))
+    st64(b + _FAULT_ADDRESS, address)
+    return 0
 
 
 @kernel
-def _trapped(b, va, gpa, access, trapped, watched, result):  # type: ignore[no-untyped-def]
+def _set(b, index, va, hpa, perm, size):  # type: ignore[no-untyped-def]
+    """Have Unicorn make an entry, for what is no memory, or memory that lies beside its code."""
+    call6(ld64(b + _F_SET_PAGE), ld64(b + _CPU), va, hpa, perm, index, size)
+    return 1
+
+
+@kernel
+def _trapped(b, index, va, gpa, access, trapped, watched):  # type: ignore[no-untyped-def]
     """An access to what is no memory, or is trapped: as `fill`."""
     if access == FETCH:
         if trapped:
             st64(b + _FAULT, -2)
             st64(b + _FAULT_ADDRESS, gpa & ~0xFFF)
             return 0
-        st64(result, ld64(b + _ONES_PAGE))
-        st32(result + 8, 4)
-        return 1
-    st64(result, _MMIO_BASE + (gpa & ~0xFFF) + (_seat(b, va) if watched else 0))
-    st32(result + 8, 3 if access == WRITE else 1)
-    return 1
+        return _set(b, index, va, ld64(b + _ONES_PAGE), 4, _WHOLE)
+    place = _MMIO_BASE + (gpa & ~0xFFF) + (_seat(b, va) if watched else 0)
+    return _set(b, index, va, place, 3 if access == WRITE else 1, _WHOLE)
 
 
 @kernel
@@ -205,7 +197,7 @@ def _shared(b, va, physical, word, access, perm):  # type: ignore[no-untyped-def
     return word
 
 
-@kernel
+@inlined
 def _is_noted(b, va, page, word, access):  # type: ignore[no-untyped-def]
     """Whether nothing is new: the TLB has had the page at ``va`` so since its frame was in its other state last."""
     here = noted(b, va)
@@ -233,41 +225,51 @@ def _watch(b, linear, perm):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _how(b):  # type: ignore[no-untyped-def]
-    """How the guest's accesses are made at the moment."""
+def _how(b, index):  # type: ignore[no-untyped-def]
+    """How an access is made for which Unicorn uses this MMU index. At CPL 3 the processor itself reads descriptors for
+    LAR, LSL, VERR and VERW. (For other instructions they are read past the TLB, by kernels of ours.)
+    """
+    if index == PROGRAM:
+        return USER
     env = ld64(b + _ENV)
-    return (USER if ld32(env + _HFLAGS) & _CPL == 3 else 0) | (AC if ld64(env + _EFLAGS) & RFLAGS_AC else 0)
+    if ld32(env + _HFLAGS) & _CPL == 3:
+        return IMPLICIT
+    return AC if ld64(env + _EFLAGS) & RFLAGS_AC else 0
 
 
 @kernel
-def _granted(b, linear, access, gpa):  # type: ignore[no-untyped-def]
-    """What the guest's TLB grants."""
+def _way(index, access):  # type: ignore[no-untyped-def]
+    """The guest's TLB knows a way of access by the same number, but SMAP is nothing to a fetch."""
+    return CHECKED if access == FETCH and index != PROGRAM else index
+
+
+@kernel
+def _granted(b, linear, access, index, gpa):  # type: ignore[no-untyped-def]
+    """What the guest's TLB grants. A fetch grants reading only where that needs no walk."""
     perm = ld64(b + _W_PERM)
-    if access == FETCH and ld64(ld64(b + _ENV) + _CR0) & CR0_PG:
-        if not readable(b, linear, way_of(b, READ, _how(b)), gpa):
-            perm &= 4
+    if access == FETCH and ld64(ld64(b + _ENV) + _CR0) & CR0_PG and not readable(b, linear, index, gpa):
+        perm &= 4
     return perm
 
 
 @kernel
-def rest_of_fill(b, va, access, gpa, result):  # type: ignore[no-untyped-def]
+def rest_of_fill(b, address, access, index, gpa):  # type: ignore[no-untyped-def]
     """A fill that is not as most are, when the guest's TLB and page tables have been asked: as `fill`."""
-    linear = va
+    linear = address
     if access == FETCH and ld32(ld64(b + _ENV) + _HFLAGS) & _CS64 == 0:
-        linear = va & 0xFFFFFFFF
-    how = _how(b)
+        linear = address & 0xFFFFFFFF
     if ld64(b + _W_VECTOR) >= 0:
-        gpa = _refused(b, va, linear, access, how)
-        if gpa == -1:
-            return 0
-    perm = _granted(b, linear, access, gpa)
+        return _refused(b, linear, access)
+    beyond = linear != address
+    va, linear = address & ~0xFFF, linear & ~0xFFF
+    perm = _granted(b, linear, access, index, gpa)
     physical = gpa & ld64(b + _A20)
     word = page_word(b, gpa)
     trap = _TRAP_EXECUTE if access == FETCH else (_TRAP_WRITE if access == WRITE else _TRAP_READ)
     watching = ld64(b + _VIRTUAL_COUNT)
     watched = _watched(b, linear, trap) if watching else 0
     if word & _RAM_BIT == 0 or word & trap or watched or (access == WRITE and word & _WRITE_BIT == 0):
-        return _trapped(b, va, physical, access, word & trap or watched, watched, result)
+        return _trapped(b, index, va, physical, access, word & trap or watched, watched)
     if word & _SHARED:
         word = _shared(b, va, gpa, word, access, perm)
         if word == 0:
@@ -280,48 +282,44 @@ def rest_of_fill(b, va, access, gpa, result):  # type: ignore[no-untyped-def]
     elif word & _WRITE_BIT == 0 or word & _TRAP_WRITE or perm & 2 == 0:
         perm &= 1
     else:
-        perm = _may_be_writable(b, va, how, access, gpa, word, perm)
+        perm = _may_be_writable(b, va, _how(b, index), access, gpa, word, perm)
     if watching:
         perm = _watch(b, va, perm)
     if word & _TRAP_READ:
         perm &= ~1
-    st64(result, frame)
-    st32(result + 8, perm)
-    return 1
+    if beyond:  # the guest's TLB has an entry for another page
+        return _set(b, index, va, frame, perm, _ONCE)
+    if perm & 6 == 6:
+        return _set(b, index, va, frame, perm, _WHOLE)
+    return enter(b, index, va, frame, perm)
 
 
-@kernel
-def fill(b, va, kind, result):  # type: ignore[no-untyped-def]
-    """Serve a TLB miss for the page ``va``; 1 with (host-physical page, permissions) at ``result``, or 0 with FAULT
-    set.
-
-    ``kind`` is Unicorn's: 16 read, 17 write, 18 fetch.
+@inlined
+def fill(b, address, access, index, place):  # type: ignore[no-untyped-def]
+    """Serve a TLB miss: put an entry for the page at ``address`` into the TLB of this MMU index; 0 with FAULT set if
+    the access may not be made, which generated code does at ``place`` (0 where no generated code does it).
     """
-    env = ld64(b + _ENV)
-    hflags = ld32(env + _HFLAGS)
-    if hflags & _HF_GUEST == 0:
-        st64(b + _FILL_WAY, ANY_WAY)
-        st64(result, va)
-        st32(result + 8, 7)
-        return 1
     st64(b + _C_FILLS, ld64(b + _C_FILLS) + 1)
-    access = kind - 16
-    how = _how(b)
-    linear = va
-    if access == FETCH and hflags & _CS64 == 0:
-        linear = va & 0xFFFFFFFF
-    st64(b + _FILL_WAY, way_of(b, READ, how) if linear == va else NO_WAY)
-    gpa = translate(b, linear, access, how)
+    st64(b + _FILL_PLACE, place)
+    linear = address
+    if access == FETCH and ld32(ld64(b + _ENV) + _HFLAGS) & _CS64 == 0:
+        linear = address & 0xFFFFFFFF
+    way = _way(index, access)
+    gpa = known(b, linear, access, way)
+    if gpa < 0:
+        gpa = walk_and_keep(b, linear, access, _how(b, index), way)
     page = (gpa & ld64(b + _A20)) >> 12
-    if ld64(b + _W_VECTOR) < 0 and page < ld64(b + _PAGES) and ld64(b + _VIRTUAL_COUNT) == 0:
+    if ld64(b + _W_VECTOR) < 0 and page < ld64(b + _PAGES) and ld64(b + _VIRTUAL_COUNT) == 0 and linear == address:
+        va = address & ~0xFFF
         word = ld64(ld64(ld64(b + _SHOWN) + 8 * (page >> _LEAF_SHIFT)) + 8 * (page & _IN_LEAF))
         if _is_noted(b, va, page, word, access):
-            perm = _granted(b, linear, access, gpa)
+            perm = _granted(b, va, access, index, gpa)
             if access == FETCH:
                 perm &= 5
             else:
                 perm &= 1 if word & _SHARED else 3
-            st64(result, word & _FRAME)
-            st32(result + 8, perm)
-            return 1
-    return far_rest_of_fill(b, va, access, gpa, result)
+            return enter(b, index, va, word & _FRAME, perm)
+    return far_rest_of_fill(b, address, access, index, gpa)
+
+
+__all__ = ["REPEAT", "fill", "rest_of_fill"]

@@ -1,8 +1,9 @@
 """Unicorn's TLB: how its entries are made, and how large it grows.
 
-Unicorn marks each writable entry NOTDIRTY, so that the first store through it takes a slow path that looks for
-translated code in the page and, if the entry is not executable, unmarks it. A fill of ours (`fill`) grants a
-write only to a frame without code, or together with the right to execute: there is nothing to look for.
+A fill of ours grants a write only to a frame without translated code, or together with the right to execute, and nearly
+always it is for memory, which is one region. So there is nothing to look up and nothing to look for: the entry is put
+where generated code finds it (`enter`), as Unicorn's ``tlb_set_page`` would, but for NOTDIRTY. (It marks each writable
+entry so, and the first store through it takes a slow path that looks for translated code in the page.)
 
 Each flush doubles the TLB while more than 70% of it is used, up to 4 million entries: 320 MiB for each of its three
 indexes, for a guest whose tables map one frame often enough, and every later flush has to clear them. It stays at
@@ -13,56 +14,101 @@ from __future__ import annotations
 
 from hypervisor.engine import block as b_
 from hypervisor.engine import layout as l_
-from hypervisor.engine.jit import call2, call6, kernel, ld8, ld64, st64
-from hypervisor.engine.kernels.stopping.in_place import block_of
+from hypervisor.engine.jit import call2, inlined, kernel, ld8, ld16, ld64, seldom, st16, st64
 
-_FAST, _DESCRIPTOR, _ENTRY_SHIFT = l_.CPU_TO_ENV + l_.TLB_FAST, l_.TLB_FAST_SIZE, l_.TLB_ENTRY_SHIFT
-_WRITE, _CODE, _NOTDIRTY = l_.TLB_ADDR_WRITE, l_.TLB_ADDR_CODE, l_.TLB_NOTDIRTY
+_FAST, _DESCRIPTOR, _ENTRY_SHIFT = l_.TLB_FAST, l_.TLB_FAST_SIZE, l_.TLB_ENTRY_SHIFT
+_WRITE, _CODE, _PADDR, _ADDEND = l_.TLB_ADDR_WRITE, l_.TLB_ADDR_CODE, l_.TLB_PADDR, l_.TLB_ADDEND
+_ENTRY_SIZE = 1 << l_.TLB_ENTRY_SHIFT
 _SLOW, _SLOW_SIZE, _USED, _MOST, _INDEXES = (
-    l_.CPU_TO_ENV + l_.TLB_SLOW, l_.TLB_SLOW_SIZE, l_.TLB_USED, l_.TLB_WINDOW_MOST, l_.TLB_INDEXES,
+    l_.TLB_SLOW, l_.TLB_SLOW_SIZE, l_.TLB_USED, l_.TLB_WINDOW_MOST, l_.TLB_INDEXES,
 )  # fmt: skip
-_CPU_UC, _OURS, _FILL_WAY, _TO_ENV = l_.CPU_UC, l_.UC_NO_EXIT_REQUEST, b_.FILL_WAY, l_.CPU_TO_ENV
+_DIRTY, _VICTIM_NEXT, _VICTIMS, _VICTIM_COUNT = l_.TLB_DIRTY, l_.TLB_VICTIM_NEXT, l_.TLB_VICTIMS, l_.VICTIMS
+_DEVICES, _VICTIM_DEVICES, _DEVICE_SIZE = l_.TLB_DEVICES, l_.TLB_VICTIM_DEVICES, l_.TLB_DEVICE_SIZE
+_ENV, _RAM = b_.ENV, b_.RAM
+_CPU_UC, _OURS, _TO_ENV = l_.CPU_UC, l_.UC_NO_EXIT_REQUEST, l_.CPU_TO_ENV
 
 MOST_ENTRIES = 1 << 14
 """Entries of the TLB for each MMU index: 1.25 MiB, for 64 MiB of guest memory."""
 
-ANY_WAY, NO_WAY = -1, -2
-"""For which MMU indexes a fill holds, beside one of them."""
-
-_ONCE = 1  # the size of an entry that Unicorn asks for again at each access, as it is less than a page
-
 _LARGEST = (MOST_ENTRIES - 1) << _ENTRY_SHIFT
+_PAGE, _EMPTY = ~0xFFF | l_.TLB_INVALID, -1
+
+
+@inlined
+def _is_for(entry, va):  # type: ignore[no-untyped-def]
+    """Whether an entry is for the page at ``va``, for whatever access."""
+    return ld64(entry) & _PAGE == va or ld64(entry + _WRITE) & _PAGE == va or (ld64(entry + _CODE) & _PAGE == va)
 
 
 @kernel
-def set_page(cpu, va, pa, prot, mmu_index, size, original):  # type: ignore[no-untyped-def]
-    """Unicorn's ``tlb_set_page``, which lies at ``original``; then the entry's first store is as fast as the next.
+def _is_empty(entry):  # type: ignore[no-untyped-def]
+    return ld64(entry) & ld64(entry + _WRITE) & ld64(entry + _CODE) == _EMPTY
 
-    A fill is not told for which index it is. LAR and its like read descriptors as the kernel at CPL 3: an entry for
-    another index than the fill thought serves one access, as the guest's own TLB does not have it (`guest_tlb`).
-    """
-    if ld8(ld64(cpu + _CPU_UC) + _OURS):
-        way = ld64(block_of(cpu + _TO_ENV) + _FILL_WAY)
-        if way != mmu_index and way != ANY_WAY:
-            call6(original, cpu, va, pa, prot, mmu_index, _ONCE)
-            return 0
-    call6(original, cpu, va, pa, prot, mmu_index, size)
-    fast = cpu + _FAST + _DESCRIPTOR * mmu_index
-    entry = ld64(fast + 8) + ((va >> (12 - _ENTRY_SHIFT)) & ld64(fast))
-    if ld64(entry + _CODE) == -1 and ld64(entry + _WRITE) == va | _NOTDIRTY:
-        st64(entry + _WRITE, va)
+
+@kernel
+def _forget_victim(slow, va):  # type: ignore[no-untyped-def]
+    """No victim is for the page at ``va`` any more."""
+    seldom()
+    victim = slow + _VICTIMS
+    for _ in range(_VICTIM_COUNT):
+        if _is_for(victim, va):
+            for word in range(0, _ENTRY_SIZE, 8):
+                st64(victim + word, _EMPTY)
+            st64(slow + _USED, ld64(slow + _USED) - 1)
+        victim += _ENTRY_SIZE
     return 0
+
+
+@kernel
+def _displace(slow, entry, place):  # type: ignore[no-untyped-def]
+    """The entry at ``place`` of the fast part becomes a victim."""
+    seldom()
+    count = ld64(slow + _VICTIM_NEXT)
+    number = count & (_VICTIM_COUNT - 1)
+    st64(slow + _VICTIM_NEXT, count + 1)
+    victim = slow + _VICTIMS + _ENTRY_SIZE * number
+    if _is_empty(victim):
+        st64(slow + _USED, ld64(slow + _USED) + 1)  # victims count: Unicorn counts them down when it drops them
+    for word in range(0, _ENTRY_SIZE, 8):
+        st64(victim + word, ld64(entry + word))
+    beside, victim = ld64(slow + _DEVICES) + _DEVICE_SIZE * place, slow + _VICTIM_DEVICES + _DEVICE_SIZE * number
+    st64(victim, ld64(beside))
+    st64(victim + 8, ld64(beside + 8))
+    return 0
+
+
+@inlined
+def enter(b, index, va, frame, perm):  # type: ignore[no-untyped-def]
+    """Have the page at linear ``va`` be a frame of memory, for these accesses (1 read, 2 write, 4 execute)."""
+    env = ld64(b + _ENV)
+    fast = env + _FAST + _DESCRIPTOR * index
+    slow = env + _SLOW + _SLOW_SIZE * index
+    at = (va >> (12 - _ENTRY_SHIFT)) & ld64(fast)
+    entry = ld64(fast + 8) + at
+    if ld64(slow + _VICTIM_NEXT):
+        _forget_victim(slow, va)
+    if _is_empty(entry):
+        st64(slow + _USED, ld64(slow + _USED) + 1)
+    elif not _is_for(entry, va):
+        _displace(slow, entry, at >> _ENTRY_SHIFT)
+    st16(env + _DIRTY, ld16(env + _DIRTY) | 1 << index)
+    st64(entry, va if perm & 1 else _EMPTY)
+    st64(entry + _WRITE, va if perm & 2 else _EMPTY)
+    st64(entry + _CODE, va if perm & 4 else _EMPTY)
+    st64(entry + _PADDR, frame)
+    st64(entry + _ADDEND, ld64(b + _RAM) + frame - va)
+    return 1
 
 
 @kernel
 def flush(cpu, indexes, original):  # type: ignore[no-untyped-def]
     """Unicorn's ``tlb_flush_by_mmuidx``, which lies at ``original``, without growing beyond `MOST_ENTRIES`."""
-    ours = ld8(ld64(cpu + _CPU_UC) + _OURS)
+    ours, env = ld8(ld64(cpu + _CPU_UC) + _OURS), cpu + _TO_ENV
     for n in range(_INDEXES):
-        if ours and ld64(cpu + _FAST + _DESCRIPTOR * n) >= _LARGEST:
-            st64(cpu + _SLOW + _SLOW_SIZE * n + _USED, 0)
-            st64(cpu + _SLOW + _SLOW_SIZE * n + _MOST, 0)
+        if ours and ld64(env + _FAST + _DESCRIPTOR * n) >= _LARGEST:
+            st64(env + _SLOW + _SLOW_SIZE * n + _USED, 0)
+            st64(env + _SLOW + _SLOW_SIZE * n + _MOST, 0)
     return call2(original, cpu, indexes)
 
 
-__all__ = ["ANY_WAY", "NO_WAY", "flush", "set_page"]
+__all__ = ["enter", "flush"]

@@ -33,7 +33,7 @@ _NOW, _DEADLINE, _NEXT, _BLOCK_END, _KICK, _STEP, _SKIP = (
     b_.NOW, b_.DEADLINE, b_.NEXT, b_.BLOCK_END, b_.KICK, b_.STEP, b_.SKIP,
 )  # fmt: skip
 _INTR, _ARMED, _F_EMU_START, _C_STOPS = b_.INTR, b_.ARMED, b_.F_EMU_START, b_.C_STOPS
-_REQUEST, _VIRQ, _INVALID_ADDR = l_.CPU_INTERRUPT_REQUEST, l_.CPU_INTERRUPT_VIRQ, l_.UC_INVALID_ADDR
+_REQUEST, _VIRQ = l_.CPU_INTERRUPT_REQUEST, l_.CPU_INTERRUPT_VIRQ
 _COMPLETE, _EXECUTES, _EXECUTES_AT = b_.COMPLETE, b_.EXECUTES, b_.EXECUTES_AT
 _DEADLINE_KIND, _STEPPED, _FAILED, _EXECUTE, _MEMORY = (
     int(K.DEADLINE), int(K.STEPPED), int(K.FAILED), int(K.EXECUTE), int(K.MEMORY),
@@ -254,9 +254,8 @@ def run(b):  # type: ignore[no-untyped-def]
         vector = ld64(b + _FAULT)
         if vector >= 0:
             st64(b + _X_INFO + 24, ld64(env + _CR2))  # for a handler that keeps the fault from the guest
-            if vector == PF:  # a fill knows the page alone; without an error it was no fill
-                address = ld64(b + _FAULT_ADDRESS)
-                st64(env + _CR2, (address & ~0xFFF) | (ld64(uc + _INVALID_ADDR) & 0xFFF) if error == 21 else address)
+            if vector == PF:
+                st64(env + _CR2, ld64(b + _FAULT_ADDRESS))
             raise_exception(b, vector, ld64(b + _FAULT_ERROR), 0)
             step = ld64(b + _STEP)
             if step == _ONE or step == _LOOK:  # the fetch of the one instruction faulted: that was the step
