@@ -122,6 +122,7 @@ A20 = _word("a20")  # AND mask of guest-physical addresses
 ONES_PAGE = _word("ones_page")  # host-physical page full of 0xff, fetched where there is no memory
 GUEST_TLB = _word("guest_tlb")  # address of the loaded vCPU's TLB, 0 none, see kernels.memory.guest_tlb
 FILL_PLACE = _word("fill_place")  # where in generated code the last access was that missed, 0 in none
+DEVICE_PAGE = _word("device_page")  # guest-physical page that was accessed last of those that are no memory, -1 none
 WALKED_LEVELS = 4
 WALKED_TABLES = _word(
     "walked_tables", 2 * WALKED_LEVELS

@@ -75,7 +75,7 @@ _ACCESSES = (
 _OF_LIBC = ((b.F_SELF, "pthread_self"), (b.F_CLOCK, "clock_gettime"), (b.F_MADVISE, "madvise"))
 _CONSTANTS = (
     (b.A20, -1), (b.ONES_PAGE, ONES), (b.EPOCH, 1), (b.FAULT, -1), (b.SKIP, -1), (b.NEXT, 1), (b.DEADLINE, 1),
-    (b.SKIPS, 1), *((b.WALKED_TABLES + 16 * level, -1) for level in range(b.WALKED_LEVELS)),
+    (b.SKIPS, 1), (b.DEVICE_PAGE, -1), *((b.WALKED_TABLES + 16 * level, -1) for level in range(b.WALKED_LEVELS)),
 )  # fmt: skip
 
 

@@ -27,6 +27,7 @@ _ENV, _RAM, _A20, _GENERATIONS = b_.ENV, b_.RAM, b_.A20, b_.GENERATIONS
 _SHOWN, _BASE_MAP, _ELSEWHERE, _PAGES = (b_.MAP + n for n in (m_.SHOWN, m_.BASE, m_.ELSEWHERE, m_.PAGES))
 _CPU, _UC, _F_TLB_FLUSH, _F_MADVISE = b_.CPU, b_.UC, b_.F_TLB_FLUSH, b_.F_MADVISE
 _F_REG_READ, _SCRATCH = b_.F_REG_READ, b_.SCRATCH
+_DEVICE_PAGE = b_.DEVICE_PAGE
 _EPOCH, _NOTES, _NOTES_SIZE, _LAST_EPOCH, _DONTNEED = b_.EPOCH, b_.EXECUTABLE_AT, b_.NOTES_SIZE, b_.NOTE_MANY - 1, 4
 _MAP_RAM, _MAP_WRITE, _MAP_SHARED, _MAP_TRAPS, _MAP_ALIAS = (
     m_.MAP_RAM, m_.MAP_WRITE, m_.MAP_SHARED, m_.MAP_TRAPS, m_.MAP_ALIAS,
@@ -123,6 +124,7 @@ def flush_tlb(b):  # type: ignore[no-untyped-def]
         call3(ld64(b + _F_MADVISE), ld64(b + _NOTES), ld64(b + _NOTES_SIZE), _DONTNEED)
         epoch = 1
     st64(b + _EPOCH, epoch)
+    st64(b + _DEVICE_PAGE, -1)
     return forget_tables(b)
 
 

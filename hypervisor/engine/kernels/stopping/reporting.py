@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hypervisor.engine import block as b_
 from hypervisor.engine import layout as l_
-from hypervisor.engine.jit import call1, kernel, ld64, st64
+from hypervisor.engine.jit import call1, inlined, kernel, ld64, st64
 from hypervisor.engine.kernels.memory.access import linear_rip
 
 _ENV, _UC, _EIP, _F_EMU_STOP = b_.ENV, b_.UC, l_.EIP, b_.F_EMU_STOP
@@ -19,7 +19,7 @@ def listens(b, kind):  # type: ignore[no-untyped-def]
     return (ld64(b + _LISTEN) >> kind) & 1
 
 
-@kernel
+@inlined
 def count(b, kind):  # type: ignore[no-untyped-def]
     """Count an exit, and let it take its time."""
     st64(b + _COUNTS + 8 * kind, ld64(b + _COUNTS + 8 * kind) + 1)

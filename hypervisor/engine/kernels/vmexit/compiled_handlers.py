@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypervisor.arch.exits import ExitKind as K
 from hypervisor.engine import block as b_
 from hypervisor.engine.inside import RAISED
-from hypervisor.engine.jit import call5, kernel, ld64, st64
+from hypervisor.engine.jit import call5, inlined, kernel, ld64, st64
 from hypervisor.engine.kernels.stopping.reporting import count, stop
 from hypervisor.engine.kernels.vmexit.raising import complete
 
@@ -14,7 +14,7 @@ _RAISED_KIND, _RAISED = int(K.RAISED), RAISED
 _ROW, _ROW_STATE, _ROW_NEXT = 24, 8, 16
 
 
-@kernel
+@inlined
 def compiled(b, handler, first, second, value, inside):  # type: ignore[no-untyped-def]
     """The answer of a compiled handler. If it raised, the run ends."""
     at = ld64(b + _COMPILED) + _ROW * handler

@@ -13,7 +13,7 @@ from hypervisor.arch.flags import CR0_PE, RFLAGS_IOPL, RFLAGS_IOPL_SHIFT, RFLAGS
 from hypervisor.arch.vectors import GP
 from hypervisor.engine import block as b_
 from hypervisor.engine import layout as l_
-from hypervisor.engine.jit import call1, call3, kernel, ld8, ld32, ld64, st8, st64
+from hypervisor.engine.jit import call1, call3, inlined, kernel, ld8, ld32, ld64, seldom, st8, st64
 from hypervisor.engine.kernels.apic.apic_interrupts import write as write_apic
 from hypervisor.engine.kernels.apic.apic_words import current_count, kept
 from hypervisor.engine.kernels.by_pointer import read_bytes
@@ -32,7 +32,7 @@ _ENV, _CPU, _HFLAGS, _EFLAGS, _CR0, _CR2, _CPL = (
     b_.ENV, b_.CPU, l_.HFLAGS, l_.EFLAGS, l_.CR0, l_.CR2, l_.HF_CPL,
 )  # fmt: skip
 _TR, _BASE, _LIMIT, _FLAGS = l_.TR, l_.SEG_BASE, l_.SEG_LIMIT, l_.SEG_FLAGS
-_FLAGS_AT = b_.FLAGS_AT
+_FLAGS_AT, _DEVICE_PAGE = b_.FLAGS_AT, b_.DEVICE_PAGE
 _TURNS, _IN_ENGINE, _LISTEN, _APIC_BASE, _APIC = b_.TURNS, turn_word("in_engine"), b_.LISTEN, b_.APIC_BASE, b_.APIC
 _HEARD = 1 << int(K.MMIO_READ) | 1 << int(K.MMIO_WRITE) | 1 << int(K.MEMORY)
 _ENABLED, _TIMER_CURRENT = offset_of("enabled"), TIMER_CURRENT
@@ -56,15 +56,10 @@ def _general_protection(b):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def allowed(b, port, size):  # type: ignore[no-untyped-def]
-    """The I/O privilege check (APM volume 2, 12.2.4): CPL against IOPL, then the TSS's permission bitmap."""
+def _allowed_by_task(b, port, size):  # type: ignore[no-untyped-def]
+    """The TSS's permission bitmap."""
+    seldom()
     env = ld64(b + _ENV)
-    flags = ld64(env + _EFLAGS)
-    if ld64(env + _CR0) & CR0_PE == 0:
-        return True
-    vm = flags & RFLAGS_VM
-    if vm == 0 and (ld32(env + _HFLAGS) & _CPL) <= (flags & RFLAGS_IOPL) >> RFLAGS_IOPL_SHIFT:
-        return True
     limit = ld32(env + _TR + _LIMIT)
     if (ld32(env + _TR + _FLAGS) >> 8) & _ALL_BUT_BUSY != _TSS or limit < _IO_MAP_BASE + 1:
         return _general_protection(b)
@@ -86,6 +81,19 @@ def allowed(b, port, size):  # type: ignore[no-untyped-def]
     return True
 
 
+@inlined
+def allowed(b, port, size):  # type: ignore[no-untyped-def]
+    """The I/O privilege check (APM volume 2, 12.2.4): CPL against IOPL, then the TSS's permission bitmap."""
+    env = ld64(b + _ENV)
+    flags = ld64(env + _EFLAGS)
+    if ld64(env + _CR0) & CR0_PE == 0:
+        return True
+    vm = flags & RFLAGS_VM
+    if vm == 0 and (ld32(env + _HFLAGS) & _CPL) <= (flags & RFLAGS_IOPL) >> RFLAGS_IOPL_SHIFT:
+        return True
+    return _allowed_by_task(b, port, size)
+
+
 @kernel
 def _ahead(b):  # type: ignore[no-untyped-def]
     """How much of the block has been counted and not been executed yet, RIP included: what the clock is ahead."""
@@ -96,6 +104,7 @@ def _ahead(b):  # type: ignore[no-untyped-def]
 @kernel
 def python(b, kind, address, size, value):  # type: ignore[no-untyped-def]
     """Call the Python side in place, with the clock exact; the value it left in X_INFO[3]."""
+    seldom()
     turns = ld64(b + _TURNS)
     if turns:
         st8(turns + _IN_ENGINE, 0)
@@ -118,7 +127,7 @@ def python(b, kind, address, size, value):  # type: ignore[no-untyped-def]
     return answer
 
 
-@kernel
+@inlined
 def port_in(b, port, size):  # type: ignore[no-untyped-def]
     """IN and INS: the value read."""
     if not allowed(b, port, size):
@@ -130,7 +139,7 @@ def port_in(b, port, size):  # type: ignore[no-untyped-def]
     return python(b, _PORT_IN, port, size, 0)
 
 
-@kernel
+@inlined
 def port_out(b, port, size, value):  # type: ignore[no-untyped-def]
     """OUT and OUTS."""
     if not allowed(b, port, size):
@@ -144,7 +153,7 @@ def port_out(b, port, size, value):  # type: ignore[no-untyped-def]
     return 0
 
 
-@kernel
+@inlined
 def _window(b, gpa, write):  # type: ignore[no-untyped-def]
     row = ld64(b + _WINDOWS)
     for _ in range(ld64(b + _WINDOW_COUNT)):
@@ -155,22 +164,35 @@ def _window(b, gpa, write):  # type: ignore[no-untyped-def]
 
 
 @kernel
+def _look_and_count(b, kind, gpa):  # type: ignore[no-untyped-def]
+    """Memory that is only watched takes no time: watching changes nothing."""
+    seldom()
+    if page_word(b, gpa) & _MAP_RAM:
+        return count(b, _MEMORY)
+    st64(b + _DEVICE_PAGE, gpa & ~0xFFF)
+    return count(b, kind)
+
+
+@inlined
 def _account(b, kind, gpa):  # type: ignore[no-untyped-def]
-    """Count an access. Memory that is only watched takes no time: watching changes nothing."""
+    """Count an access."""
     same = ld64(b + _FLAGS_AT) == ld64(b + _NOW)
-    count(b, _MEMORY if page_word(b, gpa) & _MAP_RAM else kind)
+    if gpa & ~0xFFF == ld64(b + _DEVICE_PAGE):
+        count(b, kind)
+    else:
+        _look_and_count(b, kind, gpa)
     if same:  # still the instruction that has computed flags
         st64(b + _FLAGS_AT, ld64(b + _NOW))
     return 0
 
 
-@kernel
+@inlined
 def _own_apic(b, place, size):  # type: ignore[no-untyped-def]
     """The page of the local APIC that is accessed at ``place``, 0 where that, or who listens, is Python's business.
 
     A watched linear address is told by the place, see `b_.SEAT`.
     """
-    if place & ~0xFFF != ld64(b + _APIC_BASE) or size != 4 or ld64(b + _LISTEN) & _HEARD or ld64(b + _WINDOW_COUNT):
+    if place & ~0xFFF != ld64(b + _APIC_BASE) or size != 4 or ld64(b + _LISTEN) & _HEARD:
         return 0
     page = ld64(b + _APIC)
     return page if page and ld8(page + _ENABLED) else 0
@@ -190,38 +212,43 @@ def _read_apic(b, page, place):  # type: ignore[no-untyped-def]
     return answer
 
 
-@kernel
+@inlined
 def mmio_read(b, place, size):  # type: ignore[no-untyped-def]
     """A load from guest-physical addresses that are no plain memory, or watched; ``place`` is that in the window."""
     gpa = place & _GPA_MASK
     _account(b, _MMIO_READ, gpa)
-    page = _own_apic(b, place, size)
-    if page:
-        answer = _read_apic(b, page, place)
-        if answer >= 0:
-            return answer
-    handler = _window(b, gpa, 0)
-    if handler:
-        return compiled(b, handler, gpa, size, 0, 0)
+    if ld64(b + _WINDOW_COUNT):
+        handler = _window(b, gpa, 0)
+        if handler:
+            return compiled(b, handler, gpa, size, 0, 0)
+    else:
+        page = _own_apic(b, place, size)
+        if page:
+            answer = _read_apic(b, page, place)
+            if answer >= 0:
+                return answer
     cpu = ld64(b + _CPU)
     call3(ld64(b + _F_RESTORE), cpu, ld64(cpu + _MEM_IO_PC), 0)
     return python(b, _MMIO_READ, place, size, 0)
 
 
-@kernel
+@inlined
 def mmio_write(b, place, size, value):  # type: ignore[no-untyped-def]
     """A store, likewise."""
     gpa = place & _GPA_MASK
     _account(b, _MMIO_WRITE, gpa)
     if size < 8:
         value &= (1 << (8 * size)) - 1
-    handler = _window(b, gpa, 1)
-    if handler:
-        compiled(b, handler, gpa, size, value, 0)
-        return 0
+    page = 0
+    if ld64(b + _WINDOW_COUNT):
+        handler = _window(b, gpa, 1)
+        if handler:
+            compiled(b, handler, gpa, size, value, 0)
+            return 0
+    else:
+        page = _own_apic(b, place, size)
     cpu = ld64(b + _CPU)
     call3(ld64(b + _F_RESTORE), cpu, ld64(cpu + _MEM_IO_PC), 0)
-    page = _own_apic(b, place, size)
     if page:
         left = _ahead(b)
         st64(b + _NOW, ld64(b + _NOW) - left)
