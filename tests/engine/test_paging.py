@@ -11,7 +11,20 @@ from tests.engine.machine import Machine, machine
 from tests.oracle.generate import WALK_MODES, WalkCase, random_walk
 from tests.oracle.generate_walk import MEMORY_SIZE
 from tests.oracle.paging import Access, Fault, Ok, commit, translate
-from tests.oracle.state import AC, CR0_PG, Memory, Segment
+from tests.oracle.state import (
+    AC,
+    CR0_PE,
+    CR0_PG,
+    CR0_WP,
+    CR4_PAE,
+    CR4_SMEP,
+    EFER_LMA,
+    EFER_LME,
+    EFER_NXE,
+    Memory,
+    Segment,
+    State,
+)
 
 CASES = 20_000 if os.environ.get("HYPERVISOR_STRESS") else 1_500
 ACCESS = {Access.READ: 0, Access.WRITE: 1, Access.EXECUTE: 2}
@@ -73,3 +86,23 @@ def test_random_walks(mode: str) -> None:
         compare(guest, case, seed)
         outcomes.add((guest.word(b.W_VECTOR), guest.word(b.W_ERROR)) if guest.word(b.W_VECTOR) >= 0 else "translated")
     assert "translated" in outcomes and (mode == "off" or len(outcomes) > 10)
+
+
+@pytest.mark.parametrize("levels", [3, 4])
+@pytest.mark.parametrize("nxe", [0, EFER_NXE])
+def test_each_bit_of_each_entry_in_long_mode(levels: int, nxe: int) -> None:
+    """Of tables that are marked already, so that nothing but that bit can be in the way of the short walk."""
+    guest, va = machine(MEMORY_SIZE), 1 << 39 | 1 << 30 | 3 << 21 | 3 << 12 | 0x123
+    state = State(cr0=CR0_PE | CR0_PG | CR0_WP, cr3=0x1000, cr4=CR4_PAE, efer=EFER_LME | EFER_LMA | nxe)
+    entries = {0x1008: 0x2067, 0x2008: 0x3067, 0x3018: 0x4067, 0x4018: 0x5067}
+    if levels == 3:
+        entries = {**entries, 0x3018: 0xE7, 0x4018: 0}
+    for at in list(entries)[:levels]:
+        for bit in range(64):
+            memory = bytearray(MEMORY_SIZE)
+            for place, entry in entries.items():
+                memory[place : place + 8] = (entry ^ (1 << bit if place == at else 0)).to_bytes(8, "little")
+            state.cpl = 3 * (bit & 1)
+            for access in Access:
+                compare(guest, WalkCase("long", bytes(memory), state, va, access, False), bit)
+        state.cr4 ^= CR4_SMEP  # and every other table with it
