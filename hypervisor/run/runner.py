@@ -52,7 +52,8 @@ if TYPE_CHECKING:
     from hypervisor.run.machine import Machine
     from hypervisor.vcpu.processor import Processor
 
-_MEMORY, _DR_WRITE, _WINDOW = int(K.MEMORY), int(K.DR_WRITE), int(K.INTERRUPT_WINDOW)
+_MEMORY, _DR_WRITE, _WINDOW, _DEADLINE = int(K.MEMORY), int(K.DR_WRITE), int(K.INTERRUPT_WINDOW), int(K.DEADLINE)
+_INTERRUPT = K.INTERRUPT
 
 
 class Runner(Task):
@@ -281,7 +282,7 @@ class Runner(Task):
             try:
                 if between:
                     timers.run_due(now)
-                if self._exact and (between or ask) and until is not None and until.holds():
+                if until is not None and self._exact and (between or ask) and until.holds():
                     self.finish(Reason.UNTIL, until.text)
                 if between and (self._exact or self._announced):
                     self._announced = False
@@ -306,9 +307,10 @@ class Runner(Task):
                 earliest = timers.next_ns()
                 if earliest is not None and earliest < horizon:
                     horizon = earliest
-                horizon = min(horizon, limit)
-                if until is not None:
-                    horizon = min(horizon, until.deadline_ns)
+                if limit < horizon:
+                    horizon = limit
+                if until is not None and until.deadline_ns < horizon:
+                    horizon = until.deadline_ns
             else:
                 vm.clock.due_changed(pcpu)
             vcpu = turns.choose(horizon) if between else self.vcpu
@@ -352,7 +354,7 @@ class Runner(Task):
             self.serve(pcpu, pcpu.complete_deferred())
             turns.inside = False
             in_block = pcpu.in_block
-            self._exact = kind != K.DEADLINE or (
+            self._exact = kind != _DEADLINE or (
                 not in_block and (self._asked or not virtual or report.now >= turns.end)
             )
             self._asked = self._asked and in_block
@@ -443,21 +445,22 @@ class Runner(Task):
     def _interrupt(self, pcpu: PCpu) -> None:
         if not self.vcpu.intr.level:  # the guest took it back with interrupts off, and the engine noticed only the rise
             return
-        controller = self.vcpu.interrupt_controller
+        vcpu = self.vcpu
+        controller = vcpu.interrupt_controller
         if controller is None:
-            self.vcpu.intr.lower()
+            vcpu.intr.lower()
             return
         vector = controller.acknowledge()
-        pcpu.happened(K.INTERRUPT)
-        exit = self.vcpu.exit = self.vcpu.exits[K.INTERRUPT].begin(K.INTERRUPT, self.vcpu.rip, 0)
-        exit.vector = vector
+        pcpu.happened(_INTERRUPT)
+        exit = vcpu.exit = vcpu.exits[_INTERRUPT]
+        exit.rip, exit.known_length, exit.vector = vcpu.registers.rip, 0, vector
         dispatch = self._traps.dispatch
-        verdict = dispatch.decide(self.vcpu, exit)
+        verdict = dispatch.decide(vcpu, exit)
         if isinstance(verdict, Stop):
             self.stop(verdict)
             verdict = PASS  # it has been acknowledged, so it is delivered before the run ends
-        dispatch.decided(self.vcpu, exit)
-        self.serve(pcpu, completion.finish(pcpu, self.vcpu, exit, verdict))
+        dispatch.decided(vcpu, exit)
+        self.serve(pcpu, completion.finish(pcpu, vcpu, exit, verdict))
 
     def _leave_shadow(self, pcpu: PCpu) -> None:
         """Run the instruction behind STI or a load of SS, which an NMI waits for as other interrupts do: between SS and

@@ -6,7 +6,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import ClassVar, Generic, NamedTuple, Protocol, TypeVar
+from operator import attrgetter
+from typing import TYPE_CHECKING, ClassVar, Generic, NamedTuple, Protocol, TypeVar
 
 from hypervisor.arch import segments
 from hypervisor.arch.cpuid import SIGNATURE
@@ -74,6 +75,20 @@ class Surroundings(NamedTuple):
     tell: Callable[[str, str, Processor], None]
 
 
+class _Shared(property, Generic[T]):
+    """An attribute that is one of a vCPU's `VcpuWords`, to which ``path`` leads. Reading it calls no Python."""
+
+    def __init__(self, path: str) -> None:
+        owner, _, name = path.partition(".")
+        super().__init__(attrgetter(path), lambda self, value: setattr(getattr(self, owner), name, value))
+
+    if TYPE_CHECKING:
+
+        def __get__(self, instance: object, owner: type | None = None) -> T: ...  # type: ignore[override]  # known type
+
+        def __set__(self, instance: object, value: T) -> None: ...
+
+
 class _Intr(Line):
     """A vCPU's interrupt input. Its level is a word that the engine knows, too."""
 
@@ -83,27 +98,7 @@ class _Intr(Line):
         self._words = words
         super().__init__(name, listener)
 
-    @property
-    def _level(self) -> bool:
-        return self._words.intr
-
-    @_level.setter
-    def _level(self, level: bool) -> None:
-        self._words.intr = level
-
-
-class _Shared(Generic[T]):
-    """An attribute of a vCPU that is one of its `VcpuWords`."""
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        self._name = name
-
-    def __get__(self, vcpu: Processor, owner: type) -> T:
-        value: T = getattr(vcpu.words, self._name)
-        return value
-
-    def __set__(self, vcpu: Processor, value: T) -> None:
-        setattr(vcpu.words, self._name, value)
+    _level = _Shared[bool]("_words.intr")
 
 
 def _no_cpuid(vcpu: Processor, leaf: int, subleaf: int) -> tuple[int, int, int, int]:
@@ -126,19 +121,19 @@ class Processor(Registers):
         "startup_vector", "state", "words",
     )  # fmt: skip
 
-    halted = _Shared[bool]()
-    waiting = _Shared[bool]()
+    halted = _Shared[bool]("words.halted")
+    waiting = _Shared[bool]("words.waiting")
     """Whether it waits for a startup IPI, as all but the first do after a reset."""
-    nmi_pending = _Shared[bool]()
-    position = _Shared[int]()
+    nmi_pending = _Shared[bool]("words.nmi_pending")
+    position = _Shared[int]("words.position")
     """How far into the VM's virtual time it has come, in nanoseconds, while it is not on a pCPU."""
-    event_at = _Shared[int]()
+    event_at = _Shared[int]("words.event_at")
     """When the last thing happened that may wake it."""
-    spinning = _Shared[bool]()
+    spinning = _Shared[bool]("words.spinning")
     """Whether all that it did in its last turn was to wait for another vCPU."""
-    skipped = _Shared[bool]()
+    skipped = _Shared[bool]("words.skipped")
     """Whether its last turn ended in a jump to itself."""
-    looked_at = _Shared[int]()
+    looked_at = _Shared[int]("words.looked_at")
     """The position at which somebody looked last whether it jumps to itself."""
 
     read_instruction: ClassVar[Callable[[Processor, int], bytes]] = staticmethod(lambda vcpu, address: b"")
@@ -264,15 +259,16 @@ class Processor(Registers):
 
     def wakes(self) -> bool:
         """Whether it has something to do; one that sleeps is woken by what has happened to it."""
-        if self.waiting:
+        words = self.words
+        if words.waiting:
             return False
-        if not self.halted:
+        if not words.halted:
             return True
         registers = self.registers
-        interrupted = self.intr.level and registers.get("rflags") & RFLAGS_IF
-        if interrupted or (self.nmi_pending and not registers.nmi_blocked):
-            self.halted = False
-            self.position = max(self.position, self.event_at)
+        interrupted = words.intr and registers.get("rflags") & RFLAGS_IF
+        if interrupted or (words.nmi_pending and not registers.nmi_blocked):
+            words.halted = False
+            words.position = max(words.position, words.event_at)
             return True
         return False
 

@@ -85,7 +85,10 @@ def of_impossible_state(vm: Machine) -> End:
 
 
 def _interrupts_off(vm: Machine) -> bool:
-    return all(vcpu.waiting or not vcpu.rflags & RFLAGS_IF for vcpu in vm.vcpus)
+    for vcpu in vm.vcpus:
+        if vcpu.registers.get("rflags") & RFLAGS_IF and not vcpu.waiting:
+            return False
+    return True
 
 
 def _something_comes(vm: Machine) -> bool:

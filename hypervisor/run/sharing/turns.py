@@ -81,15 +81,15 @@ class Turns(TurnWords):
 
     def advance(self, pcpu: PCpu) -> None:
         """Note how far the current vCPU has come; between turns, how far they all have."""
-        report = pcpu.report
+        report, current = pcpu.report, self.current
         now = report.now
-        self.current.position = now
-        if self.current.init_pending:
-            self.current.take_init()
+        current.position = now
+        if current.init_pending:
+            current.take_init()
         if not self.several:
             self.time = now
             return
-        self.current.skipped = report.skipped == 1
+        current.skipped = report.skipped == 1
         if now > self.floor:
             self.floor = now
         self._known = None
@@ -135,6 +135,8 @@ class Turns(TurnWords):
 
     def choose(self, horizon: int) -> Processor | None:
         """Whose turn it is now, None if all sleep. A turn that has not ended goes on; nothing runs past ``horizon``."""
+        if not self.several:
+            return self._only(horizon)
         self.horizon = horizon
         end = min(self.end, horizon)
         if self._goes_on(end):
@@ -160,6 +162,13 @@ class Turns(TurnWords):
             self.end = horizon  # until then nothing can happen that one does to another
         return chosen
 
+    def _only(self, horizon: int) -> Processor | None:
+        """The same where there is one vCPU: its turn, if it is awake."""
+        current = self.current
+        awake = current.wakes()
+        self.end = horizon if awake else 0
+        return current if awake else None
+
     def enter(self, pcpu: PCpu, vcpu: Processor) -> None:
         """Put a vCPU on the pCPU, in place of the one that had its turn there."""
         self.current = vcpu
@@ -174,7 +183,7 @@ class Turns(TurnWords):
     def begin(self, pcpu: PCpu) -> None:
         """The current vCPU is about to run until its turn ends."""
         report = pcpu.report
-        self._resume(report)
+        report.now = max(report.now, self.current.position)  # it may have been woken since
         report.next = report.deadline = self.end
         if self.new:
             self.new = False
