@@ -313,6 +313,8 @@ class Runner(Task):
                     horizon = until.deadline_ns
             else:
                 vm.clock.due_changed(pcpu)
+                if self._alarm is not None:
+                    self._alarm.follow()
             vcpu = turns.choose(horizon) if between else self.vcpu
             if vcpu is None:
                 self._exact = True

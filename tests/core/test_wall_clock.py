@@ -8,6 +8,8 @@ import pytest
 
 import hypervisor as hv
 from hypervisor.assembler import assemble
+from hypervisor.run.threads.alarms import PATIENCE_S, WallAlarm
+from hypervisor.run.threads.watch import Alarm
 
 STALL_PORT, END_PORT = 0x99, 0x9A
 STALLS, STALL_S = 12, 0.05
@@ -108,3 +110,72 @@ def test_a_stalled_host_loses_no_ticks_and_makes_up_for_it(then: str) -> None:
         assert passed - 2 * STALLS <= ticks <= passed + 1  # each stall may cost the tick that it began in
         assert lag > STALLS * STALL_S * 1e9 / 2
         assert vm.clock.lag_ns < lag  # it sleeps less than it would
+
+
+FAST = """
+    cli
+    xor ax, ax
+    mov ds, ax
+    mov ss, ax
+    mov sp, 0x7c00
+    mov word ptr [0x20], tick
+    mov word ptr [0x22], 0
+    mov al, 0x34
+    out 0x43, al
+    mov al, 12
+    out 0x40, al
+    mov al, 0
+    out 0x40, al
+    xor esi, esi
+    sti
+again:
+    cmp esi, 200
+    jb again
+    cli
+    hlt
+tick:
+    push ax
+    inc esi
+    mov al, 0x20
+    out 0x20, al
+    pop ax
+    iret
+    .org 0x7dfe
+    .byte 0x55, 0xaa
+"""
+
+
+def test_a_timer_faster_than_the_host_lets_the_guest_get_on() -> None:
+    with hv.boot(assemble(FAST, origin=0x7C00, mode=16).code, "4M", clock="wall") as vm:
+        result = vm.run(timeout=60)
+        assert result.reason is hv.Reason.HALTED, result.message
+        assert vm.vcpu.rsi >= 200
+
+
+def test_the_alarm_follows_a_timer_that_sets_itself_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is said when a timer that has fired is set: it is later than what was due, and the guest would be left
+    for it when the alarm looks again by itself.
+    """
+    told: list[float] = []
+    monkeypatch.setattr(Alarm, "set", lambda self, when: told.append(when))
+    with hv.boot(assemble(FAST, origin=0x7C00, mode=16).code, "4M", clock="wall") as vm:
+        alarm = WallAlarm(vm)
+        alarm.entered()
+        vm.clock.stop()  # the host's time alone passes from here on
+        now = vm.clock.now_ns
+        tick = vm.clock.timer("test", "tick", lambda: tick.set(now + 40_000_000))
+        tick.set(now)
+        alarm.follow()
+        vm.clock.timers.run_due(now)
+        told.clear()
+        began = time.monotonic()
+        alarm.follow()
+        alarm.follow()
+        due = [when - began for when in told]
+        assert len(due) == 1
+        assert due[0] >= 0.04
+        tick.set(now)  # due: the guest gets some time nevertheless
+        began = time.monotonic()
+        alarm.follow()
+        assert told[-1] >= began + PATIENCE_S
+        alarm.close()

@@ -15,6 +15,12 @@ AGAIN_S = 0.0003
 """How soon the alarm looks again whether a timer that was due has been served, in host seconds."""
 
 
+PATIENCE_S = 0.00003
+"""How long the guest may run before it is left for another timer, in host seconds: else it gets nothing done where
+timers are due faster than the host serves them.
+"""
+
+
 class WallAlarm:
     """Kicks the pCPU when a timer of a wall-clock VM is due, and now and then so that Python looks in. While the VM has
     no pCPU it is silent: timers are served when it gets one.
@@ -24,6 +30,8 @@ class WallAlarm:
         self._vm = vm
         self._alarm = vm.host.watch.alarm(self._ring)
         self._look_at = 0.0
+        self._known: int | None = None
+        """The deadline that it is set for, of the VM's clock."""
         self._silent = True
 
     def entered(self) -> None:
@@ -39,11 +47,20 @@ class WallAlarm:
     def wake(self) -> None:
         """Deadlines have changed."""
         if not self._silent:
-            self._alarm.set(min(time.monotonic() + max(self._seconds_left(), 0.0), self._look_at))
+            self._set(0.0)
+
+    def follow(self) -> None:
+        """The guest is about to run, and another timer may be the next one."""
+        if self._vm.clock.timers.earliest_ns != self._known:
+            self._set(PATIENCE_S)
 
     def close(self) -> None:
         """The run is over."""
         self._alarm.close()
+
+    def _set(self, patience_s: float) -> None:
+        self._known = self._vm.clock.timers.earliest_ns
+        self._alarm.set(min(time.monotonic() + max(self._seconds_left(), patience_s), self._look_at))
 
     def _seconds_left(self) -> float:
         """Host seconds until a timer is due."""
