@@ -10,8 +10,6 @@ from hypervisor.run.ending.conditions import Condition
 from hypervisor.run.ending.ends import End
 from hypervisor.run.pausing import Pause
 from hypervisor.run.runner import Runner
-from hypervisor.run.serving.accesses import InPlace
-from hypervisor.run.serving.interception import apply
 from hypervisor.run.sharing.hold import Hold
 from hypervisor.run.sharing.task import Next
 from hypervisor.units import FOREVER_NS, nanoseconds
@@ -55,13 +53,11 @@ class GuestRun(Runner):
             return Next.RESTS
         with vm.place.on(pcpu):
             with self._executing():
-                apply(vm, pcpu)
-                pcpu.on_access(self.access)
-                if self._alarm is not None:
-                    self._alarm.entered()
+                self.exits.on(pcpu)
+                self._rest.entered()
                 self._turn(hold, pcpu)
                 self._look_outside()
-            if self._end is not None and vm.debugger is None:
+            if self.ending.end is not None and vm.debugger is None:
                 return self._close()  # here: its report looks at the VM, which is on this pCPU
         return self._following()
 
@@ -70,13 +66,13 @@ class GuestRun(Runner):
         self._open()
         with self._executing():
             self._look_outside()
-            while self._end is None and self._attention:
+            while self.ending.end is None and self._attention:
                 self._pause = self._attention = False
                 self._attend(None)
                 self._look_outside()
-            if self._end is not None and self._outside is None:
-                self._attend((self._end.reason, self._end.message))
-        return self._following() if self._end is None else self._close()
+            if self.ending.end is not None and self.ending.outside is None:
+                self._attend((self.ending.end.reason, self.ending.end.message))
+        return self._following() if self.ending.end is None else self._close()
 
     def _open(self) -> None:
         """Before any of it is executed."""
@@ -87,14 +83,14 @@ class GuestRun(Runner):
     def _following(self) -> Next:
         """What the run wants when it leaves its pCPU, or has been apart."""
         self._pause = False
-        asleep, self._asleep = self._asleep, False  # whoever has the VM in between may wake it
-        if self._end is not None or self._wants_debugger:
+        asleep, self._rest.asleep = self._rest.asleep, False  # whoever has the VM in between may wake it
+        if self.ending.end is not None or self._wants_debugger:
             return Next.APART
         if self._standing.wanted:
             self._stand()
             return Next.RESTS
         if asleep:
-            self.wake_at = self._due_at()
+            self.wake_at = self._rest.due_at()
             return Next.RESTS
         return Next.READY
 
@@ -104,8 +100,8 @@ class GuestRun(Runner):
             self.vm.place.collect_loaded()
             self._continue()
             self._leave()
-            if isinstance(self._error, (KeyboardInterrupt, SystemExit)):
-                self.error = self._error
+            if isinstance(self.ending.error, (KeyboardInterrupt, SystemExit)):
+                self.error = self.ending.error
             else:
                 wall_s, virtual_s = time.monotonic() - self._began_s, (self.vm.clock.now_ns - self._began_ns) / 1e9
                 self.vm.result = self.result = self._result(wall_s, virtual_s)
@@ -162,10 +158,10 @@ class GuestRun(Runner):
     def called_off(self) -> bool:
         """See `Task`."""
         return (
-            self._outside is not None
+            self.ending.outside is not None
             or self._wants_debugger
             or (self._standing.wanted and self._standing.since is None)
-            or (self._term.over and not self.stands_still)
+            or (self.ending.term.over and not self.stands_still)
         )
 
     @property
@@ -202,8 +198,8 @@ class GuestRun(Runner):
     def _go_on(self, paused_s: float) -> None:
         self.vm.clock.go()
         self.vm.running(True)
-        self.access = InPlace(self.vm, self, self.vcpu)  # handlers may have come and gone
-        self._term.extend(paused_s)
+        self.exits.renew()
+        self.ending.term.extend(paused_s)
 
     @property
     def attended(self) -> bool:
@@ -223,7 +219,7 @@ class GuestRun(Runner):
         try:
             vm.debugger.attend(ended)
         except BaseException as error:
-            self.fail(error)
+            self.ending.fail(error)
         finally:
             self.paused = False
             self._go_on(time.monotonic() - since)
@@ -235,10 +231,10 @@ class GuestRun(Runner):
         vm.clock.go()
         vm.running(True)
         vm.in_thread(self._thread)
-        self.access = InPlace(vm, self, self.vcpu)
+        self.exits.renew()
         try:
             while done < count and self.may_step(vcpu):
-                with vm.place.entered(lambda: self._outside is not None) as hold:
+                with vm.place.entered(lambda: self.ending.outside is not None) as hold:
                     if hold.pcpu is not None:
                         done += self.steps(hold, count - done, vcpu)
             vm.place.collect_loaded()

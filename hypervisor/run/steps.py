@@ -63,11 +63,11 @@ class Steps(Runner):
 
     def _close(self) -> Next:
         """What ended the VM on the way is its result; what a handler raised is raised to who wanted the steps."""
-        self.error = self._error
+        self.error = self.ending.error
         try:
             self.vm.place.collect_loaded()
             self.vm.running(False)
-            if self._end is not None:
+            if self.ending.finished:
                 self.vm.result = self._result(0.0, 0.0)
         finally:
             self.give_up()

@@ -10,7 +10,7 @@ import pytest
 
 import hypervisor as hv
 from hypervisor.engine import block as b
-from hypervisor.run.runner import Runner
+from hypervisor.run.rest import Rest
 from tests.core.bare import bare, with_idt
 from tests.core.smp import long_mode
 
@@ -213,14 +213,14 @@ def test_code_that_becomes_a_jump_to_itself_and_back() -> None:
 def test_under_the_wall_clock_the_thread_sleeps(name: str, cpus: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Until the interrupt comes, in naps that end when Python is to look in."""
     naps = 0
-    wait = Runner._wait_for_host
+    wait = Rest.wait_for_host
 
-    def nap(runner: Runner, hold: Any) -> None:
+    def nap(rest: Rest, hold: Any) -> None:
         nonlocal naps
         naps += 1
-        wait(runner, hold)
+        wait(rest, hold)
 
-    monkeypatch.setattr(Runner, "_wait_for_host", nap)
+    monkeypatch.setattr(Rest, "wait_for_host", nap)
     with long_mode(["sti; " + LOOPS[name]] * cpus, handlers={0x40: "out 0x99, al"}, clock="wall") as vm:
         last = vm.vcpus[-1]
         last.interrupt_controller = Once(last)

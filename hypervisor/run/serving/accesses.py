@@ -2,7 +2,7 @@
 
 The engine calls in place, with the instruction half done. A device or a handler answers and the instruction completes
 natively; a verdict that does not let it complete makes the engine leave the guest before the instruction, and
-`InPlace.finish` carries it out.
+`InPlace.finish` has its effect.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Protocol
 from hypervisor.arch.exits import ExitKind as K
 from hypervisor.engine.tables import GPA_MASK
 from hypervisor.run.serving import completion
+from hypervisor.run.serving.completion import Effect
 from hypervisor.run.serving.routing import Routing
 from hypervisor.run.serving.strings import Strings
-from hypervisor.traps.verdicts import HANDLED, PASS, Stop, Verdict
+from hypervisor.run.serving.verdict_route import Route
 from hypervisor.vcpu import breakpoints
 from hypervisor.vcpu.exit import Exit
 from hypervisor.vcpu.widths import fitting
@@ -33,31 +34,36 @@ _HALF_DONE = "a port or memory access is in the middle of its instruction"
 
 
 class Stoppable(Protocol):
-    """The run that an access may end (`hypervisor.run.runner.Runner`)."""
+    """The run that an access may end (`hypervisor.run.ending.run_end.RunEnd`)."""
 
     @property
     def finished(self) -> bool:
         """Whether something has ended it."""
         ...
 
-    def stop(self, verdict: Stop) -> None:
-        """End it as a handler wants."""
-        ...
-
     def fail(self, error: BaseException) -> None:
         """A handler or a device raised."""
         ...
 
-    def follow(self, pcpu: PCpu) -> None:
-        """The engine has given turns: another vCPU may be running."""
-        ...
+
+def _performed(pcpu: PCpu, vcpu: Processor, exit: Exit) -> int:
+    """What `hv.PASS` does to an access: it is made, where it is."""
+    return 0
+
+
+def _answered(pcpu: PCpu, vcpu: Processor, exit: Exit) -> int:
+    """What `hv.HANDLED` does to one: the exit's value is what was read; nothing is written to a device."""
+    return 0
 
 
 class InPlace:
     """The callback that the engine makes for one run."""
 
-    def __init__(self, vm: Machine, run: Stoppable, vcpu: Processor) -> None:
-        self._run = run
+    def __init__(
+        self, vm: Machine, run: Stoppable, route: Route, vcpu: Processor, follow: Callable[[PCpu], None]
+    ) -> None:
+        """``follow`` is called where the engine has given turns: another vCPU may be running."""
+        self._run, self._route, self._follow = run, route, follow
         self._vm = vm
         self._place = vm.place
         self._records = [Exit(one) for one in vm.vcpus]
@@ -68,8 +74,8 @@ class InPlace:
         self._find, self._is_memory = vm.mmio.find, self._routing.is_memory
         self._plain = not self._heard & {K.MMIO_READ, K.MMIO_WRITE, K.MEMORY}
         self._strings = Strings(vm, self._heard)
-        self._verdict: Verdict | None = None
-        self._after: Callable[[PCpu], int] | None = None
+        self._after: Effect | None = None
+        """What is to be done when the guest has been left."""
         self._asked: K | None = None
         self._stepping = False
         self._hits = 0
@@ -89,7 +95,7 @@ class InPlace:
         report = pcpu.report
         address, size = report.info_0, report.info_1
         if report.number != self._vcpu.number:
-            self._run.follow(pcpu)
+            self._follow(pcpu)
         try:
             if kind == _PORT_IN or kind == _PORT_OUT:
                 if self._vcpu.breakpoints.ports and self._breaks(address, size):
@@ -186,17 +192,17 @@ class InPlace:
         vcpu, dispatch = self._vcpu, self._dispatch
         vcpu.locked, vcpu.registers.flags_inside = _HALF_DONE, pcpu.flags
         try:
-            verdict = dispatch.decide(vcpu, exit)
+            effect = self._route.effect(vcpu, exit, handled=_answered, passed=_performed)
             if self._run.finished:
                 return 1
-            if verdict is not PASS and verdict is not HANDLED:
-                self._verdict = verdict
+            if effect is not _performed and effect is not _answered:
+                self._after = effect
                 return 1
             if exit.write:
-                if verdict is PASS or exit.kind is K.MEMORY:
+                if effect is _performed or exit.kind is K.MEMORY:
                     write(_whole(exit))
             else:
-                if verdict is PASS or exit.value is None:
+                if effect is _performed or exit.value is None:
                     exit.value = read()
                 _answer(pcpu, _whole(exit), exit.size)
             dispatch.decided(vcpu, exit)
@@ -215,43 +221,25 @@ class InPlace:
 
     def finish(self, pcpu: PCpu) -> int:
         """The guest was left in the middle of an instruction: do what is to be done; a further exit's kind, or 0."""
-        verdict, after = self._verdict, self._after
-        self._verdict = self._after = None
+        after, self._after = self._after, None
         self._asked, self._vcpu.asked = self._vcpu.asked, None
-        if after is not None:
-            return after(pcpu)
-        if isinstance(verdict, Stop):
-            self._run.stop(verdict)
-        elif verdict is not None:
-            return completion.finish(pcpu, self._vcpu, self._exit, verdict)
-        return 0
+        return 0 if after is None else after(pcpu, self._vcpu, self._exit)
 
-    def _complete_out(self, pcpu: PCpu) -> int:
+    def _complete_out(self, pcpu: PCpu, vcpu: Processor, exit: Exit) -> int:
         length = pcpu.decode()
         return pcpu.complete(length) if length and pcpu.report.d_opcode in _OUT_OPCODES else 0
 
-    def _step_over(self, pcpu: PCpu) -> int:
+    def _step_over(self, pcpu: PCpu, vcpu: Processor, exit: Exit) -> int:
         """Run an instruction whose access hits breakpoints to its end, then tell the guest."""
         self._stepping, self._hits = True, 0
         try:
             before = breakpoints.exceptions(pcpu)
-            further = completion.step_natively(pcpu, self._vcpu, self._asked)
+            further = completion.step_natively(pcpu, vcpu, self._asked)
         finally:
             self._stepping = False
         if not self._hits:
             return 0 if further == K.STEPPED else further
-        return breakpoints.after_access(pcpu, self._vcpu, self._hits, further, before)
-
-    def finish_fetch(self, pcpu: PCpu, verdict: Verdict) -> int:
-        """An instruction in a watched page is about to be fetched, and the handlers have decided."""
-        if not (verdict is PASS or verdict is HANDLED):
-            return completion.finish(pcpu, self._vcpu, self._vcpu.exit, verdict)
-        pages = (pcpu.report.fault_address >> 12, self._vcpu.exit.gpa >> 12)
-        with self._vm.memory.fetching(pages), self._vm.tables.fetching():
-            pcpu.memory.flush()
-            further = pcpu.step()
-        pcpu.memory.flush()
-        return 0 if further == K.STEPPED else further
+        return breakpoints.after_access(pcpu, vcpu, self._hits, further, before)
 
 
 def _whole(exit: Exit) -> int:

@@ -1,4 +1,4 @@
-"""Finishing an exit: what the verdict means for the processor.
+"""What verdicts do to the processor, kind by kind.
 
 A handler (or the built-in one) has decided; here its answer reaches registers, and RIP goes past the instruction. An
 instruction that nobody changed and that the engine can execute natively is executed natively, with its intercept
@@ -25,7 +25,7 @@ from hypervisor.arch.flags import (
 from hypervisor.arch.vectors import DB, NMI, PF, UD
 from hypervisor.errors import InternalError, TrapError
 from hypervisor.traps.history import EXCEPTION, EXTERNAL
-from hypervisor.traps.verdicts import HANDLED, PASS, RETRY, Inject, Verdict
+from hypervisor.traps.verdicts import Inject
 from hypervisor.vcpu import breakpoints
 from hypervisor.vcpu.exit import Exit, refuse_foreign_results
 from hypervisor.vcpu.operands import set_register, write_word
@@ -39,24 +39,8 @@ _MASK32, _MASK64 = 0xFFFFFFFF, (1 << 64) - 1
 _ARITHMETIC_FLAGS = RFLAGS_CF | RFLAGS_PF | RFLAGS_AF | RFLAGS_ZF | RFLAGS_SF | RFLAGS_OF
 
 
-def finish(pcpu: PCpu, vcpu: Processor, exit: Exit, verdict: Verdict) -> int:
-    """Carry out a verdict for an exit outside the engine's loop; the kind of a further exit that this causes, else 0.
-
-    Ending the run for a stop is the caller's business.
-    """
-    if verdict is HANDLED:
-        return _HANDLED[exit.kind](pcpu, vcpu, exit)
-    if verdict is PASS:
-        return _PASSED[exit.kind](pcpu, vcpu, exit)
-    if exit.kind is K.EXCEPTION:
-        _forget(pcpu, vcpu, exit)
-    if isinstance(verdict, Inject):
-        return _inject(pcpu, vcpu, exit, verdict)
-    if verdict is RETRY and exit.kind is K.INTERRUPT:
-        raise TrapError(
-            "hv.RETRY is no answer to an interrupt, which has no instruction: hv.PASS delivers it, hv.HANDLED drops it."
-        )
-    return 0
+Effect = Callable[["PCpu", "Processor", Exit], int]
+"""What a verdict does to the processor; the kind of a further exit that this causes, else 0."""
 
 
 def deliver(pcpu: PCpu, vcpu: Processor, vector: int, error: int | None) -> int:
@@ -65,10 +49,30 @@ def deliver(pcpu: PCpu, vcpu: Processor, vector: int, error: int | None) -> int:
     return pcpu.event(vector, error or 0, kind, vcpu.rip)
 
 
-def _inject(pcpu: PCpu, vcpu: Processor, exit: Exit, verdict: Inject) -> int:
+# --- verdicts that are the same for all kinds -----------------------------------------------------------------------
+
+
+def inject(verdict: Inject, pcpu: PCpu, vcpu: Processor, exit: Exit) -> int:
+    """Deliver the exception instead; for each verdict an effect of its own."""
+    _forget(pcpu, vcpu, exit)
     if verdict.vector == PF and exit.address is not None:
         vcpu.set("cr2", exit.address)
     return deliver(pcpu, vcpu, verdict.vector, verdict.error)
+
+
+def retried(pcpu: PCpu, vcpu: Processor, exit: Exit) -> int:
+    """Execute the instruction again."""
+    if exit.kind is K.INTERRUPT:
+        raise TrapError(
+            "hv.RETRY is no answer to an interrupt, which has no instruction: hv.PASS delivers it, hv.HANDLED drops it."
+        )
+    return stopped(pcpu, vcpu, exit)
+
+
+def stopped(pcpu: PCpu, vcpu: Processor, exit: Exit) -> int:
+    """Leave the guest where it is."""
+    _forget(pcpu, vcpu, exit)
+    return 0
 
 
 def _after(vcpu: Processor, length: int) -> int:
@@ -78,7 +82,7 @@ def _after(vcpu: Processor, length: int) -> int:
 
 def _forget(pcpu: PCpu, vcpu: Processor, exit: Exit) -> None:
     """A page fault that is not delivered has not changed CR2."""
-    if exit.vector == PF:
+    if exit.kind is K.EXCEPTION and exit.vector == PF:
         vcpu.set("cr2", pcpu.report.info_3 & _MASK64)
 
 
@@ -261,10 +265,7 @@ def _unserved(pcpu: PCpu, vcpu: Processor, exit: Exit) -> int:
     raise InternalError(f"nobody served {exit!r}. Please report this.")
 
 
-_Step = Callable[["PCpu", "Processor", Exit], int]
-
-
-def _by_kind(default: _Step, steps: dict[_Step, tuple[K, ...]]) -> list[_Step]:
+def _by_kind(default: Effect, steps: dict[Effect, tuple[K, ...]]) -> list[Effect]:
     table = [default] * 128
     for step, kinds in steps.items():
         for kind in kinds:
@@ -272,7 +273,7 @@ def _by_kind(default: _Step, steps: dict[_Step, tuple[K, ...]]) -> list[_Step]:
     return table
 
 
-_HANDLED = _by_kind(
+HANDLED = _by_kind(
     _skip,
     {
         _cpuid: (K.CPUID,),
@@ -285,7 +286,8 @@ _HANDLED = _by_kind(
         _dropped: (K.INTERRUPT,),
     },
 )
-_PASSED = _by_kind(
+"""What `hv.HANDLED` does, by kind: the exit's fields are the result."""
+PASSED = _by_kind(
     _unserved,
     {
         _native: (
@@ -303,3 +305,4 @@ _PASSED = _by_kind(
         _undefined: (K.HYPERCALL, K.MONITOR, K.MWAIT, K.SVM, K.RDRAND, K.RDSEED),
     },
 )  # fmt: skip
+"""What `hv.PASS` does where no built-in handler decided, by kind: what the bare processor does."""

@@ -64,6 +64,11 @@ def _hypercall(exit: Exit, vcpu: Processor, pcpu: PCpu) -> None:
     exit.number = vcpu.registers.get("rax")
 
 
+def _interrupt(exit: Exit, vcpu: Processor, pcpu: PCpu) -> None:
+    exit.known_length = 0
+    exit.vector = pcpu.report.info_0
+
+
 def _int_n(exit: Exit, vcpu: Processor, pcpu: PCpu) -> None:
     exit.vector = pcpu.report.info_0
 
@@ -114,10 +119,10 @@ def _random(exit: Exit, vcpu: Processor, pcpu: PCpu) -> None:
 _BY_KIND: dict[K, _Fill] = {
     K.RDTSC: _no_value, K.RDTSCP: _no_value, K.SMSW: _no_value, K.CPUID: _cpuid, K.RDMSR: _rdmsr, K.WRMSR: _wrmsr,
     K.CR_READ: _number, K.DR_READ: _number, K.CR_WRITE: _register_write, K.DR_WRITE: _register_write,
-    K.EXCEPTION: _exception, K.HYPERCALL: _hypercall, K.INT_N: _int_n, K.SVM: _svm, K.INVLPG: _address,
-    K.LGDT: _address, K.LIDT: _address, K.SGDT: _address, K.SIDT: _address, K.EXECUTE: _execute, K.MEMORY: _fetch,
-    K.LMSW: _selector, K.LLDT: _selector, K.LTR: _selector, K.SLDT: _sldt, K.STR: _str, K.RDPMC: _rdpmc,
-    K.RDRAND: _random, K.RDSEED: _random,
+    K.EXCEPTION: _exception, K.HYPERCALL: _hypercall, K.INT_N: _int_n, K.INTERRUPT: _interrupt, K.SVM: _svm,
+    K.INVLPG: _address, K.LGDT: _address, K.LIDT: _address, K.SGDT: _address, K.SIDT: _address, K.EXECUTE: _execute,
+    K.MEMORY: _fetch, K.LMSW: _selector, K.LLDT: _selector, K.LTR: _selector, K.SLDT: _sldt, K.STR: _str,
+    K.RDPMC: _rdpmc, K.RDRAND: _random, K.RDSEED: _random,
 }  # fmt: skip
 _FILL: list[_Fill | None] = [None] * 128
 for _kind in K:
