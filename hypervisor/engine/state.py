@@ -30,6 +30,7 @@ _WORDS = {name: 8 * n for n, name in enumerate(GPR)} | {
 }  # fmt: skip
 WHOLE = (*_WORDS, "rflags", "sysenter_cs")
 """What `State.get` takes, but for DR7, which is a word of the block."""
+_RIP = layout.EIP >> 3
 _DIRTY = (block.DIRTY - block.VCPU) >> 3
 _TSS_BUSY = 1 << 9
 _DERIVED = frozenset(("cr0", "cr3", "cr4", "efer"))
@@ -137,16 +138,16 @@ class State:
     @property
     def rip(self) -> int:
         """RIP."""
-        return self._words[layout.EIP >> 3]
+        return self._words[_RIP]
 
     def cpuid_question(self) -> tuple[int, int]:
         """EAX and ECX, which CPUID asks for."""
         return self._words[0] & _MASK32, self._words[1] & _MASK32
 
     def answer_cpuid(self, eax: int, ebx: int, ecx: int, edx: int) -> None:
-        """Write the four registers of CPUID's answer, upper halves cleared."""
+        """Write the four registers of CPUID's answer, 32 bits each; upper halves are cleared."""
         words = self._words
-        words[0], words[1], words[2], words[3] = eax & _MASK32, ecx & _MASK32, edx & _MASK32, ebx & _MASK32
+        words[0], words[1], words[2], words[3] = eax, ecx, edx, ebx
 
     def answer_edx_eax(self, value: int) -> None:
         """Write EDX:EAX, upper halves cleared."""

@@ -20,14 +20,16 @@ from hypervisor.vcpu.widths import fitting
 if TYPE_CHECKING:
     from hypervisor.vcpu.processor import Processor
 
-Sealed = tuple[tuple[Callable[[Exit], bool], Handler], ...]
-"""Handlers that decide, each with a matcher made for its key."""
+Sealed = tuple[tuple[Callable[[Exit], bool] | None, Handler], ...]
+"""Handlers that decide, each with a matcher made for its key, None for one that is asked about every exit."""
 
 
 class Table:
     """The sealed handlers of one kind of exit."""
 
-    __slots__ = ("after", "before", "builtin", "decide", "input_bits", "outputs", "private", "stored", "written")
+    __slots__ = (
+        "after", "before", "builtin", "decide", "input_bits", "input_name", "outputs", "private", "stored", "written",
+    )  # fmt: skip
 
     def __init__(self, kind: ExitKind, handlers: list[Handler]) -> None:
         on = [h for h in handlers if h.enabled]
@@ -38,13 +40,14 @@ class Table:
         self.builtin = _seal([h for h in on if h.rank == "builtin"])
         self.private = _seal([h for h in on if h.rank == "private"])
         self.outputs = OUTPUTS.get(kind, ()) if self.builtin else ()
-        self.written: Callable[[Exit], tuple[Any, ...]] = (
-            attrgetter(*self.outputs, "kind") if self.outputs else _nothing
+        self.written: Callable[[Exit], tuple[Any, ...]] | None = (
+            attrgetter(*self.outputs, "kind") if self.outputs else None
         )
         """The result fields' values (and one more, so that they are a tuple): None is in it where one is missing."""
         self.stored = kind in STORED and bool(self.builtin)
         self.input_bits = INPUT_BITS.get(kind, 0) if self.decide else 0
         """Width of the value that handlers may have changed before the built-in one takes it; 0 for none."""
+        self.input_name = f"exit.value of {kind.name.lower()}"
 
     @property
     def heard(self) -> bool:
@@ -57,20 +60,16 @@ class Table:
         return (*self.before, *self.after, *(handler for _, handler in (*self.private, *self.decide)))
 
 
-def _nothing(exit: Exit) -> tuple[Any, ...]:
-    return ()
-
-
 def _seal(handlers: list[Handler]) -> Sealed:
     return tuple((_matcher(handler), handler) for handler in handlers)
 
 
-def _matcher(handler: Handler) -> Callable[[Exit], bool]:
+def _matcher(handler: Handler) -> Callable[[Exit], bool] | None:
     """A function that says whether an exit is for this handler: the usual keys cost one comparison."""
     if handler.watch is not None or len(handler.key) > 1:
         return handler.matches
     if not handler.key:
-        return lambda exit: True
+        return None
     field, values = handler.key[0]
     get, start, stop = attrgetter(field), values.start, values.stop
     if len(values) == 1:
@@ -106,14 +105,14 @@ class Dispatch:
                 _observe(handler, vcpu, exit)
         verdict = _ask(table.decide, vcpu, exit)
         if verdict is HANDLED:
-            if None in table.written(exit):
+            if table.written is not None and None in table.written(exit):
                 return _fill_in(table, vcpu, exit)
             if not table.stored:
                 return HANDLED
         elif verdict is not PASS:
             return verdict
         if table.input_bits:
-            exit.value = fitting(f"exit.value of {exit.kind.name.lower()}", exit.value, table.input_bits)
+            exit.value = fitting(table.input_name, exit.value, table.input_bits)
         return _ask(table.builtin, vcpu, exit)
 
     def decided(self, vcpu: Processor, exit: Exit) -> None:
@@ -156,11 +155,11 @@ def _fill_in(table: Table, vcpu: Processor, exit: Exit) -> Verdict:
 def _ask(handlers: Sealed, vcpu: Processor, exit: Exit) -> Verdict:
     """The first answer that is not `PASS`."""
     for matches, handler in handlers:
-        if matches(exit):
+        if matches is None or matches(exit):
             verdict = handler.function(vcpu, exit)
             if verdict is PASS:
                 continue
-            if not isinstance(verdict, Verdict):
+            if verdict is not HANDLED and not isinstance(verdict, Verdict):
                 raise TrapError(
                     f"{handler.describe()} returned {verdict!r} instead of a verdict. End it with one of: return "
                     "hv.HANDLED, return hv.PASS, return hv.RETRY, return hv.inject(vector), return hv.stop('why')."

@@ -111,15 +111,17 @@ def _check_value(exit: Exit, bits: int) -> None:
 
 
 def _cpuid(pcpu: PCpu, vcpu: Processor, exit: Exit) -> int:
+    eax, ebx, ecx, edx = exit.eax, exit.ebx, exit.ecx, exit.edx
     try:
-        wide = (exit.eax | exit.ebx | exit.ecx | exit.edx) >> 32
+        wide = (eax | ebx | ecx | edx) >> 32
     except TypeError:
         wide = True
     if exit.value is not None:
         refuse_foreign_results(exit)
     if wide:
         _check(exit, 32, "eax", "ebx", "ecx", "edx")
-    vcpu.registers.answer_cpuid(exit.eax, exit.ebx, exit.ecx, exit.edx)
+        eax, ebx, ecx, edx = exit.eax, exit.ebx, exit.ecx, exit.edx
+    vcpu.registers.answer_cpuid(eax, ebx, ecx, edx)
     return _skip(pcpu, vcpu, exit)
 
 

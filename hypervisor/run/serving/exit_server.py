@@ -38,7 +38,9 @@ class ExitServer:
         self.vcpu = vm.current
         """Whose exits are served: the one that is on the pCPU."""
         self._route = Route(vm, ending.stop)
-        self._by_kind: dict[int, Callable[[PCpu], int]] = {
+        self._own: list[Callable[[PCpu], int] | None] = [None] * 128
+        """By kind: what is done for what no handler decides."""
+        for kind, function in {
             K.DEADLINE: rest.looked_in,
             K.IDLING: rest.idle,
             K.SPINNING: rest.spun,
@@ -50,7 +52,8 @@ class ExitServer:
             K.RAISED: self._raised,
             K.STEPPED: lambda pcpu: 0,
             K.TURN_OVER: lambda pcpu: 0,
-        }
+        }.items():
+            self._own[kind] = function
         self.renew()
 
     def renew(self) -> None:
@@ -81,7 +84,7 @@ class ExitServer:
         """Serve an exit, and whatever serving it causes."""
         while kind:
             try:
-                own = self._by_kind.get(kind)
+                own = self._own[kind]
                 kind = self._route.serve(pcpu, self.vcpu, kind) if own is None else own(pcpu)
             except BaseException as error:  # whatever a handler raises ends this VM, and only this VM
                 self._ending.fail(error)
