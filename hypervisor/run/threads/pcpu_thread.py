@@ -6,8 +6,9 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
+
+from hypervisor.run.threads.thread_gate import Gate
 
 
 class PCpuThread:
@@ -16,7 +17,7 @@ class PCpuThread:
     def __init__(self, name: str, serve: Callable[[PCpuThread], bool]) -> None:
         """``serve`` is called when it was woken, until it answers that nothing is left to do."""
         self._name, self._serve = name, serve
-        self._gate = _Gate()
+        self._gate = Gate()
         self._closed = False
         self._thread: threading.Thread | None = None
         self._tracer: Any = None
@@ -59,24 +60,7 @@ class PCpuThread:
         return not self._closed
 
 
-class _Gate:
-    """Lets one through each time that it is opened, however often before."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._lock.acquire()
-
-    def open(self) -> None:
-        """Let the one through who waits, or comes next."""
-        with suppress(RuntimeError):  # it is open
-            self._lock.release()
-
-    def wait(self) -> None:
-        """Until it is opened."""
-        self._lock.acquire()
-
-
-def _run(gate: _Gate, owner: weakref.ref[PCpuThread]) -> None:
+def _run(gate: Gate, owner: weakref.ref[PCpuThread]) -> None:
     """The thread, which knows nothing of its host while it waits."""
     while True:
         gate.wait()

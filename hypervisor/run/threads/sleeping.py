@@ -2,38 +2,32 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from contextlib import suppress
+
+from hypervisor.run.threads.thread_gate import Gate
 
 SPIN_S = 0.0001
 """Sleeps shorter than this, in host seconds, are spent spinning."""
 
 
 class Bell:
-    """What wakes it. It is not forgotten when it rings before the sleep begins.
-
-    A lock by itself, which is taken while it has not rung: `threading.Event` has a lock within, which an exception of a
-    signal's handler would leave taken.
-    """
+    """What wakes it. It is not forgotten when it rings before the sleep begins."""
 
     def __init__(self) -> None:
-        self._quiet = threading.Lock()
-        self._quiet.acquire()
+        self._gate = Gate()
 
     def ring(self) -> None:
-        """Wake the sleeper; from any thread."""
-        with suppress(RuntimeError):  # it has rung
-            self._quiet.release()
+        """Wake the sleeper; from any thread, and in a signal's handler."""
+        self._gate.open()
 
     def sleep(self, seconds: float) -> bool:
         """Sleep so long at most; whether it rang."""
         if 0 < seconds < SPIN_S:  # too short for the host's scheduler to wake us in time
             end = time.monotonic() + seconds
-            while self._quiet.locked() and time.monotonic() < end:
+            while not self._gate.is_open and time.monotonic() < end:
                 pass
-            seconds = 0
-        return self._quiet.acquire(timeout=max(seconds, 0))
+            return self._gate.wait(0)
+        return self._gate.wait(seconds)
 
 
 __all__ = ["Bell"]

@@ -6,8 +6,8 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
-from contextlib import suppress
-from queue import Empty, SimpleQueue
+
+from hypervisor.run.threads.thread_gate import Gate
 
 NEVER = float("inf")
 
@@ -50,8 +50,8 @@ class Watch:
 
     def begin(self) -> None:
         """Without a thread; also in a process that was forked, where the one that there was is not."""
-        self._bell: SimpleQueue[None] = SimpleQueue()
-        weakref.finalize(self, self._bell.put, None).atexit = False
+        self._gate = Gate()
+        weakref.finalize(self, self._gate.open).atexit = False
         self._wakes_at = NEVER
         """When the thread looks next; while it looks it is to be told of everything."""
         self._closed = False
@@ -71,10 +71,10 @@ class Watch:
     def expect(self, when: float) -> None:
         """Look no later than then."""
         if when < self._wakes_at:
-            self._bell.put(None)
+            self._gate.open()
         if self._thread is None and when < NEVER and self._starting.acquire(blocking=False):
             thread = threading.Thread(
-                target=_serve, args=(self._bell, weakref.ref(self)), name="hypervisor-watch", daemon=True
+                target=_serve, args=(self._gate, weakref.ref(self)), name="hypervisor-watch", daemon=True
             )
             try:
                 thread.start()
@@ -89,7 +89,7 @@ class Watch:
     def close(self) -> None:
         """End the thread."""
         self._closed = True
-        self._bell.put(None)
+        self._gate.open()
         if self._thread is not None:
             self._thread.join()
 
@@ -105,15 +105,14 @@ class Watch:
         return None if self._closed else max(next_at - time.monotonic(), 0.0)
 
 
-def _serve(bell: SimpleQueue[None], owner: weakref.ref[Watch]) -> None:
+def _serve(gate: Gate, owner: weakref.ref[Watch]) -> None:
     """The thread, which knows nothing of its host while it waits."""
     while (watch := owner()) is not None:
         left = watch.look()
         if left is None:
             return
         del watch
-        with suppress(Empty):
-            bell.get(timeout=None if left == NEVER else min(left, threading.TIMEOUT_MAX))
+        gate.wait(left)
 
 
 __all__ = ["NEVER", "Alarm", "Watch"]
