@@ -18,10 +18,13 @@ from hypervisor.engine.vcpu_tlb import PLACES, VcpuTlb
 from hypervisor.state import flag, number, numbers, parts, record, words
 
 _MASK64 = (1 << 64) - 1
-_OF_ENGINE = frozenset(("number", "dirty"))
-"""Words that say which vCPU it is, and what has been derived from the rest."""
+_AGE, _FIRST_AGE = "guest_tlb_age", 1
+_OF_ENGINE = frozenset(("number", "dirty", _AGE))
+"""Words that say which vCPU it is, what has been derived from the rest, and how often its TLB has been flushed, which
+may be once for several reasons.
+"""
 _KEPT = [name for name in block.names()[block.VCPU >> 3 : block.VCPU_END >> 3] if name not in _OF_ENGINE]
-_TABLES, _AGE = ("gdtr", "idtr"), "guest_tlb_age"
+_TABLES = ("gdtr", "idtr")
 
 
 @record
@@ -46,7 +49,7 @@ class TableState:
 class CpuState:
     """``registers`` are those of `State.get`; ``segments`` are in the order of `SEGMENTS`; ``words`` are those
     of the block. The x87's registers are in the order of the hardware; ``x87_empty`` has a bit for each that is empty.
-    ``flushes`` says that its TLB is about to be flushed; ``tlb`` and ``tlb_large`` are as `VcpuTlb` has them.
+    ``tlb`` and ``tlb_large`` are as `VcpuTlb` has them; nothing is in a TLB that is about to be flushed.
     """
 
     registers: dict[str, int] = words(len(WHOLE))
@@ -61,7 +64,6 @@ class CpuState:
     mxcsr: int = number(0, 0xFFFFFFFF)
     xmm: list[int] = numbers(16, 0, (1 << 128) - 1, exact=True)
     words: dict[str, int] = words(len(_KEPT))
-    flushes: bool = flag()
     tlb: list[int] = numbers(3 * PLACES, 0, _MASK64)
     tlb_large: list[int] = numbers(BLOOM_BITS // 64, 0, _MASK64, exact=True)
 
@@ -82,9 +84,8 @@ def cpu_state(state: State, tlb: VcpuTlb) -> CpuState:
         mxcsr=x87.mxcsr,
         xmm=[state.xmm(n) for n in range(16)],
         words={name: state.word(name) for name in _KEPT},
-        flushes=state.flushes,
-        tlb=tlb.entries(state.word(_AGE)),
-        tlb_large=tlb.large(),
+        tlb=[] if state.flushes else tlb.entries(state.word(_AGE)),
+        tlb_large=[0] * (BLOOM_BITS // 64) if state.flushes else tlb.large(),
     )
 
 
@@ -99,7 +100,7 @@ def problem(record: CpuState) -> str | None:
         return "RFLAGS or SYSENTER_CS have a value that they cannot have"
     places, seconds = record.tlb[::3], record.tlb[2::3]
     in_order = all(one < other for one, other in pairwise([*places, PLACES]))
-    if not 0 < record.words[_AGE] < 1 << 31 or len(record.tlb) % 3 or not in_order or max(seconds, default=0) >> 32:
+    if len(record.tlb) % 3 or not in_order or max(seconds, default=0) >> 32:
         return "its TLB has an entry that cannot be"
     return None
 
@@ -120,8 +121,9 @@ def put_back(state: State, tlb: VcpuTlb, record: CpuState) -> None:
         state.set_xmm(n, value)
     for name, value in record.words.items():
         state.set_word(name, value)
-    tlb.put_back(record.words[_AGE], record.tlb, record.tlb_large)
-    state.dirty, state.flushes = True, record.flushes
+    state.set_word(_AGE, _FIRST_AGE)
+    tlb.put_back(_FIRST_AGE, record.tlb, record.tlb_large)
+    state.dirty, state.flushes = True, False
 
 
 __all__ = ["CpuState", "SegmentState", "TableState", "cpu_state", "problem", "put_back"]
