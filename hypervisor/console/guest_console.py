@@ -64,9 +64,10 @@ class GuestConsole(Stream):
     def feed(self, read: Callable[[], bytes]) -> None:
         """Read input when the guest wants it, at its serial port or through INT 16h; both are given what ``read()``
         returns. It may wait for its writer: the VM's time stands still meanwhile, so when each byte arrives depends on
-        the guest alone.
+        the guest alone. What it answers is part of the recording of the machine's inbox.
         """
         self._vm.check_open()
+        read = self._vm.inbox.asking("the console asks", read)
 
         def for_serial() -> bytes:
             data = read()
@@ -81,7 +82,7 @@ class GuestConsole(Stream):
             return data
 
         if 0 in self._serial:
-            self._serial[0].feed(for_serial)
+            self._serial[0].ask(for_serial)
         if self.keys is not None:
             self.keys.source = for_keys
 

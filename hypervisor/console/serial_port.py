@@ -75,7 +75,14 @@ class SerialPort(Stream):
         self._vm.inbox.put(self.name, data.encode() if isinstance(data, str) else bytes(data))
 
     def feed(self, source: Callable[[], bytes]) -> None:
-        """Ask ``source()`` for more input whenever the guest wants it and there is none; see `Uart16550.source`."""
+        """Ask ``source()`` for more input whenever the guest wants it and there is none; see `Uart16550.source`.
+
+        What it answers is part of the recording of the machine's inbox, and a machine that plays one asks there first.
+        """
+        self.ask(self._vm.inbox.asking(f"{self.name} asks", source))
+
+    def ask(self, source: Callable[[], bytes]) -> None:
+        """As `feed`, for who notes the answers."""
         self._vm.check_open()
         if self._uart is not None:
             self._uart.source = source

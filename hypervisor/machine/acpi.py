@@ -21,6 +21,7 @@ from hypervisor.devices.pci import PciFunction
 from hypervisor.machine import apic, hpet_part, pci
 from hypervisor.machine.pci_setup import PM_PORTS, SCI
 from hypervisor.vm.board import Part, Parts
+from hypervisor.vm.furnished import POWER_BUTTON
 
 if TYPE_CHECKING:
     from hypervisor.vm.vm import VM
@@ -57,6 +58,7 @@ def wire(vm: VM, parts: Parts) -> None:
     device = parts.get("acpi-pm", AcpiPm)
     if device is None:
         return
+    vm.inbox.connect(POWER_BUTTON, lambda content: device.press_power_button())
     if vm.irq_lines is not None:
         device.sci.connect(pci.shared_irq(vm, parts, SCI).tap().set)
     function = parts.get("piix4-pm", PciFunction)

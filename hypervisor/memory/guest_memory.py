@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Protocol
 
 from hypervisor.errors import ConfigError, GuestFault, InternalError
@@ -50,8 +50,8 @@ class Where(Protocol):
         ...
 
     @property
-    def elsewhere(self) -> bool:
-        """Whether another thread has it on a pCPU at the moment."""
+    def here(self) -> bool:
+        """Whether this thread has it on a pCPU at the moment."""
         ...
 
     def held(self) -> AbstractContextManager[Engine]:
@@ -84,6 +84,10 @@ class GuestMemory:
         self._closed = False
         self.where: Where | None = None
         """Where the VM is; None while it can be on no pCPU yet."""
+        self.from_outside: Callable[[int, bytes | memoryview], AbstractContextManager[None]] = lambda base, data: (
+            nullcontext()
+        )
+        """Entered for a store from outside: by another thread than the one that runs the VM, or between runs."""
         self.pages = PageMap(host, pages)
         leaves = sum(leaves_of(length) for _, length in self._ram) + self.pages.shown_zones * PAGE_SIZE  # at most
         host.promise(Promise(owner, self.size, leaves, self.pages))
@@ -146,6 +150,13 @@ class GuestMemory:
     def fetching(self, pages: Sequence[int]) -> AbstractContextManager[None]:
         """Let instructions be fetched from these guest-physical pages during the block."""
         return self._layers.fetching(pages)
+
+    def lies_at(self, base: int, size: int) -> bool:
+        """Whether ``size`` bytes at an address of the base map are memory: RAM, or a block beside it."""
+        first, last = base >> PAGE_SHIFT, base + size - 1 >> PAGE_SHIFT
+        return 0 <= first <= last < self.pages.zones << w.LEAF_SHIFT and all(
+            self.pages.word(page) & w.MAP_RAM for page in range(first, last + 1)
+        )
 
     def is_memory(self, gpa: int) -> bool:
         """Whether there is memory at a guest-physical address."""
@@ -243,10 +254,14 @@ class GuestMemory:
 
     def store_beneath(self, base: int, data: bytes | memoryview) -> None:
         """Store ``data`` at an address of the base map, whatever lies over it. For RAM that is where it shows."""
-        if self.where is not None and self.where.elsewhere:
-            with self.where.held():
-                self.store_beneath(base, data)
+        where = self.where
+        if where is None or where.here:
+            self._store_beneath(base, data)
             return
+        with self.from_outside(base, data):
+            self._store_beneath(base, data)
+
+    def _store_beneath(self, base: int, data: bytes | memoryview) -> None:
         if (base & PAGE_MASK) + len(data) <= PAGE_SIZE:
             self._store_in_page(base, data)
             return

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import logging
 import random
+import struct
 import threading
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, ClassVar
 
 from hypervisor.arch.address_map import ram_ranges
@@ -23,7 +24,7 @@ from hypervisor.errors import ConfigError
 from hypervisor.memory import GuestMemory
 from hypervisor.outcome.crash_record import Crash
 from hypervisor.outcome.result import Fault, Reason, RunResult
-from hypervisor.run.inbox import Inbox
+from hypervisor.run.inbox import MAX_CONTENT, Inbox
 from hypervisor.run.settled import Settled
 from hypervisor.run.sharing.placing import Place
 from hypervisor.run.sharing.turns import Turns
@@ -45,6 +46,13 @@ if TYPE_CHECKING:
 
 MAX_UNCLAIMED = 4096
 """Different accesses without an answer that are counted one by one."""
+
+RESET, NMI_PIN, MEMORY = "reset", "NMI", "memory"
+"""What is called so in a machine's inbox; contents are nothing, the number of a vCPU as a byte, and `_STORE` and bytes.
+"""
+
+_STORE = struct.Struct("<Q")
+"""An address of the base map (`hypervisor.memory.page_map`)."""
 
 NOBODY = -1
 """Instead of a thread: no thread may write registers, as the VM is in a run that waits."""
@@ -80,8 +88,12 @@ class Machine(Settled, ABC):
         self.clock = self.place.clock = VmClock(wall, self.tables, self.place, self.turns, self.deadline_changed)
         if wall:
             self.tables.wall_base = self.clock.base_ns
-        self.inbox = Inbox(self.clock, self.look)
+        self.inbox = Inbox(self.clock, self.turns, self.look)
         """Where what comes from outside enters the machine."""
+        self.inbox.connect(RESET, lambda content: self.reset_now())
+        self.inbox.connect(NMI_PIN, self._pulsed)
+        self.inbox.connect(MEMORY, self._stored)
+        self.memory.from_outside = self._from_outside
         self.ports = AddressSpace("I/O ports", 1 << 16)
         self.mmio = AddressSpace("guest-physical addresses", 1 << 40)
         self.devices: dict[str, Device] = {}
@@ -290,11 +302,47 @@ class Machine(Settled, ABC):
         """The last exits, exceptions and interrupts (up to 1,024), oldest first; see `hypervisor.traps.history`."""
         return history.last_events(self.place.events(), count)
 
-    def nmi(self) -> None:
-        """Pulse the first vCPU's NMI line; see `Processor.nmi`."""
-        self.vcpus[0].nmi()
-
     # --- what other threads ask for -----------------------------------------------------------------------------------
+
+    @property
+    def inside(self) -> bool:
+        """Whether this thread executes the machine's run: a handler, a device, a condition of the run."""
+        runner = self.runner
+        return runner is not None and runner.here and not runner.attended
+
+    def nmi(self, number: int = 0) -> None:
+        """Pulse a vCPU's NMI line; see `Processor.nmi`. Between runs, and from any other thread, it is a message
+        (`inbox`), and the line is pulsed when the machine has come to its time.
+        """
+        if not 0 <= number < self.cpus:
+            raise ConfigError(f"nmi({number}): the VM {self.name} has vCPUs 0 to {self.cpus - 1}.")
+        if self.inside:
+            self.vcpus[number].nmi()
+        else:
+            self.inbox.put(NMI_PIN, bytes((number,)))
+
+    def _pulsed(self, content: bytes) -> None:
+        if len(content) != 1 or content[0] >= self.cpus:
+            raise ConfigError(f"A message for {NMI_PIN}: {content[:8]!r} is the number of no vCPU.")
+        self.vcpus[content[0]].nmi()
+
+    @contextmanager
+    def _from_outside(self, base: int, data: bytes | memoryview) -> Iterator[None]:
+        """Another thread than the one that runs the machine, or any between runs, stores bytes during the block."""
+        if self.inbox.recording is None and not self.place.elsewhere:
+            yield
+            return
+        with self.placed():
+            yield
+            step = MAX_CONTENT - _STORE.size
+            for at in range(0, len(data), step):
+                self.inbox.note(MEMORY, _STORE.pack(base + at) + data[at : at + step])
+
+    def _stored(self, content: bytes) -> None:
+        base, data = int.from_bytes(content[: _STORE.size], "little"), content[_STORE.size :]
+        if not self.memory.lies_at(base, len(data)):
+            raise ConfigError(f"A message for {MEMORY}: {len(data)} bytes at {base:#x} of the base map are no memory.")
+        self.memory.store_beneath(base, data)
 
     def request_stop(self, text: str = "stopped by the host", urgent: bool = False) -> None:
         """End the run soon, with reason ``stopped``. A handler that does not return is waited for, unless this is
@@ -362,23 +410,40 @@ class Machine(Settled, ABC):
 
         While the VM runs, in a handler or from another thread, this only asks for it: what the guest is doing is
         finished (the instruction, its handlers and their verdicts), and the reset comes before its next block, or when
-        the run ends, if that comes first. Asking again until then changes nothing.
+        the run ends, if that comes first. From another thread it is a message (`inbox`), so it comes when all vCPUs
+        have come to the same time. Asking again until then changes nothing.
         """
         runner = self.runner
         if runner is not None and runner.attended:
-            self.reset_now()
+            self._reset_by_hand()
             return
-        self.reset_pending = True
-        if runner is not None:
+        if runner is not None and runner.here:
+            self.reset_pending = True
             runner.look()
+        else:
+            self.inbox.put(RESET, b"")
         self._reset_if_pending()
+
+    def _reset_by_hand(self) -> None:
+        with self.placed():
+            self.inbox.note(RESET, b"")
+            with self.inbox.unheard():
+                self.reset_now()
 
     def _reset_if_pending(self) -> None:
         """Reset the VM if that was asked for, unless a run that has begun, or another thread, does."""
-        while self.reset_pending and self._claimant is None and self._resetting.acquire(blocking=False):
+        while (
+            self._claimant is None
+            and (self.reset_pending or self.inbox.waiting(RESET))
+            and self._resetting.acquire(blocking=False)
+        ):
             try:
                 if self._claimant is None:
-                    self.reset_now()
+                    if self.inbox.take_back(RESET) and not self.reset_pending:
+                        self._reset_by_hand()
+                    else:
+                        with self.inbox.unheard():
+                            self.reset_now()
             finally:
                 self._resetting.release()
 

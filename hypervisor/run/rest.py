@@ -38,6 +38,8 @@ class Rest:
         """Wakes it."""
         self.asleep = False
         """Whether the run waits for the host, and needs no pCPU."""
+        self.short = False
+        """Whether the present turn is left before its end, for what came at once there in a run that is recorded."""
 
     # --- the alarm of the wall clock ----------------------------------------------------------------------------------
 
@@ -65,18 +67,23 @@ class Rest:
     # --- what the engine tells ----------------------------------------------------------------------------------------
 
     def looked_in(self, pcpu: PCpu) -> int:
-        """The guest was left because a turn is over, or kicked; it may spin for ever. Not asked often."""
-        vm, report, vcpu = self._vm, pcpu.report, self._vm.current
+        """The guest was left because a turn is over, or kicked."""
+        vm, report = self._vm, pcpu.report
         report.kick = 0
-        if not (vm.clock.wall or report.now >= report.next) or vm.reset_pending:
-            return 0
-        if vm.turns.several and report.now < vcpu.looked_at + LOOK_NS:
-            return 0  # turns are shorter than what this is worth
-        vcpu.looked_at = report.now
+        if (vm.clock.wall or report.now >= report.next) and not (vm.reset_pending or self.short):
+            self.look_at_spin(report.now)
+        return 0
+
+    def look_at_spin(self, now: int) -> None:
+        """End the run of a guest that spins for ever; not often."""
+        vm = self._vm
+        if vm.turns.several:
+            if now < vm.current.looked_at + LOOK_NS:
+                return  # turns are shorter than what this is worth
+            vm.current.looked_at = now
         end = ends.of_spin(vm)
         if end is not None:
             self._ending.come(end)
-        return 0
 
     def idle(self, pcpu: PCpu) -> int:
         """By the wall clock, the vCPU does nothing until an event comes: rest, unless another one has work."""

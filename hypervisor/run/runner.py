@@ -205,10 +205,15 @@ class Runner(Task):
         until, virtual, limit = self._until, not self.vm.clock.wall, self._limit
         ask = until is not None and until.after_each_exit
         end_at = ending.term.end_at
-        by_engine = turns.several and turns.by_engine and not (until is not None and until.looks_at_guest)
+        inbox = vm.inbox
+        by_engine = (
+            turns.several and turns.by_engine and not (until is not None and until.looks_at_guest) and not inbox.points
+        )
         report.kick = 0
         vm.host.queue.begin(hold)
         while True:
+            while inbox.points and self._arrive(early=True):
+                pass
             between = not pcpu.in_block  # else what comes from outside, timers too, comes at the block's end
             if between:
                 turns.advance(pcpu)
@@ -218,11 +223,16 @@ class Runner(Task):
             try:
                 if between:
                     timers.run_due(now)
+                inbox.early = False
+                if inbox.points and self._arrive(early=False):
+                    continue
                 if until is not None and self._exact and (between or ask) and until.holds():
                     ending.finish(Reason.UNTIL, until.text)
                 if between and (self._exact or self._announced):
                     self._announced = False
-                    if vm.inbox.enter():  # behind the condition, which may be a script that sends something
+                    if inbox.enter():  # behind the condition, which may be a script that sends something
+                        if virtual and report.now == vm.clock.now_ns:
+                            rest.look_at_spin(report.now)  # as where it is known before, and is a turn's end
                         continue
                     for watch in vm.watchers:
                         watch()
@@ -268,9 +278,10 @@ class Runner(Task):
             turns.begin(pcpu)
             if not between:
                 report.next = report.deadline = report.now
+            rest.short = bool(inbox.points) and self._cut_short(pcpu)
             turns.look_at = horizon if virtual else turns.time + LOOK_NS
             turns.in_engine = by_engine and between
-            turns.inside = True
+            turns.inside = inbox.early = True
             while True:  # exits that change nothing here go straight back to the guest
                 kind = pcpu.run()
                 if by_engine:
@@ -281,6 +292,8 @@ class Runner(Task):
                     break
                 if kind >= FIRST_ENGINE and kind != _WINDOW:  # what was due came before this turn
                     break
+                if inbox.points and pcpu.in_block and inbox.here:  # where no deadline stops it
+                    break
             exits.serve(pcpu, pcpu.complete_deferred())
             turns.inside = False
             in_block = pcpu.in_block
@@ -290,6 +303,22 @@ class Runner(Task):
             self._asked = self._asked and in_block
             if rest.leaves(hold):
                 return
+
+    def _arrive(self, *, early: bool) -> bool:
+        """Do what came at once where the guest stands, in a run that is recorded; whether anything did."""
+        try:
+            return self.vm.inbox.arrive(early=early)
+        except BaseException as error:
+            self.ending.fail(error)
+            return False
+
+    def _cut_short(self, pcpu: PCpu) -> bool:
+        """Leave the present turn before its end, if something came at once there; whether it did."""
+        report, point = pcpu.report, self.vm.inbox.next_point()
+        if point is None or point >= report.next:
+            return False
+        report.next = report.deadline = point
+        return True
 
     # --- results and steps --------------------------------------------------------------------------------------------
 

@@ -62,10 +62,14 @@ class VmClock:
                 now = max(due + LATE_NS, self._shown, 0 if pcpu is None else pcpu.report.shown)
             self._shown = now
             return now
-        place, turns = self._place, self._turns
+        return max(self.progress_ns, self._turns.floor)
+
+    @property
+    def progress_ns(self) -> int:
+        """How far the vCPU has come whose turn it is."""
+        place = self._place
         pcpu = place.last
-        progress = pcpu.report.now if pcpu is not None and pcpu.owner is place else turns.current.position
-        return max(progress, turns.floor)
+        return pcpu.report.now if pcpu is not None and pcpu.owner is place else self._turns.current.position
 
     @property
     def unseen_ns(self) -> int:

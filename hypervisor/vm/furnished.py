@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from hypervisor.bus import Line
 from hypervisor.console.serial_port import SerialPorts
+from hypervisor.errors import DeviceError
 from hypervisor.run.machine import Machine
 from hypervisor.vm.device_memory import MemoryBlock
 from hypervisor.vm.media import Media
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
     from hypervisor.console.speaker import Speaker
     from hypervisor.console.streams import Stream
     from hypervisor.vm.stateful import Firmware
+
+
+POWER_BUTTON = "power button"
+"""What it is called in a machine's inbox, if the board has one."""
 
 
 class Furnished(Machine):
@@ -47,3 +52,12 @@ class Furnished(Machine):
         """What ran before the guest, of the room above; None without."""
         self.owns_host = False
         """Whether closing the VM closes its host."""
+
+    def press_power_button(self) -> None:
+        """Press the machine's power button: a guest in ACPI mode gets an interrupt, and usually shuts down. From any
+        thread; it is a message (`inbox`). Raises `DeviceError` on a board without.
+        """
+        self.check_open()
+        if not self.inbox.connected(POWER_BUTTON):
+            raise DeviceError(f"The board of the VM {self.name} has no power button: that is a part of acpi-pm.")
+        self.inbox.put(POWER_BUTTON, b"")

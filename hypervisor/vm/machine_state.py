@@ -159,10 +159,11 @@ def put_back(vm: Furnished, state: MachineState) -> None:
     vm.place.forget()
     listeners, vm.listeners = vm.listeners, []  # nothing that comes now has happened
     try:
-        for name, part in parts.items():
-            part.restore(state.parts[name])
-        for action in vm.on_restore:
-            action()
+        with vm.inbox.unheard():
+            for name, part in parts.items():
+                part.restore(state.parts[name])
+            for action in vm.on_restore:
+                action()
     finally:
         vm.listeners = listeners
 

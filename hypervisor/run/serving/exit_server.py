@@ -13,6 +13,7 @@ from hypervisor.arch.exits import INTERCEPT_BIT
 from hypervisor.arch.exits import ExitKind as K
 from hypervisor.arch.flags import DR7_ENABLES
 from hypervisor.arch.vectors import NMI
+from hypervisor.engine.costs import COSTS
 from hypervisor.engine.state import GPR
 from hypervisor.run.serving import completion
 from hypervisor.run.serving.accesses import InPlace
@@ -115,6 +116,7 @@ class ExitServer:
         vcpu.nmi_pending = False
         vcpu.halted = False
         vcpu.registers.nmi_blocked = True
+        pcpu.report.now += COSTS[_INTERRUPT]
         self._vm.tell("int", "NMI", vcpu)
         pcpu.trapping.intercept(INTERCEPT_BIT[K.IRET], True)
         self.serve(pcpu, completion.deliver(pcpu, vcpu, NMI, None))

@@ -71,6 +71,11 @@ class Place:
         """Whether another thread has the VM on a pCPU at the moment."""
         return self.pcpu is not None and self._thread != threading.get_ident()
 
+    @property
+    def here(self) -> bool:
+        """Whether this thread has the VM on a pCPU at the moment: it runs it, or visits it."""
+        return self.pcpu is not None and self._thread == threading.get_ident()
+
     @contextmanager
     def held(self) -> Iterator[PCpu]:
         """A pCPU with the VM on it during the block: the one that runs it if this is the thread that does, else any
