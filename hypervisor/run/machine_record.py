@@ -38,6 +38,11 @@ class MachineOwnState:
     reset_pending: bool = flag()
 
 
+def _in_utf8(text: str) -> str:
+    """A text that may quote a path of the host's, with bytes that are none."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
 class MachineOwn:
     """These as a part of a machine's state. Only while it is on no pCPU."""
 
@@ -53,7 +58,7 @@ class MachineOwn:
             random=list(vm.random.getstate()[1]),
             exits=dict(vm.stats),
             unclaimed=dict(vm.unclaimed),
-            notes=[note[:MAX_NOTE] for note in vm.notes[:MAX_NOTES]],
+            notes=[_in_utf8(note[:MAX_NOTE]) for note in vm.notes[:MAX_NOTES]],
             events=vm.place.events().tobytes(),
             reset_pending=vm.reset_pending,
         )

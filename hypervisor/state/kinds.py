@@ -103,17 +103,17 @@ class Data(Kind):
 
 @dataclass(frozen=True)
 class Text(Kind):
-    """A string of at most ``limit`` characters."""
+    """A string of at most ``limit`` characters, which UTF-8 has: no lone surrogates."""
 
     limit: int
 
     def good(self) -> str:
         """See `Kind.good`."""
-        return f"type(v) is str and len(v) <= {self.limit}"
+        return f"type(v) is str and len(v) <= {self.limit} and {_in_utf8('v')}"
 
     def wrong(self, value: Any, path: str) -> str:
         """See `Kind.wrong`."""
-        return f"{path} is {shown(value)}, but must be a text of at most {self.limit} characters"
+        return f"{path} is {shown(value)}, but must be a text of at most {self.limit} characters of UTF-8"
 
 
 @dataclass(frozen=True)
@@ -154,10 +154,8 @@ class Words(Kind):
 
     def good(self) -> str:
         """See `Kind.good`."""
-        return (
-            f"type(v) is dict and len(v) <= {self.limit} and "
-            f"all([type(k) is str and type(n) is int and {self.low} <= n <= {self.high} for k, n in v.items()])"
-        )
+        item = f"type(k) is str and {_in_utf8('k')} and type(n) is int and {self.low} <= n <= {self.high}"
+        return f"type(v) is dict and len(v) <= {self.limit} and all([{item} for k, n in v.items()])"
 
     def wrong(self, value: Any, path: str) -> str:
         """See `Kind.wrong`."""
@@ -237,6 +235,11 @@ class Parts(Kind):
     def plain(self) -> str:
         """See `Kind.plain`."""
         return f"[plain_{self.record.__name__}(one) for one in v]"
+
+
+def _in_utf8(name: str) -> str:
+    """An expression: whether UTF-8 has this string."""
+    return rf"({name}.isascii() or not [c for c in {name} if '\ud800' <= c <= '\udfff'])"
 
 
 def shown(value: Any) -> str:
