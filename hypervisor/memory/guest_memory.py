@@ -120,7 +120,9 @@ class GuestMemory:
         return self._layers.regions
 
     def cover(self, layer: Region | Hole) -> None:
-        """Put memory, or none, over what lies there. The latest layer is what shows, from the guest's next block on."""
+        """Put memory, or none, over what lies there (`hypervisor.memory.layers.rank` says which layer shows where there
+        are several), from the guest's next block on.
+        """
         with self._flushed():
             self._layers.cover(layer)
 

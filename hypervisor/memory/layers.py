@@ -1,11 +1,12 @@
 """What lies over a VM's base map: windows of devices, shadow RAM, holes, and traps on pages.
 
-A layer changes nothing beneath it, so taking it off shows again what is there by then.
+A layer changes nothing beneath it, so taking it off shows again what is there by then. Where several lie over one
+another, what they are decides which one shows (`rank`), and never which came first: that is history, and in no state.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -34,8 +35,17 @@ class Hole(NamedTuple):
     size: int
 
 
+def rank(layer: Region | Hole) -> tuple[int, ...]:
+    """What lies higher has more: RAM where it is anyhow, but read-only; holes; blocks. Of two blocks the one that was
+    made later is over the other (it lies further behind in the base map), of two views of it the one without stores.
+    """
+    if isinstance(layer, Hole):
+        return 1, layer.gpa, layer.size
+    return 0 if layer.base == layer.gpa else 2, layer.base, not layer.writable, layer.gpa, layer.size
+
+
 def layered(ram: Iterable[Region], layers: Iterable[Region | Hole]) -> list[Region]:
-    """What shows of ``ram`` under ``layers``, the later ones on top; in order of address."""
+    """What shows of ``ram`` under ``layers``, of which each lies over those before it; in order of address."""
     shown = list(ram)
     for layer in layers:
         start, end = layer.gpa, layer.gpa + layer.size
@@ -68,8 +78,8 @@ class Layers:
             pages.show_all(region.gpa >> _ZONE_SHIFT, region.gpa + region.size + _ZONE - 1 >> _ZONE_SHIFT)
 
     def cover(self, layer: Region | Hole) -> None:
-        """Put memory, or none, over what lies there. The latest layer is what shows."""
-        self._layers.append(layer)
+        """Put memory, or none, over what lies there, as `rank` says."""
+        insort(self._layers, layer, key=rank)
         self._show(layer.gpa, layer.gpa + layer.size)
 
     def uncover(self, layer: Region | Hole) -> None:

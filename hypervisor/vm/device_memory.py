@@ -80,7 +80,8 @@ class MemoryBlock:
     # --- where it shows -----------------------------------------------------------------------------------------------
 
     def map(self, gpa: int, offset: int = 0, size: int | None = None) -> None:
-        """Show ``size`` bytes from ``offset`` (by default the rest) at guest-physical ``gpa``, over what lies there.
+        """Show ``size`` bytes from ``offset`` (by default the rest) at guest-physical ``gpa``, over RAM and over blocks
+        that were made before this one.
 
         A block may show at several places. Raises `ConfigError` for what is not a range of whole pages of the block.
         """

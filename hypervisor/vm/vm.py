@@ -154,7 +154,8 @@ class VM(Runs, Furnished):
             raise DeviceError(f"irq={number!r}: the board has no such interrupt line ({error}).") from error
 
     def add_memory(self, gpa: int | None, size: int, name: str = "memory", writable: bool = True) -> MemoryBlock:
-        """Zeroed memory that is not RAM (a frame buffer, a ROM), shown at ``gpa`` over what lies there.
+        """Zeroed memory that is not RAM (a frame buffer, a ROM), shown at ``gpa`` over RAM, and over what was added
+        before.
 
         With ``gpa=None`` it shows nowhere until it is mapped. Raises `ConfigError`.
         """
@@ -166,7 +167,7 @@ class VM(Runs, Furnished):
         return block
 
     def hide_memory(self, where: range) -> None:
-        """Let accesses to whole pages go to the devices there, or to nothing, instead of memory."""
+        """Let accesses to whole pages go to the devices there, or to nothing, instead of RAM."""
         self.memory.cover(hole(where))
 
     def show_memory(self, where: range) -> None:

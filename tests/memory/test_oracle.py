@@ -29,7 +29,7 @@ class Bytes:
 
     def place(self, gpa: int) -> tuple[int, bool] | None:
         """The address in the base map, and whether stores go there."""
-        for layer in reversed(self.layers):
+        for layer in sorted(self.layers, key=self._height, reverse=True):
             if layer.gpa <= gpa < layer.gpa + layer.size:
                 if isinstance(layer, Hole):
                     return None
@@ -37,6 +37,12 @@ class Bytes:
         if any(start <= gpa < start + size for start, size in RAM):
             return gpa, True
         return None
+
+    def _height(self, layer: Region | Hole) -> tuple[int, ...]:
+        """Holes are over RAM, blocks over holes, later blocks over earlier ones, read-only views over others."""
+        if isinstance(layer, Hole):
+            return (1,)
+        return 2 * (layer.base != layer.gpa), layer.base, int(not layer.writable), layer.gpa, layer.size
 
     def read(self, gpa: int, size: int) -> bytes:
         parts = []
