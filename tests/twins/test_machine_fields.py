@@ -26,7 +26,8 @@ FOLLOWS = {
 """Fields that cannot be anything, and why; names of their own, or the beginnings of paths."""
 
 
-def _follows(path: Path) -> bool:
+def follows(path: Path) -> bool:
+    """Whether it does."""
     return any(path[: len(one)] == one or path[-1:] == one for one in FOLLOWS)
 
 
@@ -50,7 +51,7 @@ def test_every_field_of_a_machine_is_put_back(machines: tuple[hv.VM, hv.VM]) -> 
     for name, part in parts_of(one).items():
         if name.startswith(("memory", "drive")):
             continue  # their fields fit together only, see the tests below
-        left = not_put_back(part, theirs[name], rng, _follows)
+        left = not_put_back(part, theirs[name], rng, follows)
         assert not left, f"{name}: no other value of {left} is taken"
         theirs[name].restore(part.state())
 
