@@ -139,7 +139,7 @@ class Place:
         """Save what lies on a pCPU that the VM leaves."""
         self.collect(pcpu)
         self._events = pcpu.report.keep_events()
-        self._turns.current.position = pcpu.report.now
+        self._turns.leave(pcpu.report.now)
         self.clock.left(pcpu)
         pcpu.unload()
         pcpu.owner = None

@@ -180,6 +180,14 @@ class Turns(TurnWords):
         report.armed = 0
         report.block_end = 0
 
+    def leave(self, now: int) -> None:
+        """The current vCPU leaves its pCPU, as far as it has come: what `advance` would note when it looks next."""
+        self.current.position = now
+        if self.several:
+            self.floor = max(self.floor, now)
+        else:
+            self.time = now
+
     def begin(self, pcpu: PCpu) -> None:
         """The current vCPU is about to run until its turn ends."""
         report = pcpu.report
@@ -187,6 +195,8 @@ class Turns(TurnWords):
         report.next = report.deadline = self.end
         if self.new:
             self.new = False
+            if not self.several:  # nobody to give way to
+                return
             spins = 0 if self.alone else SPINS_AGAIN if self.current.spinning else SPINS
             report.spins = report.spins_left = spins
             report.spun_at = report.now
