@@ -1,14 +1,19 @@
-"""The twin runs as a command: ``python -m tests.twins [--moments 10] [--seed N] [NAME...]``.
+"""The twin runs as a command: ``python -m tests.twins [--moments 10] [--seed N] [--disturbed] [--load N] [NAME...]``.
 
 Each guest is stopped at random moments of its virtual time. Its state goes, as bytes, into a machine in another process
-that was built from the same configuration; both run on to the end, and everything of them must be equal.
+that was built from the same configuration; both run on to the end, and everything of them must be equal. Disturbed, the
+other machine is beside neighbours on a host with two pCPUs, moved, paused, kicked and stopped; a load computes all the
+while.
 """
 
 from __future__ import annotations
 
 import argparse
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 from tests.twins.guests import linux, shipped
@@ -21,15 +26,23 @@ def main() -> None:
     parser.add_argument("names", nargs="*", help="guests; by default all, and Linux on 1 and 2 vCPUs")
     parser.add_argument("--moments", type=int, default=10, help="for each guest")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--disturbed", action="store_true", help="let the twins go on on a busy host")
+    parser.add_argument("--load", type=int, default=0, help="processes that compute all the while")
     given = parser.parse_args()
     guests: dict[str, Callable[[Path], Guest]] = {
         name: lambda folder, guest=guest: guest for name, guest in shipped().items()
     }
     guests |= {f"linux {cpus}": lambda folder, cpus=cpus: linux(folder, cpus) for cpus in (1, 2)}
     bad = 0
-    for name in given.names or guests:
-        with tempfile.TemporaryDirectory() as folder:
-            for pair in pairs({name: guests[name](Path(folder))}, Path(folder), given.moments, given.seed):
+    with ExitStack() as stack:
+        for _ in range(given.load):
+            busy = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+            stack.callback(busy.wait)
+            stack.callback(busy.kill)
+        for name in given.names or guests:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            guest = {name: guests[name](folder)}
+            for pair in pairs(guest, folder, given.moments, given.seed, disturbed=given.disturbed):
                 verdict = "DIFFER: " + ", ".join(pair.differences) if pair.differences else "equal"
                 end = pair.original
                 print(

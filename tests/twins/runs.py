@@ -49,8 +49,12 @@ def length_ns(config: hv.MachineConfig, guest: Guest) -> int:
         return vm.clock.now_ns
 
 
-def pairs(guests: Mapping[str, Guest], folder: Path, moments: int, seed: int) -> Iterator[Pair]:
-    """Stop each guest at random moments, take its state, and let both it and its twin go on."""
+def pairs(
+    guests: Mapping[str, Guest], folder: Path, moments: int, seed: int, *, disturbed: bool = False
+) -> Iterator[Pair]:
+    """Stop each guest at random moments, take its state, and let both it and its twin go on; the twin on a busy host
+    if it is ``disturbed``.
+    """
     originals: list[tuple[str, int, dict[str, Any]]] = []
     jobs = []
     for name, guest in guests.items():
@@ -68,7 +72,7 @@ def pairs(guests: Mapping[str, Guest], folder: Path, moments: int, seed: int) ->
                 jobs.append((str(toml), limit_ns, str(saved)))
                 originals.append((name, moment, outcome(vm, limit_ns)))
     (folder / "jobs").write_text(json.dumps(jobs))
-    command = [sys.executable, "-m", "tests.twins.resume", str(folder / "jobs")]
+    command = [sys.executable, "-m", "tests.twins.resume", str(folder / "jobs"), *([str(seed)] if disturbed else [])]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     for (name, moment, original), line in zip(originals, done.stdout.splitlines(), strict=True):
