@@ -56,8 +56,8 @@ class MachineOwn:
             a20=vm.tables.a20 == -1,
             now=vm.clock.now_ns if vm.clock.wall else 0,
             random=list(vm.random.getstate()[1]),
-            exits=dict(vm.stats),
-            unclaimed=dict(vm.unclaimed),
+            exits=dict(sorted(vm.stats.items())),  # which are counted when the host looks
+            unclaimed=dict(sorted(vm.unclaimed.items())),
             notes=[_in_utf8(note[:MAX_NOTE]) for note in vm.notes[:MAX_NOTES]],
             events=vm.place.events().tobytes(),
             reset_pending=vm.reset_pending,
