@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import logging
 import random
-import struct
 import threading
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, ClassVar
 
 from hypervisor.arch.address_map import ram_ranges
@@ -24,7 +23,8 @@ from hypervisor.errors import ConfigError
 from hypervisor.memory import GuestMemory
 from hypervisor.outcome.crash_record import Crash
 from hypervisor.outcome.result import Fault, Reason, RunResult
-from hypervisor.run.inbox import MAX_CONTENT, Inbox
+from hypervisor.run import outside
+from hypervisor.run.inbox import Inbox
 from hypervisor.run.settled import Settled
 from hypervisor.run.sharing.placing import Place
 from hypervisor.run.sharing.turns import Turns
@@ -46,13 +46,6 @@ if TYPE_CHECKING:
 
 MAX_UNCLAIMED = 4096
 """Different accesses without an answer that are counted one by one."""
-
-RESET, NMI_PIN, MEMORY = "reset", "NMI", "memory"
-"""What is called so in a machine's inbox; contents are nothing, the number of a vCPU as a byte, and `_STORE` and bytes.
-"""
-
-_STORE = struct.Struct("<Q")
-"""An address of the base map (`hypervisor.memory.page_map`)."""
 
 NOBODY = -1
 """Instead of a thread: no thread may write registers, as the VM is in a run that waits."""
@@ -90,10 +83,7 @@ class Machine(Settled, ABC):
             self.tables.wall_base = self.clock.base_ns
         self.inbox = Inbox(self.clock, self.turns, self.look)
         """Where what comes from outside enters the machine."""
-        self.inbox.connect(RESET, lambda content: self.reset_now())
-        self.inbox.connect(NMI_PIN, self._pulsed)
-        self.inbox.connect(MEMORY, self._stored)
-        self.memory.from_outside = self._from_outside
+        outside.connect(self)
         self.ports = AddressSpace("I/O ports", 1 << 16)
         self.mmio = AddressSpace("guest-physical addresses", 1 << 40)
         self.devices: dict[str, Device] = {}
@@ -319,30 +309,7 @@ class Machine(Settled, ABC):
         if self.inside:
             self.vcpus[number].nmi()
         else:
-            self.inbox.put(NMI_PIN, bytes((number,)))
-
-    def _pulsed(self, content: bytes) -> None:
-        if len(content) != 1 or content[0] >= self.cpus:
-            raise ConfigError(f"A message for {NMI_PIN}: {content[:8]!r} is the number of no vCPU.")
-        self.vcpus[content[0]].nmi()
-
-    @contextmanager
-    def _from_outside(self, base: int, data: bytes | memoryview) -> Iterator[None]:
-        """Another thread than the one that runs the machine, or any between runs, stores bytes during the block."""
-        if self.inbox.recording is None and not self.place.elsewhere:
-            yield
-            return
-        with self.placed():
-            yield
-            step = MAX_CONTENT - _STORE.size
-            for at in range(0, len(data), step):
-                self.inbox.note(MEMORY, _STORE.pack(base + at) + data[at : at + step])
-
-    def _stored(self, content: bytes) -> None:
-        base, data = int.from_bytes(content[: _STORE.size], "little"), content[_STORE.size :]
-        if not self.memory.lies_at(base, len(data)):
-            raise ConfigError(f"A message for {MEMORY}: {len(data)} bytes at {base:#x} of the base map are no memory.")
-        self.memory.store_beneath(base, data)
+            self.inbox.put(outside.NMI_PIN, bytes((number,)))
 
     def request_stop(self, text: str = "stopped by the host", urgent: bool = False) -> None:
         """End the run soon, with reason ``stopped``. A handler that does not return is waited for, unless this is
@@ -421,12 +388,12 @@ class Machine(Settled, ABC):
             self.reset_pending = True
             runner.look()
         else:
-            self.inbox.put(RESET, b"")
+            self.inbox.put(outside.RESET, b"")
         self._reset_if_pending()
 
     def _reset_by_hand(self) -> None:
         with self.placed():
-            self.inbox.note(RESET, b"")
+            self.inbox.note(outside.RESET, b"")
             with self.inbox.unheard():
                 self.reset_now()
 
@@ -434,12 +401,12 @@ class Machine(Settled, ABC):
         """Reset the VM if that was asked for, unless a run that has begun, or another thread, does."""
         while (
             self._claimant is None
-            and (self.reset_pending or self.inbox.waiting(RESET))
+            and (self.reset_pending or self.inbox.waiting(outside.RESET))
             and self._resetting.acquire(blocking=False)
         ):
             try:
                 if self._claimant is None:
-                    if self.inbox.take_back(RESET) and not self.reset_pending:
+                    if self.inbox.take_back(outside.RESET) and not self.reset_pending:
                         self._reset_by_hand()
                     else:
                         with self.inbox.unheard():
