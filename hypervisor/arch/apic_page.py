@@ -13,13 +13,14 @@ from typing import Any
 from hypervisor.arch import apic_registers as r
 
 COMPUTED = frozenset((r.APR, r.PPR, r.EOI, r.RRD, r.TIMER_CURRENT))
-"""Registers whose value is not kept."""
+"""Registers whose value is not kept. So are ID and LDR in x2APIC mode: they follow from `ApicPage.id`."""
 
-_PARTS = {r.ID: ("id", 24), r.LDR: ("ldr", 24), r.DFR: ("dfr", 28), r.ICR_HIGH: ("icr_high", 24)}
+_PARTS = {r.ID: ("id", 24), r.LDR: ("ldr", 24), r.DFR: ("dfr", 28)}
 """Registers of which only the bits from one on change: the name of these, and the first."""
 
 _BEHIND: list[tuple[str, Any]] = [
     ("enabled", ctypes.c_bool),  # by the MSR APIC_BASE
+    ("x2apic", ctypes.c_bool),  # likewise: the registers are MSRs
     ("lint0", ctypes.c_bool),  # the levels of the wires
     ("lint1", ctypes.c_bool),
     ("extint", ctypes.c_bool),  # an external interrupt has come as a message
@@ -50,12 +51,13 @@ def _fields() -> list[tuple[Any, ...]]:
 
 
 class ApicPage(ctypes.Structure):
-    """One local APIC's memory. Registers are attributes by their names in lower case; of ID, LDR, DFR and ICR_HIGH they
-    are the upper bits alone. `isr`, `tmr` and `irr` are 256-bit numbers, one bit for each vector.
+    """One local APIC's memory. Registers are attributes by their names in lower case; of ID, LDR and DFR they are the
+    upper bits alone, as outside x2APIC mode. `isr`, `tmr` and `irr` are 256-bit numbers, one bit for each vector.
     """
 
     id: int
     enabled: bool
+    x2apic: bool
     tpr: int
     ldr: int
     dfr: int

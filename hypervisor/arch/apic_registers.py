@@ -1,7 +1,8 @@
 """The local APIC's registers and their fields, as data.
 
 Source: Intel Software Developer's Manual volume 3A, chapter 10 (table 10-1 "Local APIC Register Address Map"; figures
-10-8 "Local Vector Table", 10-12 "Interrupt Command Register"); AMD64 APM volume 2, chapter 16, agrees.
+10-8 "Local Vector Table", 10-12 "Interrupt Command Register"; table 10-6 "Local APIC Register Address Map Supported by
+x2APIC"); AMD64 APM volume 2, chapter 16, agrees.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ REGISTERS_SIZE = 0x400
 ID, VERSION, TPR, APR, PPR, EOI, RRD, LDR, DFR, SVR = 0x20, 0x30, 0x80, 0x90, 0xA0, 0xB0, 0xC0, 0xD0, 0xE0, 0xF0
 ISR, TMR, IRR, ESR, ICR_LOW, ICR_HIGH = 0x100, 0x180, 0x200, 0x280, 0x300, 0x310
 LVT_TIMER, LVT_THERMAL, LVT_PERFORMANCE, LVT_LINT0, LVT_LINT1, LVT_ERROR = 0x320, 0x330, 0x340, 0x350, 0x360, 0x370
-TIMER_INITIAL, TIMER_CURRENT, TIMER_DIVIDE = 0x380, 0x390, 0x3E0
+TIMER_INITIAL, TIMER_CURRENT, TIMER_DIVIDE, SELF_IPI = 0x380, 0x390, 0x3E0, 0x3F0
 
 REGISTERS = (
     Register(ID, "ID", "rw", "31:24 APIC id; survives INIT"),
@@ -37,7 +38,7 @@ REGISTERS = (
     *(Register(IRR + 16 * n, f"IRR{n}", "r", f"requested, vectors {32 * n} to {32 * n + 31}") for n in range(8)),
     Register(ESR, "ESR", "rw", "a write shows the errors since the last write, and forgets them"),
     Register(ICR_LOW, "ICR_LOW", "rw", "a write sends an interprocessor interrupt"),
-    Register(ICR_HIGH, "ICR_HIGH", "rw", "31:24 destination"),
+    Register(ICR_HIGH, "ICR_HIGH", "rw", "31:24 destination; in x2APIC mode all of it, as the upper half of the ICR"),
     Register(LVT_TIMER, "LVT_TIMER", "rw", "7:0 vector, 12 pending, 16 masked, 17 periodic"),
     Register(LVT_THERMAL, "LVT_THERMAL", "rw", "kept; nothing gets hot"),
     Register(LVT_PERFORMANCE, "LVT_PERFORMANCE", "rw", "kept; nothing counts"),
@@ -68,6 +69,10 @@ SHORTHAND_SHIFT = 18
 
 SVR_ENABLE = 1 << 8
 SVR_WRITABLE = 0x3FF
+DESTINATION = 0xFF << 24
+"""Of ICR_HIGH, outside x2APIC mode."""
+BROADCAST = 0xFFFF_FFFF
+"""The destination that is everybody (10.12.9). `hypervisor.devices.apic_bus.from_byte` makes it of an xAPIC's."""
 DFR_FLAT, DFR_CLUSTER = 0xF, 0x0
 DFR_RESET = 0xFFFF_FFFF
 
@@ -86,6 +91,28 @@ LVT_WRITABLE = {
 
 ICR_WRITABLE = VECTOR | MODE_MASK << MODE_SHIFT | LOGICAL | ASSERT | LEVEL | 3 << SHORTHAND_SHIFT
 DIVIDE_WRITABLE = 0xB
+
+X2APIC_MSRS = range(0x800, 0x900)
+"""In x2APIC mode the register at an offset is the MSR 800h + offset / 16, and the page is not there (10.12.1.2)."""
+
+X2APIC_READABLE = frozenset(
+    register.offset
+    for register in REGISTERS
+    if "r" in register.access and register.offset not in (APR, RRD, DFR, ICR_HIGH)
+)
+X2APIC_WRITABLE = {
+    TPR: 0xFF,
+    EOI: 0,
+    SVR: SVR_WRITABLE,
+    ESR: 0,
+    ICR_LOW: 0xFFFF_FFFF << 32 | ICR_WRITABLE,
+    **{at: bits | PENDING | (REMOTE_IRR if bits & LEVEL else 0) for at, bits in LVT_WRITABLE.items()},
+    TIMER_INITIAL: 0xFFFF_FFFF,
+    TIMER_DIVIDE: DIVIDE_WRITABLE,
+    SELF_IPI: VECTOR,
+}
+"""The bits that a WRMSR may set, those that it sets without effect included; another one raises #GP."""
+
 DIVIDE_SHIFTS = {0b0000: 1, 0b0001: 2, 0b0010: 3, 0b0011: 4, 0b1000: 5, 0b1001: 6, 0b1010: 7, 0b1011: 0}
 """Divide configuration -> power of two (SDM figure 10-10)."""
 

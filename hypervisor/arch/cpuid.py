@@ -49,11 +49,14 @@ XCR0_OFFERED = 0b11
 XSAVE_AREA_BYTES = 576
 """Legacy area (512) and XSAVE header (64): all that `XCR0_OFFERED` needs."""
 
+_THREADS, _CORES = 1, 2  # levels of `LEAF_TOPOLOGY`
+
 # Leaf numbers.
 LEAF_VENDOR = 0x0
 LEAF_FEATURES = 0x1
 LEAF_POWER = 0x6
 LEAF_EXTENDED_FEATURES = 0x7
+LEAF_TOPOLOGY = 0xB
 LEAF_XSAVE = 0xD
 LEAF_TSC = 0x15
 LEAF_HYPERVISOR = 0x4000_0000
@@ -67,7 +70,7 @@ LEAF_EXT_POWER = 0x8000_0007
 LEAF_EXT_SIZES = 0x8000_0008
 LEAF_EXT_FEATURES_2 = 0x8000_0021
 
-SUBLEAVES = frozenset({LEAF_EXTENDED_FEATURES, LEAF_XSAVE})
+SUBLEAVES = frozenset({LEAF_EXTENDED_FEATURES, LEAF_TOPOLOGY, LEAF_XSAVE})
 """Leaves whose answer depends on ECX; the others ignore it."""
 
 # Feature bits, by name, one table per register. The names are the kernel's and APM's common ones.
@@ -102,6 +105,7 @@ LEAF_1_ECX = {
     "cx16": 13,
     "sse4_1": 19,
     "sse4_2": 20,
+    "x2apic": 21,  # with "apic"; stays when that is switched off
     "movbe": 22,
     "popcnt": 23,
     "aes": 25,
@@ -162,11 +166,11 @@ LEAF_80000021_EAX = {
 
 NOT_OFFERED = {
     "vme": "virtual-8086 extensions: the engine delivers virtual-8086 interrupts the plain way",
-    "ht topology, topoext, leaf 0xb": "one thread per core; leaf 80000008h counts the cores",
+    "ht topology, topoext": "one thread per core; leaves bh and 80000008h count the cores",
     "monitor": "MONITOR and MWAIT raise #UD; an idle guest uses HLT",
     "avx, avx2, f16c, fma, sha": "the engine raises #UD",
     "pcid, invpcid, la57, pku, umip": "not part of the software MMU",
-    "x2apic, tsc_deadline": "not part of the interrupt controllers",
+    "tsc_deadline": "not part of the interrupt controllers",
     "erms, fsrm": "string moves run element by element here: REP MOVSB is the slowest way to copy",
     "svm, svm_lock, npt": "VMRUN and its kin raise #UD",
     "cr8_legacy": "MOV CR8 is a 64-bit instruction only; LOCK MOV CR0 is not decoded",
@@ -206,7 +210,9 @@ def leaves(vcpus: int = 1, number: int = 0, *, apic: bool = True, apic_enabled: 
     if not 1 <= vcpus <= 255:
         raise ValueError(f"{vcpus} vCPUs cannot be described by CPUID leaf 1, whose count has 8 bits (1 to 255).")
     smp = vcpus > 1
-    without = frozenset({"osxsave", *(() if apic else ("apic", "arat")), *(() if smp else ("htt", "cmp_legacy"))})
+    without = frozenset(
+        {"osxsave", *(() if apic else ("apic", "arat", "x2apic")), *(() if smp else ("htt", "cmp_legacy"))}
+    )
     edx = _bits(LEAF_1_EDX, without if apic_enabled else without | {"apic"})
     brand = BRAND.encode().ljust(48, b"\0")
     id_bits = (vcpus - 1).bit_length()
@@ -243,6 +249,10 @@ def leaves(vcpus: int = 1, number: int = 0, *, apic: bool = True, apic_enabled: 
         ),
         (LEAF_EXT_FEATURES_2, 0): Answer(_bits(LEAF_80000021_EAX), 0, 0, 0),
     }
+    if apic:  # each level's bits of the x2APIC id below the next one, processors, number and kind; the id in EDX
+        table[LEAF_TOPOLOGY, 0] = Answer(0, 1, _THREADS << 8, number)
+        table[LEAF_TOPOLOGY, 1] = Answer(id_bits, vcpus, _CORES << 8 | 1, number)
+        table[LEAF_TOPOLOGY, 2] = Answer(0, 0, 2, number)  # there are no more
     for part in range(3):
         words = [int.from_bytes(brand[part * 16 + i : part * 16 + i + 4], "little") for i in (0, 4, 8, 12)]
         table[LEAF_EXT_BRAND + part, 0] = Answer(*words)

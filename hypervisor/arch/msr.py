@@ -14,7 +14,9 @@ from enum import Enum
 
 from hypervisor.arch import flags
 from hypervisor.arch.address_map import FOUR_GIB, PCI_HOLE
+from hypervisor.arch.apic_registers import REGISTERS, SELF_IPI, X2APIC_MSRS, X2APIC_READABLE, X2APIC_WRITABLE
 from hypervisor.arch.cpuid import PHYSICAL_BITS
+from hypervisor.arch.device_registers import Register
 
 # Numbers.
 TSC = 0x10
@@ -52,6 +54,7 @@ MASK64 = (1 << 64) - 1
 
 APIC_BASE_RESET = 0xFEE0_0000
 APIC_BASE_BSP = 1 << 8
+APIC_BASE_X2APIC = 1 << 10
 APIC_BASE_ENABLE = 1 << 11
 APIC_BASE_ADDRESS = ((1 << PHYSICAL_BITS) - 1) & ~0xFFF
 
@@ -134,6 +137,17 @@ def efer_after(old: int, new: int, paging: bool) -> int | None:
     return new & ~flags.EFER_LMA | old & flags.EFER_LMA
 
 
+def apic_base_after(old: int, new: int, offered: bool = True) -> int | None:
+    """APIC_BASE after WRMSR of ``new``, or None for #GP(0); ``offered`` says whether there is a local APIC, and with it
+    x2APIC mode. That mode is entered from xAPIC mode, and left by disabling the APIC. SDM volume 3A, figure 10-27; APM
+    volume 2, 16.9.
+    """
+    value = MSRS[APIC_BASE].checked(old, new)
+    if value is None or not value & APIC_BASE_X2APIC:
+        return None if value is None or (old & APIC_BASE_X2APIC and value & APIC_BASE_ENABLE) else value
+    return value if offered and value & old & APIC_BASE_ENABLE else None
+
+
 def _mtrrs() -> Iterator[Msr]:
     """The memory type range registers (APM volume 2, section 7.7), with what firmware leaves in them: they are kept and
     checked, and have no effect. Kernels for 64 bits take them for granted: Xen reads MTRR_CAP unasked.
@@ -169,7 +183,7 @@ _LIST = (
     Msr(TSC_ADJUST, "TSC_ADJUST", _CLOCK, note="this vCPU's offset itself"),
     Msr(
         APIC_BASE, "APIC_BASE", _VCPU, APIC_BASE_RESET | APIC_BASE_BSP | APIC_BASE_ENABLE,
-        writable=APIC_BASE_ENABLE | APIC_BASE_ADDRESS, ignored=APIC_BASE_BSP,
+        writable=APIC_BASE_ENABLE | APIC_BASE_X2APIC | APIC_BASE_ADDRESS, ignored=APIC_BASE_BSP,
         note="exists with the CPUID feature apic; bit 8 is set on vCPU 0 only",
     ),
     Msr(PATCH_LEVEL, "PATCH_LEVEL", _CONSTANT, note="no microcode patch; Intel's loaders write it"),
@@ -203,4 +217,8 @@ _LIST = (
 MSRS: dict[int, Msr] = {msr.number: msr for msr in _LIST}
 """Every register that exists, by number."""
 
-NAMES: dict[int, str] = {msr.number: msr.name for msr in _LIST}
+NAMES: dict[int, str] = {msr.number: msr.name for msr in _LIST} | {
+    X2APIC_MSRS.start + (register.offset >> 4): f"X2APIC_{register.name.removesuffix('_LOW')}"
+    for register in (*REGISTERS, Register(SELF_IPI, "SELF_IPI", "w", ""))
+    if register.offset in X2APIC_READABLE or register.offset in X2APIC_WRITABLE
+}

@@ -4,7 +4,7 @@ Nothing else. A device never learns where the board put it and never sees a CPU 
 """
 
 from hypervisor.bus.clock import Clock, Timer
-from hypervisor.bus.device import ApicPort, Device, InterruptController, StringPort
+from hypervisor.bus.device import ApicMsrs, ApicPort, Device, InterruptController, StringPort
 from hypervisor.bus.dma import Dma
 from hypervisor.bus.line import Line, SharedLine, SwitchedLine
 from hypervisor.bus.medium import Geometry, Medium
@@ -12,6 +12,7 @@ from hypervisor.bus.space import AddressSpace, Mapping
 
 __all__ = [
     "AddressSpace",
+    "ApicMsrs",
     "ApicPort",
     "Clock",
     "Device",

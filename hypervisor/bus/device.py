@@ -75,8 +75,20 @@ class InterruptController(Protocol):
         ...
 
 
+class ApicMsrs(Protocol):
+    """A local APIC's registers in x2APIC mode: the MSRs 800h to 8FFh."""
+
+    def read(self, number: int) -> int | None:
+        """What RDMSR reads; None for #GP."""
+        ...
+
+    def write(self, number: int, value: int) -> bool:
+        """Store what WRMSR writes; False for #GP."""
+        ...
+
+
 class ApicPort(Protocol):
-    """What a vCPU's own registers reach of its local APIC: CR8 and the MSR APIC_BASE."""
+    """What a vCPU's own registers reach of its local APIC: CR8 and MSRs."""
 
     task_class: int
     """CR8: bits 7:4 of the task priority."""
@@ -86,6 +98,13 @@ class ApicPort(Protocol):
         """Whether bit 11 of APIC_BASE is set."""
         ...
 
+    @property
+    def msrs(self) -> ApicMsrs:
+        """Its registers, in x2APIC mode."""
+        ...
+
     def set_base(self, value: int) -> None:
-        """The MSR APIC_BASE is ``value`` now: bit 11 enables the APIC, bits 39:12 are the address of its page."""
+        """The MSR APIC_BASE is ``value`` now: bit 11 enables the APIC, with bit 10 in x2APIC mode; bits 39:12 are the
+        address of its page.
+        """
         ...

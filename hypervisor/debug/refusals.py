@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from hypervisor.arch import apic_registers as r
 from hypervisor.arch import flags, msr
 
 _MASK32 = (1 << 32) - 1
@@ -12,20 +13,36 @@ _MASK32 = (1 << 32) - 1
 def msr_access(vcpu: Any, write: bool) -> str:
     """What is wrong with the RDMSR or WRMSR that the registers are set up for."""
     number = vcpu.get("rcx") & _MASK32
+    value = (vcpu.get("rdx") & _MASK32) << 32 | vcpu.get("rax") & _MASK32
+    if number in r.X2APIC_MSRS and number in msr.NAMES:
+        return _x2apic(vcpu, number, value if write else None)
     known = msr.MSRS.get(number)
     if known is None:
         return f"there is no MSR {number:#x}"
     if not write:
         return f"{known.name} (MSR {number:#x}) cannot be read"
-    value = (vcpu.get("rdx") & _MASK32) << 32 | vcpu.get("rax") & _MASK32
     why = "the value is not one that it can hold"
     if known.canonical and not msr.is_canonical(value):
         why = "it holds an address, and this one is not canonical"
     elif wrong := value & ~(known.writable | known.ignored) & msr.MASK64:
         why = _reserved(wrong)
+    elif number == msr.APIC_BASE:
+        why = "x2APIC mode (bit 10) is entered from xAPIC mode (bit 11 alone), and left by clearing both bits"
     elif number == msr.EFER:
         why = "LME cannot change while paging is on (CR0.PG)"
     return f"{known.name} (MSR {number:#x}) refuses {value:#x}: {why}"
+
+
+def _x2apic(vcpu: Any, number: int, value: int | None) -> str:
+    """What is wrong with reading a register of x2APIC mode, or with writing ``value``."""
+    name, offset = f"{msr.NAMES[number]} (MSR {number:#x})", (number - r.X2APIC_MSRS.start) << 4
+    if not vcpu.msr[msr.APIC_BASE] & msr.APIC_BASE_X2APIC:
+        return f"{name} is there in x2APIC mode only (bit 10 of APIC_BASE)"
+    if value is None:
+        return f"{name} cannot be read"
+    if offset not in r.X2APIC_WRITABLE:
+        return f"{name} cannot be written"
+    return f"{name} refuses {value:#x}: {_reserved(value & ~r.X2APIC_WRITABLE[offset])}"
 
 
 def control_register(vcpu: Any, name: str, value: int) -> str:

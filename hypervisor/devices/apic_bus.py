@@ -10,9 +10,7 @@ from __future__ import annotations
 
 from typing import NamedTuple, Protocol
 
-from hypervisor.arch.apic_registers import Mode
-
-BROADCAST = 0xFF
+from hypervisor.arch.apic_registers import BROADCAST, Mode
 
 
 class Message(NamedTuple):
@@ -27,12 +25,17 @@ class Message(NamedTuple):
     """Level triggered: the end of interrupt is told to the I/O APICs."""
 
 
+def from_byte(destination: int, logical: bool) -> int:
+    """Whom an xAPIC or an I/O APIC means by eight bits: FFh is everybody, unless it is a logical destination."""
+    return BROADCAST if destination == 0xFF and not logical else destination
+
+
 class Receiver(Protocol):
     """A local APIC as its peers see it."""
 
     @property
     def apic_id(self) -> int:
-        """Bits 31:24 of the ID register."""
+        """What the ID register says."""
         ...
 
     @property

@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 from hypervisor.arch import apic_registers as r
 from hypervisor.arch.apic_registers import Mode
-from hypervisor.devices.apic_bus import ApicBus, Message
+from hypervisor.devices.apic_bus import ApicBus, Message, from_byte
 from hypervisor.devices.parts.common import Register
 from hypervisor.devices.parts.device_state import adopt
 from hypervisor.state import copied, number, numbers, record, u8
@@ -103,7 +103,8 @@ class IoApic:
         held = level and mode in (Mode.FIXED, Mode.LOWEST)
         if held:
             self._s.table[pin] = entry | r.REMOTE_IRR
-        message = Message(mode, entry & r.VECTOR, entry >> 56, bool(entry & r.LOGICAL), held)
+        logical = bool(entry & r.LOGICAL)
+        message = Message(mode, entry & r.VECTOR, from_byte(entry >> 56, logical), logical, held)
         if not self._bus.send(message) and held:
             self._s.table[pin] = entry  # nobody took it
 

@@ -1,4 +1,4 @@
-"""The local APIC of one processor: xAPIC mode, memory-mapped.
+"""The local APIC of one processor: memory-mapped, or by MSRs in x2APIC mode (`hypervisor.devices.parts.x2apic`).
 
 Source: Intel Software Developer's Manual volume 3A, chapter 10; section numbers below are its. AMD64 APM volume 2,
 chapter 16, is the same where we offer it.
@@ -11,6 +11,8 @@ Decisions of the model:
 * Vectors 0 to 15 are refused with an error in ESR (10.5.3). SMI is not offered: such messages are dropped.
 * A message for an APIC whose software enable is off is dropped, but for NMI, INIT and start-up (10.4.7.2). LINT0 in
   ExtINT mode passes the 8259's output even then: see `hypervisor.devices.parts.apic_state.after_reset`.
+* A destination of eight bits, from an APIC that is not in x2APIC mode or an I/O APIC, reaches those in x2APIC mode as
+  the same number of 32 bits: there is no interrupt remapping. Lowest priority can be sent in x2APIC mode, too.
 * An external interrupt (ExtINT) is taken when no local one can be: it has no priority of its own (10.8.3).
 """
 
@@ -22,12 +24,13 @@ from functools import partial
 
 from hypervisor.arch import apic_registers as r
 from hypervisor.arch.apic_page import ApicPage
-from hypervisor.arch.apic_registers import Mode, Shorthand
+from hypervisor.arch.apic_registers import BROADCAST, Mode, Shorthand
 from hypervisor.bus import Clock, InterruptController, Line
-from hypervisor.devices.apic_bus import BROADCAST, ApicBus, Message
+from hypervisor.devices.apic_bus import ApicBus, Message, from_byte
 from hypervisor.devices.parts.apic_state import LVT_FIELDS, LocalApicState, after_reset, put, record_of
 from hypervisor.devices.parts.apic_timer import ApicTimer
 from hypervisor.devices.parts.device_state import adopt, refuse
+from hypervisor.devices.parts.x2apic import X2Apic, logical_id
 
 SIZE = r.SIZE
 _WORD = 0xFFFF_FFFF
@@ -98,6 +101,8 @@ class LocalApic:
         }
         for offset, field in LVT_FIELDS.items():
             self._writers[offset] = partial(self._write_lvt, offset, field)
+        self.msrs = X2Apic(self.page, self._register, lambda at, value: self._writers[at](value), self._send_self)
+        """Its registers as RDMSR and WRMSR reach them."""
         bus.join(self)
 
     # ---- what the processor sees of it
@@ -145,10 +150,27 @@ class LocalApic:
 
     @enabled.setter
     def enabled(self, on: bool) -> None:
-        if on is not self._s.enabled:
+        self.switch(on, on and self._s.x2apic)
+
+    @property
+    def x2apic(self) -> bool:
+        """Bit 10 of the MSR APIC_BASE: the registers are MSRs, and the page is not there."""
+        return self._s.x2apic
+
+    def switch(self, enabled: bool, x2apic: bool) -> None:
+        """Enter a mode that may follow the present one: see `hypervisor.arch.msr.apic_base_after`.
+
+        In x2APIC mode the id is the processor's again, and the logical one and the ICR's upper half are not kept
+        (10.12.5.1).
+        """
+        s = self._s
+        if enabled is not s.enabled:
             self._initialise()
-            self._s.id, self._s.enabled = self._own_id, on
-            self._update()
+            s.id, s.enabled = self._own_id, enabled
+        elif x2apic and not s.x2apic:
+            s.id, s.ldr, s.icr_high = self._own_id, 0, 0
+        s.x2apic = x2apic
+        self._update()
 
     # ---- wires
 
@@ -192,7 +214,7 @@ class LocalApic:
 
     @property
     def apic_id(self) -> int:
-        """Bits 31:24 of the ID register."""
+        """What the ID register says."""
         return self._s.id
 
     @property
@@ -210,12 +232,15 @@ class LocalApic:
         return self._s.enabled and bool(self._s.svr & _ENABLE)
 
     def answers(self, destination: int, logical: bool) -> bool:
-        """Whether a message with this destination is for this APIC (10.6.2)."""
+        """Whether a message with this destination is for this APIC (10.6.2, 10.12.9)."""
         s = self._s
-        if not logical:
+        if destination == BROADCAST or not logical:
             return destination == BROADCAST or destination == s.id
+        if s.x2apic:
+            own = logical_id(s.id)
+            return destination >> 16 == own >> 16 and bool(destination & own & 0xFFFF)
         if s.dfr == r.DFR_FLAT:
-            return bool(destination & s.ldr)
+            return bool(destination & s.ldr) and destination <= 0xFF
         same_cluster = destination >> 4 == 0xF or destination >> 4 == s.ldr >> 4
         return same_cluster and bool(destination & s.ldr & 0xF)
 
@@ -250,7 +275,7 @@ class LocalApic:
 
     def read(self, offset: int, size: int) -> int:
         """See `hypervisor.bus.Device.read`."""
-        if not self._s.enabled:
+        if not self._s.enabled or self._s.x2apic:
             return (1 << 8 * size) - 1
         if size == 4 and offset in _OFFSETS:
             return self._register(offset)
@@ -258,7 +283,7 @@ class LocalApic:
 
     def write(self, offset: int, size: int, value: int) -> None:
         """See `hypervisor.bus.Device.write`."""
-        if not self._s.enabled:
+        if not self._s.enabled or self._s.x2apic:
             return
         writer = self._writers.get(offset)
         if writer is not None and size >= 4:
@@ -279,7 +304,7 @@ class LocalApic:
     def reset(self) -> None:
         """Power-on state; the wires keep the levels that they have."""
         self._initialise()
-        self._s.id, self._s.enabled = self._own_id, True
+        self._s.id, self._s.enabled, self._s.x2apic = self._own_id, True, False
         self._update()
 
     def state(self) -> LocalApicState:
@@ -291,14 +316,16 @@ class LocalApic:
         new = adopt(self.name, LocalApicState, state)
         if new.timer_divide not in r.DIVIDE_SHIFTS:
             raise refuse(self.name, f"state.timer_divide is {new.timer_divide}, which is no divide configuration")
+        if new.x2apic and not new.enabled:
+            raise refuse(self.name, "state.x2apic is set, and state.enabled is not: there is no such mode")
         self._take(new)
         self._update()
 
     def _initialise(self) -> None:
-        """INIT: everything but the id and the MSR's enable bit (10.4.7.3)."""
+        """INIT: everything but the id and the mode (10.4.7.3, 10.12.5.1)."""
         old = self._s
         new = after_reset(old.id, self._bootstrap)
-        new.enabled, new.lint0, new.lint1 = old.enabled, old.lint0, old.lint1
+        new.enabled, new.x2apic, new.lint0, new.lint1 = old.enabled, old.x2apic, old.lint0, old.lint1
         self._take(new)
 
     def _take(self, state: LocalApicState) -> None:
@@ -409,7 +436,7 @@ class LocalApic:
         self._timer.start(value, bool(entry & r.PERIODIC), not entry & r.MASKED)
 
     def _write_icr_high(self, value: int) -> None:
-        self._s.icr_high = value >> 24
+        self._s.icr_high = value & r.DESTINATION
 
     def _write_icr(self, value: int) -> None:
         """Send an interprocessor interrupt (10.6.1)."""
@@ -425,7 +452,9 @@ class LocalApic:
             return
         if mode is Mode.INIT and value & r.LEVEL and not value & r.ASSERT:
             return  # the de-assertion of INIT, which only older APICs knew
-        message = Message(mode, vector, s.icr_high, bool(value & r.LOGICAL))
+        logical = bool(value & r.LOGICAL)
+        destination = s.icr_high if s.x2apic else from_byte(s.icr_high >> 24, logical)
+        message = Message(mode, vector, destination, logical)
         shorthand = value >> r.SHORTHAND_SHIFT & 3
         if shorthand == Shorthand.NONE:
             self._bus.send(message)
@@ -435,6 +464,13 @@ class LocalApic:
             self._bus.send_all(message, but=self)
         elif mode not in (Mode.INIT, Mode.STARTUP):
             self.receive(message)
+
+    def _send_self(self, vector: int) -> None:
+        """SELF IPI: as the ICR sends a fixed interrupt with the shorthand for that, and leaves no trace (10.12.11)."""
+        if vector < 16:
+            self._error(r.ESR_SEND_ILLEGAL)
+        else:
+            self.receive(Message(Mode.FIXED, vector))
 
 
 __all__ = ["SIZE", "LocalApic", "LocalApicState", "Pins"]

@@ -1,4 +1,4 @@
-"""Where the local APICs are: the MSR APIC_BASE, and CR8, on the board's side.
+"""Where the local APICs are: the MSR APIC_BASE, CR8 and x2APIC mode's MSRs, on the board's side.
 
 Source: Intel SDM volume 3A, 10.4.3 "Enabling or Disabling the Local APIC", 10.4.5 "Relocating the Local APIC
 Registers".
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from hypervisor.arch import msr
 from hypervisor.bus import Device
 from hypervisor.devices.local_apic import SIZE, LocalApic
+from hypervisor.devices.parts.x2apic import X2Apic
 from hypervisor.machine import cpuid_answers
 
 if TYPE_CHECKING:
@@ -37,9 +38,14 @@ class ApicBase:
         """Whether the MSR enables the APIC."""
         return self._apic.enabled
 
+    @property
+    def msrs(self) -> X2Apic:
+        """The registers of x2APIC mode."""
+        return self._apic.msrs
+
     def set_base(self, value: int) -> None:
         """The MSR has this value now."""
-        self._apic.enabled = bool(value & msr.APIC_BASE_ENABLE)
+        self._apic.switch(bool(value & msr.APIC_BASE_ENABLE), bool(value & msr.APIC_BASE_X2APIC))
         place(self._vm, self._apics)
         cpuid_answers.tell(self._vm)
 

@@ -50,6 +50,8 @@ def test_a_board_without_a_local_apic_does_not_offer_one() -> None:
     without = cpuid.leaves(apic=False)
     assert without[1, 0].edx >> 9 & 1 == 0 == without[0x8000_0001, 0].edx >> 9 & 1
     assert without[0x4000_0010, 0].ebx == 0
+    assert cpuid.leaves()[1, 0].ecx >> 21 & 1 == 1 and without[1, 0].ecx >> 21 & 1 == 0
+    assert cpuid.answer(without, 0xB, 0) == cpuid.ZERO
 
 
 def test_unknown_leaves_are_zero_and_only_some_leaves_look_at_the_subleaf() -> None:
@@ -103,6 +105,7 @@ INSTRUCTIONS = {
 ELSEWHERE = {
     "fpu", "de", "pse", "tsc", "msr", "pae", "apic", "sep", "mtrr", "mce", "mca", "pge", "pat", "pse36", "htt",
     "osxsave", "rdrand", "rdseed", "hypervisor", "smep", "syscall", "nx", "tsc_adjust", "pdpe1gb", "lm", "cmp_legacy",
+    "x2apic",
 }  # fmt: skip
 
 

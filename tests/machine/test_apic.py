@@ -156,9 +156,65 @@ def test_the_registers_do_not_hide_another_device() -> None:
     assert result.reason is hv.Reason.POWERED_OFF
 
 
-def test_x2apic_mode_is_refused() -> None:
-    result = run("mov ecx, 0x1b; rdmsr; or eax, 0x400; wrmsr")
+def _base(*modes: int) -> str:
+    """Write these bits 11:10 into APIC_BASE, one after the other."""
+    return "\n".join(f"mov ecx, 0x1b; rdmsr; and eax, ~0xc00; or eax, {mode << 10}; wrmsr" for mode in modes)
+
+
+@pytest.mark.parametrize("modes", [(3, 3), (3, 0, 2), (3, 0, 2, 3)], ids=str)
+def test_x2apic_mode_is_entered_and_left(modes: tuple[int, ...]) -> None:
+    in_it = modes[-1] == 3
+    result = run(
+        f"""
+        {_base(*modes)}
+        mov eax, [{BASE} + {SVR}]
+        cmp eax, {"-1" if in_it else "0xff"}
+        jne bad
+        {"mov ecx, 0x80f; rdmsr; and eax, 0xff; cmp eax, 0xff; jne bad" if in_it else ""}
+        """
+    )
+    assert result.reason is hv.Reason.POWERED_OFF
+
+
+@pytest.mark.parametrize("modes", [(1,), (3, 2), (3, 1), (0, 3), (0, 1)], ids=str)
+def test_an_illegal_mode_is_refused(modes: tuple[int, ...]) -> None:
+    result = run(_base(*modes))
     assert result.reason is hv.Reason.CRASHED  # #GP, and no IDT
+    assert "APIC_BASE (MSR 0x1b) refuses" in result.message + str(result.crash)
+
+
+def test_x2apic_mode_is_refused_on_a_board_without_apics() -> None:
+    board = hv.pc().without("lapic").without("ioapic")
+    assert run(_base(3), board=board).reason is hv.Reason.CRASHED
+    assert run("mov eax, 1; cpuid; test ecx, 1 << 21; jnz bad", board=board).reason is hv.Reason.POWERED_OFF
+
+
+@pytest.mark.parametrize(
+    "code, why",
+    [
+        ("mov ecx, 0x808; rdmsr", "X2APIC_TPR (MSR 0x808) is there in x2APIC mode only"),
+        (f"{_base(3)}; mov ecx, 0x80b; rdmsr", "X2APIC_EOI (MSR 0x80b) cannot be read"),
+        (f"{_base(3)}; mov ecx, 0x802; wrmsr", "X2APIC_ID (MSR 0x802) cannot be written"),
+        (f"{_base(3)}; mov ecx, 0x80e; rdmsr", "there is no MSR 0x80e"),
+        (f"{_base(3)}; mov ecx, 0x808; mov eax, 0x100; wrmsr", "X2APIC_TPR (MSR 0x808) refuses 0x100: bit 8 is"),
+    ],
+)
+def test_why_an_access_in_x2apic_mode_is_refused(code: str, why: str) -> None:
+    result = run(f"xor edx, edx; {code}")
+    assert result.reason is hv.Reason.CRASHED and why in str(result.crash)
+
+
+def test_cpuid_offers_x2apic_and_tells_the_ids() -> None:
+    """APM volume 3, appendix E, function bh: levels of the id, here processors with one thread each, and the id."""
+    seen: list[list[int]] = []
+    code = assemble("mov eax, 0xb; cpuid; hlt", origin=0, mode=16).code
+    with closing(hv.boot(code, memory="1M", format="flat", at=0x8000, mode=16, cpus=4)) as vm:
+        for vcpu in vm.vcpus:
+            rows = [vcpu.builtin_cpuid(vcpu, 0xB, subleaf) for subleaf in range(4)]
+            seen.append([row[3] for row in rows[:3]])
+            assert [row[:3] for row in rows] == [(0, 1, 0x100), (2, 4, 0x201), (0, 0, 2), (0, 0, 0)]
+            assert vcpu.builtin_cpuid(vcpu, 1, 0)[2] >> 21 & 1
+    assert seen == [[n] * 3 for n in range(4)]
 
 
 def test_cr8_is_the_task_priority() -> None:

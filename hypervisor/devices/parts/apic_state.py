@@ -24,6 +24,7 @@ class LocalApicState:
 
     id: int = u8()
     enabled: bool = flag(True)
+    x2apic: bool = flag()
     tpr: int = u8()
     ldr: int = u8()
     dfr: int = number(0, 0xF, r.DFR_FLAT)
@@ -34,7 +35,7 @@ class LocalApicState:
     esr: int = u8()
     errors: int = u8()
     icr_low: int = number(0, r.ICR_WRITABLE)
-    icr_high: int = u8()
+    icr_high: int = number(0, 0xFFFF_FFFF)
     lvt_timer: int = number(0, _LVT, r.MASKED)
     lvt_thermal: int = number(0, _LVT, r.MASKED)
     lvt_performance: int = number(0, _LVT, r.MASKED)

@@ -21,7 +21,7 @@ _APIC_AT, _OWN, _LEVEL, _EVENT_AT, _POSITION = (
 _SEVERAL, _INSIDE, _TIME, _END, _SLICE = (turn_word(name) for name in ("several", "inside", "time", "end", "slice_ns"))
 _TPR, _EOI, _ICR_LOW, _ICR_HIGH, _ISR, _TMR, _IRR = r.TPR, r.EOI, r.ICR_LOW, r.ICR_HIGH, r.ISR, r.TMR, r.IRR
 _MODE, _VECTOR, _LOGICAL, _ICR_WRITABLE = r.MODE_MASK << r.MODE_SHIFT, r.VECTOR, r.LOGICAL, r.ICR_WRITABLE
-_SHORTHAND_SHIFT = r.SHORTHAND_SHIFT
+_SHORTHAND_SHIFT, _DESTINATION, _BROADCAST = r.SHORTHAND_SHIFT, r.DESTINATION, r.BROADCAST
 _NONE, _SELF, _ALL = int(r.Shorthand.NONE), int(r.Shorthand.SELF), int(r.Shorthand.ALL)
 
 
@@ -85,14 +85,32 @@ def _end_of_interrupt(b, page):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _send(b, page, value):  # type: ignore[no-untyped-def]
-    """A fixed interrupt to vCPUs of this VM (10.6.1)."""
+def _take(b, row, page, vector):  # type: ignore[no-untyped-def]
+    """A fixed interrupt comes to a vCPU's APIC."""
+    if accepts(page):
+        change(page, _IRR, vector, 1)
+        change(page, _TMR, vector, 0)
+        drive(b, row, requests(page))
+    return 0
+
+
+@kernel
+def send_self(b, page, vector):  # type: ignore[no-untyped-def]
+    """A fixed interrupt to the vCPU on the pCPU itself (10.12.11); 0 for one that is an error."""
+    if vector < 16:
+        return 0
+    _take(b, ld64(b + _ROW), page, vector)
+    return 1
+
+
+@kernel
+def send(b, page, value, destination):  # type: ignore[no-untyped-def]
+    """A fixed interrupt to vCPUs of this VM (10.6.1); 0 for whatever else ``value`` in the ICR's lower half is."""
     vector = value & _VECTOR
     if value & _MODE or vector < 16:
         return 0
     st32(page + _ICR_LOW, value & _ICR_WRITABLE)
-    shorthand = value >> _SHORTHAND_SHIFT & 3
-    destination, logical = ld32(page + _ICR_HIGH) >> 24, value & _LOGICAL
+    shorthand, logical = value >> _SHORTHAND_SHIFT & 3, value & _LOGICAL
     for n in range(ld64(b + _VCPU_COUNT)):
         row = ld64(ld64(b + _VCPUS) + 8 * n)
         other = ld64(row + _APIC_AT)
@@ -102,11 +120,16 @@ def _send(b, page, value):  # type: ignore[no-untyped-def]
             taken = 1 if other == page else 0
         else:
             taken = 1 if shorthand == _ALL or other != page else 0
-        if taken and accepts(other):
-            change(other, _IRR, vector, 1)
-            change(other, _TMR, vector, 0)
-            drive(b, row, requests(other))
+        if taken:
+            _take(b, row, other, vector)
     return 1
+
+
+@kernel
+def _destination(page, logical):  # type: ignore[no-untyped-def]
+    """Who is meant by the upper half of an xAPIC's ICR, as `hypervisor.devices.apic_bus.from_byte`."""
+    destination = ld32(page + _ICR_HIGH) >> 24
+    return _BROADCAST if destination == 0xFF and logical == 0 else destination
 
 
 @kernel
@@ -119,10 +142,10 @@ def write(b, page, offset, value):  # type: ignore[no-untyped-def]
     if offset == _EOI:
         return _end_of_interrupt(b, page)
     if offset == _ICR_HIGH:
-        st32(page + _ICR_HIGH, value & 0xFF000000)
+        st32(page + _ICR_HIGH, value & _DESTINATION)
         return 1
     if offset == _ICR_LOW:
-        return _send(b, page, value)
+        return send(b, page, value, _destination(page, value & _LOGICAL))
     return 0
 
 
@@ -140,4 +163,4 @@ def acknowledge(b):  # type: ignore[no-untyped-def]
     return vector
 
 
-__all__ = ["acknowledge", "drive", "write"]
+__all__ = ["acknowledge", "drive", "send", "send_self", "write"]

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 from hypervisor.arch import apic_registers as r
 from hypervisor.arch.apic_page import COMPUTED, offset_of
+from hypervisor.arch.apic_registers import BROADCAST
 from hypervisor.engine.block import signed
 from hypervisor.engine.jit import kernel, ld8, ld32, ld64, st32
 
 _KEPT = signed(sum(1 << (register.offset >> 4) for register in r.REGISTERS if register.offset not in COMPUTED))
-_ENABLED, _LINT0, _EXTINT = offset_of("enabled"), offset_of("lint0"), offset_of("extint")
+_ENABLED, _X2APIC, _LINT0, _EXTINT = (offset_of(name) for name in ("enabled", "x2apic", "lint0", "extint"))
 _PERIODIC, _OVER, _START = offset_of("timer_periodic"), offset_of("timer_over"), offset_of("timer_start_ns")
 _TPR, _PPR, _SVR, _ISR, _IRR, _LVT_LINT0 = r.TPR, r.PPR, r.SVR, r.ISR, r.IRR, r.LVT_LINT0
 _LDR, _DFR, _ID = r.LDR, r.DFR, r.ID
 _INITIAL, _DIVIDE, _REGISTERS_SIZE = r.TIMER_INITIAL, r.TIMER_DIVIDE, r.REGISTERS_SIZE
 _GATE, _OPEN = r.MASKED | r.MODE_MASK << r.MODE_SHIFT, r.Mode.EXTINT << r.MODE_SHIFT
-_SVR_ENABLE, _FLAT, _BROADCAST, _EVERY_CLUSTER = r.SVR_ENABLE, r.DFR_FLAT, 0xFF, 0xF
+_SVR_ENABLE, _FLAT, _BROADCAST, _EVERY_CLUSTER = r.SVR_ENABLE, r.DFR_FLAT, BROADCAST, 0xF
 
 
 @kernel
@@ -81,13 +82,23 @@ def accepts(page):  # type: ignore[no-untyped-def]
 
 
 @kernel
+def logical_id(page):  # type: ignore[no-untyped-def]
+    """The logical id in x2APIC mode, which follows from the id (10.12.10.2)."""
+    number = ld32(page + _ID) >> 24
+    return (number >> 4) << 16 | 1 << (number & 0xF)
+
+
+@kernel
 def answers(page, destination, logical):  # type: ignore[no-untyped-def]
-    """Whether a message with this destination is for this APIC (10.6.2)."""
-    if logical == 0:
+    """Whether a message with this destination is for this APIC (10.6.2, 10.12.9)."""
+    if destination == _BROADCAST or logical == 0:
         return destination == _BROADCAST or destination == ld32(page + _ID) >> 24
+    if ld8(page + _X2APIC):
+        own = logical_id(page)
+        return destination >> 16 == own >> 16 and destination & own & 0xFFFF != 0
     own = ld32(page + _LDR) >> 24
     if ld32(page + _DFR) >> 28 == _FLAT:
-        return destination & own != 0
+        return destination & own != 0 and destination <= 0xFF
     cluster = destination >> 4
     return (cluster == _EVERY_CLUSTER or cluster == own >> 4) and destination & own & 0xF != 0
 
@@ -116,4 +127,7 @@ def current_count(page, now):  # type: ignore[no-untyped-def]
     return max(initial - gone, 0)
 
 
-__all__ = ["accepts", "answers", "change", "current_count", "deliverable", "highest", "kept", "priority", "requests"]
+__all__ = [
+    "accepts", "answers", "change", "current_count", "deliverable", "highest", "kept", "logical_id", "priority",
+    "requests",
+]  # fmt: skip

@@ -35,7 +35,7 @@ _TR, _BASE, _LIMIT, _FLAGS = l_.TR, l_.SEG_BASE, l_.SEG_LIMIT, l_.SEG_FLAGS
 _FLAGS_AT, _DEVICE_PAGE = b_.FLAGS_AT, b_.DEVICE_PAGE
 _TURNS, _IN_ENGINE, _LISTEN, _APIC_BASE, _APIC = b_.TURNS, turn_word("in_engine"), b_.LISTEN, b_.APIC_BASE, b_.APIC
 _HEARD = 1 << int(K.MMIO_READ) | 1 << int(K.MMIO_WRITE) | 1 << int(K.MEMORY)
-_ENABLED, _TIMER_CURRENT = offset_of("enabled"), TIMER_CURRENT
+_ENABLED, _X2APIC, _TIMER_CURRENT = offset_of("enabled"), offset_of("x2apic"), TIMER_CURRENT
 _FAULT, _FAULT_ERROR, _FAULT_ADDRESS = b_.FAULT, b_.FAULT_ERROR, b_.FAULT_ADDRESS
 _N_VECTOR, _N_ERROR, _N_ADDRESS = b_.N_VECTOR, b_.N_ERROR, b_.N_ADDRESS
 _PORTS, _WINDOWS, _WINDOW_COUNT = b_.PORTS, b_.WINDOWS, b_.WINDOW_COUNT
@@ -195,7 +195,7 @@ def _own_apic(b, place, size):  # type: ignore[no-untyped-def]
     if place & ~0xFFF != ld64(b + _APIC_BASE) or size != 4 or ld64(b + _LISTEN) & _HEARD:
         return 0
     page = ld64(b + _APIC)
-    return page if page and ld8(page + _ENABLED) else 0
+    return page if page and ld8(page + _ENABLED) and ld8(page + _X2APIC) == 0 else 0
 
 
 @kernel

@@ -11,6 +11,8 @@ from hypervisor.engine import costs
 from hypervisor.engine import layout as l_
 from hypervisor.engine.jit import kernel, ld32, ld64, st8, st32, st64
 from hypervisor.engine.kernels.apic.apic_interrupts import acknowledge
+from hypervisor.engine.kernels.apic.apic_msrs import CURRENT_COUNT, read_msr, write_msr, x2apic
+from hypervisor.engine.kernels.apic.apic_words import current_count
 from hypervisor.engine.kernels.by_pointer import decode
 from hypervisor.engine.kernels.memory.code_bytes import opcode_bytes
 from hypervisor.engine.kernels.memory.guest_tlb import flush_page
@@ -21,8 +23,8 @@ from hypervisor.engine.kernels.vmexit.events import EXTERNAL
 from hypervisor.engine.kernels.vmexit.exiting_instruction import length_of, unreadable
 from hypervisor.engine.kernels.vmexit.raised_by_instruction import software_interrupt, undefined
 from hypervisor.engine.kernels.vmexit.raising import complete, raise_event, raise_exception
-from hypervisor.engine.kernels.vmexit.time_stamp import spin, time_stamp
-from hypervisor.engine.kernels.vmexit.to_python import report
+from hypervisor.engine.kernels.vmexit.time_stamp import clock, spin, time_stamp
+from hypervisor.engine.kernels.vmexit.to_python import report, tell
 from hypervisor.engine.scheduling import vcpu_word
 
 _ENV, _CPU, _HFLAGS, _CR2, _CR4 = b_.ENV, b_.CPU, l_.HFLAGS, l_.CR2, l_.CR4
@@ -117,6 +119,21 @@ def _cpuid(b):  # type: ignore[no-untyped-def]
 
 
 @kernel
+def _in_apic(b, page, register, write):  # type: ignore[no-untyped-def]
+    """Let the guest access a register of its local APIC in x2APIC mode; 0 where that is left to the model."""
+    env = ld64(b + _ENV)
+    if write:
+        value = (ld64(env + _RDX) & 0xFFFFFFFF) << 32 | ld64(env + _RAX) & 0xFFFFFFFF
+        return write_msr(b, page, register, value)
+    value = current_count(page, clock(b)) if register == CURRENT_COUNT else read_msr(page, register)
+    if value == -1:
+        return 0
+    st64(env + _RAX, value & 0xFFFFFFFF)
+    st64(env + _RDX, value >> 32 & 0xFFFFFFFF)
+    return 1
+
+
+@kernel
 def _msr(b):  # type: ignore[no-untyped-def]
     """RDMSR or WRMSR: the hardware's EXITINFO1, here the error code, tells which."""
     env, length = ld64(b + _ENV), length_of(b, 2)
@@ -125,7 +142,11 @@ def _msr(b):  # type: ignore[no-untyped-def]
     write, register = ld32(env + _ERROR_CODE) & 1, ld64(env + _RCX) & 0xFFFFFFFF
     if write == 0 and answered(b, _RDMSR, ld64(b + _C_RDMSR), register, 0):
         return complete_unless_stopped(b, length)
-    return report(b, _WRMSR if write else _RDMSR, register, 0)
+    kind, page = _WRMSR if write else _RDMSR, x2apic(b, register)
+    if page == 0 or listens(b, kind):
+        return report(b, kind, register, 0)
+    count(b, kind)
+    return complete(b, length, 1) if _in_apic(b, page, register, write) else tell(b, kind, register, 0)
 
 
 @kernel

@@ -36,13 +36,10 @@ def _written(b, kind, otherwise):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def report(b, kind, first, second):  # type: ignore[no-untyped-def]
-    """Leave the guest before the instruction, which is an exit of this kind."""
-    if _WITHIN_BLOCKS >> kind & 1 and (kind != _CR_READ or first != 8):
-        keep_rest(b)
+def tell(b, kind, first, second):  # type: ignore[no-untyped-def]
+    """`report` an exit that has been counted already."""
     st64(b + _X_INFO, first)
     st64(b + _X_INFO + 8, second)
-    count(b, kind)
     if kind == _INVLPG:
         ring(b, kind, 0, first)
     else:
@@ -50,4 +47,13 @@ def report(b, kind, first, second):  # type: ignore[no-untyped-def]
     return stop(b, kind, 1)
 
 
-__all__ = ["report"]
+@kernel
+def report(b, kind, first, second):  # type: ignore[no-untyped-def]
+    """Leave the guest before the instruction, which is an exit of this kind."""
+    if _WITHIN_BLOCKS >> kind & 1 and (kind != _CR_READ or first != 8):
+        keep_rest(b)
+    count(b, kind)
+    return tell(b, kind, first, second)
+
+
+__all__ = ["report", "tell"]
