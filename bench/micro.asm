@@ -9,6 +9,7 @@
 #                                                             18 a full-screen redraw in mode 13h
 #                                                             19 eight sectors by PIO from the first IDE disk
 #                                                             20 x87 loop, 21 SSE2 loop
+#                                                             22 PM timer, 23 HPET, 24 counter 2 of the PIT
 #
 # It ends by writing 0x10 to the debug-exit port 0xf4 (0x20 if a computation gave a wrong result), which makes the
 # exit status 33 (65). Anything unexpected is a triple fault. Tests 1, 2, 3, 9, 10, 11, 20 and 21 run in ring 3, all
@@ -20,6 +21,8 @@
 .equ CMDLINE, 16                # in the multiboot information block
 .equ EXIT_PORT, 0xf4
 .equ MMIO_REG, 0xfee00030       # version register of the local APIC in QEMU: reading it changes nothing
+.equ PM_TIMER, 0x608            # where QEMU's firmware puts it, too
+.equ HPET, 0xfed00000
 .equ FLAGS, 0x10002             # memory information, and the addresses below
 .equ SIEVE, 0x400000            # 64 KiB of flags, one byte for each number
 .equ SIEVE_SIZE, 0x10000
@@ -153,7 +156,7 @@ entry64:
     test ebx, ebx
     jz done
     mov eax, [test_id]
-    cmp eax, 21
+    cmp eax, 24
     ja wrong
     jmp [tests + rax * 8]
 
@@ -469,6 +472,38 @@ start_mmio:
     jnz .loop
     jmp done
 
+start_pm_timer:
+    mov edx, PM_TIMER
+.loop:
+    in eax, dx
+    dec ebx
+    jnz .loop
+    jmp done
+
+start_hpet:
+    mov esi, HPET
+    mov dword [rsi + 0x10], 1       # it counts
+.loop:
+    mov eax, [rsi + 0xf0]
+    dec ebx
+    jnz .loop
+    jmp done
+
+start_pit:                          # both bytes of a count, as Linux does to learn how fast its TSC is
+    mov al, 1
+    out 0x61, al                    # the gate of counter 2
+    mov al, 0xb0                    # low and high byte, mode 0
+    out 0x43, al
+    mov al, 0xff
+    out 0x42, al
+    out 0x42, al
+.loop:
+    in al, 0x42
+    in al, 0x42
+    dec ebx
+    jnz .loop
+    jmp done
+
 start_timer:                        # sleep until the next tick
     call start_ticks
 .wait:
@@ -647,6 +682,7 @@ tests:
     .qword wrong, start_syscall, start_page_fault, start_int80, start_tlb, start_stores, start_port, start_mmio
     .qword start_timer, start_integer, start_sieve, start_calls, start_cpuid, start_rdmsr, start_hypercall, start_idle
     .qword start_busy_timer, start_preempt, start_redraw, start_ide, start_x87, start_sse
+    .qword start_pm_timer, start_hpet, start_pit
 mode_13h:                           # index port, number of words, words of value and index
     .word 0x3c4, 5
     .word 0x0300, 0x0101, 0x0f02, 0x0003, 0x0e04

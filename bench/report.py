@@ -58,7 +58,8 @@ target in brackets. **Bold** figures are over their limit.
 - *TLB miss* loads from 2048 pages of 4 KiB (mapped by 2 MiB pages) and flushes the TLB by a write to CR3, over and
   over; *4 stores after a TLB miss* does the same with four stores to each page.
 - *Port write* goes to port 0x80, which both sides ignore; ours is a compiled device. *MMIO read* is the version
-  register of the local APIC in QEMU, and a compiled device at the same address in ours.
+  register of the local APIC in QEMU, and a compiled device at the same address in ours. The *PM timer*, the *HPET* and
+  the *PIT* are devices of both.
 - *Timer interrupts* are those of the PIT at 49.7 kHz, more than QEMU delivers, through the 8259, each acknowledged by
   the guest. With the virtual clock a guest that waits in HLT does not wait at all.
 - *Full-screen redraw* is 16000 stores of four pixels into the frame buffer of mode 13h, with an addition between

@@ -9,6 +9,7 @@ from hypervisor.bus.dma import Dma
 from hypervisor.bus.line import Line, SharedLine, SwitchedLine
 from hypervisor.bus.medium import Geometry, Medium
 from hypervisor.bus.space import AddressSpace, Mapping
+from hypervisor.bus.timed_register import TimedRegister
 
 __all__ = [
     "AddressSpace",
@@ -25,5 +26,6 @@ __all__ = [
     "SharedLine",
     "StringPort",
     "SwitchedLine",
+    "TimedRegister",
     "Timer",
 ]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from hypervisor.bus.device import Device
+from hypervisor.bus.timed_register import TimedRegister
 from hypervisor.errors import DeviceError
 
 
@@ -41,6 +42,8 @@ class AddressSpace:
         self._starts: list[int] = []
         self._mappings: list[Mapping] = []
         self._last: Mapping | None = None
+        self.timed_changed: Callable[[], object] = lambda: None
+        """Called when `timed` may be something else."""
 
     def attach(self, device: Device, where: range, *, base: int | None = None, replace: bool = False) -> Mapping:
         """Let ``device`` answer at ``where``.
@@ -80,6 +83,7 @@ class AddressSpace:
             self._last = None
             index = self._mappings.index(mapping)
             del self._starts[index], self._mappings[index]
+            self._tell(mapping)
 
     def find(self, address: int) -> Mapping | None:
         """The mapping that answers at ``address``, or None."""
@@ -111,6 +115,16 @@ class AddressSpace:
                 found.append(mapping)
         return found
 
+    def timed(self) -> list[tuple[int, int, TimedRegister]]:
+        """The registers that only time changes, with where each begins and ends: those that are seen whole."""
+        found = []
+        for mapping in self._mappings:
+            for offset, register in getattr(mapping.device, "timed_registers", {}).items():
+                at = mapping.base + offset
+                if mapping.start <= at and at + register.width <= mapping.end:
+                    found.append((at, at + register.width, register))
+        return found
+
     def __iter__(self) -> Iterator[Mapping]:
         return iter(tuple(self._mappings))
 
@@ -118,3 +132,8 @@ class AddressSpace:
         index = bisect_right(self._starts, mapping.start)
         self._starts.insert(index, mapping.start)
         self._mappings.insert(index, mapping)
+        self._tell(mapping)
+
+    def _tell(self, mapping: Mapping) -> None:
+        if hasattr(mapping.device, "timed_registers"):
+            self.timed_changed()

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from hypervisor.bus import Clock, Line
+from hypervisor.bus import Clock, Line, TimedRegister
 from hypervisor.devices.parts.common import Register
 from hypervisor.devices.parts.device_state import adopt
 from hypervisor.state import copied, deadline, flag, number, record, u8
@@ -72,6 +72,9 @@ class AcpiPm:
         self._clock = clock
         self._power_off = power_off
         self._alarm = clock.timer(name, "carry", self._update)
+        timer = TimedRegister(4)
+        timer.counts(TIMER_HZ, mask=(1 << TIMER_BITS) - 1)
+        self.timed_registers = {TIMER: timer}
         self._s = AcpiPmState(halves=self._halves())
 
     # ---- the host's side

@@ -13,14 +13,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from hypervisor.bus import Clock, Line
+from hypervisor.bus import Clock, Line, TimedRegister
 from hypervisor.devices.parts import hpet_registers as r
 from hypervisor.devices.parts.device_state import adopt
 from hypervisor.devices.parts.hpet_registers import REGISTERS, SIZE
 from hypervisor.state import copied, deadline, number, parts, record, time_ns
+from hypervisor.units import NS_PER_S
 
 _LIMIT_NS = 1 << 62
 _WORD, _QWORD = (1 << 32) - 1, (1 << 64) - 1
+_TIMED = (
+    r.CAPABILITIES, r.CONFIGURATION, r.STATUS, r.COUNTER,
+    *(r.TIMER + n * r.TIMER_SIZE + at for n in range(r.TIMERS) for at in (r.TIMER_CONFIGURATION, r.COMPARATOR)),
+)  # fmt: skip
 MIN_PERIOD = 100
 """Ticks: a periodic timer matches at most each microsecond, and what it would have done in between counts as once."""
 
@@ -72,6 +77,8 @@ class Hpet:
         self._now_ns = clock.now_ns
         """When the access or match came that is being dealt with. All of it happens at this one time."""
         self._s = HpetState()
+        self.timed_registers = {at: TimedRegister(8) for at in _TIMED}
+        self._show()
 
     # ---- device contract
 
@@ -99,6 +106,7 @@ class Hpet:
         self._s = HpetState()
         self._replace(False)
         self._go_on()
+        self._show()
 
     def state(self) -> HpetState:
         """A copy of all mutable state."""
@@ -118,8 +126,31 @@ class Hpet:
             self._set(wire, True)
         for alarm, timer in zip(self._alarms, new.timers, strict=True):
             alarm.put_back(timer.due)
+        self._show()
 
     # ---- registers
+
+    def _show(self) -> None:
+        """Say what reads give from now on."""
+        s, registers = self._s, self.timed_registers
+        if s.config & r.ENABLE:
+            registers[r.COUNTER].counts(NS_PER_S // r.TICK_NS, start=s.counter, since_ns=s.since_ns)
+        else:
+            registers[r.COUNTER].holds(s.counter)
+        registers[r.CAPABILITIES].holds(self._register(r.CAPABILITIES))
+        registers[r.CONFIGURATION].holds(s.config)
+        for n in range(r.TIMERS):
+            self._show_timer(n)
+
+    def _show_timer(self, n: int) -> None:
+        """The part of that which concerns one timer. A comparator that a read moves on is to be asked for."""
+        timer, registers, at = self._s.timers[n], self.timed_registers, r.TIMER + n * r.TIMER_SIZE
+        registers[r.STATUS].holds(self._s.status)
+        registers[at + r.TIMER_CONFIGURATION].holds(r.TIMER_ABILITIES | timer.config)
+        if self._moves(timer):
+            registers[at + r.COMPARATOR].active = False
+        else:
+            registers[at + r.COMPARATOR].holds(timer.comparator)
 
     def _register(self, at: int) -> int:
         if at == r.CAPABILITIES:
@@ -165,7 +196,11 @@ class Hpet:
                 self._configure(n, value)
             elif register == r.COMPARATOR:
                 self._compare(s.timers[n], value, mask)
+            self._go_on()
+            self._show_timer(n)
+            return
         self._go_on()
+        self._show()
 
     def _configure(self, n: int, value: int) -> None:
         timer = self._s.timers[n]
@@ -207,8 +242,11 @@ class Hpet:
 
     def _catch_up(self, timer: ComparatorState) -> None:
         """Move a periodic timer's comparator beyond the counter, over the matches that nobody wanted to hear."""
-        if self._s.config & r.ENABLE and not self._wanted(timer) and timer.config & r.PERIODIC:
+        if self._moves(timer):
             self._advance(timer)
+
+    def _moves(self, timer: ComparatorState) -> bool:
+        return bool(self._s.config & r.ENABLE and not self._wanted(timer) and timer.config & r.PERIODIC)
 
     def _advance(self, timer: ComparatorState) -> None:
         width = self._width(timer)
@@ -257,6 +295,7 @@ class Hpet:
             self._drive(n, True)
             self._drive(n, False)
         self._arm(n)
+        self._show_timer(n)
 
     # ---- wires
 

@@ -15,11 +15,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from hypervisor.bus import Clock, Line
+from hypervisor.bus import Clock, Line, TimedRegister
 from hypervisor.devices.parts import pit_counter as counter
 from hypervisor.devices.parts.common import ByteDevice, Register, all_ones
 from hypervisor.devices.parts.device_state import adopt, refuse
-from hypervisor.devices.parts.pit_counter import LATCH_NOTHING, RW_BOTH, RW_HIGH, CounterState
+from hypervisor.devices.parts.pit_counter import LATCH_NOTHING, PIT_HZ, RW_BOTH, RW_HIGH, CounterState
 from hypervisor.state import copied, deadline, flag, parts, record
 from hypervisor.units import NS_PER_S
 
@@ -33,8 +33,6 @@ REGISTERS = (
     Register(3, "CONTROL", "w", "control word, counter latch, read-back; reads as all ones"),
 )
 
-PIT_HZ = 1_193_182
-"""Frequency of CLK, in Hz."""
 READ_BACK = 3
 READ_BACK_NO_COUNT, READ_BACK_NO_STATUS = 0x20, 0x10
 
@@ -73,6 +71,9 @@ class I8254(ByteDevice):
         """Called when the guest has programmed counter 2, which drives the speaker."""
         self._readers = [*(partial(self._read_counter, n) for n in range(3)), all_ones]
         self._writers = [*(partial(self._write_counter, n) for n in range(3)), self._write_control]
+        self.timed_registers = {n: TimedRegister(1) for n in range(3)}
+        """The counters' ports. Which of two bytes comes next is known there alone."""
+        self._show_all()
 
     # ---- the other side
 
@@ -84,6 +85,7 @@ class I8254(ByteDevice):
         counter.set_gate(c, level, tick)
         if number == 0:
             self._show(tick)
+        self._show_reads(number)
 
     def out(self, number: int) -> bool:
         """The level of OUT of counter ``number`` (0 to 2) now."""
@@ -102,9 +104,12 @@ class I8254(ByteDevice):
         """Power-on state: no counter has a count, OUT0 is low (the data sheet leaves it undefined)."""
         self._c = _power_on()
         self._show(ticks_at(self.clock.now_ns))
+        self._show_all()
 
     def state(self) -> I8254State:
         """A copy of all mutable state."""
+        for number in range(3):
+            self._see_reads(number)
         return copied(I8254State(self._c, self.line.level, self._alarm.due))
 
     def restore(self, state: I8254State) -> None:
@@ -115,12 +120,26 @@ class I8254(ByteDevice):
         self._c = mine.counters
         self.line.set(mine.out0)
         self._alarm.put_back(mine.rise_at)
+        self._show_all()
+
+    # ---- reads that are served without us
+
+    def _see_reads(self, number: int) -> None:
+        self._c[number].read_high = self.timed_registers[number].high
+
+    def _show_reads(self, number: int) -> None:
+        counter.show(self._c[number], self.timed_registers[number])
+
+    def _show_all(self) -> None:
+        for number in range(3):
+            self._show_reads(number)
 
     # ---- OUT0
 
     def _settled(self, number: int) -> tuple[int, CounterState]:
         tick = ticks_at(self.clock.now_ns)
         c = self._c[number]
+        self._see_reads(number)
         if c.next_count:
             counter.settle(c, tick)
         return tick, c
@@ -143,6 +162,7 @@ class I8254(ByteDevice):
         self.line.set(False)
         self.line.set(counter.out(c, tick) or c.mode in counter.PERIODIC)
         self._arm(c, tick)
+        self._show_reads(0)
 
     # ---- registers
 
@@ -159,6 +179,7 @@ class I8254(ByteDevice):
             if number == 0:
                 self.line.set(counter.out(c, tick))
             counter.write_control(c, value & 0x3F, tick)
+            self._show_reads(number)
             if number == 0:
                 self._show(tick)
             elif number == 2:
@@ -171,9 +192,16 @@ class I8254(ByteDevice):
             c.latched_count = counter.value(c, tick)
         if status and c.latched_status == LATCH_NOTHING:
             c.latched_status = counter.status(c, tick)
+        self._show_reads(number)
 
     def _read_counter(self, number: int) -> int:
         tick, c = self._settled(number)
+        value = self._take_byte(c, tick)
+        self._show_reads(number)
+        return value
+
+    @staticmethod
+    def _take_byte(c: CounterState, tick: int) -> int:
         if c.latched_status != LATCH_NOTHING:
             value, c.latched_status = c.latched_status, LATCH_NOTHING
             return value
@@ -190,12 +218,14 @@ class I8254(ByteDevice):
         tick, c = self._settled(number)
         if number:
             counter.write_byte(c, value, tick)
+            self._show_reads(number)
             if number == 2:
                 self.counter2_written()
             return
         self.line.set(counter.out(c, tick))  # first what was, then what the write makes of it: the true edges
         counter.write_byte(c, value, tick)
         self._show(tick)
+        self._show_reads(0)
 
 
 def _power_on() -> list[CounterState]:

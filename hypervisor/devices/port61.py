@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from hypervisor.bus import Clock
-from hypervisor.devices.i8254 import I8254, PIT_HZ, ticks_at
+from hypervisor.devices.i8254 import I8254, ticks_at
 from hypervisor.devices.parts.common import ByteDevice, Register
 from hypervisor.devices.parts.device_state import adopt
+from hypervisor.devices.parts.pit_counter import PIT_HZ
 from hypervisor.state import copied, number, record
 
 SIZE = 1

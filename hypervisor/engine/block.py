@@ -214,6 +214,8 @@ WALL_BASE = _word("wall_base")
 DUE = _word("due")  # by the wall clock: the latest time to be shown before the timer that is due has fired
 SHOWN = _word("shown")  # the latest time by the wall clock that the guest has read here
 APIC_BASE = _word("apic_base")  # guest-physical page of the local APICs that the engine serves, -1 none
+TIMED_PORTS = _word("timed_ports")  # address of the table of ports that only time changes, see kernels.vmexit
+TIMED_MEMORY = _word("timed_memory")  # likewise for device memory
 VCPUS = _word("vcpus")  # address of the addresses of the VM's `VcpuWords`
 VCPU_COUNT = _word("vcpu_count")
 TURNS = _word("turns")  # address of its `TurnWords`
@@ -305,6 +307,7 @@ LINE_SIGNAL, LINE_VCPU, LINE_RIP, LINE_BYTES = "\1\2\3\4"
 OUT_OF_FRAMES = -2
 """What ``FAILED`` tells when the host had no frame left; -1 is an emergency, anything else Unicorn's error."""
 MMIO_BASE = 1 << 41
+TIMED_ROW, TIMED_ROWS = 3, 64  # words of a row of `TIMED_PORTS` and `TIMED_MEMORY`, and how many there may be
 SEAT, SEATS = 40, 256
 """The device window: guest-physical addresses, and above them from bit `SEAT` on 0, or 1 + a place in `SEEN`."""
 """Host-physical address at which guest-physical 0 appears to the device window."""

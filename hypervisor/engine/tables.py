@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from hypervisor.arch.exits import ExitKind
+from hypervisor.bus.timed_register import TimedRegister
 from hypervisor.engine import block as b
 from hypervisor.engine.inside import Inside
 from hypervisor.engine.interposition.fatal_signals import line
@@ -25,6 +26,30 @@ MAX_WATCHES = 64
 GPA_MASK = (1 << b.SEAT) - 1
 """The guest-physical part of what an access in the device window tells."""
 _SINGLE = {ExitKind.CPUID: b.C_CPUID, ExitKind.RDMSR: b.C_RDMSR, ExitKind.HYPERCALL: b.C_HYPERCALL}
+
+
+TimedPlace = tuple[int, int, TimedRegister]
+"""Where a register is that only time changes: from an address up to another."""
+
+
+class TimedTable:
+    """Registers that only time changes as kernels find them, at an address that stays."""
+
+    def __init__(self) -> None:
+        self._words = (ctypes.c_int64 * (1 + b.TIMED_ROW * b.TIMED_ROWS))()
+        self._kept: list[Sequence[TimedPlace]] = [[], []]
+        self.address = ctypes.addressof(self._words)
+
+    def show(self, places: Sequence[TimedPlace]) -> None:
+        """Let these be it; those for which there is no room are asked the device for."""
+        words = self._words
+        words[0] = 0
+        self._kept = [self._kept[-1], places]  # the engine may be reading the words of one that has gone
+        shown = places[: b.TIMED_ROWS]
+        for n, (start, end, register) in enumerate(shown):
+            at = 1 + b.TIMED_ROW * n
+            words[at], words[at + 1], words[at + 2] = start, end, ctypes.addressof(register)
+        words[0] = len(shown)
 
 
 class GuestTables:
@@ -43,6 +68,7 @@ class GuestTables:
         self._cpuid_count = 0
         self._single = dict.fromkeys(_SINGLE.values(), 0)
         self._vcpus, self._vcpu_count, self._turns_at = (ctypes.c_int64 * 1)(), 0, 0
+        self._timed = {at: TimedTable() for at in (b.TIMED_PORTS, b.TIMED_MEMORY)}
         self.apic_base = -1
         """Guest-physical page of local APICs whose registers the engine serves, -1 none."""
         self.a20 = -1
@@ -137,6 +163,11 @@ class GuestTables:
         self._cpuid = (ctypes.c_int64 * max(len(words), 6))(*words)
         self._cpuid_count = len(tables[0])
 
+    def set_timed(self, ports: Sequence[TimedPlace], memory: Sequence[TimedPlace]) -> None:
+        """Registers that only time changes, where they are now; may change while a guest runs."""
+        self._timed[b.TIMED_PORTS].show(ports)
+        self._timed[b.TIMED_MEMORY].show(memory)
+
     # --- for the pCPU -------------------------------------------------------------------------------------------------
 
     def words(self) -> dict[int, int]:
@@ -158,6 +189,7 @@ class GuestTables:
             b.WALL: int(self.wall_base is not None),
             b.WALL_BASE: self.wall_base or 0,
             b.APIC_BASE: self.apic_base,
+            **{at: table.address for at, table in self._timed.items()},
             b.VCPUS: ctypes.addressof(self._vcpus),
             b.VCPU_COUNT: self._vcpu_count,
             b.TURNS: self._turns_at,

@@ -86,6 +86,7 @@ class Machine(Settled, ABC):
         outside.connect(self)
         self.ports = AddressSpace("I/O ports", 1 << 16)
         self.mmio = AddressSpace("guest-physical addresses", 1 << 40)
+        self.ports.timed_changed = self.mmio.timed_changed = self._show_timed
         self.devices: dict[str, Device] = {}
         self.symbols = SymbolTable()
         self.traps = TrapRegistry(self.symbols, self.memory, self.check_open)
@@ -243,6 +244,10 @@ class Machine(Settled, ABC):
             if pcpu is not None:
                 pcpu.report.a20 = value
                 pcpu.memory.flush()
+
+    def _show_timed(self) -> None:
+        """Let the engine serve the registers that only time changes where they are now."""
+        self.tables.set_timed(self.ports.timed(), self.mmio.timed())
 
     def serve_apics_at(self, page: int) -> None:
         """Let the engine serve the vCPUs' local APICs at this guest-physical page; -1: nowhere."""

@@ -386,8 +386,10 @@ def by_msrs(source: str) -> str:
 
 @contextmanager
 def guest(program: str, cpus: int, seed: int, operations: int, x2apic: bool = False, **options: Any) -> Iterator[hv.VM]:
-    """A VM that is about to run this program, so many operations on each vCPU."""
-    source = _START + PROGRAMS[program] + _END
+    """A VM that is about to run this program (one of `PROGRAMS`, or a source like theirs), so many operations on each
+    vCPU.
+    """
+    source = _START + PROGRAMS.get(program, program) + _END
     made = assemble(by_msrs(source) if x2apic else source, origin=CODE, mode=32)
     vm = hv.boot(made.code, format="flat", at=CODE, entry=CODE, mode=32, memory="4M", cpus=cpus, **options)
     try:

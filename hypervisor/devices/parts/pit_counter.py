@@ -10,8 +10,11 @@ count of 1 is illegal; OUT then stays high.
 
 from __future__ import annotations
 
+from hypervisor.bus import TimedRegister
 from hypervisor.state import flag, number, record, ticks, u8
 
+PIT_HZ = 1_193_182
+"""Frequency of CLK, in Hz."""
 LATCH_NOTHING = -1
 RW_LOW, RW_HIGH, RW_BOTH = 1, 2, 3
 CONTROL_BCD = 0x01
@@ -249,6 +252,24 @@ def set_gate(c: CounterState, level: bool, tick: int) -> None:
         else:
             c.start = tick - c.elapsed  # the next pulse counts on from where it stopped
             c.running = True
+
+
+def show(c: CounterState, register: TimedRegister) -> None:
+    """Say what reads of a settled counter give from now on, where that is simple: not in mode 3, which counts by twos,
+    not in BCD, and not while a count waits or something is latched.
+    """
+    register.high = c.read_high
+    latched = c.latched_count != LATCH_NOTHING or c.latched_status != LATCH_NOTHING
+    if latched or c.next_count or c.control & CONTROL_BCD or (c.running and c.mode == 3):
+        register.active = False
+        return
+    order = c.control >> 4
+    register.in_turn, register.shift = order == RW_BOTH, 8 if order == RW_HIGH else 0
+    if not c.running:
+        register.holds(c.held)
+        return
+    period = c.count if c.mode == 2 else 0
+    register.counts(PIT_HZ, start=c.count, step=-1, first=c.start, before=c.held, period=period, mask=0xFFFF)
 
 
 def consistent(c: CounterState) -> bool:

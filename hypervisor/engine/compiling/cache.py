@@ -43,7 +43,12 @@ _NEVER_COMPILED_ROOMS = ("instance", "interposition")
 """Modules of the engine, and rooms, that no kernel depends on."""
 
 _OF_ARCH = ("apic_page", "apic_registers", "device_registers", "exits", "flags", "segments", "vectors", "vmexit_codes")
-_OF_OTHER_ROOMS = (*(f"arch/{name}.py" for name in _OF_ARCH), "memory/map_words.py")
+_OF_OTHER_ROOMS = (
+    *(f"arch/{name}.py" for name in _OF_ARCH),
+    "memory/map_words.py",
+    "bus/timed_register.py",
+    "units.py",
+)
 """What kernels take from other rooms."""
 
 

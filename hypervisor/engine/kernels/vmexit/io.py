@@ -9,7 +9,7 @@ from __future__ import annotations
 from hypervisor.arch.apic_page import offset_of
 from hypervisor.arch.apic_registers import TIMER_CURRENT
 from hypervisor.arch.exits import ExitKind as K
-from hypervisor.arch.flags import CR0_PE, RFLAGS_IOPL, RFLAGS_IOPL_SHIFT, RFLAGS_VM
+from hypervisor.arch.flags import CR0_PE, DR7_ENABLES, RFLAGS_IOPL, RFLAGS_IOPL_SHIFT, RFLAGS_VM
 from hypervisor.arch.vectors import GP
 from hypervisor.engine import block as b_
 from hypervisor.engine import layout as l_
@@ -24,6 +24,7 @@ from hypervisor.engine.kernels.stopping.reporting import count, ring, settle, st
 from hypervisor.engine.kernels.stopping.rest_of_block import interrupted
 from hypervisor.engine.kernels.vmexit.compiled_handlers import compiled
 from hypervisor.engine.kernels.vmexit.time_stamp import clock
+from hypervisor.engine.kernels.vmexit.timed_registers import read_timed, timed_row
 from hypervisor.engine.scheduling import turn_word
 from hypervisor.memory import map_words as m_
 
@@ -39,6 +40,7 @@ _ENABLED, _X2APIC, _TIMER_CURRENT = offset_of("enabled"), offset_of("x2apic"), T
 _FAULT, _FAULT_ERROR, _FAULT_ADDRESS = b_.FAULT, b_.FAULT_ERROR, b_.FAULT_ADDRESS
 _N_VECTOR, _N_ERROR, _N_ADDRESS = b_.N_VECTOR, b_.N_ERROR, b_.N_ADDRESS
 _PORTS, _WINDOWS, _WINDOW_COUNT = b_.PORTS, b_.WINDOWS, b_.WINDOW_COUNT
+_TIMED_PORTS, _TIMED_MEMORY, _GUEST_DR7 = b_.TIMED_PORTS, b_.TIMED_MEMORY, b_.GUEST_DR7
 _X_INFO, _NOW, _BLOCK_END, _F_PYTHON = b_.X_INFO, b_.NOW, b_.BLOCK_END, b_.F_PYTHON
 _MAP_RAM, _MEMORY, _GPA_MASK = m_.MAP_RAM, int(K.MEMORY), (1 << b_.SEAT) - 1
 _F_RESTORE, _MEM_IO_PC = b_.F_RESTORE_STATE, l_.CPU_MEM_IO_PC
@@ -127,6 +129,15 @@ def python(b, kind, address, size, value):  # type: ignore[no-untyped-def]
     return answer
 
 
+@kernel
+def _read_timed(b, row, address, size):  # type: ignore[no-untyped-def]
+    left = _ahead(b)
+    st64(b + _NOW, ld64(b + _NOW) - left)
+    answer = read_timed(b, row, address, size)
+    st64(b + _NOW, ld64(b + _NOW) + left)
+    return answer
+
+
 @inlined
 def port_in(b, port, size):  # type: ignore[no-untyped-def]
     """IN and INS: the value read."""
@@ -136,6 +147,9 @@ def port_in(b, port, size):  # type: ignore[no-untyped-def]
     handler = ld8(ld64(b + _PORTS) + port)
     if handler:
         return compiled(b, handler, port, size, 0, 0)
+    row = timed_row(ld64(b + _TIMED_PORTS), port, size)
+    if row and ld64(b + _LISTEN) >> _PORT_IN & 1 == 0 and ld64(b + _GUEST_DR7) & DR7_ENABLES == 0:
+        return _read_timed(b, row, port, size)
     return python(b, _PORT_IN, port, size, 0)
 
 
@@ -229,6 +243,9 @@ def mmio_read(b, place, size):  # type: ignore[no-untyped-def]
                 return answer
     cpu = ld64(b + _CPU)
     call3(ld64(b + _F_RESTORE), cpu, ld64(cpu + _MEM_IO_PC), 0)
+    row = timed_row(ld64(b + _TIMED_MEMORY), place, size)  # (a place is not the address where someone watches)
+    if row and ld64(b + _LISTEN) & _HEARD == 0 and page_word(b, gpa) & _MAP_RAM == 0:
+        return _read_timed(b, row, place, size)
     return python(b, _MMIO_READ, place, size, 0)
 
 
