@@ -84,6 +84,18 @@ def test_the_engine_serves_alone_what_it_can(monkeypatch: pytest.MonkeyPatch, x2
 
 
 @BOTH_MODES
+@pytest.mark.parametrize("seconds", [0.0007, 0.0021])
+def test_a_state_goes_on_in_another_machine(seconds: float, x2apic: bool) -> None:
+    """Taken in the middle of what they do to each other."""
+    with guest.guest("random", 2, 9, 3000, x2apic) as vm, guest.guest("random", 2, 1, 1, x2apic) as twin:
+        assert vm.run(virtual_timeout=seconds).reason is hv.Reason.VIRTUAL_TIMEOUT
+        assert vm.devices["lapic"].apics[1].x2apic is x2apic
+        twin.restore(vm.state())
+        there, here = (guest.outcome(one, one.run(timeout=300, virtual_timeout=60)) for one in (vm, twin))
+    assert there == here and there["reason"] is hv.Reason.DEBUG_EXIT
+
+
+@BOTH_MODES
 @pytest.mark.parametrize("clock", ["virtual", "wall"])
 @pytest.mark.parametrize("cpus", [1, 2, 4])
 def test_each_interrupt_that_is_sent_is_taken_once(cpus: int, clock: str, x2apic: bool) -> None:
