@@ -11,26 +11,25 @@ Decisions of the model:
 * Vectors 0 to 15 are refused with an error in ESR (10.5.3). SMI is not offered: such messages are dropped.
 * A message for an APIC whose software enable is off is dropped, but for NMI, INIT and start-up (10.4.7.2). LINT0 in
   ExtINT mode passes the 8259's output even then: see `hypervisor.devices.parts.apic_state.after_reset`.
-* A destination of eight bits, from an APIC that is not in x2APIC mode or an I/O APIC, reaches those in x2APIC mode as
-  the same number of 32 bits: there is no interrupt remapping. Lowest priority can be sent in x2APIC mode, too.
 * An external interrupt (ExtINT) is taken when no local one can be: it has no priority of its own (10.8.3).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 
 from hypervisor.arch import apic_registers as r
 from hypervisor.arch.apic_page import ApicPage
-from hypervisor.arch.apic_registers import BROADCAST, Mode, Shorthand
-from hypervisor.bus import Clock, InterruptController, Line
+from hypervisor.arch.apic_registers import Mode, Shorthand
+from hypervisor.bus import Clock, InterruptController
 from hypervisor.devices.apic_bus import ApicBus, Message, from_byte
+from hypervisor.devices.parts.apic_destination import is_meant
+from hypervisor.devices.parts.apic_pins import Pins
 from hypervisor.devices.parts.apic_state import LVT_FIELDS, LocalApicState, after_reset, put, record_of
 from hypervisor.devices.parts.apic_timer import ApicTimer
 from hypervisor.devices.parts.device_state import adopt, refuse
-from hypervisor.devices.parts.x2apic import X2Apic, logical_id
+from hypervisor.devices.parts.x2apic import X2Apic
 
 SIZE = r.SIZE
 _WORD = 0xFFFF_FFFF
@@ -40,16 +39,6 @@ _ENABLE = r.SVR_ENABLE
 _EXTINT = Mode.EXTINT << r.MODE_SHIFT
 _GATE = r.MASKED | r.MODE_MASK << r.MODE_SHIFT
 """What decides whether an LVT entry passes external interrupts."""
-
-
-@dataclass(frozen=True)
-class Pins:
-    """The processor's side of a local APIC: its INTR input, and what NMI, INIT and start-up messages do to it."""
-
-    intr: Line
-    nmi: Callable[[], object]
-    init: Callable[[], object]
-    startup: Callable[[int], object]
 
 
 class LocalApic:
@@ -152,16 +141,9 @@ class LocalApic:
     def enabled(self, on: bool) -> None:
         self.switch(on, on and self._s.x2apic)
 
-    @property
-    def x2apic(self) -> bool:
-        """Bit 10 of the MSR APIC_BASE: the registers are MSRs, and the page is not there."""
-        return self._s.x2apic
-
     def switch(self, enabled: bool, x2apic: bool) -> None:
-        """Enter a mode that may follow the present one: see `hypervisor.arch.msr.apic_base_after`.
-
-        In x2APIC mode the id is the processor's again, and the logical one and the ICR's upper half are not kept
-        (10.12.5.1).
+        """Enter a mode that may follow the present one (`hypervisor.arch.msr.apic_base_after`). In x2APIC mode the id
+        is the processor's again; the logical one and half of the ICR are not kept (10.12.5.1).
         """
         s = self._s
         if enabled is not s.enabled:
@@ -232,17 +214,8 @@ class LocalApic:
         return self._s.enabled and bool(self._s.svr & _ENABLE)
 
     def answers(self, destination: int, logical: bool) -> bool:
-        """Whether a message with this destination is for this APIC (10.6.2, 10.12.9)."""
-        s = self._s
-        if destination == BROADCAST or not logical:
-            return destination == BROADCAST or destination == s.id
-        if s.x2apic:
-            own = logical_id(s.id)
-            return destination >> 16 == own >> 16 and bool(destination & own & 0xFFFF)
-        if s.dfr == r.DFR_FLAT:
-            return bool(destination & s.ldr) and destination <= 0xFF
-        same_cluster = destination >> 4 == 0xF or destination >> 4 == s.ldr >> 4
-        return same_cluster and bool(destination & s.ldr & 0xF)
+        """Whether a message with this destination is for this APIC."""
+        return is_meant(self._s, destination, logical)
 
     def receive(self, message: Message) -> None:
         """Take a message that is for this APIC."""

@@ -4,13 +4,12 @@ Each vCPU draws its operations from a generator of its own: reads of registers, 
 other by every kind of destination, sleep, pauses, work, its timer. What it reads and each interrupt that it takes, with
 the time, goes into a sum; memory and time at the end say whether two runs were the same.
 
-The same programs run in x2APIC mode, with RDMSR and WRMSR in place of loads and stores (`by_msrs`).
+The same programs run in x2APIC mode, with RDMSR and WRMSR in place of loads and stores (`tests.core.apic_by_msrs`).
 """
 
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -18,12 +17,11 @@ from typing import Any
 import hypervisor as hv
 from hypervisor.arch import apic_registers as r
 from hypervisor.assembler import assemble
+from tests.core.apic_by_msrs import by_msrs
 
 CODE, TRAMPOLINE, IDT, STUBS, DATA, STACKS = 0x100000, 0x8000, 0x180000, 0x181000, 0x190000, 0x1A0000
 """Each vCPU has 4 KiB at `DATA`: its generator, its sum, the operations left, interrupts taken, mails; and a stack."""
 SEED, SUM, LEFT, TAKEN, SENT, REFUSED = 0, 4, 8, 12, 16, 20
-DESTINATION = 24
-"""What a store to ICR_HIGH would have said, in x2APIC mode."""
 MAILS, GOT = 0x100, 0x200
 """By sender: 1 while an interrupt of it is on its way here; how many of them have come."""
 READABLE = [
@@ -336,53 +334,6 @@ end:
 
 PROGRAMS = {"random": _OPERATIONS, "mails": _MAILS}
 
-_FIRST = r.X2APIC_MSRS.start
-_ENTER = "    mov ecx, 0x1b\n    rdmsr\n    or eax, 0xc00\n    wrmsr\n"
-_SELF_IPI = f"""
-    call random
-    test eax, 0x300
-    jnz not_to_itself
-    and eax, 0x3f
-    add eax, 0x30
-    mov ecx, {_FIRST + (r.SELF_IPI >> 4)}
-    xor edx, edx
-    wrmsr
-not_to_itself:
-"""
-
-
-def _load(register: str, number: str) -> str:
-    lines = ["push ecx", "push edx", f"mov ecx, {number}", "rdmsr", "pop edx", "pop ecx"]
-    return "\n".join(lines if register == "eax" else ["push eax", *lines, f"mov {register}, eax", "pop eax"])
-
-
-def _store(offset: int, value: str) -> str:
-    if offset in (r.LDR, r.DFR):
-        return "nop"
-    if offset == r.ICR_HIGH:  # as many bits as there are, so that of FFh everybody becomes
-        return f"push eax\nmov eax, {value}\nsar eax, 24\nmov [ebp + {DESTINATION}], eax\npop eax"
-    value = "0" if offset == r.EOI else value
-    upper = f"and eax, {r.ICR_WRITABLE}\nmov edx, [ebp + {DESTINATION}]" if offset == r.ICR_LOW else "xor edx, edx"
-    number = _FIRST + (offset >> 4)
-    return (
-        f"push eax\npush ecx\npush edx\nmov eax, {value}\nmov ecx, {number}\n{upper}\nwrmsr\npop edx\npop ecx\npop eax"
-    )
-
-
-def by_msrs(source: str) -> str:
-    """A program that does in x2APIC mode what ``source`` does with the page."""
-    begin = f"go:\nmov eax, 16\nmov ds, ax\nmov ss, ax\nmov esp, {STACKS + 0x1000:#x}\nmov ebp, {DATA:#x}\n{_ENTER}"
-    source = source.replace("go:", begin, 1).replace("each:\n", "each:\n" + _ENTER, 1)
-    source = source.replace("mov ebx, [edi + 0x20]\n    shr ebx, 24", "mov ecx, 0x802\n    rdmsr\n    mov ebx, eax")
-    source = re.sub(r"mov (?:dword ptr )?\[edi \+ (0x\w+)\], (.*)", lambda m: _store(int(m[1], 16), m[2]), source)
-    source = re.sub(r"mov (\w+), \[edi \+ (0x\w+)\]", lambda m: _load(m[1], str(_FIRST + (int(m[2], 16) >> 4))), source)
-    readable = [_FIRST + (offset >> 4) for offset in (*READABLE, r.ICR_LOW) if offset in r.X2APIC_READABLE]
-    source = source.replace("mov eax, [edi + edx]", "mov ecx, edx\n    rdmsr\n    add eax, edx")
-    source = source.replace(f"mov ecx, {len(READABLE)}\n", f"mov ecx, {len(readable)}\n")
-    source = re.sub(r"readable:\n.*", f"readable:\n    .dword {', '.join(map(str, readable))}", source)
-    assert "[edi" not in source
-    return source.replace("\ntime:\n", "\ntime:\n" + _SELF_IPI, 1)
-
 
 @contextmanager
 def guest(program: str, cpus: int, seed: int, operations: int, x2apic: bool = False, **options: Any) -> Iterator[hv.VM]:
@@ -390,7 +341,7 @@ def guest(program: str, cpus: int, seed: int, operations: int, x2apic: bool = Fa
     vCPU.
     """
     source = _START + PROGRAMS.get(program, program) + _END
-    made = assemble(by_msrs(source) if x2apic else source, origin=CODE, mode=32)
+    made = assemble(by_msrs(source, READABLE) if x2apic else source, origin=CODE, mode=32)
     vm = hv.boot(made.code, format="flat", at=CODE, entry=CODE, mode=32, memory="4M", cpus=cpus, **options)
     try:
         handler = made.symbols["handler"]

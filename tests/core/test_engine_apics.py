@@ -89,7 +89,7 @@ def test_a_state_goes_on_in_another_machine(seconds: float, x2apic: bool) -> Non
     """Taken in the middle of what they do to each other."""
     with guest.guest("random", 2, 9, 3000, x2apic) as vm, guest.guest("random", 2, 1, 1, x2apic) as twin:
         assert vm.run(virtual_timeout=seconds).reason is hv.Reason.VIRTUAL_TIMEOUT
-        assert vm.devices["lapic"].apics[1].x2apic is x2apic
+        assert vm.devices["lapic"].apics[1].page.x2apic is x2apic
         twin.restore(vm.state())
         there, here = (guest.outcome(one, one.run(timeout=300, virtual_timeout=60)) for one in (vm, twin))
     assert there == here and there["reason"] is hv.Reason.DEBUG_EXIT

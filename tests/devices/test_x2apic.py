@@ -15,7 +15,7 @@ from hypervisor.devices.apic_bus import ApicBus, Message
 from hypervisor.devices.ioapic import IOREGSEL, IOWIN, IoApic
 from hypervisor.devices.local_apic import LocalApic
 from hypervisor.errors import DeviceError
-from tests.devices.test_local_apic import Cpu, Pic, interrupt
+from tests.devices.local_apics import Cpu, Pic, interrupt
 
 ENABLED = 0x1FF
 EVERYBODY = 0xFFFF_FFFF

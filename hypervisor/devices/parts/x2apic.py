@@ -10,13 +10,9 @@ from collections.abc import Callable
 
 from hypervisor.arch import apic_registers as r
 from hypervisor.arch.apic_page import ApicPage
+from hypervisor.devices.parts.apic_destination import logical_id
 
 _FIRST, _WORD = r.X2APIC_MSRS.start, 0xFFFF_FFFF
-
-
-def logical_id(apic_id: int) -> int:
-    """The logical id, which follows from the id: a cluster of 16 and a bit in it (10.12.10.2)."""
-    return apic_id >> 4 << 16 | 1 << (apic_id & 0xF)
 
 
 class X2Apic:
