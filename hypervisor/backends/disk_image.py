@@ -8,6 +8,7 @@ from __future__ import annotations
 from hypervisor.backends.disk_geometry import FLOPPY_LIMIT, SECTOR, disk_geometry, floppy_geometry
 from hypervisor.backends.image_source import ImageLike, Source, open_source
 from hypervisor.backends.overlay import Overlay
+from hypervisor.backends.shared_source import SharedSource
 from hypervisor.bus import Geometry
 from hypervisor.errors import ConfigError, ImageError
 from hypervisor.units import MIB
@@ -46,6 +47,10 @@ class ImageMedium:
     def flush(self) -> None:
         """See `hypervisor.bus.Medium.flush`."""
         self.source.flush()
+
+    def over(self, source: Source) -> ImageMedium:
+        """A medium like this one, above another source."""
+        return ImageMedium(source, self.sectors, self.geometry, sector_size=self.sector_size, writable=self.writable)
 
     def close(self) -> None:
         """Give the host's file back. Closing twice is harmless."""
@@ -99,4 +104,4 @@ def cdrom_of(source: Source) -> ImageMedium:
         source.close()
         raise ImageError(f"{source.name}: the file is empty, and a CD has at least one sector.")
     sectors = -(-source.size // CD_SECTOR)
-    return ImageMedium(source, sectors, Geometry(sectors, 1, 1), sector_size=CD_SECTOR, writable=False)
+    return ImageMedium(SharedSource(source), sectors, Geometry(sectors, 1, 1), sector_size=CD_SECTOR, writable=False)

@@ -6,6 +6,7 @@ import errno
 from itertools import pairwise
 
 from hypervisor.backends.image_source import Source
+from hypervisor.backends.shared_source import SharedSource
 from hypervisor.errors import ConfigError
 from hypervisor.state import blob, number, numbers, record
 from hypervisor.units import MIB
@@ -33,9 +34,10 @@ class Overlay:
     def __init__(self, below: Source, limit: int = LIMIT) -> None:
         self.name = below.name
         self.size = below.size
-        self.below = below
+        self.below = below if isinstance(below, SharedSource) else SharedSource(below)
         self._limit = limit // BLOCK
-        self._blocks: dict[int, bytearray] = {}
+        self._blocks: dict[int, bytes] = {}
+        """What was written. A block is replaced, not changed: others may have it, too."""
 
     @property
     def written(self) -> int:
@@ -62,11 +64,23 @@ class Overlay:
         new = [at for at in touched if at not in self._blocks]
         if len(self._blocks) + len(new) > self._limit:
             raise OSError(errno.ENOSPC, f"{self.name}: the guest has written {self.written // MIB} MiB, the limit")
-        for at in new:
-            self._blocks[at] = bytearray(self.below.read(at * BLOCK, BLOCK))
+        changed = {}
         for at in touched:
             start, end = max(offset, at * BLOCK), min(offset + len(data), (at + 1) * BLOCK)
-            self._blocks[at][start - at * BLOCK : end - at * BLOCK] = data[start - offset : end - offset]
+            block = bytearray(self._blocks.get(at) or self.below.read(at * BLOCK, BLOCK))
+            block[start - at * BLOCK : end - at * BLOCK] = data[start - offset : end - offset]
+            changed[at] = bytes(block)
+        self._blocks.update(changed)
+
+    def twin(self) -> Overlay:
+        """Another one above the same image, with what has been written to this one by now."""
+        twin = Overlay(self.below.again())
+        twin.follow(self)
+        return twin
+
+    def follow(self, other: Overlay) -> None:
+        """Have what has been written to ``other`` by now, and nothing else."""
+        self._limit, self._blocks = other._limit, other._blocks.copy()
 
     def state(self) -> OverlayState:
         """What was written. The image below is where the machine was made from."""
@@ -80,7 +94,7 @@ class Overlay:
         if state.size != self.size or not ordered or not fits:
             raise ConfigError(f"{self.name}: this state is that of another image, or does not fit together.")
         parts = [state.content[at : at + BLOCK] for at in range(0, len(state.content), BLOCK)]
-        self._blocks = {at: bytearray(part) for at, part in zip(state.blocks, parts, strict=True)}
+        self._blocks = dict(zip(state.blocks, parts, strict=True))
 
     def flush(self) -> None:
         """Nothing reaches the host."""

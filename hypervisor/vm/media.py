@@ -5,6 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from hypervisor.backends.disk_image import ImageMedium
+from hypervisor.backends.image_source import Source
+from hypervisor.backends.overlay import Overlay
+from hypervisor.backends.shared_source import SharedSource
+from hypervisor.errors import ConfigError
 
 DEFAULT_ORDER = "cad"
 """The devices that a machine boots from unless it is told, as `Media` has them."""
@@ -41,7 +45,43 @@ class Media:
         named |= {f"disk {n}": medium for n, medium in enumerate(self.disks)}
         return named if self.cd is None else named | {"cd": self.cd}
 
+    def twin(self) -> Media:
+        """The same in the drives of another machine, with what has been written by now. Raises `ConfigError` for a disk
+        whose file the guest changes: two machines would write to it.
+        """
+        sources: dict[int, Source] = {}
+
+        def again(medium: ImageMedium) -> ImageMedium:
+            source = medium.source
+            if id(source) not in sources:
+                sources[id(source)] = _twin_of(source)
+            return medium.over(sources[id(source)])
+
+        return Media(
+            [again(medium) for medium in self.floppies],
+            [again(medium) for medium in self.disks],
+            None if self.cd is None else again(self.cd),
+            self.order,
+        )
+
+    def follow(self, other: Media) -> None:
+        """Have written in each drive what has been written by now in that of a twin."""
+        for one, twin in zip(self.by_drive().values(), other.by_drive().values(), strict=True):
+            if isinstance(one.source, Overlay) and isinstance(twin.source, Overlay):
+                one.source.follow(twin.source)
+
     def close(self) -> None:
         """Give the host's files back."""
         for medium in (*self.floppies, *self.disks, *([self.cd] if self.cd else [])):
             medium.close()
+
+
+def _twin_of(source: Source) -> Source:
+    if isinstance(source, Overlay):
+        return source.twin()
+    if isinstance(source, SharedSource):
+        return source.again()
+    raise ConfigError(
+        f"{source.name} is written by the guest (mode=write), so a machine cannot go on twice from one moment: give "
+        "the disk mode=overlay, or a copy of the file to each machine."
+    )
