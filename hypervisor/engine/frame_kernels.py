@@ -18,4 +18,8 @@ def frame_kernels() -> FrameKernels:
         remove_leaf=call["remove_leaf"],
         release=call["release_zones"],
         trim=call["trim_frames"],
+        freeze=call["freeze_map"],
+        adopt=call["adopt_zones"],
+        put_back=call["put_back_zones"],
+        drop=call["drop_leaves"],
     )

@@ -13,8 +13,10 @@ import mmap
 import resource
 import sys
 import threading
+import weakref
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from contextlib import suppress
+from typing import Any, NamedTuple, Protocol
 
 from hypervisor.errors import ConfigError
 from hypervisor.memory import map_words as w
@@ -25,9 +27,9 @@ PRIVATE: dict[str, int] = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if ha
 _NORESERVE = 0x4000 if sys.platform == "linux" else 0  # `mmap.MAP_NORESERVE` from Python 3.13 on
 _SPARSE = {"flags": PRIVATE["flags"] | _NORESERVE} if PRIVATE else PRIVATE
 
-BESIDE, LEAST_BESIDE = 16 * GIB, 512 * MIB
-"""Addresses of frames for what VMs have beside RAM, where the process may have that many, and elsewhere. They take
-memory when they are used.
+BESIDE, LEAST_BESIDE = (512 * GIB, 16 * GIB), 512 * MIB
+"""Addresses of frames for what VMs have beside RAM, for snapshots, and for machines that have gone on from one: as many
+as the process may have, and where its addresses are limited. They take memory when they are used.
 """
 
 
@@ -42,6 +44,10 @@ class FrameKernels(NamedTuple):
     remove_leaf: Callable[[int, int], int]
     release: Callable[[int, int, int, int], int]
     trim: Callable[[int], int]
+    freeze: Callable[[int, int, int], int]
+    adopt: Callable[[int, int, int, int, int], int]
+    put_back: Callable[[int, int, int, int, int], int]
+    drop: Callable[[int, int, int], int]
 
 
 class Promised(Protocol):
@@ -96,14 +102,19 @@ class HostMemory:
         self.table = ctypes.addressof(self._table)
         """Where the frame table is, as `hypervisor.memory.map_words` says."""
         self._fill_table()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+        """Held where promises are made. What is forgotten gives its own back wherever Python notices that, so also in a
+        thread that holds this.
+        """
         self.promises: list[Promise] = []
+        self.frozen: weakref.WeakSet[Any] = weakref.WeakSet()
+        """Base maps as they were (`hypervisor.memory.frozen_map`)."""
 
     def _reserve(self) -> tuple[mmap.mmap, int]:
         """The memory, and how much of it lies beside RAM."""
         rooms = [LEAST_BESIDE]
         if resource.getrlimit(resource.RLIMIT_AS)[0] == resource.RLIM_INFINITY:
-            rooms.insert(0, BESIDE)
+            rooms[:0] = BESIDE
         problem: Exception | None = None
         for beside in rooms:
             try:
@@ -173,12 +184,17 @@ class HostMemory:
     @property
     def free(self) -> int:
         """Bytes of RAM that no VM has been promised."""
-        return self.size - sum(promise.ram for promise in self.promises)
+        return self.size - sum(promise.ram for promise in list(self.promises))
+
+    @property
+    def free_beside(self) -> int:
+        """Bytes of addresses that nobody has been promised for what is not a VM's first RAM."""
+        return self._beside - sum(promise.beside for promise in list(self.promises))
 
     def promise(self, promise: Promise) -> None:
         """Keep frames for somebody. Raises `ConfigError` when there are not enough."""
         with self._lock:
-            free, beside = self.free, self._beside - sum(promise.beside for promise in self.promises)
+            free, beside = self.free, self.free_beside
             if promise.ram > free:
                 raise ConfigError(
                     f"The host has no {promise.ram // MIB} MiB of memory left for another VM ({free // MIB} MiB of "
@@ -186,15 +202,16 @@ class HostMemory:
                 )
             if promise.beside > beside:
                 raise ConfigError(
-                    f"The host has no {promise.beside // MIB} MiB of addresses left for frame buffers, ROMs and maps "
-                    f"({beside // MIB} MiB of {self._beside // MIB} MiB are free). Close a VM, or use another host."
+                    f"The host has no {promise.beside // MIB} MiB of addresses left for snapshots, forks and "
+                    f"frame buffers ({beside // MIB} MiB of {self._beside // MIB} MiB are free). Close a VM or a "
+                    "snapshot, or use another host."
                 )
             self.promises.append(promise)  # one step: an interrupt finds it done, with its owner, or not begun
 
     def release(self, promise: Promise) -> None:
         """Take a promise back."""
-        with self._lock:
-            self.promises = [one for one in self.promises if one is not promise]
+        with self._lock, suppress(ValueError):
+            self.promises.remove(promise)  # one step, too
 
     def release_all(self, owner: object) -> None:
         """Take back whatever is left of ``owner``: also what it was given while an interrupt came."""

@@ -9,6 +9,7 @@ from typing import Protocol
 from hypervisor.errors import ConfigError, GuestFault, InternalError
 from hypervisor.memory import map_words as w
 from hypervisor.memory.frames import HostMemory, Promise, frame_of
+from hypervisor.memory.frozen_map import FrozenMap
 from hypervisor.memory.layers import Hole, Layers, Region
 from hypervisor.memory.page_map import PageMap, leaves_of
 from hypervisor.units import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE, Hpa, by_pages, page_up
@@ -74,9 +75,12 @@ class GuestMemory:
     two of the guest's blocks.
     """
 
-    def __init__(self, host: HostMemory, ram: Sequence[tuple[int, int]], pages: int, owner: object) -> None:
-        """``ram`` are the ranges of RAM, (start, length) each; the guest can see ``pages`` pages. Raises `ConfigError`
-        when the host has not enough memory left.
+    def __init__(
+        self, host: HostMemory, ram: Sequence[tuple[int, int]], pages: int, owner: object, *, spare: bool = False
+    ) -> None:
+        """``ram`` are the ranges of RAM, (start, length) each; the guest can see ``pages`` pages. Its frames are of the
+        host's RAM, or of its ``spare`` ones, those of snapshots and forks. Raises `ConfigError` when the host has not
+        enough memory left.
         """
         self._host = host
         self._owner = owner
@@ -90,7 +94,9 @@ class GuestMemory:
         """Entered for a store from outside: by another thread than the one that runs the VM, or between runs."""
         self.pages = PageMap(host, pages)
         leaves = sum(leaves_of(length) for _, length in self._ram) + self.pages.shown_zones * PAGE_SIZE  # at most
-        host.promise(Promise(owner, self.size, leaves, self.pages))
+        ram_size = 0 if spare else self.size
+        host.promise(Promise(owner, ram_size, leaves + self.size - ram_size, self.pages))
+        self._promised = self.size + leaves
         for start, length in self._ram:
             self.pages.lay(start >> PAGE_SHIFT, page_up(length) >> PAGE_SHIFT)
         self._layers = Layers(self.pages, [Region(start, length, start) for start, length in self._ram])
@@ -185,13 +191,23 @@ class GuestMemory:
         """
         promise = Promise(self._owner, 0, size + leaves_of(size))
         self._host.promise(promise)
+        self._promised += promise.beside
         return self.pages.lay_behind(size >> PAGE_SHIFT) << PAGE_SHIFT, promise
 
     def remove(self, base: int, size: int, promise: Promise) -> None:
         """Give back what `add` has given, which shows nowhere."""
         self.pages.release(base >> PAGE_SHIFT, size >> PAGE_SHIFT)
         self._host.release(promise)
+        self._promised -= promise.beside
         self._host.trim()
+
+    # --- as a value ---------------------------------------------------------------------------------------------------
+
+    def freeze(self) -> FrozenMap:
+        """All that the base map leads to at this moment. While the VM is set down. Raises `ConfigError` when the host
+        has not enough memory left for what may be stored in its place.
+        """
+        return FrozenMap(self.pages, self._promised)
 
     def clear(self, base: int, size: int) -> None:
         """Let whole pages of the base map read as zeros again; they take no memory until they are stored to."""

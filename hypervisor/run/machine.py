@@ -64,8 +64,20 @@ class Machine(Settled, ABC):
 
     vcpus: Sequence[Processor]
 
-    def __init__(self, host: CoreHost, size: int, *, wall: bool, seed: int, name: str, strict: bool, cpus: int) -> None:
-        """``size`` bytes of memory, ``cpus`` vCPUs. Raises `ConfigError` when the host has not enough memory left."""
+    def __init__(
+        self,
+        host: CoreHost,
+        size: int,
+        *,
+        wall: bool,
+        seed: int,
+        name: str,
+        strict: bool,
+        cpus: int,
+        spare: bool = False,
+    ) -> None:
+        """``size`` bytes of memory, of the host's ``spare`` frames if it goes on from another machine; ``cpus`` vCPUs.
+        Raises `ConfigError` when the host has not enough memory left."""
         self.host = host
         self.name = name
         self.strict = strict
@@ -74,7 +86,7 @@ class Machine(Settled, ABC):
         self._init_run()
         ram = ram_ranges(size)
         pages = max(sum(ram[-1]), 4 * GIB) // PAGE_SIZE
-        self.memory = GuestMemory(host.memory, ram, pages, self)
+        self.memory = GuestMemory(host.memory, ram, pages, self, spare=spare)
         self.tables = GuestTables(self.memory.pages, name)
         self.turns = Turns()
         self.memory.where = self.place = Place(name, host, self.tables, self.turns, self.stats, self.host_events)

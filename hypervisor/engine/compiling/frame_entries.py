@@ -1,9 +1,9 @@
-"""The entry points of what Python does to frames and maps: `hypervisor.engine.kernels.memory.frames` for any thread."""
+"""The entry points of what Python does to frames and maps, for any thread: `hypervisor.engine.kernels.memory`."""
 
 from __future__ import annotations
 
 from hypervisor.engine.jit import COMPILED
-from hypervisor.engine.kernels.memory import frame_table
+from hypervisor.engine.kernels.memory import frame_table, freezing
 
 _take, _trim, _own, _lay, _clear = (
     frame_table.take,
@@ -13,6 +13,7 @@ _take, _trim, _own, _lay, _clear = (
     frame_table.clear,
 )
 _add_leaf, _remove_leaf, _release = frame_table.add_leaf, frame_table.remove_leaf, frame_table.release
+_freeze, _adopt, _put_back, _drop = freezing.freeze, freezing.adopt, freezing.put_back, freezing.drop
 
 if not COMPILED:
     raise NotImplementedError("the uncompiled kernels are called as they are by hypervisor.engine.compiling.plain")
@@ -58,8 +59,29 @@ def release_zones(table, map_, first, end):  # type: ignore[no-untyped-def]
     return _release(table, map_, first, end)
 
 
+def freeze_map(table, map_, to):  # type: ignore[no-untyped-def]
+    """`freezing.freeze`."""
+    return _freeze(table, map_, to)
+
+
+def adopt_zones(table, map_, zone, frozen, count):  # type: ignore[no-untyped-def]
+    """`freezing.adopt`."""
+    return _adopt(table, map_, zone, frozen, count)
+
+
+def put_back_zones(table, map_, zone, frozen, count):  # type: ignore[no-untyped-def]
+    """`freezing.put_back`."""
+    return _put_back(table, map_, zone, frozen, count)
+
+
+def drop_leaves(table, frozen, count):  # type: ignore[no-untyped-def]
+    """`freezing.drop`."""
+    return _drop(table, frozen, count)
+
+
 ENTRIES = (
     (take_frame, "l(l)"), (trim_frames, "l(l)"), (own_frame, "l(lll)"), (lay_pages, "l(llll)"),
     (clear_pages, "l(llll)"), (add_leaf, "l(ll)"), (remove_leaf, "l(ll)"), (release_zones, "l(llll)"),
+    (freeze_map, "l(lll)"), (adopt_zones, "l(lllll)"), (put_back_zones, "l(lllll)"), (drop_leaves, "l(lll)"),
 )  # fmt: skip
 """Functions and their C types, as in `hooks`."""

@@ -19,7 +19,16 @@ from hypervisor.engine.compiling import cache
 from hypervisor.engine.compiling.compiler import Code
 from hypervisor.engine.kernels import by_pointer
 from hypervisor.engine.kernels.instructions import decode, syscalls
-from hypervisor.engine.kernels.memory import access, frame_table, gate, guest_tlb, notes, page_walk, supervisor
+from hypervisor.engine.kernels.memory import (
+    access,
+    frame_table,
+    freezing,
+    gate,
+    guest_tlb,
+    notes,
+    page_walk,
+    supervisor,
+)
 from hypervisor.engine.kernels.segments import canonical, far_branches, far_returns, load_segment, system_segments
 from hypervisor.engine.kernels.stopping import rest_of_block
 from hypervisor.engine.kernels.tlb import fill
@@ -92,6 +101,10 @@ _CALLS: dict[str, Callable[..., Any]] = {
     "add_leaf": frame_table.add_leaf,
     "remove_leaf": frame_table.remove_leaf,
     "release_zones": frame_table.release,
+    "freeze_map": freezing.freeze,
+    "adopt_zones": freezing.adopt,
+    "put_back_zones": freezing.put_back,
+    "drop_leaves": freezing.drop,
     "save": switch.save,
     "load": switch.load,
     "clock": time_stamp.clock,

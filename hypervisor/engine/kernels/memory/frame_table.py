@@ -37,7 +37,7 @@ def _unlock(table):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _references(table, frame):  # type: ignore[no-untyped-def]
+def references(table, frame):  # type: ignore[no-untyped-def]
     """Where the references of a frame are counted."""
     return ld64(table + _REFERENCES) + (frame >> _TO_WORD)
 
@@ -71,7 +71,7 @@ def take(table):  # type: ignore[no-untyped-def]
             st64(at + n, 0)
     at = ld64(table + _GENERATIONS) + (frame >> _TO_WORD)
     st64(at, ld64(at) + (ld64(at) & 1))
-    st64(_references(table, frame), 1)
+    st64(references(table, frame), 1)
     return frame
 
 
@@ -87,7 +87,7 @@ def _put_back(table, frame):  # type: ignore[no-untyped-def]
 @kernel
 def give(table, frame):  # type: ignore[no-untyped-def]
     """One reference less; without any the frame is free."""
-    if frame >= _FIRST and add64(_references(table, frame), -1) == 1:
+    if frame >= _FIRST and add64(references(table, frame), -1) == 1:
         _put_back(table, frame)
     return 0
 
@@ -137,10 +137,10 @@ def trim(table):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _release_leaf(table, leaf):  # type: ignore[no-untyped-def]
+def release_leaf(table, leaf):  # type: ignore[no-untyped-def]
     """One reference to a leaf less; without any, what its words lead to has one less, too."""
     frame = leaf - ld64(table + _MEMORY)
-    if leaf == 0 or leaf == ld64(table + _ZERO_LEAF) or add64(_references(table, frame), -1) != 1:
+    if leaf == 0 or leaf == ld64(table + _ZERO_LEAF) or add64(references(table, frame), -1) != 1:
         return 0
     for at in range(leaf, leaf + _SIZE, 8):
         word = ld64(at)
@@ -154,7 +154,7 @@ def _own_leaf(table, map_, zone):  # type: ignore[no-untyped-def]
     """The leaf of a zone of the base map, which no other map has; 0 if there is no frame for a copy."""
     at = ld64(map_ + _BASE) + 8 * zone
     leaf, memory, zeros = ld64(at), ld64(table + _MEMORY), ld64(table + _ZERO_LEAF)
-    if leaf != zeros and add64(_references(table, leaf - memory), 0) == 1:
+    if leaf != zeros and add64(references(table, leaf - memory), 0) == 1:
         return leaf
     frame = take(table)
     if frame < 0:
@@ -164,17 +164,17 @@ def _own_leaf(table, map_, zone):  # type: ignore[no-untyped-def]
         word = ld64(leaf + n)
         st64(new + n, word)
         if word & _FRAME >= _FIRST:
-            add64(_references(table, word & _FRAME), 1)
+            add64(references(table, word & _FRAME), 1)
     st64(at, new)
     shown = ld64(map_ + _SHOWN) + 8 * zone
     if zone < ld64(map_ + _PAGES) >> _LEAF_SHIFT and ld64(shown) == leaf:
         st64(shown, new)
-    _release_leaf(table, leaf)
+    release_leaf(table, leaf)
     return new
 
 
 @kernel
-def _put(map_, leaf, page, word):  # type: ignore[no-untyped-def]
+def put(map_, leaf, page, word):  # type: ignore[no-untyped-def]
     """Put a word into a leaf of the base map, and where the shown map repeats it."""
     st64(leaf + 8 * (page & _IN_LEAF), word)
     if page < ld64(map_ + _PAGES):
@@ -197,8 +197,8 @@ def own(table, map_, page):  # type: ignore[no-untyped-def]
     if leaf == 0:
         return 0
     old = word & _FRAME
-    if old >= _FIRST and add64(_references(table, old), 0) == 1:  # everybody else has let go
-        return _put(map_, leaf, page, word & ~_SHARED)
+    if old >= _FIRST and add64(references(table, old), 0) == 1:  # everybody else has let go
+        return put(map_, leaf, page, word & ~_SHARED)
     new = take(table)
     if new < 0:
         return 0
@@ -206,7 +206,7 @@ def own(table, map_, page):  # type: ignore[no-untyped-def]
         memory = ld64(table + _MEMORY)
         for n in range(0, _SIZE, 8):
             st64(memory + new + n, ld64(memory + old + n))
-    word = _put(map_, leaf, page, new | (word & ~_FRAME & ~_SHARED))
+    word = put(map_, leaf, page, new | (word & ~_FRAME & ~_SHARED))
     give(table, old)
     return word
 
@@ -246,7 +246,7 @@ def clear(table, map_, first, count):  # type: ignore[no-untyped-def]
         leaf = _own_leaf(table, map_, zone)
         if leaf == 0:
             return 0
-        _put(map_, leaf, page, _ZERO | (word & ~_FRAME) | _SHARED)
+        put(map_, leaf, page, _ZERO | (word & ~_FRAME) | _SHARED)
         give(table, word & _FRAME)
     return 1
 
@@ -285,8 +285,11 @@ def release(table, map_, first, end):  # type: ignore[no-untyped-def]
                 remove_leaf(table, shown + 8 * zone)
         if leaf:
             st64(base + 8 * zone, 0)
-            _release_leaf(table, leaf)
+            release_leaf(table, leaf)
     return 0
 
 
-__all__ = ["add_leaf", "clear", "give", "lay", "own", "release", "remove_leaf", "take", "trim"]
+__all__ = [
+    "add_leaf", "clear", "give", "lay", "own", "put", "references", "release", "release_leaf", "remove_leaf", "take",
+    "trim",
+]  # fmt: skip
