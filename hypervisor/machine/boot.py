@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from hypervisor import loaders
@@ -23,6 +23,7 @@ from hypervisor.units import MIB
 from hypervisor.vm.board import Board, Parts
 from hypervisor.vm.config import MachineConfig, Module
 from hypervisor.vm.media import Media
+from hypervisor.vm.snapshot import Snapshot, put
 from hypervisor.vm.vm import VM
 
 
@@ -65,56 +66,125 @@ def boot(image: ImageLike | MachineConfig | None = None, memory: str | int | Non
         raise
 
 
+@dataclass(frozen=True)
+class MadeOf:
+    """What was read of the host's files when a machine was built: neither a reset nor a fork reads it again."""
+
+    subject: Subject | None
+    data: bytes | None
+    """The image, if it is loaded into memory."""
+    spec: loaders.BootSpec
+
+    @property
+    def boots(self) -> bool:
+        """Whether there is anything to start, by the built-in BIOS or without one."""
+        return self.subject is not None or bool(self.drives)
+
+    drives: bool = False
+    """Whether anything is in the drives."""
+
+
 def build(host: Host, config: MachineConfig) -> VM:
     """The machine that a configuration describes. Raises `ConfigError`, `ImageError`, `PluginError`."""
     host.check_open()
     subject = None if config.image is None else look_at(config.image)
     label = "no image" if subject is None else subject.name
-    gathered = None
+    media = None
     vm = VM.__new__(VM)  # known before it takes anything, so that it can be closed whenever an interrupt comes
     try:
-        gathered = drive_contents.gather(config)
-        VM.__init__(vm, host, config, label)
-        vm.media = gathered
-        vm.on_close.append(gathered.close)
-        spec = loaders.BootSpec(
-            name=label,
-            memory_size=vm.memory.size,
-            memory_map=loaders.default_memory_map(vm.memory.size),
-            append=config.append,
-            initrd=None if config.initrd is None else contents("initrd", config.initrd),
-            modules=[_module(module) for module in config.modules],
-            format=config.format,
-            at=config.at,
-            entry=config.entry,
-            mode=config.mode,
-        )
-        data = _take(subject, gathered, spec, config.media, ordered=config.boot_order is not None)
-        vm.plugins = PluginSet(config.plugins)
-        parts = _board(config.board).build(vm)
-        builtin.install(vm.traps, vm.random, vm.note_unclaimed)
-        cpuid_answers.install(vm)
+        media = drive_contents.gather(config)
+        VM.__init__(vm, host, config, config.name or label)
+        spec = _spec(config, label)
+        data = _take(subject, media, spec, config.media, ordered=config.boot_order is not None)
+        vm.made_of = made_of = MadeOf(subject, data, spec, bool(media))
+        parts = _furnish(vm, media)
         if config.firmware is not None:
-            _install_firmware(vm, parts, config.firmware, subject, data)
-        elif subject is not None or gathered:
-            spec = replace(spec, acpi_rsdp=_set_up(vm, parts))
+            _install_firmware(vm, parts, made_of)
+        elif made_of.boots:
             vm.symbols.add({} if subject is None else subject.symbols)
-            vm.symbols.add(_power_on(vm, gathered, data, spec))
+            vm.symbols.add(_power_on(vm, made_of, _set_up(vm, parts)))
             if data is not None:
                 vm.symbols.add_lines(lambda: data)
-            vm.reload = lambda: _reload(vm, parts, gathered, data, spec)
         else:
             _set_up(vm, parts)
-            vm.reload = lambda: _reload(vm, parts, gathered, None, None)
-        vm.reboot = config.reboot
-        vm.plugins.attach(vm)
+        _finish(vm, parts, made_of)
         return vm
     except BaseException:
-        if vm in host.vms:
-            vm.close()
-        if gathered is not None:
-            gathered.close()
+        _abandon(vm, media)
         raise
+
+
+def go_on(snapshot: Snapshot, name: str, prepare: Callable[[VM], object] | None) -> VM:
+    """A machine that goes on from a snapshot, on its host: built like the one that it is of, without starting it.
+    Raises `ConfigError`, `DeviceError`, `PluginError`.
+    """
+    config, made_of = snapshot.config, snapshot.made_of
+    if not isinstance(made_of, MadeOf):
+        raise ConfigError(f"{snapshot.name} was not built from a configuration, so no other machine is like it.")
+    media = None
+    vm = VM.__new__(VM)
+    try:
+        media = snapshot.media.twin()
+        VM.__init__(vm, snapshot.host, config, name, snapshot)
+        vm.made_of = made_of
+        parts = _furnish(vm, media)
+        if config.firmware is not None:
+            _install_firmware(vm, parts, made_of)
+        elif made_of.boots and _has_bios(vm, made_of):
+            _start_bios(vm, made_of, power=False)
+        vm.symbols.follow(snapshot.symbols)
+        _finish(vm, parts, made_of)
+        if prepare is not None:
+            prepare(vm)
+        put(vm, snapshot, by_changes=False)
+        vm.has_run = True
+        return vm
+    except BaseException:
+        _abandon(vm, media)
+        raise
+
+
+Snapshot.builder = staticmethod(go_on)
+
+
+def _spec(config: MachineConfig, label: str) -> loaders.BootSpec:
+    return loaders.BootSpec(
+        name=label,
+        memory_size=config.size,
+        memory_map=loaders.default_memory_map(config.size),
+        append=config.append,
+        initrd=None if config.initrd is None else contents("initrd", config.initrd),
+        modules=[_module(module) for module in config.modules],
+        format=config.format,
+        at=config.at,
+        entry=config.entry,
+        mode=config.mode,
+    )
+
+
+def _furnish(vm: VM, media: Media) -> Parts:
+    """Put a board into a machine, with what is in its drives, and the handlers that every machine has."""
+    vm.media = media
+    vm.on_close.append(media.close)
+    vm.plugins = PluginSet(vm.config.plugins)
+    parts = _board(vm.config.board).build(vm)
+    builtin.install(vm.traps, vm.random, vm.note_unclaimed)
+    cpuid_answers.install(vm)
+    return parts
+
+
+def _finish(vm: VM, parts: Parts, made_of: MadeOf) -> None:
+    vm.reload = lambda: _reload(vm, parts, made_of)
+    vm.reboot = vm.config.reboot
+    vm.plugins.attach(vm)
+
+
+def _abandon(vm: VM, media: Media | None) -> None:
+    """The machine could not be made."""
+    if "host" in vm.__dict__ and vm in vm.host.vms:
+        vm.close()
+    if media is not None:
+        media.close()
 
 
 def _take(
@@ -169,21 +239,29 @@ def _module(module: Module) -> tuple[str, str, bytes]:
     raise ConfigError(f"{module!r} is not a module: give a path, or (path, arguments).")
 
 
-def _power_on(vm: VM, media: Media, data: bytes | None, spec: loaders.BootSpec) -> Mapping[str, int]:
+def _has_bios(vm: VM, made_of: MadeOf) -> bool:
+    """All but raw binaries find a BIOS, as on a PC: kernels, too, go back to real mode and call it."""
+    return made_of.data is None or (made_of.spec.format != "flat" and vm.memory.size >= MIB)
+
+
+def _start_bios(vm: VM, made_of: MadeOf, *, power: bool = True) -> Bios:
+    media = vm.media
+    drives = lambda: Drives(media.floppies, media.disks, media.cd)  # noqa: E731
+    return start(vm, drives, media.order, made_of.spec.memory_map, power=power)
+
+
+def _power_on(vm: VM, made_of: MadeOf, rsdp: int) -> Mapping[str, int]:
     """Bring the guest to its first instruction: that of an image which is loaded, or of boot code in a drive. Returns
     the symbols of what has been loaded, which are read when looked at.
 
-    All but raw binaries find a BIOS, as on a PC: kernels, too, go back to real mode and call it.
+    ``rsdp`` is the address of the ACPI tables' root, or 0.
     """
-
-    def bios() -> Bios:
-        return start(vm, lambda: Drives(media.floppies, media.disks, media.cd), media.order, spec.memory_map)
-
+    data, spec = made_of.data, made_of.spec
     if data is not None:
-        if spec.format != "flat" and vm.memory.size >= MIB:
-            bios()
-        return _enter(vm, loaders.load(data, spec, vm.memory))
-    boot = bios().boot
+        if _has_bios(vm, made_of):
+            _start_bios(vm, made_of)
+        return _enter(vm, loaders.load(data, replace(spec, acpi_rsdp=rsdp), vm.memory))
+    boot = _start_bios(vm, made_of).boot
     target = boot.first()
     if target is None:
         raise ImageError(f"There is {boot.message}. Give an image that boots, or another --boot order.")
@@ -209,14 +287,16 @@ def _enter(vm: VM, entry: loaders.Entry) -> Mapping[str, int]:
     return entry.symbols
 
 
-def _install_firmware(vm: VM, parts: Parts, firmware: ImageLike, subject: Subject | None, data: bytes | None) -> None:
+def _install_firmware(vm: VM, parts: Parts, made_of: MadeOf) -> None:
     from hypervisor.firmware.rom_boot import install
 
-    if data is not None and subject is not None:
+    if made_of.data is not None and made_of.subject is not None:
         raise ConfigError(
-            f"{subject.name} is a kernel, and firmware boots from drives: leave one of the two out, or put the kernel "
-            "on a disk or CD with a boot loader."
+            f"{made_of.subject.name} is a kernel, and firmware boots from drives: leave one of the two out, or put the "
+            "kernel on a disk or CD with a boot loader."
         )
+    firmware = vm.config.firmware
+    assert firmware is not None
     install(vm, parts, firmware, acpi.files(vm, parts))
 
 
@@ -227,8 +307,10 @@ def _set_up(vm: VM, parts: Parts) -> int:
     return acpi.install(vm, parts)
 
 
-def _reload(vm: VM, parts: Parts, media: Media, data: bytes | None, spec: loaders.BootSpec | None) -> None:
-    """After a reset: what firmware does, and the image again if there is one (``spec``)."""
-    _set_up(vm, parts)
-    if spec is not None:
-        _power_on(vm, media, data, spec)
+def _reload(vm: VM, parts: Parts, made_of: MadeOf) -> None:
+    """After a reset: what firmware does, and the image again if there is one. A ROM does that itself."""
+    if vm.config.firmware is not None:
+        return
+    rsdp = _set_up(vm, parts)
+    if made_of.boots:
+        _power_on(vm, made_of, rsdp)

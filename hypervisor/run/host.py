@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING
+import weakref
+from typing import TYPE_CHECKING, Any
 
 from hypervisor.engine.instance.room import CODE_CACHE, LEAST_CODE_CACHE, MOST_CODE_CACHE
 from hypervisor.errors import ConfigError
@@ -65,6 +66,8 @@ class CoreHost(Settled):
         self.placing = threading.Lock()
         """Held while a VM's state moves: it is taken off a pCPU by the VM's own thread or by the next owner's."""
         self.vms: list[Tenant] = []
+        self.snapshots: weakref.WeakSet[Any] = weakref.WeakSet()
+        """Of its VMs (`hypervisor.vm.snapshot`)."""
         remember(self)
         self.settle()
 
@@ -76,14 +79,19 @@ class CoreHost(Settled):
             raise ConfigError(self.queue.closed)
 
     def close(self) -> None:
-        """Close every VM and give the memory back."""
-        for vm in list(self.vms):
-            vm.close()
+        """Close every VM and every snapshot, and give the memory back."""
+        for one in (*self.vms, *self.snapshots):
+            one.close()
         self.queue.close()
         self.watch.close()
         for pcpu in self.pcpus:
             pcpu.close()
         self.pcpus.clear()
+
+    def close_if_empty(self) -> None:
+        """Close it unless there is a VM or a snapshot on it."""
+        if not self.vms and not self.snapshots:
+            self.close()
 
     def forked(self) -> None:
         """The process was forked, and this is the child. A host that ran nothing is a copy, with threads of its own as

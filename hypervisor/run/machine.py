@@ -65,16 +65,7 @@ class Machine(Settled, ABC):
     vcpus: Sequence[Processor]
 
     def __init__(
-        self,
-        host: CoreHost,
-        size: int,
-        *,
-        wall: bool,
-        seed: int,
-        name: str,
-        strict: bool,
-        cpus: int,
-        spare: bool = False,
+        self, host: CoreHost, size: int, *, wall: bool, seed: int, name: str, strict: bool, cpus: int, spare: bool
     ) -> None:
         """``size`` bytes of memory, of the host's ``spare`` frames if it goes on from another machine; ``cpus`` vCPUs.
         Raises `ConfigError` when the host has not enough memory left."""

@@ -86,6 +86,11 @@ class SymbolTable(Mapping[str, int]):
         self._lines.append(LineTable(read, base))
         self._frames.append(FrameTable(read, base))
 
+    def follow(self, other: SymbolTable) -> None:
+        """Know what ``other`` knows, and nothing else; what has been read already is not read again."""
+        self._sources, self._lines, self._frames = list(other._sources), list(other._lines), list(other._frames)
+        self._by_name, self._by_address = other._by_name, other._by_address
+
     def line(self, address: int) -> tuple[str, int] | None:
         """Source file and line number of the instruction at ``address``, or None where they are not known."""
         return next((found for table in self._lines if (found := table.line(address)) is not None), None)

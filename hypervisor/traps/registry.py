@@ -292,6 +292,13 @@ class TrapRegistry:
         """Handlers by name, in the order of their registration."""
         return list(self._handlers)
 
+    def by_hand(self) -> list[Handler]:
+        """The enabled handlers that answer, and that neither a plugin nor we have registered."""
+        return [
+            one for one in self._handlers.values()
+            if one.rank == "user" and one.plugin is None and one.enabled and one.mode == "decide"
+        ]  # fmt: skip
+
     # --- for runs -----------------------------------------------------------------------------------------------------
 
     def seal(self) -> Dispatch:

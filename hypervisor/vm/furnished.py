@@ -51,7 +51,7 @@ class Furnished(Machine):
         self.firmware: Firmware | None = None
         """What ran before the guest, of the room above; None without."""
         self.owns_host = False
-        """Whether closing the VM closes its host."""
+        """Whether the host is closed with the last of its VMs and snapshots."""
 
     def press_power_button(self) -> None:
         """Press the machine's power button: a guest in ACPI mode gets an interrupt, and usually shuts down. From any

@@ -7,6 +7,7 @@ user's), what it was made from (`hypervisor.MachineConfig`) and the files behind
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
@@ -147,10 +148,32 @@ def taken(vm: Furnished) -> MachineState:
 
 def put_back(vm: Furnished, state: MachineState) -> None:
     """Make a machine that is set down one with this state. Raises `ConfigError` and `DeviceError`."""
-    parts = parts_of(vm)
+    with _putting_back(vm, parts_of(vm), state.parts):
+        pass
+
+
+def small_parts_of(vm: Furnished) -> dict[str, Stateful]:
+    """The parts whose states are small: all but memory, and what has been written to drives."""
+    return {name: part for name, part in parts_of(vm).items() if not isinstance(part, (RamPart, BlockPart, Overlay))}
+
+
+def small_parts_taken(vm: Furnished) -> dict[str, Any]:
+    """The records of these, of a machine that is set down."""
+    return {name: part.state() for name, part in small_parts_of(vm).items()}
+
+
+def small_parts_putting_back(vm: Furnished, records: dict[str, Any]) -> AbstractContextManager[None]:
+    """Make a machine that is set down one with these records, and with the memory that it gets in the block. Raises
+    `ConfigError` and `DeviceError`.
+    """
+    return _putting_back(vm, small_parts_of(vm), records)
+
+
+@contextmanager
+def _putting_back(vm: Furnished, parts: dict[str, Stateful], records: dict[str, Any]) -> Iterator[None]:
     try:
-        _check_names(state.parts, parts)
-        for name, part in state.parts.items():
+        _check_names(records, parts)
+        for name, part in records.items():
             problem = wrong(type(part), part, name) if is_record(type(part)) else None
             if problem:
                 raise ValueError(problem)
@@ -161,11 +184,14 @@ def put_back(vm: Furnished, state: MachineState) -> None:
     try:
         with vm.inbox.unheard():
             for name, part in parts.items():
-                part.restore(state.parts[name])
+                part.restore(records[name])
+            yield
             for action in vm.on_restore:
                 action()
     finally:
         vm.listeners = listeners
 
 
-__all__ = ["MachineState", "parts_of", "put_back", "taken"]
+__all__ = [
+    "MachineState", "parts_of", "put_back", "small_parts_of", "small_parts_putting_back", "small_parts_taken", "taken",
+]  # fmt: skip

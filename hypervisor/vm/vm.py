@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from hypervisor.run.pausing import DebugServer
     from hypervisor.vm.log import Destination, Log
     from hypervisor.vm.machine_state import MachineState
+    from hypervisor.vm.snapshot import Snapshot
 
 D = TypeVar("D", bound=Device)
 
@@ -67,11 +68,17 @@ class VM(Runs, Furnished):
 
     vcpus: list[Vcpu]
 
-    def __init__(self, host: CoreHost, config: MachineConfig = DEFAULT, name: str | None = None) -> None:
+    def __init__(
+        self,
+        host: CoreHost,
+        config: MachineConfig = DEFAULT,
+        name: str | None = None,
+        snapshot: Snapshot | None = None,
+    ) -> None:
         """The parts that every machine of this configuration has, without its board and its guest; see `build`.
 
-        ``name`` is what messages call it, unless the configuration says so. Raises `ConfigError` when the host has not
-        enough memory left.
+        ``name`` is what messages call it, by default what the configuration says; ``snapshot`` is what it goes on from,
+        if it does. Raises `ConfigError` when the host has not enough memory left.
         """
         self.began = time.monotonic()
         """When its creation began, which loading an image is part of: of the host's monotonic clock, in seconds."""
@@ -81,12 +88,17 @@ class VM(Runs, Furnished):
                 config.size,
                 wall=config.clock == "wall",
                 seed=config.seed,
-                name=config.name or name or "vm",
+                name=name or config.name or "vm",
                 strict=config.strict,
                 cpus=config.cpus,
+                spare=snapshot is not None,
             )
             self.config = config
             """What it was made from."""
+            self.family: object = object() if snapshot is None else snapshot.family
+            """What it has in common with its snapshots, and all that go on from them."""
+            self.made_of: object = None
+            """What was read of the host's files when it was built, of the room above."""
             self._init_board()
             self.settle()
             host.vms.append(self)
@@ -256,6 +268,44 @@ class VM(Runs, Furnished):
                 raise
             self.has_run = True
 
+    def snapshot(self) -> Snapshot:
+        """The machine at this moment, as a value on the same host, which takes no copy of its memory.
+
+        Between runs, or while a run is paused. Raises `ConfigError` while it runs, when the host has not enough memory
+        left, and for a disk whose file the guest writes; and `PluginError` for a plugin that does not say what it
+        remembers.
+        """
+        from hypervisor.vm.snapshot import Snapshot
+
+        with self._standing_still():
+            self.place.set_down()
+            return Snapshot(self)
+
+    def fork(self, name: str | None = None, prepare: Callable[[VM], object] | None = None) -> VM:
+        """A second machine on the same host that is this one, bit for bit; see `Snapshot.fork`."""
+        with self.snapshot() as snapshot:
+            return snapshot.fork(name, prepare)
+
+    def revert(self, snapshot: Snapshot) -> int:
+        """Become the machine of a snapshot of this one, or of one of its family, by what has changed since; says how
+        many pages of memory had. Nobody hears of it, as of `restore`.
+
+        Between runs only. Raises `ConfigError` for the snapshot of another machine, or one that is closed.
+        """
+        from hypervisor.vm.snapshot import put
+
+        with self._claimed():
+            snapshot.check_open()
+            if snapshot.family is not self.family:
+                raise ConfigError(
+                    f"{snapshot!r} is of another machine than {self.name}, which goes back only to what it or one of "
+                    "its family was: take a snapshot of this one, or fork that."
+                )
+            self.place.set_down()
+            changed = put(self, snapshot, by_changes=True)
+            self.has_run = True
+            return changed
+
     @contextmanager
     def _claimed(self) -> Iterator[None]:
         """The block has the VM, and nobody runs it at the same time."""
@@ -297,7 +347,7 @@ class VM(Runs, Furnished):
             self.host.memory.release_all(self)
             self.host.vms.remove(self)
             if self.owns_host:
-                self.host.close()
+                self.host.close_if_empty()
 
     def __enter__(self) -> VM:
         return self

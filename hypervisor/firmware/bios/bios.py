@@ -256,6 +256,7 @@ def install(
     text: Dma | None = None,
     log: Callable[[str], None] = _warn,
     boot_order: str = DEFAULT_ORDER,
+    power: bool = True,
 ) -> Bios:
     """Give ``vm`` a BIOS: call it after the board is wired and before the first run.
 
@@ -264,11 +265,13 @@ def install(
     ``ports`` reaches the board's devices (without it the BIOS sets up no PIC, PIT or 8042: write
     `rom.PORT_WRITES` yourself, and has no RTC, A20 gate or hardware cursor); ``text`` is where B8000h to BFFFFh
     lives when that is not ``vm.dma``; ``log`` is told once of each call that is not served; ``boot_order`` are the
-    letters of the devices that INT 19h tries (`hypervisor.vm.config.DRIVES`).
+    letters of the devices that INT 19h tries (`hypervisor.vm.config.DRIVES`). Without ``power`` it is not powered on:
+    memory and devices become those of a machine that has been running.
 
     Preconditions: 0 to 9FFFFh and F0000h to FFFFFh are memory.
     """
     bios = Bios(vm, drives, keys, tty, memory_map, ports, vm.dma if text is None else text, log, boot_order)
-    bios.power_on(memory_map, ports)
+    if power:
+        bios.power_on(memory_map, ports)
     vm.traps.hypercall(name="bios", rank="private")(bios.handle)
     return bios

@@ -42,9 +42,16 @@ class BoardPorts:
             mapping.device.write(port - mapping.base, size, value)
 
 
-def start(vm: VM, drives: Callable[[], Drives], boot_order: str, memory_map: Sequence[tuple[int, int, int]]) -> Bios:
+def start(
+    vm: VM,
+    drives: Callable[[], Drives],
+    boot_order: str,
+    memory_map: Sequence[tuple[int, int, int]],
+    *,
+    power: bool = True,
+) -> Bios:
     """Give boot code its BIOS; after a reset, power it on again. ``drives`` makes what INT 13h reads, ``memory_map`` is
-    what E820 tells. Returns it.
+    what E820 tells. Without ``power`` it is there and nothing else: the machine goes on from another one. Returns it.
     """
     if vm.memory.size < LEAST_MEMORY:
         raise ConfigError("The BIOS lies below 1 MiB: give the guest at least 1M of memory (--memory).")
@@ -52,7 +59,8 @@ def start(vm: VM, drives: Callable[[], Drives], boot_order: str, memory_map: Seq
         vm.firmware.power_on(memory_map, BoardPorts(vm))
         return vm.firmware
     rom = vm.add_memory(None, PAGE_SIZE, "reset-vector", writable=False)
-    rom.write(PAGE_SIZE - len(LAST_PARAGRAPH), LAST_PARAGRAPH)
+    if power:
+        rom.write(PAGE_SIZE - len(LAST_PARAGRAPH), LAST_PARAGRAPH)
     rom.map(4 * GIB - PAGE_SIZE)
     keys = KeyQueue()
     if vm.console is not None:
@@ -72,5 +80,6 @@ def start(vm: VM, drives: Callable[[], Drives], boot_order: str, memory_map: Seq
         ports=BoardPorts(vm),
         log=note,
         boot_order=boot_order,
+        power=power,
     )
     return built

@@ -1,0 +1,149 @@
+"""A machine at one moment, as a value that takes no copy of its memory: what forks go on from, and reverts go to."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+from hypervisor.errors import ConfigError
+from hypervisor.memory.frozen_map import zones_of
+from hypervisor.units import PAGE_SHIFT
+from hypervisor.vm import machine_state
+
+if TYPE_CHECKING:
+    from hypervisor.vm.vm import VM
+
+_ZONE_SHIFT = PAGE_SHIFT + 9
+
+
+class Area(NamedTuple):
+    """Memory of a machine: the part of its state that it is (`hypervisor.vm.machine_state`), and its pages in the base
+    map. It begins with a zone.
+    """
+
+    name: str
+    first: int
+    pages: int
+
+
+class Snapshot:
+    """A machine's whole state at one moment, of a host that keeps its memory. Made by `VM.snapshot`.
+
+    The memory is that of the machine, frame by frame, until the machine stores to it. `close` it, or use it in a
+    ``with`` block, when nobody goes on from it any more; one that is forgotten closes itself.
+    """
+
+    builder: ClassVar[Callable[[Snapshot, str, Callable[[VM], object] | None], VM]]
+    """Makes a machine that goes on from a snapshot, in the room above."""
+
+    def __init__(self, vm: VM) -> None:
+        """Of a VM that is set down. Raises `ConfigError` and `PluginError`."""
+        self.host = vm.host
+        self.config = vm.config
+        """What the machine was made from."""
+        self.name = vm.name
+        self.family = vm.family
+        """What a machine, its snapshots and all that go on from them have in common."""
+        self.made_of = vm.made_of
+        self.symbols = vm.symbols
+        self.handlers = [handler.name for handler in vm.traps.by_hand()]
+        """Handlers that answer, and that no plugin has registered."""
+        self.parts: dict[str, Any] = machine_state.small_parts_taken(vm)
+        """The records of all parts whose contents are not in `memory` and `media`, by the parts' names."""
+        self.now_ns = vm.clock.now_ns
+        """The virtual time."""
+        self.areas = areas_of(vm)
+        self.media = vm.media.twin()
+        """What is in the drives, with what has been written."""
+        try:
+            self.memory = vm.memory.freeze()
+        except BaseException:
+            self.media.close()
+            raise
+        self._owns_host = vm.owns_host
+        self._forks = itertools.count(1)
+        self.host.snapshots.add(self)
+
+    @property
+    def closed(self) -> bool:
+        """Whether it has been closed, by itself or with its host."""
+        return self.memory.closed
+
+    def fork(self, name: str | None = None, prepare: Callable[[VM], object] | None = None) -> VM:
+        """A second machine on the same host that goes on from here, bit for bit.
+
+        It has the board, the drives and the plugins that the configuration says. ``prepare`` is called with it before
+        it becomes this machine, and gives it what the first one was given by hand: devices, memory, handlers. Raises
+        `ConfigError`, `PluginError` and `DeviceError`.
+        """
+        self.check_open()
+        if self.handlers and prepare is None:
+            raise ConfigError(
+                f"{self.name} was given handlers by hand ({', '.join(self.handlers)}), and a fork would go on without "
+                "them: give them in prepare=, which is called with the fork, or make them a plugin."
+            )
+        return Snapshot.builder(self, name or f"{self.name}.{next(self._forks)}", prepare)
+
+    def pages(self) -> Iterator[tuple[int, memoryview]]:
+        """The pages of memory that are not all zeros, in order: their numbers in the base map, in which RAM is where
+        the guest has it and `areas` says where the rest is, and 4096 bytes, which are good until this is closed.
+        """
+        for area in self.areas:
+            yield from self.memory.stored_pages(area.first >> 9, area.pages)
+
+    def check_open(self) -> None:
+        """Raises `ConfigError` once this, or its host, is closed."""
+        self.host.check_open()
+        if self.closed:
+            raise ConfigError(f"This snapshot of {self.name} is closed, and its memory has been given back.")
+
+    def close(self) -> None:
+        """Give the memory back that no machine has. Closing twice is harmless."""
+        self.memory.close()
+        self.media.close()
+        self.host.snapshots.discard(self)
+        if self._owns_host:
+            self.host.close_if_empty()
+
+    def __enter__(self) -> Snapshot:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        state = "closed" if self.closed else f"at {self.now_ns / 1e9:.6f} s"
+        return f"<Snapshot of {self.name}, {state}>"
+
+
+def areas_of(vm: VM) -> list[Area]:
+    """Where a machine's memory is."""
+    areas = [Area("memory", start >> PAGE_SHIFT, end - start >> PAGE_SHIFT) for start, end in vm.memory.ram_ranges]
+    for number, block in enumerate(vm.blocks):
+        areas.append(Area(f"memory {number} {block.name}", block.home.start >> PAGE_SHIFT, block.size >> PAGE_SHIFT))
+    return areas
+
+
+def put(vm: VM, snapshot: Snapshot, *, by_changes: bool) -> int:
+    """Make a VM that is set down the machine that a snapshot is of; how many pages of memory were others, if it was
+    nearly that (``by_changes``). Raises `ConfigError` and `DeviceError` where it does not fit.
+    """
+    areas = areas_of(vm)
+    here, there = [(area.name, area.pages) for area in areas], [(area.name, area.pages) for area in snapshot.areas]
+    if here != there:
+        ours, theirs = ", ".join(sorted({str(one) for one in set(here) ^ set(there)})), snapshot.name
+        raise ConfigError(f"{vm.name} has other memory than {theirs} had at that moment ({ours}).")
+    changed = 0
+    with machine_state.small_parts_putting_back(vm, snapshot.parts):
+        for area, source in zip(areas, snapshot.areas, strict=True):
+            where = area.first >> 9, source.first >> 9, zones_of(area.pages << PAGE_SHIFT)
+            if by_changes:
+                changed += snapshot.memory.put_back(vm.memory.pages, *where)
+            else:
+                snapshot.memory.give(vm.memory.pages, *where)
+        vm.media.follow(snapshot.media)
+    return changed
+
+
+__all__ = ["Area", "Snapshot", "put"]
