@@ -18,7 +18,7 @@ from hypervisor.machine.images import Subject, contents, look_at
 from hypervisor.machine.isa_pc import PC
 from hypervisor.run.host import CoreHost
 from hypervisor.traps import builtin
-from hypervisor.traps.plugins.plugin_set import PluginSet
+from hypervisor.traps.plugins.plugin_set import PluginSet, check_for_another
 from hypervisor.units import MIB
 from hypervisor.vm.board import Board, Parts
 from hypervisor.vm.config import MachineConfig, Module
@@ -121,6 +121,7 @@ def go_on(snapshot: Snapshot, name: str, prepare: Callable[[VM], object] | None)
     config, made_of = snapshot.config, snapshot.made_of
     if not isinstance(made_of, MadeOf):
         raise ConfigError(f"{snapshot.name} was not built from a configuration, so no other machine is like it.")
+    check_for_another(config.plugins)
     media = None
     vm = VM.__new__(VM)
     try:

@@ -111,6 +111,20 @@ class PluginSet:
             raise errors[0]
 
 
+def check_for_another(plugins: Iterable[object]) -> None:
+    """Raise `PluginError` for plugins, as they were given, that cannot be in a second machine: objects that remember
+    something of the first one.
+    """
+    for plugin in plugins:
+        given = plugin[0] if isinstance(plugin, tuple) else plugin
+        if not isinstance(given, (str, type)) and getattr(given, "stateless", False) is not True:
+            name = type(given).__name__
+            raise PluginError(
+                f"Plugin {name} was given as an object, which remembers one machine and cannot be in two: give the "
+                f"class, or (class, options), so that each machine gets a {name} of its own."
+            )
+
+
 def make(plugin: object) -> tuple[str, object]:
     """Name and instance of a plugin given as text, as (text, options), as a class, or as an instance.
 
@@ -240,4 +254,4 @@ def _call(name: str, plugin: object, hook: str, *arguments: object) -> Any:
         return None if method is None else method(*arguments)
 
 
-__all__ = ["GROUP", "PluginSet", "current", "find", "installed", "make", "parse"]
+__all__ = ["GROUP", "PluginSet", "check_for_another", "current", "find", "installed", "make", "parse"]
