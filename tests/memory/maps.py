@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 
 from hypervisor.memory import GuestMemory, HostMemory
 from hypervisor.memory import map_words as w
+from hypervisor.memory.frozen_map import zones_of
 from hypervisor.memory.page_map import PageMap
 from hypervisor.units import PAGE_SHIFT, PAGE_SIZE
 
@@ -27,19 +28,23 @@ def _leaves(pages: PageMap) -> Iterator[tuple[int, bool]]:
 
 
 def census(host: HostMemory, maps: Iterable[PageMap]) -> None:
-    """Count the references to each frame from the maps of all VMs, and compare with what the table says of it."""
+    """Count the references to each frame from the maps of all VMs and from frozen ones, and compare with what the table
+    says of it; and see that what several have says so.
+    """
     counted: Counter[int] = Counter()
     counted[_zero_leaf(host)] += 1  # the host's own
     leaves: set[int] = set()
-    for pages in maps:
-        for leaf, base in _leaves(pages):
-            if leaf == host.address + _zero_leaf(host):
-                continue
-            counted[leaf - host.address] += 1
-            if base and leaf not in leaves:
-                leaves.add(leaf)
-                frames = [word & w.FRAME for word in leaf_words(host, leaf) if word & w.MAP_RAM]
-                counted.update(frame for frame in frames if frame >= w.FIRST)
+    all_leaves = [found for pages in maps for found in _leaves(pages)]
+    all_leaves += [(leaf, True) for frozen in host.frozen for leaf in frozen.leaves if leaf]
+    for leaf, base in all_leaves:
+        if leaf == host.address + _zero_leaf(host):
+            continue
+        counted[leaf - host.address] += 1
+        if base and leaf not in leaves:
+            leaves.add(leaf)
+            frames = [word & w.FRAME for word in leaf_words(host, leaf) if word & w.MAP_RAM]
+            counted.update(frame for frame in frames if frame >= w.FIRST)
+    _check_marks(host, leaves, counted)
     end = w.FIRST + host.table_word(w.FRESH) - w.FIRST
     for frame in range(w.FIRST, end, PAGE_SIZE):
         assert host.references(frame) == counted[frame], f"frame {frame:#x}"
@@ -48,24 +53,23 @@ def census(host: HostMemory, maps: Iterable[PageMap]) -> None:
     assert host.used == len(counted) << PAGE_SHIFT
 
 
+def _check_marks(host: HostMemory, leaves: set[int], counted: Counter[int]) -> None:
+    for leaf in leaves:
+        for word in leaf_words(host, leaf):
+            frame = word & w.FRAME
+            if word & w.MAP_RAM and (frame < w.FIRST or counted[frame] > 1 or counted[leaf - host.address] > 1):
+                assert word & w.MAP_SHARED, f"a word of a leaf that {counted[leaf - host.address]} have is {word:#x}"
+
+
 def _zero_leaf(host: HostMemory) -> int:
     return host.table_word(w.ZERO_LEAF) - host.address
 
 
 def share(parent: GuestMemory, child: GuestMemory) -> None:
-    """Let the child have the parent's RAM, leaf by leaf, as a fork would. Both are on no pCPU."""
-    host = parent.pages.host
+    """Let the child have the parent's RAM, leaf by leaf, as a fork has. Both are on no pCPU."""
     assert parent.ram_ranges == child.ram_ranges
-    for zone in range(parent.pages.shown_zones):
-        leaf = parent.pages.base[zone]
-        if not leaf:
-            continue
-        child.pages.release(zone << w.LEAF_SHIFT, 1)
-        child.pages.base[zone] = leaf
-        if leaf != host.table_word(w.ZERO_LEAF):
-            host.counts[leaf - host.address >> PAGE_SHIFT] += 1
-            words = leaf_words(host, leaf)
-            for n, word in enumerate(words):
-                words[n] = word | (w.MAP_SHARED if word & w.MAP_RAM else 0)
-    parent.show()
-    child.show()
+    frozen = parent.freeze()
+    for start, end in parent.ram_ranges:
+        zone = start >> PAGE_SHIFT + w.LEAF_SHIFT
+        frozen.give(child.pages, zone, zone, zones_of(end - start))
+    frozen.close()

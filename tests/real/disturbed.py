@@ -89,7 +89,7 @@ def outcome(host: hv.Host, boot: Boot, running: list[hv.VM]) -> Outcome:
         }
 
 
-def _storm(host: hv.Host, running: list[hv.VM], over: threading.Event, choice: random.Random) -> None:
+def storm(host: hv.Host, running: list[hv.VM], over: threading.Event, choice: random.Random) -> None:
     """What a host does to its guests, at random."""
     while not over.wait(choice.random() * 0.001):
         scheduler.SLICE_S = choice.choice((0.0001, 0.0003, 0.002))
@@ -118,14 +118,14 @@ def disturbed(boots: dict[str, Boot], pcpus: int, rounds: int, seed: int) -> lis
 
     memory = sum(160 if name.startswith("linux") else 12 for name in boots)
     with closing(hv.Host(f"{memory}M", pcpus)) as host:
-        storm = threading.Thread(target=_storm, args=(host, running, over, random.Random(seed)))
+        trouble = threading.Thread(target=storm, args=(host, running, over, random.Random(seed)))
         threads = [threading.Thread(target=run, args=(host, name)) for name in boots]
-        for thread in [storm, *threads]:
+        for thread in [trouble, *threads]:
             thread.start()
         for thread in threads:
             thread.join()
         over.set()
-        storm.join()
+        trouble.join()
     scheduler.SLICE_S = before
     if failures:
         raise failures[0]
