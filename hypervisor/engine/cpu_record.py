@@ -7,15 +7,15 @@ bring any in. Hidden flags are derived from it anew.
 
 from __future__ import annotations
 
-from itertools import pairwise
+from operator import lt
 
 from hypervisor.arch.flags import RFLAGS_FIXED, RFLAGS_LOADABLE
 from hypervisor.arch.segments import Segment, Table
 from hypervisor.engine import block
 from hypervisor.engine.block import BLOOM_BITS
 from hypervisor.engine.state import SEGMENTS, WHOLE, State
-from hypervisor.engine.vcpu_tlb import PLACES, VcpuTlb
-from hypervisor.state import flag, number, numbers, parts, record, words
+from hypervisor.engine.vcpu_tlb import ENTRY, PLACES, VcpuTlb
+from hypervisor.state import blob, flag, number, numbers, parts, record, words
 
 _MASK64 = (1 << 64) - 1
 _AGE, _FIRST_AGE = "guest_tlb_age", 1
@@ -64,7 +64,7 @@ class CpuState:
     mxcsr: int = number(0, 0xFFFFFFFF)
     xmm: list[int] = numbers(16, 0, (1 << 128) - 1, exact=True)
     words: dict[str, int] = words(len(_KEPT))
-    tlb: list[int] = numbers(3 * PLACES, 0, _MASK64)
+    tlb: bytes = blob(ENTRY * PLACES)
     tlb_large: list[int] = numbers(BLOOM_BITS // 64, 0, _MASK64, exact=True)
 
 
@@ -84,7 +84,7 @@ def cpu_state(state: State, tlb: VcpuTlb) -> CpuState:
         mxcsr=x87.mxcsr,
         xmm=[state.xmm(n) for n in range(16)],
         words={name: state.word(name) for name in _KEPT},
-        tlb=[] if state.flushes else tlb.entries(state.word(_AGE)),
+        tlb=b"" if state.flushes else tlb.entries(state.word(_AGE)),
         tlb_large=[0] * (BLOOM_BITS // 64) if state.flushes else tlb.large(),
     )
 
@@ -98,11 +98,18 @@ def problem(record: CpuState) -> str | None:
             return f"its registers are not {', '.join(sorted(set(known) ^ have.keys()))}"
     if record.registers["rflags"] & ~RFLAGS_LOADABLE != RFLAGS_FIXED or record.registers["sysenter_cs"] >> 32:
         return "RFLAGS or SYSENTER_CS have a value that they cannot have"
-    places, seconds = record.tlb[::3], record.tlb[2::3]
-    in_order = all(one < other for one, other in pairwise([*places, PLACES]))
-    if len(record.tlb) % 3 or not in_order or max(seconds, default=0) >> 32:
+    if not _can_be(record.tlb):
         return "its TLB has an entry that cannot be"
     return None
+
+
+def _can_be(tlb: bytes) -> bool:
+    """Whether packed entries lie at places that there are, each at one of its own."""
+    if len(tlb) % ENTRY:
+        return False
+    words = memoryview(tlb).cast("Q")
+    places, seconds = words[::3].tolist(), words[2::3].tolist()
+    return all(map(lt, places, [*places[1:], PLACES])) and not max(seconds, default=0) >> 32
 
 
 def put_back(state: State, tlb: VcpuTlb, record: CpuState) -> None:

@@ -95,6 +95,7 @@ class PCpu:
         if self._loaded is vcpu:
             return
         self.unload()
+        vcpu.tlb.unpack()
         self._load(self._at, *vcpu.at)
         self.words[b.ROW >> 3], self.words[b.APIC >> 3] = ctypes.addressof(vcpu.words), vcpu.words.apic_at
         vcpu.registers.look_at(self._live)

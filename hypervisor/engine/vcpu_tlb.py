@@ -1,45 +1,64 @@
-"""A vCPU's TLB as values: its entries can be taken out and put into that of another (`kernels.memory.guest_tlb`)."""
+"""A vCPU's TLB as a value: its entries can be taken out and put into that of another (`kernels.memory.guest_tlb`)."""
 
 from __future__ import annotations
 
+import ctypes
 import mmap
 
 from hypervisor.engine import block as b
+from hypervisor.engine.compiling.compiler import code
+from hypervisor.memory.frames import address_of
 
 PLACES = b.GUEST_TLB_DATA + b.GUEST_TLB_CODE
-_WORDS, _LARGE_WORDS = 2 * PLACES, b.BLOOM_BITS // 64
-_MASK32 = 0xFFFFFFFF
+ENTRY = 24
+"""Bytes of a packed entry (`kernels.memory.packed_tlb`)."""
+_LARGE_AT, _LARGE_WORDS = b.GUEST_TLB_BLOOM_AT >> 3, b.BLOOM_BITS // 64
 
 
 class VcpuTlb:
-    """What lies at `block.GUEST_TLB_AT` of a vCPU's memory. Only while no guest runs on the vCPU."""
+    """What lies at `block.GUEST_TLB_AT` of a vCPU's memory. Only while no guest runs on the vCPU.
+
+    What is put back stays packed until the vCPU runs: most of a crowd of machines never does at the same time.
+    """
 
     def __init__(self, room: mmap.mmap) -> None:
         self._room = room
+        self._at = address_of(room) + b.GUEST_TLB_AT
         self._words = memoryview(room)[b.GUEST_TLB_AT : b.GUEST_TLB_AT + b.GUEST_TLB_SIZE].cast("Q")
+        self._packed: tuple[int, bytes, list[int]] | None = None
 
-    def entries(self, age: int) -> list[int]:
-        """Three numbers for each entry of this age: its place, its first word, and the lower half of its second."""
-        seconds = self._words[1:_WORDS:2].tolist()
-        return [
-            number
-            for place, second in enumerate(seconds)
-            if second >> 32 == age
-            for number in (place, self._words[2 * place], second & _MASK32)
-        ]
+    def entries(self, age: int) -> bytes:
+        """The entries of this age, packed."""
+        if self._packed is not None and self._packed[0] == age:
+            return self._packed[1]
+        self.unpack()
+        pack = code().call["pack_tlb"]
+        packed = ctypes.create_string_buffer(ENTRY * pack(self._at, age, 0))
+        pack(self._at, age, ctypes.addressof(packed))
+        return packed.raw
 
     def large(self) -> list[int]:
         """The filter that says where large pages lie."""
-        return self._words[_WORDS : _WORDS + _LARGE_WORDS].tolist()
+        if self._packed is not None:
+            return self._packed[2].copy()
+        return self._words[_LARGE_AT : _LARGE_AT + _LARGE_WORDS].tolist()
 
-    def put_back(self, age: int, entries: list[int], large: list[int]) -> None:
+    def put_back(self, age: int, entries: bytes, large: list[int]) -> None:
         """Have these entries of this age, and no others."""
         self._room.madvise(mmap.MADV_DONTNEED, b.GUEST_TLB_AT, b.GUEST_TLB_SIZE + mmap.PAGESIZE - 1 & -mmap.PAGESIZE)
-        for place, first, second in zip(entries[::3], entries[1::3], entries[2::3], strict=True):
-            self._words[2 * place] = first
-            self._words[2 * place + 1] = age << 32 | second & _MASK32
+        self._packed = (age, entries, large.copy())
+
+    def unpack(self) -> None:
+        """Let the engine see what was put back."""
+        if self._packed is None:
+            return
+        age, entries, large = self._packed
+        self._packed = None
+        packed = ctypes.cast(ctypes.c_char_p(entries), ctypes.c_void_p).value
+        code().call["unpack_tlb"](self._at, age, packed, len(entries) // ENTRY)
         for n, word in enumerate(large):
-            self._words[_WORDS + n] = word
+            if word:
+                self._words[_LARGE_AT + n] = word
 
 
-__all__ = ["PLACES", "VcpuTlb"]
+__all__ = ["ENTRY", "PLACES", "VcpuTlb"]

@@ -7,7 +7,7 @@ user's), what it was made from (`hypervisor.MachineConfig`) and the files behind
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
@@ -148,8 +148,18 @@ def taken(vm: Furnished) -> MachineState:
 
 def put_back(vm: Furnished, state: MachineState) -> None:
     """Make a machine that is set down one with this state. Raises `ConfigError` and `DeviceError`."""
-    with _putting_back(vm, parts_of(vm), state.parts):
-        pass
+    parts = parts_of(vm)
+    try:
+        _check_names(state.parts, parts)
+        for name, part in state.parts.items():
+            problem = wrong(type(part), part, name) if is_record(type(part)) else None
+            if problem:
+                raise ValueError(problem)
+    except ValueError as error:
+        raise ConfigError(f"This state cannot be put into the machine {vm.name}: {error}.") from error
+    with _unheard(vm):
+        for name, part in parts.items():
+            part.restore(state.parts[name])
 
 
 def small_parts_of(vm: Furnished) -> dict[str, Stateful]:
@@ -162,29 +172,30 @@ def small_parts_taken(vm: Furnished) -> dict[str, Any]:
     return {name: part.state() for name, part in small_parts_of(vm).items()}
 
 
-def small_parts_putting_back(vm: Furnished, records: dict[str, Any]) -> AbstractContextManager[None]:
-    """Make a machine that is set down one with these records, and with the memory that it gets in the block. Raises
-    `ConfigError` and `DeviceError`.
+@contextmanager
+def small_parts_put_back(vm: Furnished, records: dict[str, Any]) -> Iterator[None]:
+    """Make a machine that is set down one with these records, which are its own or those of its like, and with the
+    memory that it gets in the block. What is as it was is left alone. Raises `ConfigError` and `DeviceError`.
     """
-    return _putting_back(vm, small_parts_of(vm), records)
+    parts = small_parts_of(vm)
+    try:
+        _check_names(records, parts)
+    except ValueError as error:
+        raise ConfigError(f"This state cannot be put into the machine {vm.name}: {error}.") from error
+    with _unheard(vm):
+        for name, part in parts.items():
+            if part.state() != records[name]:
+                part.restore(records[name])
+        yield
 
 
 @contextmanager
-def _putting_back(vm: Furnished, parts: dict[str, Stateful], records: dict[str, Any]) -> Iterator[None]:
-    try:
-        _check_names(records, parts)
-        for name, part in records.items():
-            problem = wrong(type(part), part, name) if is_record(type(part)) else None
-            if problem:
-                raise ValueError(problem)
-    except ValueError as error:
-        raise ConfigError(f"This state cannot be put into the machine {vm.name}: {error}.") from error
+def _unheard(vm: Furnished) -> Iterator[None]:
+    """The machine becomes another one in the block, and nobody hears of it."""
     vm.place.forget()
     listeners, vm.listeners = vm.listeners, []  # nothing that comes now has happened
     try:
         with vm.inbox.unheard():
-            for name, part in parts.items():
-                part.restore(records[name])
             yield
             for action in vm.on_restore:
                 action()
@@ -193,5 +204,5 @@ def _putting_back(vm: Furnished, parts: dict[str, Stateful], records: dict[str, 
 
 
 __all__ = [
-    "MachineState", "parts_of", "put_back", "small_parts_of", "small_parts_putting_back", "small_parts_taken", "taken",
+    "MachineState", "parts_of", "put_back", "small_parts_of", "small_parts_put_back", "small_parts_taken", "taken",
 ]  # fmt: skip

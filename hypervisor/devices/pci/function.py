@@ -39,6 +39,11 @@ def _images(registers: tuple[ConfigRegister, ...]) -> tuple[bytes, bytes, bytes]
     return bytes(default), bytes(writable), bytes(clears)
 
 
+def _number(config: bytes | bytearray) -> int:
+    """An image of configuration space as one number, byte 0 at its lowest bits."""
+    return int.from_bytes(config, "little")
+
+
 class PciFunction:
     """One function.
 
@@ -110,9 +115,10 @@ class PciFunction:
     def restore(self, state: PciFunctionState) -> None:
         """Take over ``state``; raises `DeviceError` if it is not one of this device."""
         new = adopt(self.name, PciFunctionState, state)
-        for at in range(SIZE):
-            if (new.config[at] ^ self._default[at]) & ~(self._writable[at] | self._clears[at]):
-                raise refuse(self.name, f"state.config has another value in the read-only bits of byte {at:#x}")
+        wrong = (_number(new.config) ^ _number(self._default)) & ~(_number(self._writable) | _number(self._clears))
+        if wrong:
+            at = (wrong & -wrong).bit_length() - 1 >> 3
+            raise refuse(self.name, f"state.config has another value in the read-only bits of byte {at:#x}")
         self._take(new.config)
 
     def _take(self, config: bytearray) -> None:

@@ -1,9 +1,9 @@
-"""The entry points of what Python does to frames and maps, for any thread: `hypervisor.engine.kernels.memory`."""
+"""The entry points of what Python does to frames, maps and TLBs at rest, for any thread."""
 
 from __future__ import annotations
 
 from hypervisor.engine.jit import COMPILED
-from hypervisor.engine.kernels.memory import frame_table, freezing
+from hypervisor.engine.kernels.memory import frame_table, freezing, packed_tlb
 
 _take, _trim, _own, _lay, _clear = (
     frame_table.take,
@@ -14,6 +14,7 @@ _take, _trim, _own, _lay, _clear = (
 )
 _add_leaf, _remove_leaf, _release = frame_table.add_leaf, frame_table.remove_leaf, frame_table.release
 _freeze, _adopt, _put_back, _drop = freezing.freeze, freezing.adopt, freezing.put_back, freezing.drop
+_pack, _unpack = packed_tlb.pack, packed_tlb.unpack
 
 if not COMPILED:
     raise NotImplementedError("the uncompiled kernels are called as they are by hypervisor.engine.compiling.plain")
@@ -79,9 +80,20 @@ def drop_leaves(table, frozen, count):  # type: ignore[no-untyped-def]
     return _drop(table, frozen, count)
 
 
+def pack_tlb(table, age, to):  # type: ignore[no-untyped-def]
+    """`packed_tlb.pack`."""
+    return _pack(table, age, to)
+
+
+def unpack_tlb(table, age, packed, count):  # type: ignore[no-untyped-def]
+    """`packed_tlb.unpack`."""
+    return _unpack(table, age, packed, count)
+
+
 ENTRIES = (
     (take_frame, "l(l)"), (trim_frames, "l(l)"), (own_frame, "l(lll)"), (lay_pages, "l(llll)"),
     (clear_pages, "l(llll)"), (add_leaf, "l(ll)"), (remove_leaf, "l(ll)"), (release_zones, "l(llll)"),
     (freeze_map, "l(lll)"), (adopt_zones, "l(lllll)"), (put_back_zones, "l(lllll)"), (drop_leaves, "l(lll)"),
+    (pack_tlb, "l(lll)"), (unpack_tlb, "l(llll)"),
 )  # fmt: skip
 """Functions and their C types, as in `hooks`."""

@@ -26,6 +26,7 @@ from hypervisor.engine.kernels.memory import (
     gate,
     guest_tlb,
     notes,
+    packed_tlb,
     page_walk,
     supervisor,
 )
@@ -105,6 +106,8 @@ _CALLS: dict[str, Callable[..., Any]] = {
     "adopt_zones": freezing.adopt,
     "put_back_zones": freezing.put_back,
     "drop_leaves": freezing.drop,
+    "pack_tlb": packed_tlb.pack,
+    "unpack_tlb": packed_tlb.unpack,
     "save": switch.save,
     "load": switch.load,
     "clock": time_stamp.clock,

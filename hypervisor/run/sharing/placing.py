@@ -127,6 +127,8 @@ class Place:
                 pcpu.owner.leave(pcpu)
             if last is not None and last is not pcpu and last.owner is self:
                 self.leave(last)
+            for vcpu in turns.vcpus:  # the engine takes turns by itself
+                vcpu.state.tlb.unpack()
             turns.enter(pcpu, turns.current)
             pcpu.report.put_back_events(self._events)
             pcpu.report.forget_counts()
