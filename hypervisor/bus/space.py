@@ -11,7 +11,7 @@ from hypervisor.bus.timed_register import TimedRegister
 from hypervisor.errors import DeviceError
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Mapping:
     """A device's place: the half-open range ``[start, end)`` answers with offsets from ``base``.
 

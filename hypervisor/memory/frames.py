@@ -14,8 +14,8 @@ import resource
 import sys
 import threading
 import weakref
+from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any, NamedTuple, Protocol
 
 from hypervisor.errors import ConfigError
@@ -102,11 +102,15 @@ class HostMemory:
         self.table = ctypes.addressof(self._table)
         """Where the frame table is, as `hypervisor.memory.map_words` says."""
         self._fill_table()
-        self._lock = threading.RLock()
-        """Held where promises are made. What is forgotten gives its own back wherever Python notices that, so also in a
-        thread that holds this.
+        self._lock = threading.Lock()
+        self._promises: dict[object, list[Promise]] = {}
+        """By their owners."""
+        self._sums: tuple[int, int] | None = (0, 0)
+        """Of RAM and of what is beside it; None where they must be counted."""
+        self.forgotten: deque[Promise] = deque()
+        """Promises to what has been forgotten, which Python notices anywhere, also where the lock is held: they are
+        taken back when the next one is made.
         """
-        self.promises: list[Promise] = []
         self.frozen: weakref.WeakSet[Any] = weakref.WeakSet()
         """Base maps as they were (`hypervisor.memory.frozen_map`)."""
 
@@ -182,43 +186,71 @@ class HostMemory:
     # --- promises -----------------------------------------------------------------------------------------------------
 
     @property
-    def free(self) -> int:
-        """Bytes of RAM that no VM has been promised."""
-        return self.size - sum(promise.ram for promise in list(self.promises))
+    def promises(self) -> list[Promise]:
+        """All that hold."""
+        with self._lock:
+            self._take_back_forgotten()
+            return [promise for owned in self._promises.values() for promise in owned]
 
     @property
-    def free_beside(self) -> int:
-        """Bytes of addresses that nobody has been promised for what is not a VM's first RAM."""
-        return self._beside - sum(promise.beside for promise in list(self.promises))
+    def free(self) -> int:
+        """Bytes of RAM that no VM has been promised."""
+        with self._lock:
+            return self.size - self._promised()[0]
 
     def promise(self, promise: Promise) -> None:
         """Keep frames for somebody. Raises `ConfigError` when there are not enough."""
         with self._lock:
-            free, beside = self.free, self.free_beside
-            if promise.ram > free:
+            self._take_back_forgotten()
+            ram, beside = self._promised()
+            if ram + promise.ram > self.size:
                 raise ConfigError(
-                    f"The host has no {promise.ram // MIB} MiB of memory left for another VM ({free // MIB} MiB of "
-                    f"{self.size // MIB} MiB are free). Close a VM, or create the host with more memory."
+                    f"The host has no {promise.ram // MIB} MiB of memory left for another VM ({self.size - ram >> 20} "
+                    f"MiB of {self.size // MIB} MiB are free). Close a VM, or create the host with more memory."
                 )
-            if promise.beside > beside:
+            if beside + promise.beside > self._beside:
                 raise ConfigError(
-                    f"The host has no {promise.beside // MIB} MiB of addresses left for snapshots, forks and "
-                    f"frame buffers ({beside // MIB} MiB of {self._beside // MIB} MiB are free). Close a VM or a "
-                    "snapshot, or use another host."
+                    f"The host has no {promise.beside // MIB} MiB of addresses left for snapshots, forks and frame "
+                    f"buffers ({self._beside - beside >> 20} MiB of {self._beside // MIB} MiB are free). Close a VM or "
+                    "a snapshot, or use another host."
                 )
-            self.promises.append(promise)  # one step: an interrupt finds it done, with its owner, or not begun
+            owned = self._promises.setdefault(promise.owner, [])
+            self._sums = None
+            owned.append(promise)  # one step: an interrupt finds it done, with its owner, or not begun
+            self._sums = ram + promise.ram, beside + promise.beside
 
     def release(self, promise: Promise) -> None:
         """Take a promise back."""
-        with self._lock, suppress(ValueError):
-            self.promises.remove(promise)  # one step, too
+        with self._lock:
+            self._take_back(promise)
 
     def release_all(self, owner: object) -> None:
         """Take back whatever is left of ``owner``: also what it was given while an interrupt came."""
-        for promise in [promise for promise in self.promises if promise.owner is owner]:
+        for promise in list(self._promises.get(owner, ())):
             if promise.to is not None:
                 promise.to.release()
             self.release(promise)
+
+    def _promised(self) -> tuple[int, int]:
+        if self._sums is None:  # an interrupt came
+            every = [promise for owned in self._promises.values() for promise in owned]
+            self._sums = sum(promise.ram for promise in every), sum(promise.beside for promise in every)
+        return self._sums
+
+    def _take_back(self, promise: Promise) -> None:
+        owned = self._promises.get(promise.owner, [])
+        ram, beside = self._promised()
+        if promise in owned:
+            self._sums = None
+            owned.remove(promise)
+            self._sums = ram - promise.ram, beside - promise.beside
+        if not owned:
+            self._promises.pop(promise.owner, None)
+
+    def _take_back_forgotten(self) -> None:
+        while self.forgotten:
+            self._take_back(self.forgotten[0])
+            self.forgotten.popleft()
 
 
 def frame_of(word: int) -> Hpa:

@@ -37,7 +37,7 @@ class FrozenMap:
         """Held while somebody reads the directory, and where it is closed."""
         self._leaves = (ctypes.c_int64 * pages.zones)()
         self._at = ctypes.addressof(self._leaves)
-        promise = Promise(self._leaves, 0, size)
+        promise = Promise(object(), 0, size)
         self._close = weakref.finalize(self, _give_back, host, self._leaves, promise)
         self._close.atexit = False
         host.frozen.add(self)
@@ -96,7 +96,7 @@ class FrozenMap:
 
 def _give_back(host: HostMemory, leaves: ctypes.Array[ctypes.c_int64], promise: Promise) -> None:
     host.kernels.drop(host.table, ctypes.addressof(leaves), len(leaves))
-    host.release(promise)
+    host.forgotten.append(promise)
 
 
 __all__ = ["FrozenMap", "zones_of"]

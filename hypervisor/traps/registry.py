@@ -205,7 +205,7 @@ class TrapRegistry:
         full = f"{plugin}.{base}" if plugin else base
         new = Handler(full, kind, function, key, plugin=plugin, **options)
         check_options(new.describe(), new.mode, new.when)
-        if new.rank != "builtin":
+        if new.rank == "user":
             check_function(new, function)
         self._check_open()
         self._between_runs(f"{new.describe()} cannot be registered")

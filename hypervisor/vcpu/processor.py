@@ -150,9 +150,9 @@ class Processor(Registers):
         """What CPUID answers unless a handler says otherwise: (EAX, EBX, ECX, EDX) of a leaf and subleaf."""
         self.breakpoints: Breakpoints = NONE
         """The guest's own breakpoints that the engine looks for while this vCPU runs."""
-        self.exits = [Exit(self) for _ in range(128)]
+        self.exits = [Exit(self)] * 128
         for kind in ExitKind:
-            self.exits[kind].begin(kind, 0, 0)
+            self.exits[kind] = Exit(self, kind)
         self.exit = self.exits[0]
         self.intr: Line = _Intr(state.words, "INTR" if number == 0 else f"INTR{number}", self._intr_changed)
         """The interrupt input; whoever drives it is usually the `interrupt_controller` as well."""

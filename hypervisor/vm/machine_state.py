@@ -173,9 +173,10 @@ def small_parts_taken(vm: Furnished) -> dict[str, Any]:
 
 
 @contextmanager
-def small_parts_put_back(vm: Furnished, records: dict[str, Any]) -> Iterator[None]:
+def small_parts_put_back(vm: Furnished, records: dict[str, Any], *, by_changes: bool) -> Iterator[None]:
     """Make a machine that is set down one with these records, which are its own or those of its like, and with the
-    memory that it gets in the block. What is as it was is left alone. Raises `ConfigError` and `DeviceError`.
+    memory that it gets in the block. Parts that are so already are left alone if that is most of them
+    (``by_changes``). Raises `ConfigError` and `DeviceError`.
     """
     parts = small_parts_of(vm)
     try:
@@ -184,7 +185,7 @@ def small_parts_put_back(vm: Furnished, records: dict[str, Any]) -> Iterator[Non
         raise ConfigError(f"This state cannot be put into the machine {vm.name}: {error}.") from error
     with _unheard(vm):
         for name, part in parts.items():
-            if part.state() != records[name]:
+            if not by_changes or part.state() != records[name]:
                 part.restore(records[name])
         yield
 

@@ -135,7 +135,7 @@ def put(vm: VM, snapshot: Snapshot, *, by_changes: bool) -> int:
         ours, theirs = ", ".join(sorted({str(one) for one in set(here) ^ set(there)})), snapshot.name
         raise ConfigError(f"{vm.name} has other memory than {theirs} had at that moment ({ours}).")
     changed = 0
-    with machine_state.small_parts_put_back(vm, snapshot.parts):
+    with machine_state.small_parts_put_back(vm, snapshot.parts, by_changes=by_changes):
         for area, source in zip(areas, snapshot.areas, strict=True):
             where = area.first >> 9, source.first >> 9, zones_of(area.pages << PAGE_SHIFT)
             if by_changes:
