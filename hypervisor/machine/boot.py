@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -124,6 +125,8 @@ def go_on(snapshot: Snapshot, name: str, prepare: Callable[[VM], object] | None)
     check_for_another(config.plugins)
     media = None
     vm = VM.__new__(VM)
+    collecting = gc.isenabled()
+    gc.disable()  # all that is made here stays: looking through it again and again took a third of the time
     try:
         media = snapshot.media.twin()
         VM.__init__(vm, snapshot.host, config, name, snapshot)
@@ -143,6 +146,9 @@ def go_on(snapshot: Snapshot, name: str, prepare: Callable[[VM], object] | None)
     except BaseException:
         _abandon(vm, media)
         raise
+    finally:
+        if collecting:
+            gc.enable()
 
 
 Snapshot.builder = staticmethod(go_on)

@@ -71,7 +71,7 @@ def _vga(vm: VM, parts: Parts) -> Vga:
     vm.hide_memory(range(APERTURE_AT, APERTURE_AT + APERTURE))
     vram = vm.add_memory(None, VRAM_SIZE, "vga")
     text = vm.add_memory(None, TEXT_SIZE, "vga-text")
-    vga = Vga(vm.clock, vram, text, Aperture(vram, text).show)
+    vga = Vga(vm.clock, vram, text, Aperture(vram, text).show, blank=vm.goes_on)
     parts.once(_FRAME_BUFFER, FrameBuffer, lambda: FrameBuffer(vram))
     vm.screen = Screen(vm, vga)
     vm.searched.append(vm.screen)

@@ -136,14 +136,17 @@ def check_signature(function: HandlerFunction, where: str) -> None:
         raise TrapError(f"{where}: a handler takes (vcpu, exit), this one takes {signature}.") from None
 
 
-def check_options(where: str, mode: str, when: str) -> None:
+def check_options(handler: Handler) -> None:
     """Raise `TrapError` for a ``mode`` or ``when`` that does not exist or does not go together."""
+    mode, when = handler.mode, handler.when
     if mode not in ("decide", "observe"):
-        raise TrapError(f"{where}: mode={mode!r} is unknown; choose 'decide' or 'observe'.")
+        raise TrapError(f"{handler.describe()}: mode={mode!r} is unknown; choose 'decide' or 'observe'.")
     if when not in ("before", "after"):
-        raise TrapError(f"{where}: when={when!r} is unknown; choose 'before' or 'after'.")
+        raise TrapError(f"{handler.describe()}: when={when!r} is unknown; choose 'before' or 'after'.")
     if mode == "decide" and when == "after":
-        raise TrapError(f"{where}: when='after' is for mode='observe'; a deciding handler always comes before.")
+        raise TrapError(
+            f"{handler.describe()}: when='after' is for mode='observe'; a deciding handler always comes before."
+        )
 
 
 def number(kind: ExitKind, field: str, value: Any, bits: int) -> range | None:

@@ -204,11 +204,12 @@ class TrapRegistry:
         base = name or str(getattr(function, "__name__", kind.name.lower()))
         full = f"{plugin}.{base}" if plugin else base
         new = Handler(full, kind, function, key, plugin=plugin, **options)
-        check_options(new.describe(), new.mode, new.when)
+        check_options(new)
         if new.rank == "user":
             check_function(new, function)
         self._check_open()
-        self._between_runs(f"{new.describe()} cannot be registered")
+        if self._running:
+            self._between_runs(f"{new.describe()} cannot be registered")
         if full in self._handlers:
             if name is not None:
                 raise TrapError(f"{new.describe()}: there is a handler of this name already; choose another name=.")

@@ -97,6 +97,8 @@ class VM(Runs, Furnished):
             """What it was made from."""
             self.family: object = object() if snapshot is None else snapshot.family
             """What it has in common with its snapshots, and all that go on from them."""
+            self.goes_on = snapshot is not None
+            """Whether it becomes a machine that has been running, so that nothing need be put into its memory."""
             self.made_of: object = None
             """What was read of the host's files when it was built, of the room above."""
             self._init_board()

@@ -33,7 +33,8 @@ class Vga(ByteDevice):
     memory (`mmio`) are devices of their own.
 
     ``vram`` and ``text`` are its memory (see `VideoMemory`); by default it has some of its own, without a linear frame
-    buffer. ``show(window)`` is called when the guest's view of the aperture changes.
+    buffer. ``show(window)`` is called when the guest's view of the aperture changes. A ``blank`` one has nothing in its
+    memory yet.
     """
 
     def __init__(
@@ -43,6 +44,8 @@ class Vga(ByteDevice):
         text: Memory | None = None,
         show: Callable[[Window], object] = lambda window: None,
         name: str = "vga",
+        *,
+        blank: bool = False,
     ) -> None:
         self.name = name
         self.clock = clock
@@ -59,7 +62,8 @@ class Vga(ByteDevice):
         self._writers = [nothing] * r.SIZE
         self._wire_readers()
         self._wire_writers()
-        self._firmware_memory()
+        if not blank:
+            self._firmware_memory()
         self.refresh(restored=True)
 
     def _firmware_memory(self) -> None:
