@@ -243,8 +243,10 @@ REST_END = _word("rest_end")  # linear end of that block, 0 none
 RESTED = _word("rested")  # 1: the last block that it began was the rest of one
 REST_TRIED = _word("rest_tried")  # how often the instruction has been left since another one was executed
 GUEST_TLB_AGE = _word("guest_tlb_age")  # which entries there are valid
-DIRTY = _word("dirty")  # 1: hidden flags are to be derived again before it runs
+DIRTY = _word("dirty")  # what is to be done before it runs, by the bits below
 VCPU_END = 8 * len(_names)
+HIDDEN_FLAGS, TLB_TOO = 1, 2
+"""In `DIRTY`: hidden flags are to be derived again; the guest's TLB is to be flushed."""
 
 # --- walk results -----------------------------------------------------------------------------------------------------
 W_VECTOR = _word("w_vector")  # -1 none

@@ -137,8 +137,6 @@ class PCpu:
         registers = None if self._loaded is None else self._loaded.registers
         self._call["flush_guest" if registers is None or registers.flushes else "flush"](self._at)
         self.words[_DIRTY] = 0
-        if registers is not None:
-            registers.flushes = False
 
     def kick(self) -> None:
         """Make the guest stop at its next block. The one method that any thread may call.

@@ -82,11 +82,10 @@ class Views(NamedTuple):
 class State:
     """One vCPU's registers, over ``STATE_SIZE`` bytes of memory and the block's vCPU words.
 
-    `flushes` says that a register was written that flushes its TLB. Only valid outside the engine's loop, where EFLAGS
-    are complete; inside it, `flags_inside` reads them.
+    Only valid outside the engine's loop, where EFLAGS are complete; inside it, `flags_inside` reads them.
     """
 
-    __slots__ = ("_dwords", "_extra", "_memory", "_words", "flags_inside", "flushes")
+    __slots__ = ("_dwords", "_extra", "_memory", "_words", "flags_inside")
 
     def __init__(self, views: Views) -> None:
         self.look_at(views)
@@ -100,11 +99,20 @@ class State:
     @property
     def dirty(self) -> bool:
         """Whether hidden flags must be derived again before the guest goes on."""
-        return bool(self._extra[_DIRTY])
+        return bool(self._extra[_DIRTY] & block.HIDDEN_FLAGS)
 
     @dirty.setter
     def dirty(self, dirty: bool) -> None:
-        self._extra[_DIRTY] = int(dirty)
+        self._extra[_DIRTY] = self._extra[_DIRTY] & ~block.HIDDEN_FLAGS | block.HIDDEN_FLAGS * dirty
+
+    @property
+    def flushes(self) -> bool:
+        """Whether a register was written that flushes the TLB."""
+        return bool(self._extra[_DIRTY] & block.TLB_TOO)
+
+    @flushes.setter
+    def flushes(self, flushes: bool) -> None:
+        self._extra[_DIRTY] = self._extra[_DIRTY] & ~block.TLB_TOO | block.TLB_TOO * flushes
 
     def get(self, name: str) -> int:
         """A 64-bit register by its full name."""

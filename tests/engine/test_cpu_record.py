@@ -45,7 +45,7 @@ def test_what_is_put_back_is_the_state_to_the_byte(guest: str, cpus: int) -> Non
                 put_back(new.registers, new.tlb, record)
                 assert cpu_state(new.registers, new.tlb) == record
                 assert new.registers.dirty
-                new.registers.dirty = vcpu.registers.dirty
+                new.registers.dirty, new.registers.flushes = vcpu.registers.dirty, vcpu.registers.flushes
                 new.registers.set_word(AGE, vcpu.registers.word(AGE))  # how often it was flushed is nobody's business
                 assert list(new.extra) == list(vcpu.state.extra)
                 ours, theirs = bytes(vcpu.state.memory), bytes(new.memory)

@@ -12,7 +12,7 @@ from hypervisor.arch.flags import DR7_ENABLES, RFLAGS_IF
 from hypervisor.engine import block as b_
 from hypervisor.engine import layout as l_
 from hypervisor.engine.jit import kernel, ld8, ld64, st8, st64
-from hypervisor.engine.kernels.memory.access import sync_hflags
+from hypervisor.engine.kernels.memory.access import flush_tlb, sync_hflags
 from hypervisor.engine.kernels.memory.guest_tlb import flush_all
 from hypervisor.engine.kernels.stopping.rest_of_block import in_block
 from hypervisor.engine.kernels.vmexit.switch import load, save
@@ -24,8 +24,8 @@ _ENV, _EFLAGS, _VCPU, _ROW, _APIC, _VCPUS, _VCPU_COUNT, _TURNS = (
 _NOW, _NEXT, _DEADLINE, _FLOOR, _KICK, _STEP, _WALL, _INTR, _ARMED, _BLOCK_END = (
     b_.NOW, b_.NEXT, b_.DEADLINE, b_.FLOOR, b_.KICK, b_.STEP, b_.WALL, b_.INTR, b_.ARMED, b_.BLOCK_END,
 )  # fmt: skip
-_SPINS_WORD, _SPINS_LEFT, _SPUN_AT, _WORKED, _SKIPPED, _DIRTY = (
-    b_.SPINS, b_.SPINS_LEFT, b_.SPUN_AT, b_.WORKED, b_.SKIPPED, b_.DIRTY,
+_SPINS_WORD, _SPINS_LEFT, _SPUN_AT, _WORKED, _SKIPPED, _DIRTY, _TLB_TOO = (
+    b_.SPINS, b_.SPINS_LEFT, b_.SPUN_AT, b_.WORKED, b_.SKIPPED, b_.DIRTY, b_.TLB_TOO,
 )  # fmt: skip
 _GUEST_DR7, _DR7, _NMI_BLOCKED = b_.GUEST_DR7, b_.GUEST_DR7 - b_.VCPU, b_.NMI_BLOCKED - b_.VCPU
 _STATE_AT, _EXTRA_AT, _APIC_AT, _POSITION, _EVENT_AT, _LOOKED_AT = (
@@ -143,9 +143,13 @@ def _enter(b, turns, row):  # type: ignore[no-untyped-def]
     load(b, ld64(row + _STATE_AT), ld64(row + _EXTRA_AT))
     st64(b + _ROW, row)
     st64(b + _APIC, ld64(row + _APIC_AT))
-    if ld64(b + _DIRTY):
+    dirty = ld64(b + _DIRTY)
+    if dirty:
         sync_hflags(b)
-        flush_all(b)
+        if dirty & _TLB_TOO:
+            flush_all(b)
+        else:
+            flush_tlb(b)
         st64(b + _DIRTY, 0)
     st64(b + _NOW, ld64(row + _POSITION))
     st64(b + _FLOOR, ld64(turns + _TURN_FLOOR))
