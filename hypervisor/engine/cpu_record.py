@@ -7,6 +7,7 @@ bring any in. Hidden flags are derived from it anew.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from operator import lt
 
 from hypervisor.arch.flags import RFLAGS_FIXED, RFLAGS_LOADABLE
@@ -103,6 +104,7 @@ def problem(record: CpuState) -> str | None:
     return None
 
 
+@lru_cache(maxsize=8)  # that of a snapshot is put back again and again
 def _can_be(tlb: bytes) -> bool:
     """Whether packed entries lie at places that there are, each at one of its own."""
     if len(tlb) % ENTRY:

@@ -50,6 +50,8 @@ class Furnished(Machine):
         """What is in the machine's drives; the board's disk controllers are built around it."""
         self.firmware: Firmware | None = None
         """What ran before the guest, of the room above; None without."""
+        self.small_parts: dict[str, Any] | None = None
+        """See `hypervisor.vm.machine_state.small_parts_of`."""
         self.owns_host = False
         """Whether the host is closed with the last of its VMs and snapshots."""
 

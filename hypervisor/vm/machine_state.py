@@ -162,9 +162,20 @@ def put_back(vm: Furnished, state: MachineState) -> None:
             part.restore(state.parts[name])
 
 
+ELSEWHERE = (RamPart, BlockPart, Overlay)
+"""Parts that a snapshot has by reference: memory, and what has been written to drives."""
+CHANGED_BY_RUNS = (ProcessorPart, MachineOwn)
+"""Parts that are others after whatever a machine has done: it is not worth asking them."""
+
+
 def small_parts_of(vm: Furnished) -> dict[str, Stateful]:
-    """The parts whose states are small: all but memory, and what has been written to drives."""
-    return {name: part for name, part in parts_of(vm).items() if not isinstance(part, (RamPart, BlockPart, Overlay))}
+    """The parts whose states are small. They stay the same ones when a machine has run: no device comes after that."""
+    found = vm.small_parts
+    if found is None:
+        found = {name: part for name, part in parts_of(vm).items() if not isinstance(part, ELSEWHERE)}
+        if vm.has_run:
+            vm.small_parts = found
+    return found
 
 
 def small_parts_taken(vm: Furnished) -> dict[str, Any]:
@@ -185,7 +196,7 @@ def small_parts_put_back(vm: Furnished, records: dict[str, Any], *, by_changes: 
         raise ConfigError(f"This state cannot be put into the machine {vm.name}: {error}.") from error
     with _unheard(vm):
         for name, part in parts.items():
-            if not by_changes or part.state() != records[name]:
+            if not by_changes or isinstance(part, CHANGED_BY_RUNS) or part.state() != records[name]:
                 part.restore(records[name])
         yield
 
