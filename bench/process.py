@@ -39,9 +39,9 @@ def _run(command: list[str], status: int = 0) -> tuple[float, bytes]:
     return seconds, done.stdout
 
 
-def _figure(function: str, image: Path) -> float:
-    """What ``function`` of this module returns in a new process."""
-    program = f"import pathlib, sys; from bench import process; print(process.{function}(pathlib.Path(sys.argv[1])))"
+def _figure(function: str, image: Path, module: str = "process") -> float:
+    """What ``function`` of a module of this package returns in a new process."""
+    program = f"import pathlib, sys; from bench import {module}; print({module}.{function}(pathlib.Path(sys.argv[1])))"
     return float(_run([sys.executable, "-c", program, str(image)])[1])
 
 
@@ -142,18 +142,22 @@ def _idle_memory(image: Path) -> float:
             vm = host.create_vm(image=str(image), memory="64M", append=f"{HALT} 1")
             vm.run(timeout=TIMEOUT_S)
             vms.append(vm)
-            used.append(_private_bytes())
+            used.append(private_bytes())
         for vm in vms:
             vm.close()
     return (used[-1] - used[0]) / IDLE_VMS / 2**20
 
 
-def _private_bytes() -> int:
+def private_bytes() -> int:
     """Memory that only this process uses, as Linux counts it."""
     lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
     return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Private_"))
 
 
+def _of_forks(function: str) -> Callable[[Path], float]:
+    return lambda image: _figure(function, image, "forks")
+
+
 MEASURES: dict[str, Callable[[Path], float]] = {
     function.__name__: function for function in (run_hello, import_package, create_vm, hand_over, idle_memory)
-}
+} | {name: _of_forks(name) for name in ("fork", "fork_to_exit", "forks_in_a_row", "revert", "idle_fork")}

@@ -149,4 +149,9 @@ ROWS: Final[tuple[Row, ...]] = (
     Whole("creating a VM in a running process", "create_vm", "ms", Bound(5.0)),
     Whole("handing a run to a pCPU and back", "hand_over", "µs", Bound(100.0)),
     Whole("memory of an idle 64 MiB VM", "idle_memory", "MiB", Bound(6.0)),
+    Whole("fork of a 256 MiB Linux guest, until it may run", "fork", "ms", Bound(4.0, 1.0)),
+    Whole("fork of a 256 MiB Linux guest, to its first exit", "fork_to_exit", "ms", Bound(6.0, 2.0)),
+    Whole("forks in a row, each run to its first exit and closed", "forks_in_a_row", "ms", Bound(6.0, 2.0)),
+    Whole("revert after 40 dirty frames", "revert", "µs", Bound(600.0, 300.0)),
+    Whole("memory of a fork that has not run", "idle_fork", "MiB", Bound(0.6)),
 )
