@@ -52,10 +52,12 @@ def rounds(vm: hv.VM, count: int) -> None:
 
 
 def growth(count: int) -> tuple[Use, Use]:
-    """What is used after some rounds, and after so many more."""
-    with hv.Host("8M", 2) as host, host.create_vm("preempt", memory="4M") as vm:
+    """What is used after some rounds, and after so many more. The room for translated code is small, so that it is full
+    before.
+    """
+    with hv.Host("8M", 2, code_cache="1M") as host, host.create_vm("preempt", memory="4M") as vm:
         vm.run(virtual_timeout=0.01)
-        rounds(vm, 30)
+        rounds(vm, 200)
         before = Use.of(host)
         rounds(vm, count)
         after = Use.of(host)
