@@ -12,6 +12,7 @@ def frame_kernels() -> FrameKernels:
     return FrameKernels(
         take=call["take_frame"],
         own=call["own_frame"],
+        own_several=call["own_frames"],
         lay=call["lay_pages"],
         clear=call["clear_pages"],
         add_leaf=call["add_leaf"],

@@ -38,6 +38,7 @@ class FrameKernels(NamedTuple):
 
     take: Callable[[int], int]
     own: Callable[[int, int, int], int]
+    own_several: Callable[[int, int, int, int], int]
     lay: Callable[[int, int, int, int], int]
     clear: Callable[[int, int, int, int], int]
     add_leaf: Callable[[int, int], int]

@@ -288,6 +288,19 @@ class GuestMemory:
             self._store_in_page(at, data[done : done + length])
             done += length
 
+    def store_pages(self, base: int, pages: memoryview) -> None:
+        """The same with whole pages: many at once while the VM has never been on a pCPU."""
+        if self.where is not None and not self.where.fresh:
+            for at in range(0, len(pages), PAGE_SIZE):
+                self.store_beneath(base + at, bytes(pages[at : at + PAGE_SIZE]))
+            return
+        frames = self.pages.own_several(base >> PAGE_SHIFT, len(pages) // PAGE_SIZE)
+        start = 0
+        for n, frame in enumerate(frames, start=1):
+            if n == len(frames) or frames[n] != frame + PAGE_SIZE:  # they mostly lie one behind the other
+                self._put(frames[start], base, pages[start * PAGE_SIZE : n * PAGE_SIZE])
+                start = n
+
     def _store_in_page(self, base: int, data: bytes | memoryview) -> None:
         word = self.pages.word(base >> PAGE_SHIFT)
         if word & w.MAP_SHARED or self._host.generation(word & w.FRAME) & 1:

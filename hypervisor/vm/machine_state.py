@@ -17,7 +17,7 @@ from hypervisor.run.machine_record import MachineOwn
 from hypervisor.state import cbor, from_plain, is_record, plain, wrong
 from hypervisor.vcpu.processor_record import ProcessorPart
 from hypervisor.vm.handler_record import HandlersPart
-from hypervisor.vm.memory_record import BlockPart, RamPart
+from hypervisor.vm.memory_record import RAM, BlockPart, RamPart
 
 if TYPE_CHECKING:
     from hypervisor.vm.furnished import Furnished
@@ -61,13 +61,14 @@ class MachineState:
             if not isinstance(found, dict):
                 raise ValueError("it has no parts")
             kinds = {name: type(part.state()) for name, part in parts_of(vm).items()}
-            _check_names(found, kinds)
+            check_names(found, kinds)
             return cls({name: from_plain(kind, found[name], name) for name, kind in kinds.items()})
         except ValueError as error:
             raise ConfigError(f"These {len(content)} bytes are no state of the machine {vm.name}: {error}.") from error
 
 
-def _check_names(found: Mapping[str, object], known: Mapping[str, object]) -> None:
+def check_names(found: Mapping[str, object], known: Mapping[str, object]) -> None:
+    """Raise ValueError, with the end of a sentence, for records that are not of these parts."""
     missing, unknown = sorted(known.keys() - found.keys()), sorted(found.keys() - known.keys())
     if missing or unknown:
         lacks = f"it has no {', '.join(missing)}" if missing else ""
@@ -111,7 +112,7 @@ def _listed(vm: Furnished) -> Iterator[tuple[str, Stateful]]:
     yield "turns", vm.turns
     yield "machine", MachineOwn(vm)
     yield "inbox", vm.inbox
-    yield "memory", RamPart(vm)
+    yield RAM, RamPart(vm)
     for number, block in enumerate(vm.blocks):
         yield f"memory {number} {block.name}", BlockPart(vm, block)
     for drive, medium in vm.media.by_drive().items():
@@ -150,7 +151,7 @@ def put_back(vm: Furnished, state: MachineState) -> None:
     """Make a machine that is set down one with this state. Raises `ConfigError` and `DeviceError`."""
     parts = parts_of(vm)
     try:
-        _check_names(state.parts, parts)
+        check_names(state.parts, parts)
         for name, part in state.parts.items():
             problem = wrong(type(part), part, name) if is_record(type(part)) else None
             if problem:
@@ -191,7 +192,7 @@ def small_parts_put_back(vm: Furnished, records: dict[str, Any], *, by_changes: 
     """
     parts = small_parts_of(vm)
     try:
-        _check_names(records, parts)
+        check_names(records, parts)
     except ValueError as error:
         raise ConfigError(f"This state cannot be put into the machine {vm.name}: {error}.") from error
     with _unheard(vm):
@@ -216,5 +217,6 @@ def _unheard(vm: Furnished) -> Iterator[None]:
 
 
 __all__ = [
-    "MachineState", "parts_of", "put_back", "small_parts_of", "small_parts_put_back", "small_parts_taken", "taken",
+    "MachineState", "check_names", "parts_of", "put_back", "small_parts_of", "small_parts_put_back",
+    "small_parts_taken", "taken",
 ]  # fmt: skip

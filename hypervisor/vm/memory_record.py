@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice, pairwise
 from typing import TYPE_CHECKING
 
 from hypervisor.errors import ConfigError
@@ -13,6 +16,8 @@ if TYPE_CHECKING:
     from hypervisor.run.machine import Machine
     from hypervisor.vm.device_memory import MemoryBlock
 
+RAM = "memory"
+"""The name of RAM among the parts of a machine."""
 MAX_PAGES = 1 << 24
 _ZEROS = bytes(PAGE_SIZE)
 
@@ -28,6 +33,17 @@ class MemoryState:
     content: bytes = blob(MAX_PAGES * PAGE_SIZE)
 
 
+@dataclass(frozen=True)
+class StoredPages:
+    """The same without all contents at hand: ``pages`` are in order and within the memory, ``pieces`` are what they
+    hold, one behind the other, each piece of whole pages. Both are taken once, when the memory is put back.
+    """
+
+    size: int
+    pages: Iterable[int]
+    pieces: Iterable[bytes]
+
+
 def _taken(memory: GuestMemory, ranges: list[range]) -> MemoryState:
     pages, content, before = [], [], 0
     for where in ranges:
@@ -38,22 +54,52 @@ def _taken(memory: GuestMemory, ranges: list[range]) -> MemoryState:
     return MemoryState(before, pages, b"".join(content))
 
 
-def _check(name: str, state: MemoryState, size: int) -> None:
+def _checked(name: str, state: MemoryState | StoredPages, size: int) -> StoredPages:
     if state.size != size:
         raise ConfigError(f"{name}: this state is of {state.size} bytes of memory, and this machine has {size}.")
-    ordered = all(one < other for one, other in zip(state.pages, state.pages[1:], strict=False))
+    if isinstance(state, StoredPages):
+        return state
+    ordered = all(one < other for one, other in pairwise(state.pages))
     if not ordered or (state.pages and state.pages[-1] >= size // PAGE_SIZE):
         raise ConfigError(f"{name}: this state cannot be restored: its pages are not in order within the memory.")
     if len(state.content) != PAGE_SIZE * len(state.pages):
         raise ConfigError(f"{name}: this state cannot be restored: {len(state.content)} bytes are not its pages.")
+    return StoredPages(state.size, state.pages, [state.content])
 
 
-def _put(memory: GuestMemory, ranges: list[range], state: MemoryState) -> None:
-    places = [place for where in ranges for place in range(where.start, where.stop, PAGE_SIZE)]
+def _put(memory: GuestMemory, ranges: list[range], stored: StoredPages) -> None:
     for where in ranges:
         memory.clear(where.start, len(where))
-    for n, page in enumerate(state.pages):
-        memory.store_beneath(places[page], state.content[n * PAGE_SIZE : (n + 1) * PAGE_SIZE])
+    places = _places(ranges, stored.pages)
+    for piece in stored.pieces:
+        view, done = memoryview(piece), 0
+        for place, size in _together(islice(places, len(piece) // PAGE_SIZE)):
+            memory.store_pages(place, view[done : done + size])
+            done += size
+
+
+def _together(places: Iterable[int]) -> Iterator[tuple[int, int]]:
+    """Pages that lie one behind the other, together: where, and how many bytes."""
+    first = following = -1
+    for place in places:
+        if place != following:
+            if first >= 0:
+                yield first, following - first
+            first = place
+        following = place + PAGE_SIZE
+    if first >= 0:
+        yield first, following - first
+
+
+def _places(ranges: list[range], pages: Iterable[int]) -> Iterator[int]:
+    """Where pages are in the base map, whose numbers are in order."""
+    left = iter(ranges)
+    where, before = next(left), 0
+    for page in pages:
+        while page * PAGE_SIZE >= before + len(where):
+            before += len(where)
+            where = next(left)
+        yield where.start + page * PAGE_SIZE - before
 
 
 class RamPart:
@@ -62,15 +108,16 @@ class RamPart:
     def __init__(self, vm: Machine) -> None:
         self._memory = vm.memory
         self._ranges = [range(*ends) for ends in vm.memory.ram_ranges]
+        self.size = vm.memory.size
+        """In bytes."""
 
     def state(self) -> MemoryState:
         """What it holds."""
         return _taken(self._memory, self._ranges)
 
-    def restore(self, state: MemoryState) -> None:
+    def restore(self, state: MemoryState | StoredPages) -> None:
         """Hold what ``state`` says. Raises `ConfigError` for a state of another machine's memory."""
-        _check("memory", state, self._memory.size)
-        _put(self._memory, self._ranges, state)
+        _put(self._memory, self._ranges, _checked("memory", state, self._memory.size))
 
 
 class BlockPart:
@@ -78,15 +125,16 @@ class BlockPart:
 
     def __init__(self, vm: Machine, block: MemoryBlock) -> None:
         self._memory, self._block = vm.memory, block
+        self.size = block.size
+        """In bytes."""
 
     def state(self) -> MemoryState:
         """What it holds."""
         return _taken(self._memory, [self._block.home])
 
-    def restore(self, state: MemoryState) -> None:
+    def restore(self, state: MemoryState | StoredPages) -> None:
         """Hold what ``state`` says. Raises `ConfigError` for a state of another block."""
-        _check(self._block.name, state, self._block.size)
-        _put(self._memory, [self._block.home], state)
+        _put(self._memory, [self._block.home], _checked(self._block.name, state, self._block.size))
 
 
-__all__ = ["BlockPart", "MemoryState", "RamPart"]
+__all__ = ["RAM", "BlockPart", "MemoryState", "RamPart", "StoredPages"]

@@ -5,13 +5,8 @@ from __future__ import annotations
 from hypervisor.engine.jit import COMPILED
 from hypervisor.engine.kernels.memory import frame_table, freezing, packed_tlb
 
-_take, _trim, _own, _lay, _clear = (
-    frame_table.take,
-    frame_table.trim,
-    frame_table.own,
-    frame_table.lay,
-    frame_table.clear,
-)
+_take, _trim, _own, _own_several = frame_table.take, frame_table.trim, frame_table.own, frame_table.own_several
+_lay, _clear = frame_table.lay, frame_table.clear
 _add_leaf, _remove_leaf, _release = frame_table.add_leaf, frame_table.remove_leaf, frame_table.release
 _freeze, _adopt, _put_back, _drop = freezing.freeze, freezing.adopt, freezing.put_back, freezing.drop
 _pack, _unpack = packed_tlb.pack, packed_tlb.unpack
@@ -33,6 +28,11 @@ def trim_frames(table):  # type: ignore[no-untyped-def]
 def own_frame(table, map_, page):  # type: ignore[no-untyped-def]
     """`frame_table.own`."""
     return _own(table, map_, page)
+
+
+def own_frames(table, map_, first, count):  # type: ignore[no-untyped-def]
+    """`frame_table.own_several`."""
+    return _own_several(table, map_, first, count)
 
 
 def lay_pages(table, map_, first, count):  # type: ignore[no-untyped-def]
@@ -91,9 +91,9 @@ def unpack_tlb(table, age, packed, count):  # type: ignore[no-untyped-def]
 
 
 ENTRIES = (
-    (take_frame, "l(l)"), (trim_frames, "l(l)"), (own_frame, "l(lll)"), (lay_pages, "l(llll)"),
-    (clear_pages, "l(llll)"), (add_leaf, "l(ll)"), (remove_leaf, "l(ll)"), (release_zones, "l(llll)"),
-    (freeze_map, "l(lll)"), (adopt_zones, "l(lllll)"), (put_back_zones, "l(lllll)"), (drop_leaves, "l(lll)"),
-    (pack_tlb, "l(lll)"), (unpack_tlb, "l(llll)"),
+    (take_frame, "l(l)"), (trim_frames, "l(l)"), (own_frame, "l(lll)"), (own_frames, "l(llll)"),
+    (lay_pages, "l(llll)"), (clear_pages, "l(llll)"), (add_leaf, "l(ll)"), (remove_leaf, "l(ll)"),
+    (release_zones, "l(llll)"), (freeze_map, "l(lll)"), (adopt_zones, "l(lllll)"), (put_back_zones, "l(lllll)"),
+    (drop_leaves, "l(lll)"), (pack_tlb, "l(lll)"), (unpack_tlb, "l(llll)"),
 )  # fmt: skip
 """Functions and their C types, as in `hooks`."""

@@ -97,6 +97,7 @@ _CALLS: dict[str, Callable[..., Any]] = {
     "take_frame": frame_table.take,
     "trim_frames": frame_table.trim,
     "own_frame": frame_table.own,
+    "own_frames": frame_table.own_several,
     "lay_pages": frame_table.lay,
     "clear_pages": frame_table.clear,
     "add_leaf": frame_table.add_leaf,

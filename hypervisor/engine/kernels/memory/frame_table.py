@@ -212,6 +212,15 @@ def own(table, map_, page):  # type: ignore[no-untyped-def]
 
 
 @kernel
+def own_several(table, map_, first, count):  # type: ignore[no-untyped-def]
+    """The same of ``count`` pages from ``first`` on; 0 if the host has no frame left."""
+    for page in range(first, first + count):
+        if own(table, map_, page) == 0:
+            return 0
+    return 1
+
+
+@kernel
 def lay(table, map_, first, count):  # type: ignore[no-untyped-def]
     """Let ``count`` pages of the base map from ``first`` on, whose zones are empty, be memory that reads as zeros; 0 if
     the host has no frame left for it.
@@ -290,6 +299,6 @@ def release(table, map_, first, end):  # type: ignore[no-untyped-def]
 
 
 __all__ = [
-    "add_leaf", "clear", "give", "lay", "own", "put", "references", "release", "release_leaf", "remove_leaf", "take",
-    "trim",
+    "add_leaf", "clear", "give", "lay", "own", "own_several", "put", "references", "release", "release_leaf",
+    "remove_leaf", "take", "trim",
 ]  # fmt: skip
