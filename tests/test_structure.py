@@ -15,7 +15,7 @@ import hypervisor
 from tests import house, import_graph
 
 ROOT = Path(__file__).parents[1]
-HEAVY = {"capstone", "keystone", "llvmlite", "numba", "numpy", "rich", "typer", "unicorn"}
+HEAVY = {"capstone", "keystone", "llvmlite", "numba", "numpy", "rich", "typer", "unicorn", "zstandard"}
 
 
 def run(*command: str) -> subprocess.CompletedProcess[str]:

@@ -98,8 +98,10 @@ class FileSource:
     source of that file, on this host: who reads what another one writes finds a file system in pieces.
     """
 
-    def __init__(self, path: Path, what: str, *, writable: bool = False) -> None:
-        """Raises `ImageError`, which calls the file ``what``, if it cannot be opened."""
+    def __init__(self, path: Path, what: str, *, writable: bool = False, locked: bool = True) -> None:
+        """Raises `ImageError`, which calls the file ``what``, if it cannot be opened. One that is not ``locked`` reads
+        also what another one writes.
+        """
         self.name = str(path)
         self.writable = writable
         _refuse_what_is_no_file(path, what)
@@ -109,7 +111,8 @@ class FileSource:
             hint = " for writing; use mode=overlay" if writable else "; check its permissions"
             raise ImageError(f"{path} cannot be opened{hint} ({error.strerror}).") from error
         self._close = weakref.finalize(self, os.close, self._fd)
-        self._lock(what)
+        if locked:
+            self._lock(what)
         try:
             self.size = os.lseek(self._fd, 0, os.SEEK_END)
         except OSError as error:  # parts of /proc
@@ -127,6 +130,14 @@ class FileSource:
             raise ImageError(
                 f"{self.name} {use}, by another drive or another VM; end that one, or give the {what} a copy."
             ) from error
+
+    @property
+    def touched(self) -> tuple[int, int, int, int]:
+        """What is different as soon as somebody has changed the file, or put another one in its place: its device and
+        number, and when its contents and anything else of it changed last, in nanoseconds.
+        """
+        at = os.fstat(self._fd)
+        return at.st_dev, at.st_ino, at.st_mtime_ns, at.st_ctime_ns
 
     def read(self, offset: int, size: int) -> bytes:
         """See `Source.read`."""

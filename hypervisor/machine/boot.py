@@ -6,7 +6,7 @@ import gc
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hypervisor import loaders
 from hypervisor.backends.image_source import ImageLike
@@ -15,6 +15,7 @@ from hypervisor.firmware.bios.bios import Bios
 from hypervisor.firmware.bios.disk.drive_numbers import Drives
 from hypervisor.firmware.bios.start import start
 from hypervisor.machine import acpi, apic, cpuid_answers, drive_contents, pci_setup
+from hypervisor.machine.described import described
 from hypervisor.machine.images import Subject, contents, look_at
 from hypervisor.machine.isa_pc import PC
 from hypervisor.run.host import CoreHost
@@ -26,6 +27,9 @@ from hypervisor.vm.config import MachineConfig, Module
 from hypervisor.vm.media import Media
 from hypervisor.vm.snapshot import Snapshot, put
 from hypervisor.vm.vm import VM
+
+if TYPE_CHECKING:
+    from hypervisor.vm.saved.opening import SavedMachine
 
 
 class Host(CoreHost):
@@ -42,24 +46,31 @@ class Host(CoreHost):
         ``options`` are the fields of `hypervisor.MachineConfig`, which says what they mean; instead of an image, a
         whole configuration may be given. Raises `ConfigError`, `ImageError`, `PluginError`.
         """
-        return build(self, MachineConfig.of(image, options))
+        with described(image, options) as (config, saved):
+            return build(self, config, saved)
 
 
 def boot(image: ImageLike | MachineConfig | None = None, memory: str | int | None = None, **options: Any) -> VM:
     """Boot an image, or a configuration, on a host of its own; closing the VM closes the host. ``options`` are those of
     `Host.create_vm`, of which ``memory`` may stand without its name.
 
+    An image that is a file of `VM.save` is a machine that goes on where it was saved.
+
     Raises `ConfigError` where there is nothing to boot, and what `Host.create_vm` raises.
     """
-    config = MachineConfig.of(image, options if memory is None else {"memory": memory, **options})
-    if config.image is None and not config.boots_from_drives:
+    with described(image, options if memory is None else {"memory": memory, **options}) as (config, saved):
+        return _boot(config, saved)
+
+
+def _boot(config: MachineConfig, saved: SavedMachine | None) -> VM:
+    if config.image is None and not config.boots_from_drives and saved is None:
         raise ConfigError(
             "There is nothing to boot: give an image, a drive (disks=, cdrom= or floppy=), or firmware=. "
             "Host.create_vm() makes a machine without any of them."
         )
     host = Host(config.size, 1)
     try:
-        vm = build(host, config)
+        vm = build(host, config, saved)
         vm.owns_host = True
         return vm
     except BaseException:
@@ -85,8 +96,11 @@ class MadeOf:
     """Whether anything is in the drives."""
 
 
-def build(host: Host, config: MachineConfig) -> VM:
-    """The machine that a configuration describes. Raises `ConfigError`, `ImageError`, `PluginError`."""
+def build(host: Host, config: MachineConfig, saved: SavedMachine | None = None) -> VM:
+    """The machine that a configuration describes; it goes on as the one that was ``saved``.
+
+    Raises `ConfigError`, `ImageError`, `PluginError`.
+    """
     host.check_open()
     subject = None if config.image is None else look_at(config.image)
     label = "no image" if subject is None else subject.name
@@ -103,12 +117,14 @@ def build(host: Host, config: MachineConfig) -> VM:
             _install_firmware(vm, parts, made_of)
         elif made_of.boots:
             vm.symbols.add({} if subject is None else subject.symbols)
-            vm.symbols.add(_power_on(vm, made_of, _set_up(vm, parts)))
+            vm.symbols.add(_power_on(vm, made_of, _set_up(vm, parts), loads=saved is None))
             if data is not None:
                 vm.symbols.add_lines(lambda: data)
         else:
             _set_up(vm, parts)
         _finish(vm, parts, made_of)
+        if saved is not None:
+            vm.restore(saved.state(vm))
         return vm
     except BaseException:
         _abandon(vm, media)
@@ -227,7 +243,7 @@ def _refuse_options_of_images(spec: loaders.BootSpec) -> None:
         raise ConfigError(f"There is no image that {' and '.join(given)} could be for; leave that out, or give one.")
 
 
-def _board(board: Board | None) -> Board:
+def _board(board: object) -> Board:
     if board is None:
         return PC
     if not isinstance(board, Board):
@@ -257,17 +273,28 @@ def _start_bios(vm: VM, made_of: MadeOf, *, power: bool = True) -> Bios:
     return start(vm, drives, media.order, made_of.spec.memory_map, power=power)
 
 
-def _power_on(vm: VM, made_of: MadeOf, rsdp: int) -> Mapping[str, int]:
+class _Unwritten:
+    """Memory for a loader whose guest is in memory already: what it writes is dropped."""
+
+    def __init__(self, memory: loaders.GuestMemory) -> None:
+        self.size, self.read = memory.size, memory.read
+
+    def write(self, gpa: int, data: bytes | memoryview) -> None:
+        """Drop it."""
+
+
+def _power_on(vm: VM, made_of: MadeOf, rsdp: int, *, loads: bool = True) -> Mapping[str, int]:
     """Bring the guest to its first instruction: that of an image which is loaded, or of boot code in a drive. Returns
     the symbols of what has been loaded, which are read when looked at.
 
-    ``rsdp`` is the address of the ACPI tables' root, or 0.
+    ``rsdp`` is the address of the ACPI tables' root, or 0. Unless it ``loads``, what belongs into memory is there.
     """
     data, spec = made_of.data, made_of.spec
     if data is not None:
         if _has_bios(vm, made_of):
             _start_bios(vm, made_of)
-        return _enter(vm, loaders.load(data, replace(spec, acpi_rsdp=rsdp), vm.memory))
+        memory = vm.memory if loads else _Unwritten(vm.memory)
+        return _enter(vm, loaders.load(data, replace(spec, acpi_rsdp=rsdp), memory))
     boot = _start_bios(vm, made_of).boot
     target = boot.first()
     if target is None:

@@ -11,15 +11,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields, replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from hypervisor.backends import disk_image
 from hypervisor.backends.image_source import ImageLike
 from hypervisor.errors import ConfigError
 from hypervisor.units import GIB, page_up, parse_size
-
-if TYPE_CHECKING:
-    from hypervisor.vm.board import Board
 
 CLOCKS = ("virtual", "wall")
 MODES = (16, 32, 64)
@@ -110,6 +107,15 @@ def parse_disk(text: str) -> Disk:
     return Disk(file, values.get("mode", "overlay"), values.get("if", "ide"))
 
 
+class NamedBoard(Protocol):
+    """What is said here of a board: `hypervisor.Board` is one, whose parts know all of a VM."""
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+        ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class MachineConfig:
     """Everything that decides what a machine is.
@@ -186,7 +192,7 @@ class MachineConfig:
         default=None, metadata=_by("--firmware", "Start this ROM instead of the built-in BIOS.", "FILE|seabios")
     )
     name: str | None = None
-    board: Board | None = None
+    board: NamedBoard | None = None
 
     def __post_init__(self) -> None:
         parse_size(self.memory)
@@ -253,10 +259,7 @@ class MachineConfig:
                 values[name] = tuple(
                     tuple(one) if isinstance(one, list) else one for one in _list(name, values[name], where)
                 )
-        for name, value in values.items():
-            kinds = _KINDS.get(name)
-            if kinds is not None and (not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds)):
-                raise ConfigError(f"{where}: {name} = {value!r} is no {' or '.join(kind.__name__ for kind in kinds)}.")
+        check_kinds(values, where)
         return cls.of(None, values)
 
     def to_toml(self) -> str:
@@ -283,6 +286,14 @@ def check_order(order: object) -> str:
         letters = ", ".join(f"{letter} ({name})" for letter, name in DRIVES.items())
         raise ConfigError(f"boot order {order!r}: give each letter once, of {letters}; for example 'dc'.")
     return order
+
+
+def check_kinds(values: Mapping[str, Any], where: str) -> None:
+    """Raise `ConfigError`, which names ``where`` they were read, for values of fields that are not of their kind."""
+    for name, value in values.items():
+        kinds = _KINDS.get(name)
+        if kinds is not None and (not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds)):
+            raise ConfigError(f"{where}: {name} = {value!r} is no {' or '.join(kind.__name__ for kind in kinds)}.")
 
 
 def options() -> list[tuple[Field[Any], Option]]:
@@ -341,6 +352,7 @@ __all__ = [
     "Disk",
     "MachineConfig",
     "Option",
+    "check_kinds",
     "check_order",
     "options",
 ]

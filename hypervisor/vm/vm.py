@@ -5,6 +5,7 @@ What it is made of is in `hypervisor.run.machine`, how it runs in `hypervisor.ru
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -307,6 +308,20 @@ class VM(Runs, Furnished):
             changed = put(self, snapshot, by_changes=True)
             self.has_run = True
             return changed
+
+    def save(self, path: str | os.PathLike[str], *, compress: bool = True, embed: bool = False) -> None:
+        """Write the machine into a file, from which `hypervisor.boot` makes one that goes on here.
+
+        Files that it was made from are named in it, with what tells them from others; ``embed`` puts them into it.
+        Between runs, or while a run is paused. Raises `ConfigError` where it cannot be written, and what `state`
+        raises.
+        """
+        from hypervisor.vm.machine_state import taken
+        from hypervisor.vm.saved.saving import save
+
+        with self._standing_still():
+            self.place.set_down()
+            save(path, self.config, taken(self).parts, self.clock.now_ns, compress=compress, embed=embed)
 
     @contextmanager
     def _claimed(self) -> Iterator[None]:

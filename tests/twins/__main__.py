@@ -1,4 +1,4 @@
-"""The twin runs as a command: ``python -m tests.twins [--moments 10] [--seed N] [--disturbed] [--load N] [NAME...]``.
+"""The twin runs as a command: ``python -m tests.twins [--moments 10] [--seed N] [--files] [--disturbed] [NAME...]``.
 
 Each guest is stopped at random moments of its virtual time. Its state goes, as bytes, into a machine in another process
 that was built from the same configuration; both run on to the end, and everything of them must be equal. Disturbed, the
@@ -28,6 +28,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--disturbed", action="store_true", help="let the twins go on on a busy host")
     parser.add_argument("--load", type=int, default=0, help="processes that compute all the while")
+    parser.add_argument("--files", action="store_true", help="save machines in files, and boot the twins from them")
     given = parser.parse_args()
     guests: dict[str, Callable[[Path], Guest]] = {
         name: lambda folder, guest=guest: guest for name, guest in shipped().items()
@@ -42,7 +43,7 @@ def main() -> None:
         for name in given.names or guests:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             guest = {name: guests[name](folder)}
-            for pair in pairs(guest, folder, given.moments, given.seed, disturbed=given.disturbed):
+            for pair in pairs(guest, folder, given.moments, given.seed, disturbed=given.disturbed, files=given.files):
                 verdict = "DIFFER: " + ", ".join(pair.differences) if pair.differences else "equal"
                 end = pair.original
                 print(

@@ -1,6 +1,7 @@
 """The other process: ``python -m tests.twins.resume JOBS [SEED]`` reads a list of jobs as JSON, each a configuration, a
 time and a file with a state. It builds the machine that the configuration describes, puts the state into it, runs on to
-the time, and prints what came of it as JSON, a line for each. With a seed it does so on a busy host.
+the time, and prints what came of it as JSON, a line for each. Without a configuration it boots the file; with a seed
+it does so on a busy host.
 """
 
 from __future__ import annotations
@@ -54,6 +55,10 @@ def main() -> None:
             rng, host = Random(sys.argv[2]), stack.enter_context(busy_host())
         vm, made_from, used = None, "", False
         for config, limit_ns, path in jobs:
+            if not config:
+                with hv.boot(path) as booted:
+                    print(json.dumps(outcome(booted, limit_ns)), flush=True)
+                continue
             if vm is None or made_from != config or used:
                 if vm is not None:
                     vm.close()

@@ -50,10 +50,11 @@ def length_ns(config: hv.MachineConfig, guest: Guest) -> int:
 
 
 def pairs(
-    guests: Mapping[str, Guest], folder: Path, moments: int, seed: int, *, disturbed: bool = False
+    guests: Mapping[str, Guest], folder: Path, moments: int, seed: int, *, disturbed: bool = False, files: bool = False
 ) -> Iterator[Pair]:
     """Stop each guest at random moments, take its state, and let both it and its twin go on; the twin on a busy host
-    if it is ``disturbed``.
+    if it is ``disturbed``, and booted from a file of the machine, without another configuration, if that is in
+    ``files``.
     """
     originals: list[tuple[str, int, dict[str, Any]]] = []
     jobs = []
@@ -68,8 +69,11 @@ def pairs(
                 guest.person(vm)
                 vm.run(virtual_timeout=moment / 1e9, timeout=120)
                 saved = folder / f"{name}.{number}"
-                saved.write_bytes(vm.state().to_bytes())
-                jobs.append((str(toml), limit_ns, str(saved)))
+                if files:
+                    vm.save(saved)
+                else:
+                    saved.write_bytes(vm.state().to_bytes())
+                jobs.append(("" if files else str(toml), limit_ns, str(saved)))
                 originals.append((name, moment, outcome(vm, limit_ns)))
     (folder / "jobs").write_text(json.dumps(jobs))
     command = [sys.executable, "-m", "tests.twins.resume", str(folder / "jobs"), *([str(seed)] if disturbed else [])]

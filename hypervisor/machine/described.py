@@ -1,0 +1,37 @@
+"""What a caller means by an image and options: a configuration, or a machine in a file that goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
+
+from hypervisor.backends.image_source import ImageLike
+from hypervisor.vm.config import DEFAULT, MachineConfig
+from hypervisor.vm.saved.magic import is_saved
+
+if TYPE_CHECKING:
+    from hypervisor.vm.saved.opening import SavedMachine
+
+
+@contextmanager
+def described(
+    image: ImageLike | MachineConfig | None, options: Mapping[str, Any]
+) -> Iterator[tuple[MachineConfig, SavedMachine | None]]:
+    """The configuration that is meant, and, if the image is the file of a machine, that machine, during the block.
+
+    Raises `ConfigError`, `ImageError`, `PluginError`.
+    """
+    config = MachineConfig.of(image, options)
+    if config.image is None or not is_saved(config.image):
+        yield config, None
+        return
+    from hypervisor.vm.saved.opening import SavedMachine
+
+    if isinstance(image, MachineConfig):
+        options = {each.name: getattr(config, each.name) for each in fields(config)}
+        options = {name: value for name, value in options.items() if value != getattr(DEFAULT, name)}
+    given = {name: value for name, value in options.items() if name != "image"}
+    with SavedMachine(str(config.image)) as saved:
+        yield saved.opened(given), saved

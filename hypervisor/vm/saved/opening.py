@@ -1,0 +1,109 @@
+"""Opening the file of a machine: what is in it, what it was made from, its state."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from hypervisor.backends.overlay import Overlay
+from hypervisor.errors import ConfigError, ImageError
+from hypervisor.state import from_plain
+from hypervisor.vm.config import MachineConfig
+from hypervisor.vm.machine_state import MachineState, check_names, parts_of
+from hypervisor.vm.memory_record import RAM, BlockPart, RamPart, StoredPages
+from hypervisor.vm.saved.file_layout import damaged
+from hypervisor.vm.saved.file_reader import FileReader
+from hypervisor.vm.saved.record_streams import Records
+from hypervisor.vm.saved.saved_config import Opening, SavedConfig, SavedImage
+
+if TYPE_CHECKING:
+    from hypervisor.vm.furnished import Furnished
+
+
+class SavedMachine:
+    """An open file with a machine in it; a context manager.
+
+    Raises `ImageError` for a file that is none, or that is damaged: here, or when more of it is read.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.file = FileReader(path)
+        self.name = self.file.name
+        self._memory: StoredPages | None = None
+        about = self.file.about
+        self.writer = str(about.get("writer"))[:100]
+        try:
+            with self._understood():
+                self.config = SavedConfig.of_plain(about.get("config"))
+                self.stands = _stands(about.get("stands"))
+                self.records = Records(self.file, about.get("records"))
+        except BaseException:
+            self.file.close()
+            raise
+
+    @contextmanager
+    def _understood(self) -> Iterator[None]:
+        """What is read in the block may be of another version, or nonsense, though its digests are right."""
+        try:
+            yield
+        except (ValueError, ConfigError) as error:
+            reason = str(error).rstrip(".")
+            raise ImageError(f"{self.name}, saved by {self.writer}, cannot be understood here: {reason}.") from error
+
+    def opened(self, given: Mapping[str, Any]) -> MachineConfig:
+        """What the machine is to be built from. ``given`` are fields of a configuration that its user has given again.
+
+        Raises `ConfigError`, `ImageError` and `PluginError`.
+        """
+        config = Opening(self.name, given, self._image).config(self.config)
+        with self._understood():
+            self._memory = self.records.memory(RAM, config.size)  # which is read while the machine is built
+        return config
+
+    def _image(self, image: SavedImage) -> bytes:
+        if self.file.streams.get(image.stream) != image.size:
+            raise damaged(self.name, f"it has not the {image.size} bytes of its {image.what}")
+        return self.file.content(image.stream)
+
+    def state(self, vm: Furnished) -> MachineState:
+        """The state, for a machine that was built from `opened`; its pages are read when they are put back, once."""
+        parts, records = parts_of(vm), self.records
+        try:
+            check_names(records.fields | records.sparse, parts)
+            made: dict[str, Any] = {}
+            for name, part in parts.items():
+                if isinstance(part, RamPart) and self._memory is not None:
+                    made[name], self._memory = self._memory, None
+                elif isinstance(part, (RamPart, BlockPart)):
+                    made[name] = records.memory(name, part.size)
+                elif isinstance(part, Overlay):
+                    made[name] = records.overlay(name)
+                else:
+                    made[name] = from_plain(type(part.state()), records.fields.get(name), name)
+            return MachineState(made)
+        except ValueError as error:
+            raise ImageError(
+                f"{self.name}, saved by {self.writer}, is no machine that can go on here: {error}."
+            ) from error
+
+    def close(self) -> None:
+        """Give the host's file back. Closing twice is harmless."""
+        self.file.close()
+
+    def __enter__(self) -> SavedMachine:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+def _stands(tree: Any) -> dict[str, Any]:
+    """Where the machine stands, as `saving.stands` says it. Raises ValueError for anything else."""
+    kinds = {"time_ns": int, "rips": list, "console": bytes}
+    if not isinstance(tree, dict) or {name: type(value) for name, value in tree.items()} != kinds:
+        raise ValueError("it does not say where the machine stands")
+    if not all(type(rip) is int for rip in tree["rips"]):
+        raise ValueError("it does not say where the machine stands")
+    return tree
