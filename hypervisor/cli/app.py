@@ -119,8 +119,19 @@ def run(
         int | None, typer.Option(help="Let gdb debug the guest, on a port of this machine (1234).", metavar="[PORT]")
     ] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Hold the guest until gdb lets it go on.")] = False,
+    until: Annotated[
+        str | None, typer.Option(help="End, with status 0, when the guest has written TEXT.", metavar="TEXT")
+    ] = None,
+    save: Annotated[
+        str | None,
+        typer.Option(help="Save the machine in FILE when its run ends (with --until: there).", metavar="FILE"),
+    ] = None,
+    embed: Annotated[
+        bool, typer.Option("--embed", help="Put the files that the machine was made from into that FILE.")
+    ] = False,
 ) -> int:
-    """Boot IMAGE, or the first drive that boots, with its console on this terminal, and end with its status.
+    """Boot IMAGE, or the first drive that boots, with its console on this terminal, and end with its status. An IMAGE
+    that --save has written is a machine that goes on.
 
     Exit status: the guest's debug-exit status (0 if --success names it); 0 after power-off; 121 stopped by a handler or
     by Ctrl-A x; 122 reset; 123 halted or idle; 124 timeout; 125 our own error, bad usage, or a script cut short; 126
@@ -150,8 +161,19 @@ def run(
             script=script,
             logs=tuple(log or ()),
             display=display,
+            until=until,
+            save=save,
+            embed=embed,
         )
     )
+
+
+@app.command()
+def info(file: Annotated[str, typer.Argument(help="A file that `run --save` has written.", metavar="FILE")]) -> int:
+    """Say what is in the file of a machine: what it was made from, where it stands, whether it is undamaged."""
+    from hypervisor.cli.info import show
+
+    return show(file)
 
 
 @app.command()

@@ -64,7 +64,7 @@ def _run_booted(
     if options.gdb is not None:
         server = vm.gdb(options.gdb, wait=options.wait)
         say(f'gdb: "target remote :{server.port}"{" lets the guest start" if options.wait else ""}')
-    on_demand = options.machine.clock == "virtual" and terminal is None
+    on_demand = vm.config.clock == "virtual" and terminal is None
     output = Output(1, on_failure=vm.request_stop)
     display = Display(vm, options.display, terminal, output)
     timeout = time_left(options.timeout, vm)
@@ -79,12 +79,17 @@ def _run_booted(
     ) as session:
         if terminal:
             say(HELP)  # the terminal is the guest's from here on
-        result = vm.run(until=script, timeout=timeout, virtual_timeout=options.virtual_timeout)
+        until = script or options.until
+        result = vm.run(until=until, timeout=timeout, virtual_timeout=options.virtual_timeout)
     status = exit_status(result, halt_ok=options.halt_ok, success=options.success)
     if result.reason.value == "stopped" and session.received is not None:
         status = 128 + session.received
+    came = result.reason.value == "until"
+    if came and script is None:
+        status = ExitStatus.POWERED_OFF
     unplayed = script.waits_at if script is not None else None
-    if unplayed is not None and status == 0:
+    missed = options.until is not None and not came
+    if (unplayed is not None or missed) and status == 0:
         status = ExitStatus.ERROR
     if left_out := display.finish():
         say(left_out)
@@ -92,8 +97,13 @@ def _run_booted(
         status = ExitStatus.ERROR
     if not output.at_line_start and os.isatty(1):
         os.write(2, b"\n")
-    if text := _sentence(result, vm, options):
+    if not (came and script is None) and (text := _sentence(result, vm, options)):
         say(text)
+    if missed:
+        say(f"--until: the run ended, and the guest has not written {options.until!r}.")
+    if options.save is not None and not missed:
+        vm.save(options.save, embed=options.embed)
+        say(f"the machine is saved in {options.save}; `hypervisor run {options.save}` goes on.")
     if output.failure and output.failure != result.message:
         say(f"{output.failure}.")
     if unplayed is not None:

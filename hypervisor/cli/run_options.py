@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from hypervisor.errors import ConfigError
 from hypervisor.vm.config import MachineConfig
+from hypervisor.vm.saved.magic import is_saved
 
 GDB_PORT = 1234
 """Where ``--gdb`` listens if no port is given, as QEMU's ``-s`` does."""
@@ -36,6 +37,9 @@ class RunOptions:
     script: str | None = None
     logs: tuple[str, ...] = ()
     display: str = "auto"
+    until: str | None = None
+    save: str | None = None
+    embed: bool = False
 
     def __post_init__(self) -> None:
         for option, value in (("--timeout", self.timeout), ("--virtual-timeout", self.virtual_timeout)):
@@ -45,6 +49,12 @@ class RunOptions:
             raise ConfigError(f"--display is {self.display!r}; it must be one of: {', '.join(DISPLAYS)}.")
         if self.wait and self.gdb is None:
             raise ConfigError("--wait holds the guest for gdb: give --gdb, too.")
+        if self.until is not None and self.script is not None:
+            raise ConfigError("--until and --script both say what the run waits for: leave one of them out.")
+        if self.until == "":
+            raise ConfigError("--until is empty; give a text that the guest writes.")
+        if self.embed and self.save is None:
+            raise ConfigError("--embed is about a file that is saved: give --save, too.")
         for log in self.logs:
             parse_log(log)
         if self.machine.image is None and not self.machine.boots_from_drives:
@@ -53,8 +63,9 @@ class RunOptions:
             )
 
     def machine_for(self, *, interactive: bool) -> MachineConfig:
-        """The machine to boot; without ``--clock``, a person gets the wall clock."""
-        return self.machine if self.clock_given or not interactive else replace(self.machine, clock="wall")
+        """The machine to boot; without ``--clock``, a person gets the wall clock, unless the machine is in a file."""
+        asked = self.clock_given or not interactive or is_saved(self.machine.image)
+        return self.machine if asked else replace(self.machine, clock="wall")
 
 
 def parse_log(text: str) -> tuple[str, str | None]:

@@ -148,8 +148,22 @@ class Server(Protocol):
         ...
 
 
+class Config(Protocol):
+    """What a VM was made from."""
+
+    @property
+    def clock(self) -> str:
+        """``"virtual"`` or ``"wall"``."""
+        ...
+
+
 class Guest(Protocol):
     """A VM."""
+
+    @property
+    def config(self) -> Config:
+        """What it was made from."""
+        ...
 
     @property
     def console(self) -> Console:
@@ -191,7 +205,9 @@ class Guest(Protocol):
         """Whose code holds up the guest at this moment, as a sentence needs it, or empty. From any thread."""
         ...
 
-    def run(self, *, until: Condition | None = None, timeout: float | None, virtual_timeout: float | None) -> Result:
+    def run(
+        self, *, until: Condition | str | None = None, timeout: float | None, virtual_timeout: float | None
+    ) -> Result:
         """Run until something ends it; times in seconds."""
         ...
 
@@ -201,6 +217,10 @@ class Guest(Protocol):
 
     def log(self, *what: str, to: str | None) -> object:
         """Write a line for each event of these categories to a file, or to stderr."""
+        ...
+
+    def save(self, path: str, *, embed: bool) -> None:
+        """Write the machine into a file."""
         ...
 
     def request_stop(self, text: str, urgent: bool = False) -> None:

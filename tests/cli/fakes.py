@@ -76,6 +76,7 @@ class FakeVm:
 
     def __init__(self, script: Callable[[FakeVm], FakeResult]) -> None:
         self.console = FakeConsole()
+        self.config = SimpleNamespace(clock="virtual")
         self.vcpu = SimpleNamespace(rip=0x7C3E)
         self.screen: Any = None
         self.symbols = SimpleNamespace(lookup=lambda address: ("idle", 2))
