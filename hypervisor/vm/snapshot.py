@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
@@ -12,6 +13,7 @@ from hypervisor.units import PAGE_SHIFT
 from hypervisor.vm import machine_state
 
 if TYPE_CHECKING:
+    from hypervisor.vm.saved.record_streams import Sparse
     from hypervisor.vm.vm import VM
 
 _ZONE_SHIFT = PAGE_SHIFT + 9
@@ -91,6 +93,35 @@ class Snapshot:
         """
         for area in self.areas:
             yield from self.memory.stored_pages(area.first >> 9, area.pages)
+
+    def save(self, path: str | os.PathLike[str], *, compress: bool = True, embed: bool = False) -> None:
+        """Write it into a file, as `VM.save` does; its machine may run meanwhile."""
+        from hypervisor.backends.overlay import Overlay
+        from hypervisor.vm.saved.saving import save
+
+        self.check_open()
+        sources = {f"drive {drive}": medium.source for drive, medium in self.media.by_drive().items()}
+        drives = {name: source.state() for name, source in sources.items() if isinstance(source, Overlay)}
+        parts = self.parts | self._areas_by_name() | drives
+        save(path, self.config, parts, self.now_ns, compress=compress, embed=embed)
+
+    def _areas_by_name(self) -> dict[str, Sparse]:
+        """Memory by the parts of a machine's state, whose pages are numbered through."""
+        from hypervisor.vm.saved.record_streams import Sparse
+
+        names = dict.fromkeys(area.name for area in self.areas)
+        by_name = {name: [area for area in self.areas if area.name == name] for name in names}
+        return {
+            name: Sparse(sum(area.pages for area in areas) << PAGE_SHIFT, self._numbered(areas))
+            for name, areas in by_name.items()
+        }
+
+    def _numbered(self, areas: list[Area]) -> Iterator[tuple[int, memoryview]]:
+        before = 0
+        for area in areas:
+            for page, content in self.memory.stored_pages(area.first >> 9, area.pages):
+                yield before + page - area.first, content
+            before += area.pages
 
     def check_open(self) -> None:
         """Raises `ConfigError` once this, or its host, is closed."""

@@ -55,6 +55,31 @@ def test_a_machine_that_was_opened_is_saved_as_the_same(tmp_path: Path) -> None:
     assert again.read_bytes() == path.read_bytes()
 
 
+def test_a_snapshot_is_saved_as_its_machine_was(tmp_path: Path, disk: Path) -> None:
+    path, later = tmp_path / "file", tmp_path / "later"
+    with hv.boot("preempt", memory="4M", disks=[str(disk)], floppy=disk.read_bytes()) as vm:
+        vm.media.disks[0].write(3, b"x" * 512)
+        vm.run(virtual_timeout=0.03)
+        vm.save(path)
+        with vm.snapshot() as snapshot:
+            vm.media.disks[0].write(3, b"y" * 512)
+            vm.run()
+            snapshot.save(later)
+        with pytest.raises(hv.ConfigError, match="is closed"):
+            snapshot.save(later)
+    assert later.read_bytes() == path.read_bytes()
+
+
+def test_a_machine_from_a_file_has_snapshots_and_forks(tmp_path: Path) -> None:
+    path = saved(tmp_path / "file")
+    with hv.boot(path) as vm, hv.boot("preempt", memory="4M") as other:
+        other.run(virtual_timeout=0.03)
+        with vm.snapshot() as snapshot, snapshot.fork() as fork:
+            ends = [outcome(each, 10**9) for each in (other, vm, fork)]
+            vm.revert(snapshot)
+            assert [*ends, outcome(vm, 10**9)] == [ends[0]] * 4
+
+
 def test_a_host_opens_it_too_and_as_often_as_is_wanted(tmp_path: Path) -> None:
     path = saved(tmp_path / "file")
     with hv.Host("32M", 1) as host:

@@ -7,8 +7,7 @@ there that hold something, and fields of many bytes. So the tree is small, and a
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from hypervisor.backends import overlay
 from hypervisor.backends.overlay import OverlayState
@@ -18,7 +17,6 @@ from hypervisor.units import MIB, PAGE_SIZE
 from hypervisor.vm.memory_record import MAX_PAGES, MemoryState, StoredPages
 from hypervisor.vm.saved import page_runs
 from hypervisor.vm.saved.file_writer import FileWriter
-from hypervisor.vm.saved.page_runs import PageRun
 
 RECORDS = "records"
 MOST_RECORDS = 16 * MIB
@@ -45,48 +43,61 @@ class Streams(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class Sparse:
-    """Pages of 4096 bytes, of a whole of ``size`` bytes: which ones, and their contents."""
+class Sparse(NamedTuple):
+    """Pages of 4096 bytes, of a whole of ``size`` bytes: their numbers, in order, and their contents. They are taken
+    once, when they are written.
+    """
 
     size: int
-    runs: list[PageRun]
-    pieces: Iterable[bytes | memoryview]
-
-    @property
-    def pages(self) -> int:
-        """How many there are."""
-        return sum(run.length for run in self.runs)
+    pages: Iterable[tuple[int, bytes | memoryview]]
 
 
 def _sparse(state: Any) -> Sparse | None:
     if isinstance(state, MemoryState):
-        return Sparse(state.size, page_runs.runs_of(state.pages), [state.content])
+        return Sparse(state.size, zip(state.pages, _cut(state.content), strict=True))
     if isinstance(state, OverlayState):
-        return Sparse(state.size, page_runs.runs_of(state.blocks), [state.content])
-    return None
+        return Sparse(state.size, zip(state.blocks, _cut(state.content), strict=True))
+    return state if isinstance(state, Sparse) else None
+
+
+def _cut(content: bytes) -> Iterator[memoryview]:
+    view = memoryview(content)
+    return (view[at : at + PAGE_SIZE] for at in range(0, len(view), PAGE_SIZE))
+
+
+def _write_sparse(writer: FileWriter, name: str, sparse: Sparse) -> list[int]:
+    """Write pages, and then their numbers; the size of the whole, and how many pages there are."""
+    numbers: list[int] = []
+
+    def contents() -> Iterator[bytes | memoryview]:
+        for number, content in sparse.pages:
+            numbers.append(number)
+            yield content
+
+    writer.add(f"pages {name}", contents())
+    writer.add(f"numbers {name}", [page_runs.to_bytes(page_runs.runs_of(numbers))])
+    return [sparse.size, len(numbers)]
 
 
 def write(writer: FileWriter, parts: Mapping[str, Any]) -> dict[str, Any]:
-    """Write the records by the parts' names; returns what `Records` needs to read them. Raises `DeviceError` for a part
-    whose state is no record, as that of a user's device may be.
+    """Write records, or what is `Sparse`, by the parts' names; returns what `Records` needs to read them.
+
+    Raises `DeviceError` for a part whose state is no record, as that of a user's device may be.
     """
     sparse: dict[str, Any] = {}
     large: list[Any] = []
     tree = {}
     for name, state in parts.items():
+        found = _sparse(state)
+        if found is not None:
+            sparse[name] = _write_sparse(writer, name, found)
+            continue
         if not is_record(type(state)):
             raise DeviceError(
                 f"{name}: its state is a {type(state).__name__}, which cannot be saved in a file. Declare it with "
                 "@record and its fields with their kinds (hypervisor.state)."
             )
-        found = _sparse(state)
-        if found is None:
-            tree[name] = _without_large(writer, plain(state), [name], large)
-            continue
-        writer.add(f"numbers {name}", [page_runs.to_bytes(found.runs)])
-        writer.add(f"pages {name}", found.pieces)
-        sparse[name] = [found.size, found.pages]
+        tree[name] = _without_large(writer, plain(state), [name], large)
     content = cbor.encode(tree)
     if len(content) > MOST_RECORDS:
         raise DeviceError(

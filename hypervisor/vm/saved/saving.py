@@ -22,6 +22,7 @@ def save(
     embed: bool = False,
 ) -> None:
     """Write a machine into a file: what it was made from, and the records of its parts by their names at this time.
+    Memory may be `hypervisor.vm.saved.record_streams.Sparse`.
 
     The file is there when it is whole; until then one that was there before stays. Raises `ConfigError` where it cannot
     be written, `ImageError` for an image of the configuration that cannot be read, and `DeviceError` for a part whose
