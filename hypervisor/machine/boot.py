@@ -32,6 +32,10 @@ if TYPE_CHECKING:
     from hypervisor.vm.saved.opening import SavedMachine
 
 
+Prepare = Callable[[VM], object]
+"""Gives a machine what is not in its configuration, before it runs."""
+
+
 class Host(CoreHost):
     """An emulated machine with physical CPUs and memory, on which VMs are created.
 
@@ -40,17 +44,27 @@ class Host(CoreHost):
 
     vms: list[VM]  # type: ignore[assignment]  # the host knows them as tenants
 
-    def create_vm(self, image: ImageLike | MachineConfig | None = None, **options: Any) -> VM:
+    def create_vm(
+        self, image: ImageLike | MachineConfig | None = None, *, prepare: Prepare | None = None, **options: Any
+    ) -> VM:
         """A VM with a board and, if there is an image or something in a drive, a guest that is about to start.
 
         ``options`` are the fields of `hypervisor.MachineConfig`, which says what they mean; instead of an image, a
-        whole configuration may be given. Raises `ConfigError`, `ImageError`, `PluginError`.
+        whole configuration may be given, or the file of a machine, which goes on. ``prepare`` is called with the VM
+        before it does, and gives it what is not in its configuration: handlers, devices, memory. Raises `ConfigError`,
+        `ImageError`, `PluginError`.
         """
         with described(image, options) as (config, saved):
-            return build(self, config, saved)
+            return build(self, config, saved, prepare)
 
 
-def boot(image: ImageLike | MachineConfig | None = None, memory: str | int | None = None, **options: Any) -> VM:
+def boot(
+    image: ImageLike | MachineConfig | None = None,
+    memory: str | int | None = None,
+    *,
+    prepare: Prepare | None = None,
+    **options: Any,
+) -> VM:
     """Boot an image, or a configuration, on a host of its own; closing the VM closes the host. ``options`` are those of
     `Host.create_vm`, of which ``memory`` may stand without its name.
 
@@ -59,10 +73,10 @@ def boot(image: ImageLike | MachineConfig | None = None, memory: str | int | Non
     Raises `ConfigError` where there is nothing to boot, and what `Host.create_vm` raises.
     """
     with described(image, options if memory is None else {"memory": memory, **options}) as (config, saved):
-        return _boot(config, saved)
+        return _boot(config, saved, prepare)
 
 
-def _boot(config: MachineConfig, saved: SavedMachine | None) -> VM:
+def _boot(config: MachineConfig, saved: SavedMachine | None, prepare: Prepare | None) -> VM:
     if config.image is None and not config.boots_from_drives and saved is None:
         raise ConfigError(
             "There is nothing to boot: give an image, a drive (disks=, cdrom= or floppy=), or firmware=. "
@@ -70,7 +84,7 @@ def _boot(config: MachineConfig, saved: SavedMachine | None) -> VM:
         )
     host = Host(config.size, 1)
     try:
-        vm = build(host, config, saved)
+        vm = build(host, config, saved, prepare)
         vm.owns_host = True
         return vm
     except BaseException:
@@ -96,12 +110,14 @@ class MadeOf:
     """Whether anything is in the drives."""
 
 
-def build(host: Host, config: MachineConfig, saved: SavedMachine | None = None) -> VM:
-    """The machine that a configuration describes; it goes on as the one that was ``saved``.
+def build(host: Host, config: MachineConfig, saved: SavedMachine | None = None, prepare: Prepare | None = None) -> VM:
+    """The machine that a configuration describes, ``prepare``d; it goes on as the one that was ``saved``.
 
     Raises `ConfigError`, `ImageError`, `PluginError`.
     """
     host.check_open()
+    if saved is not None:
+        saved.check_prepared(prepare is not None)
     subject = None if config.image is None else look_at(config.image)
     label = "no image" if subject is None else subject.name
     media = None
@@ -123,6 +139,8 @@ def build(host: Host, config: MachineConfig, saved: SavedMachine | None = None) 
         else:
             _set_up(vm, parts)
         _finish(vm, parts, made_of)
+        if prepare is not None:
+            prepare(vm)
         if saved is not None:
             vm.restore(saved.state(vm))
         return vm
@@ -131,7 +149,7 @@ def build(host: Host, config: MachineConfig, saved: SavedMachine | None = None) 
         raise
 
 
-def go_on(snapshot: Snapshot, name: str, prepare: Callable[[VM], object] | None) -> VM:
+def go_on(snapshot: Snapshot, name: str, prepare: Prepare | None) -> VM:
     """A machine that goes on from a snapshot, on its host: built like the one that it is of, without starting it.
     Raises `ConfigError`, `DeviceError`, `PluginError`.
     """

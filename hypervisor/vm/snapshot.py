@@ -97,13 +97,13 @@ class Snapshot:
     def save(self, path: str | os.PathLike[str], *, compress: bool = True, embed: bool = False) -> None:
         """Write it into a file, as `VM.save` does; its machine may run meanwhile."""
         from hypervisor.backends.overlay import Overlay
-        from hypervisor.vm.saved.saving import save
+        from hypervisor.vm.saved.saving import Moment, save
 
         self.check_open()
         sources = {f"drive {drive}": medium.source for drive, medium in self.media.by_drive().items()}
         drives = {name: source.state() for name, source in sources.items() if isinstance(source, Overlay)}
         parts = self.parts | self._areas_by_name() | drives
-        save(path, self.config, parts, self.now_ns, compress=compress, embed=embed)
+        save(path, Moment(self.config, parts, self.now_ns, self.handlers), compress=compress, embed=embed)
 
     def _areas_by_name(self) -> dict[str, Sparse]:
         """Memory by the parts of a machine's state, whose pages are numbered through."""

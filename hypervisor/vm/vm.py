@@ -317,11 +317,13 @@ class VM(Runs, Furnished):
         raises.
         """
         from hypervisor.vm.machine_state import taken
-        from hypervisor.vm.saved.saving import save
+        from hypervisor.vm.saved.saving import Moment, save
 
         with self._standing_still():
             self.place.set_down()
-            save(path, self.config, taken(self).parts, self.clock.now_ns, compress=compress, embed=embed)
+            handlers = [handler.name for handler in self.traps.by_hand()]
+            moment = Moment(self.config, taken(self).parts, self.clock.now_ns, handlers)
+            save(path, moment, compress=compress, embed=embed)
 
     @contextmanager
     def _claimed(self) -> Iterator[None]:

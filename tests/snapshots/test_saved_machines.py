@@ -284,6 +284,36 @@ def test_a_file_never_says_which_code_runs(tmp_path: Path) -> None:
         assert [plugin.count for _, plugin in vm.plugins] == [3]
 
 
+def test_handlers_by_hand_are_given_again(tmp_path: Path) -> None:
+    def prepare(vm: hv.VM) -> None:
+        @vm.traps.port_in(0x900)
+        def dice(vcpu: hv.Vcpu, exit: hv.Exit) -> hv.Verdict:
+            return hv.HANDLED
+
+    path = tmp_path / "file"
+    with hv.boot("hello", prepare=prepare) as vm:
+        vm.save(path)
+    with pytest.raises(hv.ConfigError, match=r"was given handlers by hand \(.*dice.*\), and would go on without them"):
+        hv.boot(path)
+    with hv.boot(path, prepare=prepare) as vm:
+        assert len(vm.traps.by_hand()) == 1
+
+
+def test_devices_and_memory_by_hand_are_given_again(tmp_path: Path) -> None:
+    def prepare(vm: hv.VM) -> None:
+        vm.attach(DebugExit(lambda status: None, "mine"), ports=range(0x900, 0x904))
+        vm.add_memory(0xE0000000, 8192, "frame")
+
+    path = tmp_path / "file"
+    with hv.boot("hello", prepare=prepare) as vm:
+        vm.memory.write(0xE0001000, b"drawn")
+        vm.save(path)
+    with pytest.raises(hv.ImageError, match=r"no machine that can go on here: it has device mine, memory \d frame"):
+        hv.boot(path)
+    with hv.boot(path, prepare=prepare) as vm:
+        assert vm.memory.read(0xE0001000, 6) == b"drawn\0"
+
+
 def test_a_board_is_given_again(tmp_path: Path) -> None:
     path, board = tmp_path / "file", hv.pc()
     with hv.boot("hello", board=board) as vm:

@@ -38,6 +38,7 @@ class SavedMachine:
             with self._understood():
                 self.config = SavedConfig.of_plain(about.get("config"))
                 self.stands = _stands(about.get("stands"))
+                self.handlers = _names(about.get("handlers"))
                 self.records = Records(self.file, about.get("records"))
         except BaseException:
             self.file.close()
@@ -61,6 +62,14 @@ class SavedMachine:
         with self._understood():
             self._memory = self.records.memory(RAM, config.size)  # which is read while the machine is built
         return config
+
+    def check_prepared(self, prepared: bool) -> None:
+        """Raise `ConfigError` if the machine had handlers that it would go on without."""
+        if self.handlers and not prepared:
+            raise ConfigError(
+                f"The machine in {self.name} was given handlers by hand ({', '.join(self.handlers)}), and would go on "
+                "without them: give them in prepare=, which is called with the VM, or make them a plugin."
+            )
 
     def _image(self, image: SavedImage) -> bytes:
         if self.file.streams.get(image.stream) != image.size:
@@ -97,6 +106,12 @@ class SavedMachine:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+
+def _names(listed: Any) -> list[str]:
+    if not isinstance(listed, list) or not all(type(name) is str for name in listed):
+        raise ValueError("it does not say which handlers the machine had")
+    return listed
 
 
 def _stands(tree: Any) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from hypervisor.vm.config import MachineConfig
 from hypervisor.vm.saved.config_data import plain_config
@@ -12,17 +12,19 @@ from hypervisor.vm.saved.file_writer import FileWriter
 from hypervisor.vm.saved.record_streams import write
 
 
-def save(
-    path: str | os.PathLike[str],
-    config: MachineConfig,
-    parts: Mapping[str, Any],
-    time_ns: int,
-    *,
-    compress: bool = True,
-    embed: bool = False,
-) -> None:
-    """Write a machine into a file: what it was made from, and the records of its parts by their names at this time.
-    Memory may be `hypervisor.vm.saved.record_streams.Sparse`.
+class Moment(NamedTuple):
+    """A machine at one moment: what it was made from, the records of its parts by their names, the virtual time, and
+    the names of handlers that were registered by hand. Memory may be `hypervisor.vm.saved.record_streams.Sparse`.
+    """
+
+    config: MachineConfig
+    parts: Mapping[str, Any]
+    time_ns: int
+    handlers: list[str]
+
+
+def save(path: str | os.PathLike[str], moment: Moment, *, compress: bool = True, embed: bool = False) -> None:
+    """Write a machine into a file.
 
     The file is there when it is whole; until then one that was there before stays. Raises `ConfigError` where it cannot
     be written, `ImageError` for an image of the configuration that cannot be read, and `DeviceError` for a part whose
@@ -34,9 +36,14 @@ def save(
             writer.add(what, [content])
             return what
 
-        configured = plain_config(config, put, embed=embed)
-        records = write(writer, parts)
-        writer.finish({"config": configured, "records": records, "stands": stands(parts, time_ns), "writer": version()})
+        about = {
+            "config": plain_config(moment.config, put, embed=embed),
+            "records": write(writer, moment.parts),
+            "handlers": moment.handlers,
+            "stands": stands(moment.parts, moment.time_ns),
+            "writer": version(),
+        }
+        writer.finish(about)
 
 
 def stands(parts: Mapping[str, Any], time_ns: int) -> dict[str, Any]:

@@ -34,6 +34,8 @@ def _rows(saved: SavedMachine) -> Iterator[tuple[str, str]]:
         yield image.what, f"{_shown(str(image))}{_state(image)}"
     for name in config.plugins:
         yield "plugin", f"{_shown(name)}: to be given again"
+    for name in saved.handlers:
+        yield "handler", f"{_shown(name)}: to be given again"
     for name, (size, pages) in saved.records.sparse.items():
         if pages or name == RAM:
             yield (
