@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from hypervisor.vm.config import Disk as Disk
     from hypervisor.vm.config import MachineConfig as MachineConfig
     from hypervisor.vm.snapshot import Snapshot as Snapshot
+    from hypervisor.vm.snapshot import save_together as save_together
     from hypervisor.vm.vm import VM as VM
     from hypervisor.vm.vm import Vcpu as Vcpu
 
@@ -68,7 +69,7 @@ _WHERE = {
     "hypervisor.machine.isa_pc": ("pc",),
     "hypervisor.vm.board": ("Board", "Part"),
     "hypervisor.vm.config": ("Disk", "MachineConfig"),
-    "hypervisor.vm.snapshot": ("Snapshot",),
+    "hypervisor.vm.snapshot": ("Snapshot", "save_together"),
 }  # fmt: skip
 _HOME = {name: module for module, names in _WHERE.items() for name in names}
 

@@ -126,6 +126,9 @@ def run(
         str | None,
         typer.Option(help="Save the machine in FILE when its run ends (with --until: there).", metavar="FILE"),
     ] = None,
+    moment: Annotated[
+        str | None, typer.Option(help="Which machine of an IMAGE that has several goes on.", metavar="NAME")
+    ] = None,
     embed: Annotated[
         bool, typer.Option("--embed", help="Put the files that the machine was made from into that FILE.")
     ] = False,
@@ -164,6 +167,7 @@ def run(
             until=until,
             save=save,
             embed=embed,
+            moment=moment,
         )
     )
 

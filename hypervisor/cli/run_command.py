@@ -54,7 +54,7 @@ def run(options: RunOptions) -> int:
 def _boot(options: RunOptions, *, interactive: bool) -> Guest:
     import hypervisor
 
-    vm: Guest = hypervisor.boot(options.machine_for(interactive=interactive))
+    vm: Guest = hypervisor.boot(options.machine_for(interactive=interactive), moment=options.moment)
     return vm
 
 

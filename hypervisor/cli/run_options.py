@@ -40,6 +40,7 @@ class RunOptions:
     until: str | None = None
     save: str | None = None
     embed: bool = False
+    moment: str | None = None
 
     def __post_init__(self) -> None:
         for option, value in (("--timeout", self.timeout), ("--virtual-timeout", self.virtual_timeout)):

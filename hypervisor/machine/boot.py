@@ -45,16 +45,21 @@ class Host(CoreHost):
     vms: list[VM]  # type: ignore[assignment]  # the host knows them as tenants
 
     def create_vm(
-        self, image: ImageLike | MachineConfig | None = None, *, prepare: Prepare | None = None, **options: Any
+        self,
+        image: ImageLike | MachineConfig | None = None,
+        *,
+        moment: str | None = None,
+        prepare: Prepare | None = None,
+        **options: Any,
     ) -> VM:
         """A VM with a board and, if there is an image or something in a drive, a guest that is about to start.
 
         ``options`` are the fields of `hypervisor.MachineConfig`, which says what they mean; instead of an image, a
-        whole configuration may be given, or the file of a machine, which goes on. ``prepare`` is called with the VM
-        before it does, and gives it what is not in its configuration: handlers, devices, memory. Raises `ConfigError`,
-        `ImageError`, `PluginError`.
+        whole configuration may be given, or the file of a machine, which goes on (``moment`` names one of several).
+        ``prepare`` is called with the VM before it does, and gives it what is not in its configuration: handlers,
+        devices, memory. Raises `ConfigError`, `ImageError`, `PluginError`.
         """
-        with described(image, options) as (config, saved):
+        with described(image, options, moment) as (config, saved):
             return build(self, config, saved, prepare)
 
 
@@ -62,6 +67,7 @@ def boot(
     image: ImageLike | MachineConfig | None = None,
     memory: str | int | None = None,
     *,
+    moment: str | None = None,
     prepare: Prepare | None = None,
     **options: Any,
 ) -> VM:
@@ -72,7 +78,8 @@ def boot(
 
     Raises `ConfigError` where there is nothing to boot, and what `Host.create_vm` raises.
     """
-    with described(image, options if memory is None else {"memory": memory, **options}) as (config, saved):
+    given = options if memory is None else {"memory": memory, **options}
+    with described(image, given, moment) as (config, saved):
         return _boot(config, saved, prepare)
 
 

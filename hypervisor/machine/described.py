@@ -8,6 +8,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from hypervisor.backends.image_source import ImageLike
+from hypervisor.errors import ConfigError
 from hypervisor.vm.config import DEFAULT, MachineConfig
 from hypervisor.vm.saved.magic import is_saved
 
@@ -17,14 +18,17 @@ if TYPE_CHECKING:
 
 @contextmanager
 def described(
-    image: ImageLike | MachineConfig | None, options: Mapping[str, Any]
+    image: ImageLike | MachineConfig | None, options: Mapping[str, Any], moment: str | None
 ) -> Iterator[tuple[MachineConfig, SavedMachine | None]]:
-    """The configuration that is meant, and, if the image is the file of a machine, that machine, during the block.
+    """The configuration that is meant, and, if the image is the file of a machine, that machine, during the block;
+    ``moment`` says which one of several in a file.
 
     Raises `ConfigError`, `ImageError`, `PluginError`.
     """
     config = MachineConfig.of(image, options)
     if config.image is None or not is_saved(config.image):
+        if moment is not None:
+            raise ConfigError(f"moment={moment!r}: that says which machine of a file is meant, and the image is none.")
         yield config, None
         return
     from hypervisor.vm.saved.opening import SavedMachine
@@ -33,5 +37,5 @@ def described(
         options = {each.name: getattr(config, each.name) for each in fields(config)}
         options = {name: value for name, value in options.items() if value != getattr(DEFAULT, name)}
     given = {name: value for name, value in options.items() if name != "image"}
-    with SavedMachine(str(config.image)) as saved:
+    with SavedMachine(str(config.image), moment) as saved:
         yield saved.opened(given), saved

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from hypervisor.errors import ConfigError
@@ -13,7 +13,8 @@ from hypervisor.units import PAGE_SHIFT
 from hypervisor.vm import machine_state
 
 if TYPE_CHECKING:
-    from hypervisor.vm.saved.record_streams import Sparse
+    from hypervisor.vm.saved.page_streams import Sparse
+    from hypervisor.vm.saved.saving import Moment
     from hypervisor.vm.vm import VM
 
 _ZONE_SHIFT = PAGE_SHIFT + 9
@@ -96,18 +97,21 @@ class Snapshot:
 
     def save(self, path: str | os.PathLike[str], *, compress: bool = True, embed: bool = False) -> None:
         """Write it into a file, as `VM.save` does; its machine may run meanwhile."""
+        save_together(path, {"": self}, compress=compress, embed=embed)
+
+    def moment(self) -> Moment:
+        """It as it is saved: its pages are good until this is closed."""
         from hypervisor.backends.overlay import Overlay
-        from hypervisor.vm.saved.saving import Moment, save
+        from hypervisor.vm.saved.saving import Moment
 
         self.check_open()
         sources = {f"drive {drive}": medium.source for drive, medium in self.media.by_drive().items()}
         drives = {name: source.state() for name, source in sources.items() if isinstance(source, Overlay)}
-        parts = self.parts | self._areas_by_name() | drives
-        save(path, Moment(self.config, parts, self.now_ns, self.handlers), compress=compress, embed=embed)
+        return Moment(self.config, self.parts | self._areas_by_name() | drives, self.now_ns, self.handlers)
 
     def _areas_by_name(self) -> dict[str, Sparse]:
         """Memory by the parts of a machine's state, whose pages are numbered through."""
-        from hypervisor.vm.saved.record_streams import Sparse
+        from hypervisor.vm.saved.page_streams import Sparse
 
         names = dict.fromkeys(area.name for area in self.areas)
         by_name = {name: [area for area in self.areas if area.name == name] for name in names}
@@ -148,6 +152,21 @@ class Snapshot:
         return f"<Snapshot of {self.name}, {state}>"
 
 
+def save_together(
+    path: str | os.PathLike[str], snapshots: Mapping[str, Snapshot], *, compress: bool = True, embed: bool = False
+) -> None:
+    """Write snapshots into one file, by names that `hypervisor.boot` finds them by (``moment=``; the first without).
+
+    Pages that the first one has at the same place, as those of one family have, are in the file once. Raises
+    `ConfigError` where it cannot be written, and for a snapshot that is closed.
+    """
+    from hypervisor.vm.saved.saving import save
+
+    if not snapshots:
+        raise ConfigError("There is nothing to save: give snapshots by their names.")
+    save(path, {name: one.moment() for name, one in snapshots.items()}, compress=compress, embed=embed)
+
+
 def areas_of(vm: VM) -> list[Area]:
     """Where a machine's memory is."""
     areas = [Area("memory", start >> PAGE_SHIFT, end - start >> PAGE_SHIFT) for start, end in vm.memory.ram_ranges]
@@ -177,4 +196,4 @@ def put(vm: VM, snapshot: Snapshot, *, by_changes: bool) -> int:
     return changed
 
 
-__all__ = ["Area", "Snapshot", "put"]
+__all__ = ["Area", "Snapshot", "put", "save_together"]

@@ -323,7 +323,7 @@ class VM(Runs, Furnished):
             self.place.set_down()
             handlers = [handler.name for handler in self.traps.by_hand()]
             moment = Moment(self.config, taken(self).parts, self.clock.now_ns, handlers)
-            save(path, moment, compress=compress, embed=embed)
+            save(path, {"": moment}, compress=compress, embed=embed)
 
     @contextmanager
     def _claimed(self) -> Iterator[None]:

@@ -12,5 +12,5 @@ if __name__ == "__main__":
     from hypervisor.cli import main
     from tests.cli.fakes import SCRIPTS, FakeVm
 
-    hypervisor.boot = lambda config: FakeVm(SCRIPTS[config.image])
+    hypervisor.boot = lambda config, moment: FakeVm(SCRIPTS[config.image])
     sys.exit(main(["run", *sys.argv[1:]]))

@@ -26,7 +26,7 @@ def boots(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[FakeVm], FakeR
     def install(script: Callable[[FakeVm], FakeResult]) -> Booted:
         booted: Booted = []
 
-        def boot(config: MachineConfig) -> FakeVm:
+        def boot(config: MachineConfig, moment: str | None) -> FakeVm:
             booted.append((FakeVm(script), config))
             return booted[-1][0]
 

@@ -16,6 +16,7 @@ import threading
 from collections import Counter
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import hypervisor as hv
 from hypervisor.state import cbor
@@ -30,20 +31,24 @@ MOST_GROWTH = 24 << 20
 
 
 class Victim:
-    """The file of a machine, and its pieces."""
+    """The file of a machine, and its pieces: one like ``file``, or of a machine that is made for it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, file: Path | None = None) -> None:
         self.path = folder / "file"
+        self.content = (self._made(folder) if file is None else file).read_bytes()
+        self.path.write_bytes(self.content)
+        with FileReader(self.path) as reader:
+            self.streams = {name: reader.content(name) for name in reader.streams}
+            self.about = reader.about
+
+    def _made(self, folder: Path) -> Path:
         disk = folder / "disk"
         disk.write_bytes(bytes(range(256)) * 64)
         with hv.boot("preempt", memory="2M", disks=[str(disk)]) as vm:
             vm.media.disks[0].write(1, b"written".ljust(512))
             vm.run(virtual_timeout=0.03)
             vm.save(self.path)
-        self.content = self.path.read_bytes()
-        with FileReader(self.path) as reader:
-            self.streams = {name: reader.content(name) for name in reader.streams}
-            self.about = reader.about
+        return self.path
 
     def damage_outside(self, rng: Random) -> None:
         """Damage that nobody means."""
@@ -70,17 +75,21 @@ class Victim:
         if rng.random() < 0.4:
             about = changed(about, rng)
         else:
-            name = rng.choice([name for name in streams if rng.random() < 0.2 or not name.startswith("pages")])
+            name = rng.choice([name for name in streams if rng.random() < 0.2 or "pages" not in name])
             streams[name] = changed(streams[name], rng)
         try:
             tree = cbor.decode(about)
             cbor.encode(tree)
         except (ValueError, TypeError):
             tree = self.about
+        self.write(streams, tree)
+
+    def write(self, streams: dict[str, bytes], about: Any) -> None:
+        """The file with these streams, and digests that are right."""
         with FileWriter(self.path) as writer:
             for name, content in streams.items():
                 writer.add(name, [content])
-            writer.finish(tree)
+            writer.finish(about)
 
 
 def changed(content: bytes, rng: Random) -> bytes:
@@ -94,10 +103,10 @@ def changed(content: bytes, rng: Random) -> bytes:
     return bytes(made)
 
 
-def opened(path: Path) -> str:
+def opened(path: Path, moment: str | None) -> str:
     """What comes of booting a file: an error's name, or how a short run of it ended."""
     try:
-        with hv.boot(path) as vm:
+        with hv.boot(path, moment=moment) as vm:
             return vm.run(virtual_timeout=RUN_S, timeout=PATIENCE_S).reason.value
     except hv.InternalError:
         raise
@@ -114,18 +123,20 @@ def resources() -> tuple[int, int, int]:
     return pages * os.sysconf("SC_PAGE_SIZE"), len(os.listdir("/proc/self/fd")), threading.active_count()
 
 
-def rounds(count: int, seed: int) -> Counter[str]:
-    """So many files; what came of them. Raises AssertionError for what must not come."""
+def rounds(count: int, seed: int, file: Path | None = None, moment: str | None = None) -> Counter[str]:
+    """So many files, by default of a machine made for it; what came of them. Raises AssertionError for what must not
+    come.
+    """
     seen: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as folder:
-        victim, before = Victim(Path(folder)), None
+        victim, before = Victim(Path(folder), file), None
         there = sorted(os.listdir(folder))
         for number in range(count):
             rng = Random(f"{seed} {number}")
             inside = bool(number % 2)
             (victim.damage_inside if inside else victim.damage_outside)(rng)
             unchanged = not inside and victim.path.read_bytes() == victim.content
-            end = opened(victim.path)
+            end = opened(victim.path, moment)
             seen[f"{'inside' if inside else 'outside'}: {end}"] += 1
             assert inside or unchanged or end == "ImageError", f"round {number} of seed {seed}: {end}"
             assert sorted(os.listdir(folder)) == there

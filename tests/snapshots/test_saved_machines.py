@@ -369,4 +369,4 @@ def test_a_part_that_is_not_there_is_named(tmp_path: Path) -> None:
 def test_the_records_of_a_file_are_few_bytes(tmp_path: Path) -> None:
     with SavedMachine(saved(tmp_path / "file")) as machine:
         assert machine.file.streams["records"] < 32 << 10
-        assert machine.records.sparse["memory"][0] == 4 << 20
+        assert machine.records.pages.counts["memory"].size == 4 << 20

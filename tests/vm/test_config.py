@@ -123,7 +123,7 @@ def test_a_file_is_a_command_lines_machine_and_options_change_it(
 ) -> None:
     made: list[hv.MachineConfig] = []
 
-    def boot(config: hv.MachineConfig) -> None:
+    def boot(config: hv.MachineConfig, moment: str | None) -> None:
         made.append(config)
         raise hv.ConfigError("enough")
 

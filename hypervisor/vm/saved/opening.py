@@ -15,20 +15,23 @@ from hypervisor.vm.machine_state import MachineState, check_names, parts_of
 from hypervisor.vm.memory_record import RAM, BlockPart, RamPart, StoredPages
 from hypervisor.vm.saved.file_layout import damaged
 from hypervisor.vm.saved.file_reader import FileReader
+from hypervisor.vm.saved.page_streams import PageReader
 from hypervisor.vm.saved.record_streams import Records
 from hypervisor.vm.saved.saved_config import Opening, SavedConfig, SavedImage
+from hypervisor.vm.saved.saving import prefix
 
 if TYPE_CHECKING:
     from hypervisor.vm.furnished import Furnished
 
 
 class SavedMachine:
-    """An open file with a machine in it; a context manager.
+    """A machine in an open file; a context manager. ``moment`` is its name there, by default the first one's.
 
-    Raises `ImageError` for a file that is none, or that is damaged: here, or when more of it is read.
+    Raises `ImageError` for a file that is none, or that is damaged: here, or when more of it is read; and `ConfigError`
+    where there is no machine of that name.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], moment: str | None = None) -> None:
         self.file = FileReader(path)
         self.name = self.file.name
         self._memory: StoredPages | None = None
@@ -36,13 +39,28 @@ class SavedMachine:
         self.writer = str(about.get("writer"))[:100]
         try:
             with self._understood():
+                moments = _moments(about.get("moments"))
+                self.moments = list(moments)
+                """The names of all machines in the file."""
+            chosen = self.moments[0] if moment is None else moment
+            if chosen not in moments:
+                raise ConfigError(f"{self.name} has no machine {chosen!r}; it has {', '.join(map(repr, moments))}.")
+            with self._understood():
+                about = moments[chosen]
                 self.config = SavedConfig.of_plain(about.get("config"))
                 self.stands = _stands(about.get("stands"))
                 self.handlers = _names(about.get("handlers"))
-                self.records = Records(self.file, about.get("records"))
+                first = None if chosen == self.moments[0] else self._pages_of(moments[self.moments[0]])
+                self.records = Records(self.file, prefix(chosen), about.get("records"), first)
         except BaseException:
             self.file.close()
             raise
+
+    def _pages_of(self, about: dict[str, Any]) -> PageReader:
+        """The pages of the first machine."""
+        records = about.get("records")
+        listed = records.get("sparse") if isinstance(records, dict) else None
+        return PageReader(self.file, prefix(self.moments[0]), listed, None)
 
     @contextmanager
     def _understood(self) -> Iterator[None]:
@@ -60,7 +78,7 @@ class SavedMachine:
         """
         config = Opening(self.name, given, self._image).config(self.config)
         with self._understood():
-            self._memory = self.records.memory(RAM, config.size)  # which is read while the machine is built
+            self._memory = self.records.pages.memory(RAM, config.size)  # which is read while the machine is built
         return config
 
     def check_prepared(self, prepared: bool) -> None:
@@ -80,15 +98,15 @@ class SavedMachine:
         """The state, for a machine that was built from `opened`; its pages are read when they are put back, once."""
         parts, records = parts_of(vm), self.records
         try:
-            check_names(records.fields | records.sparse, parts)
+            check_names(records.fields | records.pages.counts, parts)
             made: dict[str, Any] = {}
             for name, part in parts.items():
                 if isinstance(part, RamPart) and self._memory is not None:
                     made[name], self._memory = self._memory, None
                 elif isinstance(part, (RamPart, BlockPart)):
-                    made[name] = records.memory(name, part.size)
+                    made[name] = records.pages.memory(name, part.size)
                 elif isinstance(part, Overlay):
-                    made[name] = records.overlay(name)
+                    made[name] = records.pages.overlay(name)
                 else:
                     made[name] = from_plain(type(part.state()), records.fields.get(name), name)
             return MachineState(made)
@@ -106,6 +124,12 @@ class SavedMachine:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+
+def _moments(tree: Any) -> dict[str, dict[str, Any]]:
+    if not isinstance(tree, dict) or not tree or not all(isinstance(about, dict) for about in tree.values()):
+        raise ValueError("it does not say which machines are in it")
+    return tree
 
 
 def _names(listed: Any) -> list[str]:

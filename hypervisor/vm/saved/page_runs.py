@@ -36,6 +36,18 @@ def numbers_of(runs: Iterable[PageRun]) -> Iterator[int]:
         yield from range(first, first + length)
 
 
+def within(inner: Iterable[PageRun], outer: Iterable[PageRun]) -> bool:
+    """Whether all pages of runs are pages of other ones. Both are in order, and the others are apart."""
+    around = iter(outer)
+    here = next(around, None)
+    for first, length in inner:
+        while here is not None and here.first + here.length <= first:
+            here = next(around, None)
+        if here is None or first < here.first or first + length > here.first + here.length:
+            return False
+    return True
+
+
 def to_bytes(runs: Sequence[PageRun]) -> bytes:
     """Runs as pairs of little-endian 64-bit words."""
     words = array("Q", [word for run in runs for word in run])
@@ -55,10 +67,12 @@ def of_bytes(content: bytes, pages: int, limit: int) -> list[PageRun]:
     if sys.byteorder == "big":
         words.byteswap()
     runs = [PageRun(*pair) for pair in zip(words[::2], words[1::2], strict=True)]
-    following = 0
+    following = -1
     for first, length in runs:
-        if first < following or length == 0 or first + length > limit:
-            raise ValueError(f"its pages {first} to {first + length - 1} are not in order, or not below {limit}")
+        if first <= following or length == 0 or first + length > limit:
+            raise ValueError(
+                f"its pages {first} to {first + length - 1} are not in order and apart, or not below {limit}"
+            )
         following = first + length
     if sum(run.length for run in runs) != pages:
         raise ValueError(f"its pages are not {pages}")

@@ -1,4 +1,4 @@
-"""Saving a machine in a file."""
+"""Saving machines in a file."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from hypervisor.vm.config import MachineConfig
+from hypervisor.vm.saved.chunk_codec import digest
 from hypervisor.vm.saved.config_data import plain_config
 from hypervisor.vm.saved.file_writer import FileWriter
-from hypervisor.vm.saved.record_streams import write
+from hypervisor.vm.saved.record_streams import RecordWriter
 
 
 class Moment(NamedTuple):
     """A machine at one moment: what it was made from, the records of its parts by their names, the virtual time, and
-    the names of handlers that were registered by hand. Memory may be `hypervisor.vm.saved.record_streams.Sparse`.
+    the names of handlers that were registered by hand. Memory may be `hypervisor.vm.saved.page_streams.Sparse`.
     """
 
     config: MachineConfig
@@ -23,27 +24,48 @@ class Moment(NamedTuple):
     handlers: list[str]
 
 
-def save(path: str | os.PathLike[str], moment: Moment, *, compress: bool = True, embed: bool = False) -> None:
-    """Write a machine into a file.
+def save(
+    path: str | os.PathLike[str], moments: Mapping[str, Moment], *, compress: bool = True, embed: bool = False
+) -> None:
+    """Write machines into a file, by the names that they have there; one alone may be called "".
 
     The file is there when it is whole; until then one that was there before stays. Raises `ConfigError` where it cannot
     be written, `ImageError` for an image of the configuration that cannot be read, and `DeviceError` for a part whose
     state is no record.
     """
     with FileWriter(path, compressed=compress) as writer:
-
-        def put(what: str, content: bytes) -> str:
-            writer.add(what, [content])
-            return what
-
+        records, images = RecordWriter(writer, several=len(moments) > 1), ImageWriter(writer)
         about = {
-            "config": plain_config(moment.config, put, embed=embed),
-            "records": write(writer, moment.parts),
-            "handlers": moment.handlers,
-            "stands": stands(moment.parts, moment.time_ns),
-            "writer": version(),
+            name: {
+                "config": plain_config(moment.config, images.put, embed=embed),
+                "records": records.write(prefix(name), moment.parts),
+                "handlers": moment.handlers,
+                "stands": stands(moment.parts, moment.time_ns),
+            }
+            for name, moment in moments.items()
         }
-        writer.finish(about)
+        writer.finish({"moments": about, "writer": version()})
+
+
+class ImageWriter:
+    """Writes images into a file, each once."""
+
+    def __init__(self, writer: FileWriter) -> None:
+        self._writer = writer
+        self._streams: dict[bytes, str] = {}
+
+    def put(self, what: str, content: bytes) -> str:
+        """Store an image; the name of its stream."""
+        key = digest(content)
+        if key not in self._streams:
+            self._streams[key] = f"image {len(self._streams)} ({what})"
+            self._writer.add(self._streams[key], [content])
+        return self._streams[key]
+
+
+def prefix(name: str) -> str:
+    """What the names of the streams of a machine of this name begin with."""
+    return f"{name}: " if name else ""
 
 
 def stands(parts: Mapping[str, Any], time_ns: int) -> dict[str, Any]:

@@ -19,13 +19,20 @@ def described(path: str | os.PathLike[str]) -> list[tuple[str, str]]:
     """
     with SavedMachine(path) as saved:
         saved.file.check()
-        return list(_rows(saved))
+        how = "compressed" if saved.file.compressed else "not compressed"
+        size, by = f"{saved.file.size / MIB:.1f} MiB", _shown(saved.writer)
+        rows = [("file", f"{size}, {how}, undamaged; format {VERSION}, saved by {by}")]
+        moments = saved.moments
+    for moment in moments:
+        with SavedMachine(path, moment) as saved:
+            if moment:
+                rows.append(("moment", _shown(moment)))
+            rows += _rows(saved)
+    return rows
 
 
 def _rows(saved: SavedMachine) -> Iterator[tuple[str, str]]:
-    file, config = saved.file, saved.config
-    how = "compressed" if file.compressed else "not compressed"
-    yield "file", f"{file.size / MIB:.1f} MiB, {how}, undamaged; format {VERSION}, saved by {_shown(saved.writer)}"
+    config = saved.config
     for name, value in sorted(config.values.items()):
         yield name, _shown(str(value))
     if config.board:
@@ -36,7 +43,8 @@ def _rows(saved: SavedMachine) -> Iterator[tuple[str, str]]:
         yield "plugin", f"{_shown(name)}: to be given again"
     for name in saved.handlers:
         yield "handler", f"{_shown(name)}: to be given again"
-    for name, (size, pages) in saved.records.sparse.items():
+    for name, (size, own, same) in saved.records.pages.counts.items():
+        pages = own + same
         if pages or name == RAM:
             yield (
                 "RAM" if name == RAM else _shown(name),
