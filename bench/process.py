@@ -154,10 +154,12 @@ def private_bytes() -> int:
     return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Private_"))
 
 
-def _of_forks(function: str) -> Callable[[Path], float]:
-    return lambda image: _figure(function, image, "forks")
+def _of(module: str, function: str) -> Callable[[Path], float]:
+    return lambda image: _figure(function, image, module)
 
 
 MEASURES: dict[str, Callable[[Path], float]] = {
     function.__name__: function for function in (run_hello, import_package, create_vm, hand_over, idle_memory)
-} | {name: _of_forks(name) for name in ("fork", "fork_to_exit", "forks_in_a_row", "revert", "idle_fork")}
+}
+MEASURES |= {name: _of("forks", name) for name in ("fork", "fork_to_exit", "forks_in_a_row", "revert", "idle_fork")}
+MEASURES |= {name: _of("saved", name) for name in ("save_linux", "open_linux")}

@@ -154,4 +154,6 @@ ROWS: Final[tuple[Row, ...]] = (
     Whole("forks in a row, each run to its first exit and closed", "forks_in_a_row", "ms", Bound(6.0, 2.0)),
     Whole("revert after 40 dirty frames", "revert", "µs", Bound(600.0, 300.0)),
     Whole("memory of a fork that has not run", "idle_fork", "MiB", Bound(0.6)),
+    Whole("saving a 256 MiB Linux guest at a shell in a file", "save_linux", "s", Bound(1.0)),
+    Whole("that file to a machine that runs, in a fresh process", "open_linux", "s", Bound(0.4)),
 )
