@@ -52,7 +52,6 @@ from hypervisor.engine.interposition import bit_code, slow_path
 from hypervisor.engine.interposition.fatal_signals import LastWords
 from hypervisor.engine.interposition.native import native
 from hypervisor.engine.interposition.relocations import Relocations, writable
-from hypervisor.engine.jit import COMPILED
 from hypervisor.errors import EngineError
 
 LONGEST_BLOCK = 64
@@ -196,7 +195,8 @@ class Guard:
             self._table[offset >> 3] = ctypes.cast(function, ctypes.c_void_p).value or 0
         self._table[b.GUARD_CPU_ABORT >> 3] = unicorn.address("cpu_abort_x86_64") + _CPU_ABORT_SIZE
         self._last_words = LastWords(ctypes.addressof(self._table))
-        block_hooks = (code().address["block"], code().address["jump"], int(COMPILED))
+        kernels = code()
+        block_hooks = (kernels.address["block"], kernels.address["jump"], int(not kernels.bodies))
         first = (unicorn.address(_CALL), *block_hooks, unicorn.address(_READ_FLAGS), 0, len(CALLS))
         self._calls = (ctypes.c_uint64 * (2 * len(CALLS) + len(first)))(*first)
         self._translator = (ctypes.c_uint64 * ((layout.TRANSLATOR_OPS >> 3) + 3))()
