@@ -23,7 +23,7 @@ from tests.twins.runs import pairs
 def test_machines_go_on_from_files_in_another_process(moments: int, seed: int, tmp_path: Path) -> None:
     guests = {**shipped(), "bios": bios_guest.make(tmp_path)}
     seen = 0
-    for pair in pairs(guests, tmp_path, moments, seed, saved_in_files=True):
+    for pair in pairs(guests, tmp_path, moments, seed, files=True):
         assert not pair.differences, f"{pair.name}, from {pair.moment_ns} ns: {pair.differences}"
         seen += 1
     assert seen == moments * len(guests)
