@@ -8,6 +8,7 @@ import time
 from typing import Any
 
 from hypervisor.run.sharing.runqueue import RunQueue
+from hypervisor.run.threads.interrupting import starts_a_thread
 
 FOREVER = 1e6
 LOOP = "again: inc rbx; jmp again"
@@ -57,4 +58,5 @@ class Interrupt(Exception):
 
 
 def interrupt(thread: threading.Thread) -> None:
+    until(lambda: not starts_a_thread(thread.ident or 0))
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident or 0), ctypes.py_object(Interrupt))

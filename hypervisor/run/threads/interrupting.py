@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import sys
 import threading
 from collections.abc import Callable
 from types import TracebackType
@@ -40,7 +41,7 @@ class Guard:
         """Raise an exception in what is executed in the guard, if that is a user's code; from another thread."""
         with self._raising:
             busy = self._busy() if self._thread else ""
-            if busy:
+            if busy and not starts_a_thread(self._thread):
                 self.ended = busy
                 self._sent.add(kind)
                 _raise_in(self._thread, kind)
@@ -70,9 +71,21 @@ class Guard:
                     raise
 
 
+def starts_a_thread(thread: int) -> bool:
+    """Whether a thread is about to start another one. To CPython that has the number of the first for a moment: an
+    exception would hit the new one before it says that it has started, for which the first would wait for ever.
+    """
+    frame = sys._current_frames().get(thread)
+    while frame is not None:
+        if frame.f_code is threading.Thread.start.__code__:
+            return True
+        frame = frame.f_back
+    return False
+
+
 def _raise_in(thread: int, kind: type[BaseException]) -> None:
     """Raise an exception at the next line of Python that a thread executes."""
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(kind))
 
 
-__all__ = ["AGAIN_S", "GRACE_S", "Guard", "Overdue"]
+__all__ = ["AGAIN_S", "GRACE_S", "Guard", "Overdue", "starts_a_thread"]
