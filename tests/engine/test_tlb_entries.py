@@ -99,7 +99,7 @@ class Look:
 
     def __init__(self, pcpu: Any, tlb: VcpuTlb) -> None:
         self._words = pcpu.words
-        self._guest = tlb.entries(pcpu.words[b.GUEST_TLB_AGE >> 3])
+        self._guest = memoryview(tlb.entries(pcpu.words[b.GUEST_TLB_AGE >> 3])).cast("Q").tolist()
         self.found: Counter[str] = Counter()
         env = pcpu.words[b.ENV >> 3]
         dirty = struct.unpack("<H", ctypes.string_at(env + layout.TLB_DIRTY, 2))[0]
