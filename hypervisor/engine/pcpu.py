@@ -284,6 +284,11 @@ class PCpu:
         """RFLAGS in the middle of an instruction, where the arithmetic flags are not in the state."""
         return self._instance.flags()
 
+    @property
+    def goes_upwards(self) -> bool:
+        """Whether DF is clear, in the middle of an instruction, where it is not in RFLAGS."""
+        return ctypes.c_int32.from_address(self.words[b.ENV >> 3] + layout.DF).value > 0
+
     def kernel(self, name: str, *arguments: int) -> int:
         """What a kernel says, called on this pCPU."""
         return int(self._call[name](self._at, *arguments))

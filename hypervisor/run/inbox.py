@@ -81,7 +81,8 @@ class Inbox:
         self._clock, self._turns, self._look = clock, turns, look
         self._receivers: dict[str, Callable[[bytes], object]] = {NOTHING: lambda content: None}
         self._asked: set[str] = set()
-        self._arrived: deque[tuple[str, bytes]] = deque()
+        self.arrived: deque[tuple[str, bytes]] = deque()
+        """What has come and has no time yet."""
         self._entered: deque[_Placed] = deque()
         self._timer = clock.timer("inbox", "next", self._deliver)
         self.points: deque[_Placed] = deque()
@@ -100,7 +101,7 @@ class Inbox:
 
     def put(self, to: str, content: bytes) -> None:
         """A message has come. May be called from any thread."""
-        self._arrived.append((to, content))
+        self.arrived.append((to, content))
         self._look()
 
     def note(self, to: str, content: bytes) -> None:
@@ -226,23 +227,23 @@ class Inbox:
             one._replace(message=Message(one.message.at, NOTHING, b"")) if one.message.to == to else one
             for one in self._entered
         )
-        arrived = [self._arrived.popleft() for _ in range(len(self._arrived))]
-        self._arrived.extendleft(reversed([one for one in arrived if one[0] != to]))
+        arrived = [self.arrived.popleft() for _ in range(len(self.arrived))]
+        self.arrived.extendleft(reversed([one for one in arrived if one[0] != to]))
         return bool(timed)
 
     def waiting(self, to: str) -> list[bytes]:
         """What has come for ``to`` and has not been delivered."""
-        entered, arrived = list(self._entered), list(self._arrived)
+        entered, arrived = list(self._entered), list(self.arrived)
         timed = [message.content for message, _ in entered if message.to == to]
         return timed + [content for name, content in arrived if name == to]
 
     def enter(self) -> bool:
         """Give a time to what has come, on the machine's own thread between two blocks; whether there was any."""
-        if not self._arrived:
+        if not self.arrived:
             return False
         now = self._clock.now_ns
-        while self._arrived:
-            self._entered.append(_Placed(Message(now, *self._arrived.popleft())))
+        while self.arrived:
+            self._entered.append(_Placed(Message(now, *self.arrived.popleft())))
         self._set()
         return True
 
@@ -265,7 +266,7 @@ class Inbox:
     def state(self) -> InboxState:
         """All that wait."""
         waiting = [one.message for one in sorted([*self._entered, *self.points], key=lambda one: one.number)]
-        waiting += [Message(NOT_YET, *one) for one in list(self._arrived)]
+        waiting += [Message(NOT_YET, *one) for one in list(self.arrived)]
         return InboxState([MessageState(*message) for message in waiting])
 
     def restore(self, state: InboxState) -> None:
@@ -275,7 +276,7 @@ class Inbox:
             raise ConfigError(f"the inbox: this machine has nothing that is called {', '.join(sorted(strangers))}.")
         self._entered, self.points = deque(), deque()
         self._expect(Message(*astuple(one)) for one in state.messages if one.at != NOT_YET)
-        self._arrived = deque((one.to, one.content) for one in state.messages if one.at == NOT_YET)
+        self.arrived = deque((one.to, one.content) for one in state.messages if one.at == NOT_YET)
 
 
 __all__ = ["Inbox", "InboxState", "Message", "MessageState"]

@@ -205,14 +205,12 @@ class Runner(Task):
         until, virtual, limit = self._until, not self.vm.clock.wall, self._limit
         ask = until is not None and until.after_each_exit
         end_at = ending.term.end_at
-        inbox = vm.inbox
-        by_engine = (
-            turns.several and turns.by_engine and not (until is not None and until.looks_at_guest) and not inbox.points
-        )
+        inbox, points = vm.inbox, vm.inbox.points
+        by_engine = turns.several and turns.by_engine and not ((until is not None and until.looks_at_guest) or points)
         report.kick = 0
         vm.host.queue.begin(hold)
         while True:
-            while inbox.points and self._arrive(early=True):
+            while points and self._arrive(early=True):
                 pass
             between = not pcpu.in_block  # else what comes from outside, timers too, comes at the block's end
             if between:
@@ -224,13 +222,15 @@ class Runner(Task):
                 if between:
                     timers.run_due(now)
                 inbox.early = False
-                if inbox.points and self._arrive(early=False):
+                if points and self._arrive(early=False):
                     continue
                 if until is not None and self._exact and (between or ask) and until.holds():
                     ending.finish(Reason.UNTIL, until.text)
                 if between and (self._exact or self._announced):
                     self._announced = False
-                    if inbox.enter():  # behind the condition, which may be a script that sends something
+                    if (
+                        inbox.arrived and inbox.enter()
+                    ):  # behind the condition, which may be a script that sends something
                         if virtual and report.now == vm.clock.now_ns:
                             rest.look_at_spin(report.now)  # as where it is known before, and is a turn's end
                         continue
@@ -278,7 +278,7 @@ class Runner(Task):
             turns.begin(pcpu)
             if not between:
                 report.next = report.deadline = report.now
-            rest.short = bool(inbox.points) and self._cut_short(pcpu)
+            rest.short = bool(points) and self._cut_short(pcpu)
             turns.look_at = horizon if virtual else turns.time + LOOK_NS
             turns.in_engine = by_engine and between
             turns.inside = inbox.early = True
@@ -292,16 +292,18 @@ class Runner(Task):
                     break
                 if kind >= FIRST_ENGINE and kind != _WINDOW:  # what was due came before this turn
                     break
-                if inbox.points and pcpu.in_block and inbox.here:  # where no deadline stops it
+                if points and pcpu.in_block and inbox.here:  # where no deadline stops it
                     break
-            exits.serve(pcpu, pcpu.complete_deferred())
+            further = pcpu.complete_deferred()
+            if further:
+                exits.serve(pcpu, further)
             turns.inside = False
             in_block = pcpu.in_block
             self._exact = kind != _DEADLINE or (
                 not in_block and (self._asked or not virtual or report.now >= turns.end)
             )
             self._asked = self._asked and in_block
-            if rest.leaves(hold):
+            if (rest.asleep or hold.over) and rest.leaves(hold):
                 return
 
     def _arrive(self, *, early: bool) -> bool:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hypervisor.arch.exits import ExitKind as K
-from hypervisor.arch.flags import RFLAGS_DF, RFLAGS_TF
+from hypervisor.arch.flags import RFLAGS_TF
 from hypervisor.engine.costs import PORT_NS
 from hypervisor.units import PAGE_MASK, PAGE_SIZE
 from hypervisor.vcpu.breakpoints import NONE
@@ -62,7 +62,8 @@ class Strings:
             not length
             or report.d_opcode not in opcodes
             or not report.d_repeat
-            or pcpu.flags() & (RFLAGS_TF | RFLAGS_DF)
+            or not pcpu.goes_upwards
+            or vcpu.registers.get("rflags") & RFLAGS_TF
         ):
             return 0, 0
         writes = opcodes is _INS
