@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+from tests.plugins.inner_pytest import ROOT, pytest_run
 
 FAKE = """
 import sys, types
@@ -28,6 +29,11 @@ class Vm:
         self.vcpus, self.symbols = [], {}
         self.serial = {n: types.SimpleNamespace(name=f"serial port {n}", text="log\\n" * (n == 1)) for n in range(3)}
         self.notes = ["guest called INT 13h AH=05h (format track): not provided"]
+        self.traps, self.plugins = types.SimpleNamespace(by_hand=list), []
+    def stop(self, text):
+        pass
+    def save(self, path):
+        path.write_text("saved")
     def close(self):
         print("closed", file=sys.stderr)
 
@@ -66,29 +72,8 @@ def test_power_off(vm):
 """
 
 
-def pytest_run(directory: Path, fake: str = FAKE, tests: str = TESTS) -> str:
-    (directory / "conftest.py").write_text(fake)
-    (directory / "test_it.py").write_text(tests)
-    code = (
-        "import importlib.metadata as m, pytest, sys; "
-        "known = any(e.value == 'hypervisor.testing.plugin' for e in m.entry_points(group='pytest11')); "
-        "extra = [] if known else ['-p', 'hypervisor.testing.plugin']; "
-        "sys.exit(pytest.main(['-q', '-s', '-p', 'no:cacheprovider', *extra, *sys.argv[1:]]))"
-    )
-    result = subprocess.run(
-        [sys.executable, "-c", code, str(directory)],
-        cwd=directory,
-        env={"PYTHONPATH": str(ROOT), "PATH": ""},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert result.returncode == 1, result.stdout + result.stderr
-    return result.stdout + result.stderr
-
-
 def test_a_failure_shows_every_console_and_state_and_guests_are_closed(tmp_path: Path) -> None:
-    text = pytest_run(tmp_path)
+    text = pytest_run(tmp_path, FAKE, TESTS)
     assert "1 failed, 1 passed" in text
     assert "guest 1 (hello): console" in text and "... 10 lines left out\nline 10\n" in text and "line 49" in text
     assert "line 9\n" not in text
@@ -99,6 +84,9 @@ def test_a_failure_shows_every_console_and_state_and_guests_are_closed(tmp_path:
     assert "what it asked for and did not get" in text and "(format track)" in text
     assert "guest 2 (other): state" in text and "the crash report" in text
     assert text.count("closed") == 3
+    kept = re.findall(r"^hypervisor run (.*)$", text, re.M)
+    assert [Path(path).name for path in kept] == ["FAILED.hvs", "FAILED-2.hvs"]
+    assert [Path(path).read_text() for path in kept] == ["saved"] * 2
 
 
 def test_a_guest_that_did_not_end_as_it_was_meant_to_fails_its_test(tmp_path: Path) -> None:
