@@ -88,6 +88,11 @@ class AnySource(Wait):
                 return True
         return False
 
+    def went_back(self) -> None:
+        """See `Condition`."""
+        for _, wait in self._waits:
+            wait.went_back()
+
     def __enter__(self) -> AnySource:
         for _, wait in self._waits:
             wait.__enter__()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from hypervisor.console import png
@@ -119,7 +120,7 @@ class Screen:
         ``timeout`` is in host seconds, ``virtual_timeout`` in guest seconds. Raises `ExpectError`, with the screen,
         when time is up or the run ends otherwise.
         """
-        wait = ScreenWait(self, exact(wanted), "")
+        wait = ScreenWait(self, exact(wanted), lambda: "")
         return expect(self._vm, [self], wait, timeout, virtual_timeout)
 
     def expect(
@@ -138,7 +139,7 @@ class Screen:
 
     def waiting_for(self, pattern: re.Pattern[str], *, named: bool) -> Wait:
         """See `hypervisor.console.expecting.Source`."""
-        return ScreenWait(self, pattern, self._expected if named else self._seen)
+        return ScreenWait(self, pattern, lambda: self._expected if named else self._seen)
 
     def catch_up(self) -> None:
         """See `hypervisor.console.expecting.Source`."""
@@ -157,17 +158,21 @@ class Screen:
 
 
 class ScreenWait(Wait):
-    """Text on the screen that was not in ``old``, an earlier state of it.
+    """Text on the screen that was not in ``old()``, an earlier state of it.
 
-    A screen has no order of time: of several matches, as many count as old as ``old`` had, those at the top. The
+    A screen has no order of time: of several matches, as many count as old as that had, those at the top. The
     screen is memory, so it is looked at when Python looks in: every 20 ms of the guest's time, and at timers.
     """
 
-    def __init__(self, screen: Screen, pattern: re.Pattern[str], old: str) -> None:
-        self._screen, self._pattern = screen, pattern
-        self._old = len(_find(pattern, old))
-        self._looked_at: object = None
+    def __init__(self, screen: Screen, pattern: re.Pattern[str], old: Callable[[], str]) -> None:
+        self._screen, self._pattern, self._before = screen, pattern, old
+        self.went_back()
         self.text = f"{screen.name} shows {shown(pattern)!r}"
+
+    def went_back(self) -> None:
+        """See `Condition`."""
+        self._old = len(_find(self._pattern, self._before()))
+        self._looked_at: object = None
 
     def holds(self) -> bool:
         """Whether it is there."""

@@ -125,6 +125,10 @@ class StreamWait(Wait):
         stream.matched(start + len(text[: match.end()].encode("utf-8", "surrogateescape")), named=self._named)
         return True
 
+    def went_back(self) -> None:
+        """See `Condition`."""
+        self._looked_to = -1
+
     def __enter__(self) -> StreamWait:
         self._stop = self._stream.listen(self._written)
         return self

@@ -10,6 +10,7 @@ from hypervisor.run.ending.conditions import Condition
 from hypervisor.run.ending.ends import End
 from hypervisor.run.pausing import Pause
 from hypervisor.run.runner import Runner
+from hypervisor.run.serving.exit_server import ExitServer
 from hypervisor.run.sharing.hold import Hold
 from hypervisor.run.sharing.task import Next
 from hypervisor.units import FOREVER_NS, nanoseconds
@@ -200,6 +201,18 @@ class GuestRun(Runner):
         self.vm.running(True)
         self.exits.renew()
         self.ending.term.extend(paused_s)
+
+    def went_back(self) -> None:
+        """The machine has become what it was at another moment, while this stands still: it goes on from there, as a
+        new run would, to the end that it was begun for. Its times in virtual time stay what they are.
+        """
+        self.ending.take_back()
+        self.exits = ExitServer(self.vm, self.ending, self._rest)
+        self._exact, self._asked = True, False
+        self._rest.asleep = False
+        self._began_ns = min(self._began_ns, self.vm.clock.now_ns)
+        if self._until is not None:
+            self._until.went_back()
 
     @property
     def attended(self) -> bool:

@@ -47,6 +47,10 @@ class Run(Protocol):
         """End a pause; from any thread."""
         ...
 
+    def went_back(self) -> None:
+        """The machine has become what it was at another moment, while this stands still."""
+        ...
+
     def end_soon(self, text: str) -> None:
         """End it; asked again, end what holds it up, too. From any thread."""
         ...

@@ -57,6 +57,10 @@ class Steps(Runner):
     def go_on(self, who: object) -> None:
         """It does."""
 
+    def went_back(self) -> None:
+        """It does not stand still."""
+        raise InternalError("a machine that went back within steps")
+
     def step_paused(self, count: int, vcpu: Processor) -> int:
         """No debugger attends."""
         raise InternalError("a step within steps")

@@ -140,9 +140,12 @@ class VmClock:
             self._tables.bound_to = None  # the engine has a copy
 
     def go_on_at(self, now_ns: int) -> None:
-        """By the wall clock, it is ``now_ns`` now. While the VM is set down."""
+        """By the wall clock, it is ``now_ns`` now; one that stands still stands still there. While the VM is set
+        down.
+        """
         self.base_ns = time.monotonic_ns() - now_ns
-        self.lag_ns, self._shown, self._stopped_ns = 0, now_ns, None
+        self.lag_ns, self._shown = 0, now_ns
+        self._stopped_ns = None if self._stopped_ns is None else now_ns
         self._tables.wall_base = self.base_ns
         self._tables.bound_to = None  # the engine has a copy
 

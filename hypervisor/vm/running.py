@@ -207,9 +207,12 @@ class Runs(Machine):
 
     @contextmanager
     def _standing_still(self) -> Iterator[None]:
-        """The block has the VM, between runs or in a pause. Raises `ConfigError` while it runs."""
+        """The block has the VM, between runs, in a pause, or as its debugger. Raises `ConfigError` while it runs."""
         mine = object()
         run = self.runner
+        if run is not None and run.attended:
+            yield
+            return
         if run is not None and run.stands_still and not run.paused:
             run.stand(mine)
             try:

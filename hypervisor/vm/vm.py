@@ -8,8 +8,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar, TypeVar, cast
 
 from hypervisor.bus import Device, Line
@@ -252,13 +251,15 @@ class VM(Runs, Furnished):
     def restore(self, state: MachineState | bytes) -> None:
         """Become the machine whose state this is; as bytes (`MachineState.to_bytes`) it may come from anywhere.
 
-        Between runs only. Nobody hears of it: no interrupt, no output. What waits to be told to the machine (typed
-        keys, bytes sent) is that of the state, too. Raises `ConfigError` or `DeviceError` for a state of another
-        machine or of none; the machine is then what it was.
+        Between runs, or while a run is paused, which then goes on from there, and to the end that it was begun for:
+        its limit is the same virtual time, and it waits for the same text, which is looked for anew. Nobody hears of
+        it: no interrupt, no output. What waits to be told to the machine (typed keys, bytes sent) is that of the state,
+        too. Raises `ConfigError` or `DeviceError` for a state of another machine or of none; the machine is then what
+        it was.
         """
         from hypervisor.vm.machine_state import MachineState, put_back, taken
 
-        with self._claimed():
+        with self._standing_still():
             self.place.set_down()
             before = None
             if isinstance(state, bytes):
@@ -269,7 +270,7 @@ class VM(Runs, Furnished):
                 if before is not None:
                     put_back(self, before)
                 raise
-            self.has_run = True
+            self._went_back()
 
     def snapshot(self) -> Snapshot:
         """The machine at this moment, as a value on the same host, which takes no copy of its memory.
@@ -293,11 +294,12 @@ class VM(Runs, Furnished):
         """Become the machine of a snapshot of this one, or of one of its family, by what has changed since; says how
         many pages of memory had. Nobody hears of it, as of `restore`.
 
-        Between runs only. Raises `ConfigError` for the snapshot of another machine, or one that is closed.
+        Between runs, or while a run is paused, as `restore`. Raises `ConfigError` for the snapshot of another machine,
+        or one that is closed.
         """
         from hypervisor.vm.snapshot import put
 
-        with self._claimed():
+        with self._standing_still():
             snapshot.check_open()
             if snapshot.family is not self.family:
                 raise ConfigError(
@@ -306,8 +308,13 @@ class VM(Runs, Furnished):
                 )
             self.place.set_down()
             changed = put(self, snapshot, by_changes=True)
-            self.has_run = True
+            self._went_back()
             return changed
+
+    def _went_back(self) -> None:
+        self.has_run = True
+        if self.runner is not None:
+            self.runner.went_back()
 
     def save(self, path: str | os.PathLike[str], *, compress: bool = True, embed: bool = False) -> None:
         """Write the machine into a file, from which `hypervisor.boot` makes one that goes on here.
@@ -324,16 +331,6 @@ class VM(Runs, Furnished):
             handlers = [handler.name for handler in self.traps.by_hand()]
             moment = Moment(self.config, taken(self).parts, self.clock.now_ns, handlers)
             save(path, {"": moment}, compress=compress, embed=embed)
-
-    @contextmanager
-    def _claimed(self) -> Iterator[None]:
-        """The block has the VM, and nobody runs it at the same time."""
-        mine = object()
-        self.claim(mine)
-        try:
-            yield
-        finally:
-            self.release(mine)
 
     def close(self) -> None:
         """End a run in the background, detach plugins and give memory back. Closing twice is harmless. Raises

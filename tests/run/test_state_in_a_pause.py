@@ -50,13 +50,15 @@ def test_twins_of_a_run_in_the_background(image: str, cpus: int) -> None:
 
 def test_a_run_that_is_not_paused_has_no_state() -> None:
     with bare("again: inc rbx; jmp again") as vm:
+        state = vm.state()
         vm.start()
         with pytest.raises(hv.ConfigError, match="is running already"):
             vm.state()
+        with pytest.raises(hv.ConfigError, match="is running already"):
+            vm.restore(state)
         with vm.paused():
-            vm.state()
-            with pytest.raises(hv.ConfigError, match="is running already"):
-                vm.restore(vm.state())
+            vm.restore(state)
+            assert vm.state() == state
         vm.stop()
 
 

@@ -27,6 +27,9 @@ class Condition:
         """Whether the run should end now."""
         raise NotImplementedError
 
+    def went_back(self) -> None:
+        """The machine has become what it was at another moment: what it has been since tells nothing."""
+
     def __enter__(self) -> Condition:
         return self
 

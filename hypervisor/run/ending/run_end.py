@@ -66,6 +66,10 @@ class RunEnd:
             self.error = error
             self.finish(Reason.HOST_ERROR, text)
 
+    def take_back(self) -> None:
+        """What the guest has done to end the run has not been."""
+        self.end = self.error = None
+
     def look_outside(self, *, stands_still: bool) -> None:
         """End the run if the host wants it, or the time is over, which does not count while it stands still."""
         if self.outside is not None and self.end is None:
