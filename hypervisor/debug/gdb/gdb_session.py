@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from hypervisor.debug.gdb.gdb_memory import Memory
+from hypervisor.debug.gdb.remembered import Remembered
 from hypervisor.debug.gdb.stops import Cause, Stops
 
 SIGINT, SIGTRAP, SIGSEGV = 2, 5, 11
@@ -23,8 +24,11 @@ class Session:
     has sent something meanwhile, or has gone.
     """
 
-    def __init__(self, vm: Any, interrupted: Callable[[], bool] = lambda: False) -> None:
+    def __init__(
+        self, vm: Any, interrupted: Callable[[], bool] = lambda: False, remembered: Remembered | None = None
+    ) -> None:
         self.vm = vm
+        self.remembered = remembered or Remembered(vm)
         self.vcpu = vm.vcpus[0]
         self.stops = Stops(vm)
         self.memory = Memory(vm)
@@ -86,6 +90,17 @@ class Session:
             if self.vm.runner.stop_requested:
                 return None
         return None
+
+    def go_back(self, name: str) -> int:
+        """Have the machine become what it was when it was given this name, even if its run has ended since; breakpoints
+        stay. How many pages of memory were others. Raises `ConfigError`.
+        """
+        changed = self.remembered.go_back(name)
+        self.over = False
+        self.stops.touching = None
+        self.stops.causes.clear()
+        self._wake_no_more()
+        return changed
 
     def kill(self) -> None:
         """End the run."""

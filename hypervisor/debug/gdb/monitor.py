@@ -63,12 +63,32 @@ def _reset(session: Session, arguments: Sequence[str]) -> str:
     return 'reset; gdb learns it by "maintenance flush register-cache"'
 
 
+def _snapshot(session: Session, arguments: Sequence[str]) -> str:
+    if len(arguments) > 1:
+        raise ConfigError("monitor snapshot: give one name, such as monitor snapshot booted.")
+    if not arguments:
+        return str(session.remembered)
+    return f"{arguments[0]} is the machine at {session.remembered.take(arguments[0]).now_ns / 1e9:.6f} s"
+
+
+def _revert(session: Session, arguments: Sequence[str]) -> str:
+    if len(arguments) != 1:
+        raise ConfigError(f"monitor revert: say which snapshot; {session.remembered}")
+    pages = session.go_back(arguments[0])
+    return (
+        f"{arguments[0]}: {session.vm.clock.now_ns / 1e9:.6f} s, pages of memory put back: {pages}; gdb learns it by "
+        '"maintenance flush register-cache" and "maintenance flush dcache"'
+    )
+
+
 COMMANDS = {
     "info": Command(_info, "the VM, its time, and where each vCPU stands"),
     "registers": Command(_registers, "all registers of the vCPU, with the hidden parts of its segments"),
     "walk": Command(_walk, "ADDRESS [read|write|fetch]: the page walk of an access, in words"),
     "memory": Command(_memory, "[physical|virtual]: what addresses gdb's commands mean"),
     "reset": Command(_reset, "reset the machine, which stays stopped"),
+    "snapshot": Command(_snapshot, "[NAME]: give this moment a name; the names that there are"),
+    "revert": Command(_revert, "NAME: become what the machine was then"),
     "help": Command(_help, "these lines"),
 }
 

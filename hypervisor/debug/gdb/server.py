@@ -19,6 +19,7 @@ from typing import Any
 from hypervisor.debug.gdb import commands
 from hypervisor.debug.gdb.gdb_session import SIGINT, SIGSEGV, SIGTRAP, Session
 from hypervisor.debug.gdb.packets import ACK, NAK, Event, PacketReader, frame
+from hypervisor.debug.gdb.remembered import Remembered
 from hypervisor.errors import ConfigError
 from hypervisor.outcome.result import Reason
 
@@ -66,6 +67,7 @@ class GdbServer:
         self._sending = threading.Lock()
         self._last = b""
         self._session: Session | None = None
+        self._remembered = Remembered(vm)
         self._acknowledges = True
         self._lost = False
         self._closing = False
@@ -188,7 +190,7 @@ class GdbServer:
         session = self._session
         if isinstance(item, socket.socket):
             self._served = item
-            self._session, self._wait = Session(self._vm, lambda: not self._events.empty()), False
+            self._session, self._wait = Session(self._vm, lambda: not self._events.empty(), self._remembered), False
         elif item is _Change.CLOSED:
             self._drop()
         elif item is Event.INTERRUPTED:
@@ -234,6 +236,8 @@ class GdbServer:
             session.over = True
             self._send(session.stop(_LOOKED_AT[reason]))
             self._hold()
+            if not session.over:  # the machine went back, and so the run goes on
+                return
         if self._session is session and (reason in _LOOKED_AT or reason in _GONE):
             self._send(b"X0b" if reason is Reason.CRASHED else b"W00")
             self._drop()
@@ -258,6 +262,7 @@ class GdbServer:
         for end in (self._listener, self._wake_read, self._wake_write, self._connection):
             if end is not None:
                 end.close()
+        self._remembered.close()
         if self._vm.debugger is self:
             self._vm.debugger = None
 
