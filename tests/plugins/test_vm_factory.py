@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 import hypervisor as hv
@@ -114,7 +115,6 @@ def test_every_example_goes_on_from_the_same_moment(ready: Moment) -> None:
 
 
 def test_hypothesis_does_not_complain(ready: Moment) -> None:
-    hypothesis = pytest.importorskip("hypothesis")
     seen = []
 
     @hypothesis.settings(max_examples=EXAMPLES, database=None)
@@ -230,7 +230,6 @@ def test_the_first_of_several_workers_boots(tmp_path: Path) -> None:
 
 
 def test_real_workers(tmp_path: Path) -> None:
-    pytest.importorskip("xdist")
     tests = ENDS + ENDS.replace("the_end", "another_end") + ENDS.replace("the_end", "a_third_end")
     pytest_run(tmp_path, CONFTEST, tests, "-n", "2", "-p", "xdist", f"--basetemp={tmp_path / 'root'}", status=0)
     booted = (tmp_path / "conftest.py.booted").read_text().split()
