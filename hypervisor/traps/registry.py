@@ -39,6 +39,7 @@ class TrapRegistry:
         self._handlers: dict[str, Handler] = {}
         self.dispatch = Dispatch()
         """The handlers as the last `seal` found them."""
+        self._sealed = -1
         self._running = False
         self.revision = 0
 
@@ -303,8 +304,10 @@ class TrapRegistry:
     # --- for runs -----------------------------------------------------------------------------------------------------
 
     def seal(self) -> Dispatch:
-        """Make the tables that a run uses."""
-        self.dispatch = Dispatch(h for h in self._handlers.values() if h.compiled is None)
+        """The tables that a run uses, made anew if handlers have come or gone."""
+        if self._sealed != self.revision:
+            self.dispatch = Dispatch(h for h in self._handlers.values() if h.compiled is None)
+            self._sealed = self.revision
         return self.dispatch
 
     def running(self, on: bool) -> None:
