@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from hypervisor.bus.device import Device
@@ -44,6 +45,7 @@ class AddressSpace:
         self._last: Mapping | None = None
         self.timed_changed: Callable[[], object] = lambda: None
         """Called when `timed` may be something else."""
+        self._behind: dict[Callable[[], object], None] | None = None
 
     def attach(self, device: Device, where: range, *, base: int | None = None, replace: bool = False) -> Mapping:
         """Let ``device`` answer at ``where``.
@@ -125,6 +127,28 @@ class AddressSpace:
                     found.append((at, at + register.width, register))
         return found
 
+    @contextmanager
+    def changing(self) -> Iterator[None]:
+        """Many places change in the block, in which no guest runs: what follows from them is done once, behind it."""
+        if self._behind is not None:
+            yield
+            return
+        waiting = self._behind = {}
+        try:
+            yield
+            while waiting:
+                action, _ = waiting.popitem()
+                action()
+        finally:
+            self._behind = None
+
+    def follow(self, action: Callable[[], object]) -> None:
+        """Do what follows from a change: now, or once behind the block in which many places change."""
+        if self._behind is None:
+            action()
+        else:
+            self._behind[action] = None
+
     def __iter__(self) -> Iterator[Mapping]:
         return iter(tuple(self._mappings))
 
@@ -136,4 +160,4 @@ class AddressSpace:
 
     def _tell(self, mapping: Mapping) -> None:
         if hasattr(mapping.device, "timed_registers"):
-            self.timed_changed()
+            self.follow(self.timed_changed)

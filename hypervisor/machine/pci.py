@@ -32,8 +32,9 @@ class Windows:
 
     def beneath(self, device: Device, ports: range) -> None:
         """Let ``device`` answer at these ports while no window is there."""
-        self._beneath.append((self._vm.ports, device, ports.start, len(ports)))
-        self._rebuild()
+        row = self._vm.ports, device, ports.start, len(ports)
+        self._beneath.append(row)
+        self._show(*row)  # it is the last one, so the others stay as they are
 
     def device(self, function: PciFunction, window: str, device: Device) -> None:
         """Let ``device`` answer in this window, at offsets from its start."""
@@ -45,7 +46,7 @@ class Windows:
 
         def move(address: int | None) -> None:
             self._places[number] = address
-            self._rebuild()
+            self._vm.ports.follow(self._rebuild)
 
         function.on_move(window, move)
 
@@ -71,11 +72,15 @@ class Windows:
             if address is not None
         ]
         for space, device, address, size in (*placed, *self._beneath):
-            start, end = address, min(address + size, space.limit)
-            for taken in space.overlapping(range(start, end)):
-                self._map(space, device, start, taken.start, address)
-                start = taken.end
-            self._map(space, device, start, end, address)
+            self._show(space, device, address, size)
+
+    def _show(self, space: AddressSpace, device: Device, address: int, size: int) -> None:
+        """Map it where nothing else is."""
+        start, end = address, min(address + size, space.limit)
+        for taken in space.overlapping(range(start, end)):
+            self._map(space, device, start, taken.start, address)
+            start = taken.end
+        self._map(space, device, start, end, address)
 
     def _map(self, space: AddressSpace, device: Device, start: int, end: int, base: int) -> None:
         if start < end:

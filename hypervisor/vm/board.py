@@ -107,6 +107,10 @@ class Board:
 
     def build(self, vm: VM) -> Parts:
         """Build every part into a VM; returns them by name."""
+        with vm.ports.changing(), vm.mmio.changing():
+            return self._build(vm)
+
+    def _build(self, vm: VM) -> Parts:
         built = Parts()
         for part in self.parts:
             device = part.make(vm, built)

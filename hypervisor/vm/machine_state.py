@@ -209,7 +209,8 @@ def _unheard(vm: Furnished) -> Iterator[None]:
     listeners, vm.listeners = vm.listeners, []  # nothing that comes now has happened
     try:
         with vm.inbox.unheard():
-            yield
+            with vm.mmio.changing(), vm.ports.changing():  # windows are in both, and those of ports see to them
+                yield
             for action in vm.on_restore:
                 action()
     finally:
