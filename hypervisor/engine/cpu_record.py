@@ -116,20 +116,13 @@ def _can_be(tlb: bytes) -> bool:
 
 def put_back(state: State, tlb: VcpuTlb, record: CpuState) -> None:
     """Make a vCPU's registers those of a record. Not while it is on a pCPU."""
-    for name, value in record.registers.items():
-        state.set(name, value)
+    state.put_words(record.registers, record.words, record.xmm, record.x87)
     for name, segment in zip(SEGMENTS, record.segments, strict=True):
         state.set_segment(name, Segment(segment.selector, segment.base, segment.limit, segment.attributes))
     for name, table in zip(_TABLES, record.tables, strict=True):
         state.set_table(name, Table(table.base, table.limit))
     state.interrupt_shadow = record.interrupt_shadow
     state.set_x87_words(record.x87_top, record.x87_status, record.x87_control, record.x87_empty, record.mxcsr)
-    for n, value in enumerate(record.x87):
-        state.set_x87_register(n, value)
-    for n, value in enumerate(record.xmm):
-        state.set_xmm(n, value)
-    for name, value in record.words.items():
-        state.set_word(name, value)
     state.set_word(_AGE, _FIRST_AGE)
     tlb.put_back(_FIRST_AGE, record.tlb, record.tlb_large)
     state.dirty, state.flushes = True, False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from hypervisor.arch.flags import RFLAGS_FIXED, RFLAGS_LOADABLE, RFLAGS_VM
@@ -48,6 +48,9 @@ class X87(NamedTuple):
 
 
 _EXTRA = {name: n for n, name in enumerate(block.names()[block.VCPU >> 3 : block.VCPU_END >> 3])}
+_XMM_AT = [layout.XMM + 64 * n >> 3 for n in range(16)]
+_X87_AT = [layout.FPREGS + layout.FPREG_SIZE * n >> 3 for n in range(8)]
+"""The words where SSE and x87 registers begin."""
 _X87_TOP, _EMPTY = 7 << 11, 3
 _X87_SUMMARY, _X87_MASKS = 0x8080, 0x3F  # B and ES follow from the exceptions that are not masked
 
@@ -259,6 +262,25 @@ class State:
     @tsc_offset.setter
     def tsc_offset(self, ticks: int) -> None:
         self._extra[(block.TSC_OFFSET - block.VCPU) >> 3] = ticks & _MASK64
+
+    def put_words(
+        self, registers: Mapping[str, int], extra: Mapping[str, int], xmm: Sequence[int], x87: Sequence[int]
+    ) -> None:
+        """Write all registers of `WHOLE`, words of the block, and all of the SSE's and the x87's, at once: as `set`,
+        `set_word`, `set_xmm` and `set_x87_register` do one by one.
+        """
+        words = self._words
+        for name, at in _WORDS.items():
+            words[at >> 3] = registers[name]
+        for name in ("rflags", "sysenter_cs"):
+            self.set(name, registers[name])
+        for name, value in extra.items():
+            self._extra[_EXTRA[name]] = value
+        for at, value in zip(_XMM_AT, xmm, strict=True):
+            words[at], words[at + 1] = value & _MASK64, value >> 64
+        for at, value in zip(_X87_AT, x87, strict=True):
+            words[at], words[at + 1] = value & _MASK64, value >> 64
+        self.dirty = self.flushes = True
 
     def xmm(self, number: int) -> int:
         """An SSE register, 128 bits."""

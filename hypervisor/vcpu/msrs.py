@@ -23,6 +23,8 @@ _REGISTER = {
     m.PAT: "pat",
 }
 _SEGMENT = {m.FS_BASE: "fs", m.GS_BASE: "gs"}
+_POWER_ON = {number: msr.reset for number, msr in MSRS.items() if msr.home is Home.VCPU}
+"""Of the registers that live here."""
 
 
 class MsrBank(MutableMapping[int, int]):
@@ -36,7 +38,7 @@ class MsrBank(MutableMapping[int, int]):
 
     def reset(self) -> None:
         """Power-on values of the registers that live here."""
-        self._values = {n: msr.reset for n, msr in MSRS.items() if msr.home is Home.VCPU}
+        self._values = dict(_POWER_ON)
         if self._number:
             self._values[m.APIC_BASE] &= ~m.APIC_BASE_BSP
 

@@ -101,6 +101,17 @@ class _Intr(Line):
     _level = _Shared[bool]("_words.intr")
 
 
+class _Exits(dict[int, Exit]):
+    """A vCPU's records by the kind of exit, each made when it is first asked for."""
+
+    def __init__(self, vcpu: Processor) -> None:
+        self._vcpu = vcpu
+
+    def __missing__(self, kind: int) -> Exit:
+        made = self[kind] = Exit(self._vcpu, ExitKind(kind))
+        return made
+
+
 def _no_cpuid(vcpu: Processor, leaf: int, subleaf: int) -> tuple[int, int, int, int]:
     return 0, 0, 0, 0
 
@@ -150,9 +161,7 @@ class Processor(Registers):
         """What CPUID answers unless a handler says otherwise: (EAX, EBX, ECX, EDX) of a leaf and subleaf."""
         self.breakpoints: Breakpoints = NONE
         """The guest's own breakpoints that the engine looks for while this vCPU runs."""
-        self.exits = [Exit(self)] * 128
-        for kind in ExitKind:
-            self.exits[kind] = Exit(self, kind)
+        self.exits = _Exits(self)
         self.exit = self.exits[0]
         self.intr: Line = _Intr(state.words, "INTR" if number == 0 else f"INTR{number}", self._intr_changed)
         """The interrupt input; whoever drives it is usually the `interrupt_controller` as well."""

@@ -43,6 +43,7 @@ class ProcessorState:
     startup: int = number(NONE, 0xFF, NONE)
 
 
+_MSRS = {f"{number:#x}": number for number in MSRS}
 _PLAIN = (
     "nmi_pending", "halted", "waiting", "position", "event_at", "looked_at", "spinning", "skipped", "init_pending",
 )  # fmt: skip
@@ -70,10 +71,9 @@ class ProcessorPart:
     def restore(self, state: ProcessorState) -> None:
         """Go on from ``state``. Raises `ConfigError` if it is not one of such a vCPU."""
         vcpu = self._vcpu
-        known = {f"{number:#x}": number for number in MSRS}
         problem = cpu_record.problem(state.cpu)
-        if problem is None and state.msrs.keys() - known.keys():
-            problem = f"there are no model-specific registers {', '.join(sorted(state.msrs.keys() - known.keys()))}"
+        if problem is None and state.msrs.keys() - _MSRS.keys():
+            problem = f"there are no model-specific registers {', '.join(sorted(state.msrs.keys() - _MSRS.keys()))}"
         if problem is None and (len(state.task_gate) not in (0, 3) or (state.task_gate and state.task_gate[2] > LAST)):
             problem = f"{state.task_gate} is no event that waits for a task gate"
         if problem is None and any(byte > 0xFF for byte in state.started[1:]):
@@ -81,7 +81,7 @@ class ProcessorPart:
         if problem:
             raise ConfigError(f"vCPU {vcpu.number}: this state cannot be restored: {problem}.")
         cpu_record.put_back(vcpu.registers, vcpu.state.tlb, state.cpu)
-        vcpu.msr.put_back({known[name]: value for name, value in state.msrs.items()})
+        vcpu.msr.put_back({_MSRS[name]: value for name, value in state.msrs.items()})
         for name in _PLAIN:
             setattr(vcpu, name, getattr(state, name))
         vcpu.started = (state.started[0], bytes(state.started[1:])) if state.started else None
