@@ -32,6 +32,11 @@ TimedPlace = tuple[int, int, TimedRegister]
 """Where a register is that only time changes: from an address up to another."""
 
 
+_NO_PORTS = (ctypes.c_uint8 * (2 * 65536))()
+"""For each port that is read, and each that is written, that no compiled handler serves it. VMs without any share it.
+"""
+
+
 class TimedTable:
     """Registers that only time changes as kernels find them, at an address that stays."""
 
@@ -59,7 +64,7 @@ class GuestTables:
         """``pages`` is the VM's page map; without one there is no memory."""
         self._map = [0] * (MAP_SIZE >> 3) if pages is None else pages.where
         self._line = line(name)
-        self._ports = (ctypes.c_uint8 * (2 * 65536))()
+        self._ports = _NO_PORTS
         self._handlers = (ctypes.c_int64 * (3 * (_MAX_HANDLERS + 1)))()
         self._inside: list[Inside] = []
         self._windows = (ctypes.c_int64 * (4 * _MAX_HANDLERS))()
@@ -132,6 +137,8 @@ class GuestTables:
         if len(handlers) > _MAX_HANDLERS:
             raise TrapError(f"{len(handlers)} compiled handlers are enabled; a VM can have {_MAX_HANDLERS}.")
         self._inside = handlers
+        if self._ports is _NO_PORTS:
+            self._ports = (ctypes.c_uint8 * len(_NO_PORTS))()
         ctypes.memset(self._ports, 0, len(self._ports))
         self._single = dict.fromkeys(_SINGLE.values(), 0)
         self._window_count = 0
