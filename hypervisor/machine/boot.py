@@ -172,11 +172,12 @@ def go_on(snapshot: Snapshot, name: str, prepare: Prepare | None) -> VM:
         media = snapshot.media.twin()
         VM.__init__(vm, snapshot.host, config, name, snapshot)
         vm.made_of = made_of
-        parts = _furnish(vm, media)
-        if config.firmware is not None:
-            _install_firmware(vm, parts, made_of)
-        elif made_of.boots and _has_bios(vm, made_of):
-            _start_bios(vm, made_of, power=False)
+        with vm.memory.changing():
+            parts = _furnish(vm, media)
+            if config.firmware is not None:
+                _install_firmware(vm, parts, made_of)
+            elif made_of.boots and _has_bios(vm, made_of):
+                _start_bios(vm, made_of, power=False)
         vm.symbols.follow(snapshot.symbols)
         _finish(vm, parts, made_of)
         if prepare is not None:

@@ -142,6 +142,10 @@ class GuestMemory:
         with self._flushed():
             self._layers.show()
 
+    def changing(self) -> AbstractContextManager[None]:
+        """Many layers come and go in the block: a guest sees them behind it. While the VM is on no pCPU."""
+        return self._layers.changing()
+
     def within(self, gpa: int, size: int) -> list[Region]:
         """The memory that shows in a range, cut to it."""
         return self._layers.within(gpa, size)

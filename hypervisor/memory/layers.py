@@ -71,6 +71,8 @@ class Layers:
         self.ram = tuple(ram)
         self._layers: list[Region | Hole] = []
         self._traps: dict[int, int] = {}
+        self._waiting: set[int] | None = None
+        """Zones that are shown behind a block of `changing`."""
         self.regions = tuple(sorted(ram))
         """What shows, in order of address."""
         self._starts = [region.gpa for region in self.regions]
@@ -86,6 +88,20 @@ class Layers:
         """Take a layer off again: what lies beneath shows."""
         self._layers.remove(layer)
         self._show(layer.gpa, layer.gpa + layer.size)
+
+    @contextmanager
+    def changing(self) -> Iterator[None]:
+        """Many layers come and go in the block, in which no guest runs: it sees them behind it."""
+        if self._waiting is not None:
+            yield
+            return
+        waiting = self._waiting = set()
+        try:
+            yield
+        finally:
+            self._waiting = None
+            for zone in waiting:
+                self._show_zone(zone)
 
     def trap(self, pages: Mapping[int, int]) -> None:
         """Trap accesses to these guest-physical pages, by the bits of `map_words.MAP_TRAPS`, and to no others."""
@@ -145,7 +161,11 @@ class Layers:
     def _show(self, start: int, end: int) -> None:
         self.regions = tuple(layered(self.ram, self._layers))
         self._starts = [region.gpa for region in self.regions]
-        for zone in self._zones(start, end):
+        zones = self._zones(start, end)
+        if self._waiting is not None:
+            self._waiting.update(zones)
+            return
+        for zone in zones:
             self._show_zone(zone)
 
     def _zones(self, start: int, end: int) -> list[int]:

@@ -98,8 +98,9 @@ class Machine(Settled, ABC):
         self.vcpus = [self._make_vcpu(number, around) for number in range(cpus)]
         self.turns.seat(self.vcpus)
         self.tables.seat([vcpu.words for vcpu in self.vcpus], self.turns)
-        for vcpu in self.vcpus:
-            vcpu.reset()
+        if not spare:  # else all that a reset sets is put back
+            for vcpu in self.vcpus:
+                vcpu.reset()
 
     def _make_vcpu(self, number: int, around: Surroundings) -> Processor:
         return Processor(number, self.host.pcpus[0].new_vcpu(number), around)

@@ -196,9 +196,10 @@ def small_parts_put_back(vm: Furnished, records: dict[str, Any], *, by_changes: 
     except ValueError as error:
         raise ConfigError(f"This state cannot be put into the machine {vm.name}: {error}.") from error
     with _unheard(vm):
-        for name, part in parts.items():
-            if not by_changes or isinstance(part, CHANGED_BY_RUNS) or part.state() != records[name]:
-                part.restore(records[name])
+        with vm.memory.changing():
+            for name, part in parts.items():
+                if not by_changes or isinstance(part, CHANGED_BY_RUNS) or part.state() != records[name]:
+                    part.restore(records[name])
         yield
 
 
