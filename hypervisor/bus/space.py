@@ -59,7 +59,7 @@ class AddressSpace:
                 f"(a non-empty range within 0x0-{self.limit - 1:#x} with step 1 is needed)."
             )
         new = Mapping(where.start, where.stop, device, where.start if base is None else base)
-        clashes = self.overlapping(where)
+        clashes = self.overlapping(where) if self.occupied(where.start, where.stop) else []
         if clashes and not replace:
             raise DeviceError(
                 f"{device.name}: {self.what} {where.start:#x}-{where.stop - 1:#x} overlaps "

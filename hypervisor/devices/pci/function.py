@@ -28,6 +28,18 @@ class PciFunctionState:
 
 
 @cache
+def _table(
+    identity: Identity,
+    command: int,
+    command_writable: int,
+    status: int,
+    own: tuple[ConfigRegister, ...],
+) -> tuple[tuple[ConfigRegister, ...], tuple[bytes, bytes, bytes]]:
+    """All registers of a function, and their `_images`: those of all machines' are the same."""
+    registers = (*r.header(identity, command, command_writable, status), *own)
+    return registers, _images(registers)
+
+
 def _images(registers: tuple[ConfigRegister, ...]) -> tuple[bytes, bytes, bytes]:
     """Three images of configuration space: values after reset, bits that can be written, bits that a 1 clears."""
     default, writable, clears = (bytearray(SIZE) for _ in range(3))
@@ -69,12 +81,10 @@ class PciFunction:
         self.bars = tuple(bars)
         if command_writable is None:
             command_writable = r.COMMAND_IO | r.COMMAND_MEMORY | r.COMMAND_MASTER | r.COMMAND_SERR | r.COMMAND_NO_INTX
-        self.registers = (
-            *r.header(identity, command, command_writable, status),
-            *(bar.register for bar in bars),
-            *own,
+        self.registers, (self._default, self._writable, self._clears) = _table(
+            identity, command, command_writable, status, (*(bar.register for bar in bars), *own)
         )
-        """All registers, as a table."""
+        """All registers, as a table, and images of configuration space that follow from it."""
         self.windows = {window.name: window for window in (*(bar.window for bar in bars), *windows)}
         self.places: dict[str, int | None] = dict.fromkeys(self.windows)
         """Where each window is now, by its name: an address, or None while it is not decoded."""
@@ -82,7 +92,6 @@ class PciFunction:
         self.pin = Line(f"{name}.pin")
         """The pin as the bus sees it: ``intx``, unless the command register holds it off."""
         self._moves: dict[str, Move] = {}
-        self._default, self._writable, self._clears = _images(self.registers)
         self._s = PciFunctionState(bytearray(self._default))
 
     # ---- device contract

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from hypervisor.errors import TrapError
 from hypervisor.firmware.bios.call import Call, Outcome
@@ -68,29 +68,49 @@ def _declared(one: type) -> tuple[Service, ...]:
     return tuple(row for value in vars(one).values() for row in getattr(value, "bios_services", ()))
 
 
+class _Table(NamedTuple):
+    """The calls that classes serve: by interrupt and function which of the classes does and by which method, what they
+    are called, and the interrupts and AH for which AL chooses among services.
+    """
+
+    by_call: dict[tuple[int, int], tuple[int, str]]
+    titles: dict[tuple[int, int], str]
+    families: set[tuple[int, int]]
+
+
+@cache
+def _table(kinds: tuple[type, ...]) -> _Table:
+    """Of these classes, of which all VMs have the same. Raises `TrapError` where two serve a call."""
+    table = _Table({}, dict(NAMES), set())
+    for number, kind in enumerate(kinds):
+        for row in _declared(kind):
+            key = (row.interrupt, row.function)
+            if key in table.by_call:
+                raise TrapError(f"{row} ({row.title}) is declared twice; a BIOS call has one service.")
+            table.by_call[key] = number, row.method
+            table.titles[key] = row.title
+            if row.function > 0xFF:
+                table.families.add((row.interrupt, row.function >> 8))
+    return table
+
+
 class Services:
     """The services of one VM: objects whose classes declare them."""
 
     def __init__(self, providers: Iterable[Any]) -> None:
-        self._by_call: dict[tuple[int, int], Callable[[Call], Outcome]] = {}
-        self._titles = dict(NAMES)
-        self._families: set[tuple[int, int]] = set()
-        for provider in providers:
-            kind: type = type(provider)
-            for row in _declared(kind):
-                key = (row.interrupt, row.function)
-                if key in self._by_call:
-                    raise TrapError(f"{row} ({row.title}) is declared twice; a BIOS call has one service.")
-                self._by_call[key] = getattr(provider, row.method)
-                self._titles[key] = row.title
-                if row.function > 0xFF:
-                    self._families.add((row.interrupt, row.function >> 8))
+        self._providers = tuple(providers)
+        self._by_call, self._titles, self._families = _table(tuple(map(type, self._providers)))
 
     def find(self, interrupt: int, ax: int) -> Callable[[Call], Outcome] | None:
         """The service for a call with ``ax``, or None: that of AX, of AH, or of the whole interrupt."""
         table = self._by_call
         found = table.get((interrupt, ax)) if ax > 0xFF else None
-        return found or table.get((interrupt, ax >> 8)) or table.get((interrupt, -1))
+        found = found or table.get((interrupt, ax >> 8)) or table.get((interrupt, -1))
+        if found is None:
+            return None
+        number, method = found
+        service: Callable[[Call], Outcome] = getattr(self._providers[number], method)
+        return service
 
     def function(self, interrupt: int, ax: int) -> int:
         """What of ``ax`` says which call it is: AX where AL chooses among services, else AH."""
