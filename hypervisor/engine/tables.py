@@ -163,12 +163,11 @@ class GuestTables:
 
         A table of the same size may follow while a guest runs.
         """
-        words = [word for rows in tables for row in rows for word in row]
-        if len(words) == len(self._cpuid):
-            ctypes.memmove(self._cpuid, array("q", words).tobytes(), ctypes.sizeof(self._cpuid))
-            return  # in place: the engine has its address
-        self._cpuid = (ctypes.c_int64 * max(len(words), 6))(*words)
-        self._cpuid_count = len(tables[0])
+        words = array("q", [word for rows in tables for row in rows for word in row])
+        if len(words) != len(self._cpuid):  # else in place: the engine has its address
+            self._cpuid = (ctypes.c_int64 * max(len(words), 6))()
+            self._cpuid_count = len(tables[0])
+        ctypes.memmove(self._cpuid, words.tobytes(), 8 * len(words))
 
     def set_timed(self, ports: Sequence[TimedPlace], memory: Sequence[TimedPlace]) -> None:
         """Registers that only time changes, where they are now; may change while a guest runs."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from functools import cache
+from typing import TYPE_CHECKING, NamedTuple
 
 from hypervisor.arch import cpuid
 from hypervisor.arch.flags import CR4_OSXSAVE
@@ -24,27 +25,33 @@ def install(vm: VM) -> None:
 
 def tell(vm: VM) -> None:
     """Give the engine and each vCPU the table as it is now: a guest has switched a local APIC on or off."""
-    tables = [_table(vcpu, vm.cpus) for vcpu in vm.vcpus]
-    vm.tables.set_cpuid([_rows(table) for table in tables])
+    tables = [_table(vm.cpus, vcpu.number, None if vcpu.apic is None else vcpu.apic.enabled) for vcpu in vm.vcpus]
+    if all(vcpu.builtin_cpuid is table.answer for vcpu, table in zip(vm.vcpus, tables, strict=True)):
+        return  # they have been told
+    vm.tables.set_cpuid([table.rows for table in tables])
     for vcpu, table in zip(vm.vcpus, tables, strict=True):
-        vcpu.builtin_cpuid = _answers(table)
+        vcpu.builtin_cpuid = table.answer
 
 
-def _answers(table: cpuid.Table) -> Callable[[Processor, int, int], cpuid.Answer]:
+class _Table(NamedTuple):
+    """One vCPU's answers, for exits, and its table as `GuestTables.set_cpuid` takes it."""
+
+    answer: Callable[[Processor, int, int], cpuid.Answer]
+    rows: list[tuple[int, int, int, int, int, int]]
+
+
+@cache
+def _table(cpus: int, number: int, apic: bool | None) -> _Table:
+    """Of vCPU ``number`` of so many; ``apic`` is whether its local APIC is on, None without one. The same for all VMs,
+    so what a vCPU has been told is known by its function.
+    """
+    table = cpuid.leaves(cpus, number, apic=apic is not None, apic_enabled=apic is not False)
+
     def answer(vcpu: Processor, leaf: int, subleaf: int) -> cpuid.Answer:
         found = cpuid.answer(table, leaf, subleaf)
         if leaf == cpuid.LEAF_FEATURES and vcpu.cr4 & CR4_OSXSAVE:
             return found._replace(ecx=found.ecx | cpuid.OSXSAVE)
         return found
 
-    return answer
-
-
-def _table(vcpu: Processor, cpus: int) -> cpuid.Table:
-    apic = None if vcpu.apic is None else vcpu.apic.enabled
-    return cpuid.leaves(cpus, vcpu.number, apic=apic is not None, apic_enabled=apic is not False)
-
-
-def _rows(table: cpuid.Table) -> list[tuple[int, int, int, int, int, int]]:
-    """The table as `GuestTables.set_cpuid` takes it."""
-    return [(leaf, subleaf if leaf in cpuid.SUBLEAVES else -1, *answer) for (leaf, subleaf), answer in table.items()]
+    rows = [(leaf, subleaf if leaf in cpuid.SUBLEAVES else -1, *found) for (leaf, subleaf), found in table.items()]
+    return _Table(answer, rows)

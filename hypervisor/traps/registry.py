@@ -217,7 +217,8 @@ class TrapRegistry:
             new.name = next(
                 f"{full}-{n}" for n in range(2, len(self._handlers) + 3) if f"{full}-{n}" not in self._handlers
             )
-        self._check_overlap(new)
+        if new.rank == "user":  # others do not answer what a user's does
+            self._check_overlap(new)
         self._handlers[new.name] = new
         self.revision += 1
 
