@@ -136,11 +136,13 @@ class AddressSpace:
         waiting = self._behind = {}
         try:
             yield
-            while waiting:
-                action, _ = waiting.popitem()
-                action()
         finally:
-            self._behind = None
+            try:
+                while waiting:
+                    action, _ = waiting.popitem()
+                    action()
+            finally:
+                self._behind = None
 
     def follow(self, action: Callable[[], object]) -> None:
         """Do what follows from a change: now, or once behind the block in which many places change."""

@@ -179,16 +179,18 @@ class Layers:
     def _show_zone(self, zone: int) -> None:
         """Bring a zone of the shown map up to date."""
         start = zone << _ZONE_SHIFT
-        pieces = self.within(start, _ZONE)
         first, last = zone << w.LEAF_SHIFT, zone + 1 << w.LEAF_SHIFT
         traps = [(page, bits) for page, bits in self._traps.items() if first <= page < last and bits]
-        if not traps:
-            if pieces == [piece for region in self.ram for piece in _cut(region, start, start + _ZONE)]:
-                self._pages.show_base(zone)
+        over = self.at(start)
+        if over is not None and over.gpa + over.size >= start + _ZONE and over.writable and not traps:
+            base = over.base + start - over.gpa
+            if base != start and not base & _ZONE - 1:  # a block that fills it, as a frame buffer does
+                self._pages.show_zone(zone, base >> _ZONE_SHIFT)
                 return
-            if len(pieces) == 1 and pieces[0].size == _ZONE and pieces[0].writable and not pieces[0].base & _ZONE - 1:
-                self._pages.show_zone(zone, pieces[0].base >> _ZONE_SHIFT)
-                return
+        pieces = self.within(start, _ZONE)
+        if not traps and pieces == [piece for region in self.ram for piece in _cut(region, start, start + _ZONE)]:
+            self._pages.show_base(zone)
+            return
         words = [0] * w.LEAF_PAGES
         for piece in pieces:
             page, count = piece.gpa - start >> PAGE_SHIFT, piece.size >> PAGE_SHIFT

@@ -89,7 +89,8 @@ class Machine(Settled, ABC):
         outside.connect(self)
         self.ports = AddressSpace("I/O ports", 1 << 16)
         self.mmio = AddressSpace("guest-physical addresses", 1 << 40)
-        self.ports.timed_changed = self.mmio.timed_changed = self._show_timed
+        self.ports.timed_changed = self._show_timed
+        self.mmio.timed_changed = lambda: self.ports.follow(self._show_timed)
         self.devices: dict[str, Device] = {}
         self.symbols = SymbolTable()
         self.traps = TrapRegistry(self.symbols, self.memory, self.check_open)

@@ -210,7 +210,7 @@ def _unheard(vm: Furnished) -> Iterator[None]:
     listeners, vm.listeners = vm.listeners, []  # nothing that comes now has happened
     try:
         with vm.inbox.unheard():
-            with vm.mmio.changing(), vm.ports.changing():  # windows are in both, and those of ports see to them
+            with vm.ports.changing(), vm.mmio.changing():
                 yield
             for action in vm.on_restore:
                 action()

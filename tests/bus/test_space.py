@@ -48,3 +48,31 @@ def test_devices_come_and_go(seed: int) -> None:
         for start in rng.choices(range(LIMIT), k=4):
             end = start + rng.randrange(1, 9)
             assert space.occupied(start, end) == any(address in model for address in range(start, end))
+
+
+def test_what_follows_from_many_changes_is_done_once() -> None:
+    space, done = AddressSpace("ports", LIMIT), list[str]()
+
+    def rebuilt() -> None:
+        done.append("rebuilt")
+        space.follow(told)
+
+    def told() -> None:
+        done.append(f"told of {len(list(space))}")
+
+    space.follow(told)
+    with space.changing():
+        for start in range(3):
+            space.attach(Named("device"), range(start, start + 1))
+            space.follow(rebuilt)
+            with space.changing():  # the inner one is part of the outer one
+                space.follow(told)
+        assert done == ["told of 0"]
+    assert done[1:].count("rebuilt") == 1 and done[-1] == "told of 3"
+    done.clear()
+    with pytest.raises(DeviceError), space.changing():
+        space.follow(told)
+        space.attach(Named("device"), range(0, 1))
+    assert done == ["told of 3"]
+    space.follow(told)  # the block has ended, and nothing waits any more
+    assert done == ["told of 3"] * 2

@@ -75,3 +75,26 @@ def test_any_order_shows_the_same(seed: int) -> None:
         words = [[memory.pages.shown_word(page) >> 12 for page in range(first, end)] for memory in (one, other)]
         holes = [[word == 0 for word in each] for each in words]
         assert holes[0] == holes[1]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_many_at_once_show_what_one_by_one_does(seed: int) -> None:
+    rng = random.Random(seed)
+    with memories(2) as (one, many):
+        blocks = [memory.add(4 * MIB)[0] for memory in (one, many)]
+        assert blocks[0] == blocks[1]
+        whole = Region(8 * MIB, 4 * MIB, blocks[0])  # fills its zones, as a frame buffer does
+        wanted = [*layers(one, rng, 9), whole]
+        gone = rng.sample(wanted[:-1], 4)
+        with many.changing():
+            for memory in (one, many):
+                for layer in wanted:
+                    memory.cover(layer)
+                for layer in gone:
+                    memory.uncover(layer)
+            assert one.regions == many.regions
+        for page in range(14 * MIB // PAGE_SIZE):
+            words = [memory.pages.shown_word(page) for memory in (one, many)]
+            assert (words[0] == 0) == (words[1] == 0)
+            assert words[0] & 0xFFF == words[1] & 0xFFF
+        assert many.pages.shown_word(8 * MIB // PAGE_SIZE) and not many.pages.shown_word(12 * MIB // PAGE_SIZE)
