@@ -272,3 +272,21 @@ def test_what_nobody_listens_to_is_not_dispatched(monkeypatch: pytest.MonkeyPatc
         "wbinvd",
     }
     assert not quiet & set(vm.stats)  # these do not even leave the guest
+
+
+def test_sealed_handlers_stay_until_one_comes_or_goes() -> None:
+    with bare("hlt") as vm:
+        first = vm.traps.seal()
+        assert vm.traps.seal() is first
+        vm.traps.cpuid(ok, name="mine")
+        changes = (
+            lambda: vm.traps.disable("mine"),
+            lambda: vm.traps.enable("mine"),
+            lambda: vm.traps.replace("mine", lambda vcpu, exit: hv.PASS),
+            lambda: vm.traps.remove("mine"),
+        )
+        seen = [first, vm.traps.seal()]
+        for change in changes:
+            change()
+            seen.append(vm.traps.seal())
+        assert len({id(one) for one in seen}) == len(seen)
