@@ -49,7 +49,8 @@ class TableState:
 @record
 class CpuState:
     """``registers`` are those of `State.get`; ``segments`` are in the order of `SEGMENTS`; ``words`` are those
-    of the block. The x87's registers are in the order of the hardware; ``x87_empty`` has a bit for each that is empty.
+    of the block. The x87's registers are in the order of the hardware; ``x87_empty`` has a bit for each that is empty;
+    ``x87_code`` and so on are `X87Pointers`.
     ``tlb`` and ``tlb_large`` are as `VcpuTlb` has them; nothing is in a TLB that is about to be flushed.
     """
 
@@ -62,6 +63,10 @@ class CpuState:
     x87_control: int = number(0, 0xFFFF)
     x87_empty: int = number(0, 0xFF)
     x87: list[int] = numbers(8, 0, (1 << 80) - 1, exact=True)
+    x87_code: int = number(0, 0xFFFF)
+    x87_instruction: int = number(0, _MASK64)
+    x87_data: int = number(0, 0xFFFF)
+    x87_operand: int = number(0, _MASK64)
     mxcsr: int = number(0, 0xFFFFFFFF)
     xmm: list[int] = numbers(16, 0, (1 << 128) - 1, exact=True)
     words: dict[str, int] = words(len(_KEPT))
@@ -71,7 +76,7 @@ class CpuState:
 
 def cpu_state(state: State, tlb: VcpuTlb) -> CpuState:
     """All that a vCPU's registers are, wherever they lie. Between two blocks only."""
-    x87 = state.x87_words()
+    x87, pointers = state.x87_words(), state.x87_pointers()
     return CpuState(
         registers={name: state.get(name) for name in WHOLE},
         segments=[SegmentState(*state.segment(name)) for name in SEGMENTS],
@@ -82,6 +87,10 @@ def cpu_state(state: State, tlb: VcpuTlb) -> CpuState:
         x87_control=x87.control,
         x87_empty=x87.empty,
         x87=[state.x87_register(n) for n in range(8)],
+        x87_code=pointers.code,
+        x87_instruction=pointers.instruction,
+        x87_data=pointers.data,
+        x87_operand=pointers.operand,
         mxcsr=x87.mxcsr,
         xmm=[state.xmm(n) for n in range(16)],
         words={name: state.word(name) for name in _KEPT},
@@ -123,6 +132,7 @@ def put_back(state: State, tlb: VcpuTlb, record: CpuState) -> None:
         state.set_table(name, Table(table.base, table.limit))
     state.interrupt_shadow = record.interrupt_shadow
     state.set_x87_words(record.x87_top, record.x87_status, record.x87_control, record.x87_empty, record.mxcsr)
+    state.set_x87_pointers(record.x87_code, record.x87_instruction, record.x87_data, record.x87_operand)
     state.set_word(_AGE, _FIRST_AGE)
     tlb.put_back(_FIRST_AGE, record.tlb, record.tlb_large)
     state.dirty, state.flushes = True, False

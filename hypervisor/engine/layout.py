@@ -66,6 +66,8 @@ FPUC = 610
 FPTAGS = 612  # a byte for each of the eight: 1 = empty
 FPREGS = 624  # 8 x 16, in the order of the hardware's registers
 FPREG_SIZE = 16
+FPCS, FPDS = 754, 756  # selectors of the last x87 instruction and of its operand in memory
+FPIP, FPDP = 760, 768  # their offsets
 FT0 = 784  # the second operand of an x87 instruction
 X87_UNUSUAL, X87_SOURCE = 794, 795  # ours, behind it: see `x87_code`
 MXCSR = 816

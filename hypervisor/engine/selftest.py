@@ -93,6 +93,13 @@ def _written(uc: Any, const: Any) -> Iterator[tuple[str, int, int, int]]:
     yield from register("FPCW", 0x27F, (layout.FPUC, 2, 0x27F))
     yield from register("FPSW", 0x2941, (layout.FPSTT, 4, 5), (layout.FPUS, 2, 0x141))
     yield from register("FPTAG", 0x3FFC, (layout.FPTAGS, 8, 0x0001010101010100))
+    for name, at, size in (
+        ("FCS", layout.FPCS, 2),
+        ("FDS", layout.FPDS, 2),
+        ("FIP", layout.FPIP, 8),
+        ("FDP", layout.FPDP, 8),
+    ):
+        yield from register(name, 0x1230 + size, (at, size, 0x1230 + size))
     for number, offset, size, name in (
         (0xC0000081, layout.STAR, 8, "STAR"),
         (0xC0000082, layout.LSTAR, 8, "LSTAR"),

@@ -67,6 +67,17 @@ class X87Words(NamedTuple):
     mxcsr: int
 
 
+class X87Pointers(NamedTuple):
+    """What FSTENV and FXSAVE tell of the last instruction (APM volume 1, 6.2.5 and 6.2.6): selector and offset of the
+    instruction itself, and of its operand in memory.
+    """
+
+    code: int
+    instruction: int
+    data: int
+    operand: int
+
+
 class Views(NamedTuple):
     """A vCPU's state as memory: its bytes, its words of 64 and of 32 bits, and the block's vCPU words."""
 
@@ -326,6 +337,19 @@ class State:
         self._dwords[layout.FPUS >> 2] = status | control << 16
         self._memory[layout.FPTAGS : layout.FPTAGS + 8] = [empty >> n & 1 for n in range(8)]
         self._dwords[layout.MXCSR >> 2] = mxcsr
+
+    def x87_pointers(self) -> X87Pointers:
+        """Where the last instruction of the x87 lies, and its operand."""
+        selectors = self._words[layout.FPCS >> 3]
+        return X87Pointers(
+            selectors >> 16 & 0xFFFF, self._words[layout.FPIP >> 3] & _MASK64,
+            selectors >> 32 & 0xFFFF, self._words[layout.FPDP >> 3] & _MASK64,
+        )  # fmt: skip
+
+    def set_x87_pointers(self, code: int, instruction: int, data: int, operand: int) -> None:
+        """Write what `x87_pointers` says."""
+        self._words[layout.FPCS >> 3] = code << 16 | data << 32
+        self._words[layout.FPIP >> 3], self._words[layout.FPDP >> 3] = instruction, operand
 
     def x87_register(self, number: int) -> int:
         """A hardware register of the x87, 80 bits, wherever TOP is."""
