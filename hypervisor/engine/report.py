@@ -129,6 +129,10 @@ class Report(ctypes.Structure):
         """Exits of a kind since they were taken."""
         return self._word(b.COUNTS + 8 * kind)
 
+    def count_more(self, kind: int, count: int) -> None:
+        """So many more exits of a kind have been served, together with one that was counted."""
+        self._words(b.COUNTS, _KINDS)[kind] += count
+
     def take_counts(self) -> tuple[list[tuple[int, int]], list[tuple[str, int]]]:
         """Exits by kind, and what the host caused by name, those that are not 0; they count from 0 again."""
         counts = self._words(b.COUNTS, _KINDS)

@@ -4,7 +4,8 @@ The engine serves a string instruction element by element. When the first elemen
 that lie in the same page of memory are offered to a device that is a `hypervisor.bus.StringPort`; what it takes is
 moved here, and the registers are advanced, so that the engine goes on behind it. A guest cannot tell the difference:
 each element takes its virtual time, nothing is done while something looks at single elements (stepping, breakpoints,
-watched memory), and it ends before the next timer, so that an interrupt comes between the same elements.
+watched memory), and it ends before the next timer, so that an interrupt comes between the same elements. Each is
+counted as the exit that it would have been, so that the count is the same wherever a run was interrupted.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ class Strings:
         if count:
             content = mapping.device.read_string(port - mapping.base, size, count)  # type: ignore[attr-defined]  # a StringPort
             self._vm.memory.store(gpa, content)
-            self._advance(pcpu, vcpu, "rdi", len(content), size)
+            self._advance(pcpu, vcpu, K.PORT_IN, "rdi", len(content), size)
 
     def write(self, pcpu: PCpu, vcpu: Processor, mapping: Mapping, port: int, size: int) -> None:
         """The first element of an OUT or OUTS has been written."""
@@ -50,7 +51,7 @@ class Strings:
         if count:
             content = self._vm.memory.read(gpa, count * size)
             taken = mapping.device.write_string(port - mapping.base, size, content)  # type: ignore[attr-defined]  # likewise
-            self._advance(pcpu, vcpu, "rsi", taken, size)
+            self._advance(pcpu, vcpu, K.PORT_OUT, "rsi", taken, size)
 
     def _following(self, pcpu: PCpu, vcpu: Processor, opcodes: tuple[int, int], size: int) -> tuple[int, int]:
         """Where the following elements are in guest-physical memory, and how many can be moved at once."""
@@ -84,7 +85,7 @@ class Strings:
             return 0, 0
         return gpa + size, count
 
-    def _advance(self, pcpu: PCpu, vcpu: Processor, index: str, moved: int, size: int) -> None:
+    def _advance(self, pcpu: PCpu, vcpu: Processor, kind: K, index: str, moved: int, size: int) -> None:
         """Leave the registers as they are before the last of the elements that have been moved."""
         width, registers = pcpu.report.d_address_size, vcpu.registers
         for name, by in ((index, moved), ("rcx", -(moved // size))):
@@ -93,3 +94,4 @@ class Strings:
             low = value + by & mask
             registers.set(name, low if width == 4 else value & ~mask | low)
         pcpu.report.now += (PORT_NS + pcpu.report.d_length) * (moved // size)
+        pcpu.report.count_more(kind, moved // size)
