@@ -20,7 +20,8 @@ from hypervisor.debug.gdb.packets import frame
 from hypervisor.debug.gdb.server import GdbServer
 from hypervisor.debug.gdb.stops import MAX_BREAKPOINTS
 from tests.core.bare import bare
-from tests.gdb.test_server import LOOP, ask, connected
+from tests.gdb.client import ask, connected
+from tests.gdb.test_server import LOOP
 
 PATIENCE_S = 20
 FLOODS = {

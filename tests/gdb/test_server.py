@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import random
-import socket
 import threading
 from collections.abc import Iterator
 
@@ -13,32 +12,9 @@ import pytest
 import hypervisor as hv
 from hypervisor.debug.gdb.packets import frame
 from tests.core.bare import bare
+from tests.gdb.client import PATIENCE_S, ask, connected
 
 LOOP = "again: inc rax; jmp again"
-PATIENCE_S = 30
-
-
-@contextlib.contextmanager
-def connected(server: object) -> Iterator[socket.socket]:
-    with socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE_S) as end:  # type: ignore[attr-defined]
-        end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # an answer's + and the next packet go at once
-        yield end
-
-
-def ask(end: socket.socket, *packets: bytes) -> list[bytes]:
-    """Send packets, and wait for the answer of each."""
-    answers = []
-    for packet in packets:
-        end.sendall(frame(packet))
-        said = b""
-        while b"#" not in said[:-2]:
-            more = end.recv(4096)
-            if not more:
-                return answers
-            said += more
-        answers.append(said.partition(b"$")[2].rpartition(b"#")[0])
-        end.sendall(b"+")
-    return answers
 
 
 @pytest.fixture
