@@ -65,7 +65,7 @@ class Batches(Stream):
 
 
 def run(stream: Stream, code: str, mode: int, regs: dict[str, int], setup: Callable[[hv.VM], object] | None) -> Any:
-    """What can be seen of a run: registers, memory, the device, the time."""
+    """What can be seen of a run: registers, memory, the device, the time, the exits."""
     memory = []
 
     def prepare(vm: hv.VM) -> None:
@@ -87,7 +87,14 @@ def run(stream: Stream, code: str, mode: int, regs: dict[str, int], setup: Calla
     result = hv.run_asm(f"{code}; hlt", mode=mode, regs=regs, setup=at_end)
     assert result.reason is hv.Reason.HALTED, result.message
     names = ("rax", "rcx", "rdx", "rbx", "rsi", "rdi", "rbp", "rsp", "rflags")
-    return [getattr(result, name) for name in names], seen, stream.at, bytes(stream.written), result.virtual_s
+    return (
+        [getattr(result, name) for name in names],
+        seen,
+        stream.at,
+        bytes(stream.written),
+        result.virtual_s,
+        result.exits,
+    )
 
 
 def compare(
