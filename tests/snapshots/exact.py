@@ -1,31 +1,43 @@
 """A machine that goes on, one that was forked from it, and one that was put back: ``python -m tests.snapshots.exact
-[--moments 20] [--seed N] [--linux] [NAME...]``.
+[--moments 20] [--seed N] [--firmware] [--linux] [--load N] [NAME...]``.
 
 Each guest is stopped at random moments of its virtual time, and a snapshot is taken. The machine goes on to its end;
 two forks do at the same time on another pCPU, kicked and looked at at random; then the machine is put back to the
-snapshot and goes on once more, and one of the forks, too. All must end as the run without a stop: exits, time, console
-and every part of the state, memory included.
+snapshot and goes on once more, and one of the forks, too. More forks go on in the ways of `tests.snapshots.ways`: one
+whose code is forgotten again and again, one that gdb is attached to, one whose coverage is counted. Last, the
+snapshots are opened from their files in another process, on a busy host. All must end as the run without a stop:
+exits, time, console, registers and every part of the state, memory included.
 """
 
 from __future__ import annotations
 
 import argparse
 import random
+import subprocess
+import sys
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import hypervisor as hv
 from hypervisor.run.sharing import scheduler
+from tests.debian import PackageUnavailable
 from tests.memory.maps import census
-from tests.real.disturbed import storm
+from tests.real.disturbed import LOAD, storm
+from tests.snapshots.ways import WAYS, run_to
 from tests.twins import bios_guest
-from tests.twins.guests import linux, shipped
-from tests.twins.resume import digest
-from tests.twins.runs import Guest
+from tests.twins.guests import FIRMWARE, LINUX, Make, shipped
+from tests.twins.resume import Job, Outcome, differences, outcome
+from tests.twins.runs import Guest, in_another_process
+
+SLACK_NS = 1_000_000
+"""How far behind the end of the run without a stop the others may come: one that has forgotten something may never
+end.
+"""
 
 
 class Ending(NamedTuple):
@@ -51,83 +63,111 @@ def _stormy(host: hv.Host, vms: list[hv.VM], seed: int) -> Iterator[None]:
         scheduler.SLICE_S = before
 
 
-def _went_on(vm: hv.VM, limit_ns: int) -> dict[str, Any]:
-    """How it ends, however often it is stopped."""
-    while vm.clock.now_ns < limit_ns:
-        result = vm.run(virtual_timeout=(limit_ns - vm.clock.now_ns) / 1e9, timeout=300)
-        if result.message != "disturbed":
-            return _end(vm, result.reason.value)
-    return _end(vm, "")
+def _comparable(end: Outcome) -> Outcome:
+    """What can be compared with a run that was not stopped: when the host looked, and at whose turn, is not; nor is
+    which elements of a string went together, that are one event in reports.
+    """
+    apart = ("turns", "events")
+    parts = {name: part for name, part in end["parts"].items() if name not in apart and not name.startswith("vcpu ")}
+    return {**end, "parts": parts}
 
 
-def _end(vm: hv.VM, reason: str) -> dict[str, Any]:
-    """All that can be compared with a run that was not disturbed: when the host looked, and at whose turn, is not."""
-    state = vm.state()
-    for name in ("turns", *(f"vcpu {number}" for number in range(vm.cpus))):
-        del state.parts[name]
-    machine = state.parts["machine"]
-    machine.exits = dict(sorted(machine.exits.items()))
-    return {
-        "reason": reason,
-        "time": vm.clock.now_ns,
-        "exits": dict(vm.stats),
-        "console": vm.console.bytes,
-        "registers": [vcpu.dump() for vcpu in vm.vcpus],
-        "parts": digest(state),
-    }
+class Course:
+    """One guest, from its start to its end, and what came of those that went on from its moments."""
+
+    def __init__(self, name: str, guest: Guest, folder: Path, seed: int) -> None:
+        self._name, self._guest, self._folder, self._seed = name, guest, folder, seed
+        self._config = hv.MachineConfig.of(None, guest.options)
+        self._rng = random.Random(f"{seed} {name}")
+        self._limit_ns = int(guest.limit_s * 1e9)
+        self._expected: Outcome = {}
+        self._files: list[tuple[int, Job]] = []
+
+    def endings(self, moments: int) -> Iterator[Ending]:
+        """How all of them ended, for each moment."""
+        with hv.Host(self._config.size, 2) as host:
+            with host.create_vm(self._config) as vm:
+                self._guest.person(vm)
+                begin = vm.clock.now_ns + 1
+                self._expected = _comparable(outcome(vm, self._limit_ns, self._guest.patience_s))
+            end = self._expected["time"]
+            self._limit_ns = min(self._limit_ns, end + SLACK_NS)
+            for moment in sorted(self._rng.randrange(begin, max(end, begin + 1)) for _ in range(moments)):
+                with host.create_vm(self._config) as vm:
+                    self._guest.person(vm)
+                    if moment > vm.clock.now_ns:
+                        run_to(vm, moment, self._limit_ns, self._guest.patience_s)
+                    for who, came in self._from_here(host, vm, moment):
+                        yield self._ending(moment, who, came)
+                census(host.memory, [])
+                assert not host.memory.promises
+        jobs = [job for _, job in self._files]
+        for (moment, _), came in zip(self._files, in_another_process(jobs, self._folder, self._seed), strict=True):
+            yield self._ending(moment, "a file in another process", came)
+
+    def _ending(self, moment: int, who: str, end: Outcome) -> Ending:
+        return Ending(self._name, moment, who, differences(self._expected, _comparable(end)))
+
+    def _from_here(self, host: hv.Host, vm: hv.VM, moment: int) -> Iterator[tuple[str, Outcome]]:
+        with vm.snapshot() as snapshot, snapshot.fork() as one, snapshot.fork() as other:
+            file = self._folder / f"{len(self._files)}.hvs"
+            snapshot.save(file)
+            self._files.append((moment, ("", self._limit_ns, str(file))))
+            vms = [vm, one, other]
+            assert vm.state() == one.state() == other.state()
+            with _stormy(host, vms, self._rng.getrandbits(30)):
+                ends = self._all_at_once(vms)
+            yield from zip(("the machine", "a fork", "another fork"), ends, strict=True)
+            census(host.memory, [vm.memory.pages for vm in host.vms])
+            other.close()
+            vm.revert(snapshot)
+            one.revert(snapshot)
+            census(host.memory, [vm.memory.pages for vm in host.vms])
+            with snapshot.fork() as fresh:
+                assert vm.state() == one.state() == fresh.state()
+            ends = self._all_at_once([vm, one])
+            yield from zip(("the machine, put back", "a fork, put back"), ends, strict=True)
+            for who, way in WAYS.items():
+                with snapshot.fork() as fork:
+                    yield who, way(fork, self._limit_ns, self._guest.patience_s, self._rng)
+
+    def _all_at_once(self, vms: list[hv.VM]) -> list[Outcome]:
+        with ThreadPoolExecutor(len(vms)) as threads:
+            return list(threads.map(lambda vm: outcome(vm, self._limit_ns, self._guest.patience_s), vms))
 
 
-def _differences(expected: dict[str, Any], seen: dict[str, Any]) -> list[str]:
-    names = [name for name in expected if name != "parts" and expected[name] != seen[name]]
-    parts = expected["parts"].keys() | seen["parts"].keys()
-    return names + sorted(part for part in parts if expected["parts"].get(part) != seen["parts"].get(part))
+ENDINGS = 5 + len(WAYS) + 1
+"""How many there are for each moment."""
 
 
-def _all_at_once(vms: list[hv.VM], limit_ns: int) -> list[dict[str, Any]]:
-    ends: list[dict[str, Any]] = [{} for _ in vms]
-
-    def go(n: int) -> None:
-        ends[n] = _went_on(vms[n], limit_ns)
-
-    threads = [threading.Thread(target=go, args=(n,)) for n in range(len(vms))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return ends
+def endings(name: str, guest: Guest, folder: Path, moments: int, seed: int) -> Iterator[Ending]:
+    """How those ended that went on from each moment of a guest; files are put into ``folder``."""
+    yield from Course(name, guest, folder, seed).endings(moments)
 
 
-def endings(name: str, guest: Guest, moments: int, seed: int) -> Iterator[Ending]:
-    """How all of them ended, for each moment."""
-    config = hv.MachineConfig.of(None, guest.options)
-    limit_ns, rng = int(guest.limit_s * 1e9), random.Random(f"{seed} {name}")
-    with hv.Host(config.size, 2) as host:
-        with host.create_vm(config) as vm:
-            guest.person(vm)
-            expected = _went_on(vm, limit_ns)
-        for moment in sorted(rng.randrange(1, max(expected["time"], 2)) for _ in range(moments)):
-            with host.create_vm(config) as vm:
-                guest.person(vm)
-                vm.run(virtual_timeout=moment / 1e9, timeout=300)
-                with vm.snapshot() as snapshot, snapshot.fork() as one, snapshot.fork() as other:
-                    names = ["the machine", "a fork", "another fork"]
-                    vms = [vm, one, other]
-                    assert vm.state() == one.state() == other.state()
-                    with _stormy(host, vms, rng.getrandbits(30)):
-                        ends = _all_at_once(vms, limit_ns)
-                    census(host.memory, [vm.memory.pages for vm in host.vms])
-                    other.close()
-                    vm.revert(snapshot)
-                    one.revert(snapshot)
-                    census(host.memory, [vm.memory.pages for vm in host.vms])
-                    with snapshot.fork() as fresh:
-                        assert vm.state() == one.state() == fresh.state()
-                    names += ["the machine, put back", "a fork, put back"]
-                    ends += _all_at_once([vm, one], limit_ns)
-            census(host.memory, [])
-            assert not host.memory.promises
-            for who, end in zip(names, ends, strict=True):
-                yield Ending(name, moment, who, _differences(expected, end))
+def guests(firmware: bool, linux: bool) -> dict[str, Make]:
+    """All guests, by their names."""
+    found: dict[str, Make] = {name: lambda folder, guest=guest: guest for name, guest in shipped().items()}
+    found["bios"] = bios_guest.make
+    return found | (FIRMWARE if firmware else {}) | (LINUX if linux else {})
+
+
+def _compared(name: str, make: Make, moments: int, seed: int) -> int:
+    """Print what came of one guest; how many ends differ."""
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            guest = make(Path(folder))
+        except PackageUnavailable as problem:
+            print(f"{name}: skipped, as {problem}", flush=True)
+            return 0
+        seen = bad = 0
+        for ending in endings(name, guest, Path(folder), moments, seed):
+            seen += 1
+            if ending.differences:
+                bad += 1
+                print(f"{name}, {ending.who} from {ending.moment_ns} ns: {', '.join(ending.differences)} differ")
+        print(f"{name}: {seen} ends, from {moments} moments", flush=True)
+        return bad
 
 
 def main() -> None:
@@ -136,23 +176,23 @@ def main() -> None:
     parser.add_argument("names", nargs="*", help="guests; by default all that are shipped, and one that asks the BIOS")
     parser.add_argument("--moments", type=int, default=20, help="for each guest")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--linux", action="store_true", help="Debian's kernel on 1, 2 and 4 vCPUs, too")
+    parser.add_argument("--firmware", action="store_true", help="GRUB, SeaBIOS, OVMF and memtest86+, too")
+    parser.add_argument(
+        "--linux",
+        action="store_true",
+        help="Debian's kernel on 1, 2 and 4 vCPUs, too: by itself, by GRUB, SeaBIOS and OVMF",
+    )
+    parser.add_argument("--load", type=int, default=0, help="processes that compute all the while")
     given = parser.parse_args()
-    bad = 0
-    with tempfile.TemporaryDirectory() as folder:
-        guests = {**shipped(), "bios": bios_guest.make(Path(folder))}
-        if given.linux:
-            guests |= {f"linux {cpus}": linux(Path(folder), cpus) for cpus in (1, 2, 4)}
-        for name, guest in guests.items():
-            if given.names and name not in given.names:
-                continue
-            seen = 0
-            for ending in endings(name, guest, given.moments, given.seed):
-                seen += 1
-                if ending.differences:
-                    bad += 1
-                    print(f"{name}, {ending.who} from {ending.moment_ns} ns: {', '.join(ending.differences)} differ")
-            print(f"{name}: {seen} ends, from {given.moments} moments", flush=True)
+    chosen = guests(given.firmware, given.linux)
+    if given.names:
+        chosen = {name: make for name, make in guests(True, True).items() if name in given.names}
+    with ExitStack() as stack:
+        for _ in range(given.load):
+            busy = subprocess.Popen([sys.executable, "-c", LOAD])
+            stack.callback(busy.wait)
+            stack.callback(busy.kill)
+        bad = sum(_compared(name, make, given.moments, given.seed) for name, make in chosen.items())
     raise SystemExit(f"{bad} ends differ" if bad else 0)
 
 

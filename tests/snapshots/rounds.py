@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import hypervisor as hv
 from tests.memory.maps import census
+from tests.snapshots.sharing import for_a_moment
 
 
 class Use(NamedTuple):
@@ -44,10 +45,10 @@ def rounds(vm: hv.VM, count: int) -> None:
         end = snapshot.now_ns + 200_000
         for _ in range(count):
             with snapshot.fork() as child:
-                child.run(virtual_timeout=(end - child.clock.now_ns) / 1e9)
+                for_a_moment(child, (end - child.clock.now_ns) / 1e9)
                 with child.fork() as grandchild:
-                    grandchild.run(virtual_timeout=1e-5)
-            vm.run(virtual_timeout=2e-4)
+                    for_a_moment(grandchild, 1e-5)
+            for_a_moment(vm, 2e-4)
             vm.revert(snapshot)
 
 

@@ -16,14 +16,14 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
-from tests.twins.guests import linux, shipped
+from tests.twins.guests import FIRMWARE, LINUX, shipped
 from tests.twins.runs import Guest, pairs
 
 
 def main() -> None:
     """See above."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("names", nargs="*", help="guests; by default all, and Linux on 1 and 2 vCPUs")
+    parser.add_argument("names", nargs="*", help="guests; by default those of the package, and Linux on 1 and 2 vCPUs")
     parser.add_argument("--moments", type=int, default=10, help="for each guest")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--disturbed", action="store_true", help="let the twins go on on a busy host")
@@ -33,14 +33,15 @@ def main() -> None:
     guests: dict[str, Callable[[Path], Guest]] = {
         name: lambda folder, guest=guest: guest for name, guest in shipped().items()
     }
-    guests |= {f"linux {cpus}": lambda folder, cpus=cpus: linux(folder, cpus) for cpus in (1, 2)}
+    usual = [*guests, "linux 1", "linux 2"]
+    guests |= FIRMWARE | LINUX
     bad = 0
     with ExitStack() as stack:
         for _ in range(given.load):
             busy = subprocess.Popen([sys.executable, "-c", "while True: pass"])
             stack.callback(busy.wait)
             stack.callback(busy.kill)
-        for name in given.names or guests:
+        for name in given.names or usual:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             guest = {name: guests[name](folder)}
             for pair in pairs(guest, folder, given.moments, given.seed, disturbed=given.disturbed, files=given.files):

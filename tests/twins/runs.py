@@ -11,7 +11,7 @@ from random import Random
 from typing import Any, NamedTuple
 
 import hypervisor as hv
-from tests.twins.resume import outcome
+from tests.twins.resume import Job, Outcome, differences, in_seconds, outcome
 
 ROOT = Path(__file__).parents[2]
 
@@ -22,6 +22,8 @@ class Guest(NamedTuple):
     options: dict[str, Any]
     limit_s: float = 30.0
     person: Callable[[hv.VM], object] = lambda vm: None
+    patience_s: float = 120.0
+    """How long a run of it may take on a busy host."""
 
 
 class Pair(NamedTuple):
@@ -29,23 +31,20 @@ class Pair(NamedTuple):
 
     name: str
     moment_ns: int
-    original: dict[str, Any]
-    twin: dict[str, Any]
+    original: Outcome
+    twin: Outcome
 
     @property
     def differences(self) -> list[str]:
         """What differs, by name."""
-        one, other = self.original, self.twin
-        names = [name for name in one if name != "parts" and one[name] != other[name]]
-        parts = one["parts"].keys() | other["parts"].keys()
-        return names + sorted(name for name in parts if one["parts"].get(name) != other["parts"].get(name))
+        return differences(self.original, self.twin)
 
 
 def length_ns(config: hv.MachineConfig, guest: Guest) -> int:
     """How long the guest runs."""
     with hv.boot(config) as vm:
         guest.person(vm)
-        vm.run(virtual_timeout=guest.limit_s, timeout=120)
+        vm.run(virtual_timeout=guest.limit_s, timeout=guest.patience_s)
         return vm.clock.now_ns
 
 
@@ -56,8 +55,8 @@ def pairs(
     if it is ``disturbed``, and booted from a file of the machine, without another configuration, if that is in
     ``files``.
     """
-    originals: list[tuple[str, int, dict[str, Any]]] = []
-    jobs = []
+    originals: list[tuple[str, int, Outcome]] = []
+    jobs: list[Job] = []
     for name, guest in guests.items():
         config = hv.MachineConfig.of(None, guest.options)
         toml = folder / f"{name}.toml"
@@ -67,7 +66,8 @@ def pairs(
         for number, moment in enumerate(sorted(rng.randrange(1, max(end, 2)) for _ in range(moments))):
             with hv.boot(config) as vm:
                 guest.person(vm)
-                vm.run(virtual_timeout=moment / 1e9, timeout=120)
+                if (left := moment - vm.clock.now_ns) > 0:
+                    vm.run(virtual_timeout=in_seconds(left), timeout=guest.patience_s)
                 saved = folder / f"{name}.{number}"
                 if files:
                     vm.save(saved)
@@ -75,9 +75,16 @@ def pairs(
                     saved.write_bytes(vm.state().to_bytes())
                 jobs.append(("" if files else str(toml), limit_ns, str(saved)))
                 originals.append((name, moment, outcome(vm, limit_ns)))
+    for (name, moment, original), twin in zip(
+        originals, in_another_process(jobs, folder, seed if disturbed else None), strict=True
+    ):
+        yield Pair(name, moment, original, twin)
+
+
+def in_another_process(jobs: list[Job], folder: Path, seed: int | None) -> list[Outcome]:
+    """What comes of machines there, on a busy host if there is a ``seed``."""
     (folder / "jobs").write_text(json.dumps(jobs))
-    command = [sys.executable, "-m", "tests.twins.resume", str(folder / "jobs"), *([str(seed)] if disturbed else [])]
+    command = [sys.executable, "-m", "tests.twins.resume", str(folder / "jobs"), *([] if seed is None else [str(seed)])]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     assert done.returncode == 0, done.stderr
-    for (name, moment, original), line in zip(originals, done.stdout.splitlines(), strict=True):
-        yield Pair(name, moment, original, json.loads(line))
+    return [json.loads(line) for line in done.stdout.splitlines()]

@@ -1,0 +1,81 @@
+"""Ways to go on that no guest can notice: a machine runs to its end, and somebody does something to it meanwhile."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+import hypervisor as hv
+from tests.gdb.client import Visitor
+from tests.twins.disturbing import STOPPED
+from tests.twins.resume import Outcome, in_seconds, outcome
+
+PIECES = 10
+
+Way = Callable[[hv.VM, int, float, random.Random], Outcome]
+"""Runs a machine that nobody else's runs beside to a time, in so many seconds of the host, as chance has it."""
+
+
+def run_to(vm: hv.VM, moment_ns: int, limit_ns: int, patience_s: float) -> str:
+    """Run to this time or, as the end of a ``virtual_timeout`` ends the turns of several vCPUs there, which they can
+    tell, to the end of a turn behind it; at most to ``limit_ns``, where everybody's turn ends. Returns how the run
+    ended, if the guest does not go on.
+    """
+
+    def look() -> None:
+        if vm.clock.now_ns >= moment_ns:
+            vm.request_stop(STOPPED)
+
+    alone = vm.cpus == 1
+    if not alone:
+        vm.watchers.append(look)
+        vm.turns.by_engine = False  # else it is asked every 20 ms
+    try:
+        result = vm.run(
+            virtual_timeout=in_seconds((moment_ns if alone else limit_ns) - vm.clock.now_ns), timeout=patience_s
+        )
+    finally:
+        if not alone:
+            vm.watchers.remove(look)
+            vm.turns.by_engine = True
+    assert result.reason is not hv.Reason.TIMEOUT, f"{vm.name} has not come to {moment_ns} ns in {patience_s:g} s."
+    on = result.message == STOPPED or result.reason is hv.Reason.VIRTUAL_TIMEOUT
+    return "" if on else result.reason.value
+
+
+def with_cold_code(vm: hv.VM, limit_ns: int, patience_s: float, rng: random.Random) -> Outcome:
+    """Its translated code is forgotten, now and at random moments."""
+    now = vm.clock.now_ns
+    for stop in sorted(rng.randrange(now, max(limit_ns, now + 1)) for _ in range(PIECES)):
+        for pcpu in vm.host.pcpus:
+            pcpu.memory.forget_code()
+        if stop > vm.clock.now_ns and (end := run_to(vm, stop, limit_ns, patience_s)):
+            return outcome(vm, 0) | {"reason": end}
+    return outcome(vm, limit_ns, patience_s)
+
+
+def with_gdb(vm: hv.VM, limit_ns: int, patience_s: float, rng: random.Random) -> Outcome:
+    """A debugger comes, looks and leaves, before the first instruction and at random moments."""
+    with Visitor(vm, rng) as visitor:
+        end = outcome(vm, limit_ns, patience_s)
+    assert visitor.visits, f"gdb was never attached to {vm.name}"
+    return end
+
+
+def with_coverage(vm: hv.VM, limit_ns: int, patience_s: float, rng: random.Random) -> Outcome:
+    """The blocks that it executes are counted, where that can be done."""
+    coverage = getattr(vm, "coverage", None)
+    if coverage is not None:
+        coverage.start()
+    end = outcome(vm, limit_ns, patience_s)
+    assert coverage is None or coverage.blocks, f"no block of {vm.name} was counted"
+    return end
+
+
+WAYS: dict[str, Way] = {
+    "a fork whose code was forgotten": with_cold_code,
+    "a fork with gdb": with_gdb,
+    "a fork with coverage": with_coverage,
+}
+
+__all__ = ["WAYS", "Way", "run_to"]
