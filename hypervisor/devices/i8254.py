@@ -158,11 +158,15 @@ class I8254(ByteDevice):
             self._alarm.set(time_of(rise))
 
     def _rise(self) -> None:
-        tick, c = self._settled(0)
+        tick, c = ticks_at(self.clock.now_ns), self._c[0]
+        settles = c.next_count != 0
+        if settles:
+            self._settled(0)
         self.line.set(False)
         self.line.set(counter.out(c, tick) or c.mode in counter.PERIODIC)
         self._arm(c, tick)
-        self._show_reads(0)
+        if settles:  # else it goes on counting as it did
+            self._show_reads(0)
 
     # ---- registers
 

@@ -62,7 +62,10 @@ class VmClock:
                 now = max(due + LATE_NS, self._shown, 0 if pcpu is None else pcpu.report.shown)
             self._shown = now
             return now
-        return max(self.progress_ns, self._turns.floor)
+        place, turns = self._place, self._turns  # as `progress_ns`, which would be a call more at each look
+        pcpu = place.last
+        progress: int = pcpu.report.now if pcpu is not None and pcpu.owner is place else turns.current.position
+        return progress if progress > turns.floor else turns.floor
 
     @property
     def progress_ns(self) -> int:
