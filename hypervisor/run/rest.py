@@ -77,9 +77,9 @@ class Rest:
     def look_at_spin(self, now: int) -> None:
         """End the run of a guest that spins for ever; not often."""
         vm = self._vm
-        if vm.turns.several:
+        if vm.turns.several or vm.clock.wall:
             if now < vm.current.looked_at + LOOK_NS:
-                return  # turns are shorter than what this is worth
+                return  # turns, or the times between two timers, are shorter than what this is worth
             vm.current.looked_at = now
         end = ends.of_spin(vm)
         if end is not None:
