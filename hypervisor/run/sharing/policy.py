@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -13,7 +15,7 @@ from hypervisor.run.sharing.task import Task
 
 class Policy:
     """What is asked of a scheduler. Its mistakes end the task that it was asked about and nothing else: ``refused`` is
-    called with that.
+    called with that. What a signal's handler raises meanwhile is no mistake of its.
     """
 
     def __init__(self, asked: Scheduler | None, refused: Callable[[Task], None]) -> None:
@@ -55,9 +57,17 @@ class Policy:
         try:
             yield
         except Exception as error:
+            if _of_a_signal(error):
+                raise
             what = "answered with a VM that was not among them" if isinstance(error, KeyError) else f"raised {error!r}"
             task.refuse(f"the host's scheduler, {type(self._scheduler).__name__}, {what}")
             self._refused(task)
+
+
+def _of_a_signal(error: BaseException) -> bool:
+    """Whether a signal's handler raised this: Python calls one in the middle of whatever the main thread executes."""
+    handlers = {getattr(signal.getsignal(number), "__code__", None) for number in signal.valid_signals()}
+    return any(frame.f_code in handlers for frame, _ in traceback.walk_tb(error.__traceback__))
 
 
 __all__ = ["Policy"]
