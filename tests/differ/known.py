@@ -237,9 +237,9 @@ ROWS: tuple[Row, ...] = (
         follows=True,
     ),
     Row(
-        r" set\w+ .*\[| rc[lr] .*\[|fbstp|fbld",
-        "rflags|cr2|page 10",
-        "APM 3, SETcc, RCL, APM 5, FBSTP: a fault leaves the flags, and CR2 tells the first byte",
+        r" set\w+ .*\[| rc[lr] .*\[|fbstp|fbld| fxrstor",
+        "rflags|cr2|page 10|f[cst]w|mxcsr|st.|xmm.*",
+        "APM 3, SETcc, RCL, APM 5, FBSTP, FXRSTOR: a fault leaves flags and registers, and CR2 tells the first byte",
         when=_fault,
     ),
     Row(_FAR + "| ret| sysret", "", "APM 3, IRET: #GP of L and D, of RIP that is not canonical", ours=(13,)),
