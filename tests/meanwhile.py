@@ -11,29 +11,42 @@ import hypervisor as hv
 
 
 @contextmanager
+def alongside(work: Callable[[], object], end: Callable[[], object] = lambda: None) -> Iterator[None]:
+    """Work is done on another thread during the block, at whose end ``end()`` is called and the thread waited for. What
+    it raises is raised there.
+    """
+    failures: list[BaseException] = []
+
+    def do() -> None:
+        try:
+            work()
+        except BaseException as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=do)
+    thread.start()
+    try:
+        yield
+    finally:
+        end()
+        thread.join()
+    if failures:
+        raise failures[0]
+
+
+@contextmanager
 def again_and_again(action: Callable[[], object], seconds: float, rng: random.Random | None = None) -> Iterator[None]:
     """Do something on another thread during the block: so many seconds apart; with ``rng`` at random moments, so many
     seconds apart on average. What it raises is raised at the end of the block.
     """
     over = threading.Event()
-    failures: list[BaseException] = []
 
     def repeat() -> None:
-        try:
-            while not over.wait(seconds if rng is None else rng.random() * 2 * seconds):
-                action()
-        except BaseException as error:
-            failures.append(error)
+        while not over.wait(seconds if rng is None else rng.random() * 2 * seconds):
+            action()
 
-    thread = threading.Thread(target=repeat)
-    thread.start()
-    try:
+    with alongside(repeat, over.set):
         yield
-    finally:
-        over.set()
-        thread.join()
-    if failures:
-        raise failures[0]
 
 
 def kick(vm: hv.VM) -> None:

@@ -13,7 +13,7 @@ from hypervisor.run.threads.watch import Alarm
 
 STALL_PORT, END_PORT = 0x99, 0x9A
 STALLS, STALL_S = 12, 0.05
-TICKS = f"""
+PERIODIC = """
     cli
     xor ax, ax
     mov ds, ax
@@ -23,11 +23,15 @@ TICKS = f"""
     mov word ptr [0x22], 0
     mov al, 0x34
     out 0x43, al
-    mov ax, 4772
+    mov ax, {count}
     out 0x40, al
     mov al, ah
     out 0x40, al
     xor esi, esi
+"""
+"""Counter 0 of the 8254 ticks each so many of its clocks."""
+TICKS = f"""
+{PERIODIC.format(count=4772)}
     xor ebp, ebp
     sti
     mov di, {STALLS}
@@ -112,21 +116,8 @@ def test_a_stalled_host_loses_no_ticks_and_makes_up_for_it(then: str) -> None:
         assert vm.clock.lag_ns < lag  # it sleeps less than it would
 
 
-FAST = """
-    cli
-    xor ax, ax
-    mov ds, ax
-    mov ss, ax
-    mov sp, 0x7c00
-    mov word ptr [0x20], tick
-    mov word ptr [0x22], 0
-    mov al, 0x34
-    out 0x43, al
-    mov al, 12
-    out 0x40, al
-    mov al, 0
-    out 0x40, al
-    xor esi, esi
+FAST = f"""
+{PERIODIC.format(count=12)}
     sti
 again:
     cmp esi, 200

@@ -13,6 +13,7 @@ import pytest
 import hypervisor as hv
 from hypervisor.assembler import assemble
 from hypervisor.run.inbox import Message, MessageState
+from tests.meanwhile import alongside
 from tests.twins import bios_guest
 
 AT = 0x10000
@@ -49,13 +50,8 @@ def typing(vm: hv.VM, texts: list[str], seed: int) -> Iterator[None]:
         while not over.wait(0.01):  # whatever was lost
             pass
 
-    thread = threading.Thread(target=send)
-    thread.start()
-    try:
+    with alongside(send, over.set):
         yield
-    finally:
-        over.set()
-        thread.join()
 
 
 @pytest.mark.parametrize("seed", range(2))

@@ -18,6 +18,7 @@ import pytest
 import hypervisor as hv
 from hypervisor.run.inbox import Message, MessageState
 from tests.core.smp import machine
+from tests.meanwhile import alongside
 
 LIVES, BUTTONS, BYTES, NMIS, ROUNDS, DIGEST, STORED = 0x600, 0x604, 0x608, 0x60C, 0x610, 0x614, 0x4000
 """What the first vCPU counts, each a word of 32 bits (the others count theirs `OTHER` bytes further); what the host
@@ -100,7 +101,6 @@ def _pause(vm: hv.VM) -> None:
 @contextmanager
 def disturbing(vm: hv.VM, rng: Random, count: int, over: threading.Event) -> Iterator[None]:
     """Another thread does all that at random moments; at the end it stores the word that ends the guest."""
-    failures: list[BaseException] = []
 
     def disturb() -> None:
         try:
@@ -109,19 +109,13 @@ def disturbing(vm: hv.VM, rng: Random, count: int, over: threading.Event) -> Ite
                 over.wait(rng.random() * 0.004)
                 known[name]()
             vm.memory.write(STORED, struct.pack("<I", LAST))
-        except BaseException as error:
-            failures.append(error)
+        except BaseException:
             over.set()
             vm.request_stop()
+            raise
 
-    thread = threading.Thread(target=disturb)
-    thread.start()
-    try:
+    with alongside(disturb):
         yield
-    finally:
-        thread.join()
-    if failures:
-        raise failures[0]
 
 
 @pytest.mark.parametrize("cpus", [1, 2])

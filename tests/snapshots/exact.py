@@ -26,6 +26,7 @@ from typing import NamedTuple
 import hypervisor as hv
 from hypervisor.run.sharing import scheduler
 from tests.debian import PackageUnavailable
+from tests.meanwhile import alongside
 from tests.memory.maps import census
 from tests.real.disturbed import LOAD, storm
 from tests.snapshots.ways import WAYS, run_to
@@ -53,13 +54,10 @@ class Ending(NamedTuple):
 def _stormy(host: hv.Host, vms: list[hv.VM], seed: int) -> Iterator[None]:
     """The host kicks pCPUs and looks at these VMs during the block."""
     over, before = threading.Event(), scheduler.SLICE_S
-    thread = threading.Thread(target=storm, args=(host, vms, over, random.Random(seed)))
-    thread.start()
     try:
-        yield
+        with alongside(lambda: storm(host, vms, over, random.Random(seed)), over.set):
+            yield
     finally:
-        over.set()
-        thread.join()
         scheduler.SLICE_S = before
 
 

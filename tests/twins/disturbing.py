@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from random import Random
@@ -10,6 +10,7 @@ from random import Random
 import hypervisor as hv
 from hypervisor.assembler import assemble
 from hypervisor.run.sharing import scheduler
+from tests.meanwhile import again_and_again
 
 STOPPED = "disturbed"
 """What a run says that was stopped for nothing: it is begun again."""
@@ -35,34 +36,19 @@ def busy_host(neighbours: int = 2) -> Iterator[hv.Host]:
 @contextmanager
 def disturbing(vm: hv.VM, rng: Random) -> Iterator[None]:
     """During the block somebody pauses, kicks and stops the machine at random moments, and looks into its memory."""
-    over, failures = threading.Event(), list[BaseException]()
 
     def pause() -> None:
         with vm.paused():
-            over.wait(rng.random() * 0.001)
+            time.sleep(rng.random() * 0.001)
 
-    def disturb() -> None:
-        known = (
-            pause,
-            vm.look,
-            lambda: vm.request_stop(STOPPED),
-            lambda: vm.memory.read(0, 16),
-        )
-        try:
-            while not over.wait(rng.random() * 0.003):
-                rng.choice(known)()
-        except BaseException as error:
-            failures.append(error)
-
-    thread = threading.Thread(target=disturb)
-    thread.start()
-    try:
+    known = (
+        pause,
+        vm.look,
+        lambda: vm.request_stop(STOPPED),
+        lambda: vm.memory.read(0, 16),
+    )
+    with again_and_again(lambda: rng.choice(known)(), 0.0015, rng):
         yield
-    finally:
-        over.set()
-        thread.join()
-    if failures:
-        raise failures[0]
 
 
 __all__ = ["STOPPED", "busy_host", "disturbing"]
