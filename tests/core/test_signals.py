@@ -116,7 +116,7 @@ def test_a_storm_of_signals_loses_no_access(clock: str, raising: bool) -> None:
         assert vm.vcpu.rsi == ROUNDS * (ROUNDS + 1) // 2 & 0xFFFFFFFF
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(4))
 def test_two_signals_in_quick_succession_leave_no_run_behind(seed: int) -> None:
     """In a process of its own: pytest listens to what finalisers raise, and a signal may strike in those."""
     command = [sys.executable, "-m", "tests.core.two_signals", str(seed)]

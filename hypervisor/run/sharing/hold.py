@@ -57,6 +57,11 @@ class Hold:
         self._gate.acquire()
 
     @property
+    def waits(self) -> bool:
+        """Whether it waits for a pCPU."""
+        return self.pcpu is None and not (self.task is not None and self.task.wants_apart)
+
+    @property
     def waiters(self) -> set[int]:
         """The threads that cannot go on before this has come to its end, or a visit to its beginning."""
         if self.task is not None:

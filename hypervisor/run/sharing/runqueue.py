@@ -70,7 +70,7 @@ class RunQueue:
     @property
     def contended(self) -> bool:
         """Whether a VM waits for a pCPU."""
-        return any(hold.pcpu is None for hold in self._holds)
+        return any(hold.waits for hold in self._holds)
 
     @property
     def closed(self) -> str:
@@ -222,6 +222,7 @@ class RunQueue:
             if hold is not None:
                 hold.thread = threading.get_ident()
                 hold.arrived = True
+                self._leave_other_places(hold.task, hold)
         self._read_notes()
         if hold is None or hold.task is None:
             return False
@@ -261,7 +262,8 @@ class RunQueue:
 
     def _put_apart(self, task: Task) -> None:
         task.wants_apart = True
-        self._apart.append(task)
+        if task not in self._apart:
+            self._apart.append(task)
 
     def _serve_apart(self, task: Task) -> None:
         """Execute what needs no pCPU, in a thread of its own."""
@@ -270,6 +272,7 @@ class RunQueue:
             if wanted:
                 task.wants_apart = task.woken = False
                 self._apart.remove(task)
+                self._leave_other_places(task)
         self._read_notes()
         if not wanted:
             return
@@ -323,20 +326,26 @@ class RunQueue:
                     hold.wake()
             elif hold.pcpu is not None:
                 hold.task.woken = True
-            elif hold.task.called_off:
-                self._holds.remove(hold)
+            elif hold.task.called_off:  # in an order in which this can be interrupted, and done again
                 self._put_apart(hold.task)
                 self._policy.blocks(hold.task)
+                self._holds.remove(hold)
         for task in [one for one in self._resting if one.place is vm]:
             if task.called_off or not task.stands:
                 self._unrest(task)
 
+    def _leave_other_places(self, task: Task | None, here: Hold | None = None) -> None:
+        """A task is about to be executed: an interrupt may have come while it had its new place and the old one."""
+        self._holds[:] = [hold for hold in self._holds if hold.task is not task or hold is here]
+        if task in self._resting:
+            self._resting.remove(task)
+
     def _unrest(self, task: Task) -> None:
-        self._resting.remove(task)
         if task.called_off:
             self._put_apart(task)
-        else:
+        elif not any(hold.task is task for hold in self._holds):
             self._enqueue(task)
+        self._resting.remove(task)  # behind it: interrupted, this is done again
 
     def _enqueue(self, task: Task) -> None:
         """A task wants a pCPU that did not before."""
@@ -384,7 +393,7 @@ class RunQueue:
         taken, busy = {hold.pcpu for hold in running}, {hold.vm for hold in running}
         free = [pcpu for pcpu in self._pcpus if pcpu not in taken]
         while free:
-            waiting = [hold for hold in self._holds if hold.pcpu is None and hold.vm not in busy]
+            waiting = [hold for hold in self._holds if hold.waits and hold.vm not in busy]
             if not waiting:
                 break
             hold, seconds = self._policy.next(waiting)

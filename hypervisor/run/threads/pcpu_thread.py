@@ -63,12 +63,12 @@ class PCpuThread:
 def _run(gate: Gate, owner: weakref.ref[PCpuThread]) -> None:
     """The thread, which knows nothing of its host while it waits."""
     while True:
-        gate.wait()
-        thread = owner()
+        thread = owner()  # before it waits: it may have begun so late that another one is there by now
         if thread is None or not thread.work():
-            gate.open()  # for another one that may be there
+            gate.open()  # for that
             return
         del thread
+        gate.wait()
 
 
 __all__ = ["PCpuThread"]

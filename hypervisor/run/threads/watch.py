@@ -55,7 +55,6 @@ class Watch:
         self._wakes_at = NEVER
         """When the thread looks next; while it looks it is to be told of everything."""
         self._closed = False
-        self._starting = threading.Lock()
         self._thread: threading.Thread | None = None
 
     def alarm(self, ring: Callable[[], None]) -> Alarm:
@@ -72,19 +71,23 @@ class Watch:
         """Look no later than then."""
         if when < self._wakes_at:
             self._gate.open()
-        if self._thread is None and when < NEVER and self._starting.acquire(blocking=False):
+        if self._thread is None and when < NEVER:
             thread = threading.Thread(
                 target=_serve, args=(self._gate, weakref.ref(self)), name="hypervisor-watch", daemon=True
             )
             try:
+                self._thread = thread  # before it begins: of several that are started at once, this one serves
                 thread.start()
-            except BaseException:  # an interrupt, before or behind the start
-                if not thread.is_alive():
-                    self._starting.release()
+            except BaseException:  # an interrupt: nobody knows whether it begins
+                if self._thread is thread:
+                    self._thread = None
                 raise
-            finally:
-                if thread.is_alive():
-                    self._thread = thread
+
+    def serves(self) -> bool:
+        """Whether this thread is the watch's, also if whoever started it was interrupted and does not know it."""
+        if self._thread is None:
+            self._thread = threading.current_thread()
+        return self._thread is threading.current_thread()
 
     def close(self) -> None:
         """End the thread."""
@@ -108,8 +111,9 @@ class Watch:
 def _serve(gate: Gate, owner: weakref.ref[Watch]) -> None:
     """The thread, which knows nothing of its host while it waits."""
     while (watch := owner()) is not None:
-        left = watch.look()
+        left = watch.look() if watch.serves() else None
         if left is None:
+            gate.open()  # for another one that may be there
             return
         del watch
         gate.wait(left)
