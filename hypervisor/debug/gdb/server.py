@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import select
 import socket
+import struct
 import threading
 import time
 from collections.abc import Sequence
@@ -30,6 +31,7 @@ GIVE_UP_S = 10.0
 _BACKLOG = 256  # packets that wait for the VM; gdb sends one at a time
 _AT_ONCE = 16  # packets that are served before a running guest goes on
 _PATIENCE_S = 0.1
+_RESET = struct.pack("ii", 1, 0)  # struct linger: on, for no time
 _LOOKED_AT = {
     Reason.CRASHED: SIGSEGV,
     Reason.HALTED: SIGTRAP,
@@ -144,10 +146,14 @@ class GdbServer:
                     self._hang_up()
 
     def _hang_up(self) -> None:
-        """End the connection; the socket's thread notices, and closes it."""
+        """End the connection; the socket's thread notices, and closes it.
+
+        By a reset: an orderly end would leave who is still sending, with no room at this end, waiting for some.
+        """
         self._lost = True
         if self._connection is not None:
             try:
+                self._connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
                 self._connection.shutdown(socket.SHUT_RDWR)
             except OSError:
                 return  # the other side was quicker
