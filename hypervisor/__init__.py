@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from hypervisor.vm.board import Part as Part
     from hypervisor.vm.config import Disk as Disk
     from hypervisor.vm.config import MachineConfig as MachineConfig
+    from hypervisor.vm.coverage import Coverage as Coverage
     from hypervisor.vm.snapshot import Snapshot as Snapshot
     from hypervisor.vm.snapshot import save_together as save_together
     from hypervisor.vm.vm import VM as VM
@@ -69,6 +70,7 @@ _WHERE = {
     "hypervisor.machine.isa_pc": ("pc",),
     "hypervisor.vm.board": ("Board", "Part"),
     "hypervisor.vm.config": ("Disk", "MachineConfig"),
+    "hypervisor.vm.coverage": ("Coverage",),
     "hypervisor.vm.snapshot": ("Snapshot", "save_together"),
 }  # fmt: skip
 _HOME = {name: module for module, names in _WHERE.items() for name in names}

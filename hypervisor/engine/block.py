@@ -221,6 +221,8 @@ VCPU_COUNT = _word("vcpu_count")
 TURNS = _word("turns")  # address of its `TurnWords`
 ROW = _word("row")  # address of the `VcpuWords` of the vCPU on the pCPU
 APIC = _word("apic")  # address of its local APIC's page, 0 none
+EDGES = _word("edges")  # address of 64 KiB: the map of edges that the VM's coverage keeps, 0 none
+BLOCK_TABLE = _word("block_table")  # address of its table of blocks, see kernels.coverage.entered; 0 none
 LAST_WORDS = _word("last_words")  # address of the VM's line, see `hypervisor.engine.interposition.fatal_signals`
 
 # --- per vCPU: saved and loaded with the CPU state --------------------------------------------------------------------
@@ -242,6 +244,7 @@ REST_AT = _word(
 REST_END = _word("rest_end")  # linear end of that block, 0 none
 RESTED = _word("rested")  # 1: the last block that it began was the rest of one
 REST_TRIED = _word("rest_tried")  # how often the instruction has been left since another one was executed
+PREVIOUS = _word("previous")  # half the number of the block that it began last, for the map of edges
 GUEST_TLB_AGE = _word("guest_tlb_age")  # which entries there are valid
 DIRTY = _word("dirty")  # what is to be done before it runs, by the bits below
 VCPU_END = 8 * len(_names)
@@ -305,6 +308,12 @@ SIGNAL_ROW_SIZE = 24
 
 LINE_SIGNAL, LINE_VCPU, LINE_RIP, LINE_BYTES = "\1\2\3\4"
 """Characters of the line at `LAST_WORDS` that stand for what is known only when it is written."""
+
+EDGES_SIZE, BLOCK_ROWS = 1 << 16, 1 << 18
+"""Bytes of the map of edges, and rows of 16 bytes of the table of blocks; a word behind them is 1 if
+one found no room."""
+TRACE_EDGES, TRACE_BLOCKS = 1, 2
+"""What translations note, in the word of the CPU by which Unicorn keeps them apart."""
 
 OUT_OF_FRAMES = -2
 """What ``FAILED`` tells when the host had no frame left; -1 is an emergency, anything else Unicorn's error."""

@@ -20,9 +20,9 @@ from hypervisor.state import blob, flag, number, numbers, parts, record, words
 
 _MASK64 = (1 << 64) - 1
 _AGE, _FIRST_AGE = "guest_tlb_age", 1
-_OF_ENGINE = frozenset(("number", "dirty", _AGE))
-"""Words that say which vCPU it is, what has been derived from the rest, and how often its TLB has been flushed, which
-may be once for several reasons.
+_OF_ENGINE = frozenset(("number", "dirty", _AGE, "previous"))
+"""Words that say which vCPU it is, what has been derived from the rest, how often its TLB has been flushed, which may
+be once for several reasons, and what only the host's coverage knows.
 """
 _KEPT = [name for name in block.names()[block.VCPU >> 3 : block.VCPU_END >> 3] if name not in _OF_ENGINE]
 _TABLES = ("gdtr", "idtr")
@@ -133,6 +133,7 @@ def put_back(state: State, tlb: VcpuTlb, record: CpuState) -> None:
     state.interrupt_shadow = record.interrupt_shadow
     state.set_x87_words(record.x87_top, record.x87_status, record.x87_control, record.x87_empty, record.mxcsr)
     state.set_x87_pointers(record.x87_code, record.x87_instruction, record.x87_data, record.x87_operand)
+    state.set_word("previous", 0)
     state.set_word(_AGE, _FIRST_AGE)
     tlb.put_back(_FIRST_AGE, record.tlb, record.tlb_large)
     state.dirty, state.flushes = True, False

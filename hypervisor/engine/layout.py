@@ -114,6 +114,7 @@ CPU_ENV = 296
 CPU_JUMP_CACHE, JUMP_CACHE_BITS = 312, 12  # addresses of translated blocks, by a hash of where in the guest they are
 CPU_OPAQUE = 33136  # nobody's: the address of our block
 CPU_MEM_IO_PC = 33144  # where in generated code a device access was made
+CPU_TRACED = 33160  # trace_dstate: blocks are kept apart by it, and nobody else uses it
 CPU_UC = 33192
 CPU_CLASS, CLASS_TLB_FILL = 33200, 72  # CPUClass, the CPU's functions, and what it calls at each TLB miss
 DISAS_PC_FIRST, DISAS_PC_NEXT = 8, 16  # of the translator's context: the block's address, and the instruction's
@@ -139,6 +140,7 @@ UC_NO_EXIT_REQUEST = 2034
 # --- TCGContext -------------------------------------------------------------------------------------------------------
 TCG_NB_TEMPS = 48
 TCG_NB_OPS = 56
+TCG_CFLAGS, CF_COUNT = 100, 0x7FFF  # flags of the block that is translated; of them, the instructions that bound it
 TCG_LAST_OP = 0x7390  # end of the list of operations: points to the last one's `OP_NEXT`
 TCG_ENV = 0x98F0  # the temporary that is the CPU state
 TCG_UC = 0x9970
@@ -156,8 +158,9 @@ TCG_CODE_LIMIT = 208  # a block that begins above it empties the buffer
 OP_DISCARD, OP_SET_LABEL = 0, 1
 OP_MOVI_I32, OP_MOVI_I64 = 6, 64  # a constant of so many bits
 OP_LD_I64, OP_ST_I64, OP_ADD_I64 = 73, 77, 78
+OP_LD8U_I64, OP_ST8_I64, OP_XOR_I64 = 67, 74, 89
 OP_EXTU_I32_I64 = 100  # zero extension
-COND_LT = 2  # of a branch: less, of signed numbers
+COND_LT, COND_EQ = 2, 8  # of a branch: less, of signed numbers; equal
 TYPE_I64 = 1  # of a temporary
 LABEL_PRESENT = 1  # in the first byte of a label that has been set
 

@@ -64,6 +64,7 @@ class PCpu:
             self._guests.add(tables)
         for offset, value in tables.words().items():
             self.words[offset >> 3] = value
+        self._instance.keep_apart(bool(self.words[b.EDGES >> 3]), bool(self.words[b.BLOCK_TABLE >> 3]))
         self.trapping.bind(tables)
         self.memory.flush()
 

@@ -233,7 +233,7 @@ _PROGRAM = bytes.fromhex(
     "f00fc11d04200000"  # lock xadd [0x2004], ebx
     "a1bc4a0000"  # mov eax, [0x4abc]
 )
-_AT_PORT, _AT_DEVICE, _AT_FAULT = _CODE + 19, _CODE + 21, _CODE + 35
+_AGAIN, _AT_PORT, _AT_DEVICE, _AT_FAULT = _CODE + 10, _CODE + 19, _CODE + 21, _CODE + 35
 
 
 def _guest(memory: memoryview) -> None:
@@ -263,6 +263,7 @@ def _flushes(state: int) -> int:
 def _probe() -> None:
     from hypervisor.arch.segments import Segment
     from hypervisor.engine import block as b
+    from hypervisor.engine.coverage_memory import CoverageMemory
     from hypervisor.engine.frame_kernels import frame_kernels
     from hypervisor.engine.pcpu import PCpu
     from hypervisor.engine.tables import GuestTables
@@ -275,6 +276,7 @@ def _probe() -> None:
     pcpu = PCpu(host, code_cache=_CODE_CACHE)
     tables = GuestTables(pages)
     tables.listen_exceptions = 1 << 14
+    tables.coverage = coverage = CoverageMemory(noted=True)
     pcpu.bind(tables)
     vcpu = pcpu.new_vcpu()
     registers, words = vcpu.registers, pcpu.words
@@ -319,6 +321,8 @@ def _probe() -> None:
         seen,
         [(ExitKind.PORT_IN, _PORT, _AT_PORT), (ExitKind.MMIO_READ, 0x80010, _AT_DEVICE)],
     )
+    _expect("how many blocks were counted", sum(coverage.edges), _ROUNDS + 1)
+    _expect("which", list(coverage.blocks()), [_CODE, _AGAIN, _AT_PORT])
     _prove_operations(words[b.UC >> 3])
     _prove_jump_cache(words[b.UC >> 3], words[b.CPU >> 3])
     before = _flushes(words[b.ENV >> 3])

@@ -13,6 +13,7 @@ from typing import Any
 from hypervisor.arch.exits import ExitKind
 from hypervisor.bus.timed_register import TimedRegister
 from hypervisor.engine import block as b
+from hypervisor.engine.coverage_memory import CoverageMemory
 from hypervisor.engine.inside import Inside
 from hypervisor.engine.interposition.fatal_signals import line
 from hypervisor.engine.scheduling import TurnWords, VcpuWords
@@ -84,6 +85,8 @@ class GuestTables:
         self.cr_write = 0
         self.execute: frozenset[int] = frozenset()
         self.wall_base: int | None = None
+        self.coverage: CoverageMemory | None = None
+        """What the guest's blocks are counted in, if they are."""
         self.revision = -1
         self.bound_to: object | None = None
         self._virtual = (ctypes.c_int64 * (3 * MAX_WATCHES))()
@@ -199,6 +202,8 @@ class GuestTables:
             b.VCPUS: ctypes.addressof(self._vcpus),
             b.VCPU_COUNT: self._vcpu_count,
             b.TURNS: self._turns_at,
+            b.EDGES: 0 if self.coverage is None else self.coverage.edges_at,
+            b.BLOCK_TABLE: 0 if self.coverage is None else self.coverage.table_at,
             b.LAST_WORDS: ctypes.addressof(self._line),
             **self._single,
         }

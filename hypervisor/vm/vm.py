@@ -18,6 +18,7 @@ from hypervisor.errors import ConfigError, DeviceError
 from hypervisor.units import PAGE_SIZE, page_up
 from hypervisor.vcpu.processor import Processor, Surroundings
 from hypervisor.vm.config import DEFAULT, MachineConfig
+from hypervisor.vm.coverage import Coverage
 from hypervisor.vm.device_memory import MemoryBlock, hole
 from hypervisor.vm.furnished import Furnished
 from hypervisor.vm.running import Runs
@@ -101,6 +102,8 @@ class VM(Runs, Furnished):
             """Whether it becomes a machine that has been running, so that nothing need be put into its memory."""
             self.made_of: object = None
             """What was read of the host's files when it was built, of the room above."""
+            self.coverage = Coverage(self.tables, self.vcpus, self.symbols, self._standing_still)
+            """Which of its blocks the guest executes."""
             self._init_board()
             self.settle()
             host.vms.append(self)

@@ -30,6 +30,7 @@ _NEVER_COMPILED = frozenset(
         "compiling/cache.py",
         "compiling/plain.py",
         "compiling/private.py",
+        "coverage_memory.py",
         "pcpu.py",
         "report.py",
         "selftest.py",

@@ -11,6 +11,7 @@ from __future__ import annotations
 from hypervisor.engine import block as b_
 from hypervisor.engine import layout as l_
 from hypervisor.engine.jit import COMPILED, call1, call3, call4, ld64, st64
+from hypervisor.engine.kernels.coverage import entered
 from hypervisor.engine.kernels.instructions import decode as decode_
 from hypervisor.engine.kernels.instructions import sse, string_compare, syscalls, x87
 from hypervisor.engine.kernels.memory import access, gate, guest_tlb, notes, page_walk, supervisor
@@ -67,6 +68,7 @@ _read_code, _check_port = misread.read_code, misread.check_port
 _sync, _flush = access.sync_hflags, access.flush_tlb
 _own, _covered, _written, _rest_of_fill = gate.own, access.covered, notes.written, fill.rest_of_fill
 _flush_guest, _walk_and_keep = guest_tlb.flush_all, guest_tlb.walk_and_keep
+_note_block = entered.note
 
 if not COMPILED:
     raise NotImplementedError("the uncompiled hooks are built by hypervisor.engine.compiling.plain")
@@ -155,6 +157,11 @@ def jump(uc, address, size, b):  # type: ignore[no-untyped-def]
         leave(b)
     elif what:
         look_again(b)
+
+
+def note_block(uc, address, size, b):  # type: ignore[no-untyped-def]
+    """`entered.note`, called by generated code of a VM that has coverage on."""
+    _note_block(b, address, ld64(b + _BLOCK_END) - address)
 
 
 def rdtsc(env):  # type: ignore[no-untyped-def]
@@ -534,6 +541,6 @@ ENTRIES = (
     (emit_access, "v(llllul)"), (load_misaligned, "l(llill)"), (store_misaligned, "v(lllill)"),
     (read_code, "l(llil)"), (check_port, "v(lil)"), (load_system_segment, "v(liil)"),
     (x87_unusual, "l(lll)"), (sse_exception, "v(lll)"), (refuse, "v(lll)"), (own, "l(ll)"),
-    (covered, "l(ll)"), (rest_of_fill, "l(lllll)"),
+    (covered, "l(ll)"), (rest_of_fill, "l(lllll)"), (note_block, "v(llul)"),
 )  # fmt: skip
 """Functions and their C types: v void, l int64, i int32, u uint32, B uint8; result(arguments)."""

@@ -124,6 +124,13 @@ class UnicornInstance:
         for offset in (layout.HOOK_BEGIN, layout.HOOK_END):
             ctypes.c_uint64.from_address(hook + offset).value = address
 
+    def keep_apart(self, edges: bool, blocks: bool) -> None:
+        """Which translations are for the guest from now on: those that note edges, blocks. Before a flush of the TLB,
+        with which Unicorn forgets what it was about to run.
+        """
+        kind = (b.TRACE_EDGES if edges else 0) | (b.TRACE_BLOCKS if blocks else 0)
+        ctypes.c_uint64.from_address(self.words[b.CPU >> 3] + layout.CPU_TRACED).value = kind
+
     def flags(self) -> int:
         """RFLAGS in the middle of an instruction, where the arithmetic flags are not in the state."""
         return int(self._uc.reg_read(self._native.unicorn.x86_const.UC_X86_REG_EFLAGS))

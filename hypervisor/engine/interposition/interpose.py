@@ -196,7 +196,12 @@ class Guard:
         self._table[b.GUARD_CPU_ABORT >> 3] = unicorn.address("cpu_abort_x86_64") + _CPU_ABORT_SIZE
         self._last_words = LastWords(ctypes.addressof(self._table))
         kernels = code()
-        block_hooks = (kernels.address["block"], kernels.address["jump"], int(not kernels.bodies))
+        block_hooks = (
+            kernels.address["block"],
+            kernels.address["jump"],
+            int(not kernels.bodies),
+            kernels.address["note_block"],
+        )
         first = (unicorn.address(_CALL), *block_hooks, unicorn.address(_READ_FLAGS), 0, len(CALLS))
         self._calls = (ctypes.c_uint64 * (2 * len(CALLS) + len(first)))(*first)
         self._translator = (ctypes.c_uint64 * ((layout.TRANSLATOR_OPS >> 3) + 3))()
@@ -354,7 +359,7 @@ class Guard:
         self.mmx_ready = floating.address["helper_enter_mmx_x86_64"]
         self._keep = floating
         where |= floating.address
-        self._calls[5] = where["pushf"]
+        self._calls[6] = where["pushf"]
         helpers = sorted((unicorn.address(name), entry) for name, entry in CALLS.items())
         for n, (address, entry) in enumerate(helpers):
             self._calls[len(first) + 2 * n] = address

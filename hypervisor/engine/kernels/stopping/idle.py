@@ -13,6 +13,7 @@ from hypervisor.arch.flags import RFLAGS_AC, RFLAGS_IF, RFLAGS_TF
 from hypervisor.engine import block as b_
 from hypervisor.engine import layout as l_
 from hypervisor.engine.jit import call1, kernel, ld8, ld16, ld32, ld64, st64
+from hypervisor.engine.kernels.coverage.entered import entered, went_round
 
 _ENV, _UC, _HFLAGS, _EFLAGS, _EIP = b_.ENV, b_.UC, l_.HFLAGS, l_.EFLAGS, l_.EIP
 _NOW, _DEADLINE, _KICK, _STEP, _WALL, _INTR = b_.NOW, b_.DEADLINE, b_.KICK, b_.STEP, b_.WALL, b_.INTR
@@ -77,8 +78,9 @@ def _idles(b):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def skip_jumps(b, size):  # type: ignore[no-untyped-def]
-    """A jump to itself of ``size`` bytes is about to be executed: take the time of all that can be before the deadline.
+def skip_jumps(b, address, size):  # type: ignore[no-untyped-def]
+    """A jump to itself, of ``size`` bytes at linear ``address``, is about to be executed: take the time of all that can
+    be before the deadline.
 
     1 if the guest is to be left instead.
     """
@@ -88,7 +90,10 @@ def skip_jumps(b, size):  # type: ignore[no-untyped-def]
     if ld64(b + _WALL):
         st64(b + _X_KIND, _IDLING)
         return 1
-    st64(b + _NOW, ld64(b + _NOW) + (left + size - 1) // size * size)
+    rounds = (left + size - 1) // size
+    st64(b + _NOW, ld64(b + _NOW) + rounds * size)
+    entered(b, address, size)
+    went_round(b, address, address, rounds - 1)
     st64(b + _SKIPPED, 1)
     return 0
 
@@ -118,6 +123,9 @@ def skip_pauses(b):  # type: ignore[no-untyped-def]
     cost = ld64(b + _COSTS + 8 * _PAUSE)
     rounds = (left - 3) // (cost + 4) + 1
     st64(b + _NOW, ld64(b + _NOW) + rounds * (cost + 4))
+    entered(b, pc, 2)
+    entered(b, pc - 2, 2)
+    went_round(b, pc, pc - 2, rounds - 1)
     st64(b + _COUNTS + 8 * _PAUSE, ld64(b + _COUNTS + 8 * _PAUSE) + rounds)
     return 0
 

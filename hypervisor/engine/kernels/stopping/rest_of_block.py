@@ -60,14 +60,14 @@ def looked_at(b, address, size):  # type: ignore[no-untyped-def]
 
 @kernel
 def passed(b, address, size):  # type: ignore[no-untyped-def]
-    """The instruction at linear ``address`` is executed by itself."""
+    """The instruction at linear ``address`` is executed by itself; whether its block was begun before."""
     st64(b + _BLOCK_LEFT, 0)
-    if ld64(b + _END):
-        if ld64(b + _AT) == address and address + size < ld64(b + _END):
-            st64(b + _AT, address + size)
-        else:
-            st64(b + _END, 0)
-    return 0
+    begun = ld64(b + _END) != 0 and ld64(b + _AT) == address
+    if begun and address + size < ld64(b + _END):
+        st64(b + _AT, address + size)
+    else:
+        st64(b + _END, 0)
+    return 1 if begun else 0
 
 
 @kernel

@@ -32,7 +32,8 @@ _LESS, _I64, _PRESENT = l_.COND_LT, l_.TYPE_I64, l_.LABEL_PRESENT
 
 
 @kernel
-def _temporary(b, tcg):  # type: ignore[no-untyped-def]
+def temporary(b, tcg):  # type: ignore[no-untyped-def]
+    """Another temporary of 64 bits."""
     return call3(ld64(b + _F_TEMP), tcg, _I64, 0)
 
 
@@ -50,7 +51,7 @@ def count(b, tcg, arguments):  # type: ignore[no-untyped-def]
     rip = ld64(ld64(stored + _BEFORE) + _ARGS + 8)
     st8(stored + _CODE, _DISCARD)
     two, three = ld64(b + _F_OP2), ld64(b + _F_OP3)
-    length, now, kick, limit = _temporary(b, tcg), _temporary(b, tcg), _temporary(b, tcg), _temporary(b, tcg)
+    length, now, kick, limit = temporary(b, tcg), temporary(b, tcg), temporary(b, tcg), temporary(b, tcg)
     call4(two, tcg, _WIDEN, length, size)
     call5(three, tcg, _LOAD, now, words, _NOW)
     call5(three, tcg, _LOAD, kick, words, _KICK)
@@ -81,4 +82,4 @@ def end(b, tcg, label):  # type: ignore[no-untyped-def]
     return 0
 
 
-__all__ = ["count", "end"]
+__all__ = ["count", "end", "temporary"]

@@ -8,13 +8,15 @@ Unicorn's.
 
 from __future__ import annotations
 
+from hypervisor.engine import block as b_
 from hypervisor.engine import layout as l_
-from hypervisor.engine.jit import call5, kernel, ld8, ld64, st64
+from hypervisor.engine.jit import call5, kernel, ld8, ld32, ld64, st64
 from hypervisor.engine.kernels.stopping.idle import jumps_to_itself
-from hypervisor.engine.kernels.translation import block_start
+from hypervisor.engine.kernels.translation import block_start, coverage_code
 
 _TCG_UC, _TCG_LAST, _OP_COUNTS, _OP_ARGS = l_.TCG_UC, l_.TCG_LAST_OP, l_.OP_COUNTS, l_.OP_ARGS
-_TCG_PUSHF = l_.TCG_PUSHF
+_TCG_PUSHF, _OPS, _OP_BEFORE = l_.TCG_PUSHF, l_.TCG_NB_OPS, l_.OP_BEFORE
+_WITH_EDGES, _WITH_BLOCKS = b_.TRACE_EDGES, b_.TRACE_BLOCKS
 _OURS, _UC_CPU, _TO_ENV, _OPAQUE = l_.UC_NO_EXIT_REQUEST, l_.UC_CPU, l_.CPU_TO_ENV, l_.CPU_OPAQUE
 
 
@@ -28,26 +30,48 @@ def redirect(tcg, function):  # type: ignore[no-untyped-def]
 
 
 @kernel
+def _emit_block_start(tcg, function, result, count, arguments, table):  # type: ignore[no-untyped-def]
+    """The call of the block hook, and what belongs to it."""
+    original, cpu = ld64(table), ld64(ld64(tcg + _TCG_UC) + _UC_CPU)
+    b = ld64(cpu + _OPAQUE)
+    before = ld64(ld64(tcg + _TCG_LAST) + _OP_BEFORE)
+    address = ld64(before + _OP_ARGS + 8)  # a constant, moved to its temporary by the last operation but one
+    if jumps_to_itself(cpu + _TO_ENV):
+        call5(original, tcg, function, result, count, arguments)
+        redirect(tcg, ld64(table + 16))
+    elif ld64(table + 24):
+        label = block_start.count(b, tcg, arguments)
+        call5(original, tcg, function, result, count, arguments)
+        block_start.end(b, tcg, label)
+    else:
+        call5(original, tcg, function, result, count, arguments)
+    noted = coverage_code.wanted(cpu, tcg)
+    if noted & _WITH_EDGES:
+        coverage_code.emit_edge(b, tcg, address)
+    if noted & _WITH_BLOCKS:
+        operations = ld32(tcg + _OPS)
+        label = coverage_code.before_note(b, tcg, address, arguments)
+        call5(original, tcg, function, result, count, arguments)
+        redirect(tcg, ld64(table + 32))
+        coverage_code.after_note(b, tcg, label, operations)
+    return 0
+
+
+@kernel
 def emit_call(tcg, function, result, count, arguments, table):  # type: ignore[no-untyped-def]
     """``tcg_gen_callN``, which lies at the table's first word. Behind it: the block hook, and what is called instead in
-    a block that is a jump to itself; whether generated code counts blocks by itself (`block_start`); ``read_eflags``,
-    and what is called instead for PUSHF in virtual-8086 mode; then how many pairs of a helper and what is called
-    instead (0: nothing) follow, by the helpers' addresses.
+    a block that is a jump to itself; whether generated code counts blocks by itself (`block_start`); what notes a block
+    for a VM that has coverage on; ``read_eflags``, and what is called instead for PUSHF in virtual-8086 mode; then how
+    many pairs of a helper and what is called instead (0: nothing) follow, by the helpers' addresses.
     """
     original = ld64(table)
-    count_at = table + 48
-    rows = table + 56
+    count_at = table + 56
+    rows = table + 64
     instead = function
     uc = ld64(tcg + _TCG_UC)
     if ld8(uc + _OURS):
         if function == ld64(table + 8):
-            if jumps_to_itself(ld64(uc + _UC_CPU) + _TO_ENV):
-                instead = ld64(table + 16)
-            elif ld64(table + 24):
-                b = ld64(ld64(uc + _UC_CPU) + _OPAQUE)
-                label = block_start.count(b, tcg, arguments)
-                call5(original, tcg, function, result, count, arguments)
-                return block_start.end(b, tcg, label)
+            return _emit_block_start(tcg, function, result, count, arguments, table)
         first, end = 0, ld64(count_at)
         while first < end:
             middle = (first + end) >> 1
@@ -57,8 +81,8 @@ def emit_call(tcg, function, result, count, arguments, table):  # type: ignore[n
                 end = middle
         if first < ld64(count_at) and ld64(rows + 16 * first) == function:
             instead = ld64(rows + 16 * first + 8)
-        if function == ld64(table + 32) and ld64(tcg + _TCG_PUSHF):
-            instead = ld64(table + 40)
+        if function == ld64(table + 40) and ld64(tcg + _TCG_PUSHF):
+            instead = ld64(table + 48)
     if instead == 0:
         return 0
     call5(original, tcg, function, result, count, arguments)

@@ -7,6 +7,7 @@ from hypervisor.arch.vectors import PF
 from hypervisor.engine import block as b_
 from hypervisor.engine import layout as l_
 from hypervisor.engine.jit import call1, call5, kernel, ld32, ld64, st32, st64
+from hypervisor.engine.kernels.coverage.entered import entered
 from hypervisor.engine.kernels.memory.access import cut_rip
 from hypervisor.engine.kernels.stopping.emergency import EXECUTING
 from hypervisor.engine.kernels.stopping.idle import skip_jumps
@@ -70,7 +71,8 @@ def on_block(b, address, size):  # type: ignore[no-untyped-def]
         return CONTINUE
     step = ld64(b + _STEP)
     if step == _ONE:  # the one block of this step
-        passed(b, address, size)
+        if passed(b, address, size) == 0:
+            entered(b, address, size)
         st64(b + _STEP, _BEGUN)
         st64(b + _DEADLINE, 0)
         st64(b + _NOW, now + size)
@@ -79,6 +81,7 @@ def on_block(b, address, size):  # type: ignore[no-untyped-def]
     if step == _BEGUN or step == _LOOK:
         if step == _LOOK:
             looked_at(b, address, size)
+            entered(b, address, size)
         stop(b, _STEPPED, 0)
         return STOP
     if now >= ld64(b + _NEXT) or (ld64(b + _KICK) and repeated == 0):
@@ -102,7 +105,7 @@ def on_block(b, address, size):  # type: ignore[no-untyped-def]
 @kernel
 def on_jump(b, address, size):  # type: ignore[no-untyped-def]
     """`on_block` of a block that is a jump to itself and nothing else."""
-    if skip_jumps(b, size):
+    if skip_jumps(b, address, size):
         st64(b + _BLOCK_END, address)
         return STOP
     return on_block(b, address, size)

@@ -1,0 +1,1 @@
+"""Which of a guest's blocks were executed, and behind which others."""

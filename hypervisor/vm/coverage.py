@@ -1,0 +1,97 @@
+"""Which of its blocks a guest executes: for those who look for inputs, and for reports by source lines."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+
+from hypervisor.engine.coverage_memory import CoverageMemory
+from hypervisor.engine.tables import GuestTables
+from hypervisor.symbols.symbol_table import SymbolTable
+from hypervisor.vcpu.processor import Processor
+
+_NOTHING = CoverageMemory(noted=False)
+
+
+class Coverage:
+    """A VM's, as ``vm.coverage``. Off until `start`; then every block says that it begins, by code of its own.
+
+    A block is what is executed from a place that something jumped to, up to the next branch, at most to the end of
+    its page. The guest sees nothing of it, and what is counted depends on the guest alone: not on how often it was
+    left, stepped or moved. Forks begin without; `VM.revert` changes nothing of what was counted.
+    """
+
+    def __init__(
+        self,
+        tables: GuestTables,
+        vcpus: Sequence[Processor],
+        symbols: SymbolTable,
+        standing_still: Callable[[], AbstractContextManager[None]],
+    ) -> None:
+        """``standing_still`` is a block in which nobody runs the VM that has these."""
+        self._tables, self._vcpus, self._symbols = tables, vcpus, symbols
+        self._standing_still = standing_still
+
+    @property
+    def _memory(self) -> CoverageMemory:
+        return self._tables.coverage or _NOTHING
+
+    def start(self, blocks: bool = True) -> None:
+        """Count from now on, beginning with nothing. Without ``blocks``, edges alone, which costs less. Between runs
+        only; raises `ConfigError` while the VM runs.
+        """
+        self._have(CoverageMemory(blocks))
+
+    def stop(self) -> None:
+        """Count no more, and forget what was counted. Between runs only."""
+        self._have(None)
+
+    def _have(self, memory: CoverageMemory | None) -> None:
+        with self._standing_still():
+            self._tables.coverage = memory
+            self._tables.bound_to = None  # the engine has a copy
+            for vcpu in self._vcpus:
+                vcpu.registers.set_word("previous", 0)
+
+    @property
+    def running(self) -> bool:
+        """Whether it is on."""
+        return self._tables.coverage is not None
+
+    @property
+    def edges(self) -> bytes:
+        """64 KiB, AFL's map: at a block's number exclusive-or half of that of the one before it, on the same vCPU, how
+        often that was so, modulo 256. A number has 16 bits, mixed from the block's linear address.
+        """
+        return self._memory.edges
+
+    @property
+    def blocks(self) -> dict[int, int]:
+        """Blocks that began: their linear addresses, in order, and how many bytes each had at first."""
+        return self._memory.blocks()
+
+    @property
+    def complete(self) -> bool:
+        """Whether `blocks` has all of them: it holds some 260,000."""
+        return self._memory.complete
+
+    def lcov(self, symbols: SymbolTable | None = None) -> str:
+        """A report for ``genhtml`` and editors: each source line that ``symbols`` (by default the VM's) have for code
+        of a block, as executed once.
+        """
+        table = self._symbols if symbols is None else symbols
+        lines: defaultdict[str, set[int]] = defaultdict(set)
+        for start, size in self.blocks.items():
+            for address in range(start, start + size):
+                found = table.line(address)
+                if found is not None:
+                    lines[found[0]].add(found[1])
+        report = []
+        for file, numbers in sorted(lines.items()):
+            report += ["TN:", f"SF:{file}", *(f"DA:{number},1" for number in sorted(numbers))]
+            report += [f"LH:{len(numbers)}", f"LF:{len(numbers)}", "end_of_record"]
+        return "".join(f"{line}\n" for line in report)
+
+
+__all__ = ["Coverage"]
