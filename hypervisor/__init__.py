@@ -47,6 +47,8 @@ if TYPE_CHECKING:
     from hypervisor.vm.config import Disk as Disk
     from hypervisor.vm.config import MachineConfig as MachineConfig
     from hypervisor.vm.coverage import Coverage as Coverage
+    from hypervisor.vm.repeating.cases import CaseEnd as CaseEnd
+    from hypervisor.vm.repeating.cases import Input as Input
     from hypervisor.vm.snapshot import Snapshot as Snapshot
     from hypervisor.vm.snapshot import save_together as save_together
     from hypervisor.vm.vm import VM as VM
@@ -69,6 +71,7 @@ _WHERE = {
     ),
     "hypervisor.machine.isa_pc": ("pc",),
     "hypervisor.vm.board": ("Board", "Part"),
+    "hypervisor.vm.repeating.cases": ("CaseEnd", "Input"),
     "hypervisor.vm.config": ("Disk", "MachineConfig"),
     "hypervisor.vm.coverage": ("Coverage",),
     "hypervisor.vm.snapshot": ("Snapshot", "save_together"),

@@ -41,9 +41,10 @@ class CoverageMemory:
         with memoryview(self._table) as view, view.cast("Q") as rows:
             return rows[_LOST] == 0
 
-    def clear(self) -> None:
-        """Nothing has been executed so far."""
+    def clear(self) -> bool:
+        """Nothing has been executed so far; whether it lies elsewhere now."""
         ctypes.memset(self._edges, 0, b.EDGES_SIZE)
         if self._table is not None:
             self._table = mapping(8 * (_LOST + 1))
             self.table_at = address_of(self._table)
+        return self._table is not None

@@ -102,6 +102,14 @@ class PCpu:
         vcpu.registers.look_at(self._live)
         self._loaded = vcpu
 
+    def save(self, state: int, extra: int) -> None:
+        """Copy the loaded vCPU's registers and words to these addresses."""
+        self._save(self._at, state, extra)
+
+    def reload(self, state: int, extra: int) -> None:
+        """Let the loaded vCPU have other registers and words, which are at these addresses; its TLB is behind them."""
+        self._load(self._at, state, extra)
+
     def unload(self) -> None:
         """Save the loaded vCPU back into its own memory."""
         vcpu = self._loaded

@@ -43,6 +43,17 @@ class Coverage:
         """
         self._have(CoverageMemory(blocks))
 
+    def clear(self) -> None:
+        """Begin with nothing again, if it is on. Between runs only."""
+        with self._standing_still():
+            if self._tables.coverage is not None and self._tables.coverage.clear():
+                self._tables.bound_to = None
+            self._forget_previous()
+
+    def _forget_previous(self) -> None:
+        for vcpu in self._vcpus:
+            vcpu.registers.set_word("previous", 0)
+
     def stop(self) -> None:
         """Count no more, and forget what was counted. Between runs only."""
         self._have(None)
@@ -51,8 +62,7 @@ class Coverage:
         with self._standing_still():
             self._tables.coverage = memory
             self._tables.bound_to = None  # the engine has a copy
-            for vcpu in self._vcpus:
-                vcpu.registers.set_word("previous", 0)
+            self._forget_previous()
 
     @property
     def running(self) -> bool:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from hypervisor.errors import ConfigError
 from hypervisor.memory.frozen_map import zones_of
 from hypervisor.units import PAGE_SHIFT
 from hypervisor.vm import machine_state
+from hypervisor.vm.repeating.cases import Case, CaseEnd, Input, Limits, ends_of
 
 if TYPE_CHECKING:
     from hypervisor.vm.saved.page_streams import Sparse
@@ -87,6 +89,43 @@ class Snapshot:
                 "them: give them in prepare=, which is called with the fork, or make them a plugin."
             )
         return Snapshot.builder(self, name or f"{self.name}.{next(self._forks)}", prepare)
+
+    def map(
+        self,
+        cases: Iterable[Case],
+        until: Any = None,
+        *,
+        timeout: float | None = 10.0,
+        virtual_timeout: float | None = None,
+        input: Input | None = None,
+        coverage: bool = False,
+        prepare: Callable[[VM], object] | None = None,
+    ) -> Iterator[tuple[Case, CaseEnd]]:
+        """Run each case from here, on all pCPUs of the host, and say how it ended: in the order of the cases.
+
+        A case is bytes, which are put where ``input`` says, or a function that is called with the machine before it
+        runs. ``until``, ``timeout`` and ``virtual_timeout`` are as for `VM.run`; ``coverage`` asks for each case's
+        edges; ``prepare`` is as for `fork`. Cases are taken a batch at a time (`hypervisor.vm.repeating.cases.BATCH`),
+        and all ends of a batch are given before the next is taken. Raises `ConfigError` as `fork` and `VM.run` do, and
+        for bytes that do not fit.
+        """
+        self.check_open()
+        limits = Limits(until, timeout, virtual_timeout)
+
+        def ends() -> Iterator[tuple[Case, CaseEnd]]:
+            with ExitStack() as stack:
+                forks = [stack.enter_context(self.fork(prepare=prepare)) for _ in self.host.pcpus]
+                yield from ends_of(cases, forks, lambda vm: vm.revert(self), limits, input, coverage, self.memory_back)
+
+        return ends()
+
+    def memory_back(self, vm: VM) -> Callable[[], object]:
+        """What makes the memory of a VM that is nearly this machine what it is here."""
+        ways = [
+            (area.first >> 9, source.first >> 9, zones_of(area.pages << PAGE_SHIFT))
+            for area, source in zip(areas_of(vm), self.areas, strict=True)
+        ]
+        return lambda: [self.memory.put_back(vm.memory.pages, *way) for way in ways]
 
     def pages(self) -> Iterator[tuple[int, memoryview]]:
         """The pages of memory that are not all zeros, in order: their numbers in the base map, in which RAM is where

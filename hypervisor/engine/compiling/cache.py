@@ -40,7 +40,7 @@ _NEVER_COMPILED = frozenset(
         "vcpu_state.py",
     )
 )
-_NEVER_COMPILED_ROOMS = ("instance", "interposition")
+_NEVER_COMPILED_ROOMS = ("instance", "interposition", "repeating")
 """Modules of the engine, and rooms, that no kernel depends on."""
 
 _OF_ARCH = ("apic_page", "apic_registers", "device_registers", "exits", "flags", "segments", "vectors", "vmexit_codes")

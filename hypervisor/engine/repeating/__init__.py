@@ -1,0 +1,1 @@
+"""Runs that begin again and again from one moment."""

@@ -1,0 +1,1 @@
+"""Many short runs from one moment (`hypervisor.vm.snapshot.Snapshot.map`)."""
