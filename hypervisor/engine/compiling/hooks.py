@@ -4,6 +4,8 @@ pointer.
 A hook is a thin step from C into a kernel. Leaving the guest in the middle of an instruction is a longjmp to the top of
 Unicorn's loop, which must not cross Python frames: so hooks are compiled even when the kernels run uncompiled, and then
 reach the kernel's body through a pointer in the block.
+
+It is a long list of short steps, and stays one file: they are compiled into one object, whose names are those here.
 """
 
 from __future__ import annotations
