@@ -221,6 +221,8 @@ class Runner(Task):
             try:
                 if between:
                     timers.run_due(now)
+                    if virtual and turns.time > now:  # a reset: those who lay behind wait to be started
+                        continue
                 inbox.early = False
                 if points and self._arrive(early=False):
                     continue

@@ -40,6 +40,7 @@ work:
     jmp again
 over:
     cli; hlt
+    jmp over
 """
 NMI = """
 nmi:
@@ -104,6 +105,8 @@ def disturbing(vm: hv.VM, rng: Random, count: int, over: threading.Event) -> Ite
 
     def disturb() -> None:
         try:
+            while not counted(vm)["lives"] and not over.is_set():  # before that an NMI would be its end
+                over.wait(0.001)
             known = commands(vm, rng)
             for name in [*known, *rng.choices(list(known), k=count)]:
                 over.wait(rng.random() * 0.004)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import select
 import socket
-import struct
 import threading
 import time
 from collections.abc import Sequence
@@ -31,7 +30,6 @@ GIVE_UP_S = 10.0
 _BACKLOG = 256  # packets that wait for the VM; gdb sends one at a time
 _AT_ONCE = 16  # packets that are served before a running guest goes on
 _PATIENCE_S = 0.1
-_RESET = struct.pack("ii", 1, 0)  # struct linger: on, for no time
 _LOOKED_AT = {
     Reason.CRASHED: SIGSEGV,
     Reason.HALTED: SIGTRAP,
@@ -145,16 +143,12 @@ class GdbServer:
                 except OSError:
                     self._hang_up()
 
-    def _hang_up(self) -> None:
-        """End the connection; the socket's thread notices, and closes it.
-
-        By a reset: an orderly end would leave who is still sending, with no room at this end, waiting for some.
-        """
+    def _hang_up(self, both: bool = True) -> None:
+        """End the connection; the socket's thread notices, and closes it, unless only our side of it is ended."""
         self._lost = True
         if self._connection is not None:
             try:
-                self._connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-                self._connection.shutdown(socket.SHUT_RDWR)
+                self._connection.shutdown(socket.SHUT_RDWR if both else socket.SHUT_WR)
             except OSError:
                 return  # the other side was quicker
 
@@ -262,7 +256,9 @@ class GdbServer:
         if self._session is not None and self._session.running:
             self._send(b"W00")
         self._closing = True
-        self._hang_up()  # the thread may be sending to somebody who does not listen
+        # The thread may be sending to somebody who does not listen. Not both sides: whoever is still sending, and waits
+        # for room here, would not be told that there is some once that is read, and so not be reset by what comes then.
+        self._hang_up(both=False)
         self._wake_write.send(b"\0")
         self._thread.join()
         for end in (self._listener, self._wake_read, self._wake_write, self._connection):

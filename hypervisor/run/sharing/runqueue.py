@@ -28,6 +28,7 @@ from hypervisor.run.sharing.scheduler import Scheduler
 from hypervisor.run.sharing.slices import press
 from hypervisor.run.sharing.task import Next, Task, going
 from hypervisor.run.threads.pcpu_thread import PCpuThread
+from hypervisor.run.threads.starting import start
 from hypervisor.run.threads.watch import NEVER, Watch
 
 if TYPE_CHECKING:
@@ -414,7 +415,7 @@ class RunQueue:
         for task in list(self._apart):
             thread = threading.Thread(target=self._serve_apart, args=(task,), name="hypervisor-apart", daemon=True)
             self._others = [*filter(threading.Thread.is_alive, self._others), thread]
-            thread.start()
+            start(thread)
         if self.contended:
             self._press()
 

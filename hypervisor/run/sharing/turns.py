@@ -129,6 +129,7 @@ class Turns(TurnWords):
             vcpu.spinning = False
         report = pcpu.report
         report.now = self.current.position = max(report.now, self.current.position)
+        self.time = max(self.time, min([vcpu.position for vcpu in self._awake()]))
         self._known = None
         self.new = True
         self.idle_turns = self.end = 0

@@ -8,6 +8,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
+from hypervisor.run.threads.starting import start
 from hypervisor.run.threads.thread_gate import Gate
 
 
@@ -32,7 +33,7 @@ class PCpuThread:
             self._thread = threading.Thread(
                 target=_run, args=(self._gate, weakref.ref(self)), name=self._name, daemon=True
             )
-            self._thread.start()
+            start(self._thread)
 
     def trace(self, tracer: Any) -> None:
         """Have what is executed from now on traced by this function of whoever asked for it: debuggers and coverage

@@ -7,6 +7,7 @@ import time
 import weakref
 from collections.abc import Callable
 
+from hypervisor.run.threads.starting import start
 from hypervisor.run.threads.thread_gate import Gate
 
 NEVER = float("inf")
@@ -77,7 +78,7 @@ class Watch:
             )
             try:
                 self._thread = thread  # before it begins: of several that are started at once, this one serves
-                thread.start()
+                start(thread)
             except BaseException:  # an interrupt: nobody knows whether it begins
                 if self._thread is thread:
                     self._thread = None
