@@ -32,8 +32,10 @@ FOREVER_NS = 1 << 62
 
 
 def nanoseconds(seconds: float) -> int:
-    """``seconds`` as nanoseconds; times beyond `FOREVER_NS`, infinity included, are that."""
-    return int(min(seconds * NS_PER_S, FOREVER_NS))
+    """``seconds`` as the nearest nanoseconds, since few numbers of them are a float exactly; times beyond `FOREVER_NS`,
+    infinity included, are that.
+    """
+    return round(min(seconds * NS_PER_S, FOREVER_NS))
 
 
 _SUFFIX = {"": 1, "K": KIB, "M": MIB, "G": GIB}

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from hypervisor.state import deadline, number, numbers, record, several, time_ns
-from hypervisor.units import NS_PER_S
+from hypervisor.units import nanoseconds
 
 if TYPE_CHECKING:
     from hypervisor.run.machine import Machine
@@ -57,7 +57,7 @@ class Paced:
     def add(self, values: Sequence[int], then_s: float) -> None:
         """Queue an event; the next one comes ``then_s`` seconds of the VM's time after it, or later."""
         self._vm.check_open()
-        self._vm.inbox.put(self._name, struct.pack(f"<{1 + len(values)}q", int(then_s * NS_PER_S), *values))
+        self._vm.inbox.put(self._name, struct.pack(f"<{1 + len(values)}q", nanoseconds(then_s), *values))
 
     def _came(self, content: bytes) -> None:
         then_ns, *values = struct.unpack(f"<{len(content) // 8}q", content)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
 from hypervisor.errors import ConfigError
-from hypervisor.units import by_pages, page_up, parse_size
+from hypervisor.units import FOREVER_NS, by_pages, nanoseconds, page_up, parse_size
 
 
 @pytest.mark.parametrize(
@@ -23,6 +25,13 @@ def test_what_is_no_size(text: object) -> None:
 
 def test_whole_pages() -> None:
     assert [page_up(size) for size in (0, 1, 4096, 4097)] == [0, 4096, 4096, 8192]
+
+
+def test_nanoseconds_come_back_from_seconds() -> None:
+    rng = random.Random(0)
+    some = [*range(1000), *(rng.randrange(1 << rng.randrange(1, 51)) for _ in range(10_000))]  # 13 days
+    assert [nanoseconds(ns / 1e9) for ns in some] == some
+    assert [nanoseconds(s) for s in (0.7e-9, 1e300, float("inf"))] == [1, FOREVER_NS, FOREVER_NS]
 
 
 @pytest.mark.parametrize(
