@@ -61,6 +61,8 @@ class TurnWords(ctypes.Structure):
     """No turn goes beyond this position."""
     look_at: int
     """When every vCPU has come to this position, Python looks before the next turn."""
+    leave_at: int
+    """Where the guest is left, in the middle of a turn, which goes on from there: the end of a run is no turn's end."""
     slice_ns: int
     """The longest turn of a vCPU while others have something to do."""
     idle_turns: int
@@ -77,9 +79,9 @@ class TurnWords(ctypes.Structure):
     """Whether the engine may give the next turn: Python has done nothing since it looked last."""
 
     _fields_ = [
-        ("time", _WORD), ("floor", _WORD), ("end", _WORD), ("horizon", _WORD), ("look_at", _WORD), ("slice_ns", _WORD),
-        ("idle_turns", _WORD), ("several", _FLAG), ("inside", _FLAG), ("alone", _FLAG), ("new", _FLAG),
-        ("in_engine", _FLAG),
+        ("time", _WORD), ("floor", _WORD), ("end", _WORD), ("horizon", _WORD), ("look_at", _WORD), ("leave_at", _WORD),
+        ("slice_ns", _WORD), ("idle_turns", _WORD), ("several", _FLAG), ("inside", _FLAG), ("alone", _FLAG),
+        ("new", _FLAG), ("in_engine", _FLAG),
     ]  # fmt: skip
 
 

@@ -240,7 +240,8 @@ class Runner(Task):
                         watch()
             except BaseException as error:
                 ending.fail(error)
-            if now >= limit and between and ending.outside is None:
+            shown = max(now, turns.floor) if virtual else now  # of several vCPUs, as the furthest one has come to
+            if shown >= limit and between and ending.outside is None:
                 ending.come(self._virtual_end())
             if ending.outside is not None or (end_at is not None and time.monotonic() >= end_at):
                 self._look_outside()
@@ -255,10 +256,7 @@ class Runner(Task):
                 earliest = timers.next_ns()
                 if earliest is not None and earliest < horizon:
                     horizon = earliest
-                if limit < horizon:
-                    horizon = limit
-                if until is not None and until.deadline_ns < horizon:
-                    horizon = until.deadline_ns
+                turns.leave_at = limit if until is None else min(limit, until.deadline_ns)
             else:
                 vm.clock.due_changed(pcpu)
                 rest.follow_timers()
@@ -290,7 +288,7 @@ class Runner(Task):
                     exits.follow(pcpu)
                     vcpu = exits.vcpu
                 exits.serve(pcpu, kind)
-                if ending.end is not None or vcpu.halted or vm.reset_pending or ask:
+                if ending.end is not None or vcpu.halted or vm.reset_pending or ask or turns.end == 0:
                     break
                 if kind >= FIRST_ENGINE and kind != _WINDOW:  # what was due came before this turn
                     break
@@ -302,7 +300,7 @@ class Runner(Task):
             turns.inside = False
             in_block = pcpu.in_block
             self._exact = kind != _DEADLINE or (
-                not in_block and (self._asked or not virtual or report.now >= turns.end)
+                not in_block and (self._asked or not virtual or report.now >= min(turns.end, turns.leave_at))
             )
             self._asked = self._asked and in_block
             if (rest.asleep or hold.over) and rest.leaves(hold):

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import threading
+from collections.abc import Callable
 from contextlib import closing
+from random import Random
 from typing import Any
 
 import pytest
 
 import hypervisor as hv
+from hypervisor.units import nanoseconds
 from tests.core.smp import machine
 
 RUNS = 20
 CPUS = 4
+BEYOND_NS = 60_000
+"""How far a run may go beyond its end: where all wait for each other, time passes in steps of up to 50 us."""
 
 LOG = """
     xor ax, ax
@@ -117,7 +122,14 @@ AP = """
 """
 
 
-def _once(host: hv.Host) -> tuple[Any, ...]:
+Run = Callable[[hv.VM], hv.RunResult]
+
+
+def _at_once(vm: hv.VM) -> hv.RunResult:
+    return vm.run(timeout=60, virtual_timeout=5)
+
+
+def _once(host: hv.Host, run: Run = _at_once) -> tuple[Any, ...]:
     with machine(BOOT + LOG, CPUS, AP + LOG, host=host) as vm:
         pic, own = vm.devices["pic"], vm.vcpu.interrupt_controller
         assert own is not None
@@ -135,12 +147,12 @@ def _once(host: hv.Host) -> tuple[Any, ...]:
                 return vector
 
         vm.vcpu.interrupt_controller = Both()
-        result = vm.run(timeout=60, virtual_timeout=5)
+        result = run(vm)
         assert result.reason is hv.Reason.DEBUG_EXIT, (result.message, result.exits)
         digest = hashlib.sha256(vm.memory.read(0, vm.memory.size)).hexdigest()
         interrupts = int.from_bytes(vm.memory.read(0x60C, 4), "little")
         assert interrupts > 20
-        return digest, result.virtual_s, dict(result.exits), [vcpu.position for vcpu in vm.vcpus]
+        return digest, vm.clock.now_ns, dict(vm.stats), [vcpu.position for vcpu in vm.vcpus], vm.turns.state()
 
 
 @pytest.mark.parametrize("pcpus", [1, 2])
@@ -184,3 +196,54 @@ def test_looking_at_a_vm_from_outside_changes_nothing() -> None:
         finally:
             stop.set()
             thread.join()
+
+
+class Onlooker:
+    """A debugger that looks at nothing, but wants to now and then where a vCPU waits for another one."""
+
+    def __init__(self, vm: hv.VM) -> None:
+        vm.debugger = self
+        self.looks = 0
+        rng = Random(7)
+
+        @vm.traps.pause()
+        def wait(vcpu: hv.Vcpu, exit: hv.Exit) -> hv.Verdict:
+            if rng.random() < 0.3:
+                vm.request_pause()
+            return hv.PASS
+
+    def attend(self, ended: Any) -> None:
+        self.looks += 1
+
+    def wake(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def _looked_at(vm: hv.VM) -> hv.RunResult:
+    onlooker = Onlooker(vm)
+    result = _at_once(vm)
+    assert onlooker.looks > 20
+    return result
+
+
+def _in_pieces(vm: hv.VM) -> hv.RunResult:
+    """In runs that are each over after some time, often in the middle of a turn; the engine gives turns in some."""
+    rng, runs = Random(5), 0
+    while True:
+        seconds = rng.choice((1e-7, 1e-5, 3e-4)) * rng.random() + 1e-9
+        vm.turns.by_engine = rng.random() < 0.7
+        before = vm.clock.now_ns
+        how = {"until": hv.after(seconds)} if rng.random() < 0.5 else {"virtual_timeout": seconds}
+        result = vm.run(timeout=60, **how)
+        if result.reason not in (hv.Reason.UNTIL, hv.Reason.VIRTUAL_TIMEOUT):
+            assert runs > 100
+            return result
+        assert 0 <= vm.clock.now_ns - before - nanoseconds(seconds) < BEYOND_NS
+        runs += 1
+
+
+@pytest.mark.parametrize("run", [_looked_at, _in_pieces])
+def test_where_a_run_ends_or_stands_still_does_not_matter(run: Run) -> None:
+    with closing(hv.Host(memory="1M", cpus=1)) as host:
+        assert _once(host, run) == _once(host)

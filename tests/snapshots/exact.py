@@ -94,7 +94,7 @@ class Course:
                 with host.create_vm(self._config) as vm:
                     self._guest.person(vm)
                     if moment > vm.clock.now_ns:
-                        run_to(vm, moment, self._limit_ns, self._guest.patience_s)
+                        run_to(vm, moment, self._guest.patience_s)
                     for who, came in self._from_here(host, vm, moment):
                         yield self._ending(moment, who, came)
                 census(host.memory, [])

@@ -7,8 +7,7 @@ from collections.abc import Callable
 
 import hypervisor as hv
 from tests.gdb.client import Visitor
-from tests.twins.disturbing import STOPPED
-from tests.twins.resume import Outcome, in_seconds, outcome
+from tests.twins.resume import Outcome, outcome
 
 PIECES = 10
 
@@ -16,31 +15,11 @@ Way = Callable[[hv.VM, int, float, random.Random], Outcome]
 """Runs a machine that nobody else's runs beside to a time, in so many seconds of the host, as chance has it."""
 
 
-def run_to(vm: hv.VM, moment_ns: int, limit_ns: int, patience_s: float) -> str:
-    """Run to this time or, as the end of a ``virtual_timeout`` ends the turns of several vCPUs there, which they can
-    tell, to the end of a turn behind it; at most to ``limit_ns``, where everybody's turn ends. Returns how the run
-    ended, if the guest does not go on.
-    """
-
-    def look() -> None:
-        if vm.clock.now_ns >= moment_ns:
-            vm.request_stop(STOPPED)
-
-    alone = vm.cpus == 1
-    if not alone:
-        vm.watchers.append(look)
-        vm.turns.by_engine = False  # else it is asked every 20 ms
-    try:
-        result = vm.run(
-            virtual_timeout=in_seconds((moment_ns if alone else limit_ns) - vm.clock.now_ns), timeout=patience_s
-        )
-    finally:
-        if not alone:
-            vm.watchers.remove(look)
-            vm.turns.by_engine = True
+def run_to(vm: hv.VM, moment_ns: int, patience_s: float) -> str:
+    """Run to this time. Returns how the run ended, if the guest does not go on."""
+    result = vm.run(virtual_timeout=(moment_ns - vm.clock.now_ns) / 1e9, timeout=patience_s)
     assert result.reason is not hv.Reason.TIMEOUT, f"{vm.name} has not come to {moment_ns} ns in {patience_s:g} s."
-    on = result.message == STOPPED or result.reason is hv.Reason.VIRTUAL_TIMEOUT
-    return "" if on else result.reason.value
+    return "" if result.reason is hv.Reason.VIRTUAL_TIMEOUT else result.reason.value
 
 
 def with_cold_code(vm: hv.VM, limit_ns: int, patience_s: float, rng: random.Random) -> Outcome:
@@ -49,7 +28,7 @@ def with_cold_code(vm: hv.VM, limit_ns: int, patience_s: float, rng: random.Rand
     for stop in sorted(rng.randrange(now, max(limit_ns, now + 1)) for _ in range(PIECES)):
         for pcpu in vm.host.pcpus:
             pcpu.memory.forget_code()
-        if stop > vm.clock.now_ns and (end := run_to(vm, stop, limit_ns, patience_s)):
+        if stop > vm.clock.now_ns and (end := run_to(vm, stop, patience_s)):
             return outcome(vm, 0) | {"reason": end}
     return outcome(vm, limit_ns, patience_s)
 
@@ -63,12 +42,10 @@ def with_gdb(vm: hv.VM, limit_ns: int, patience_s: float, rng: random.Random) ->
 
 
 def with_coverage(vm: hv.VM, limit_ns: int, patience_s: float, rng: random.Random) -> Outcome:
-    """The blocks that it executes are counted, where that can be done."""
-    coverage = getattr(vm, "coverage", None)
-    if coverage is not None:
-        coverage.start()
+    """The blocks that it executes are counted."""
+    vm.coverage.start()
     end = outcome(vm, limit_ns, patience_s)
-    assert coverage is None or coverage.blocks, f"no block of {vm.name} was counted"
+    assert vm.coverage.blocks, f"no block of {vm.name} was counted"
     return end
 
 

@@ -33,20 +33,13 @@ def digest(state: Any) -> dict[str, str]:
     }
 
 
-def in_seconds(nanoseconds: int) -> float:
-    """So many of them, and half a one: what is less than one is cut off. Where a run ended a nanosecond before its
-    limit, several vCPUs ended their turns twice.
-    """
-    return (nanoseconds + 0.5) / 1e9
-
-
 def outcome(vm: hv.VM, limit_ns: int, patience_s: float = 600.0) -> Outcome:
     """Run to the end, or to a time, and tell all that can be compared. Raises AssertionError when that takes longer
     than anybody waits for it.
     """
     reason = hv.Reason.VIRTUAL_TIMEOUT.value  # also where the last of several stops came first
     while (left := limit_ns - vm.clock.now_ns) > 0:
-        result = vm.run(virtual_timeout=in_seconds(left), timeout=patience_s)
+        result = vm.run(virtual_timeout=left / 1e9, timeout=patience_s)
         assert result.reason is not hv.Reason.TIMEOUT, (
             f"{vm.name} has come to {vm.clock.now_ns} ns in {patience_s:g} s, and not to its end, before {limit_ns} ns."
         )

@@ -11,7 +11,7 @@ from random import Random
 from typing import Any, NamedTuple
 
 import hypervisor as hv
-from tests.twins.resume import Job, Outcome, differences, in_seconds, outcome
+from tests.twins.resume import Job, Outcome, differences, outcome
 
 ROOT = Path(__file__).parents[2]
 
@@ -67,7 +67,7 @@ def pairs(
             with hv.boot(config) as vm:
                 guest.person(vm)
                 if (left := moment - vm.clock.now_ns) > 0:
-                    vm.run(virtual_timeout=in_seconds(left), timeout=guest.patience_s)
+                    vm.run(virtual_timeout=left / 1e9, timeout=guest.patience_s)
                 saved = folder / f"{name}.{number}"
                 if files:
                     vm.save(saved)

@@ -53,7 +53,7 @@ class AfterTime(Condition):
 
     def holds(self) -> bool:
         """Whether the time has come."""
-        return self._clock.passed_ns >= self.deadline_ns
+        return self._clock.now_ns >= self.deadline_ns
 
 
 class Predicate(Condition):

@@ -16,6 +16,7 @@ from hypervisor.engine.scheduling import IDLE_NS, IDLE_TURNS, SPINS, SPINS_AGAIN
 from hypervisor.errors import ConfigError
 from hypervisor.run.ending.idling import idles
 from hypervisor.state import flag, number, record, time_ns
+from hypervisor.units import FOREVER_NS
 
 if TYPE_CHECKING:
     from hypervisor.engine.pcpu import PCpu
@@ -51,7 +52,7 @@ class Turns(TurnWords):
     """Whose turn it is, or was last."""
 
     def __init__(self) -> None:
-        super().__init__(slice_ns=SLICE_NS, alone=True, new=True)
+        super().__init__(slice_ns=SLICE_NS, leave_at=FOREVER_NS, alone=True, new=True)
         self.by_engine = True
         """Whether the engine may give turns at all; what a guest does is the same without."""
         self._known: list[Processor] | None = None
@@ -193,7 +194,7 @@ class Turns(TurnWords):
         """The current vCPU is about to run until its turn ends."""
         report = pcpu.report
         report.now = max(report.now, self.current.position)  # it may have been woken since
-        report.next = report.deadline = self.end
+        report.next = report.deadline = min(self.end, self.leave_at)
         if self.new:
             self.new = False
             if not self.several:  # nobody to give way to

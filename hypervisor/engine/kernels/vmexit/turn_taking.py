@@ -34,10 +34,11 @@ _STATE_AT, _EXTRA_AT, _APIC_AT, _POSITION, _EVENT_AT, _LOOKED_AT = (
 _LEVEL, _HALTED, _WAITING, _SPINNING, _HAS_SKIPPED, _NMI, _GATE = (
     vcpu_word(name) for name in ("intr", "halted", "waiting", "spinning", "skipped", "nmi_pending", "task_gate")
 )
-_TIME, _TURN_FLOOR, _END, _HORIZON, _LOOK_AT, _SLICE, _IDLE, _SEVERAL, _ALONE, _NEW, _IN_ENGINE = (
+_TIME, _TURN_FLOOR, _END, _HORIZON, _LOOK_AT, _LEAVE_AT, _SLICE, _IDLE, _SEVERAL, _ALONE, _NEW, _IN_ENGINE = (
     turn_word(name)
     for name in (
-        "time", "floor", "end", "horizon", "look_at", "slice_ns", "idle_turns", "several", "alone", "new", "in_engine",
+        "time", "floor", "end", "horizon", "look_at", "leave_at", "slice_ns", "idle_turns", "several", "alone", "new",
+        "in_engine",
     )
 )  # fmt: skip
 _DEADLINE_KIND, _SPINNING_KIND, _TURN_OVER = int(K.DEADLINE), int(K.SPINNING), int(K.TURN_OVER)
@@ -162,8 +163,9 @@ def _enter(b, turns, row):  # type: ignore[no-untyped-def]
 @kernel
 def _begin(b, turns, row):  # type: ignore[no-untyped-def]
     """As `Turns.begin`."""
-    st64(b + _NEXT, ld64(turns + _END))
-    st64(b + _DEADLINE, ld64(turns + _END))
+    next_stop = min(ld64(turns + _END), ld64(turns + _LEAVE_AT))
+    st64(b + _NEXT, next_stop)
+    st64(b + _DEADLINE, next_stop)
     if ld8(turns + _NEW):
         st8(turns + _NEW, 0)
         spins = SPINS_AGAIN if ld8(row + _SPINNING) else SPINS
@@ -195,7 +197,7 @@ def next_turn(b, kind):  # type: ignore[no-untyped-def]
     now = ld64(b + _NOW)
     st8(row + _HAS_SKIPPED, 1 if ld64(b + _SKIPPED) == 1 else 0)
     st64(turns + _TURN_FLOOR, max(ld64(turns + _TURN_FLOOR), now))
-    if _goes_on(row, ld64(turns + _END)):
+    if _goes_on(row, ld64(turns + _END)) or ld64(turns + _TURN_FLOOR) >= ld64(turns + _LEAVE_AT):
         return _TURN_OVER
     awake, skipped, first, chosen = 0, 0, _FOREVER, 0
     for n in range(ld64(b + _VCPU_COUNT)):
