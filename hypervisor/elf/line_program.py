@@ -34,6 +34,12 @@ class Sequence:
     files: array[int]
     lines: array[int]
 
+    def rows(self) -> Iterator[tuple[int, int]]:
+        """File and line of each row that has an instruction."""
+        for row, following in enumerate((*self.addresses[1:], self.end)):
+            if self.addresses[row] < following:
+                yield self.files[row], self.lines[row]
+
 
 @dataclass(frozen=True)
 class Program:
@@ -48,9 +54,17 @@ class Program:
         for sequence in self.sequences:
             if sequence.addresses[0] <= address < sequence.end:
                 row = bisect_right(sequence.addresses, address) - 1
-                number = sequence.files[row] - self.first_file
-                return shown(self.files[number]) if 0 <= number < len(self.files) else "?", sequence.lines[row]
+                return self._file(sequence.files[row]), sequence.lines[row]
         return None
+
+    def all_lines(self) -> set[tuple[str, int]]:
+        """Files and lines of all instructions."""
+        rows = {row for sequence in self.sequences for row in sequence.rows()}
+        return {(self._file(number), line) for number, line in rows}
+
+    def _file(self, number: int) -> str:
+        number -= self.first_file
+        return shown(self.files[number]) if 0 <= number < len(self.files) else "?"
 
 
 class _Header(NamedTuple):

@@ -66,6 +66,13 @@ class Lines:
                     break
         return None
 
+    def all_lines(self) -> set[tuple[str, int]]:
+        """Files and line numbers of all instructions, as far as they can be found without running too much: first
+        those of units that `line` was asked for.
+        """
+        programs = [self._program(unit) for unit in self._units]
+        return {line for program in programs if program is not None for line in program.all_lines()}
+
     def _beginnings(self, pattern: re.Pattern[bytes]) -> Iterator[tuple[int, Unit]]:
         """Addresses that sequences begin at, with their unit: all there are, and what only looks like one."""
         starts = [unit.start for unit in self._units]

@@ -22,3 +22,8 @@ class LineTable:
         """File and line number of the instruction at ``address``, or None."""
         lines = self._lines.get()
         return None if lines is None else lines.line(address - self._base)
+
+    def all_lines(self) -> set[tuple[str, int]]:
+        """See `hypervisor.elf.Lines.all_lines`."""
+        lines = self._lines.get()
+        return set() if lines is None else lines.all_lines()

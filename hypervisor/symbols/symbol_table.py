@@ -95,6 +95,12 @@ class SymbolTable(Mapping[str, int]):
         """Source file and line number of the instruction at ``address``, or None where they are not known."""
         return next((found for table in self._lines if (found := table.line(address)) is not None), None)
 
+    def all_lines(self) -> set[tuple[str, int]]:
+        """Source files and line numbers that have instructions; not all of a large file's, but all of the units that
+        `line` has told lines of.
+        """
+        return set().union(*(table.all_lines() for table in self._lines))
+
     def caller(self, registers: Registers, instruction: int, word: ReadWord, bits: int) -> Registers | None:
         """The registers as they were in the caller of the code around ``instruction``, or None where no file tells."""
         found = (table.caller(registers, instruction, word, bits) for table in self._frames)

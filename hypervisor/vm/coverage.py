@@ -87,20 +87,21 @@ class Coverage:
         return self._memory.complete
 
     def lcov(self, symbols: SymbolTable | None = None) -> str:
-        """A report for ``genhtml`` and editors: each source line that ``symbols`` (by default the VM's) have for code
-        of a block, as executed once.
+        """A report for ``genhtml`` and editors: each source line that ``symbols`` (by default the VM's) have code for,
+        as executed once or not at all. A line is executed if a block has some of its code.
         """
         table = self._symbols if symbols is None else symbols
-        lines: defaultdict[str, set[int]] = defaultdict(set)
-        for start, size in self.blocks.items():
-            for address in range(start, start + size):
-                found = table.line(address)
-                if found is not None:
-                    lines[found[0]].add(found[1])
+        executed = {
+            table.line(address) for start, size in self.blocks.items() for address in range(start, start + size)
+        }
+        counts: defaultdict[str, dict[int, int]] = defaultdict(dict)
+        for file, number in sorted({line for line in executed if line is not None} | table.all_lines()):
+            if number:  # else the code has no line
+                counts[file][number] = int((file, number) in executed)
         report = []
-        for file, numbers in sorted(lines.items()):
-            report += ["TN:", f"SF:{file}", *(f"DA:{number},1" for number in sorted(numbers))]
-            report += [f"LH:{len(numbers)}", f"LF:{len(numbers)}", "end_of_record"]
+        for file, lines in counts.items():
+            report += ["TN:", f"SF:{file}", *(f"DA:{number},{count}" for number, count in lines.items())]
+            report += [f"LF:{len(lines)}", f"LH:{sum(lines.values())}", "end_of_record"]
         return "".join(f"{line}\n" for line in report)
 
 

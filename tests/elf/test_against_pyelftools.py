@@ -50,6 +50,7 @@ def test_lines(program: bytes) -> None:
     for address, following in zip(addresses, [*addresses[1:], addresses[-1] + 1], strict=True):
         for at in {address, following - 1}:
             assert lines.line(at) == expected[address], hex(at)
+    assert lines.all_lines() == {row for row in expected.values() if row is not None}
 
 
 def test_symbols(program: bytes) -> None:
