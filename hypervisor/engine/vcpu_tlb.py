@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import mmap
-from array import array
 
 from hypervisor.engine import block as b
 from hypervisor.engine.compiling.compiler import code
@@ -53,23 +52,13 @@ class VcpuTlb:
         """Let the engine see what was put back."""
         if self._packed is None:
             return
-        (age, entries, large), self._packed = self._packed, None
-        self._unpack(age, entries)
+        age, entries, large = self._packed
+        self._packed = None
+        packed = ctypes.cast(ctypes.c_char_p(entries), ctypes.c_void_p).value
+        code().call["unpack_tlb"](self._at, age, packed, len(entries) // ENTRY)
         for n, word in enumerate(large):
             if word:
                 self._words[_LARGE_AT + n] = word
-
-    def put_over(self, age: int, entries: bytes, large: list[int]) -> None:
-        """Have these entries of this age, in which it has had none before, and no others of it; at once, so that the
-        vCPU may be on a pCPU.
-        """
-        self._packed = None
-        self._unpack(age, entries)
-        self._words[_LARGE_AT : _LARGE_AT + _LARGE_WORDS] = memoryview(array("Q", large))
-
-    def _unpack(self, age: int, entries: bytes) -> None:
-        packed = ctypes.cast(ctypes.c_char_p(entries), ctypes.c_void_p).value
-        code().call["unpack_tlb"](self._at, age, packed, len(entries) // ENTRY)
 
 
 __all__ = ["ENTRY", "PLACES", "VcpuTlb"]

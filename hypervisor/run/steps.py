@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hypervisor.errors import InternalError
-from hypervisor.run.runner import Runner
+from hypervisor.run.brief import Brief
 from hypervisor.run.sharing.hold import Hold
 from hypervisor.run.sharing.task import Next
 from hypervisor.units import FOREVER_NS
@@ -15,8 +14,8 @@ if TYPE_CHECKING:
     from hypervisor.vcpu.processor import Processor
 
 
-class Steps(Runner):
-    """Some instructions of one vCPU. They are not paused, and a debugger has no part in them."""
+class Steps(Brief):
+    """Some instructions of one vCPU."""
 
     def __init__(self, vm: Machine, count: int, vcpu: Processor) -> None:
         super().__init__(vm, None, None, FOREVER_NS)
@@ -36,34 +35,6 @@ class Steps(Runner):
     def apart(self) -> Next:
         """It was asked to end."""
         return self._close()
-
-    @property
-    def paused(self) -> bool:
-        """Whether a debugger attends."""
-        return False
-
-    attended = paused
-
-    def pause_soon(self) -> None:
-        """A debugger waits for the next run."""
-
-    def stand(self, who: object) -> None:
-        """It is over soon."""
-
-    def wait_standing(self, seconds: float) -> None:
-        """It is over soon."""
-        self.wait(seconds)
-
-    def go_on(self, who: object) -> None:
-        """It does."""
-
-    def went_back(self) -> None:
-        """It does not stand still."""
-        raise InternalError("a machine that went back within steps")
-
-    def step_paused(self, count: int, vcpu: Processor) -> int:
-        """No debugger attends."""
-        raise InternalError("a step within steps")
 
     def _close(self) -> Next:
         """What ended the VM on the way is its result; what a handler raised is raised to who wanted the steps."""

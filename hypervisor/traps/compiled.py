@@ -54,8 +54,9 @@ class Compiled:
     def __init__(self, function: Callable[..., int], words: int) -> None:
         self.function = function
         self.words = words
-        self._memory = (ctypes.c_int64 * (1 + max(words, 1)))()  # whether it has raised, then the state
-        self.state = memoryview(self._memory).cast("B").cast("q")[1:]
+        self.memory = (ctypes.c_int64 * (1 + max(words, 1)))()
+        """Whether it has raised, then the state."""
+        self.state = memoryview(self.memory).cast("B").cast("q")[1:]
         self._addresses: dict[tuple[range | None, ...], int] = {}
         self.__name__ = function.__name__
         self.__doc__ = function.__doc__
@@ -87,14 +88,14 @@ class Compiled:
             address = code().compile_handler(wrap(self.function, self.words, keys), self.__name__)
             self._addresses[keys] = address
         where = key[ADDRESSED[kind]] if kind in ADDRESSED else None
-        return Inside(kind, where, address, ctypes.addressof(self._memory) + 8)
+        return Inside(kind, where, address, ctypes.addressof(self.memory) + 8)
 
     def again(self, regs: list[int], first: int, second: int, value: int) -> None:
         """Make the call that has raised once more, in Python and on copies, for its traceback.
 
         Raises what the function raises, or `TrapError` if it does not this time.
         """
-        self._memory[0] = 0
+        self.memory[0] = 0
         copies = [(ctypes.c_int64 * len(words))(*words) for words in (list(self.state), regs)]
         self.function(*copies, first, second, value)
         raise TrapError(f"compiled handler {self.__name__!r} raised an exception, which it does not do uncompiled.")

@@ -17,9 +17,9 @@ from hypervisor.run.threads.waiting import Overseer, Wait
 
 if TYPE_CHECKING:
     from hypervisor.console.expecting import Source
+    from hypervisor.run.brief import Brief
     from hypervisor.run.ending.conditions import Until
     from hypervisor.run.guest_run import GuestRun
-    from hypervisor.run.steps import Steps
     from hypervisor.vcpu.processor import Processor
 
 STOP_S = 10.0
@@ -32,7 +32,7 @@ LOOK_S = 0.05
 class Runs(Machine):
     """A machine with what begins, pauses and ends its runs."""
 
-    runner: GuestRun | Steps | None
+    runner: GuestRun | Brief | None
     searched: list[Source]
     """Where ``until="text"`` and `expect` look: the streams and screens of the board."""
 
@@ -52,7 +52,7 @@ class Runs(Machine):
         raises for what a guest does.
         """
         run = self._new_run(until, timeout, virtual_timeout)
-        self._do(run)
+        self.do(run)
         return _result_of(run)
 
     def start(self, until: Until = None, timeout: float | None = None, virtual_timeout: float | None = None) -> None:
@@ -101,7 +101,7 @@ class Runs(Machine):
         if self.runner is not None and self.runner.paused:
             return self.runner.step_paused(count, vcpu or self.vcpu)
         steps = Steps(self, count, vcpu or self.vcpu)
-        self._do(steps)
+        self.do(steps)
         return steps.done
 
     def _new_run(self, until: Until, timeout: float | None, virtual_timeout: float | None) -> GuestRun:
@@ -113,7 +113,7 @@ class Runs(Machine):
                 raise ConfigError(f"{what}={seconds!r}: give a number of seconds greater than zero.")
         return GuestRun(self, condition(until, self.clock, self.searched), timeout, virtual_timeout)
 
-    def _do(self, task: GuestRun | Steps) -> None:
+    def do(self, task: GuestRun | Brief) -> None:
         """Have a pCPU do this, and wait until it is done; see `hypervisor.run.threads.waiting`."""
         wait = Wait(task, self.host.queue)
         try:
@@ -128,7 +128,7 @@ class Runs(Machine):
         Wait(run, self.host.queue).for_task(lambda: self._begin(run), only_begin=True)
         Overseer(run, self.host.watch).look()
 
-    def _begin(self, task: GuestRun | Steps) -> None:
+    def _begin(self, task: GuestRun | Brief) -> None:
         from hypervisor.run.guest_run import GuestRun
 
         self.claim(task)

@@ -115,17 +115,10 @@ class Snapshot:
         def ends() -> Iterator[tuple[Case, CaseEnd]]:
             with ExitStack() as stack:
                 forks = [stack.enter_context(self.fork(prepare=prepare)) for _ in self.host.pcpus]
-                yield from ends_of(cases, forks, lambda vm: vm.revert(self), limits, input, coverage, self.memory_back)
+                zones = [(area.first >> 9, zones_of(area.pages << PAGE_SHIFT)) for area in self.areas]
+                yield from ends_of(cases, forks, lambda vm: vm.revert(self), limits, input, coverage, zones)
 
         return ends()
-
-    def memory_back(self, vm: VM) -> Callable[[], object]:
-        """What makes the memory of a VM that is nearly this machine what it is here."""
-        ways = [
-            (area.first >> 9, source.first >> 9, zones_of(area.pages << PAGE_SHIFT))
-            for area, source in zip(areas_of(vm), self.areas, strict=True)
-        ]
-        return lambda: [self.memory.put_back(vm.memory.pages, *way) for way in ways]
 
     def pages(self) -> Iterator[tuple[int, memoryview]]:
         """The pages of memory that are not all zeros, in order: their numbers in the base map, in which RAM is where

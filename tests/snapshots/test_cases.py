@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 import hypervisor as hv
 from hypervisor.assembler import assemble
-from hypervisor.engine.repeating.short_runs import ShortRuns, Stop
-from hypervisor.units import FOREVER_NS
+from hypervisor.engine.repeating.series import HALTED, IN_PYTHON, PORT, TIME, Series
+from hypervisor.engine.repeating.starting_point import Area, Place, StartingPoint
+from hypervisor.memory.frozen_map import zones_of
+from hypervisor.units import FOREVER_NS, PAGE_SHIFT
 from hypervisor.vm.repeating.cases import BATCH
-from hypervisor.vm.repeating.short_cases import Place, ShortCases
+from hypervisor.vm.repeating.short_way import ShortCases, Where
 
 SOURCE = """
     org 0x7c00
@@ -119,16 +122,21 @@ def test_the_short_way_and_the_long_one_end_alike(ready: hv.Snapshot, count: int
     assert short == [end for _, end in with_condition]
 
 
+def _zones(ready: hv.Snapshot) -> list[tuple[int, int]]:
+    return [(area.first >> 9, zones_of(area.pages << PAGE_SHIFT)) for area in ready.areas]
+
+
 def test_nothing_is_left_of_short_cases(ready: hv.Snapshot) -> None:
     cases = _cases(200, 4)
     with ready.fork() as vm, ready.fork() as other:
-        short = ShortCases(vm, Place(0x500, 256, 0x600), 100_000, ready.memory_back(vm))
-        assert short.possible
-        ended = [found[0].stop for found in short.ends(cases) if found is not None]
-        assert set(ended) == set(Stop) and len(ended) > 100
-        assert vm.state() == other.state()
-        vm.memory.write(0x2000, b"1")
-        assert vm.state() != other.state()
+        with closing(ShortCases(vm, Where(0x500, 256, 0x600), 100_000, None, _zones(ready))) as short:
+            assert short.possible
+            found = short.ends(cases)
+            assert {one.end.stop for one in found} == {IN_PYTHON, PORT, HALTED, TIME}
+            assert len(found) == len(cases) and sum(one.end.stop != IN_PYTHON for one in found) > 100
+            assert vm.state() == other.state()
+            vm.memory.write(0x2000, b"1")
+            assert vm.state() != other.state()
 
 
 def test_the_translations_are_those_of_the_moment_again() -> None:
@@ -136,14 +144,17 @@ def test_the_translations_are_those_of_the_moment_again() -> None:
         vm.run(virtual_timeout=0.00005, timeout=20)
         with vm.snapshot() as ready, ready.fork() as other, vm.place.entered(lambda: False) as hold:
             assert hold.pcpu is not None
-            runs = ShortRuns(hold.pcpu, vm.vcpu.state, vm.turns, ready.memory_back(vm), range(0), None)
+            areas = [Area(zone, ready.memory.leaf_at(zone), count) for zone, count in _zones(ready)]
+            point = StartingPoint(hold.pcpu, vm.vcpu.state, vm.turns, areas, [], None)
+            point.aim(Place([0], 0), None)
+            point.limit(1_000_000, FOREVER_NS, range(0))
             known = _known(vm)
-            runs.begin()
-            runs.run(1_000_000, FOREVER_NS)
+            series = Series(point, hold.pcpu, [b""])
+            hold.pcpu.report.kick = 0
+            assert series.go() and series.ends[0].virtual_ns > 0
             assert known and _known(vm) != known
-            runs.begin()
+            series.close()
             assert _known(vm) == known
-            runs.close()
             state = other.state()
         assert vm.state() == state
 

@@ -17,6 +17,7 @@ from hypervisor.engine.kernels.coverage import entered
 from hypervisor.engine.kernels.instructions import decode as decode_
 from hypervisor.engine.kernels.instructions import sse, string_compare, syscalls, x87
 from hypervisor.engine.kernels.memory import access, gate, guest_tlb, notes, page_walk, supervisor
+from hypervisor.engine.kernels.repeating import short_cases
 from hypervisor.engine.kernels.segments import canonical, far_branches, far_returns, system_segments
 from hypervisor.engine.kernels.segments import load_segment as load_segment_
 from hypervisor.engine.kernels.segments.program_stack import FETCH, STORE, fetch, store
@@ -70,7 +71,7 @@ _read_code, _check_port = misread.read_code, misread.check_port
 _sync, _flush = access.sync_hflags, access.flush_tlb
 _own, _covered, _written, _rest_of_fill = gate.own, access.covered, notes.written, fill.rest_of_fill
 _flush_guest, _walk_and_keep = guest_tlb.flush_all, guest_tlb.walk_and_keep
-_note_block = entered.note
+_note_block, _repeat, _begin_case = entered.note, short_cases.repeat, short_cases.begin
 
 if not COMPILED:
     raise NotImplementedError("the uncompiled hooks are built by hypervisor.engine.compiling.plain")
@@ -295,6 +296,16 @@ def code(uc, address, size, b):  # type: ignore[no-untyped-def]
 def run(b):  # type: ignore[no-untyped-def]
     """The run loop."""
     return _run(b)
+
+
+def repeat(b, loop):  # type: ignore[no-untyped-def]
+    """`short_cases.repeat`."""
+    return _repeat(b, loop)
+
+
+def begin_case(b, loop):  # type: ignore[no-untyped-def]
+    """`short_cases.begin`."""
+    return _begin_case(b, loop)
 
 
 def walk(b, va, access, how):  # type: ignore[no-untyped-def]
@@ -543,6 +554,6 @@ ENTRIES = (
     (emit_access, "v(llllul)"), (load_misaligned, "l(llill)"), (store_misaligned, "v(lllill)"),
     (read_code, "l(llil)"), (check_port, "v(lil)"), (load_system_segment, "v(liil)"),
     (x87_unusual, "l(lll)"), (sse_exception, "v(lll)"), (refuse, "v(lll)"), (own, "l(ll)"),
-    (covered, "l(ll)"), (rest_of_fill, "l(lllll)"), (note_block, "v(llul)"),
+    (covered, "l(ll)"), (rest_of_fill, "l(lllll)"), (note_block, "v(llul)"), (repeat, "l(ll)"), (begin_case, "l(ll)"),
 )  # fmt: skip
 """Functions and their C types: v void, l int64, i int32, u uint32, B uint8; result(arguments)."""

@@ -30,6 +30,7 @@ from hypervisor.engine.kernels.memory import (
     page_walk,
     supervisor,
 )
+from hypervisor.engine.kernels.repeating import short_cases
 from hypervisor.engine.kernels.segments import canonical, far_branches, far_returns, load_segment, system_segments
 from hypervisor.engine.kernels.stopping import rest_of_block
 from hypervisor.engine.kernels.tlb import fill
@@ -79,6 +80,8 @@ _BODIES: dict[str, tuple[Callable[..., Any], int]] = {
 
 _CALLS: dict[str, Callable[..., Any]] = {
     "run": run_loop.run,
+    "repeat": short_cases.repeat,
+    "begin_case": short_cases.begin,
     "event": lambda p, vector, error, kind, rip: raising.raise_event(p, vector, error, kind, rip, 0),
     "exception": lambda p, vector, error: raising.raise_exception(p, vector, error, 0),
     "complete": lambda p, length: raising.complete(p, length, 0),
@@ -134,6 +137,7 @@ by_pointer.register(
             "write_bytes",
             "deliver",
             "decode",
+            "run",
             "own",
             "covered",
             "rest_of_fill",

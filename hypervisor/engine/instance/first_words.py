@@ -56,6 +56,7 @@ _KERNELS = (
     (b.F_WRITE, "write_bytes"),
     (b.F_DELIVER, "deliver"),
     (b.F_DECODE, "decode"),
+    (b.F_RUN, "run"),
     (b.F_OWN, "own"),
     (b.F_COVERED, "covered"),
     (b.F_REST_OF_FILL, "rest_of_fill"),

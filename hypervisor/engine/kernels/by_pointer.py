@@ -16,7 +16,7 @@ _F_WALK, _F_TRANSLATE, _F_READ, _F_WRITE, _F_DELIVER, _F_DECODE = (
     b_.F_WALK, b_.F_TRANSLATE, b_.F_READ, b_.F_WRITE, b_.F_DELIVER, b_.F_DECODE,
 )  # fmt: skip
 _F_OWN, _F_COVERED, _F_REST_OF_FILL = b_.F_OWN, b_.F_COVERED, b_.F_REST_OF_FILL
-_F_WALK_AND_KEEP = b_.F_WALK_AND_KEEP
+_F_WALK_AND_KEEP, _F_RUN = b_.F_WALK_AND_KEEP, b_.F_RUN
 
 if COMPILED:
 
@@ -54,6 +54,11 @@ if COMPILED:
     def decode(b):  # type: ignore[no-untyped-def]
         """See `decode.decode`."""
         return call1(ld64(b + _F_DECODE), b)
+
+    @kernel
+    def run(b):  # type: ignore[no-untyped-def]
+        """See `run_loop.run`."""
+        return call1(ld64(b + _F_RUN), b)
 
     @kernel
     def own(b, page):  # type: ignore[no-untyped-def]
@@ -104,6 +109,10 @@ else:
     def decode(b: int) -> Any:
         """See `decode.decode`."""
         return _functions["decode"](b)
+
+    def run(b: int) -> Any:
+        """See `run_loop.run`."""
+        return _functions["run"](b)
 
     def own(b: int, page: int) -> Any:
         """See `gate.own`."""

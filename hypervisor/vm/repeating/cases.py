@@ -7,25 +7,27 @@ So what makes the cases has seen the same ends each time, and finds the same.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from itertools import count, islice
 from typing import Any, NamedTuple, Protocol, TypeVar
 
-from hypervisor.engine.repeating.short_runs import ShortEnd
+from hypervisor.engine.repeating.series import IN_PYTHON
 from hypervisor.engine.state import GPR
 from hypervisor.errors import ConfigError
 from hypervisor.outcome.result import Reason, RunResult
 from hypervisor.run.vm_clock import VmClock
 from hypervisor.symbols.symbol_table import SymbolTable
-from hypervisor.units import nanoseconds
+from hypervisor.units import FOREVER_NS, nanoseconds
 from hypervisor.vcpu.processor import Processor
 from hypervisor.vm.coverage import Coverage
-from hypervisor.vm.repeating.short_cases import Place, ShortCases, Words
+from hypervisor.vm.repeating.short_way import Found, ShortCases, Where, Words, sparse
 
 Case = TypeVar("Case", bound="bytes | Callable[[Any], object]")
-BATCH, CHUNK = 64, 16
-"""Cases that are taken before their ends are given; and those of them that a pCPU takes at once."""
+BATCH = 256
+"""Cases that are taken before their ends are given."""
+_LEAST_CHUNK = 8
+_AGAIN_S = 0.05
 _LENGTH_SIZE = 4
 
 
@@ -76,9 +78,13 @@ class Subject(Protocol):
         """See `VM.run`."""
         ...
 
+    def request_stop(self, text: str) -> None:
+        """See `VM.request_stop`."""
+        ...
 
-Shortcut = Callable[[Any], Callable[[], object]]
-"""Called with a subject: gives what puts its memory back, and nothing else."""
+
+Zones = Sequence[tuple[int, int]]
+"""Of a machine's map, which have memory: from one on, how many."""
 Begin = Callable[[Any], object]
 """Called with a subject: makes it the machine that every case begins with."""
 
@@ -87,45 +93,68 @@ class _Bench:
     """A machine for cases, one after the other."""
 
     def __init__(
-        self, vm: Subject, begin: Begin, limits: Limits, where: Input | None, edges: bool, shortcut: Shortcut | None
+        self, vm: Subject, begin: Begin, limits: Limits, where: Input | None, edges: bool, zones: Zones
     ) -> None:
         self._vm, self._begin, self._limits, self._edges = vm, begin, limits, edges
         self._where = None if where is None else _resolved(vm, where)
         if edges:
             vm.coverage.start(blocks=False)
         self._short: ShortCases | None = None
-        if shortcut is not None and self._where is not None and limits.until is None and limits.virtual_timeout:
+        if zones and self._where is not None and limits.until is None and vm.coverage.running is edges:
             begin(vm)
             machine: Any = vm
-            short = ShortCases(machine, self._where, nanoseconds(limits.virtual_timeout), shortcut(vm))
-            self._short = short if short.possible else None
+            seconds = limits.virtual_timeout
+            limit_ns = FOREVER_NS if seconds is None else nanoseconds(seconds)
+            self._short = ShortCases(machine, self._where, limit_ns, limits.timeout, zones)
         self._clean = False
         """Whether the machine stands where cases begin."""
+        self._called_off = False
+
+    def close(self) -> None:
+        """No case comes any more."""
+        if self._short is not None:
+            self._short.close()
+
+    def call_off(self) -> None:
+        """Nobody wants to know the ends any more; from any thread, again and again until that is seen."""
+        self._called_off = True
+        self._vm.request_stop("nobody waits for this case any longer")
+
+    def _check_wanted(self) -> None:
+        if self._called_off:
+            raise CancelledError
 
     def ends_of(self, cases: Sequence[bytes | Callable[[Any], object]]) -> list[CaseEnd]:
         """Run cases, as many as can in the short way."""
-        plain = [case for case in cases if isinstance(case, bytes)]
-        if self._short is None or not plain:
-            return [self.end_of(case) for case in cases]
-        if not self._clean:
-            self._begin(self._vm)
-        self._clean = True
-        found = iter(self._short.ends(plain))
-        return [self._end_in_words(case, next(found) if isinstance(case, bytes) else None) for case in cases]
+        ends: list[CaseEnd] = []
+        while len(ends) < len(cases):
+            self._check_wanted()
+            left = cases[len(ends) :]
+            short = _bytes_first(left)
+            if self._short is None or not self._short.possible or not short:
+                ends.append(self.end_of(left[0]))
+                continue
+            if not self._clean:
+                self._begin(self._vm)
+                self._clean = True
+            found = self._short.ends(short)
+            ends += [self._in_words(case, one) for case, one in zip(short, found, strict=False)]
+        return ends
 
-    def _end_in_words(self, case: Any, short: tuple[ShortEnd, Words | None, bytes] | None) -> CaseEnd:
-        if short is None or self._short is None:
-            return self.end_of(case)
-        end, words, edges = short
+    def _in_words(self, case: Any, found: Found) -> CaseEnd:
+        assert self._short is not None
+        end = found.end
+        words = found.words or self._short.words(end)
         if words is not None:
-            return CaseEnd(*words, end.virtual_ns, _sparse(edges))
+            return CaseEnd(*words, end.virtual_ns, end.edges)
         whole = self.end_of(case)
-        if whole.virtual_ns == end.virtual_ns:
+        if end.stop != IN_PYTHON and whole.virtual_ns == end.virtual_ns:
             self._short.learn(end, Words(whole.reason, whole.message, whole.status))
         return whole
 
     def end_of(self, case: bytes | Callable[[Any], object]) -> CaseEnd:
         """Run one case, whatever it needs."""
+        self._check_wanted()
         vm, self._clean = self._vm, False
         self._begin(vm)
         if self._edges:
@@ -142,7 +171,7 @@ class _Bench:
             result.message,
             result.status,
             vm.clock.now_ns - before,
-            _sparse(edges),
+            sparse(edges),
         )
 
     def _put(self, case: bytes) -> None:
@@ -161,26 +190,24 @@ class _Bench:
             vcpu.write(length, len(case).to_bytes(_LENGTH_SIZE, "little"))
 
 
-def _sparse(edges: bytes) -> dict[int, int]:
-    """Where the map of edges is not zero, and what it says there."""
-    if not edges:
-        return {}
-    import numpy as np  # which takes longer to import than all of this
-
-    rows = np.frombuffer(edges, np.uint8).reshape(-1, 8)
-    used = np.flatnonzero(rows.view(np.uint64))
-    row, column = rows[used].nonzero()
-    return dict(zip((8 * used[row] + column).tolist(), rows[used][row, column].tolist(), strict=True))
+def _bytes_first(cases: Sequence[bytes | Callable[[Any], object]]) -> list[bytes]:
+    """The cases of bytes before the first other one."""
+    first: list[bytes] = []
+    for case in cases:
+        if not isinstance(case, bytes):
+            break
+        first.append(case)
+    return first
 
 
-def _resolved(vm: Subject, where: Input) -> Place:
+def _resolved(vm: Subject, where: Input) -> Where:
     """The same with addresses instead of symbols."""
     length = where.length
     if length is not None and length not in GPR:
         length = vm.symbols.address(length)
     if not 0 < where.size < 1 << (8 * _LENGTH_SIZE):
         raise ConfigError(f"Input(size={where.size!r}): give how many bytes a case has at most, 1 or more.")
-    return Place(vm.symbols.address(where.at), where.size, length)
+    return Where(vm.symbols.address(where.at), where.size, length)
 
 
 def ends_of(
@@ -190,31 +217,49 @@ def ends_of(
     limits: Limits,
     where: Input | None,
     coverage: bool,
-    shortcut: Shortcut | None = None,
+    zones: Zones = (),
 ) -> Iterator[tuple[Case, CaseEnd]]:
-    """The ends of cases, in their order; as many run at the same time as there are subjects."""
-    source, workers = iter(cases), len(subjects)
-    benches = [_Bench(vm, begin, limits, where, coverage, shortcut) for vm in subjects]
+    """The ends of cases, in their order; as many run at the same time as there are subjects. Without ``zones`` none is
+    run in the short way.
+    """
+    source = iter(cases)
     with ExitStack() as stack:
-        pool = None if workers == 1 else stack.enter_context(ThreadPoolExecutor(workers))
+        benches = []
+        for vm in subjects:
+            benches.append(_Bench(vm, begin, limits, where, coverage, zones))
+            stack.callback(benches[-1].close)
+        pool = None if len(subjects) == 1 else stack.enter_context(ThreadPoolExecutor(len(subjects)))
         while batch := list(islice(source, BATCH)):
             yield from zip(batch, _ran(batch, benches, pool), strict=True)
 
 
 def _ran(batch: Sequence[Any], benches: Sequence[_Bench], pool: ThreadPoolExecutor | None) -> list[CaseEnd]:
-    """The ends of a batch, whose cases the machines take one by one."""
+    """The ends of a batch, whose cases the machines take some at a time."""
     ends: dict[int, CaseEnd] = {}
-    numbers = count()
+    numbers, chunk = count(), max(BATCH // (2 * len(benches)), _LEAST_CHUNK)
 
     def take(bench: _Bench) -> None:
-        while (first := CHUNK * next(numbers)) < len(batch):
-            ends.update(enumerate(bench.ends_of(batch[first : first + CHUNK]), first))
+        while (first := chunk * next(numbers)) < len(batch):
+            ends.update(enumerate(bench.ends_of(batch[first : first + chunk]), first))
 
     if pool is None:
         take(benches[0])
     else:
-        list(pool.map(take, benches))
+        _together([pool.submit(take, bench) for bench in benches], benches)
     return [ends[number] for number in range(len(batch))]
 
 
-__all__ = ["Case", "CaseEnd", "Input", "Limits", "Subject", "ends_of"]
+def _together(futures: Sequence[Future[None]], benches: Sequence[_Bench]) -> None:
+    """Wait until all are done. What one of them raises, or a signal's handler here, is the end of all."""
+    try:
+        for future in futures:
+            future.result()
+    except BaseException:
+        while wait(futures, timeout=0).not_done:
+            for bench in benches:
+                bench.call_off()
+            wait(futures, timeout=_AGAIN_S)
+        raise
+
+
+__all__ = ["BATCH", "Case", "CaseEnd", "Input", "Limits", "Subject", "ends_of"]

@@ -1,0 +1,1 @@
+"""Cases that begin again and again from one moment, without Python."""
