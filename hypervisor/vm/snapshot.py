@@ -115,10 +115,14 @@ class Snapshot:
         def ends() -> Iterator[tuple[Case, CaseEnd]]:
             with ExitStack() as stack:
                 forks = [stack.enter_context(self.fork(prepare=prepare)) for _ in self.host.pcpus]
-                zones = [(area.first >> 9, zones_of(area.pages << PAGE_SHIFT)) for area in self.areas]
-                yield from ends_of(cases, forks, lambda vm: vm.revert(self), limits, input, coverage, zones)
+                yield from ends_of(cases, forks, lambda vm: vm.revert(self), limits, input, coverage, self.zones)
 
         return ends()
+
+    @property
+    def zones(self) -> list[tuple[int, int]]:
+        """Where memory is in the maps of this machine's family: from which zone on, in how many."""
+        return [(area.first >> 9, zones_of(area.pages << PAGE_SHIFT)) for area in self.areas]
 
     def pages(self) -> Iterator[tuple[int, memoryview]]:
         """The pages of memory that are not all zeros, in order: their numbers in the base map, in which RAM is where

@@ -13,8 +13,7 @@ import hypervisor as hv
 from hypervisor.assembler import assemble
 from hypervisor.engine.repeating.series import HALTED, IN_PYTHON, PORT, TIME, Series
 from hypervisor.engine.repeating.starting_point import Area, Place, StartingPoint
-from hypervisor.memory.frozen_map import zones_of
-from hypervisor.units import FOREVER_NS, PAGE_SHIFT
+from hypervisor.units import FOREVER_NS
 from hypervisor.vm.repeating.cases import BATCH
 from hypervisor.vm.repeating.short_way import ShortCases, Where
 
@@ -122,14 +121,10 @@ def test_the_short_way_and_the_long_one_end_alike(ready: hv.Snapshot, count: int
     assert short == [end for _, end in with_condition]
 
 
-def _zones(ready: hv.Snapshot) -> list[tuple[int, int]]:
-    return [(area.first >> 9, zones_of(area.pages << PAGE_SHIFT)) for area in ready.areas]
-
-
 def test_nothing_is_left_of_short_cases(ready: hv.Snapshot) -> None:
     cases = _cases(200, 4)
     with ready.fork() as vm, ready.fork() as other:
-        with closing(ShortCases(vm, Where(0x500, 256, 0x600), 100_000, None, _zones(ready))) as short:
+        with closing(ShortCases(vm, Where(0x500, 256, 0x600), 100_000, None, ready.zones)) as short:
             assert short.possible
             found = short.ends(cases)
             assert {one.end.stop for one in found} == {IN_PYTHON, PORT, HALTED, TIME}
@@ -144,7 +139,7 @@ def test_the_translations_are_those_of_the_moment_again() -> None:
         vm.run(virtual_timeout=0.00005, timeout=20)
         with vm.snapshot() as ready, ready.fork() as other, vm.place.entered(lambda: False) as hold:
             assert hold.pcpu is not None
-            areas = [Area(zone, ready.memory.leaf_at(zone), count) for zone, count in _zones(ready)]
+            areas = [Area(zone, ready.memory.leaf_at(zone), count) for zone, count in ready.zones]
             point = StartingPoint(hold.pcpu, vm.vcpu.state, vm.turns, areas, [], None)
             point.aim(Place([0], 0), None)
             point.limit(1_000_000, FOREVER_NS, range(0))

@@ -110,10 +110,14 @@ class StartingPoint:
         loop.end, loop.until = min(loop.now + time_ns, FOREVER_NS), until_ns
         loop.first_port, loop.end_port = ports.start, ports.stop
 
-    def put_back(self, pcpu: PCpu) -> None:
-        """The vCPU, which is on this pCPU, stands there again, and nothing is left of what has been run."""
-        vcpu = self._vcpu
+    def begin(self, pcpu: PCpu) -> None:
+        """What the loop does before each case: the vCPU, which is on this pCPU, stands there again."""
         pcpu.kernel("begin_case", ctypes.addressof(self.loop))
+
+    def put_back(self, pcpu: PCpu) -> None:
+        """The same, and nothing is left of what has been run."""
+        vcpu = self._vcpu
+        self.begin(pcpu)
         vcpu.tlb.put_back(self.age, self._entries, self._large)
         vcpu.tlb.unpack()  # the vCPU is on a pCPU
         ctypes.memmove(vcpu.extra, self._extra, ctypes.sizeof(self._extra))

@@ -236,7 +236,7 @@ def ends_of(
 def _ran(batch: Sequence[Any], benches: Sequence[_Bench], pool: ThreadPoolExecutor | None) -> list[CaseEnd]:
     """The ends of a batch, whose cases the machines take some at a time."""
     ends: dict[int, CaseEnd] = {}
-    numbers, chunk = count(), max(BATCH // (2 * len(benches)), _LEAST_CHUNK)
+    numbers, chunk = count(), BATCH if pool is None else max(BATCH // (2 * len(benches)), _LEAST_CHUNK)
 
     def take(bench: _Bench) -> None:
         while (first := chunk * next(numbers)) < len(batch):

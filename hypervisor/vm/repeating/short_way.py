@@ -69,7 +69,8 @@ class ShortCases:
         self._timeout = LONGEST_S if timeout is None else min(timeout, LONGEST_S)
         self._words: dict[tuple[int, int, int], Words] = {}
         self._content, self._length = self._place(where.at, where.size), None
-        self._point: StartingPoint | None = None
+        self.point: StartingPoint | None = None
+        """Where all cases begin, as soon as one has."""
         vm.place.set_down()
         self._memory = vm.memory.freeze()
         self._areas = [Area(zone, self._memory.leaf_at(zone), count) for zone, count in zones]
@@ -107,7 +108,7 @@ class ShortCases:
         fitting = next((n for n, case in enumerate(cases) if len(case) > self._where.size), len(cases))
         if fitting == 0:
             return [NOT_SHORT]
-        task = ShortTask(self._vm, self._timeout, lambda pcpu: self._series(pcpu, cases[:fitting]))
+        task = ShortTask(self._vm, self._timeout, lambda pcpu: self.series(pcpu, cases[:fitting]))
         self._vm.do(task)
         self.possible = task.possible
         found = [Found(end) for end in task.found]
@@ -123,20 +124,19 @@ class ShortCases:
         end = ShortEnd(TIME, 0, 0, virtual_ns, sparse(edges))
         return Found(end, Words(task.stopped.reason, task.stopped.message, task.stopped.status))
 
-    def _series(self, pcpu: PCpu, cases: Sequence[bytes]) -> Series | None:
+    def series(self, pcpu: PCpu, cases: Sequence[bytes]) -> Series | None:
+        """These cases, of the VM that is on this pCPU; None where somebody listens to what they end by."""
         vm = self._vm
         if vm.tables.listen >> ExitKind.PORT_OUT & 1:
             return None
-        if self._point is None:
-            self._point = StartingPoint(
-                pcpu, vm.vcpu.state, vm.turns, self._areas, self._handlers(), vm.tables.coverage
-            )
+        if self.point is None:
+            self.point = StartingPoint(pcpu, vm.vcpu.state, vm.turns, self._areas, self._handlers(), vm.tables.coverage)
             assert self._content is not None
             register = self._where.length if isinstance(self._where.length, str) else None
-            self._point.aim(self._content, self._length or register)
+            self.point.aim(self._content, self._length or register)
             timer = vm.clock.timers.next_ns()
-            self._point.limit(self._limit_ns, FOREVER_NS if timer is None else timer, self._exit_ports())
-        return Series(self._point, pcpu, cases)
+            self.point.limit(self._limit_ns, FOREVER_NS if timer is None else timer, self._exit_ports())
+        return Series(self.point, pcpu, cases)
 
     def _handlers(self) -> list[tuple[int, int]]:
         """Where the words of compiled handlers are, and whether they have raised."""
