@@ -132,6 +132,8 @@ LOOKASIDE_AGE = _word("lookaside_age")  # see kernels.memory.lookaside
 LOOKASIDE = _word("lookaside", 3 * 16)  # (linear page | kind of access, age, what to add)
 
 # --- time -------------------------------------------------------------------------------------------------------------
+LINE = 64  # bytes of a cache line of the host, of which the block begins one
+_word("before_now", -len(_names) % (LINE >> 3))  # each block of the guest's reads and writes what follows: in one line
 NOW = _word("now")  # retired bytes plus jumps, in virtual nanoseconds
 RING_AT = _word("ring_at")  # how many events the ring has seen; stands beside the clock because each event needs both
 DEADLINE = _word("deadline")  # stop before the first block that starts at or after this; 0 = look closer now

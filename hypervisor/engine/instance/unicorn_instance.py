@@ -34,7 +34,8 @@ class UnicornInstance:
         self._kernels = code()
         self.call: dict[str, Any] = self._kernels.call
         """Kernels by their names, as functions that release the interpreter lock."""
-        self.block = (ctypes.c_int64 * (b.SIZE >> 3))()
+        room = (ctypes.c_ubyte * (b.SIZE + b.LINE))()
+        self.block = (ctypes.c_int64 * (b.SIZE >> 3)).from_buffer(room, -ctypes.addressof(room) % b.LINE)
         self.at = ctypes.addressof(self.block)
         self.words = memoryview(self.block).cast("B").cast("q")
         """The block, by word."""
