@@ -156,6 +156,15 @@ NO_FRAME = _word("no_frame")  # 1: the host had no frame left for a store
 CODE_FULL = _word("code_full")  # 1: there is little room left for translated code, see kernels.vmexit.translated
 REPEATED = _word("repeated")  # 1: the next block is one instruction of a block that has been counted
 
+# --- the interpreter lock, see kernels.vmexit.token -------------------------------------------------------------------
+TOKEN = _word("token")  # address of the process's `TokenWords`, 0: this pCPU takes no part
+ENTERED = _word("entered")  # when the guest was entered last, in cycles of the host's counter
+LEFT = _word("left")  # when it was left last, likewise
+BALANCE = _word("balance")  # by how much longer its guest has run between exits than Python served them
+CPU_CLOCK = _word("cpu_clock")  # the clock of the CPU time of the thread that has the pCPU
+CPU_TIME = _word("cpu_time", 2)  # what such a clock shows
+F_USLEEP = _word("usleep")
+
 # --- the instruction that is being translated, see sse_and_mmx --------------------------------------------------------
 MEDIA_OPCODES = _word("media_opcodes")  # address of the table of `media_opcodes`
 ALTERED_AT = _word("altered_at")  # linear address of the instruction whose bytes the translator sees with other bits

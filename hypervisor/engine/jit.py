@@ -14,6 +14,7 @@ from __future__ import annotations
 import ctypes
 import os
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -112,6 +113,27 @@ if COMPILED:
 
         return call
 
+    @intrinsic
+    def compare64(typingctx, address, expected, value):  # type: ignore[no-untyped-def]
+        """See the uncompiled form."""
+
+        def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+            pointer = builder.inttoptr(args[0], ir.IntType(64).as_pointer())
+            both = builder.cmpxchg(pointer, args[1], args[2], "seq_cst", "seq_cst")
+            return builder.extract_value(both, 0)
+
+        return types.int64(types.int64, types.int64, types.int64), codegen
+
+    @intrinsic
+    def cycles(typingctx):  # type: ignore[no-untyped-def]
+        """See the uncompiled form."""
+
+        def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+            counter = builder.module.declare_intrinsic("llvm.readcyclecounter", (), ir.FunctionType(ir.IntType(64), []))
+            return builder.call(counter, [])
+
+        return types.int64(), codegen
+
     ld8, ld16, ld32, ld64 = _load(8), _load(16), _load(32), _load(64)
     st8, st16, st32, st64 = _store(8), _store(16), _store(32), _store(64)
     add64, swap64 = _exchange("add"), _exchange("xchg")
@@ -195,6 +217,20 @@ else:
             before: int = ld64(address)
             st64(address, value)
         return before
+
+    def compare64(address: int, expected: int, value: int) -> int:
+        """Replace the aligned 64-bit word at a host address if it is what was expected, at once for all threads; what
+        was there before.
+        """
+        with _atomic:
+            before: int = ld64(address)
+            if before == expected:
+                st64(address, value)
+        return before
+
+    def cycles() -> int:
+        """The host's time in cycles of its counter: one to five of them are a nanosecond."""
+        return time.perf_counter_ns()
 
     def s64(value: int) -> int:
         """``value`` wrapped to a signed 64-bit word, as the compiled form does by itself."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -134,6 +135,14 @@ class PCpu:
         if self.words[_DIRTY]:
             self.sync()
         return self._run(self._at)  # type: ignore[no-any-return]  # a ctypes function
+
+    def begin(self) -> None:
+        """This thread has the pCPU from now on."""
+        self.report.cpu_clock = time.pthread_getcpuclockid(threading.get_ident())
+
+    def let_go(self) -> None:
+        """This thread asks for the interpreter lock for something else than this pCPU from now on."""
+        self._call["let_go"](self._at)
 
     @property
     def in_block(self) -> bool:

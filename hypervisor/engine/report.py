@@ -53,6 +53,8 @@ class Report(ctypes.Structure):
     """Not 0 while one instruction is stepped."""
     a20: int
     """AND mask of guest-physical addresses."""
+    cpu_clock: int
+    """The clock of the CPU time of the thread that has the pCPU."""
     block_end: int
     """Linear end of the block that was counted last."""
     intr: int

@@ -137,6 +137,8 @@ class Rest:
             return False
         if self._alarm is not None:
             self._alarm.left()  # it wakes at that time by itself
+        assert hold.pcpu is not None
+        hold.pcpu.let_go()
         try:
             self.wait_for_host(hold)
         finally:

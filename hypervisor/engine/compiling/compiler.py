@@ -17,6 +17,7 @@ from typing import Any
 
 from hypervisor.engine.compiling import cache, next_block
 from hypervisor.engine.floating_point.floating import compile_floating
+from hypervisor.engine.token_words import TOKEN
 from hypervisor.errors import EngineError, TrapError
 
 _C_TYPES: dict[str, Any] = {"l": ctypes.c_int64, "i": ctypes.c_int32, "u": ctypes.c_uint32, "B": ctypes.c_uint8}
@@ -109,6 +110,8 @@ class Code:
         addresses = self._link({name: (row["symbol"], cache.read(f"{name}.o")) for name, row in index.items()})
         self.address: dict[str, int] = addresses
         self.floating = cache.read(_FLOATING)
+        self.token = ctypes.addressof(TOKEN)
+        """What pCPUs take turns by at asking for the interpreter lock, 0 if they do not."""
         self.bodies: dict[int, int] = {}  # block words: uncompiled bodies of hooks
         self.call: dict[str, Any] = {name: c_function(row["signature"], addresses[name]) for name, row in index.items()}
 

@@ -33,7 +33,17 @@ from hypervisor.engine.kernels.stopping.leaving import (
 from hypervisor.engine.kernels.stopping.rest_of_block import in_block as in_block_
 from hypervisor.engine.kernels.tlb import fill, misaligned, tlb_entry
 from hypervisor.engine.kernels.translation import calls, memory_operand, misread, refused, sse_and_mmx
-from hypervisor.engine.kernels.vmexit import events, io, last_words, on_vmexit, raising, switch, time_stamp, translated
+from hypervisor.engine.kernels.vmexit import (
+    events,
+    io,
+    last_words,
+    on_vmexit,
+    raising,
+    switch,
+    time_stamp,
+    token,
+    translated,
+)
 from hypervisor.engine.kernels.vmexit import run_loop as run_
 from hypervisor.engine.kernels.vmexit.time_and_control import RDTSC, RDTSCP, read_time, widen_smsw, write_control
 
@@ -51,6 +61,7 @@ _raise_event, _raise_exception = raising.raise_event, raising.raise_exception
 _complete, _clock, _spin = raising.complete, time_stamp.clock, time_stamp.spin
 _enter_syscall, _enter_sysenter = syscalls.enter_syscall, syscalls.enter_sysenter
 _aborted, _on_signal = emergency.aborted, last_words.on_signal
+_lend, _take, _let_go = token.lend, token.take, token.let_go
 _save, _load = switch.save, switch.load
 _compare_strings, _INDEX, _IMPLICIT = string_compare.compare_strings, string_compare.INDEX, string_compare.IMPLICIT
 _widen_smsw = widen_smsw
@@ -294,13 +305,24 @@ def code(uc, address, size, b):  # type: ignore[no-untyped-def]
 
 
 def run(b):  # type: ignore[no-untyped-def]
-    """The run loop."""
-    return _run(b)
+    """The run loop, from Python to Python."""
+    _lend(b)
+    kind = _run(b)
+    _take(b)
+    return kind
+
+
+def let_go(b):  # type: ignore[no-untyped-def]
+    """`token.let_go`."""
+    return _let_go(b)
 
 
 def repeat(b, loop):  # type: ignore[no-untyped-def]
-    """`short_cases.repeat`."""
-    return _repeat(b, loop)
+    """`short_cases.repeat`, from Python to Python."""
+    _lend(b)
+    kind = _repeat(b, loop)
+    _take(b)
+    return kind
 
 
 def begin_case(b, loop):  # type: ignore[no-untyped-def]
@@ -555,5 +577,6 @@ ENTRIES = (
     (read_code, "l(llil)"), (check_port, "v(lil)"), (load_system_segment, "v(liil)"),
     (x87_unusual, "l(lll)"), (sse_exception, "v(lll)"), (refuse, "v(lll)"), (own, "l(ll)"),
     (covered, "l(ll)"), (rest_of_fill, "l(lllll)"), (note_block, "v(llul)"), (repeat, "l(ll)"), (begin_case, "l(ll)"),
+    (let_go, "l(l)"),
 )  # fmt: skip
 """Functions and their C types: v void, l int64, i int32, u uint32, B uint8; result(arguments)."""

@@ -44,6 +44,7 @@ from hypervisor.engine.kernels.vmexit import (
     switch,
     time_and_control,
     time_stamp,
+    token,
     translated,
 )
 from hypervisor.errors import EngineError
@@ -116,6 +117,7 @@ _CALLS: dict[str, Callable[..., Any]] = {
     "load": switch.load,
     "clock": time_stamp.clock,
     "spin": lambda p: time_stamp.spin(p, 0),
+    "let_go": token.let_go,
     "walk": page_walk.walk,
     "translate": guest_tlb.translate,
     "walk_and_keep": guest_tlb.walk_and_keep,
@@ -153,6 +155,7 @@ class PlainCode(Code):
         if not cache.is_warm():
             _compile_in_another_process()
         super().__init__()
+        self.token = 0  # kernels have the interpreter lock while they run: who waited for the token would keep it
         self._failure: BaseException | None = None
         self._keep: list[Any] = []
         self.bodies = {b.PLAIN + 8 * n: self._callback(self._guarded(*_BODIES[name])) for n, name in enumerate(b.HOOKS)}

@@ -73,7 +73,7 @@ _ACCESSES = (
     (b.F_STORE64, "stq"),
 )
 """Accesses of more than a byte, past what is put before Unicorn's (`hypervisor.engine.interposition.slow_path`)."""
-_OF_LIBC = ((b.F_SELF, "pthread_self"), (b.F_CLOCK, "clock_gettime"), (b.F_MADVISE, "madvise"))
+_OF_LIBC = ((b.F_SELF, "pthread_self"), (b.F_CLOCK, "clock_gettime"), (b.F_MADVISE, "madvise"), (b.F_USLEEP, "usleep"))
 _CONSTANTS = (
     (b.A20, -1), (b.ONES_PAGE, ONES), (b.EPOCH, 1), (b.FAULT, -1), (b.SKIP, -1), (b.NEXT, 1), (b.DEADLINE, 1),
     (b.SKIPS, 1), (b.DEVICE_PAGE, -1), *((b.WALKED_TABLES + 16 * level, -1) for level in range(b.WALKED_LEVELS)),
@@ -102,6 +102,7 @@ def put_first_words(words: memoryview[int], memory: HostMemory, nothing: GuestTa
     libc = ctypes.CDLL(None)
     for offset, name in _OF_LIBC:
         put(offset, ctypes.cast(getattr(libc, name), ctypes.c_void_p).value or 0)
+    put(b.TOKEN, kernels.token)
     media = ctypes.create_string_buffer(media_opcodes.table(), media_opcodes.SIZE)
     put(b.MEDIA_OPCODES, ctypes.addressof(media))
     put(b.RAM, memory.address)

@@ -106,11 +106,13 @@ class Place:
         """The VM is on this pCPU during the block, which this thread has been given for that."""
         self.take(pcpu)
         self._thread = threading.get_ident()
+        pcpu.begin()
         try:
             self.pcpu = pcpu
             yield
         finally:
             self.pcpu = None
+            pcpu.let_go()
 
     def _check_open(self) -> None:
         if self.closed:

@@ -25,6 +25,7 @@ from hypervisor.engine.kernels.stopping.rest_of_block import interrupted
 from hypervisor.engine.kernels.vmexit.compiled_handlers import compiled
 from hypervisor.engine.kernels.vmexit.time_stamp import clock
 from hypervisor.engine.kernels.vmexit.timed_registers import read_timed, timed_row
+from hypervisor.engine.kernels.vmexit.token import lend, take
 from hypervisor.engine.scheduling import turn_word
 from hypervisor.memory import map_words as m_
 
@@ -117,7 +118,9 @@ def python(b, kind, address, size, value):  # type: ignore[no-untyped-def]
     slot = ring(b, kind | size << 8, address, value)
     left = _ahead(b)
     st64(b + _NOW, ld64(b + _NOW) - left)
+    take(b)
     verdict = call1(ld64(b + _F_PYTHON), kind)
+    lend(b)
     st64(b + _NOW, ld64(b + _NOW) + left)
     if verdict:
         look(b)
