@@ -77,6 +77,8 @@ target in brackets. **Bold** figures are over their limit.
   *APIC ID read in each lock* is one round of each of two processors that take one lock, which knows them by that ID.
 - *Saving a Linux guest* is that kernel with 256 MiB at a shell; QEMU does `savevm` into a qcow2 image, which does not
   compress, and `-loadvm`, from the start of the process to the guest running.
+- *VMs at once* are on two pCPUs of one process ([bench/together.py](../bench/together.py)); the figures are ratios of
+  host time. Python handlers serve CPUID, what computes is the integer loop, and Linux boots as in *Linux to READY*.
 - *Memory of an idle VM* is what each of 8 more VMs of 64 MiB adds to the private memory of one process
   (`/proc/self/smaps_rollup`), after it ran to a halt.
 """
