@@ -4,7 +4,7 @@ Nothing else. A device never learns where the board put it and never sees a CPU 
 """
 
 from hypervisor.bus.clock import Clock, Timer
-from hypervisor.bus.device import ApicMsrs, ApicPort, Device, InterruptController, StringPort
+from hypervisor.bus.device import ApicMsrs, ApicPort, Comparable, Device, InterruptController, StringPort
 from hypervisor.bus.dma import Dma
 from hypervisor.bus.line import Line, SharedLine, SwitchedLine
 from hypervisor.bus.medium import Geometry, Medium
@@ -16,6 +16,7 @@ __all__ = [
     "ApicMsrs",
     "ApicPort",
     "Clock",
+    "Comparable",
     "Device",
     "Dma",
     "Geometry",

@@ -43,6 +43,16 @@ class Device(Protocol):
         ...
 
 
+class Comparable(Protocol):
+    """What a device may have beside `Device`: it is put back only where it has changed, which this tells without a
+    copy (`hypervisor.state.InRecord`). Of others `Device.state` is compared.
+    """
+
+    def is_still(self, state: Any) -> bool:
+        """Whether `Device.state` would give just this."""
+        ...
+
+
 class StringPort(Protocol):
     """What a device may have beside `Device`: several elements of a string instruction (REP INS, REP OUTS) at once.
 

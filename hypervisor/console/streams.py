@@ -39,6 +39,11 @@ class Stream(Console):
         """All that it remembers."""
         return StreamState(self.bytes, self.dropped, self.expected, self.seen)
 
+    def is_still(self, state: StreamState) -> bool:
+        """Whether `state` would give just this; without a copy of what was written."""
+        marks = self._dropped, self.expected, self.seen
+        return marks == (state.dropped, state.expected, state.seen) and self._data == state.content
+
     def restore(self, state: StreamState) -> None:
         """Go on from ``state``; nobody hears what is in it."""
         self.put_back(state.content, state.dropped)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from hypervisor.devices.parts.common import ByteDevice, Register
 from hypervisor.devices.parts.device_state import Stateless, adopt
-from hypervisor.state import copied, record, u8
+from hypervisor.state import InRecord, record, u8
 
 POST_SIZE = 1
 """Bytes of the register window (port 80h)."""
@@ -35,7 +35,7 @@ class PostState:
     code: int = u8()
 
 
-class PostPort(ByteDevice):
+class PostPort(ByteDevice, InRecord[PostState]):
     """Port 80h: remembers the last byte. Guests also write here to wait about a microsecond."""
 
     def __init__(self, name: str = "post") -> None:
@@ -52,10 +52,6 @@ class PostPort(ByteDevice):
     def reset(self) -> None:
         """Forget the checkpoint."""
         self._s = PostState()
-
-    def state(self) -> PostState:
-        """A copy of all mutable state."""
-        return copied(self._s)
 
     def restore(self, state: PostState) -> None:
         """Take over ``state``; raises `DeviceError` if it is not one of this device."""

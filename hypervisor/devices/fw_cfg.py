@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from hypervisor.bus import Dma
 from hypervisor.devices.parts.common import Register
 from hypervisor.devices.parts.device_state import adopt
-from hypervisor.state import blob, copied, flag, number, record
+from hypervisor.state import InRecord, blob, flag, number, record
 
 SIZE = 12
 """Bytes of the register window (ports 510h-51bh)."""
@@ -57,7 +57,7 @@ Contents = bytes | Callable[[], bytes]
 """A file's bytes; or what makes them, always as many, when it is selected: they may tell what firmware has set."""
 
 
-class FwCfg:
+class FwCfg(InRecord[FwCfgState]):
     """The device. ``items`` are bytes by number, ``files`` contents by name (at most 55 characters of ASCII)."""
 
     def __init__(
@@ -104,10 +104,6 @@ class FwCfg:
     def reset(self) -> None:
         """Item 0 from its start."""
         self._s = FwCfgState()
-
-    def state(self) -> FwCfgState:
-        """A copy of all mutable state."""
-        return copied(self._s)
 
     def restore(self, state: FwCfgState) -> None:
         """Take over ``state``; raises `DeviceError` if it is not one of this device."""

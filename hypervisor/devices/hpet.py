@@ -17,7 +17,7 @@ from hypervisor.bus import Clock, Line, TimedRegister
 from hypervisor.devices.parts import hpet_registers as r
 from hypervisor.devices.parts.device_state import adopt
 from hypervisor.devices.parts.hpet_registers import REGISTERS, SIZE
-from hypervisor.state import copied, deadline, number, parts, record, time_ns
+from hypervisor.state import InRecord, deadline, number, parts, record, time_ns
 from hypervisor.units import NS_PER_S
 
 _LIMIT_NS = 1 << 62
@@ -53,7 +53,7 @@ class HpetState:
     timers: list[ComparatorState] = parts(ComparatorState, r.TIMERS)
 
 
-class Hpet:
+class Hpet(InRecord[HpetState]):
     """The block of registers. ``pin(number, level)`` drives an input of the I/O APIC.
 
     ``legacy`` are the wires that timers 0 and 1 drive while they replace the PIT and the RTC; ``replace(on)`` is called
@@ -107,10 +107,6 @@ class Hpet:
         self._replace(False)
         self._go_on()
         self._show()
-
-    def state(self) -> HpetState:
-        """A copy of all mutable state."""
-        return copied(self._s)
 
     def restore(self, state: HpetState) -> None:
         """Take over ``state``; raises `DeviceError` if it is not one of this device."""

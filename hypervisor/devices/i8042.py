@@ -17,7 +17,7 @@ from hypervisor.devices.parts.device_state import adopt
 from hypervisor.devices.parts.ps2_keyboard import Keyboard, KeyboardState
 from hypervisor.devices.parts.ps2_mouse import Mouse, MouseState
 from hypervisor.devices.scan_codes import to_set_1
-from hypervisor.state import copied, data, flag, number, numbers, part, record, u8
+from hypervisor.state import InRecord, data, flag, number, numbers, part, record, u8
 
 SIZE = 2
 """Bytes of the register window: data is offset 0 (port 60h), status and command offset 1 (port 64h)."""
@@ -68,7 +68,7 @@ class I8042State:
     mouse: MouseState = part(MouseState)
 
 
-class I8042(ByteDevice):
+class I8042(ByteDevice, InRecord[I8042State]):
     """The controller: data at port 60h, status and command at port 64h.
 
     ``irq1`` and ``irq12`` are its interrupts. ``set_a20(enabled)`` is called when the A20 output changes,
@@ -161,10 +161,6 @@ class I8042(ByteDevice):
     def reset(self) -> None:
         """The state that firmware leaves; A20 is on."""
         self._take(I8042State())
-
-    def state(self) -> I8042State:
-        """A copy of all mutable state."""
-        return copied(self._s)
 
     def restore(self, state: I8042State) -> None:
         """Take over ``state``; raises `DeviceError` if it is not one of this device."""

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from hypervisor.bus import Dma
 from hypervisor.devices.parts.common import Register
 from hypervisor.devices.parts.device_state import adopt
-from hypervisor.state import copied, flag, number, numbers, parts, record, u8
+from hypervisor.state import InRecord, flag, number, numbers, parts, record, u8
 
 SIZE = 48
 """Bytes of the window: 16 of the first controller (00h), 32 of the second (c0h), with the pages (80h) at `PAGES`."""
@@ -99,7 +99,7 @@ class DmaChannel:
         return self._pair.take(self._channel, size)
 
 
-class I8237Pair:
+class I8237Pair(InRecord[I8237State]):
     """Channels 0 to 3 move bytes, 5 to 7 words; channel 4 carries the first controller's requests."""
 
     def __init__(self, memory: Dma, name: str = "dma") -> None:
@@ -117,10 +117,6 @@ class I8237Pair:
     def reset(self) -> None:
         """All channels are masked."""
         self._s = I8237State()
-
-    def state(self) -> I8237State:
-        """A copy of all mutable state."""
-        return copied(self._s)
 
     def restore(self, state: I8237State) -> None:
         """Take over ``state``; raises `DeviceError` if it is not one of this device."""

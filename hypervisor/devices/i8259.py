@@ -20,7 +20,7 @@ from hypervisor.bus import Line
 from hypervisor.devices.parts.common import ByteDevice, Register
 from hypervisor.devices.parts.device_state import adopt
 from hypervisor.errors import DeviceError
-from hypervisor.state import copied, flag, number, part, record, u8
+from hypervisor.state import InRecord, flag, number, part, record, u8
 
 SIZE = 6
 """Bytes of the register window: master 0-1 (ports 20h-21h), slave 2-3 (a0h-a1h), ELCR 4-5 (4d0h-4d1h)."""
@@ -120,7 +120,7 @@ def _input(chip: ChipState, bit: int, level: bool) -> None:
             chip.irr &= ~bit
 
 
-class I8259Pair(ByteDevice):
+class I8259Pair(ByteDevice, InRecord[I8259State]):
     """The PC's 15 interrupt inputs. Also a `hypervisor.bus.InterruptController`.
 
     ``intr`` is the wire to the processor. The board shows the window in three places: ports 20h-21h are offsets 0-1,
@@ -211,10 +211,6 @@ class I8259Pair(ByteDevice):
             if wire.level:
                 (self._s.slave if n >= 8 else self._s.master).levels |= 1 << (n & 7)
         self._update()
-
-    def state(self) -> I8259State:
-        """A copy of all mutable state."""
-        return copied(self._s)
 
     def restore(self, state: I8259State) -> None:
         """Take over ``state``, with the input wires' levels; raises `DeviceError` if it is not one of this device."""

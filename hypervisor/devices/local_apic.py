@@ -286,13 +286,21 @@ class LocalApic:
 
     def restore(self, state: LocalApicState) -> None:
         """Take over ``state``; raises `DeviceError` if it is not one of this device."""
+        self.check(state)
+        self.take(state)
+
+    def take(self, state: LocalApicState) -> None:
+        """Take over a state that has been checked."""
+        self._take(state)
+        self._update()
+
+    def check(self, state: LocalApicState) -> None:
+        """Raises `DeviceError` for what `restore` does not take."""
         new = adopt(self.name, LocalApicState, state)
         if new.timer_divide not in r.DIVIDE_SHIFTS:
             raise refuse(self.name, f"state.timer_divide is {new.timer_divide}, which is no divide configuration")
         if new.x2apic and not new.enabled:
             raise refuse(self.name, "state.x2apic is set, and state.enabled is not: there is no such mode")
-        self._take(new)
-        self._update()
 
     def _initialise(self) -> None:
         """INIT: everything but the id and the mode (10.4.7.3, 10.12.5.1)."""

@@ -12,7 +12,7 @@ from hypervisor.devices.i8254 import I8254, ticks_at
 from hypervisor.devices.parts.common import ByteDevice, Register
 from hypervisor.devices.parts.device_state import adopt
 from hypervisor.devices.parts.pit_counter import PIT_HZ
-from hypervisor.state import copied, number, record
+from hypervisor.state import InRecord, number, record
 
 SIZE = 1
 """Bytes of the register window (port 61h)."""
@@ -34,7 +34,7 @@ class Port61State:
     """CLK pulses of the timer in a period; 0 is silence."""
 
 
-class Port61(ByteDevice):
+class Port61(ByteDevice, InRecord[Port61State]):
     """Port 61h. Bit 0 is the gate of ``pit``'s counter 2, bit 5 its output, bit 4 toggles with each memory refresh."""
 
     def __init__(self, pit: I8254, clock: Clock, name: str = "port61") -> None:
@@ -58,10 +58,6 @@ class Port61(ByteDevice):
         self._s = Port61State(tone=self._s.tone)
         self._pit.set_gate(2, False)
         self._listen()
-
-    def state(self) -> Port61State:
-        """A copy of all mutable state."""
-        return copied(self._s)
 
     def restore(self, state: Port61State) -> None:
         """Take over ``state``; raises `DeviceError` if it is not one of this device."""

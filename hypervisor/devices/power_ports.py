@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from hypervisor.devices.parts.common import ByteDevice, Register
 from hypervisor.devices.parts.device_state import Stateless, adopt
-from hypervisor.state import copied, number, record
+from hypervisor.state import InRecord, number, record
 
 POWER_OFF_SIZE = 2
 """Bytes of the register window of each power-off port."""
@@ -60,7 +60,7 @@ class Port92State:
     value: int = number(0, 3)
 
 
-class Port92(ByteDevice):
+class Port92(ByteDevice, InRecord[Port92State]):
     """System control port A: ``set_a20(enabled)`` is called with bit 1 of each write, ``reset_machine()`` as bit 0
     rises.
     """
@@ -78,10 +78,6 @@ class Port92(ByteDevice):
     def reset(self) -> None:
         """Both bits clear."""
         self._take(Port92State())
-
-    def state(self) -> Port92State:
-        """A copy of all mutable state."""
-        return copied(self._s)
 
     def restore(self, state: Port92State) -> None:
         """Take over ``state``; raises `DeviceError` if it is not one of this device."""
@@ -111,7 +107,7 @@ class ResetControlState:
     value: int = number(0, 0xFF)
 
 
-class ResetControl(ByteDevice):
+class ResetControl(ByteDevice, InRecord[ResetControlState]):
     """Reset control, cf9h: a write that raises bit 2 calls ``reset_machine()``. Bits 1 and 2 read back."""
 
     def __init__(self, reset_machine: Callable[[], object], name: str = "cf9") -> None:
@@ -124,10 +120,6 @@ class ResetControl(ByteDevice):
     def reset(self) -> None:
         """All bits clear."""
         self._s = ResetControlState()
-
-    def state(self) -> ResetControlState:
-        """A copy of all mutable state."""
-        return copied(self._s)
 
     def restore(self, state: ResetControlState) -> None:
         """Take over ``state``; raises `DeviceError` if it is not one of this device."""

@@ -25,7 +25,7 @@ from hypervisor.bus import Clock, Line
 from hypervisor.devices.parts import uart_registers as r
 from hypervisor.devices.parts.common import ByteDevice, nothing
 from hypervisor.devices.parts.device_state import adopt
-from hypervisor.state import copied, data, flag, number, numbers, record, time_ns, u8
+from hypervisor.state import InRecord, data, flag, number, numbers, record, time_ns, u8
 from hypervisor.units import NS_PER_S
 
 BACKLOG_LIMIT = 65_536
@@ -62,7 +62,7 @@ class Uart16550State:
     backlog: bytearray = data(BACKLOG_LIMIT)
 
 
-class Uart16550(ByteDevice):
+class Uart16550(ByteDevice, InRecord[Uart16550State]):
     """A 16550A at 8 consecutive ports (COM1: 3f8h, IRQ 4).
 
     ``line`` is its interrupt output; ``sink`` takes each transmitted byte at once.
@@ -134,10 +134,6 @@ class Uart16550(ByteDevice):
         self._take(Uart16550State())
         self._s.backlog += self.queued()[:BACKLOG_LIMIT]
         self._resume()
-
-    def state(self) -> Uart16550State:
-        """A copy of all mutable state."""
-        return copied(self._s)
 
     def restore(self, state: Uart16550State) -> None:
         """Take over ``state``; raises `DeviceError` if it is not one of this device."""

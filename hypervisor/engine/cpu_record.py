@@ -25,6 +25,7 @@ _OF_ENGINE = frozenset(("number", "dirty", _AGE, "previous"))
 be once for several reasons, and what only the host's coverage knows.
 """
 _KEPT = [name for name in block.names()[block.VCPU >> 3 : block.VCPU_END >> 3] if name not in _OF_ENGINE]
+_REGISTERS, _WORDS = frozenset(WHOLE), frozenset(_KEPT)
 _TABLES = ("gdtr", "idtr")
 
 
@@ -103,9 +104,9 @@ def problem(record: CpuState) -> str | None:
     """What is wrong with a record, as the end of a sentence. Registers may have values that no instruction would store,
     as when a handler writes them.
     """
-    for have, known in ((record.registers, WHOLE), (record.words, _KEPT)):
-        if have.keys() != set(known):
-            return f"its registers are not {', '.join(sorted(set(known) ^ have.keys()))}"
+    for have, known in ((record.registers, _REGISTERS), (record.words, _WORDS)):
+        if have.keys() != known:
+            return f"its registers are not {', '.join(sorted(known ^ have.keys()))}"
     if record.registers["rflags"] & ~RFLAGS_LOADABLE != RFLAGS_FIXED or record.registers["sysenter_cs"] >> 32:
         return "RFLAGS or SYSENTER_CS have a value that they cannot have"
     if not _can_be(record.tlb):

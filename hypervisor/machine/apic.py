@@ -85,14 +85,10 @@ class LocalApics:
         """Take over ``state``; raises `DeviceError` if it is not one of this device."""
         if not isinstance(state, LocalApicsState) or len(state.apics) != len(self.apics):
             raise DeviceError(f"{self.name}: this is not a state of {len(self.apics)} local APICs; use state().")
-        before = self.state()
-        try:
-            for apic, one in zip(self.apics, state.apics, strict=True):
-                apic.restore(one)
-        except DeviceError:
-            for apic, one in zip(self.apics, before.apics, strict=True):
-                apic.restore(one)
-            raise
+        for apic, one in zip(self.apics, state.apics, strict=True):
+            apic.check(one)
+        for apic, one in zip(self.apics, state.apics, strict=True):
+            apic.take(one)
 
 
 def wire(vm: VM, parts: Parts) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from array import array
-from collections import Counter
 from typing import TYPE_CHECKING
 
 from hypervisor.engine.report import MAX_EVENTS, RING_WORDS
@@ -81,7 +80,7 @@ class MachineOwn:
         vm.random.setstate((_RANDOM_VERSION, tuple(state.random), None))
         for counter, values in ((vm.stats, state.exits), (vm.unclaimed, state.unclaimed)):
             counter.clear()
-            counter.update(Counter(values))
+            dict.update(counter, values)  # as `Counter.update` does when it is empty, but not before it has asked
         vm.notes[:] = state.notes
         vm.place.put_back_events(events)
         vm.reset_pending = state.reset_pending

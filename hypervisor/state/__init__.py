@@ -18,9 +18,10 @@ from hypervisor.state.declared import (
     u8,
     words,
 )
-from hypervisor.state.record import copied, from_plain, is_record, plain, record, wrong
+from hypervisor.state.record import InRecord, copied, from_plain, is_record, plain, record, wrong
 
 __all__ = [
+    "InRecord",
     "blob",
     "copied",
     "data",

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
-from typing import Any, NamedTuple, TypeVar, dataclass_transform
+from typing import Any, Generic, NamedTuple, TypeVar, dataclass_transform
 
 from hypervisor.state.kinds import Kind, Part, Parts, shown
 
@@ -79,6 +79,22 @@ def copied(r: T) -> T:
     """A copy that has nothing in common with ``r``."""
     copy: Callable[[T], T] = _functions(type(r)).copy
     return copy(r)
+
+
+class InRecord(Generic[T]):
+    """What lives in one record, ``_s``, and remembers nothing beside it. So whether it is still what a record says is
+    known without a copy; of other parts `state` is compared.
+    """
+
+    _s: T
+
+    def state(self) -> T:
+        """A copy of all mutable state."""
+        return copied(self._s)
+
+    def is_still(self, state: T) -> bool:
+        """Whether `state` would give just this."""
+        return self._s == state
 
 
 def wrong(cls: type[Any], r: Any, path: str = "state") -> str | None:

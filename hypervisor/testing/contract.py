@@ -176,11 +176,23 @@ def _check_copy(device: Device, name: str, size: int, rng: random.Random) -> Non
     before = copy.deepcopy(state)
     for _ in range(200):
         _write(device, name, rng.randrange(size), 1, rng.getrandbits(8))
+        _check_still(device, name, state)
     assert state == before, f"{name}: a state changed while the device went on; state() must return a copy."
     device.restore(state)
+    _check_still(device, name, state)
     for _ in range(200):
         _write(device, name, rng.randrange(size), 1, rng.getrandbits(8))
     assert state == before, f"{name}: the device writes into the state that it restored; restore() must take a copy."
+
+
+def _check_still(device: Device, name: str, state: Any) -> None:
+    """A device that tells whether it is still what a state says is right about it."""
+    is_still = getattr(device, "is_still", None)
+    if is_still is not None:
+        now = device.state()
+        assert is_still(now) and is_still(state) is (now == state), (
+            f"{name}: is_still() says something else than a comparison with state(), which is {now!r}."
+        )
 
 
 def _check_reset(device: Device, factory: Callable[[], Device], name: str) -> None:

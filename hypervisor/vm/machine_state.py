@@ -198,9 +198,16 @@ def small_parts_put_back(vm: Furnished, records: dict[str, Any], *, by_changes: 
     with _unheard(vm):
         with vm.memory.changing():
             for name, part in parts.items():
-                if not by_changes or isinstance(part, CHANGED_BY_RUNS) or part.state() != records[name]:
-                    part.restore(records[name])
+                record = records[name]
+                if not by_changes or isinstance(part, CHANGED_BY_RUNS) or not _is_still(part, record):
+                    part.restore(record)
         yield
+
+
+def _is_still(part: Stateful, record: Any) -> bool:
+    """Whether a part is what a record says; many know that without a copy of their state."""
+    is_still = getattr(part, "is_still", None)
+    return bool(part.state() == record if is_still is None else is_still(record))
 
 
 @contextmanager

@@ -7,6 +7,7 @@ sees the interrupt; the time is that of no real drive.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from hypervisor.bus import Clock, Line, Medium
 from hypervisor.devices.floppy import fdc_registers as r
@@ -14,7 +15,7 @@ from hypervisor.devices.floppy.fdc_registers import EXECUTING, FROM_HOST, IDLE, 
 from hypervisor.devices.floppy.transfer import Channel, Progress, Transfer
 from hypervisor.devices.parts.common import ByteDevice, all_ones, nothing
 from hypervisor.devices.parts.device_state import adopt, refuse
-from hypervisor.state import copied, data, deadline, flag, number, numbers, record, u8
+from hypervisor.state import InRecord, copied, data, deadline, flag, number, numbers, record, u8
 
 DRIVES = 4
 DELAY_NS = 50_000
@@ -48,7 +49,7 @@ class I82077State:
     resetting: bool = flag()
 
 
-class I82077(ByteDevice):
+class I82077(ByteDevice, InRecord[I82077State]):
     """The controller with up to two drives, each with a diskette or None.
 
     ``irq`` is its interrupt (6), ``dma`` its channel (2).
@@ -80,6 +81,10 @@ class I82077(ByteDevice):
     def state(self) -> I82077State:
         """A copy of all mutable state."""
         return copied(self.s)
+
+    def is_still(self, state: Any) -> bool:
+        """See `hypervisor.state.InRecord`."""
+        return bool(self.s == state)
 
     def restore(self, state: I82077State) -> None:
         """Take over ``state``; raises `DeviceError` if it is not one of this device."""

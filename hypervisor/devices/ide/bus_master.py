@@ -19,7 +19,7 @@ from hypervisor.devices.ide.channel import IdeChannel
 from hypervisor.devices.ide.drive import Phase
 from hypervisor.devices.parts.common import Register
 from hypervisor.devices.parts.device_state import adopt
-from hypervisor.state import copied, deadline, flag, number, parts, record, u8
+from hypervisor.state import InRecord, deadline, flag, number, parts, record, u8
 
 SIZE = 16
 """Bytes of the register window: eight of each channel."""
@@ -67,7 +67,7 @@ class BusMasterState:
     channels: list[ChannelMasterState] = parts(ChannelMasterState, 2)
 
 
-class BusMaster:
+class BusMaster(InRecord[BusMasterState]):
     """The bus master. It listens to its channels' interrupts and moves their data in ``memory``.
 
     Data are moved when both sides are ready.
@@ -95,10 +95,6 @@ class BusMaster:
     def reset(self) -> None:
         """Both channels are stopped."""
         self._take(BusMasterState())
-
-    def state(self) -> BusMasterState:
-        """A copy of all mutable state."""
-        return copied(self._s)
 
     def restore(self, state: Any) -> None:
         """Take over ``state``; raises `DeviceError` if it is not one of this device."""

@@ -9,7 +9,7 @@ from hypervisor.bus import Line
 from hypervisor.devices.ide import ata_registers as r
 from hypervisor.devices.ide.drive import Drive, DriveState
 from hypervisor.devices.parts.device_state import adopt, refuse
-from hypervisor.state import copied, flag, parts, record, u8
+from hypervisor.state import InRecord, flag, parts, record, u8
 
 SIZE = r.SIZE
 TASK_FILE = {r.FEATURES: "features", r.COUNT: "count", r.LOW: "low", r.MID: "mid", r.HIGH: "high"}
@@ -26,7 +26,7 @@ class IdeChannelState:
     interrupt: bool = flag()
 
 
-class IdeChannel:
+class IdeChannel(InRecord[IdeChannelState]):
     """A channel with up to two drives: master, slave.
 
     Its data register is a `hypervisor.bus.StringPort`. ``irq`` is its interrupt (14 or 15). Without a drive, registers
@@ -58,10 +58,6 @@ class IdeChannel:
         """Power-on: the first drive is selected, and both show their signature."""
         self._power_on()
         self._show()
-
-    def state(self) -> IdeChannelState:
-        """A copy of all mutable state."""
-        return copied(self._s)
 
     def restore(self, state: Any) -> None:
         """Take over ``state``; raises `DeviceError` if it is not one of this device."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, TypeVar
 
 from hypervisor.errors import DeviceError
-from hypervisor.state import copied, record, wrong
+from hypervisor.state import InRecord, copied, record, wrong
 
 T = TypeVar("T")
 
@@ -15,7 +15,7 @@ class NoState:
     """The state of a device that remembers nothing."""
 
 
-class Stateless:
+class Stateless(InRecord[NoState]):
     """A device that remembers nothing: its part of the contract that is about memory."""
 
     name: str
@@ -26,6 +26,10 @@ class Stateless:
     def state(self) -> NoState:
         """An empty state."""
         return NoState()
+
+    def is_still(self, state: Any) -> bool:
+        """See `hypervisor.state.InRecord`."""
+        return isinstance(state, NoState)
 
     def restore(self, state: NoState) -> None:
         """Raises `DeviceError` if ``state`` is not one of such a device."""

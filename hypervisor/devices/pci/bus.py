@@ -12,7 +12,7 @@ from hypervisor.devices.parts.common import Register
 from hypervisor.devices.parts.device_state import adopt
 from hypervisor.devices.pci.function import PciFunction
 from hypervisor.errors import DeviceError
-from hypervisor.state import copied, number, record
+from hypervisor.state import InRecord, number, record
 
 SIZE = 8
 """Bytes of the register window (ports cf8h-cffh)."""
@@ -35,7 +35,7 @@ class PciBusState:
     address: int = number(0, 0xFFFFFFFF)
 
 
-class PciBus:
+class PciBus(InRecord[PciBusState]):
     """Bus 0, with up to 32 devices of up to 8 functions each.
 
     Accesses to cf8h that are not dwords are no configuration cycles: the byte of them at cf9h goes to ``cf9``, the
@@ -115,10 +115,6 @@ class PciBus:
     def reset(self) -> None:
         """Configuration access is off."""
         self._s = PciBusState()
-
-    def state(self) -> PciBusState:
-        """A copy of all mutable state."""
-        return copied(self._s)
 
     def restore(self, state: PciBusState) -> None:
         """Take over ``state``; raises `DeviceError` if it is not one of this device."""

@@ -13,7 +13,7 @@ from hypervisor.bus import Line
 from hypervisor.devices.parts.device_state import adopt, refuse
 from hypervisor.devices.pci import config_registers as r
 from hypervisor.devices.pci.config_registers import Bar, ConfigRegister, Identity, Window
-from hypervisor.state import data, record
+from hypervisor.state import InRecord, data, record
 
 SIZE = r.SIZE
 
@@ -56,7 +56,7 @@ def _number(config: bytes | bytearray) -> int:
     return int.from_bytes(config, "little")
 
 
-class PciFunction:
+class PciFunction(InRecord[PciFunctionState]):
     """One function.
 
     ``bars`` and ``own`` (the registers from 40h up, or beyond what every header has) are tables; ``windows`` are ranges

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from hypervisor.arch.font import font
 from hypervisor.bus import Clock
@@ -21,14 +22,14 @@ from hypervisor.devices.vga.planes import Planes
 from hypervisor.devices.vga.vga_state import VgaState
 from hypervisor.devices.vga.video_memory import PLANES_SIZE, TEXT_SIZE, Memory, OwnMemory, VideoMemory
 from hypervisor.devices.vga.window import DEVICE, Kind, Window, may_be_memory, window
-from hypervisor.state import copied
+from hypervisor.state import InRecord, copied
 
 GLYPH_ROOM = 32
 """Bytes from one character of a font in plane 2 to the next."""
 BLANK = b" \x07"
 
 
-class Vga(ByteDevice):
+class Vga(ByteDevice, InRecord[VgaState]):
     """The adapter. Its aperture (`planes`), its Bochs interface (`dispi`) and the way to the registers through PCI
     memory (`mmio`) are devices of their own.
 
@@ -123,6 +124,10 @@ class Vga(ByteDevice):
     def state(self) -> VgaState:
         """A copy of all mutable state. The memory is the board's to save."""
         return copied(self.registers)
+
+    def is_still(self, state: Any) -> bool:
+        """See `hypervisor.state.InRecord`."""
+        return bool(self.registers == state)
 
     def restore(self, state: VgaState) -> None:
         """Take over ``state``; raises `DeviceError` if it is not one of this device."""

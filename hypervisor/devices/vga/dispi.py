@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from hypervisor.devices.parts.common import Register
 from hypervisor.devices.parts.device_state import adopt, refuse
-from hypervisor.state import number, numbers, record
+from hypervisor.state import InRecord, number, numbers, record
 
 if TYPE_CHECKING:
     from hypervisor.devices.vga.adapter import Vga
@@ -59,7 +59,7 @@ class DispiState:
     registers: list[int] = numbers(COUNT, 0, 0xFFFF, (VERSION, *[0] * (COUNT - 1)), exact=True)
 
 
-class Dispi:
+class Dispi(InRecord[DispiState]):
     """The interface of one adapter."""
 
     def __init__(self, vga: Vga, name: str = "vga-dispi") -> None:
