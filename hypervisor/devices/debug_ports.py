@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from hypervisor.devices.parts.common import ByteDevice, Register
+from hypervisor.devices.parts.common import ByteDevice, Register, RegisterTable
 from hypervisor.devices.parts.device_state import Stateless, adopt
 from hypervisor.state import InRecord, record, u8
 
@@ -41,8 +41,6 @@ class PostPort(ByteDevice, InRecord[PostState]):
     def __init__(self, name: str = "post") -> None:
         self.name = name
         self._s = PostState()
-        self._readers = [self._read]
-        self._writers = [self._write]
 
     @property
     def code(self) -> int:
@@ -57,6 +55,9 @@ class PostPort(ByteDevice, InRecord[PostState]):
         """Take over ``state``; raises `DeviceError` if it is not one of this device."""
         self._s = adopt(self.name, PostState, state)
 
+    def _registers(self) -> RegisterTable:
+        return [self._read], [self._write]
+
     def _read(self) -> int:
         return self._s.code
 
@@ -70,8 +71,9 @@ class DebugConsole(Stateless, ByteDevice):
     def __init__(self, sink: Callable[[bytes], object], name: str = "debugcon") -> None:
         self.name = name
         self._sink = sink
-        self._readers = [lambda: CONSOLE_HERE]
-        self._writers = [self._write]
+
+    def _registers(self) -> RegisterTable:
+        return [lambda: CONSOLE_HERE], [self._write]
 
     def _write(self, value: int) -> None:
         self._sink(bytes((value,)))

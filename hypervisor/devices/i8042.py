@@ -10,9 +10,10 @@ firmware leaves: self-test passed, translation on, IRQ 1 enabled, auxiliary port
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 
 from hypervisor.bus import Line
-from hypervisor.devices.parts.common import ByteDevice, Register
+from hypervisor.devices.parts.common import ByteDevice, Register, RegisterTable
 from hypervisor.devices.parts.device_state import adopt
 from hypervisor.devices.parts.ps2_keyboard import Keyboard, KeyboardState
 from hypervisor.devices.parts.ps2_mouse import Mouse, MouseState
@@ -92,9 +93,14 @@ class I8042(ByteDevice, InRecord[I8042State]):
         self._keyboard = Keyboard(self._s.keyboard)
         self._mouse = Mouse(self._s.mouse)
         self._when_taken: list[Callable[[], object]] = []
-        self._readers = [self._read_data, self._read_status]
-        self._writers = [self._write_data, self._write_command]
-        self._parameters: dict[int, Callable[[int], None]] = {
+
+    def _registers(self) -> RegisterTable:
+        return [self._read_data, self._read_status], [self._write_data, self._write_command]
+
+    @cached_property
+    def _parameters(self) -> dict[int, Callable[[int], None]]:
+        """What follows commands that take a byte."""
+        return {
             WRITE_OUTPUT: self._write_output_port,
             WRITE_KEYBOARD_BUFFER: self._answer,
             WRITE_AUX_BUFFER: lambda value: self._answer(value | AUX),

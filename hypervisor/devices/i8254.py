@@ -17,7 +17,7 @@ from functools import partial
 
 from hypervisor.bus import Clock, Line, TimedRegister
 from hypervisor.devices.parts import pit_counter as counter
-from hypervisor.devices.parts.common import ByteDevice, Register, all_ones
+from hypervisor.devices.parts.common import ByteDevice, Register, RegisterTable, all_ones
 from hypervisor.devices.parts.device_state import adopt, refuse
 from hypervisor.devices.parts.pit_counter import LATCH_NOTHING, PIT_HZ, RW_BOTH, RW_HIGH, CounterState
 from hypervisor.state import copied, deadline, flag, parts, record
@@ -69,11 +69,14 @@ class I8254(ByteDevice):
         self._c = _power_on()
         self.counter2_written: Callable[[], object] = lambda: None
         """Called when the guest has programmed counter 2, which drives the speaker."""
-        self._readers = [*(partial(self._read_counter, n) for n in range(3)), all_ones]
-        self._writers = [*(partial(self._write_counter, n) for n in range(3)), self._write_control]
         self.timed_registers = {n: TimedRegister(1) for n in range(3)}
         """The counters' ports. Which of two bytes comes next is known there alone."""
         self._show_all()
+
+    def _registers(self) -> RegisterTable:
+        readers = [partial(self._read_counter, n) for n in range(3)]
+        writers = [partial(self._write_counter, n) for n in range(3)]
+        return [*readers, all_ones], [*writers, self._write_control]
 
     # ---- the other side
 

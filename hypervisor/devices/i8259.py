@@ -14,10 +14,11 @@ Decisions of the model:
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 from hypervisor.bus import Line
-from hypervisor.devices.parts.common import ByteDevice, Register
+from hypervisor.devices.parts.common import ByteDevice, Register, RegisterTable
 from hypervisor.devices.parts.device_state import adopt
 from hypervisor.errors import DeviceError
 from hypervisor.state import InRecord, flag, number, part, record, u8
@@ -132,7 +133,9 @@ class I8259Pair(ByteDevice, InRecord[I8259State]):
         self.intr = intr
         self._s = I8259State()
         self._lines = [Line(f"{name}.irq{n}", partial(self._drive, n)) for n in range(16)]
-        self._readers = [
+
+    def _registers(self) -> RegisterTable:
+        readers: list[Callable[[], int]] = [
             partial(self._read_command, False),
             partial(self._read_data, False),
             partial(self._read_command, True),
@@ -140,7 +143,7 @@ class I8259Pair(ByteDevice, InRecord[I8259State]):
             partial(self._read_elcr, False),
             partial(self._read_elcr, True),
         ]
-        self._writers = [
+        writers: list[Callable[[int], None]] = [
             partial(self._write_command, False),
             partial(self._write_data, False),
             partial(self._write_command, True),
@@ -148,6 +151,7 @@ class I8259Pair(ByteDevice, InRecord[I8259State]):
             partial(self._write_elcr, False),
             partial(self._write_elcr, True),
         ]
+        return readers, writers
 
     # ---- wires
 

@@ -17,7 +17,7 @@ Decisions of the model:
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from functools import cached_property, partial
 
 from hypervisor.arch import apic_registers as r
 from hypervisor.arch.apic_page import ApicPage
@@ -26,9 +26,8 @@ from hypervisor.bus import Clock, InterruptController
 from hypervisor.devices.apic_bus import ApicBus, Message, from_byte
 from hypervisor.devices.parts.apic_destination import is_meant
 from hypervisor.devices.parts.apic_pins import Pins
-from hypervisor.devices.parts.apic_state import LVT_FIELDS, LocalApicState, after_reset, put, record_of
+from hypervisor.devices.parts.apic_state import LVT_FIELDS, LocalApicState, after_reset, check, put, record_of
 from hypervisor.devices.parts.apic_timer import ApicTimer
-from hypervisor.devices.parts.device_state import adopt, refuse
 from hypervisor.devices.parts.x2apic import X2Apic
 
 SIZE = r.SIZE
@@ -68,14 +67,21 @@ class LocalApic:
         put(self.page, after_reset(apic_id, bootstrap))
         self._timer = ApicTimer(self.page, clock, name, self._timer_expired)
         self._words = memoryview(self.page).cast("B").cast("I")
-        self._computed: dict[int, Callable[[], int]] = {
-            r.APR: self._arbitration,
-            r.PPR: lambda: self.priority,
-            r.EOI: lambda: 0,
-            r.RRD: lambda: 0,
+        self.msrs = X2Apic(self.page, self._register, lambda at, value: self._writers[at](value), self._send_self)
+        """Its registers as RDMSR and WRMSR reach them."""
+        bus.join(self)
+
+    @cached_property
+    def _computed(self) -> dict[int, Callable[[], int]]:
+        return {
+            r.APR: self._arbitration, r.PPR: lambda: self.priority, r.EOI: lambda: 0, r.RRD: lambda: 0,
             r.TIMER_CURRENT: self._timer.count,
-        }
-        self._writers: dict[int, Callable[[int], None]] = {
+        }  # fmt: skip
+
+    @cached_property
+    def _writers(self) -> dict[int, Callable[[int], None]]:
+        entries = {offset: partial(self._write_lvt, offset, field) for offset, field in LVT_FIELDS.items()}
+        return entries | {
             r.ID: self._write_id,
             r.TPR: self._write_tpr,
             r.EOI: self._write_eoi,
@@ -88,11 +94,6 @@ class LocalApic:
             r.TIMER_INITIAL: self._write_initial,
             r.TIMER_DIVIDE: lambda value: self._timer.divide(value & r.DIVIDE_WRITABLE),
         }
-        for offset, field in LVT_FIELDS.items():
-            self._writers[offset] = partial(self._write_lvt, offset, field)
-        self.msrs = X2Apic(self.page, self._register, lambda at, value: self._writers[at](value), self._send_self)
-        """Its registers as RDMSR and WRMSR reach them."""
-        bus.join(self)
 
     # ---- what the processor sees of it
 
@@ -286,21 +287,13 @@ class LocalApic:
 
     def restore(self, state: LocalApicState) -> None:
         """Take over ``state``; raises `DeviceError` if it is not one of this device."""
-        self.check(state)
+        check(self.name, state)
         self.take(state)
 
     def take(self, state: LocalApicState) -> None:
         """Take over a state that has been checked."""
         self._take(state)
         self._update()
-
-    def check(self, state: LocalApicState) -> None:
-        """Raises `DeviceError` for what `restore` does not take."""
-        new = adopt(self.name, LocalApicState, state)
-        if new.timer_divide not in r.DIVIDE_SHIFTS:
-            raise refuse(self.name, f"state.timer_divide is {new.timer_divide}, which is no divide configuration")
-        if new.x2apic and not new.enabled:
-            raise refuse(self.name, "state.x2apic is set, and state.enabled is not: there is no such mode")
 
     def _initialise(self) -> None:
         """INIT: everything but the id and the mode (10.4.7.3, 10.12.5.1)."""

@@ -13,10 +13,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from functools import cached_property, lru_cache
 
 from hypervisor.bus import Clock, Line
 from hypervisor.devices.parts import rtc_time
-from hypervisor.devices.parts.common import ByteDevice, Register, all_ones
+from hypervisor.devices.parts.common import ByteDevice, Register, RegisterTable, all_ones
 from hypervisor.devices.parts.device_state import adopt
 from hypervisor.devices.parts.rtc_time import B_24H, CENTURY, B
 from hypervisor.errors import DeviceError
@@ -95,6 +96,26 @@ class Mc146818State:
     due: int = deadline()
 
 
+@lru_cache(maxsize=64)
+def _power_on(start: datetime, memory_size: int, above_4g: int) -> bytes:
+    """CMOS as firmware leaves it: of machines that are alike it is the same."""
+    m = Mc146818State().cmos
+    m[A], m[B], m[D] = 0x26, B_24H, D_VRT
+    rtc_time.set_date(m, start)
+    m[EQUIPMENT] = ALWAYS_THERE
+    above_1m = max(memory_size - MIB, 0)
+    above_16m = max(memory_size - 16 * MIB, 0)
+    for at, value in (
+        (BASE_KIB, min(memory_size // KIB, 640)),
+        (EXTENDED_KIB, above_1m // KIB),
+        (EXTENDED_KIB_POST, above_1m // KIB),
+        (ABOVE_16M, above_16m // (64 * KIB)),
+    ):
+        m[at : at + 2] = min(value, 0xFFFF).to_bytes(2, "little")
+    m[ABOVE_4G : ABOVE_4G + 3] = min(above_4g // (64 * KIB), 0xFFFFFF).to_bytes(3, "little")
+    return bytes(m)
+
+
 class Mc146818(ByteDevice):
     """The RTC at ports 70h-71h; ``line`` is its interrupt (IRQ 8).
 
@@ -119,11 +140,6 @@ class Mc146818(ByteDevice):
         self.above_4g = above_4g
         self._preset: dict[int, int] = {}
         self._alarm = clock.timer(name, "alarm", self._look)
-        self._readers = [all_ones, self._read_data]
-        self._writers = [self._write_index, self._write_data]
-        self._special_writes: dict[int, Callable[[int], None]] = {
-            A: self._write_a, B: self._write_b, C: self._ignore, D: self._ignore,
-        }  # fmt: skip
         self._s = self._power_on()
 
     def preset(self, values: Mapping[int, int]) -> None:
@@ -137,6 +153,13 @@ class Mc146818(ByteDevice):
         for at, value in self._preset.items():
             cmos[at] = value
         cmos[CHECKSUM : CHECKSUM + 2] = (sum(cmos[FLOPPIES:CHECKSUM]) & 0xFFFF).to_bytes(2, "big")
+
+    @cached_property
+    def _special_writes(self) -> dict[int, Callable[[int], None]]:
+        return {A: self._write_a, B: self._write_b, C: self._ignore, D: self._ignore}
+
+    def _registers(self) -> RegisterTable:
+        return [all_ones, self._read_data], [self._write_index, self._write_data]
 
     # ---- device contract
 
@@ -158,23 +181,9 @@ class Mc146818(ByteDevice):
         self._alarm.put_back(self._s.due)
 
     def _power_on(self) -> Mc146818State:
-        s = Mc146818State(origin_ns=self.clock.now_ns)
-        m = s.cmos
-        m[A], m[B], m[D] = 0x26, B_24H, D_VRT
-        rtc_time.set_date(m, self.start)
-        m[EQUIPMENT] = ALWAYS_THERE
-        above_1m = max(self.memory_size - MIB, 0)
-        above_16m = max(self.memory_size - 16 * MIB, 0)
-        for at, value in (
-            (BASE_KIB, min(self.memory_size // KIB, 640)),
-            (EXTENDED_KIB, above_1m // KIB),
-            (EXTENDED_KIB_POST, above_1m // KIB),
-            (ABOVE_16M, above_16m // (64 * KIB)),
-        ):
-            m[at : at + 2] = min(value, 0xFFFF).to_bytes(2, "little")
-        m[ABOVE_4G : ABOVE_4G + 3] = min(self.above_4g // (64 * KIB), 0xFFFFFF).to_bytes(3, "little")
-        self._apply_preset(m)
-        return s
+        cmos = bytearray(_power_on(self.start, self.memory_size, self.above_4g))
+        self._apply_preset(cmos)
+        return Mc146818State(cmos=cmos, origin_ns=self.clock.now_ns)
 
     # ---- time
 

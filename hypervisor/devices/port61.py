@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from hypervisor.bus import Clock
 from hypervisor.devices.i8254 import I8254, ticks_at
-from hypervisor.devices.parts.common import ByteDevice, Register
+from hypervisor.devices.parts.common import ByteDevice, Register, RegisterTable
 from hypervisor.devices.parts.device_state import adopt
 from hypervisor.devices.parts.pit_counter import PIT_HZ
 from hypervisor.state import InRecord, number, record
@@ -45,8 +45,6 @@ class Port61(ByteDevice, InRecord[Port61State]):
         self.play: Callable[[float | None], object] = lambda frequency: None
         """Called when the speaker's tone changes, with its frequency in Hz or None for silence."""
         pit.counter2_written = self._listen
-        self._readers = [self._read]
-        self._writers = [self._write]
 
     @property
     def speaker(self) -> bool:
@@ -63,6 +61,9 @@ class Port61(ByteDevice, InRecord[Port61State]):
         """Take over ``state``; raises `DeviceError` if it is not one of this device."""
         self._s = adopt(self.name, Port61State, state)
         self._pit.set_gate(2, bool(self._s.control & GATE2))
+
+    def _registers(self) -> RegisterTable:
+        return [self._read], [self._write]
 
     def _read(self) -> int:
         value = self._s.control

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from hypervisor.devices.parts.common import ByteDevice, Register
+from hypervisor.devices.parts.common import ByteDevice, Register, RegisterTable
 from hypervisor.devices.parts.device_state import Stateless, adopt
 from hypervisor.state import InRecord, number, record
 
@@ -72,8 +72,6 @@ class Port92(ByteDevice, InRecord[Port92State]):
         self._set_a20 = set_a20
         self._reset_machine = reset_machine
         self._s = Port92State()
-        self._readers = [self._read]
-        self._writers = [self._write]
 
     def reset(self) -> None:
         """Both bits clear."""
@@ -88,6 +86,9 @@ class Port92(ByteDevice, InRecord[Port92State]):
         self._s = state
         if changed:
             self._set_a20(bool(state.value & A20_GATE))
+
+    def _registers(self) -> RegisterTable:
+        return [self._read], [self._write]
 
     def _read(self) -> int:
         return self._s.value
@@ -114,8 +115,6 @@ class ResetControl(ByteDevice, InRecord[ResetControlState]):
         self.name = name
         self._reset_machine = reset_machine
         self._s = ResetControlState()
-        self._readers = [self._read]
-        self._writers = [self._write]
 
     def reset(self) -> None:
         """All bits clear."""
@@ -124,6 +123,9 @@ class ResetControl(ByteDevice, InRecord[ResetControlState]):
     def restore(self, state: ResetControlState) -> None:
         """Take over ``state``; raises `DeviceError` if it is not one of this device."""
         self._s = adopt(self.name, ResetControlState, state)
+
+    def _registers(self) -> RegisterTable:
+        return [self._read], [self._write]
 
     def _read(self) -> int:
         return self._s.value

@@ -20,10 +20,11 @@ they do on QEMU). Parity and framing errors do not happen: the host's bytes arri
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 
 from hypervisor.bus import Clock, Line
 from hypervisor.devices.parts import uart_registers as r
-from hypervisor.devices.parts.common import ByteDevice, nothing
+from hypervisor.devices.parts.common import ByteDevice, RegisterTable, nothing
 from hypervisor.devices.parts.device_state import adopt
 from hypervisor.state import InRecord, data, flag, number, numbers, record, time_ns, u8
 from hypervisor.units import NS_PER_S
@@ -91,9 +92,13 @@ class Uart16550(ByteDevice, InRecord[Uart16550State]):
         self._arrival = clock.timer(name, "arrival", self._arrive)
         self._timeout = clock.timer(name, "timeout", self._time_out)
         self._s = Uart16550State()
+
+    @cached_property
+    def _tables(self) -> tuple[RegisterTable, RegisterTable]:
+        """Without and with the divisor's latch in the place of the first two."""
         high_readers = [self._read_lcr, self._read_mcr, self._read_lsr, self._read_msr, self._read_scr]
         high_writers = [self._write_lcr, self._write_mcr, nothing, nothing, self._write_scr]
-        self._tables: tuple[tuple[list[Callable[[], int]], list[Callable[[int], None]]], ...] = (
+        return (
             (
                 [self._read_rbr, self._read_ier, self._read_iir, *high_readers],
                 [self._write_thr, self._write_ier, self._write_fcr, *high_writers],
@@ -103,7 +108,9 @@ class Uart16550(ByteDevice, InRecord[Uart16550State]):
                 [self._write_dll, self._write_dlm, self._write_fcr, *high_writers],
             ),
         )
-        self._readers, self._writers = self._tables[0]
+
+    def _registers(self) -> RegisterTable:
+        return self._tables[bool(self._s.lcr & r.LCR_DLAB)]
 
     # ---- host side
 
@@ -141,7 +148,7 @@ class Uart16550(ByteDevice, InRecord[Uart16550State]):
 
     def _take(self, state: Uart16550State) -> None:
         self._s = state
-        self._readers, self._writers = self._tables[bool(state.lcr & r.LCR_DLAB)]
+        self._switch_registers()
         self._arrival.clear()
         self._timeout.clear()
         if state.receiving:
@@ -331,7 +338,7 @@ class Uart16550(ByteDevice, InRecord[Uart16550State]):
 
     def _write_lcr(self, value: int) -> None:
         self._s.lcr = value
-        self._readers, self._writers = self._tables[value >> 7]
+        self._switch_registers()
 
     def _read_mcr(self) -> int:
         return self._s.mcr

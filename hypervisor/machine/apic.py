@@ -16,6 +16,7 @@ from hypervisor.devices.apic_bus import ApicBus
 from hypervisor.devices.i8259 import CASCADE, I8259Pair
 from hypervisor.devices.ioapic import IoApic
 from hypervisor.devices.local_apic import SIZE, LocalApic, LocalApicState, Pins
+from hypervisor.devices.parts.apic_state import check
 from hypervisor.errors import DeviceError
 from hypervisor.machine.apic_base import ApicBase, place
 from hypervisor.state import record, several
@@ -86,7 +87,7 @@ class LocalApics:
         if not isinstance(state, LocalApicsState) or len(state.apics) != len(self.apics):
             raise DeviceError(f"{self.name}: this is not a state of {len(self.apics)} local APICs; use state().")
         for apic, one in zip(self.apics, state.apics, strict=True):
-            apic.check(one)
+            check(apic.name, one)
         for apic, one in zip(self.apics, state.apics, strict=True):
             apic.take(one)
 

@@ -108,6 +108,13 @@ class Grows(Dice):
         self._s = GrowingState(state.face, state.log)
 
 
+class Insists(Dice):
+    """It says that nothing has changed."""
+
+    def is_still(self, state: DiceState) -> bool:
+        return True
+
+
 class Rings(Dice):
     """It has a line, which follows the face, and lets it go for a moment when a state is put back."""
 
@@ -167,6 +174,7 @@ def test_the_suite_finds_a_device_that_is_restored_badly(broken: type[Rings], se
         (TakesAll, "was accepted"),
         (Hidden, "something that matters is not in the state"),
         (Grows, "bound"),
+        (Insists, r"is_still\(\) says something else"),
         (object, "has no method read"),
     ],
 )

@@ -13,7 +13,7 @@ from hypervisor.bus import Clock, Line, Medium
 from hypervisor.devices.floppy import fdc_registers as r
 from hypervisor.devices.floppy.fdc_registers import EXECUTING, FROM_HOST, IDLE, RESULT, TO_HOST
 from hypervisor.devices.floppy.transfer import Channel, Progress, Transfer
-from hypervisor.devices.parts.common import ByteDevice, all_ones, nothing
+from hypervisor.devices.parts.common import ByteDevice, RegisterTable, all_ones, nothing
 from hypervisor.devices.parts.device_state import adopt, refuse
 from hypervisor.state import InRecord, copied, data, deadline, flag, number, numbers, record, u8
 
@@ -66,11 +66,12 @@ class I82077(ByteDevice, InRecord[I82077State]):
         self.s = I82077State()
         self._alarm = clock.timer(name, "due", self._due)
         self._transfer = Transfer(self)
-        self._readers = [all_ones, all_ones, self._read_dor, self._read_tdr, self._read_msr, self._read_fifo, all_ones,
-                         self._read_dir]  # fmt: skip
-        self._writers = [nothing, nothing, self._write_dor, self._write_tdr, self._write_dsr, self._write_fifo, nothing,
-                         nothing]  # fmt: skip
         dma.when_ready(self._dma_ready)
+
+    def _registers(self) -> RegisterTable:
+        return [all_ones, all_ones, self._read_dor, self._read_tdr, self._read_msr, self._read_fifo, all_ones,
+                self._read_dir], [nothing, nothing, self._write_dor, self._write_tdr, self._write_dsr,
+                                  self._write_fifo, nothing, nothing]  # fmt: skip
 
     # ---- device contract
 

@@ -6,6 +6,7 @@ from dataclasses import fields
 
 from hypervisor.arch import apic_registers as r
 from hypervisor.arch.apic_page import ApicPage
+from hypervisor.devices.parts.device_state import adopt, refuse
 from hypervisor.state import flag, number, record, time_ns, u8
 
 VECTORS = 256
@@ -74,6 +75,15 @@ def after_reset(apic_id: int, bootstrap: bool) -> LocalApicState:
     processor passes the 8259's interrupts (ExtINT), as in QEMU, so that whoever never looks at the APIC needs not.
     """
     return LocalApicState(id=apic_id, lvt_lint0=r.Mode.EXTINT << r.MODE_SHIFT if bootstrap else r.MASKED)
+
+
+def check(name: str, state: LocalApicState) -> None:
+    """Raises `DeviceError` for what is no state of the local APIC of this name."""
+    adopt(name, LocalApicState, state)
+    if state.timer_divide not in r.DIVIDE_SHIFTS:
+        raise refuse(name, f"state.timer_divide is {state.timer_divide}, which is no divide configuration")
+    if state.x2apic and not state.enabled:
+        raise refuse(name, "state.x2apic is set, and state.enabled is not: there is no such mode")
 
 
 def record_of(page: ApicPage) -> LocalApicState:

@@ -3,19 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 
 from hypervisor.arch.device_registers import Register
+
+RegisterTable = tuple[list[Callable[[], int]], list[Callable[[int], None]]]
 
 
 class ByteDevice:
     """An 8-bit device: wider accesses are split into bytes at consecutive offsets, as the ISA bus does.
 
-    A subclass fills ``_readers`` and ``_writers``, one entry for each offset of its window. Bytes of a wide access that
-    fall behind the window read as 0xff and are dropped when written.
+    A subclass says in `_registers` what reads and what writes do, one entry for each offset of its window. Bytes of a
+    wide access that fall behind the window read as 0xff and are dropped when written.
     """
 
-    _readers: list[Callable[[], int]]
-    _writers: list[Callable[[int], None]]
+    def _registers(self) -> RegisterTable:
+        """Asked when a guest first uses one of them: most guests leave most devices alone."""
+        raise NotImplementedError
+
+    @cached_property
+    def _readers(self) -> list[Callable[[], int]]:
+        return self._registers()[0]
+
+    @cached_property
+    def _writers(self) -> list[Callable[[int], None]]:
+        return self._registers()[1]
+
+    def _switch_registers(self) -> None:
+        """`_registers` are others from now on."""
+        self.__dict__.pop("_readers", None)
+        self.__dict__.pop("_writers", None)
 
     def read(self, offset: int, size: int) -> int:
         """See `hypervisor.bus.Device.read`."""
@@ -48,4 +65,4 @@ def all_ones() -> int:
     return 0xFF
 
 
-__all__ = ["ByteDevice", "Register", "all_ones", "nothing"]
+__all__ = ["ByteDevice", "Register", "RegisterTable", "all_ones", "nothing"]

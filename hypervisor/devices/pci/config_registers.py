@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import Enum
+from functools import cache
 from typing import NamedTuple
 
 SIZE = 256
@@ -117,6 +118,7 @@ def rom_bar(size: int, name: str) -> Bar:
     return _bar(ROM_ADDRESS, size, name, Space.MEMORY, COMMAND_MEMORY, 0, 0x7FF)
 
 
+@cache
 def _bar(offset: int, size: int, name: str, space: Space, enable: int, flags: int, low: int) -> Bar:
     mask = ~(size - 1) & 0xFFFFFFFF
     top = 0x10000 if space is Space.IO else 1 << 32

@@ -34,10 +34,13 @@ def _table(
     command_writable: int,
     status: int,
     own: tuple[ConfigRegister, ...],
-) -> tuple[tuple[ConfigRegister, ...], tuple[bytes, bytes, bytes]]:
-    """All registers of a function, and their `_images`: those of all machines' are the same."""
+) -> tuple[tuple[ConfigRegister, ...], tuple[bytes, bytes, bytes], int]:
+    """All registers of a function, their `_images`, and which bits of the first never change, as a number: those of all
+    machines' are the same.
+    """
     registers = (*r.header(identity, command, command_writable, status), *own)
-    return registers, _images(registers)
+    images = _images(registers)
+    return registers, images, ~(_number(images[1]) | _number(images[2]))
 
 
 def _images(registers: tuple[ConfigRegister, ...]) -> tuple[bytes, bytes, bytes]:
@@ -81,7 +84,7 @@ class PciFunction(InRecord[PciFunctionState]):
         self.bars = tuple(bars)
         if command_writable is None:
             command_writable = r.COMMAND_IO | r.COMMAND_MEMORY | r.COMMAND_MASTER | r.COMMAND_SERR | r.COMMAND_NO_INTX
-        self.registers, (self._default, self._writable, self._clears) = _table(
+        self.registers, (self._default, self._writable, self._clears), self._constant = _table(
             identity, command, command_writable, status, (*(bar.register for bar in bars), *own)
         )
         """All registers, as a table, and images of configuration space that follow from it."""
@@ -124,7 +127,7 @@ class PciFunction(InRecord[PciFunctionState]):
     def restore(self, state: PciFunctionState) -> None:
         """Take over ``state``; raises `DeviceError` if it is not one of this device."""
         new = adopt(self.name, PciFunctionState, state)
-        wrong = (_number(new.config) ^ _number(self._default)) & ~(_number(self._writable) | _number(self._clears))
+        wrong = (_number(new.config) ^ _number(self._default)) & self._constant
         if wrong:
             at = (wrong & -wrong).bit_length() - 1 >> 3
             raise refuse(self.name, f"state.config has another value in the read-only bits of byte {at:#x}")

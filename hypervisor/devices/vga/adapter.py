@@ -12,7 +12,7 @@ from typing import Any
 
 from hypervisor.arch.font import font
 from hypervisor.bus import Clock
-from hypervisor.devices.parts.common import ByteDevice, all_ones, nothing
+from hypervisor.devices.parts.common import ByteDevice, RegisterTable, all_ones, nothing
 from hypervisor.devices.parts.device_state import adopt
 from hypervisor.devices.vga import timing
 from hypervisor.devices.vga import vga_registers as r
@@ -59,10 +59,6 @@ class Vga(ByteDevice, InRecord[VgaState]):
         self.dispi = Dispi(self)
         self.planes = Planes(self)
         self.mmio = Mmio(self)
-        self._readers = [all_ones] * r.SIZE
-        self._writers = [nothing] * r.SIZE
-        self._wire_readers()
-        self._wire_writers()
         if not blank:
             self._firmware_memory()
         self.refresh(restored=True)
@@ -136,9 +132,14 @@ class Vga(ByteDevice, InRecord[VgaState]):
 
     # ---- registers
 
-    def _wire_readers(self) -> None:
+    def _registers(self) -> RegisterTable:
+        return self._wired_readers(), self._wired_writers()
+
+    def _wired_readers(self) -> list[Callable[[], int]]:
+        readers: list[Callable[[], int]] = [all_ones] * r.SIZE
+
         def put(offset: int, reader: Callable[[VgaState], int]) -> None:
-            self._readers[offset] = lambda: reader(self.registers)
+            readers[offset] = lambda: reader(self.registers)
 
         put(0x10, lambda s: s.attribute_index)
         put(0x11, lambda s: _at(s.attribute, s.attribute_index & 0x1F))
@@ -153,33 +154,38 @@ class Vga(ByteDevice, InRecord[VgaState]):
         put(0x1C, lambda s: s.misc)
         put(0x1E, lambda s: s.graphics_index)
         put(0x1F, lambda s: _at(s.graphics, s.graphics_index))
-        self._readers[0x19] = self._read_dac
+        readers[0x19] = self._read_dac
         for base, colour in ((0x04, 0), (0x24, 1)):
-            self._readers[base] = partial(self._if_colour, colour, lambda: self.registers.crtc_index)
-            self._readers[base + 1] = partial(
+            readers[base] = partial(self._if_colour, colour, lambda: self.registers.crtc_index)
+            readers[base + 1] = partial(
                 self._if_colour, colour, lambda: _at(self.registers.crtc, self.registers.crtc_index)
             )
-            self._readers[base + 6] = partial(self._if_colour, colour, self._read_status)
+            readers[base + 6] = partial(self._if_colour, colour, self._read_status)
 
-    def _wire_writers(self) -> None:
+        return readers
+
+    def _wired_writers(self) -> list[Callable[[int], None]]:
+        writers: list[Callable[[int], None]] = [nothing] * r.SIZE
+
         def put(offset: int, name: str) -> None:
-            self._writers[offset] = lambda value: setattr(self.registers, name, value)
+            writers[offset] = lambda value: setattr(self.registers, name, value)
 
         put(0x13, "enable")
         put(0x14, "sequencer_index")
         put(0x16, "dac_mask")
         put(0x1E, "graphics_index")
-        self._writers[0x10] = self._write_attribute
-        self._writers[0x12] = self._write_misc
-        self._writers[0x15] = self._write_sequencer
-        self._writers[0x17] = partial(self._seek_dac, True)
-        self._writers[0x18] = partial(self._seek_dac, False)
-        self._writers[0x19] = self._write_dac
-        self._writers[0x1F] = self._write_graphics
+        writers[0x10] = self._write_attribute
+        writers[0x12] = self._write_misc
+        writers[0x15] = self._write_sequencer
+        writers[0x17] = partial(self._seek_dac, True)
+        writers[0x18] = partial(self._seek_dac, False)
+        writers[0x19] = self._write_dac
+        writers[0x1F] = self._write_graphics
         for base, colour in ((0x04, 0), (0x24, 1)):
-            self._writers[base] = partial(self._write_crtc_port, colour, 0)
-            self._writers[base + 1] = partial(self._write_crtc_port, colour, 1)
-            self._writers[base + 6] = partial(self._write_crtc_port, colour, 6)
+            writers[base] = partial(self._write_crtc_port, colour, 0)
+            writers[base + 1] = partial(self._write_crtc_port, colour, 1)
+            writers[base + 6] = partial(self._write_crtc_port, colour, 6)
+        return writers
 
     def _if_colour(self, colour: int, reader: Callable[[], int]) -> int:
         return reader() if self.registers.misc & r.MISC_COLOUR == colour else 0xFF
