@@ -12,11 +12,12 @@ from hypervisor.bus.timed_register import TimedRegister
 from hypervisor.errors import DeviceError
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Mapping:
     """A device's place: the half-open range ``[start, end)`` answers with offsets from ``base``.
 
-    ``base`` is ``start`` unless a device shows a window of its registers (the RTC's ports 70h and 71h, say).
+    ``base`` is ``start`` unless a device shows a window of its registers (the RTC's ports 70h and 71h, say). It does
+    not change.
     """
 
     start: int
@@ -28,7 +29,7 @@ class Mapping:
 
     def __post_init__(self) -> None:
         offset = getattr(self.device, "string_offset", None)
-        object.__setattr__(self, "strings", -1 if offset is None else self.base + offset)
+        self.strings = -1 if offset is None else self.base + offset
 
     def __str__(self) -> str:
         return f"{self.device.name} at {self.start:#x}-{self.end - 1:#x}"
@@ -133,16 +134,21 @@ class AddressSpace:
         if self._behind is not None:
             yield
             return
-        waiting = self._behind = {}
+        self._behind = {}
         try:
             yield
         finally:
             try:
-                while waiting:
-                    action, _ = waiting.popitem()
-                    action()
+                self.catch_up()
             finally:
                 self._behind = None
+
+    def catch_up(self) -> None:
+        """Do what follows from the changes so far: in a block in which many places change, somebody looks at them."""
+        waiting = self._behind
+        while waiting:
+            action, _ = waiting.popitem()
+            action()
 
     def follow(self, action: Callable[[], object]) -> None:
         """Do what follows from a change: now, or once behind the block in which many places change."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -172,17 +173,20 @@ def go_on(snapshot: Snapshot, name: str, prepare: Prepare | None) -> VM:
         media = snapshot.media.twin()
         VM.__init__(vm, snapshot.host, config, name, snapshot)
         vm.made_of = made_of
-        with vm.memory.changing():
+        with ExitStack() as changing:
+            for places in (vm.memory, vm.ports, vm.mmio):
+                changing.enter_context(places.changing())
             parts = _furnish(vm, media)
             if config.firmware is not None:
                 _install_firmware(vm, parts, made_of)
             elif made_of.boots and _has_bios(vm, made_of):
                 _start_bios(vm, made_of, power=False)
-        vm.symbols.follow(snapshot.symbols)
-        _finish(vm, parts, made_of)
-        if prepare is not None:
-            prepare(vm)
-        put(vm, snapshot, by_changes=False)
+            vm.symbols.follow(snapshot.symbols)
+            _finish(vm, parts, made_of)
+            if prepare is not None:
+                changing.close()  # it finds a machine whose places are what they seem
+                prepare(vm)
+            put(vm, snapshot, by_changes=False)
         vm.has_run = True
         return vm
     except BaseException:

@@ -73,11 +73,22 @@ class Layers:
         self._traps: dict[int, int] = {}
         self._waiting: set[int] | None = None
         """Zones that are shown behind a block of `changing`."""
-        self.regions = tuple(sorted(ram))
-        """What shows, in order of address."""
-        self._starts = [region.gpa for region in self.regions]
+        self._shown: tuple[tuple[Region, ...], list[int]] | None = None
+        """What shows, in order of address, and where each begins; None while nobody has asked since a layer came or
+        went in a block of `changing`.
+        """
         for region in ram:
             pages.show_all(region.gpa >> _ZONE_SHIFT, region.gpa + region.size + _ZONE - 1 >> _ZONE_SHIFT)
+
+    @property
+    def regions(self) -> tuple[Region, ...]:
+        """What shows, in order of address."""
+        return (self._shown or self._look())[0]
+
+    def _look(self) -> tuple[tuple[Region, ...], list[int]]:
+        regions = tuple(layered(self.ram, self._layers))
+        self._shown = regions, [region.gpa for region in regions]
+        return self._shown
 
     def cover(self, layer: Region | Hole) -> None:
         """Put memory, or none, over what lies there, as `rank` says."""
@@ -100,6 +111,7 @@ class Layers:
             yield
         finally:
             self._waiting = None
+            self._look()
             for zone in waiting:
                 self._show_zone(zone)
 
@@ -134,8 +146,9 @@ class Layers:
         """A range as what shows there, in order."""
         pieces: list[Region | Hole] = []
         end = gpa + size
-        first = max(bisect_right(self._starts, gpa) - 1, 0)
-        for region in self.regions[first : bisect_left(self._starts, end)]:
+        regions, starts = self._shown or self._look()
+        first = max(bisect_right(starts, gpa) - 1, 0)
+        for region in regions[first : bisect_left(starts, end)]:
             for piece in _cut(region, gpa, end):
                 if piece.gpa > gpa:
                     pieces.append(Hole(gpa, piece.gpa - gpa))
@@ -147,9 +160,10 @@ class Layers:
 
     def at(self, gpa: int) -> Region | None:
         """The region that shows at an address."""
-        index = bisect_right(self._starts, gpa) - 1
-        if index >= 0 and gpa < self.regions[index].gpa + self.regions[index].size:
-            return self.regions[index]
+        regions, starts = self._shown or self._look()
+        index = bisect_right(starts, gpa) - 1
+        if index >= 0 and gpa < regions[index].gpa + regions[index].size:
+            return regions[index]
         return None
 
     # --- the shown map ------------------------------------------------------------------------------------------------
@@ -159,12 +173,12 @@ class Layers:
         self._show(0, self._pages.shown_zones << _ZONE_SHIFT)
 
     def _show(self, start: int, end: int) -> None:
-        self.regions = tuple(layered(self.ram, self._layers))
-        self._starts = [region.gpa for region in self.regions]
         zones = self._zones(start, end)
         if self._waiting is not None:
+            self._shown = None
             self._waiting.update(zones)
             return
+        self._look()
         for zone in zones:
             self._show_zone(zone)
 

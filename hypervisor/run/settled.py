@@ -15,4 +15,4 @@ class Settled:
     def __setattr__(self, name: str, value: object) -> None:
         if name not in self.__dict__ and "settled" in self.__dict__ and not hasattr(type(self), name):
             raise AttributeError(f"a {type(self).__name__} has no {name!r} that could be set.{hint(name, dir(self))}")
-        super().__setattr__(name, value)
+        object.__setattr__(self, name, value)

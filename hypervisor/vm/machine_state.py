@@ -76,15 +76,16 @@ def check_names(found: Mapping[str, object], known: Mapping[str, object]) -> Non
         raise ValueError(f"{' and '.join(filter(None, (lacks, has)))}; build the machine from the same configuration")
 
 
-def parts_of(vm: Furnished) -> dict[str, Stateful]:
-    """Every part of a machine that has a state, in the order in which states are put back.
+def parts_of(vm: Furnished, *, large: bool = True) -> dict[str, Stateful]:
+    """Every part of a machine that has a state, in the order in which states are put back; without those that a
+    snapshot has by reference (memory, and what has been written to drives) if not ``large``.
 
     Devices come in the reverse of the board's order, in which what hears is built before what speaks to it: so what a
     device's lines do on the way to their levels is overwritten by who hears them, and the vCPUs come behind all.
     """
     _check_devices(vm)
     found: dict[str, Stateful] = {}
-    for name, part in _listed(vm):
+    for name, part in _listed(vm, large=large):
         if name in found:
             raise ConfigError(f"{vm.name}: two parts of the machine are called {name}; give each its own name.")
         found[name] = part
@@ -104,7 +105,7 @@ def _check_devices(vm: Furnished) -> None:
                 )
 
 
-def _listed(vm: Furnished) -> Iterator[tuple[str, Stateful]]:
+def _listed(vm: Furnished, *, large: bool) -> Iterator[tuple[str, Stateful]]:
     for name, device in reversed(vm.devices.items()):
         yield f"device {name}", device
     for vcpu in vm.vcpus:
@@ -112,17 +113,22 @@ def _listed(vm: Furnished) -> Iterator[tuple[str, Stateful]]:
     yield "turns", vm.turns
     yield "machine", MachineOwn(vm)
     yield "inbox", vm.inbox
+    if large:
+        yield from _large(vm)
+    yield from _of_the_person(vm)
+    if vm.firmware is not None:
+        yield from vm.firmware.parts()
+    yield "handlers", HandlersPart(vm.traps)
+    yield from vm.plugins.parts()
+
+
+def _large(vm: Furnished) -> Iterator[tuple[str, Stateful]]:
     yield RAM, RamPart(vm)
     for number, block in enumerate(vm.blocks):
         yield f"memory {number} {block.name}", BlockPart(vm, block)
     for drive, medium in vm.media.by_drive().items():
         if isinstance(medium.source, Overlay):
             yield f"drive {drive}", medium.source
-    yield from _of_the_person(vm)
-    if vm.firmware is not None:
-        yield from vm.firmware.parts()
-    yield "handlers", HandlersPart(vm.traps)
-    yield from vm.plugins.parts()
 
 
 def _of_the_person(vm: Furnished) -> Iterator[tuple[str, Stateful]]:
@@ -163,8 +169,6 @@ def put_back(vm: Furnished, state: MachineState) -> None:
             part.restore(state.parts[name])
 
 
-ELSEWHERE = (RamPart, BlockPart, Overlay)
-"""Parts that a snapshot has by reference: memory, and what has been written to drives."""
 CHANGED_BY_RUNS = (ProcessorPart, MachineOwn)
 """Parts that are others after whatever a machine has done: it is not worth asking them."""
 
@@ -173,7 +177,7 @@ def small_parts_of(vm: Furnished) -> dict[str, Stateful]:
     """The parts whose states are small. They stay the same ones when a machine has run: no device comes after that."""
     found = vm.small_parts
     if found is None:
-        found = {name: part for name, part in parts_of(vm).items() if not isinstance(part, ELSEWHERE)}
+        found = parts_of(vm, large=False)
         if vm.has_run:
             vm.small_parts = found
     return found
@@ -187,8 +191,8 @@ def small_parts_taken(vm: Furnished) -> dict[str, Any]:
 @contextmanager
 def small_parts_put_back(vm: Furnished, records: dict[str, Any], *, by_changes: bool) -> Iterator[None]:
     """Make a machine that is set down one with these records, which are its own or those of its like, and with the
-    memory that it gets in the block. Parts that are so already are left alone if that is most of them
-    (``by_changes``). Raises `ConfigError` and `DeviceError`.
+    memory that it gets in the block. Parts that are so already are left alone: those that know it, and if that is most
+    of them (``by_changes``) others, too. Raises `ConfigError` and `DeviceError`.
     """
     parts = small_parts_of(vm)
     try:
@@ -199,15 +203,15 @@ def small_parts_put_back(vm: Furnished, records: dict[str, Any], *, by_changes: 
         with vm.memory.changing():
             for name, part in parts.items():
                 record = records[name]
-                if not by_changes or isinstance(part, CHANGED_BY_RUNS) or not _is_still(part, record):
+                is_still = getattr(part, "is_still", None)  # many know it without a copy of their state
+                if is_still is None:
+                    ask = by_changes and not isinstance(part, CHANGED_BY_RUNS)
+                    same = ask and part.state() == record
+                else:
+                    same = is_still(record)
+                if not same:
                     part.restore(record)
         yield
-
-
-def _is_still(part: Stateful, record: Any) -> bool:
-    """Whether a part is what a record says; many know that without a copy of their state."""
-    is_still = getattr(part, "is_still", None)
-    return bool(part.state() == record if is_still is None else is_still(record))
 
 
 @contextmanager
@@ -219,6 +223,8 @@ def _unheard(vm: Furnished) -> Iterator[None]:
         with vm.inbox.unheard():
             with vm.ports.changing(), vm.mmio.changing():
                 yield
+                vm.mmio.catch_up()
+                vm.ports.catch_up()
             for action in vm.on_restore:
                 action()
     finally:
