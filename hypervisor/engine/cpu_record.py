@@ -11,7 +11,6 @@ from functools import lru_cache
 from operator import lt
 
 from hypervisor.arch.flags import RFLAGS_FIXED, RFLAGS_LOADABLE
-from hypervisor.arch.segments import Segment, Table
 from hypervisor.engine import block
 from hypervisor.engine.block import BLOOM_BITS
 from hypervisor.engine.state import SEGMENTS, WHOLE, State
@@ -127,10 +126,7 @@ def _can_be(tlb: bytes) -> bool:
 def put_back(state: State, tlb: VcpuTlb, record: CpuState) -> None:
     """Make a vCPU's registers those of a record. Not while it is on a pCPU."""
     state.put_words(record.registers, record.words, record.xmm, record.x87)
-    for name, segment in zip(SEGMENTS, record.segments, strict=True):
-        state.set_segment(name, Segment(segment.selector, segment.base, segment.limit, segment.attributes))
-    for name, table in zip(_TABLES, record.tables, strict=True):
-        state.set_table(name, Table(table.base, table.limit))
+    state.put_segments(record.segments, record.tables)
     state.interrupt_shadow = record.interrupt_shadow
     state.set_x87_words(record.x87_top, record.x87_status, record.x87_control, record.x87_empty, record.mxcsr)
     state.set_x87_pointers(record.x87_code, record.x87_instruction, record.x87_data, record.x87_operand)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from hypervisor.arch.flags import RFLAGS_FIXED, RFLAGS_LOADABLE, RFLAGS_VM
 from hypervisor.arch.segments import Segment, Table
@@ -33,6 +33,8 @@ WHOLE = (*_WORDS, "rflags", "sysenter_cs")
 _RIP = layout.EIP >> 3
 _DIRTY = (block.DIRTY - block.VCPU) >> 3
 _TSS_BUSY = 1 << 9
+_TSS_KEPT, _TSS = 0xF68, 0x81
+"""What attributes of TR keep, and always have."""
 _DERIVED = frozenset(("cr0", "cr3", "cr4", "efer"))
 
 
@@ -200,8 +202,25 @@ class State:
         self._dwords[(at + layout.SEG_LIMIT) >> 2] = segment.limit & 0xFFFFFFFF
         attributes = segment.attributes
         if name == "tr":  # Unicorn aborts the process on a call gate unless this is a present TSS, not busy
-            attributes = attributes & 0xF68 | 0x81
+            attributes = attributes & _TSS_KEPT | _TSS
         self._dwords[(at + layout.SEG_FLAGS) >> 2] = (attributes & 0xFF) << 8 | (attributes & 0xF00) << 12
+        self.dirty = True
+
+    def put_segments(self, segments: Iterable[Any], tables: Iterable[Any]) -> None:
+        """Load all segment registers, in the order of `SEGMENTS`, and GDTR and IDTR, as `set_segment` and `set_table`
+        do one by one. They have the fields of `Segment` and `Table`, in range.
+        """
+        words, dwords = self._words, self._dwords
+        for at, segment in zip(SEGMENTS.values(), segments, strict=True):
+            attributes = segment.attributes
+            if at == SEGMENTS["tr"]:
+                attributes = attributes & _TSS_KEPT | _TSS
+            dwords[at >> 2] = segment.selector
+            words[(at + layout.SEG_BASE) >> 3] = segment.base
+            dwords[(at + layout.SEG_LIMIT) >> 2] = segment.limit
+            dwords[(at + layout.SEG_FLAGS) >> 2] = (attributes & 0xFF) << 8 | (attributes & 0xF00) << 12
+        for at, table in zip((layout.GDT, layout.IDT), tables, strict=True):
+            words[(at + layout.SEG_BASE) >> 3], dwords[(at + layout.SEG_LIMIT) >> 2] = table.base, table.limit
         self.dirty = True
 
     def set_base(self, name: str, base: int) -> None:

@@ -24,6 +24,8 @@ from hypervisor.memory.page_map import PageMap
 _MAX_HANDLERS = 255
 MAX_WATCHES = 64
 """Ranges of linear addresses that can be watched at the same time."""
+_CPUID_WORDS = 6
+_NONE_SEEN = array("q", [-1]) * b.SEATS
 GPA_MASK = (1 << b.SEAT) - 1
 """The guest-physical part of what an access in the device window tells."""
 _SINGLE = {ExitKind.CPUID: b.C_CPUID, ExitKind.RDMSR: b.C_RDMSR, ExitKind.HYPERCALL: b.C_HYPERCALL}
@@ -36,6 +38,11 @@ TimedPlace = tuple[int, int, TimedRegister]
 _NO_PORTS = (ctypes.c_uint8 * (2 * 65536))()
 """For each port that is read, and each that is written, that no compiled handler serves it. VMs without any share it.
 """
+
+
+def cpuid_rows(rows: Sequence[tuple[int, int, int, int, int, int]]) -> bytes:
+    """A CPUID table as `GuestTables.set_cpuid` takes it: (leaf, subleaf or -1 for any, EAX, EBX, ECX, EDX) each."""
+    return array("q", [word for row in rows for word in row]).tobytes()
 
 
 class TimedTable:
@@ -70,7 +77,7 @@ class GuestTables:
         self._inside: list[Inside] = []
         self._windows = (ctypes.c_int64 * (4 * _MAX_HANDLERS))()
         self._window_count = 0
-        self._cpuid = (ctypes.c_int64 * 6)()
+        self._cpuid = (ctypes.c_int64 * _CPUID_WORDS)()
         self._cpuid_count = 0
         self._single = dict.fromkeys(_SINGLE.values(), 0)
         self._vcpus, self._vcpu_count, self._turns_at = (ctypes.c_int64 * 1)(), 0, 0
@@ -90,7 +97,7 @@ class GuestTables:
         self.revision = -1
         self.bound_to: object | None = None
         self._virtual = (ctypes.c_int64 * (3 * MAX_WATCHES))()
-        self._seen = (ctypes.c_int64 * b.SEATS)(*[-1] * b.SEATS)
+        self._seen = (ctypes.c_int64 * b.SEATS).from_buffer_copy(_NONE_SEEN)
         self._virtual_count = 0
 
     # --- watched addresses --------------------------------------------------------------------------------------------
@@ -161,16 +168,16 @@ class GuestTables:
                 self._windows[4 * self._window_count : 4 * self._window_count + 4] = row
                 self._window_count += 1
 
-    def set_cpuid(self, tables: Sequence[Sequence[tuple[int, int, int, int, int, int]]]) -> None:
-        """Each vCPU's CPUID table, with as many rows each: (leaf, subleaf or -1 for any, EAX, EBX, ECX, EDX).
+    def set_cpuid(self, tables: Sequence[bytes]) -> None:
+        """Each vCPU's CPUID table, `cpuid_rows` with as many rows each.
 
         A table of the same size may follow while a guest runs.
         """
-        words = array("q", [word for rows in tables for row in rows for word in row])
-        if len(words) != len(self._cpuid):  # else in place: the engine has its address
-            self._cpuid = (ctypes.c_int64 * max(len(words), 6))()
-            self._cpuid_count = len(tables[0])
-        ctypes.memmove(self._cpuid, words.tobytes(), 8 * len(words))
+        content = b"".join(tables)
+        if len(content) != ctypes.sizeof(self._cpuid):  # else in place: the engine has its address
+            self._cpuid = (ctypes.c_int64 * max(len(content) >> 3, _CPUID_WORDS))()
+            self._cpuid_count = len(tables[0]) // (8 * _CPUID_WORDS)
+        ctypes.memmove(self._cpuid, content, len(content))
 
     def set_timed(self, ports: Sequence[TimedPlace], memory: Sequence[TimedPlace]) -> None:
         """Registers that only time changes, where they are now; may change while a guest runs."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from hypervisor.arch import cpuid
 from hypervisor.arch.flags import CR4_OSXSAVE
+from hypervisor.engine.tables import cpuid_rows
 from hypervisor.traps.verdicts import HANDLED
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ class _Table(NamedTuple):
     """One vCPU's answers, for exits, and its table as `GuestTables.set_cpuid` takes it."""
 
     answer: Callable[[Processor, int, int], cpuid.Answer]
-    rows: list[tuple[int, int, int, int, int, int]]
+    rows: bytes
 
 
 @cache
@@ -54,4 +55,4 @@ def _table(cpus: int, number: int, apic: bool | None) -> _Table:
         return found
 
     rows = [(leaf, subleaf if leaf in cpuid.SUBLEAVES else -1, *found) for (leaf, subleaf), found in table.items()]
-    return _Table(answer, rows)
+    return _Table(answer, cpuid_rows(rows))

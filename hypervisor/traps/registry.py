@@ -180,8 +180,8 @@ class TrapRegistry:
         return self._register(kind, fn, options, number=one_of(kind, number, allowed))
 
     def _register(self, kind: K, fn: Any, options: dict[str, Any], **key: range | None) -> Any:
-        unknown = set(options) - _OPTIONS
-        if unknown:
+        if not options.keys() <= _OPTIONS:
+            unknown = options.keys() - _OPTIONS
             raise TrapError(
                 f"{kind.name.lower()}({', '.join(sorted(unknown))}=...): no such argument; besides its key a trap "
                 "takes name=, mode= and when=."
