@@ -12,12 +12,14 @@ class Line:
     wire.
     """
 
-    __slots__ = ("_level", "_listener", "name")
+    __slots__ = ("_level", "_listener", "_others", "name")
 
     def __init__(self, name: str = "", listener: Callable[[bool], None] | None = None) -> None:
         self.name = name
         self._level = False
         self._listener = listener
+        self._others: tuple[Callable[[bool], None], ...] = ()
+        """Who else hears it, behind that one."""
 
     @property
     def level(self) -> bool:
@@ -32,16 +34,10 @@ class Line:
 
     def fork(self, listener: Callable[[bool], None]) -> None:
         """Let ``listener`` hear the wire, too: it is told after the end that there was."""
-        first = self._listener
-        if first is None:
+        if self._listener is None:
             self.connect(listener)
             return
-
-        def both(level: bool) -> None:
-            first(level)
-            listener(level)
-
-        self._listener = both
+        self._others += (listener,)
         if self._level:
             listener(True)
 
@@ -51,6 +47,8 @@ class Line:
             self._level = level
             if self._listener is not None:
                 self._listener(level)
+                for listener in self._others:
+                    listener(level)
 
     def take(self, level: bool) -> None:
         """The wire has this level, as both of its ends know from elsewhere: nobody is told."""

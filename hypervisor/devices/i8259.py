@@ -132,7 +132,8 @@ class I8259Pair(ByteDevice, InRecord[I8259State]):
         self.name = name
         self.intr = intr
         self._s = I8259State()
-        self._lines = [Line(f"{name}.irq{n}", partial(self._drive, n)) for n in range(16)]
+        drive = self._drive
+        self._lines = [Line(f"{name}.irq{n}", partial(drive, n)) for n in range(16)]
 
     def _registers(self) -> RegisterTable:
         readers: list[Callable[[], int]] = [

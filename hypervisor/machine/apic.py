@@ -128,9 +128,10 @@ def _io_apic(vm: VM, parts: Parts) -> IoApic:
     def connect() -> None:
         if pic is not None:
             wires = {irq or TIMER_PIN: pic.line(irq) for irq in ISA_LINES} | {PIC_PIN: pic.intr}
+            drive = made.drive
             for pin, wire in wires.items():
-                made.drive(pin, False)
-                wire.fork(partial(made.drive, pin))  # which tells of a wire that is high
+                drive(pin, False)
+                wire.fork(partial(drive, pin))  # which tells of a wire that is high
 
     made = IoApic(ApicBus() if apics is None else apics.bus, connect)
     return made
