@@ -16,7 +16,8 @@ SET_UP := .venv/.set-up
 # Programs that are used beside Python, as COMMAND:DEBIAN-PACKAGE. Guests for the tests come as files of packages that are
 # only unpacked (tests/debian.py), never installed.
 TEST_PROGRAMS := dpkg-deb:dpkg cpio:cpio qemu-system-x86_64:qemu-system-x86 gdb:gdb nasm:nasm gcc:gcc ld:binutils iasl:acpica-tools \
- tar:tar grub-mkrescue:grub-common xorriso:xorriso mformat:mtools syslinux:syslinux
+ tar:tar grub-mkrescue:grub-common xorriso:xorriso mformat:mtools syslinux:syslinux \
+ tshark:tshark
 BENCH_PROGRAMS := $(TEST_PROGRAMS)
 PROGRAMS := $(TEST_PROGRAMS)
 
