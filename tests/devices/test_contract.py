@@ -11,6 +11,7 @@ from hypervisor.bus.clock import ManualClock
 from hypervisor.devices import (
     acpi_pm,
     debug_ports,
+    ethernet_port,
     floppy,
     fw_cfg,
     hpet,
@@ -112,6 +113,29 @@ def fdc(clock: Bench) -> Device:
     return floppy.I82077(clock.line(), pair.channel(2), clock, [test_floppy.diskette()])
 
 
+MAC = bytes((2, 0, 0, 0, 0, 1))
+
+
+def ethernet(clock: Bench) -> Device:
+    return ethernet_port.EthernetPort(clock.line(), NoMemory(), clock.out, MAC)
+
+
+def busy_ethernet(clock: Bench) -> Device:
+    """An interface with frames waiting, which the walk gives back and switches off and on."""
+    device = ethernet_port.EthernetPort(clock.line(), NoMemory(), clock.out, MAC)
+    reset = device.reset
+
+    def reset_and_refill() -> None:
+        reset()
+        device.write(ethernet_port.CONTROL, 4, ethernet_port.RECEIVE | ethernet_port.INTERRUPT)
+        for size in range(60, 160):
+            device.receive(MAC + bytes(size - len(MAC)))
+
+    reset_and_refill()
+    device.reset = reset_and_refill  # type: ignore[method-assign]
+    return Words(device, 4)
+
+
 class Words:
     """A device with 32-bit registers ``apart`` bytes apart, one offset for each: a random walk meets them all."""
 
@@ -168,6 +192,8 @@ DEVICES: dict[str, tuple[Maker, int]] = {
     "bus-master": (bus_master, ide.bus_master.SIZE),
     "dma": (lambda clock: i8237.I8237Pair(NoMemory()), i8237.SIZE),
     "fdc": (fdc, floppy.SIZE),
+    "ethernet": (ethernet, ethernet_port.SIZE),
+    "busy-ethernet": (busy_ethernet, ethernet_port.SIZE // 4),
     "cf9": (lambda clock: power_ports.ResetControl(clock.out), power_ports.RESET_SIZE),
 }
 
