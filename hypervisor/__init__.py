@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from hypervisor.errors import PluginError as PluginError
     from hypervisor.errors import TrapError as TrapError
     from hypervisor.machine.isa_pc import pc as pc
+    from hypervisor.network.link import Link as Link
     from hypervisor.outcome.result import Reason as Reason
     from hypervisor.outcome.result import RunResult as RunResult
     from hypervisor.outcome.result import after as after
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
     from hypervisor.vm.snapshot import save_together as save_together
     from hypervisor.vm.vm import VM as VM
     from hypervisor.vm.vm import Vcpu as Vcpu
+    from hypervisor.world.world import World as World
 
 _WHERE = {
     "hypervisor._face": ("Host", "boot", "run_asm"),
@@ -70,11 +72,13 @@ _WHERE = {
         "ImageError", "InternalError", "PluginError", "TrapError",
     ),
     "hypervisor.machine.isa_pc": ("pc",),
+    "hypervisor.network.link": ("Link",),
     "hypervisor.vm.board": ("Board", "Part"),
     "hypervisor.vm.repeating.cases": ("CaseEnd", "Input"),
     "hypervisor.vm.config": ("Disk", "MachineConfig"),
     "hypervisor.vm.coverage": ("Coverage",),
     "hypervisor.vm.snapshot": ("Snapshot", "save_together"),
+    "hypervisor.world.world": ("World",),
 }  # fmt: skip
 _HOME = {name: module for module, names in _WHERE.items() for name in names}
 

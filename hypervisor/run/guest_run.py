@@ -106,6 +106,8 @@ class GuestRun(Runner):
             else:
                 wall_s, virtual_s = time.monotonic() - self._began_s, (self.vm.clock.now_ns - self._began_ns) / 1e9
                 self.vm.result = self.result = self._result(wall_s, virtual_s)
+                if self.vm.pace is not None:
+                    self.vm.pace.over(self.result.reason)
         finally:
             self.give_up()
         return Next.OVER

@@ -92,6 +92,8 @@ class Inbox:
         self.early = False
         """Whether timers that are due where the machine stands have not fired yet."""
         self._unheard = 0
+        self.earliest_ns: Callable[[int], int] = lambda now_ns: now_ns
+        """When what has come may enter, of a machine that stands at this time; others may rely on that it sleeps."""
         self.recording: list[Message] | None = None
         """Where messages are noted as they are delivered, if somebody wants that."""
 
@@ -241,7 +243,7 @@ class Inbox:
         """Give a time to what has come, on the machine's own thread between two blocks; whether there was any."""
         if not self.arrived:
             return False
-        now = self._clock.now_ns
+        now = self.earliest_ns(self._clock.now_ns)
         while self.arrived:
             self._entered.append(_Placed(Message(now, *self.arrived.popleft())))
         self._set()

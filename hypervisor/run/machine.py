@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from hypervisor.engine.pcpu import PCpu
     from hypervisor.run.ending.conditions import Until
     from hypervisor.run.host import CoreHost
+    from hypervisor.run.pace import Pace
     from hypervisor.run.pausing import Debugger
     from hypervisor.run.run_protocol import Run
 
@@ -110,6 +111,8 @@ class Machine(Settled, ABC):
         """What runs change, and what they are told."""
         self.runner: Run | None = None
         self.debugger: Debugger | None = None
+        self.pace: Pace | None = None
+        """What says how far it may run, if others' time depends on it."""
         self.reboot = False
         """Whether a run goes on after a reset."""
         self.reload: Callable[[], None] | None = None

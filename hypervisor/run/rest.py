@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from hypervisor.engine.scheduling import LOOK_NS
 from hypervisor.run.ending import ends
 from hypervisor.run.ending.idling import idles
+from hypervisor.run.pace import Pace, Sleep
 from hypervisor.run.threads.alarms import LOOK_IN_S, WallAlarm
 from hypervisor.run.threads.sleeping import Bell
 from hypervisor.units import FOREVER_NS
@@ -116,13 +117,24 @@ class Rest:
             self._ending.come(end)
             return
         earliest = vm.clock.timers.next_ns()
-        if vm.clock.wall or earliest is None:  # only the host can wake it
+        if vm.clock.wall or (earliest is None and vm.pace is None):  # only the host can wake it
             self.asleep = True
             return
-        target = min(earliest, self._limit)
+        target = self._limit if earliest is None else min(earliest, self._limit)
         if self._until is not None:
             target = min(target, self._until.deadline_ns)
-        vm.turns.sleep_until(pcpu, target)
+        if vm.pace is None or self._passes(vm.pace, target):
+            vm.turns.sleep_until(pcpu, target)
+
+    def _passes(self, pace: Pace, target: int) -> bool:
+        """Whether the time until ``target`` passes for a guest that is paced."""
+        vm = self._vm
+        answer = pace.sleep(vm.clock.now_ns, target)
+        if answer is Sleep.LASTS and not vm.input_open:
+            self._ending.come(ends.of_silence(vm))
+        elif answer in (Sleep.WAITS, Sleep.LASTS):
+            self.asleep = True
+        return answer is Sleep.PASSES
 
     def leaves(self, hold: Hold) -> bool:
         """Whether the run is to leave its pCPU: another VM wants that. One that is asleep stays until somebody does."""

@@ -52,6 +52,8 @@ class Runner(Task):
         self._exact = True
         """Whether the guest stands where its own progress, and not a kick, has brought it."""
         self._asked = self._announced = False
+        self._paced = False
+        """Whether it rests because it has run as far as it may."""
         self._pause = False
         """Whether the guest is left soon, for something that needs no pCPU."""
         self._thread = 0
@@ -196,7 +198,7 @@ class Runner(Task):
     def _waits_no_longer(self) -> bool:
         """Whether a run that rests has something else to do."""
         self._look_outside()
-        return self.called_off or self.vm.reset_pending
+        return self.called_off or (self.vm.reset_pending and not self._paced)
 
     def _turn(self, hold: Hold, pcpu: PCpu) -> None:
         """Run on this pCPU until the run ends or sleeps, or the slice is over that another VM waits for."""
@@ -205,8 +207,9 @@ class Runner(Task):
         until, virtual, limit = self._until, not self.vm.clock.wall, self._limit
         ask = until is not None and until.after_each_exit
         end_at = ending.term.end_at
-        inbox, points = vm.inbox, vm.inbox.points
-        by_engine = turns.several and turns.by_engine and not ((until is not None and until.looks_at_guest) or points)
+        inbox, points, pace = vm.inbox, vm.inbox.points, vm.pace
+        by_engine = turns.several and turns.by_engine and pace is None and not points
+        by_engine = by_engine and not (until is not None and until.looks_at_guest)
         report.kick = 0
         vm.host.queue.begin(hold)
         while True:
@@ -217,6 +220,10 @@ class Runner(Task):
                 turns.advance(pcpu)
             else:
                 turns.current.position = report.now
+            if pace is not None and between and report.now >= pace.horizon_ns and not pace.come(report.now):
+                if self._ends_or_pauses() or self._leaves_for_others(hold):
+                    return
+                continue
             now = turns.time if virtual else vm.clock.hold_back(pcpu)
             try:
                 if between:
@@ -279,6 +286,8 @@ class Runner(Task):
             if not between:
                 report.next = report.deadline = report.now
             rest.short = bool(points) and self._cut_short(pcpu)
+            if pace is not None and self._cut_at(pcpu, pace.horizon_ns):
+                rest.short = True
             turns.look_at = horizon if virtual else turns.time + LOOK_NS
             turns.in_engine = by_engine and between
             turns.inside = inbox.early = True
@@ -316,11 +325,32 @@ class Runner(Task):
 
     def _cut_short(self, pcpu: PCpu) -> bool:
         """Leave the present turn before its end, if something came at once there; whether it did."""
-        report, point = pcpu.report, self.vm.inbox.next_point()
-        if point is None or point >= report.next:
+        point = self.vm.inbox.next_point()
+        return point is not None and self._cut_at(pcpu, point)
+
+    @staticmethod
+    def _cut_at(pcpu: PCpu, time: int) -> bool:
+        """Leave the present turn at this time, without ending it; whether that is before its end."""
+        report = pcpu.report
+        if time >= report.next:
             return False
-        report.next = report.deadline = point
+        report.next = report.deadline = time
         return True
+
+    def _ends_or_pauses(self) -> bool:
+        """Whether a guest that has run as far as it may leaves its pCPU for another reason."""
+        self._look_outside()
+        return self.ending.finished or self._pause
+
+    def _leaves_for_others(self, hold: Hold) -> bool:
+        """Rest until other machines have come as far as this one needs; whether it leaves its pCPU. The guest stands as
+        behind a kick, and whatever it has asked for waits, too.
+        """
+        self._paced = self._rest.asleep = True
+        try:
+            return self._rest.leaves(hold)
+        finally:
+            self._paced = False
 
     # --- results and steps --------------------------------------------------------------------------------------------
 
@@ -333,7 +363,9 @@ class Runner(Task):
 
     def may_step(self, vcpu: Processor) -> bool:
         """Whether nothing keeps a vCPU from executing an instruction."""
-        return not (self.ending.end or self.ending.outside) and vcpu.activity == "running"
+        pace = self.vm.pace
+        paced = pace is not None and self.vm.clock.now_ns >= pace.horizon_ns
+        return not (self.ending.end or self.ending.outside or paced) and vcpu.activity == "running"
 
     def steps(self, hold: Hold, count: int, vcpu: Processor) -> int:
         """Steps on a pCPU until the slice is over that another VM waits for; how many."""

@@ -131,6 +131,8 @@ class Runs(Machine):
     def _begin(self, task: GuestRun | Brief) -> None:
         from hypervisor.run.guest_run import GuestRun
 
+        if self.pace is not None:
+            self.pace.check_may_begin()
         self.claim(task)
         self.runner = task
         if isinstance(task, GuestRun):

@@ -262,6 +262,7 @@ class VM(Runs, Furnished):
         """
         from hypervisor.vm.machine_state import MachineState, put_back, taken
 
+        self._check_may_go_back()
         with self._standing_still():
             self.place.set_down()
             before = None
@@ -302,6 +303,7 @@ class VM(Runs, Furnished):
         """
         from hypervisor.vm.snapshot import put
 
+        self._check_may_go_back()
         with self._standing_still():
             snapshot.check_open()
             if snapshot.family is not self.family:
@@ -313,6 +315,10 @@ class VM(Runs, Furnished):
             changed = put(self, snapshot, by_changes=True)
             self._went_back()
             return changed
+
+    def _check_may_go_back(self) -> None:
+        if self.pace is not None:
+            self.pace.check_may_go_back()
 
     def _went_back(self) -> None:
         self.has_run = True

@@ -32,10 +32,13 @@ def of_sleep(vm: Machine) -> End | None:
     vcpu = vm.current
     if _interrupts_off(vm):
         return End(Reason.HALTED, f"HLT with interrupts off at RIP {vcpu.rip:#x}{_everywhere(vm, vcpu)}")
-    if not _something_comes(vm):
-        message = f"HLT at RIP {vcpu.rip:#x}, and nothing is left to wake the guest{_everywhere(vm, vcpu)}"
-        return End(Reason.IDLE, message)
-    return None
+    return None if _something_comes(vm) else of_silence(vm)
+
+
+def of_silence(vm: Machine) -> End:
+    """The end of a VM none of whose vCPUs is awake, and which nothing will wake."""
+    vcpu = vm.current
+    return End(Reason.IDLE, f"HLT at RIP {vcpu.rip:#x}, and nothing is left to wake the guest{_everywhere(vm, vcpu)}")
 
 
 def of_spin(vm: Machine) -> End | None:
@@ -92,7 +95,7 @@ def _interrupts_off(vm: Machine) -> bool:
 
 
 def _something_comes(vm: Machine) -> bool:
-    return vm.input_open or vm.clock.timers.next_ns() is not None
+    return vm.input_open or vm.pace is not None or vm.clock.timers.next_ns() is not None
 
 
 def _who(vm: Machine, vcpu: Processor) -> str:
@@ -106,4 +109,4 @@ def _everywhere(vm: Machine, vcpu: Processor) -> str:
     return "" if cpus == 1 else f" (vCPU {vcpu.number}; none of the {cpus} vCPUs can go on)"
 
 
-__all__ = ["End", "of_impossible_state", "of_shutdown", "of_sleep", "of_spin"]
+__all__ = ["End", "of_impossible_state", "of_shutdown", "of_silence", "of_sleep", "of_spin"]

@@ -1,0 +1,1 @@
+"""Worlds: machines that can reach each other, and so share one virtual time."""
