@@ -14,7 +14,7 @@ DOCUMENTS = [path for path in sorted((ROOT / "docs").glob("*.md")) if "```consol
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_a_documents_transcripts_are_true(document: Path, tmp_path: Path) -> None:
-    for name in ("gcc", "make", "gdb"):
+    for name in ("gcc", "make", "gdb", "tshark"):
         program(name)
     problems = play(steps(document), tmp_path)
     assert not problems, f"{document.name}, " + "\n".join(problems)
