@@ -32,9 +32,14 @@ if TYPE_CHECKING:
     from hypervisor.outcome.result import Reason as Reason
     from hypervisor.outcome.result import RunResult as RunResult
     from hypervisor.outcome.result import after as after
+    from hypervisor.run.sharing.policies.credit import Credit as Credit
+    from hypervisor.run.sharing.policies.edf import Edf as Edf
     from hypervisor.run.sharing.scheduler import RoundRobin as RoundRobin
     from hypervisor.run.sharing.scheduler import Scheduler as Scheduler
     from hypervisor.run.sharing.scheduler import Slice as Slice
+    from hypervisor.run.sharing.share import Share as Share
+    from hypervisor.run.sharing.usage import PCpuUsage as PCpuUsage
+    from hypervisor.run.sharing.usage import Usage as Usage
     from hypervisor.traps.compiled import compiled as compiled
     from hypervisor.traps.verdicts import HANDLED as HANDLED
     from hypervisor.traps.verdicts import PASS as PASS
@@ -63,7 +68,11 @@ _WHERE = {
     "hypervisor.outcome.result": ("Reason", "RunResult", "after"),
     "hypervisor.traps.verdicts": ("HANDLED", "PASS", "RETRY", "Verdict", "inject", "stop"),
     "hypervisor.traps.compiled": ("compiled",),
+    "hypervisor.run.sharing.policies.credit": ("Credit",),
+    "hypervisor.run.sharing.policies.edf": ("Edf",),
     "hypervisor.run.sharing.scheduler": ("RoundRobin", "Scheduler", "Slice"),
+    "hypervisor.run.sharing.share": ("Share",),
+    "hypervisor.run.sharing.usage": ("PCpuUsage", "Usage"),
     "hypervisor.console.expecting": ("Match",),
     "hypervisor.debug.walk": ("explain",),
     "hypervisor.engine.state": ("Segment", "Table"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import weakref
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from hypervisor.engine.instance.room import CODE_CACHE, LEAST_CODE_CACHE, MOST_CODE_CACHE
@@ -11,8 +12,12 @@ from hypervisor.errors import ConfigError
 from hypervisor.memory import HostMemory
 from hypervisor.run.ending.process_end import Tenant, remember
 from hypervisor.run.settled import Settled
+from hypervisor.run.sharing.allotment import Allotment
+from hypervisor.run.sharing.policies import by_name
 from hypervisor.run.sharing.runqueue import RunQueue
 from hypervisor.run.sharing.scheduler import Scheduler
+from hypervisor.run.sharing.share import Share
+from hypervisor.run.sharing.usage import PCpuUsage
 from hypervisor.run.threads.watch import Watch
 from hypervisor.units import parse_size
 
@@ -34,17 +39,18 @@ class CoreHost(Settled):
         memory: str | int = "1G",
         cpus: int = 1,
         code_cache: str | int = CODE_CACHE,
-        scheduler: Scheduler | None = None,
+        scheduler: str | Scheduler | None = None,
     ) -> None:
         """``memory`` in bytes or as text; ``cpus`` is the number of pCPUs. ``code_cache`` is the room that each has for
         translated code, 1M to 1G: when it is full it is emptied, which costs time and is not seen by guests.
-        ``scheduler`` chooses among VMs that wait for a pCPU; without one they get it in turn.
+        ``scheduler`` chooses among VMs that wait for a pCPU: "credit", "edf", "round-robin", or one of your own;
+        without one they get it in turn.
 
         Raises `ConfigError`, `EngineError`.
         """
         if not isinstance(cpus, int) or not 1 <= cpus <= MAX_PCPUS:
             raise ConfigError(f"cpus={cpus!r}: a host has 1 to {MAX_PCPUS} physical CPUs.")
-        room = parse_size(code_cache)
+        room, chooses = parse_size(code_cache), by_name.scheduler(scheduler)
         if not LEAST_CODE_CACHE <= room <= MOST_CODE_CACHE:
             raise ConfigError(f"code_cache={code_cache!r}: a physical CPU has 1M to 1G for translated code.")
         from hypervisor.engine import selftest
@@ -62,7 +68,9 @@ class CoreHost(Settled):
                 pcpu.close()
             raise
         self.watch = Watch()
-        self.queue = RunQueue(self.pcpus, scheduler, self.watch)
+        self.queue = RunQueue(self.pcpus, chooses, self.watch)
+        self.granting = threading.Lock()
+        """Held while it is found out whether a share can be given."""
         self.placing = threading.Lock()
         """Held while a VM's state moves: it is taken off a pCPU by the VM's own thread or by the next owner's."""
         self.vms: list[Tenant] = []
@@ -70,6 +78,38 @@ class CoreHost(Settled):
         """Of its VMs (`hypervisor.vm.snapshot`)."""
         remember(self)
         self.settle()
+
+    # --- sharing the pCPUs --------------------------------------------------------------------------------------------
+
+    @property
+    def scheduler(self) -> Scheduler:
+        """Who chooses among VMs that wait. It may be changed at any time, also while they run, for another one or the
+        name of one: raises `ConfigError` if that cannot keep what VMs have been promised.
+        """
+        return self.queue.scheduler
+
+    @scheduler.setter
+    def scheduler(self, wanted: str | Scheduler) -> None:
+        chooses = by_name.scheduler(wanted)
+        with self.granting:
+            promised: list[Share] = []
+            for vm in self.vms:
+                by_name.check(chooses, promised, vm.share, len(self.pcpus))
+                promised.append(vm.share)
+            self.queue.switch(chooses)
+
+    @property
+    def usage(self) -> list[PCpuUsage]:
+        """Where the time of each pCPU has gone up to now."""
+        return self.queue.usage_of_pcpus()
+
+    def grant(self, vm: object, share: Share, give: Callable[[], None]) -> None:
+        """Have ``give`` let one of its VMs have this share from now on. Raises `ConfigError` if it cannot have it."""
+        with self.granting:
+            promised = [other.share for other in self.vms if other is not vm]
+            by_name.check(self.scheduler, promised, share, len(self.pcpus))
+            give()
+            self.queue.change(Allotment.share_changed)
 
     # --- life ---------------------------------------------------------------------------------------------------------
 
@@ -97,7 +137,7 @@ class CoreHost(Settled):
         """The process was forked, and this is the child. A host that ran nothing is a copy, with threads of its own as
         soon as it needs them; one that did is closed, but for its memory, which goes with the process.
         """
-        self.placing = threading.Lock()
+        self.placing, self.granting = threading.Lock(), threading.Lock()
         self.watch.begin()
         if self.queue.forked():
             for vm in self.vms:

@@ -27,6 +27,7 @@ from hypervisor.run import outside
 from hypervisor.run.inbox import Inbox
 from hypervisor.run.settled import Settled
 from hypervisor.run.sharing.placing import Place
+from hypervisor.run.sharing.sharer import Sharer
 from hypervisor.run.sharing.turns import Turns
 from hypervisor.run.vm_clock import VmClock
 from hypervisor.symbols.symbol_table import SymbolTable
@@ -54,7 +55,7 @@ NOBODY = -1
 _log = logging.getLogger("hypervisor.unclaimed")
 
 
-class Machine(Settled, ABC):
+class Machine(Settled, Sharer, ABC):
     """Memory, vCPUs, time, devices and trap handlers of one VM, and what they do to each other."""
 
     reporter: ClassVar[Callable[[Machine, str, Sequence[Fault], Sequence[history.Event]], Crash] | None] = None

@@ -140,7 +140,7 @@ class Rest:
         """Whether the run is to leave its pCPU: another VM wants that. One that is asleep stays until somebody does."""
         if self.asleep and self._on_pcpu(hold):
             self.asleep = False
-        return self.asleep or hold.over
+        return self.asleep or hold.spent
 
     def _on_pcpu(self, hold: Hold) -> bool:
         """Sleep on the pCPU, which nobody else wants; False when somebody does, or comes."""

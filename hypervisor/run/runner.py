@@ -312,7 +312,7 @@ class Runner(Task):
                 not in_block and (self._asked or not virtual or report.now >= min(turns.end, turns.leave_at))
             )
             self._asked = self._asked and in_block
-            if (rest.asleep or hold.over) and rest.leaves(hold):
+            if (rest.asleep or hold.spent) and rest.leaves(hold):
                 return
 
     def _arrive(self, *, early: bool) -> bool:
@@ -376,7 +376,7 @@ class Runner(Task):
             self.exits.switch(pcpu, vcpu)
         self.exits.on(pcpu)
         vm.host.queue.begin(hold)
-        while done < count and not hold.over and self.may_step(vcpu):
+        while done < count and not hold.spent and self.may_step(vcpu):
             if not pcpu.in_block:
                 vm.clock.timers.run_due(vm.clock.now_ns)
             done += self._step(pcpu)

@@ -17,6 +17,8 @@ from hypervisor.outcome.result import Reason
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from hypervisor.run.sharing.share import Share
+
 PATIENCE_S = 2.0
 """How long the process waits for handlers that do not come back, in host seconds."""
 
@@ -31,6 +33,11 @@ class Ending(Protocol):
 
 class Tenant(Protocol):
     """A VM on a host."""
+
+    @property
+    def share(self) -> Share:
+        """What it is to get of the processors."""
+        ...
 
     @property
     def runner(self) -> Ending | None:

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
+from hypervisor.run.threads.thread_meter import Meter, Reading
+
 if TYPE_CHECKING:
     from hypervisor.engine.pcpu import PCpu
+    from hypervisor.run.sharing.scheduler import Scheduler
+    from hypervisor.run.sharing.share import Allowance
     from hypervisor.run.sharing.task import Task
+    from hypervisor.run.sharing.usage import Usage
+
+NEVER = float("inf")
 
 
 class Customer(Protocol):
@@ -18,7 +26,11 @@ class Customer(Protocol):
     last: PCpu | None
     """The pCPU that ran it last."""
     used_s: float
-    """Host seconds that its tasks have had pCPUs for."""
+    """Host seconds for which its tasks have held up pCPUs: what a scheduler is told."""
+    usage: Usage
+    """Where its time has gone."""
+    allowance: Allowance
+    """What it may use, if it has a cap."""
 
 
 class Hold:
@@ -32,22 +44,45 @@ class Hold:
         task: Task | None = None,
         called_off: Callable[[], bool] = lambda: False,
         end_at: float | None = None,
+        asked: float = 0.0,
     ) -> None:
         self.vm = vm
         self.task = task
         """What is to be executed on the pCPU's own thread; None for a visit."""
+        self.asked = asked
+        """Since when it waits, of time.monotonic."""
+        self.not_before = 0.0
+        """When it may have one: it has used what its cap allows. 0 for now."""
         self.pcpu: PCpu | None = None
         """None while it waits, and when it was called off."""
         self.over = False
         """Whether the slice is over, and somebody waits."""
         self.since = 0.0
-        """When it got its pCPU, and the guest began to run; of time.monotonic."""
+        """When it got its pCPU, of time.monotonic."""
         self.seconds = 0.0
         """How long the slice is, in host seconds."""
-        self.used = 0.0
-        """Host seconds that it has had the pCPU for before ``since``."""
+        self.firm = False
+        """Whether it ends though nobody waits."""
+        self.capped = False
+        """Whether its VM has a cap, which this slice is charged to."""
+        self.wanted = False
+        """Whether it is to leave at the end of its slice."""
+        self.chosen_by: Scheduler | None = None
+        """Who gave it its pCPU."""
+        self.meter: Meter | None = None
+        """Of the thread that executes the task, as soon as one does."""
+        self.got = Reading(0.0, 0.0, 0.0)
+        """What it said when the pCPU began to work for this."""
+        self.began = self.got
+        """What it said when the slice began."""
+        self.cpu_end = NEVER
+        """Where on the CPU clock of that thread the slice ends."""
+        self.slept = 0.0
+        """Host seconds that it slept on its pCPU."""
         self.rouse: Callable[[], None] | None = None
         """Wakes a holder that sleeps, and whose pCPU is anybody's who wants one."""
+        self.asleep_since = 0.0
+        """When it fell asleep there, of time.monotonic."""
         self.thread = 0 if task is not None else threading.get_ident()
         """Who executes what the pCPU is for."""
         self.called_off = called_off
@@ -58,8 +93,8 @@ class Hold:
 
     @property
     def waits(self) -> bool:
-        """Whether it waits for a pCPU."""
-        return self.pcpu is None and not (self.task is not None and self.task.wants_apart)
+        """Whether it waits for a pCPU, and may have one."""
+        return self.pcpu is None and not self.not_before and not (self.task is not None and self.task.wants_apart)
 
     @property
     def waiters(self) -> set[int]:
@@ -67,6 +102,44 @@ class Hold:
         if self.task is not None:
             return self.task.waiters
         return {self.thread} if self.pcpu is None else set()
+
+    # --- slices -------------------------------------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Its slice begins."""
+        self.over = False
+        if self.meter is None:
+            self.since = time.monotonic()
+        else:
+            self.began = self.meter.read()
+            self.cpu_end = self.began.cpu + self.seconds
+
+    @property
+    def spent(self) -> bool:
+        """Whether it is to leave its pCPU. On the thread that executes it, between two blocks of the guest."""
+        return self.over or (self.wanted and time.thread_time() >= self.cpu_end)
+
+    def left(self, now: float) -> float:
+        """How much of the slice there is, in host seconds; from any thread."""
+        if self.rouse is not None:
+            return 0.0
+        if self.meter is None:
+            return self.since + self.seconds - now
+        return self.seconds - held_up(self.began, self.meter.read())
+
+    def awakes(self) -> None:
+        """It has slept on its pCPU, and begins another slice unless somebody waits."""
+        self.rouse = None
+        self.slept += time.monotonic() - self.asleep_since
+        if self.meter is not None:
+            self.began = self.meter.read()
+            self.cpu_end = self.began.cpu + self.seconds
+
+    def slept_until(self, now: float) -> float:
+        """For how long it has slept on its pCPU until now."""
+        return self.slept + (now - self.asleep_since if self.rouse is not None else 0.0)
+
+    # --- waiting ------------------------------------------------------------------------------------------------------
 
     def wake(self) -> None:
         """Let `sleep` return, now or when it is called. With the queue's lock only."""
@@ -78,4 +151,18 @@ class Hold:
         self._gate.acquire(timeout=seconds)
 
 
-__all__ = ["Customer", "Hold"]
+def held_up(since: Reading, now: Reading, slept: float = 0.0) -> float:
+    """For how many seconds a thread has held up its pCPU: it computed, or a handler slept. Not what others did to it:
+    neither the host's kernel, nor whoever had the interpreter when it came back from its guest.
+    """
+    cpu = now.cpu - since.cpu
+    idle = now.wall - since.wall - slept - cpu - (now.stolen - since.stolen)
+    return cpu + max(idle - FORGIVEN_S, 0.0)
+
+
+FORGIVEN_S = 0.005
+"""Host seconds of each slice for which a thread may wait for the interpreter at the cost of nobody: CPython's switch
+interval, which is how long it takes to get it from a thread that computes in Python."""
+
+
+__all__ = ["FORGIVEN_S", "NEVER", "Customer", "Hold", "held_up"]

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 
 from hypervisor.arch.exits import ExitKind
 from hypervisor.errors import ConfigError
+from hypervisor.run.sharing.share import Allowance, Share
+from hypervisor.run.sharing.usage import Usage
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -51,8 +53,13 @@ class Place:
         """The pCPU that runs the VM at the moment."""
         self.last: PCpu | None = None
         """The pCPU that ran it last; its state is still there unless that has another owner."""
+        self.share = Share()
+        """What it is to get of the host's processors."""
         self.used_s = 0.0
-        """Host seconds for which runs and steps have had a pCPU."""
+        """Host seconds for which runs and steps have held up a pCPU."""
+        self.usage = Usage()
+        """Where the time of runs and steps has gone, up to the last slice's end."""
+        self.allowance = Allowance()
         self._events = array("q", [0])
         self._thread = 0
 

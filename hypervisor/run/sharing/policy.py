@@ -7,10 +7,13 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from hypervisor.run.sharing import scheduler
+from hypervisor.run.sharing import scheduler as policies
 from hypervisor.run.sharing.hold import Hold
-from hypervisor.run.sharing.scheduler import RoundRobin, Scheduler
+from hypervisor.run.sharing.scheduler import Candidate, Hosted, Scheduler
 from hypervisor.run.sharing.task import Task
+
+LEAST_SLICE_S = 1e-6
+"""What a slice is at least, in host seconds, whatever a scheduler says: else nobody comes any further."""
 
 
 class Policy:
@@ -18,39 +21,51 @@ class Policy:
     called with that. What a signal's handler raises meanwhile is no mistake of its.
     """
 
-    def __init__(self, asked: Scheduler | None, refused: Callable[[Task], None]) -> None:
-        self._scheduler: Scheduler = asked or RoundRobin()
+    def __init__(
+        self, scheduler: Scheduler, refused: Callable[[Task], None], pcpus: int, clock: Callable[[], float]
+    ) -> None:
+        self.scheduler = scheduler
         self._refused = refused
+        if isinstance(scheduler, Hosted):
+            scheduler.begin(pcpus, clock)
 
     def next(self, waiting: Sequence[Hold]) -> tuple[Hold, float]:
         """Who of those that wait gets the next pCPU, and for how many seconds: a visit when it has waited longest."""
         first = waiting[0]
         if first.task is None:
-            return first, scheduler.SLICE_S
+            return first, policies.SLICE_S
         ready = {hold.task.candidate: hold for hold in waiting if hold.task is not None}
-        answer = first, scheduler.SLICE_S
+        answer = first, policies.SLICE_S
         with self._asking(first.task):
-            vm, seconds = self._scheduler.choose(list(ready))
-            answer = ready[vm], float(seconds)
+            vm, seconds = self.scheduler.choose(list(ready))
+            answer = _among(ready, vm), seconds if seconds > LEAST_SLICE_S else LEAST_SLICE_S
         return answer
 
-    def wakes(self, task: Task, holds: Sequence[Hold]) -> None:
-        """A task wants a pCPU that did not before: end the slice of who is to make room for it."""
-        running = {hold.task.candidate: hold for hold in holds if hold.task is not None and hold.pcpu is not None}
+    def wakes(self, task: Task, holds: Sequence[Hold], *, room: bool) -> None:
+        """A task wants a pCPU that did not before: end the slice of who of these that run is to make room for it,
+        unless there is.
+        """
+        running = {
+            hold.task.candidate: hold
+            for hold in holds
+            if hold.task is not None and hold.pcpu is not None and hold.chosen_by is self.scheduler
+        }
         with self._asking(task):
-            aside = self._scheduler.wakes(task.candidate, list(running))
+            aside = self.scheduler.wakes(task.candidate, list(running))
             if aside is not None:
-                running[aside].seconds = 0.0
+                end = _among(running, aside)
+                if not room:
+                    end.seconds = 0.0
 
     def used(self, task: Task, seconds: float) -> None:
         """A task had a pCPU for so long, and wants another slice."""
         with self._asking(task):
-            self._scheduler.used(task.candidate, seconds)
+            self.scheduler.used(task.candidate, seconds)
 
     def blocks(self, task: Task, seconds: float = 0.0) -> None:
         """A task had a pCPU for so long, and wants none for the present."""
         with self._asking(task):
-            self._scheduler.blocks(task.candidate, seconds)
+            self.scheduler.blocks(task.candidate, seconds)
 
     @contextmanager
     def _asking(self, task: Task) -> Iterator[None]:
@@ -59,9 +74,19 @@ class Policy:
         except Exception as error:
             if _of_a_signal(error):
                 raise
-            what = "answered with a VM that was not among them" if isinstance(error, KeyError) else f"raised {error!r}"
-            task.refuse(f"the host's scheduler, {type(self._scheduler).__name__}, {what}")
+            what = "answered with a VM that was not among them" if isinstance(error, _Stranger) else f"raised {error!r}"
+            task.refuse(f"the host's scheduler, {type(self.scheduler).__name__}, {what}")
             self._refused(task)
+
+
+class _Stranger(Exception):
+    """An answer that is not among the VMs that were asked about."""
+
+
+def _among(holds: dict[Candidate, Hold], vm: Candidate) -> Hold:
+    if vm not in holds:
+        raise _Stranger
+    return holds[vm]
 
 
 def _of_a_signal(error: BaseException) -> bool:

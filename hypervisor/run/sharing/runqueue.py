@@ -22,11 +22,12 @@ from typing import TYPE_CHECKING, Any
 
 from hypervisor.errors import ConfigError
 from hypervisor.run.sharing import hope
+from hypervisor.run.sharing.accounts import Accounts
+from hypervisor.run.sharing.allotment import Allotment
 from hypervisor.run.sharing.hold import Customer, Hold
-from hypervisor.run.sharing.policy import Policy
-from hypervisor.run.sharing.scheduler import Scheduler
-from hypervisor.run.sharing.slices import press
+from hypervisor.run.sharing.scheduler import RoundRobin, Scheduler
 from hypervisor.run.sharing.task import Next, Task, going
+from hypervisor.run.sharing.usage import PCpuUsage, Usage
 from hypervisor.run.threads.pcpu_thread import PCpuThread
 from hypervisor.run.threads.starting import start
 from hypervisor.run.threads.watch import NEVER, Watch
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
     from hypervisor.engine.pcpu import PCpu
 
 _FOREVER = -1
+
+PATIENCE_S = 0.0002
+"""How soon a slice is looked at again whose thread has computed less than was thought, in host seconds."""
 
 CLOSED = "The host is closed, and its VMs with it; create another host."
 FORKED = (
@@ -47,7 +51,7 @@ class RunQueue:
 
     def __init__(self, pcpus: list[PCpu], policy: Scheduler | None = None, watch: Watch | None = None) -> None:
         self._pcpus = list(pcpus)
-        self._policy = Policy(policy, lambda task: self._notes.append(task.place))
+        self._scheduler = policy or RoundRobin()
         self._watch = watch or Watch()
         self._slices = self._watch.alarm(self._end_slices)
         self._wakings = self._watch.alarm(self._wake_due)
@@ -60,7 +64,9 @@ class RunQueue:
             for number, pcpu in enumerate(self._pcpus)
         }
         self._lock: Any = threading.RLock()  # which knows its owner
-        self._holds: list[Hold] = []
+        self._allotment = Allotment(self._pcpus, self._scheduler, lambda task: self._notes.append(task.place))
+        self._holds = self._allotment.holds
+        self._accounts = Accounts(self._pcpus)
         self._resting: list[Task] = []
         self._apart: list[Task] = []
         """Those for which a thread of their own has yet to begin."""
@@ -71,7 +77,40 @@ class RunQueue:
     @property
     def contended(self) -> bool:
         """Whether a VM waits for a pCPU."""
-        return any(hold.waits for hold in self._holds)
+        return self._allotment.contended
+
+    @property
+    def scheduler(self) -> Scheduler:
+        """Who chooses among VMs that wait."""
+        return self._scheduler
+
+    def switch(self, scheduler: Scheduler) -> None:
+        """Let another one do so from now on."""
+        self._scheduler = scheduler
+        self.change(lambda allotment: allotment.switch(scheduler))
+
+    def change(self, change: Callable[[Allotment], None]) -> None:
+        """Change the rules, and give pCPUs by the new ones."""
+        with self._lock:
+            change(self._allotment)
+            self._hand_out()
+        self._read_notes()
+
+    # --- where the time has gone --------------------------------------------------------------------------------------
+
+    def usage(self, vm: Customer) -> Usage:
+        """Of a VM, up to now."""
+        with self._lock:
+            found = self._accounts.of_vm(vm, self._holds, [*self._resting, *self._apart])
+        self._read_notes()
+        return found
+
+    def usage_of_pcpus(self) -> list[PCpuUsage]:
+        """Of each pCPU, up to now."""
+        with self._lock:
+            found = [self._accounts.of_pcpu(pcpu, self._holds) for pcpu in self._pcpus]
+        self._read_notes()
+        return found
 
     @property
     def closed(self) -> str:
@@ -133,7 +172,7 @@ class RunQueue:
         """As if a task had not been submitted."""
         for hold in [hold for hold in self._holds if hold.task is task]:
             self._holds.remove(hold)
-            self._policy.blocks(task)
+            self._allotment.forget(hold, task)
         if task in self._apart:
             self._apart.remove(task)
 
@@ -157,28 +196,25 @@ class RunQueue:
     def begin(self, hold: Hold) -> None:
         """The guest is about to run: its slice begins now, however long it took to get there."""
         with self._lock:
-            now = time.monotonic()
-            hold.used += now - hold.since
-            hold.since, hold.over = now, False
-            if self.contended:
+            hold.begin()
+            if self.contended or hold.firm:
                 self._press()
         self._read_notes()
 
     def rest(self, hold: Hold, rouse: Callable[[], None]) -> bool:
         """The VM is about to sleep: whether it may do so on its pCPU, until ``rouse`` is called as somebody comes."""
         with self._lock:
-            may = not self.contended
+            may = not self.contended and not hold.spent
             if may:
-                hold.used += time.monotonic() - hold.since
+                hold.asleep_since = time.monotonic()
                 hold.rouse = rouse
         self._read_notes()
         return may
 
     def resume(self, hold: Hold) -> bool:
-        """It has slept: whether it still has its pCPU."""
+        """It has slept: whether it still has its pCPU, for another slice."""
         with self._lock:
-            hold.rouse = None
-            hold.since = time.monotonic()
+            hold.awakes()
         self._read_notes()
         return not hold.over
 
@@ -222,6 +258,7 @@ class RunQueue:
             hold = next((one for one in self._holds if one.pcpu is pcpu and one.task and not one.arrived), None)
             if hold is not None:
                 hold.thread = threading.get_ident()
+                self._accounts.arrives(hold, pcpu)
                 hold.arrived = True
                 self._leave_other_places(hold.task, hold)
         self._read_notes()
@@ -236,11 +273,11 @@ class RunQueue:
         with self._lock:
             self._holds.remove(hold)
             hold.ended = True
-            seconds = hold.used + time.monotonic() - hold.since
-            task.place.used_s += seconds
+            seconds = self._accounts.leaves(hold)
             goes_on = following is Next.READY and not task.called_off
-            (self._policy.used if goes_on else self._policy.blocks)(task, seconds)
-            self._go_on(task, following)
+            self._allotment.leaves(hold, task, seconds, goes_on=goes_on)
+            if not goes_on:
+                self._go_on(task, following)
             self._hand_out()
         self._read_notes()
         if following is Next.OVER:
@@ -250,10 +287,9 @@ class RunQueue:
         """Put a task where it wants to be, with the lock."""
         if following is Next.OVER:
             return
+        task.idle_since = time.monotonic()
         if following is Next.APART or task.called_off:
             self._put_apart(task)
-        elif following is Next.READY:
-            self._holds.append(Hold(task.place, task))
         elif task.woken and not task.stands:
             self._enqueue(task)
         else:
@@ -284,6 +320,7 @@ class RunQueue:
             if following is Next.READY and not task.called_off:
                 self._enqueue(task)
             else:
+                self._accounts.wakes(task)  # up to here
                 self._go_on(task, following)
             self._hand_out()
         self._read_notes()
@@ -293,9 +330,7 @@ class RunQueue:
     # --- the watch ----------------------------------------------------------------------------------------------------
 
     def _end_slices(self) -> None:
-        with self._lock:
-            self._press()
-        self._read_notes()
+        self.change(lambda allotment: None)  # one that was held back may want a pCPU by now
 
     def _wake_due(self) -> None:
         now = time.monotonic()
@@ -329,7 +364,7 @@ class RunQueue:
                 hold.task.woken = True
             elif hold.task.called_off:  # in an order in which this can be interrupted, and done again
                 self._put_apart(hold.task)
-                self._policy.blocks(hold.task)
+                self._allotment.forget(hold, hold.task)
                 self._holds.remove(hold)
         for task in [one for one in self._resting if one.place is vm]:
             if task.called_off or not task.stands:
@@ -350,8 +385,8 @@ class RunQueue:
 
     def _enqueue(self, task: Task) -> None:
         """A task wants a pCPU that did not before."""
-        self._holds.append(Hold(task.place, task))
-        self._policy.wakes(task, self._holds)
+        self._accounts.wakes(task)
+        self._allotment.enqueue(task)
 
     def _wait(self, hold: Hold) -> None:
         with self._lock:
@@ -383,6 +418,7 @@ class RunQueue:
     def _end(self, hold: Hold) -> None:
         with self._lock:
             if hold in self._holds:
+                self._accounts.returns(hold)
                 self._holds.remove(hold)
             self._hand_out()
             hold.ended = True
@@ -390,21 +426,7 @@ class RunQueue:
 
     def _hand_out(self) -> None:
         """Give free pCPUs to those who are next, and see that somebody looks after the slices."""
-        running = [hold for hold in self._holds if hold.pcpu is not None]
-        taken, busy = {hold.pcpu for hold in running}, {hold.vm for hold in running}
-        free = [pcpu for pcpu in self._pcpus if pcpu not in taken]
-        while free:
-            waiting = [hold for hold in self._holds if hold.waits and hold.vm not in busy]
-            if not waiting:
-                break
-            hold, seconds = self._policy.next(waiting)
-            pcpu = _best(free, hold.vm)
-            free.remove(pcpu)
-            busy.add(hold.vm)
-            hold.since, hold.seconds = time.monotonic(), seconds
-            if hold.task is not None:
-                hold.task.woken = False
-            hold.pcpu = pcpu
+        self._allotment.hand_out()
         for hold in self._holds:
             if hold.pcpu is None or hold.arrived:
                 continue
@@ -416,22 +438,13 @@ class RunQueue:
             thread = threading.Thread(target=self._serve_apart, args=(task,), name="hypervisor-apart", daemon=True)
             self._others = [*filter(threading.Thread.is_alive, self._others), thread]
             start(thread)
-        if self.contended:
-            self._press()
+        self._press()
 
     def _press(self) -> None:
-        """Have those leave whose slice is over, and look again when the next one is."""
-        again = press(self._holds, time.monotonic())
-        if self.contended:
-            self._slices.set(again)
-
-
-def _best(free: list[PCpu], vm: Customer) -> PCpu:
-    """The pCPU that costs least: where the VM ran last, else one with nothing on it."""
-    last = vm.last
-    if last in free:
-        return last
-    return next((pcpu for pcpu in free if pcpu.owner is None), free[0])
+        """Have those leave whose slice is over, and look again when the next one may be."""
+        again = self._allotment.press()
+        if again < NEVER:
+            self._slices.set(max(again, time.monotonic() + PATIENCE_S))
 
 
 __all__ = ["CLOSED", "RunQueue"]

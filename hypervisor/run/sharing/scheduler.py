@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol, runtime_checkable
+
+from hypervisor.run.sharing.share import Share
 
 SLICE_S = 0.02
 """Host seconds for which a VM keeps its pCPU while another one waits."""
@@ -14,11 +16,18 @@ class Candidate(Protocol):
 
     name: str
 
+    @property
+    def share(self) -> Share:
+        """What it is to get."""
+        ...
+
 
 class Slice(NamedTuple):
     """What a scheduler answers: this VM, for so many host seconds.
 
-    While nobody waits the VM keeps its pCPU beyond them; when somebody does, it leaves at its next opportunity.
+    They are seconds in which the VM holds up its pCPU: of the CPU clock of the pCPU's thread, and those for which a
+    handler of the VM's sleeps there. While nobody waits the VM keeps its pCPU beyond them; when somebody does, it
+    leaves at its next opportunity.
     """
 
     vm: Candidate
@@ -31,6 +40,8 @@ class Scheduler(Protocol):
     All is called with the host's lock held, from any of its threads, one call at a time: answer soon, and call nothing
     of a VM or the host. Whatever it answers, no guest can tell: under the virtual clock each runs as if it were alone.
     One that raises, or chooses a VM that does not wait, ends the run that had waited longest, and names itself there.
+
+    A VM that may not run at present, for its cap, is to a scheduler one that waits for something.
     """
 
     def choose(self, ready: Sequence[Candidate]) -> Slice:
@@ -38,8 +49,9 @@ class Scheduler(Protocol):
         ...
 
     def wakes(self, vm: Candidate, running: Sequence[Candidate]) -> Candidate | None:
-        """A VM wants a pCPU: its run begins, or what it waited for has come. Which one of those that run now is to make
-        room at its next opportunity, though its slice is not over; None if that can wait.
+        """A VM wants a pCPU: its run begins, or what it waited for has come. Which one of those that run now, where it
+        may run, is to make room at its next opportunity, though its slice is not over; None if that can wait. (Where a
+        pCPU is free nobody has to.)
         """
         ...
 
@@ -51,6 +63,24 @@ class Scheduler(Protocol):
         """A VM leaves its pCPU after so many host seconds, and wants none now: it waits, is paused, or has ended. (With
         0 seconds it had none, and does not wait for one any longer.)
         """
+        ...
+
+
+@runtime_checkable
+class Hosted(Protocol):
+    """A scheduler that is told of its host."""
+
+    def begin(self, pcpus: int, clock: Callable[[], float]) -> None:
+        """Before all else: how many pCPUs there are, and the clock of the time that all of them pass, in seconds."""
+        ...
+
+
+@runtime_checkable
+class Promising(Protocol):
+    """A scheduler that keeps reservations (`Share.budget`)."""
+
+    def admit(self, promised: Sequence[Share], share: Share, pcpus: int) -> None:
+        """Raise `ConfigError` if this one cannot be promised beside those that are, on so many pCPUs."""
         ...
 
 
@@ -71,4 +101,4 @@ class RoundRobin:
         """It is forgotten."""
 
 
-__all__ = ["SLICE_S", "Candidate", "RoundRobin", "Scheduler", "Slice"]
+__all__ = ["SLICE_S", "Candidate", "Hosted", "Promising", "RoundRobin", "Scheduler", "Slice"]

@@ -2,34 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from hypervisor.run.sharing import scheduler
-from hypervisor.run.sharing.hold import Hold
+from hypervisor.run.sharing.hold import NEVER, Hold
+
+if TYPE_CHECKING:
+    from hypervisor.engine.pcpu import PCpu
+
+NOTHING_S = 1e-9
+"""A slice of which no more is left is over, in host seconds: clocks do not count less."""
 
 
-def press(holds: Sequence[Hold], now: float) -> float:
-    """Tell those whose slice is over, and whom somebody waits for, to leave; when the next one is (of time.monotonic).
+def press(holds: Sequence[Hold], now: float, allows: Callable[[Hold], Sequence[PCpu]]) -> float:
+    """Tell those whose slice is over, and whose pCPU somebody waits for, to leave; when the next one may be (of
+    time.monotonic). ``allows`` says where one that waits may run.
 
-    A VM that somebody wants to look at is the one to leave; for others it is a VM that sleeps, else that whose slice
-    ends first.
+    A VM that somebody wants to look at is the one to leave; for others it is a VM that sleeps, else that of whose slice
+    least is left.
     """
     running = [one for one in holds if one.pcpu is not None]
-    running.sort(key=lambda one: (one.rouse is None, one.since + one.seconds))
+    waiting = [one for one in holds if one.waits]
+    if not waiting and not any(one.firm for one in running):
+        return NEVER
+    left = {one: one.left(now) for one in running}
+    running.sort(key=lambda one: (one.rouse is None, left[one]))
+    wanted = [one for one in running if one.firm]
     by_vm = {one.vm: one for one in running}
-    again = scheduler.SLICE_S
-    for one in holds:
-        if one.pcpu is not None:
-            continue
-        if not running:
-            break
-        target = by_vm.get(one.vm) or running[0]
-        if target not in running:
-            continue
-        running.remove(target)
-        left = 0.0 if target.rouse else target.since + target.seconds - now
-        if left > 0:
-            again = min(again, left)
+    again = scheduler.SLICE_S if waiting else NEVER
+    for one in waiting:
+        target = by_vm.get(one.vm) or next((other for other in running if other.pcpu in allows(one)), None)
+        if target in running:
+            running.remove(target)
+            wanted.append(target)
+    for target in wanted:
+        target.wanted = True
+        if left[target] > NOTHING_S:
+            again = min(again, left[target])
             continue
         target.over = True
         if target.rouse:

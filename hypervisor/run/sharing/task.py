@@ -39,6 +39,8 @@ class Task(ABC):
         self.candidate, self.place = vm, place
         self.wake_at: float | None = None
         """When a task that rests wants to go on at the latest, of time.monotonic; None for never."""
+        self.idle_since: float | None = None
+        """Since when it wants no pCPU, of time.monotonic; the queue's."""
         self.waiters: set[int] = set()
         """The threads that wait until it is over, by their numbers."""
         self.begun = False

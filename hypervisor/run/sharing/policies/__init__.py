@@ -1,0 +1,1 @@
+"""Policies that a host may have: who runs when."""

@@ -1,0 +1,152 @@
+"""Proportional shares: a VM of twice the weight gets twice the time of those that want it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from weakref import WeakKeyDictionary
+
+from hypervisor.run.sharing import scheduler as policies
+from hypervisor.run.sharing.scheduler import Candidate, Slice
+
+LEAST_SLICE_S = 0.001
+"""Shortest slice, in host seconds: leaving a guest for another costs some ten microseconds, and a cold cache."""
+
+BEHIND = 4
+"""By how many of the longest steps a VM may be behind the furthest one: what it has not claimed by then is lost."""
+
+
+class Credit:
+    """Each VM has a virtual time, which passes faster the less weight it has; who is furthest behind runs next.
+
+    - Nobody waits while a pCPU is free: what one does not want, the others share by their weights.
+    - One that sleeps saves nothing up: when it wakes it is a slice behind the others at most. That much is its boost:
+      it pushes the one aside that is furthest ahead, and who sleeps more than he computes always runs at once.
+    - A VM is on one pCPU at most, so a weight may be too great for a host: three VMs of 1, 2 and 5 on two pCPUs. Such a
+      one counts as what one whole pCPU is (A. Chandra et al., Surplus Fair Scheduling, OSDI 2000, section 2.1); the
+      others share the rest by theirs.
+
+    A slice is as long as the weight is great, so that none is ahead of its share for long.
+    """
+
+    def __init__(self) -> None:
+        self._pcpus = 1
+        self._clock: Callable[[], float] = time.monotonic
+        self._spent: WeakKeyDictionary[Candidate, float] = WeakKeyDictionary()
+        """Virtual times: seconds for each unit of weight."""
+        self._floor = 0.0
+        """How far everybody has come who was awake."""
+        self._since: dict[Candidate, float] = {}
+        """Who runs, and from when on it has not been told how long."""
+        self._awake: dict[Candidate, float] = {}
+        """Who wants pCPUs, with the weights that they were known to have."""
+        self._weights: dict[Candidate, float] = {}
+        """What these count as; empty when it has to be found anew, with what follows from it:"""
+        self._slices: dict[Candidate, float] = {}
+        """How long their slices are, in seconds;"""
+        self._step = 0.0
+        """and how far one of them comes with one at most."""
+
+    def begin(self, pcpus: int, clock: Callable[[], float]) -> None:
+        """See `hypervisor.run.sharing.scheduler.Hosted`."""
+        self._pcpus, self._clock = pcpus, clock
+        for known in (self._since, self._awake, self._weights):
+            known.clear()
+
+    # --- what a scheduler does ----------------------------------------------------------------------------------------
+
+    def choose(self, ready: Sequence[Candidate]) -> Slice:
+        """The one that is furthest behind."""
+        for vm in ready:
+            if vm not in self._awake:
+                self._wake(vm)
+        self._follow()
+        vm = min(ready, key=self._spent.__getitem__)
+        self._since[vm] = self._clock()
+        return Slice(vm, self._slices[vm])
+
+    def wakes(self, vm: Candidate, running: Sequence[Candidate]) -> Candidate | None:
+        """It is a slice behind the others at most, and takes the place of who is furthest ahead of it."""
+        self._wake(vm)
+        return self.furthest(running, self._spent[vm])
+
+    def used(self, vm: Candidate, seconds: float) -> None:
+        """It has come so much further."""
+        self._since.pop(vm, None)
+        if vm not in self._awake:
+            self._wake(vm)
+        self._spent[vm] += seconds / self._weight(vm)
+
+    def blocks(self, vm: Candidate, seconds: float) -> None:
+        """It has come so much further, and is not counted any more."""
+        self.used(vm, seconds)
+        self._follow()
+        del self._awake[vm]
+        self._weights.clear()
+
+    def furthest(self, running: Sequence[Candidate], behind: float = float("-inf")) -> Candidate | None:
+        """Which of these has come furthest, if that is further than this."""
+        vm = max(running, key=self._now, default=None)
+        return vm if vm is not None and self._now(vm) > behind else None
+
+    # --- virtual times ------------------------------------------------------------------------------------------------
+
+    def _wake(self, vm: Candidate) -> None:
+        self._follow()
+        self._awake[vm] = vm.share.weight
+        self._weights.clear()
+        weight = self._weight(vm)
+        boosted = self._floor - self._slices[vm] / weight
+        self._spent[vm] = max(self._spent.get(vm, self._floor), boosted)
+
+    def _now(self, vm: Candidate) -> float:
+        """How far it has come by now, if it has had its pCPU to itself."""
+        since = self._since.get(vm)
+        return self._spent[vm] + (0.0 if since is None else (self._clock() - since) / self._weight(vm))
+
+    def _follow(self) -> None:
+        """The floor rises with who is furthest behind. Who cannot get his share, as others need the pCPUs where he may
+        run, would come to have claims without end, and hold up those who come from elsewhere: he loses them.
+        """
+        times = [self._now(vm) for vm in self._awake]
+        if times:
+            least = max(times) - BEHIND * self._step
+            self._floor = max(self._floor, least, min(times))
+            for vm in self._awake:
+                if self._spent[vm] < least:
+                    self._spent[vm] = least
+
+    # --- weights ------------------------------------------------------------------------------------------------------
+
+    def _weight(self, vm: Candidate) -> float:
+        """What it counts as."""
+        if self._awake.get(vm) != vm.share.weight:
+            self._awake[vm] = vm.share.weight
+            self._weights.clear()
+        if not self._weights:
+            self._weights = feasible(self._awake, self._pcpus)
+            most = max(self._weights.values())
+            self._slices = {
+                one: max(policies.SLICE_S * weight / most, LEAST_SLICE_S) for one, weight in self._weights.items()
+            }
+            self._step = max(self._slices[one] / weight for one, weight in self._weights.items())
+        return self._weights[vm]
+
+
+def feasible(weights: dict[Candidate, float], pcpus: int) -> dict[Candidate, float]:
+    """These weights, but that none is greater than what a whole one of so many pCPUs is."""
+    found, rest = dict(weights), sum(weights.values())
+    great: list[Candidate] = []
+    for vm in sorted(weights, key=weights.__getitem__, reverse=True):
+        if pcpus - len(great) <= 1 or weights[vm] * (pcpus - len(great)) <= rest:
+            break
+        great.append(vm)
+        rest -= weights[vm]
+    if great:
+        left = len(weights) - len(great)
+        whole = rest / (pcpus - len(great)) if left else 1.0
+        found.update(dict.fromkeys(great, whole))
+    return found
+
+
+__all__ = ["Credit", "feasible"]
