@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 import hypervisor as hv
+from hypervisor.run.sharing import scheduler
 from tests.core.bare import bare
+from tests.core.queueing import until
 from tests.core.smp import long_mode
 
 COUNTS = """
@@ -199,3 +201,28 @@ def test_a_vm_that_waits_leaves_its_pcpu_and_its_thread() -> None:
         for vm in sleepers:
             stopped = vm.stop()
             assert stopped is not None and stopped.reason is hv.Reason.STOPPED
+
+
+def test_a_pause_that_ends_while_its_vm_leaves_the_queue_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It waits for a pCPU, is to stand still, and is resumed when it does and nobody knows yet."""
+    with hv.Host("8M", 1) as host, bare(LOOP, host=host) as hog, bare(LOOP, host=host) as vm:
+        hog.start()
+        vm.start()
+        run: Any = vm.runner
+        apart = run.apart
+
+        def resumed_at_once() -> Any:
+            following = apart()
+            vm.resume()
+            return following
+
+        monkeypatch.setattr(scheduler, "SLICE_S", 3600.0)
+        monkeypatch.setattr(run, "apart", resumed_at_once)
+        while vm.place.pcpu is not None:
+            vm.host.scheduler = "round-robin"  # whoever runs makes room
+        vm.pause()
+        monkeypatch.setattr(scheduler, "SLICE_S", 0.01)
+        before = vm.usage.run_s
+        until(lambda: vm.usage.run_s > before + 0.001)
+        hog.stop()
+        vm.stop()

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from hypervisor.run.sharing.hold import Customer, Hold, held_up
+from hypervisor.run.sharing.hold import Customer, Hold
 from hypervisor.run.sharing.usage import PCpuUsage, Usage
 from hypervisor.run.threads.thread_meter import Reading, ThreadMeter
 
@@ -61,7 +61,7 @@ class Accounts:
         account.slices += 1
         for usage in (account.total, hold.vm.usage):
             usage.add_held(hold.got, now, hold.slept)
-        return held_up(hold.got, now, hold.slept)
+        return hold.held_up(now)
 
     def returns(self, hold: Hold) -> None:
         """A visit is over."""

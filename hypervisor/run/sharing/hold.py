@@ -75,10 +75,14 @@ class Hold:
         """What it said when the pCPU began to work for this."""
         self.began = self.got
         """What it said when the slice began."""
+        self.begun = False
+        """Whether the guest has run."""
         self.cpu_end = NEVER
         """Where on the CPU clock of that thread the slice ends."""
-        self.slept = 0.0
-        """Host seconds that it slept on its pCPU."""
+        self.before = 0.0
+        """Host seconds for which it had held up its pCPU when the slice began, which it slept before."""
+        self.slept = self.slept_before = 0.0
+        """Host seconds that it slept on its pCPU; and that it had when the slice began."""
         self.rouse: Callable[[], None] | None = None
         """Wakes a holder that sleeps, and whose pCPU is anybody's who wants one."""
         self.asleep_since = 0.0
@@ -111,7 +115,7 @@ class Hold:
         if self.meter is None:
             self.since = time.monotonic()
         else:
-            self.began = self.meter.read()
+            self.began, self.begun = self.meter.read(), True
             self.cpu_end = self.began.cpu + self.seconds
 
     @property
@@ -125,15 +129,26 @@ class Hold:
             return 0.0
         if self.meter is None:
             return self.since + self.seconds - now
-        return self.seconds - held_up(self.began, self.meter.read())
+        if not self.begun:
+            return self.seconds
+        return self.seconds - held_up(self.began, self.meter.read(), self.slept - self.slept_before)
+
+    def held_up(self, now: Reading) -> float:
+        """For how many host seconds it has held up its pCPU, from when the guest began to run: what it takes to get
+        there is the host's doing, and would count for more in a short slice.
+        """
+        if not self.begun:
+            return 0.0
+        return self.before + held_up(self.began, now, self.slept - self.slept_before)
 
     def awakes(self) -> None:
         """It has slept on its pCPU, and begins another slice unless somebody waits."""
         self.rouse = None
         self.slept += time.monotonic() - self.asleep_since
         if self.meter is not None:
-            self.began = self.meter.read()
-            self.cpu_end = self.began.cpu + self.seconds
+            self.before = self.held_up(now := self.meter.read())
+            self.began, self.slept_before = now, self.slept
+            self.cpu_end = now.cpu + self.seconds
 
     def slept_until(self, now: float) -> float:
         """For how long it has slept on its pCPU until now."""

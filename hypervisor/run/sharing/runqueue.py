@@ -317,7 +317,8 @@ class RunQueue:
             sys.settrace(task.tracer)
         following = task.execute(task.apart)
         with self._lock:
-            if following is Next.READY and not task.called_off:
+            goes_on = following is Next.READY or (following is Next.RESTS and not task.stands)  # it was woken meanwhile
+            if goes_on and not task.called_off:
                 self._enqueue(task)
             else:
                 self._accounts.wakes(task)  # up to here

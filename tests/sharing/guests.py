@@ -1,0 +1,111 @@
+"""Guests that count what they get of a host's processors, and neighbours that take what they can."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import hypervisor as hv
+from tests.core.bare import bare
+
+COUNTS = "mov ecx, 1000; work: loop work; inc rbx; jmp 0x10000"
+"""RBX counts thousands of rounds."""
+INTERRUPTS_OFF = "cli; again: jmp again"
+EXITS = "again: out 0x80, al; jmp again"
+
+
+@contextmanager
+def counting(host: hv.Host, shares: Sequence[hv.Share]) -> Iterator[list[hv.VM]]:
+    """A guest that computes for each share, while the block goes on."""
+    with ExitStack() as stack:
+        vms = [stack.enter_context(bare(COUNTS, host=host)) for _ in shares]
+        for number, (vm, share) in enumerate(zip(vms, shares, strict=True)):
+            vm.name, vm.share = f"vm{number}", share
+        yield vms
+
+
+@contextmanager
+def neighbour(host: hv.Host, kind: str) -> Iterator[hv.VM]:
+    """One that never gives its pCPU back by itself: ``interrupts off``, ``exit storm``, a handler that ``computes`` or
+    ``sleeps`` for longer than a slice.
+    """
+    with bare(INTERRUPTS_OFF if kind == "interrupts off" else EXITS, host=host) as vm:
+        if kind != "interrupts off":
+
+            @vm.traps.port_out(0x80)
+            def serve(vcpu: hv.Vcpu, exit: hv.Exit) -> hv.Verdict:
+                if kind == "sleeps":
+                    time.sleep(0.03)
+                end = time.thread_time() + (0.03 if kind == "computes" else 0.0)
+                while time.thread_time() < end:
+                    pass
+                return hv.HANDLED
+
+        vm.start()
+        yield vm
+        vm.stop()
+
+
+def computed(vms: Sequence[hv.VM]) -> float:
+    """Host seconds that pCPUs have computed for these."""
+    return sum(vm.usage.run_s for vm in vms)
+
+
+def until_computed(vms: Sequence[hv.VM], seconds: float, limit: float) -> None:
+    """Wait until pCPUs have computed so long for these; in ``limit`` seconds it is enough anyway."""
+    end, goal = time.monotonic() + limit, computed(vms) + seconds
+    while computed(vms) < goal and time.monotonic() < end:
+        time.sleep(0.01)
+
+
+@dataclass(frozen=True)
+class Got:
+    """What VMs have got of a host, each beside what all have together."""
+
+    counted: list[float]
+    """By their own counters."""
+    used: list[float]
+    """By the host's."""
+    host_s: float
+    """How long that took, by the host's clock."""
+
+
+def measure(vms: Sequence[hv.VM], seconds: float) -> Got:
+    """What these VMs get while pCPUs compute for so long for them."""
+    for vm in vms:
+        vm.start()
+    until_computed(vms, 0.05, 10)  # until all code is translated
+    before = [_now(vm) for vm in vms]
+    since = time.monotonic()
+    until_computed(vms, seconds, 20 * seconds)
+    after = [_now(vm) for vm in vms]
+    host_s = time.monotonic() - since
+    for vm in vms:
+        result = vm.stop()
+        assert result is not None and result.reason is hv.Reason.STOPPED, result
+    rounds = [end[0] - begin[0] for begin, end in zip(before, after, strict=True)]
+    used = [end[1] - begin[1] for begin, end in zip(before, after, strict=True)]
+    return Got([count / sum(rounds) for count in rounds], [one / sum(used) for one in used], host_s)
+
+
+def _now(vm: hv.VM) -> tuple[int, float]:
+    with vm.paused():
+        return vm.vcpu.rbx, vm.usage.run_s
+
+
+def threads_of_pcpus() -> dict[str, tuple[float, float]]:
+    """What the kernel says of each pCPU's thread: for how long it computed, and was kept from that; in seconds."""
+    found: dict[str, tuple[float, float]] = {}
+    for thread in threading.enumerate():
+        if thread.name.startswith("hypervisor-pcpu"):
+            figures: Any = Path(f"/proc/self/task/{thread.native_id}/schedstat").read_text().split()
+            found[thread.name] = int(figures[0]) / 1e9, int(figures[1]) / 1e9
+    return found
+
+
+__all__ = ["Got", "computed", "counting", "measure", "neighbour", "threads_of_pcpus", "until_computed"]

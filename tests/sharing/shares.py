@@ -1,0 +1,136 @@
+"""``python -m tests.sharing.shares --seconds 10`` says what guests get of a host's processors, by their own counters,
+and what is wrong with that: shares by weights and caps, within 1%; what the host accounts, within 1% of what the kernel
+says of its threads; an honest guest beside each hostile one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+
+import hypervisor as hv
+from tests.sharing.guests import computed, counting, measure, neighbour, threads_of_pcpus, until_computed
+
+WEIGHTS: tuple[tuple[Sequence[float], int, Sequence[float]], ...] = (
+    ((1, 1), 1, (0.5, 0.5)),
+    ((3, 1), 1, (0.75, 0.25)),
+    ((1, 2, 5), 1, (0.125, 0.25, 0.625)),
+    ((1, 1), 2, (0.5, 0.5)),
+    ((3, 1), 2, (0.5, 0.5)),
+    ((1, 2, 5), 2, (1 / 6, 1 / 3, 1 / 2)),
+)
+"""Weights, pCPUs, and the parts that they come to: a VM gets one whole pCPU at most."""
+NEIGHBOURS = ("interrupts off", "exit storm", "computes", "sleeps")
+
+
+def off(found: Sequence[float], wanted: Sequence[float]) -> float:
+    """By which part the worst of these is not what is wanted."""
+    return max(abs(one / two - 1) for one, two in zip(found, wanted, strict=True))
+
+
+def weights(seconds: float, bound: float) -> int:
+    """How many of `WEIGHTS` are off by more."""
+    wrong = 0
+    for given, pcpus, parts in WEIGHTS:
+        with hv.Host("16M", pcpus, scheduler="credit") as host:
+            with counting(host, [hv.Share(weight=weight) for weight in given]) as vms:
+                got = measure(vms, seconds)
+        by = off(got.counted, parts)
+        wrong += by > bound
+        print(
+            f"weights {':'.join(f'{one:g}' for one in given)} on {pcpus}: {_parts(got.counted)} by the guests' "
+            f"counters, {_parts(got.used)} by the host's; off by {by:.2%} and {off(got.used, parts):.2%} in {got.host_s:.1f} s"
+            + (" TOO MUCH" if by > bound else "")
+        )
+    return wrong
+
+
+def caps(seconds: float, bound: float) -> int:
+    """How many caps are off by more, beside a pCPU that idles."""
+    wrong = 0
+    for cap in (0.1, 0.25, 0.5):
+        with hv.Host("16M", 1) as host, counting(host, [hv.Share(cap=cap)]) as (vm,):
+            vm.start()
+            time.sleep(0.2)
+            before, since = vm.usage, time.monotonic()
+            time.sleep(seconds)
+            used, passed = vm.usage.run_s - before.run_s, time.monotonic() - since
+            vm.stop()
+        by = abs(used / passed / cap - 1)
+        wrong += by > bound
+        print(f"cap {cap}: {used / passed:.4f} of a pCPU, off by {by:.2%}" + (" TOO MUCH" if by > bound else ""))
+    return wrong
+
+
+def accounts(seconds: float, bound: float) -> int:
+    """How many figures differ by more from the kernel's."""
+    wrong = 0
+    for pcpus in (1, 2):
+        with hv.Host("16M", pcpus, scheduler="credit") as host:
+            with counting(host, [hv.Share()] * 3) as vms, neighbour(host, "exit storm") as storm:
+                since = time.monotonic()
+                for vm in vms:
+                    vm.start()
+                until_computed(vms, seconds, 20 * seconds)
+                for vm in (*vms, storm):
+                    vm.pause()
+                passed = time.monotonic() - since
+                kernel = threads_of_pcpus().values()
+                run, stolen = computed([*vms, storm]), sum(vm.usage.stolen_s for vm in (*vms, storm))
+                totals = [vm.usage.total_s for vm in vms]
+                pcpu = host.usage
+                for vm in (*vms, storm):
+                    vm.resume()
+                    vm.stop()
+        by = abs(run / sum(one for one, _ in kernel) - 1), abs(sum(one.run_s for one in pcpu) / run - 1)
+        late = max(abs(total / passed - 1) for total in totals)
+        wrong += max(*by, late) > bound
+        print(
+            f"accounts of 4 VMs on {pcpus}: {run:.3f} s computed, the kernel says "
+            f"{sum(one for one, _ in kernel):.3f} s (off by {by[0]:.2%}); {stolen:.3f} s stolen, the kernel says "
+            f"{sum(one for _, one in kernel):.3f} s; all states of a VM together are off by {late:.2%} from the time that passed"
+            + (" TOO MUCH" if max(*by, late) > bound else "")
+        )
+    return wrong
+
+
+def neighbours(seconds: float) -> int:
+    """How many hostile neighbours leave an honest VM less than nearly half of a pCPU, by the host's figures."""
+    wrong = 0
+    for kind in NEIGHBOURS:
+        with hv.Host("16M", 1, scheduler="credit") as host, counting(host, [hv.Share()]) as (honest,):
+            with neighbour(host, kind) as hostile:
+                honest.start()
+                time.sleep(0.2)
+                before = honest.usage, hostile.usage
+                time.sleep(seconds)
+                mine, its = honest.usage.held_s - before[0].held_s, hostile.usage.held_s - before[1].held_s
+                honest.stop()
+        part = mine / (mine + its)
+        wrong += part < 0.45
+        print(f"beside one that {kind}: an honest VM has its pCPU for {part:.1%}" + (" TOO LITTLE" * (part < 0.45)))
+    return wrong
+
+
+def _parts(found: Sequence[float]) -> str:
+    return " : ".join(f"{one:.4f}" for one in found)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=10.0, help="of computing, for each figure")
+    parser.add_argument("--bound", type=float, default=0.01)
+    parser.add_argument("--only", choices=("weights", "caps", "accounts", "neighbours"))
+    asked = parser.parse_args()
+    found = 0
+    if asked.only in (None, "weights"):
+        found += weights(asked.seconds, asked.bound)
+    if asked.only in (None, "caps"):
+        found += caps(asked.seconds, asked.bound)
+    if asked.only in (None, "accounts"):
+        found += accounts(asked.seconds, asked.bound)
+    if asked.only in (None, "neighbours"):
+        found += neighbours(asked.seconds)
+    sys.exit(found > 0)
