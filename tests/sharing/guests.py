@@ -15,7 +15,7 @@ from tests.core.bare import bare
 
 COUNTS = "mov ecx, 1000; work: loop work; inc rbx; jmp 0x10000"
 """RBX counts thousands of rounds."""
-INTERRUPTS_OFF = "cli; again: jmp again"
+INTERRUPTS_OFF = "cli; again: inc rbx; jmp again"
 EXITS = "again: out 0x80, al; jmp again"
 
 
@@ -77,25 +77,18 @@ class Got:
 
 def measure(vms: Sequence[hv.VM], seconds: float) -> Got:
     """What these VMs get while pCPUs compute for so long for them."""
+    since = time.monotonic()
     for vm in vms:
         vm.start()
-    until_computed(vms, 0.05, 10)  # until all code is translated
-    before = [_now(vm) for vm in vms]
-    since = time.monotonic()
     until_computed(vms, seconds, 20 * seconds)
-    after = [_now(vm) for vm in vms]
+    for vm in vms:  # all at once
+        vm.request_stop()
     host_s = time.monotonic() - since
     for vm in vms:
-        result = vm.stop()
+        result = vm.wait()
         assert result is not None and result.reason is hv.Reason.STOPPED, result
-    rounds = [end[0] - begin[0] for begin, end in zip(before, after, strict=True)]
-    used = [end[1] - begin[1] for begin, end in zip(before, after, strict=True)]
+    rounds, used = [vm.vcpu.rbx for vm in vms], [vm.usage.run_s for vm in vms]
     return Got([count / sum(rounds) for count in rounds], [one / sum(used) for one in used], host_s)
-
-
-def _now(vm: hv.VM) -> tuple[int, float]:
-    with vm.paused():
-        return vm.vcpu.rbx, vm.usage.run_s
 
 
 def threads_of_pcpus() -> dict[str, tuple[float, float]]:

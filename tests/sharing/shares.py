@@ -40,8 +40,8 @@ def weights(seconds: float, bound: float) -> int:
         by = off(got.counted, parts)
         wrong += by > bound
         print(
-            f"weights {':'.join(f'{one:g}' for one in given)} on {pcpus}: {_parts(got.counted)} by the guests' "
-            f"counters, {_parts(got.used)} by the host's; off by {by:.2%} and {off(got.used, parts):.2%} in {got.host_s:.1f} s"
+            f"weights {_of(given)} on {pcpus}: {_parts(got.counted)} by the guests' counters, {_parts(got.used)} by "
+            f"the host's; off by {by:.2%} and {off(got.used, parts):.2%} in {got.host_s:.1f} s"
             + (" TOO MUCH" if by > bound else "")
         )
     return wrong
@@ -90,7 +90,7 @@ def accounts(seconds: float, bound: float) -> int:
         print(
             f"accounts of 4 VMs on {pcpus}: {run:.3f} s computed, the kernel says "
             f"{sum(one for one, _ in kernel):.3f} s (off by {by[0]:.2%}); {stolen:.3f} s stolen, the kernel says "
-            f"{sum(one for _, one in kernel):.3f} s; all states of a VM together are off by {late:.2%} from the time that passed"
+            f"{sum(one for _, one in kernel):.3f} s; all states of a VM are off by {late:.2%} from the time that passed"
             + (" TOO MUCH" if max(*by, late) > bound else "")
         )
     return wrong
@@ -104,14 +104,18 @@ def neighbours(seconds: float) -> int:
             with neighbour(host, kind) as hostile:
                 honest.start()
                 time.sleep(0.2)
-                before = honest.usage, hostile.usage
+                before = honest.place.used_s, hostile.place.used_s
                 time.sleep(seconds)
-                mine, its = honest.usage.held_s - before[0].held_s, hostile.usage.held_s - before[1].held_s
+                mine, its = honest.place.used_s - before[0], hostile.place.used_s - before[1]
                 honest.stop()
         part = mine / (mine + its)
         wrong += part < 0.45
         print(f"beside one that {kind}: an honest VM has its pCPU for {part:.1%}" + (" TOO LITTLE" * (part < 0.45)))
     return wrong
+
+
+def _of(weights: Sequence[float]) -> str:
+    return ":".join(f"{one:g}" for one in weights)
 
 
 def _parts(found: Sequence[float]) -> str:

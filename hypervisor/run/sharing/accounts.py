@@ -51,7 +51,7 @@ class Accounts:
             account.meter, account.cut = ThreadMeter(), NOTHING
         hold.meter = account.meter
         hold.got = account.cut._replace(wall=hold.since)
-        hold.vm.usage.ready_s += max(hold.since - hold.asked, 0.0)
+        hold.vm.usage.add_waited(max(hold.since - hold.asked, 0.0))
 
     def leaves(self, hold: Hold) -> float:
         """A task has left its pCPU, whose thread calls this: for how many seconds it has held that up."""
@@ -76,10 +76,8 @@ class Accounts:
                 continue
             if hold.meter is not None:
                 found.add_held(hold.got, hold.meter.read(), hold.slept_until(now))
-            elif hold.not_before:
-                found.blocked_s += now - hold.asked
             else:
-                found.ready_s += now - hold.asked
+                found.add_waited(now - hold.asked, capped=bool(hold.not_before))
         for task in resting:
             if task.place is vm and task.idle_since is not None:
                 found.blocked_s += now - task.idle_since

@@ -72,6 +72,9 @@ class Allotment:
 
     def forget(self, hold: Hold, task: Task) -> None:
         """A task does not wait any longer."""
+        now, usage = self._clock(), hold.vm.usage
+        usage.add_waited(now - hold.asked, capped=bool(hold.not_before))
+        task.idle_since = now
         if not hold.not_before:
             self.policy.blocks(task)
 
@@ -120,7 +123,7 @@ class Allotment:
             if hold.not_before and hold.task is not None:
                 hold.not_before = self._opens(hold.task)
                 if not hold.not_before:
-                    hold.vm.usage.blocked_s += now - hold.asked
+                    hold.vm.usage.add_waited(now - hold.asked, capped=True)
                     hold.asked = now
                     self._wakes(hold.task)
         running = [hold for hold in self.holds if hold.pcpu is not None]

@@ -43,6 +43,13 @@ class Usage:
         self.waiting_s += max(now.wall - since.wall - slept_s - run - stolen, 0.0)
         self.blocked_s += slept_s
 
+    def add_waited(self, seconds: float, *, capped: bool = False) -> None:
+        """It waited so long for a pCPU, or because it had used its cap."""
+        if capped:
+            self.blocked_s += seconds
+        else:
+            self.ready_s += seconds
+
     def copy(self) -> Usage:
         """As it is now."""
         return replace(self)
