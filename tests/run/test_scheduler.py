@@ -121,6 +121,26 @@ def test_eight_vms_on_two_pcpus_by_a_scheduler_of_twenty_lines() -> None:
             assert policy.had[vm] == pytest.approx(vm.place.used_s) and vm.place.used_s > 0
 
 
+SHARES = [hv.Share(weight=3), hv.Share(cap=0.3), hv.Share(pcpus=[1]), hv.Share(budget=0.002, period=0.01), hv.Share()]
+
+
+@pytest.mark.parametrize("policy", ["credit", "edf", "round-robin"])
+def test_no_guest_can_tell_by_which_policy_it_runs(policy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Slices end wherever the CPU clocks of threads say so, shares change, and schedulers come and go."""
+    monkeypatch.setattr(scheduler, "SLICE_S", 0.0005)
+    with hv.Host("32M", 1) as host, _eight(host) as vms:
+        alone = [_digest(vm, vm.run(timeout=60)) for vm in vms]
+    with hv.Host("32M", 2, scheduler=policy) as host, _eight(host) as vms:
+        for vm, share in zip(vms, SHARES * 2, strict=False):
+            vm.share = share if policy == "edf" or not share.reserved else hv.Share(weight=0.5)
+            vm.start(timeout=60)
+        for number in range(20):
+            vms[number % 8].share = hv.Share(weight=1 + number, cap=0.9 if number % 3 else None, pcpus=[number % 2])
+            if number % 5 == 4:
+                host.scheduler = policy
+        assert [_digest(vm, vm.wait()) for vm in vms] == alone
+
+
 def test_one_that_wakes_may_push_another_aside() -> None:
     """The other one's slice is an hour."""
 

@@ -11,6 +11,8 @@ import time
 from collections.abc import Sequence
 
 import hypervisor as hv
+from hypervisor.run.sharing import scheduler
+from tests.core.smp import long_mode
 from tests.sharing.guests import computed, counting, measure, neighbour, threads_of_pcpus, until_computed
 
 WEIGHTS: tuple[tuple[Sequence[float], int, Sequence[float]], ...] = (
@@ -96,6 +98,39 @@ def accounts(seconds: float, bound: float) -> int:
     return wrong
 
 
+def wakes(seconds: float) -> int:
+    """Whether one that wakes each 10 ms, and has little to do, waits for longer than a slice each time, on average; beside
+    4 others.
+    """
+    with hv.Host("16M", 1, scheduler="credit") as host, counting(host, [hv.Share()] * 4) as hogs:
+        with long_mode(["sti; again: hlt; jmp again"], host, clock="wall") as vm:
+            woken = 0
+
+            def wake() -> None:
+                nonlocal woken
+                woken += 1
+                vm.clock.call_at(vm.clock.now_ns + 10_000_000, wake)
+
+            vm.input_open = True
+            wake()
+            for one in (*hogs, vm):
+                one.start()
+            longest, end = 0.0, time.monotonic() + seconds
+            while time.monotonic() < end:
+                before = woken, vm.usage.ready_s
+                time.sleep(0.1)
+                longest = max(longest, (vm.usage.ready_s - before[1]) / max(woken - before[0], 1))
+            ready, vm_woken = vm.usage.ready_s, woken
+            for one in (*hogs, vm):
+                one.stop()
+    bad = ready / vm_woken > scheduler.SLICE_S
+    print(
+        f"one that wakes beside 4 that compute: woken {vm_woken} times, it waited {ready / vm_woken * 1e3:.3f} ms each "
+        f"time, {longest * 1e3:.3f} ms in the worst tenth of a second" + (" TOO LONG" if bad else "")
+    )
+    return bad
+
+
 def neighbours(seconds: float) -> int:
     """How many hostile neighbours leave an honest VM less than nearly half of a pCPU, by the host's figures."""
     wrong = 0
@@ -126,7 +161,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=10.0, help="of computing, for each figure")
     parser.add_argument("--bound", type=float, default=0.01)
-    parser.add_argument("--only", choices=("weights", "caps", "accounts", "neighbours"))
+    parser.add_argument("--only", choices=("weights", "caps", "accounts", "wakes", "neighbours"))
     asked = parser.parse_args()
     found = 0
     if asked.only in (None, "weights"):
@@ -135,6 +170,8 @@ if __name__ == "__main__":
         found += caps(asked.seconds, asked.bound)
     if asked.only in (None, "accounts"):
         found += accounts(asked.seconds, asked.bound)
+    if asked.only in (None, "wakes"):
+        found += wakes(asked.seconds)
     if asked.only in (None, "neighbours"):
         found += neighbours(asked.seconds)
     sys.exit(found > 0)
