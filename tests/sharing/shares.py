@@ -99,8 +99,8 @@ def accounts(seconds: float, bound: float) -> int:
 
 
 def wakes(seconds: float) -> int:
-    """Whether one that wakes each 10 ms, and has little to do, waits for longer than a slice each time, on average; beside
-    4 others.
+    """Whether one that wakes each 10 ms, and has little to do, waits for longer than a slice on average; beside 4 that
+    compute.
     """
     with hv.Host("16M", 1, scheduler="credit") as host, counting(host, [hv.Share()] * 4) as hogs:
         with long_mode(["sti; again: hlt; jmp again"], host, clock="wall") as vm:
