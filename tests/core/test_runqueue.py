@@ -17,6 +17,18 @@ import pytest
 
 from tests.core.queueing import Interrupt, fakes, interrupt, threads_of, until
 
+FILES = (
+    "runqueue.py",
+    "allotment.py",
+    "affinity.py",
+    "accounts.py",
+    "hold.py",
+    "policy.py",
+    "slices.py",
+    "contextlib.py",
+)
+"""Where an interrupt may come at each line."""
+
 
 @pytest.fixture
 def switching_often() -> Iterator[None]:
@@ -145,7 +157,7 @@ def test_an_interrupt_at_each_line_leaves_the_queue_whole(waits: bool) -> None:
 
         def trace(frame: Any, event: str, argument: object, step: int = step) -> Any:
             nonlocal seen, hit, where
-            if frame.f_code.co_filename.endswith(("runqueue.py", "policy.py", "slices.py", "contextlib.py")):
+            if frame.f_code.co_filename.endswith(FILES):
                 # Python looks for interrupts at calls and in loops: not where a with block ends, and in `holding` not
                 # between the end of the block and the try.
                 leaves = linecache.getline(frame.f_code.co_filename, frame.f_lineno).lstrip().startswith("with ")
