@@ -49,6 +49,20 @@ def weights(seconds: float, bound: float) -> int:
     return wrong
 
 
+def reservations(seconds: float, bound: float) -> int:
+    """Whether one that is promised 3 ms of each 10 ms, and wants more, gets less than that and its part of the rest."""
+    shares = [hv.Share(budget=0.003, period=0.01), hv.Share(), hv.Share()]
+    with hv.Host("16M", 1, scheduler="edf") as host, counting(host, shares) as vms:
+        got = measure(vms, seconds)
+    parts = 0.3 + 0.7 / 3, 0.7 / 3, 0.7 / 3
+    by = off(got.counted, parts)
+    print(
+        f"3 ms of 10 ms, and a third of the rest: {_parts(got.counted)} by the guests' counters, {_parts(got.used)} by "
+        f"the host's; off by {by:.2%} in {got.host_s:.1f} s" + (" TOO MUCH" if by > bound else "")
+    )
+    return by > bound
+
+
 def caps(seconds: float, bound: float) -> int:
     """How many caps are off by more, beside a pCPU that idles."""
     wrong = 0
@@ -161,11 +175,13 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=10.0, help="of computing, for each figure")
     parser.add_argument("--bound", type=float, default=0.01)
-    parser.add_argument("--only", choices=("weights", "caps", "accounts", "wakes", "neighbours"))
+    parser.add_argument("--only", choices=("weights", "reservations", "caps", "accounts", "wakes", "neighbours"))
     asked = parser.parse_args()
     found = 0
     if asked.only in (None, "weights"):
         found += weights(asked.seconds, asked.bound)
+    if asked.only in (None, "reservations"):
+        found += reservations(asked.seconds, asked.bound)
     if asked.only in (None, "caps"):
         found += caps(asked.seconds, asked.bound)
     if asked.only in (None, "accounts"):
