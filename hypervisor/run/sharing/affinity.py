@@ -27,8 +27,10 @@ class Affinity:
         """The free pCPU for this that leaves most of those that ``others`` need; of equal ones the one that costs
         least: where the VM ran last, else one with nothing on it.
         """
-        allowed = [pcpu for pcpu in self.allows(hold) if pcpu in free]
         last = hold.vm.last
+        allowed = [pcpu for pcpu in self.allows(hold) if pcpu in free]
+        if last in allowed and not others:
+            return last
         allowed.sort(key=lambda pcpu: (pcpu is not last, pcpu.owner is not None))
         if len(allowed) == 1 or all(len(self.allows(other)) == len(self._pcpus) for other in others):
             return allowed[0]

@@ -106,20 +106,27 @@ class Allotment:
         return task.place.allowance.opens(task.candidate.share, self._clock())
 
     def _wakes(self, task: Task) -> None:
+        running = [hold for hold in self.holds if hold.pcpu is not None]
+        if not running:
+            self.policy.wakes(task, running, room=True)
+            return
         mine = next((hold for hold in self.holds if hold.task is task and hold.pcpu is None), None)
         allowed = self._pcpus if mine is None else self._affinity.allows(mine)
-        taken = {hold.pcpu for hold in self.holds if hold.pcpu is not None}
+        taken = {hold.pcpu for hold in running}
         free = sum(pcpu not in taken for pcpu in allowed)
         others = sum(hold.waits for hold in self.holds if hold is not mine)
-        running = [hold for hold in self.holds if hold.task is not None and hold.pcpu in allowed]
-        self.policy.wakes(task, running, room=free > others)
+        there = [hold for hold in running if hold.task is not None and hold.pcpu in allowed]
+        self.policy.wakes(task, there, room=free > others)
 
     # --- pCPUs --------------------------------------------------------------------------------------------------------
 
     def hand_out(self) -> None:
         """Give free pCPUs to those who are next."""
+        waiting = [hold for hold in self.holds if hold.pcpu is None]
+        if not waiting:
+            return
         now = self._clock()
-        for hold in self.holds:
+        for hold in waiting:
             if hold.not_before and hold.task is not None:
                 hold.not_before = self._opens(hold.task)
                 if not hold.not_before:

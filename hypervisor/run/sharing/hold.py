@@ -115,7 +115,7 @@ class Hold:
         if self.meter is None:
             self.since = time.monotonic()
         else:
-            self.began, self.begun = self.meter.read(), True
+            self.began, self.begun = self.meter.glance(self.got), True
             self.cpu_end = self.began.cpu + self.seconds
 
     @property

@@ -28,6 +28,10 @@ class Meter(Protocol):
         """Now; from any thread."""
         ...
 
+    def glance(self, since: Reading) -> Reading:
+        """The same, but for ``stolen``, which is that of ``since``."""
+        ...
+
 
 class ThreadMeter:
     """Of the thread that makes it. Other threads may read it, also behind that one's end."""
@@ -37,6 +41,7 @@ class ThreadMeter:
         """Whose it is."""
         self._clock = time.pthread_getcpuclockid(self.thread)
         self._last = time.clock_gettime(self._clock)
+        self._stolen_last = 0.0
         self._file = -1
         with suppress(OSError):
             self._file = os.open(f"/proc/self/task/{threading.get_native_id()}/schedstat", os.O_RDONLY | os.O_CLOEXEC)
@@ -44,19 +49,33 @@ class ThreadMeter:
 
     def read(self) -> Reading:
         """See `Meter`."""
-        wall = time.monotonic()
-        with suppress(OSError):  # the thread has ended
+        wall, cpu = time.monotonic(), self._cpu()
+        return Reading(wall, cpu, self._stolen(wall))
+
+    def glance(self, since: Reading) -> Reading:
+        """As `read`, but that nothing is known to have been stolen since then: it is not asked for, which would let
+        other threads have the interpreter.
+        """
+        return Reading(time.monotonic(), self._cpu(), since.stolen)
+
+    def _cpu(self) -> float:
+        try:
             self._last = time.clock_gettime(self._clock)
-        return Reading(wall, self._last, self._stolen(wall))
+        except OSError:  # the thread has ended
+            pass
+        return self._last
 
     def _stolen(self, wall: float) -> float:
         """Linux says it in nanoseconds, behind the time that the thread has computed (proc(5), schedstat). A kernel
         that does not leaves nothing better than to take for stolen whatever the thread did not compute.
         """
-        with suppress(OSError, IndexError, ValueError):
-            if self._file >= 0:
-                return int(os.pread(self._file, 100, 0).split()[1]) / 1e9
-        return wall - self._last
+        if self._file < 0:
+            return wall - self._last
+        try:
+            self._stolen_last = int(os.pread(self._file, 100, 0).split()[1]) / 1e9
+        except OSError:  # the thread has ended
+            pass
+        return self._stolen_last
 
 
 __all__ = ["Meter", "Reading", "ThreadMeter"]

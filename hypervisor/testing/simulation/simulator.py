@@ -66,6 +66,10 @@ class _Work(Task):
         """See `Meter`: its own time stands for that of the thread that would execute it."""
         return Reading(self._now() / SECOND_NS, self.cpu / SECOND_NS, 0.0)
 
+    def glance(self, since: Reading) -> Reading:
+        """See `Meter`."""
+        return self.read()
+
     def refuse(self, text: str) -> None:
         """See `Task`."""
         self.refused = text
