@@ -16,7 +16,7 @@ from hypervisor.engine import block as b
 from hypervisor.engine.coverage_memory import CoverageMemory
 from hypervisor.engine.inside import Inside
 from hypervisor.engine.interposition.fatal_signals import line
-from hypervisor.engine.scheduling import TurnWords, VcpuWords
+from hypervisor.engine.shared_words.scheduling import TurnWords, VcpuWords
 from hypervisor.errors import TrapError
 from hypervisor.memory.map_words import MAP_SIZE, MAP_TRAP_EXECUTE, MAP_TRAP_READ, MAP_TRAP_WRITE
 from hypervisor.memory.page_map import PageMap

@@ -7,7 +7,7 @@ import ctypes
 from hypervisor.arch.apic_page import ApicPage
 from hypervisor.engine import block as b
 from hypervisor.engine import layout
-from hypervisor.engine.scheduling import VcpuWords
+from hypervisor.engine.shared_words.scheduling import VcpuWords
 from hypervisor.engine.state import State, Views
 from hypervisor.engine.vcpu_tlb import VcpuTlb
 from hypervisor.memory.frames import mapping

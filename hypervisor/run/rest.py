@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from hypervisor.engine.scheduling import LOOK_NS
+from hypervisor.engine.shared_words.scheduling import LOOK_NS
 from hypervisor.run.ending import ends
 from hypervisor.run.ending.idling import idles
 from hypervisor.run.pace import Pace, Sleep

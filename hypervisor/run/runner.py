@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from hypervisor.arch.exits import FIRST_ENGINE
 from hypervisor.arch.exits import ExitKind as K
-from hypervisor.engine.scheduling import LOOK_NS
+from hypervisor.engine.shared_words.scheduling import LOOK_NS
 from hypervisor.outcome.result import Reason, RunResult
 from hypervisor.run.ending.conditions import Condition
 from hypervisor.run.ending.ends import End

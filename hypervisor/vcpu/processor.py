@@ -16,7 +16,7 @@ from hypervisor.arch.flags import CR0_RESET, DR6_RESET, DR7_RESET, RFLAGS_FIXED,
 from hypervisor.arch.segments import Segment, Table
 from hypervisor.bus import ApicPort, Clock, InterruptController, Line
 from hypervisor.engine.pcpu import PCpu
-from hypervisor.engine.scheduling import VcpuWords
+from hypervisor.engine.shared_words.scheduling import VcpuWords
 from hypervisor.engine.state import GPR
 from hypervisor.engine.vcpu_state import VcpuState
 from hypervisor.errors import GuestFault

@@ -11,7 +11,7 @@ from typing import Any
 
 from hypervisor.engine import block as b
 from hypervisor.engine.kernels.vmexit import token
-from hypervisor.engine.token_words import BRIEF, LENT, TOKEN
+from hypervisor.engine.shared_words.token_words import BRIEF, LENT, TOKEN
 
 US = 2_500
 """Cycles of the made up clock."""

@@ -17,7 +17,7 @@ from typing import Any
 
 from hypervisor.engine.compiling import cache, next_block
 from hypervisor.engine.floating_point.floating import compile_floating
-from hypervisor.engine.token_words import TOKEN
+from hypervisor.engine.shared_words.token_words import TOKEN
 from hypervisor.errors import EngineError, TrapError
 
 _C_TYPES: dict[str, Any] = {"l": ctypes.c_int64, "i": ctypes.c_int32, "u": ctypes.c_uint32, "B": ctypes.c_uint8}

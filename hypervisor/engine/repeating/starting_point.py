@@ -15,7 +15,7 @@ from hypervisor.engine import layout
 from hypervisor.engine.coverage_memory import CoverageMemory
 from hypervisor.engine.kernels.repeating.case_loop import NO_REGISTER, CaseLoop
 from hypervisor.engine.pcpu import PCpu
-from hypervisor.engine.scheduling import TurnWords
+from hypervisor.engine.shared_words.scheduling import TurnWords
 from hypervisor.engine.state import GPR
 from hypervisor.engine.vcpu_state import VcpuState
 from hypervisor.engine.vcpu_tlb import ENTRY

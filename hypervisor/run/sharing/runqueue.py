@@ -429,12 +429,11 @@ class RunQueue:
         """Give free pCPUs to those who are next, and see that somebody looks after the slices."""
         self._allotment.hand_out()
         for hold in self._holds:
-            if hold.pcpu is None or hold.arrived:
-                continue
-            if hold.task is None:
-                hold.wake()
-            else:
-                self._threads[hold.pcpu].wake()
+            if hold.pcpu is not None and not hold.arrived:
+                if hold.task is None:
+                    hold.wake()
+                else:
+                    self._threads[hold.pcpu].wake()
         for task in list(self._apart):
             thread = threading.Thread(target=self._serve_apart, args=(task,), name="hypervisor-apart", daemon=True)
             self._others = [*filter(threading.Thread.is_alive, self._others), thread]

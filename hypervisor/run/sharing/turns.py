@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
-from hypervisor.engine.scheduling import IDLE_NS, IDLE_TURNS, SPINS, SPINS_AGAIN, TurnWords
+from hypervisor.engine.shared_words.scheduling import IDLE_NS, IDLE_TURNS, SPINS, SPINS_AGAIN, TurnWords
 from hypervisor.errors import ConfigError
 from hypervisor.run.ending.idling import idles
 from hypervisor.state import flag, number, record, time_ns

@@ -10,7 +10,7 @@ from hypervisor.arch import apic_registers as r
 from hypervisor.engine import block as b_
 from hypervisor.engine.jit import kernel, ld8, ld32, ld64, st8, st32, st64
 from hypervisor.engine.kernels.apic.apic_words import accepts, answers, change, deliverable, highest, requests
-from hypervisor.engine.scheduling import SPINS, turn_word, vcpu_word
+from hypervisor.engine.shared_words.scheduling import SPINS, turn_word, vcpu_word
 
 _APIC, _ROW, _VCPUS, _VCPU_COUNT, _TURNS = b_.APIC, b_.ROW, b_.VCPUS, b_.VCPU_COUNT, b_.TURNS
 _INTR, _ARMED, _NOW, _NEXT, _DEADLINE, _SPINS_WORD = b_.INTR, b_.ARMED, b_.NOW, b_.NEXT, b_.DEADLINE, b_.SPINS

@@ -20,7 +20,7 @@ from hypervisor.engine.kernels.repeating import case_loop as c_
 from hypervisor.engine.kernels.stopping.rest_of_block import in_block
 from hypervisor.engine.kernels.vmexit.raising import complete
 from hypervisor.engine.kernels.vmexit.switch import load
-from hypervisor.engine.scheduling import turn_word, vcpu_word
+from hypervisor.engine.shared_words.scheduling import turn_word, vcpu_word
 from hypervisor.memory import map_words as m_
 
 (

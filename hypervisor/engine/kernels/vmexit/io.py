@@ -26,7 +26,7 @@ from hypervisor.engine.kernels.vmexit.compiled_handlers import compiled
 from hypervisor.engine.kernels.vmexit.time_stamp import clock
 from hypervisor.engine.kernels.vmexit.timed_registers import read_timed, timed_row
 from hypervisor.engine.kernels.vmexit.token import lend, take
-from hypervisor.engine.scheduling import turn_word
+from hypervisor.engine.shared_words.scheduling import turn_word
 from hypervisor.memory import map_words as m_
 
 _ALL_BUT_BUSY, _TSS, _IO_MAP_BASE = 0xD, 9, 0x66  # of the type of a TSS of 32 or 64 bits; within it

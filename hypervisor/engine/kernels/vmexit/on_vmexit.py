@@ -25,7 +25,7 @@ from hypervisor.engine.kernels.vmexit.raised_by_instruction import software_inte
 from hypervisor.engine.kernels.vmexit.raising import complete, raise_event, raise_exception
 from hypervisor.engine.kernels.vmexit.time_stamp import clock, spin, time_stamp
 from hypervisor.engine.kernels.vmexit.to_python import report, tell
-from hypervisor.engine.scheduling import vcpu_word
+from hypervisor.engine.shared_words.scheduling import vcpu_word
 
 _ENV, _CPU, _HFLAGS, _CR2, _CR4 = b_.ENV, b_.CPU, l_.HFLAGS, l_.CR2, l_.CR4
 _RAX, _RCX, _RDX, _RBX = l_.RAX, l_.RCX, l_.RDX, l_.RBX

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from hypervisor.engine import block as b_
 from hypervisor.engine.jit import call1, call2, compare64, cycles, inlined, kernel, ld64, seldom, st64
-from hypervisor.engine.token_words import BRIEF, LENT, token_word
+from hypervisor.engine.shared_words.token_words import BRIEF, LENT, token_word
 
 _TOKEN, _ENTERED, _LEFT, _BALANCE, _CPU_CLOCK, _CPU_TIME = (
     b_.TOKEN, b_.ENTERED, b_.LEFT, b_.BALANCE, b_.CPU_CLOCK, b_.CPU_TIME,

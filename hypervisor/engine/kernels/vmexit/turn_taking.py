@@ -16,7 +16,15 @@ from hypervisor.engine.kernels.memory.access import flush_tlb, sync_hflags
 from hypervisor.engine.kernels.memory.guest_tlb import flush_all
 from hypervisor.engine.kernels.stopping.rest_of_block import in_block
 from hypervisor.engine.kernels.vmexit.switch import load, save
-from hypervisor.engine.scheduling import IDLE_NS, IDLE_TURNS, LOOK_NS, SPINS, SPINS_AGAIN, turn_word, vcpu_word
+from hypervisor.engine.shared_words.scheduling import (
+    IDLE_NS,
+    IDLE_TURNS,
+    LOOK_NS,
+    SPINS,
+    SPINS_AGAIN,
+    turn_word,
+    vcpu_word,
+)
 
 _ENV, _EFLAGS, _VCPU, _ROW, _APIC, _VCPUS, _VCPU_COUNT, _TURNS = (
     b_.ENV, l_.EFLAGS, b_.VCPU, b_.ROW, b_.APIC, b_.VCPUS, b_.VCPU_COUNT, b_.TURNS,

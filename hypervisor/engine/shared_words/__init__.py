@@ -1,0 +1,1 @@
+"""Words of memory that Python and the kernels share, and that outlive an engine."""
