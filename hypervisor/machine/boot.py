@@ -60,7 +60,8 @@ class Host(CoreHost):
         ``prepare`` is called with the VM before it does, and gives it what is not in its configuration: handlers,
         devices, memory. Raises `ConfigError`, `ImageError`, `PluginError`.
         """
-        with described(image, options, moment) as (config, saved):
+        with ExitStack() as opened:
+            config, saved = described(image, options, moment, opened)
             return build(self, config, saved, prepare)
 
 
@@ -80,7 +81,8 @@ def boot(
     Raises `ConfigError` where there is nothing to boot, and what `Host.create_vm` raises.
     """
     given = options if memory is None else {"memory": memory, **options}
-    with described(image, given, moment) as (config, saved):
+    with ExitStack() as opened:
+        config, saved = described(image, given, moment, opened)
         return _boot(config, saved, prepare)
 
 

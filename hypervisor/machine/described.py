@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
@@ -16,12 +16,11 @@ if TYPE_CHECKING:
     from hypervisor.vm.saved.opening import SavedMachine
 
 
-@contextmanager
 def described(
-    image: ImageLike | MachineConfig | None, options: Mapping[str, Any], moment: str | None
-) -> Iterator[tuple[MachineConfig, SavedMachine | None]]:
-    """The configuration that is meant, and, if the image is the file of a machine, that machine, during the block;
-    ``moment`` says which one of several in a file.
+    image: ImageLike | MachineConfig | None, options: Mapping[str, Any], moment: str | None, opened: ExitStack
+) -> tuple[MachineConfig, SavedMachine | None]:
+    """The configuration that is meant, and, if the image is the file of a machine, that machine, which is closed with
+    ``opened``; ``moment`` says which one of several in a file.
 
     Raises `ConfigError`, `ImageError`, `PluginError`.
     """
@@ -29,13 +28,12 @@ def described(
     if config.image is None or not is_saved(config.image):
         if moment is not None:
             raise ConfigError(f"moment={moment!r}: that says which machine of a file is meant, and the image is none.")
-        yield config, None
-        return
+        return config, None
     from hypervisor.vm.saved.opening import SavedMachine
 
     if isinstance(image, MachineConfig):
         options = {each.name: getattr(config, each.name) for each in fields(config)}
         options = {name: value for name, value in options.items() if value != getattr(DEFAULT, name)}
     given = {name: value for name, value in options.items() if name != "image"}
-    with SavedMachine(str(config.image), moment) as saved:
-        yield saved.opened(given), saved
+    saved = opened.enter_context(SavedMachine(str(config.image), moment))
+    return saved.opened(given), saved

@@ -69,7 +69,7 @@ def test_a_state_goes_on_in_another_machine() -> None:
         apic_guest.guest(timer_guest.RANDOM, 2, 9, 3000) as vm,
         apic_guest.guest(timer_guest.RANDOM, 2, 1, 1) as twin,
     ):
-        assert vm.run(virtual_timeout=0.0017).reason is hv.Reason.VIRTUAL_TIMEOUT
+        assert vm.run(virtual_timeout=0.00165).reason is hv.Reason.VIRTUAL_TIMEOUT
         assert any(counter.read_high for counter in vm.devices["pit"].state().counters)
         twin.restore(vm.state())
         there, here = (apic_guest.outcome(one, one.run(**run)) for one in (vm, twin))

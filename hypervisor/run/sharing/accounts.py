@@ -68,6 +68,12 @@ class Accounts:
         if hold.pcpu is not None:
             self._accounts[hold.pcpu].lent_s += time.monotonic() - hold.since
 
+    def close(self) -> None:
+        """Nobody has a pCPU any more."""
+        for account in self._accounts.values():
+            if account.meter is not None:
+                account.meter.close()
+
     def of_vm(self, vm: Customer, holds: Sequence[Hold], resting: Sequence[Task]) -> Usage:
         """Where its time has gone up to now."""
         found, now = vm.usage.copy(), time.monotonic()

@@ -231,10 +231,9 @@ class RunQueue:
         with self._lock:
             for hold in self._holds:
                 hold.wake()
-        self._slices.close()
-        self._wakings.close()
-        for thread in self._threads.values():
-            thread.close()
+        closing = [one.close for one in (self._slices, self._wakings)]
+        for close in [*closing, *(thread.close for thread in self._threads.values()), self._accounts.close]:
+            close()
         for other in self._others:
             if other.is_alive() and other is not threading.current_thread():
                 other.join()

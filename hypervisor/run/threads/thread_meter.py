@@ -9,6 +9,8 @@ import weakref
 from contextlib import suppress
 from typing import NamedTuple, Protocol
 
+NO_FILE, CLOSED = -1, -2
+
 
 class Reading(NamedTuple):
     """Of one thread at one moment, in host seconds."""
@@ -42,10 +44,18 @@ class ThreadMeter:
         self._clock = time.pthread_getcpuclockid(self.thread)
         self._last = time.clock_gettime(self._clock)
         self._stolen_last = 0.0
-        self._file = -1
+        self._file = NO_FILE
         with suppress(OSError):
             self._file = os.open(f"/proc/self/task/{threading.get_native_id()}/schedstat", os.O_RDONLY | os.O_CLOEXEC)
-            weakref.finalize(self, os.close, self._file).atexit = False
+            self._closing = weakref.finalize(self, os.close, self._file)
+            self._closing.atexit = False
+
+    def close(self) -> None:
+        """What is read from now on is what was read last."""
+        if self._file >= 0:
+            self._stolen(time.monotonic())
+            self._closing()
+            self._file = CLOSED
 
     def read(self) -> Reading:
         """See `Meter`."""
@@ -69,11 +79,11 @@ class ThreadMeter:
         """Linux says it in nanoseconds, behind the time that the thread has computed (proc(5), schedstat). A kernel
         that does not leaves nothing better than to take for stolen whatever the thread did not compute.
         """
-        if self._file < 0:
+        if self._file == NO_FILE:
             return wall - self._last
         try:
             self._stolen_last = int(os.pread(self._file, 100, 0).split()[1]) / 1e9
-        except OSError:  # the thread has ended
+        except OSError:  # the thread has ended, or this is closed
             pass
         return self._stolen_last
 
