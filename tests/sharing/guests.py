@@ -71,6 +71,8 @@ class Got:
     """By their own counters."""
     used: list[float]
     """By the host's."""
+    run_s: float
+    """How long pCPUs have computed for all."""
     host_s: float
     """How long that took, by the host's clock."""
 
@@ -88,7 +90,7 @@ def measure(vms: Sequence[hv.VM], seconds: float) -> Got:
         result = vm.wait()
         assert result is not None and result.reason is hv.Reason.STOPPED, result
     rounds, used = [vm.vcpu.rbx for vm in vms], [vm.usage.run_s for vm in vms]
-    return Got([count / sum(rounds) for count in rounds], [one / sum(used) for one in used], host_s)
+    return Got([count / sum(rounds) for count in rounds], [one / sum(used) for one in used], sum(used), host_s)
 
 
 def threads_of_pcpus() -> dict[str, tuple[float, float]]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from hypervisor.run.sharing.hold import Customer, Hold
+from hypervisor.run.sharing.hold import Customer, Hold, held_up
 from hypervisor.run.sharing.usage import PCpuUsage, Usage
 from hypervisor.run.threads.thread_meter import Reading, ThreadMeter
 
@@ -53,15 +53,17 @@ class Accounts:
         hold.got = account.cut._replace(wall=hold.since)
         hold.vm.usage.add_waited(max(hold.since - hold.asked, 0.0))
 
-    def leaves(self, hold: Hold) -> float:
-        """A task has left its pCPU, whose thread calls this: for how many seconds it has held that up."""
+    def leaves(self, hold: Hold) -> tuple[float, float]:
+        """A task has left its pCPU, whose thread calls this: for how many seconds its guest has held that up, and for
+        how many the way there, too.
+        """
         assert hold.pcpu is not None and hold.meter is not None
         account, now = self._accounts[hold.pcpu], hold.meter.read()
         account.cut = now
         account.slices += 1
         for usage in (account.total, hold.vm.usage):
             usage.add_held(hold.got, now, hold.slept)
-        return hold.held_up(now)
+        return hold.held_up(now), held_up(hold.got, now, hold.slept)
 
     def returns(self, hold: Hold) -> None:
         """A visit is over."""

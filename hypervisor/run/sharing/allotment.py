@@ -53,11 +53,13 @@ class Allotment:
         if not hold.not_before:
             self._wakes(task)
 
-    def leaves(self, hold: Hold, task: Task, seconds: float, *, goes_on: bool) -> None:
-        """A task has held up its pCPU for so many seconds; it wants another slice or not."""
+    def leaves(self, hold: Hold, task: Task, seconds: float, whole: float, *, goes_on: bool) -> None:
+        """A task has held up its pCPU for so many seconds, ``whole`` with the way to its guest; it wants another slice
+        or not.
+        """
         task.place.used_s += seconds
         if hold.capped:
-            task.place.allowance.charge(seconds)
+            task.place.allowance.charge(whole)
         known = hold.chosen_by is self.policy.scheduler
         following = self._hold(task) if goes_on else None
         if following is not None and not following.not_before:

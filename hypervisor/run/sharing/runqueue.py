@@ -272,9 +272,9 @@ class RunQueue:
         with self._lock:
             self._holds.remove(hold)
             hold.ended = True
-            seconds = self._accounts.leaves(hold)
+            seconds, whole = self._accounts.leaves(hold)
             goes_on = following is Next.READY and not task.called_off
-            self._allotment.leaves(hold, task, seconds, goes_on=goes_on)
+            self._allotment.leaves(hold, task, seconds, whole, goes_on=goes_on)
             if not goes_on:
                 self._go_on(task, following)
             self._hand_out()

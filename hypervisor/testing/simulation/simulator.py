@@ -227,7 +227,8 @@ class Simulation:
         work.vm.last = hold.pcpu
         self._allotment.holds.remove(hold)
         work.row.becomes(self._now, READY if goes_on else ASLEEP)
-        self._allotment.leaves(hold, work, (work.cpu / SECOND_NS) - hold.got.cpu, goes_on=goes_on)
+        seconds = work.cpu / SECOND_NS - hold.got.cpu
+        self._allotment.leaves(hold, work, seconds, seconds, goes_on=goes_on)
 
     def _refused(self, task: Task) -> None:
         raise ConfigError(task.refused if isinstance(task, _Work) else "")

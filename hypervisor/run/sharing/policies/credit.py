@@ -106,15 +106,15 @@ class Credit:
 
     def _follow(self) -> None:
         """The floor rises with who is furthest behind. Who cannot get his share, as others need the pCPUs where he may
-        run, would come to have claims without end, and hold up those who come from elsewhere: he loses them.
+        run, would come to have claims without end, and hold up those who come from elsewhere: he loses them. (By what
+        VMs have used, as far as that is known: one that runs may have been kept from it for a while.)
         """
-        times = [self._now(vm) for vm in self._awake]
-        if times:
-            least = max(times) - BEHIND * self._step
-            self._floor = max(self._floor, least, min(times))
+        if self._awake:
+            least = max([self._spent[vm] for vm in self._awake]) - BEHIND * self._step
             for vm in self._awake:
                 if self._spent[vm] < least:
                     self._spent[vm] = least
+            self._floor = max(self._floor, min([self._now(vm) for vm in self._awake]))
 
     # --- weights ------------------------------------------------------------------------------------------------------
 
