@@ -26,6 +26,7 @@ from hypervisor.run.sharing.accounts import Accounts
 from hypervisor.run.sharing.allotment import Allotment
 from hypervisor.run.sharing.hold import Customer, Hold
 from hypervisor.run.sharing.scheduler import RoundRobin, Scheduler
+from hypervisor.run.sharing.slices import PATIENCE_S
 from hypervisor.run.sharing.task import Next, Task, going
 from hypervisor.run.sharing.usage import PCpuUsage, Usage
 from hypervisor.run.threads.pcpu_thread import PCpuThread
@@ -36,9 +37,6 @@ if TYPE_CHECKING:
     from hypervisor.engine.pcpu import PCpu
 
 _FOREVER = -1
-
-PATIENCE_S = 0.0002
-"""How soon a slice is looked at again whose thread has computed less than was thought, in host seconds."""
 
 CLOSED = "The host is closed, and its VMs with it; create another host."
 FORKED = (

@@ -11,6 +11,9 @@ from hypervisor.run.sharing.hold import NEVER, Hold
 if TYPE_CHECKING:
     from hypervisor.engine.pcpu import PCpu
 
+PATIENCE_S = 0.0002
+"""How soon a slice is looked at again whose thread has computed less than was thought, in host seconds."""
+
 NOTHING_S = 1e-9
 """A slice of which no more is left is over, in host seconds: clocks do not count less."""
 
