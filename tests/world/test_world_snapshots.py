@@ -31,7 +31,9 @@ def test_forks_and_reverts_in_the_middle_go_on_as_the_world_did(expected: Outcom
             with made(host, tmp_path / "x.pcap") as world:
                 for vm in world.vms.values():
                     vm.start(timeout=60)
-                time.sleep(rng.random() * 0.1)
+                first, come_to = next(iter(world.vms.values())), rng.random() * expected["a clock"]
+                while first.runner is not None and first.clock.now_ns < come_to:
+                    time.sleep(0.0005)
                 with world.snapshot() as moment:
                     under_way += sum(len(one.coming) for one in moment.networks.values())
                     under_way += sum(len(port.coming) for one in moment.networks.values() for port in one.ports)
