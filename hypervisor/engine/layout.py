@@ -150,6 +150,7 @@ TCG_UNUSED = 0x9CD8  # a word that another target's translator uses
 TCG_OPERAND = 0x9CE0  # another: what holds for the operand of the instruction being translated, see `memory_operand`
 TCG_EBP = 0x99C0  # the temporary of RBP
 TCG_BEXTR, TCG_PUSHF, TCG_RELEASED, TCG_PDEP, TCG_ENTER = range(0x9CE8, 0x9D10, 8)  # and more of them
+TCG_EPILOGUE = 152  # the code that returns to the loop which executes blocks
 TCG_BUFFER, TCG_BUFFER_SIZE = 168, 176  # the mapping for generated code
 TCG_CODE_NEXT = 192  # where the next block goes
 TCG_CODE_LIMIT = 208  # a block that begins above it empties the buffer

@@ -148,7 +148,7 @@ that of a piece of machine code below, or None for nothing.
   `system_segments`, `far_branches`, `far_returns`, `syscalls`; docs/engine.md has the
   list).
 - ``lookup_tb_ptr`` ends a block that jumps out of its page (`next_block`): where RIP is not canonical, the branch is
-  undone.
+  undone. Behind STI or MOV SS it finds nothing, so that an interrupt which waits is taken there.
   ``reset_rf`` would clear RF behind an IRET that has just loaded it.
   ``svm_check_intercept_param`` stands before LGDT and LIDT, which must look at their base (`canonical`).
 """
@@ -202,7 +202,10 @@ class Guard:
             int(not kernels.bodies),
             kernels.address["note_block"],
         )
-        first = (unicorn.address(_CALL), *block_hooks, unicorn.address(_READ_FLAGS), 0, len(CALLS))
+        first = (
+            unicorn.address(_CALL), *block_hooks, unicorn.address(_READ_FLAGS), 0, unicorn.address(_LOOKUP), 0,
+            len(CALLS),
+        )  # fmt: skip
         self._calls = (ctypes.c_uint64 * (2 * len(CALLS) + len(first)))(*first)
         self._translator = (ctypes.c_uint64 * ((layout.TRANSLATOR_OPS >> 3) + 3))()
         self._reading = (ctypes.c_uint64 * 4)()
@@ -323,6 +326,14 @@ class Guard:
             b"\x48\x8b\x87" + struct.pack("<I", layout.EIP) + b"\x48\xc1\xf8\x2f\x48\xff\xc0\x48\x83\xf8\x01\x76\x10"
             + b"\x48\x8b\x34\x24" + _jump(code().address["branch"]) + _jump(unicorn.address(_LOOKUP))
         )  # fmt: skip
+        # the same look at RIP; over: mov rax, [rdi + uc]; mov rax, [rax + context]; mov rax, [rax + epilogue]; ret
+        pieces["shadow_ends"] = (
+            b"\x48\x8b\x87" + struct.pack("<I", layout.EIP) + b"\x48\xc1\xf8\x2f\x48\xff\xc0\x48\x83\xf8\x01\x76\x10"
+            + b"\x48\x8b\x34\x24" + _jump(code().address["branch"])
+            + b"\x48\x8b\x87" + struct.pack("<i", layout.CPU_UC - layout.CPU_TO_ENV)
+            + b"\x48\x8b\x80" + struct.pack("<I", layout.UC_TCG_CONTEXT)
+            + b"\x48\x8b\x80" + struct.pack("<I", layout.TCG_EPILOGUE) + b"\xc3"
+        )  # fmt: skip
         for name, (ours, tell) in _AT_PLACE.items():
             pieces[name] = tell + _jump(code().address[ours])
         pieces |= bit_code.pieces(unicorn.address, _jump)
@@ -359,7 +370,7 @@ class Guard:
         self.mmx_ready = floating.address["helper_enter_mmx_x86_64"]
         self._keep = floating
         where |= floating.address
-        self._calls[6] = where["pushf"]
+        self._calls[6], self._calls[8] = where["pushf"], where["shadow_ends"]
         helpers = sorted((unicorn.address(name), entry) for name, entry in CALLS.items())
         for n, (address, entry) in enumerate(helpers):
             self._calls[len(first) + 2 * n] = address

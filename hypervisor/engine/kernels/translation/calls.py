@@ -18,6 +18,7 @@ _TCG_UC, _TCG_LAST, _OP_COUNTS, _OP_ARGS = l_.TCG_UC, l_.TCG_LAST_OP, l_.OP_COUN
 _TCG_PUSHF, _OPS, _OP_BEFORE = l_.TCG_PUSHF, l_.TCG_NB_OPS, l_.OP_BEFORE
 _WITH_EDGES, _WITH_BLOCKS = b_.TRACE_EDGES, b_.TRACE_BLOCKS
 _OURS, _UC_CPU, _TO_ENV, _OPAQUE = l_.UC_NO_EXIT_REQUEST, l_.UC_CPU, l_.CPU_TO_ENV, l_.CPU_OPAQUE
+_HFLAGS, _SHADOW = l_.HFLAGS, l_.HF_INHIBIT_IRQ
 
 
 @kernel
@@ -61,12 +62,14 @@ def _emit_block_start(tcg, function, result, count, arguments, table):  # type: 
 def emit_call(tcg, function, result, count, arguments, table):  # type: ignore[no-untyped-def]
     """``tcg_gen_callN``, which lies at the table's first word. Behind it: the block hook, and what is called instead in
     a block that is a jump to itself; whether generated code counts blocks by itself (`block_start`); what notes a block
-    for a VM that has coverage on; ``read_eflags``, and what is called instead for PUSHF in virtual-8086 mode; then how
-    many pairs of a helper and what is called instead (0: nothing) follow, by the helpers' addresses.
+    for a VM that has coverage on; ``read_eflags``, and what is called instead for PUSHF in virtual-8086 mode;
+    ``lookup_tb_ptr``, and what is called instead in the shadow of STI or MOV SS, of which Unicorn makes a block of one
+    instruction; then how many pairs of a helper and what is called instead (0: nothing) follow, by the helpers'
+    addresses.
     """
     original = ld64(table)
-    count_at = table + 56
-    rows = table + 64
+    count_at = table + 72
+    rows = table + 80
     instead = function
     uc = ld64(tcg + _TCG_UC)
     if ld8(uc + _OURS):
@@ -83,6 +86,8 @@ def emit_call(tcg, function, result, count, arguments, table):  # type: ignore[n
             instead = ld64(rows + 16 * first + 8)
         if function == ld64(table + 40) and ld64(tcg + _TCG_PUSHF):
             instead = ld64(table + 48)
+        if function == ld64(table + 56) and ld32(ld64(uc + _UC_CPU) + _TO_ENV + _HFLAGS) & _SHADOW:
+            instead = ld64(table + 64)
     if instead == 0:
         return 0
     call5(original, tcg, function, result, count, arguments)
