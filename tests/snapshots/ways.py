@@ -10,6 +10,7 @@ from tests.gdb.client import Visitor
 from tests.twins.resume import Outcome, outcome
 
 PIECES = 10
+SHORT_RUNS, SHORT_NS = 1000, 2000
 
 Way = Callable[[hv.VM, int, float, random.Random], Outcome]
 """Runs a machine that nobody else's runs beside to a time, in so many seconds of the host, as chance has it."""
@@ -33,6 +34,19 @@ def with_cold_code(vm: hv.VM, limit_ns: int, patience_s: float, rng: random.Rand
     return outcome(vm, limit_ns, patience_s)
 
 
+def in_short_runs(vm: hv.VM, limit_ns: int, patience_s: float, rng: random.Random) -> Outcome:
+    """It is left and gone on with after almost each block for a while, and then runs on. Whatever waits to be noticed
+    is noticed where a run begins, so it must have been noticed there without that.
+    """
+    for _ in range(SHORT_RUNS):
+        stop = vm.clock.now_ns + rng.randint(1, SHORT_NS)
+        if stop > limit_ns:
+            break
+        if end := run_to(vm, stop, patience_s):
+            return outcome(vm, 0) | {"reason": end}
+    return outcome(vm, limit_ns, patience_s)
+
+
 def with_gdb(vm: hv.VM, limit_ns: int, patience_s: float, rng: random.Random) -> Outcome:
     """A debugger comes, looks and leaves, before the first instruction and at random moments."""
     with Visitor(vm, rng) as visitor:
@@ -52,6 +66,7 @@ def with_coverage(vm: hv.VM, limit_ns: int, patience_s: float, rng: random.Rando
 
 WAYS: dict[str, Way] = {
     "a fork whose code was forgotten": with_cold_code,
+    "a fork in short runs": in_short_runs,
     "a fork with gdb": with_gdb,
     "a fork with coverage": with_coverage,
 }
