@@ -32,6 +32,10 @@ class VcpuState:
         )  # fmt: skip
         self.registers = State(self.views)
 
+    def set_aside(self) -> None:
+        """It is on no pCPU, and will not be soon: let it take as little memory as it can. See `VcpuTlb.set_aside`."""
+        self.tlb.set_aside(self.extra[(b.GUEST_TLB_AGE - b.VCPU) >> 3])
+
     def serve_apic(self, page: ApicPage) -> None:
         """Let the engine serve this local APIC, which is the vCPU's interrupt controller. Before it runs."""
         self.words.apic_at = ctypes.addressof(page)

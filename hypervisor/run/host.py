@@ -13,6 +13,7 @@ from hypervisor.memory import HostMemory
 from hypervisor.run.ending.process_end import Tenant, remember
 from hypervisor.run.settled import Settled
 from hypervisor.run.sharing.allotment import Allotment
+from hypervisor.run.sharing.left import Left
 from hypervisor.run.sharing.policies import by_name
 from hypervisor.run.sharing.runqueue import RunQueue
 from hypervisor.run.sharing.scheduler import Scheduler
@@ -73,6 +74,8 @@ class CoreHost(Settled):
         """Held while it is found out whether a share can be given."""
         self.placing = threading.Lock()
         """Held while a VM's state moves: it is taken off a pCPU by the VM's own thread or by the next owner's."""
+        self.left = Left()
+        """Who has left a pCPU for another VM; while `placing` is held."""
         self.vms: list[Tenant] = []
         self.snapshots: weakref.WeakSet[Any] = weakref.WeakSet()
         """Of its VMs (`hypervisor.vm.snapshot`)."""

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import random
 import threading
-from contextlib import closing
+from contextlib import ExitStack, closing
 from typing import Any
 
 import pytest
 
 import hypervisor as hv
 from hypervisor._face import CODE as BARE
-from hypervisor.run.sharing import scheduler
+from hypervisor.run.sharing import left, scheduler
 from tests.core.accessed import outcome, watcher
 from tests.core.bare import bare
 from tests.meanwhile import again_and_again
@@ -81,6 +81,24 @@ def test_a_twin_sees_what_its_original_sees(moment_ms: int) -> None:
         twin.restore(vm.state().to_bytes())
         seen, other = (outcome(one, one.run(timeout=60)) for one in (vm, twin))
     assert seen == other
+
+
+def test_what_was_set_aside_shows_in_no_accessed_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The TLB of a guest that has left its pCPU is packed, here at once."""
+    monkeypatch.setattr(left, "COLD_S", 0.0)
+    rounds, packed = 10_000, 0
+    with closing(hv.Host(f"{4 * len(SEEDS)}M", 1)) as host, ExitStack() as stack:
+        vms = {seed: stack.enter_context(watcher(host, rounds, seed)) for seed in SEEDS}
+        ends: dict[int, tuple[Any, ...]] = {}
+        while len(ends) < len(SEEDS):
+            for seed in vms.keys() - ends.keys():
+                result = vms[seed].run(virtual_timeout=0.0002, timeout=60)
+                packed += sum(vm.vcpu.state.tlb.packed for vm in vms.values())
+                if result.reason is not hv.Reason.VIRTUAL_TIMEOUT:
+                    ends[seed] = outcome(vms[seed], result)
+        assert packed > 20
+    for seed, alone in _alone(rounds).items():
+        assert ends[seed][:4] + ends[seed][5:] == alone[:4] + alone[5:]  # but for the exits, of the last piece
 
 
 def _disturb(vm: hv.VM, choice: random.Random) -> None:

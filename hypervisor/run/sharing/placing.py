@@ -132,8 +132,9 @@ class Place:
             return
         with self._host.placing:
             self._check_open()
-            if isinstance(pcpu.owner, Place):
-                pcpu.owner.leave(pcpu)
+            if isinstance(owner := pcpu.owner, Place):
+                owner.leave(pcpu)
+                self._host.left.add(owner)
             if last is not None and last is not pcpu and last.owner is self:
                 self.leave(last)
             for vcpu in turns.vcpus:  # the engine takes turns by itself
@@ -154,6 +155,12 @@ class Place:
         self.clock.left(pcpu)
         pcpu.unload()
         pcpu.owner = None
+
+    def set_aside(self) -> None:
+        """Others have had its pCPU for a while: let its vCPUs take little memory. While nobody can place it."""
+        if self.loaded is None and not self.closed:
+            for vcpu in self._turns.vcpus:
+                vcpu.state.set_aside()
 
     def set_down(self) -> None:
         """Save the VM's state from the pCPU where its last run left it. Between runs only."""
