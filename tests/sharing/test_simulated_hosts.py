@@ -24,7 +24,7 @@ class Watched(Simulation):
         holds, allotment = self._allotment.holds, self._allotment
         running = [hold for hold in holds if hold.pcpu is not None]
         assert len({hold.pcpu for hold in running}) == len(running) == len({hold.vm for hold in running})
-        assert all(hold.pcpu in allotment._affinity.allows(hold) for hold in running)
+        assert all(hold.firm or hold.pcpu in allotment._affinity.allows(hold) for hold in running)  # firm: it leaves
         if not self._patience:
             wanting = [hold for hold in holds if hold.pcpu is not None or hold.waits]
             assert len(running) == allotment._affinity._placeable(wanting, self._pcpus), "a pCPU idles"

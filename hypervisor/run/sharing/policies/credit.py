@@ -26,7 +26,8 @@ class Credit:
       one counts as what one whole pCPU is (A. Chandra et al., Surplus Fair Scheduling, OSDI 2000, section 2.1); the
       others share the rest by theirs.
 
-    A slice is as long as the weight is great, so that none is ahead of its share for long.
+    Slices are equally long, as each begins with a cold TLB: by shorter ones a VM would get less done in its time. They
+    are shorter the more weights differ, so that whoever has the least comes by as often as among equals.
     """
 
     def __init__(self) -> None:
@@ -42,8 +43,8 @@ class Credit:
         """Who wants pCPUs, with the weights that they were known to have."""
         self._weights: dict[Candidate, float] = {}
         """What these count as; empty when it has to be found anew, with what follows from it:"""
-        self._slices: dict[Candidate, float] = {}
-        """How long their slices are, in seconds;"""
+        self._slice = policies.SLICE_S
+        """How long slices are, in seconds;"""
         self._step = 0.0
         """and how far one of them comes with one at most."""
 
@@ -63,7 +64,7 @@ class Credit:
         self._follow()
         vm = min(ready, key=self._spent.__getitem__)
         self._since[vm] = self._clock()
-        return Slice(vm, self._slices[vm])
+        return Slice(vm, self._slice)
 
     def wakes(self, vm: Candidate, running: Sequence[Candidate]) -> Candidate | None:
         """It is a slice behind the others at most, and takes the place of who is furthest ahead of it."""
@@ -96,7 +97,7 @@ class Credit:
         self._awake[vm] = vm.share.weight
         self._weights.clear()
         weight = self._weight(vm)
-        boosted = self._floor - self._slices[vm] / weight
+        boosted = self._floor - self._slice / weight
         self._spent[vm] = max(self._spent.get(vm, self._floor), boosted)
 
     def _now(self, vm: Candidate) -> float:
@@ -125,11 +126,10 @@ class Credit:
             self._weights.clear()
         if not self._weights:
             self._weights = feasible(self._awake, self._pcpus)
-            most = max(self._weights.values())
-            self._slices = {
-                one: max(policies.SLICE_S * weight / most, LEAST_SLICE_S) for one, weight in self._weights.items()
-            }
-            self._step = max(self._slices[one] / weight for one, weight in self._weights.items())
+            least = min(self._weights.values())
+            mean = sum(self._weights.values()) / len(self._weights)
+            self._slice = max(policies.SLICE_S * least / mean, LEAST_SLICE_S)
+            self._step = self._slice / least
         return self._weights[vm]
 
 
