@@ -150,7 +150,7 @@ ROWS: Final[tuple[Row, ...]] = (
     Whole("handing a run to a pCPU and back", "hand_over", "µs", Bound(100.0)),
     Whole("2 VMs in Python handlers at once, by one after the other", "in_python", "times", Bound(1.05)),
     Whole("2 VMs that compute at once, by two processes", "computing", "times", Bound(1.05)),
-    Whole("8 VMs that compute, by one", "eight", "times", Bound(4.2)),
+    Whole("8 VMs that compute, by 2 processes", "eight", "times", Bound(4.2)),
     Whole("4 boots of Linux at once, by one at a time", "linuxes", "times", Bound(0.59)),
     Whole("memory of an idle 64 MiB VM", "idle_memory", "MiB", Bound(6.0)),
     Whole("fork of a 256 MiB Linux guest, until it may run", "fork", "ms", Bound(4.0, 1.0)),
