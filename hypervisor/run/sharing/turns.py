@@ -65,7 +65,9 @@ class Turns(TurnWords):
         self.current = vcpus[0]
 
     def state(self) -> TurnsState:
-        """Whose turn it is, and how far everybody has come. While the vCPUs are on no pCPU."""
+        """Whose turn it is, and how far everybody has come; one vCPU alone has no turns. While they are on no pCPU."""
+        if not self.several:
+            return TurnsState(time=self.time)
         return TurnsState(self.time, self.floor, self.end, self.current.number, self.alone, self.new, self.idle_turns)
 
     def restore(self, state: TurnsState) -> None:
