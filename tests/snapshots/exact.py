@@ -184,7 +184,10 @@ def main() -> None:
     given = parser.parse_args()
     chosen = guests(given.firmware, given.linux)
     if given.names:
-        chosen = {name: make for name, make in guests(True, True).items() if name in given.names}
+        every = guests(True, True)
+        if unknown := [name for name in given.names if name not in every]:
+            parser.error(f"no guest is called {', '.join(unknown)}. There are: {', '.join(every)}.")
+        chosen = {name: every[name] for name in given.names}
     with ExitStack() as stack:
         for _ in range(given.load):
             busy = subprocess.Popen([sys.executable, "-c", LOAD])
