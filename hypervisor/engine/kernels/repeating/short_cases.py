@@ -13,6 +13,7 @@ from hypervisor.engine import block as b_
 from hypervisor.engine import layout as l_
 from hypervisor.engine.jit import kernel, ld8, ld64, st8, st32, st64
 from hypervisor.engine.kernels.by_pointer import decode, own, run
+from hypervisor.engine.kernels.memory.copying import copy
 from hypervisor.engine.kernels.memory.freezing import put_back
 from hypervisor.engine.kernels.memory.notes import written
 from hypervisor.engine.kernels.memory.packed_tlb import unpack
@@ -50,17 +51,11 @@ _RING_SIZE, _RING_MASK = 8 * b_.RING_WORDS, b_.RING_ENTRIES - 1
 _VCPU_SIZE, _TO_AGE = b_.VCPU_END - b_.VCPU, b_.GUEST_TLB_AGE - b_.VCPU
 _TLB, _LARGE_IN_TLB, _LARGE_SIZE = b_.GUEST_TLB_AT, b_.GUEST_TLB_BLOOM_AT, b_.BLOOM_BITS >> 3
 _MAP_SIZE, _FRAME = b_.EDGES_SIZE, m_.FRAME
+_PART = 512  # of the map of edges: looked at as a whole, which a compiler does with words as wide as the host has
 _NEW, _IS_HALTED = turn_word("new"), vcpu_word("halted")
 _DEADLINE_KIND, _TURN_OVER, _VERDICT, _PORT_OUT = int(K.DEADLINE), int(K.TURN_OVER), int(K.VERDICT), int(K.PORT_OUT)
 _OUT_FIRST, _OUT_IMMEDIATE, _OUT_DX = 0xE6, 0xE7, 0xEE  # OUT of a byte and of more; the last is EFh
 _EVENT_KIND = 0xFF  # of an entry of the ring
-
-
-@kernel
-def _copy(to, start, size):  # type: ignore[no-untyped-def]
-    for at in range(0, size, 8):
-        st64(to + at, ld64(start + at))
-    return 0
 
 
 @kernel
@@ -72,13 +67,13 @@ def begin(b, loop):  # type: ignore[no-untyped-def]
         row += _ZONES_ROW
     row = ld64(loop + _COPIES)
     for _ in range(ld64(loop + _COPY_COUNT)):
-        _copy(ld64(row), ld64(row + 8), ld64(row + 16))
+        copy(ld64(row), ld64(row + 8), ld64(row + 16))
         row += _COPY_ROW
     home, age = ld64(loop + _HOME), ld64(loop + _AGE) + 1  # so what the last case left in the TLB is not valid
     st64(loop + _AGE, age)
     unpack(home + _TLB, age, ld64(loop + _ENTRIES), ld64(loop + _ENTRY_COUNT))
-    _copy(home + _TLB + _LARGE_IN_TLB, ld64(loop + _LARGE), _LARGE_SIZE)
-    _copy(home, ld64(loop + _EXTRA), _VCPU_SIZE)
+    copy(home + _TLB + _LARGE_IN_TLB, ld64(loop + _LARGE), _LARGE_SIZE)
+    copy(home, ld64(loop + _EXTRA), _VCPU_SIZE)
     st64(home + _TO_AGE, age)
     load(b, ld64(loop + _STATE), home)
     st64(b + _NOW, ld64(loop + _WAS))
@@ -173,20 +168,31 @@ def _end(b, loop, kind, to):  # type: ignore[no-untyped-def]
 
 
 @kernel
+def _gather_part(edges, part, to):  # type: ignore[no-untyped-def]
+    """Put what a part of the map says into the list at ``to``, and begin it anew; where the list goes on."""
+    for at in range(part, part + _PART, 8):
+        if ld64(edges + at):
+            for n in range(at, at + 8):
+                times = ld8(edges + n)
+                if times:
+                    st32(to, n << 8 | times)
+                    to += 4
+            st64(edges + at, 0)
+    return to
+
+
+@kernel
 def _gather(b, loop):  # type: ignore[no-untyped-def]
     """Put what the map of edges says at the end of the list, and begin the map anew."""
     edges = ld64(b + _EDGES)
     to = ld64(loop + _EDGES_AT) + 4 * ld64(loop + _EDGES_USED)
     first = to
-    for at in range(0, _MAP_SIZE, 8):
-        word = ld64(edges + at)
-        if word:
-            for n in range(8):
-                times = ld8(edges + at + n)
-                if times:
-                    st32(to, at + n << 8 | times)
-                    to += 4
-            st64(edges + at, 0)
+    for part in range(0, _MAP_SIZE, _PART):
+        taken = 0
+        for at in range(edges + part, edges + part + _PART, 8):
+            taken |= ld64(at)
+        if taken:
+            to = _gather_part(edges, part, to)
     st64(loop + _EDGES_USED, ld64(loop + _EDGES_USED) + (to - first >> 2))
     return 0
 
