@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 
 from hypervisor.engine.coverage_memory import CoverageMemory
 from hypervisor.engine.tables import GuestTables
+from hypervisor.errors import ConfigError
 from hypervisor.symbols.symbol_table import SymbolTable
 from hypervisor.vcpu.processor import Processor
 
@@ -88,9 +89,12 @@ class Coverage:
 
     def lcov(self, symbols: SymbolTable | None = None) -> str:
         """A report for ``genhtml`` and editors: each source line that ``symbols`` (by default the VM's) have code for,
-        as executed once or not at all. A line is executed if a block has some of its code.
+        as executed once or not at all. A line is executed if a block has some of its code. Raises `ConfigError` for
+        what is no table of symbols.
         """
         table = self._symbols if symbols is None else symbols
+        if not (hasattr(table, "line") and hasattr(table, "all_lines")):
+            raise ConfigError(f"lcov({symbols!r}): give a table of symbols, such as vm.symbols, or nothing.")
         executed = {
             table.line(address) for start, size in self.blocks.items() for address in range(start, start + size)
         }

@@ -184,6 +184,8 @@ def test_lines_of_blocks_that_were_executed() -> None:
         vm.coverage.start()
         vm.run()
         text = vm.coverage.lcov(Lines())  # type: ignore[arg-type]
+        with pytest.raises(hv.ConfigError, match="table of symbols"):
+            vm.coverage.lcov("kernel.elf")  # type: ignore[arg-type]
     assert text.split("end_of_record\n") == [
         "TN:\nSF:a.c\nDA:1,1\nLF:1\nLH:1\n",
         "TN:\nSF:b.c\nDA:1,1\nDA:7,0\nLF:2\nLH:1\n",
