@@ -6,27 +6,14 @@ They know no CPU and no VM: bytes and a `BootSpec` in, an `Entry` out. Which add
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from hypervisor.arch.segments import Segment, Table
 from hypervisor.errors import ConfigError
-from hypervisor.loaders import bootsector, flat
 from hypervisor.loaders.boot_image import Image
-from hypervisor.loaders.detect import detect
-from hypervisor.loaders.elf_kernel import loader
 from hypervisor.loaders.entry import BootSpec, Entry, GuestMemory
-from hypervisor.loaders.linux_kernel import protocol
 from hypervisor.loaders.memory_map import default_memory_map
-from hypervisor.loaders.multiboot import version1, version2
 
-FORMATS: dict[str, Callable[[Image, BootSpec, GuestMemory], Entry]] = {
-    "linux": protocol.load,
-    "multiboot2": version2.load,
-    "multiboot1": version1.load,
-    "elf": loader.load,
-    "flat": flat.load,
-}
-"""Loaders by the name that ``--format`` takes."""
+FORMATS = ("linux", "multiboot2", "multiboot1", "elf", "flat")
+"""Formats that are loaded into memory, as ``--format`` calls them."""
 
 MEDIA_FORMATS = ("bootsector", "cdrom")
 """Formats that no loader loads: the BIOS reads them from a drive (see `hypervisor.loaders.bootsector`)."""
@@ -37,6 +24,13 @@ def check_format(name: str) -> str:
     if name not in (*FORMATS, *MEDIA_FORMATS):
         raise ConfigError(f"{name!r} is not an image format; use one of {', '.join((*FORMATS, *MEDIA_FORMATS))}.")
     return name
+
+
+def detect(image: Image) -> str:
+    """The name of an image's format; raises `ImageError` if it is none that we know."""
+    from hypervisor.loaders.recognising import recognise
+
+    return recognise(image)
 
 
 def check_options(spec: BootSpec, chosen: str) -> None:
@@ -57,12 +51,14 @@ def load(image: bytes, spec: BootSpec, memory: GuestMemory) -> Entry:
     Raises `ImageError` for an image that is damaged, of no known format or too big for the memory, and `ConfigError`
     for options that the format cannot honour.
     """
+    from hypervisor.loaders.formats import LOADERS
+
     subject = Image(image, spec.name)
     chosen = check_format(detect(subject) if spec.format is None else spec.format)
     check_options(spec, chosen)
     if chosen in MEDIA_FORMATS:
         raise ConfigError(f"{spec.name}: a {chosen} image is put into a drive, not loaded.")
-    return FORMATS[chosen](subject, spec, memory)
+    return LOADERS[chosen](subject, spec, memory)
 
 
 __all__ = [
@@ -74,7 +70,6 @@ __all__ = [
     "Image",
     "Segment",
     "Table",
-    "bootsector",
     "check_format",
     "check_options",
     "default_memory_map",

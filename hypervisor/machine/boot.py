@@ -251,10 +251,12 @@ def _take(
             raise ConfigError("media= says which drive an image is put into, and there is no image; leave it out.")
         _refuse_options_of_images(spec)
         return None
+    from hypervisor.loaders import bootsector
+
     kind = loaders.check_format(subject.kind(spec.format))
     if kind in loaders.MEDIA_FORMATS:
         loaders.check_options(spec, kind)
-        loaders.bootsector.check(subject.head(), spec, kind)
+        bootsector.check(subject.head(), spec, kind)
         drive_contents.insert(media, subject.source, kind, choice, ordered=ordered)
         return None
     if choice is not None or ordered:
@@ -327,11 +329,13 @@ def _power_on(vm: VM, made_of: MadeOf, rsdp: int, *, loads: bool = True) -> Mapp
             _start_bios(vm, made_of)
         memory = vm.memory if loads else _Unwritten(vm.memory)
         return _enter(vm, loaders.load(data, replace(spec, acpi_rsdp=rsdp), memory))
+    from hypervisor.loaders import bootsector
+
     boot = _start_bios(vm, made_of).boot
     target = boot.first()
     if target is None:
         raise ImageError(f"There is {boot.message}. Give an image that boots, or another --boot order.")
-    return _enter(vm, loaders.bootsector.enter((target.segment << 4) + target.offset, target.drive))
+    return _enter(vm, bootsector.enter((target.segment << 4) + target.offset, target.drive))
 
 
 def _enter(vm: VM, entry: loaders.Entry) -> Mapping[str, int]:

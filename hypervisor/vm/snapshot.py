@@ -12,9 +12,9 @@ from hypervisor.errors import ConfigError
 from hypervisor.memory.frozen_map import zones_of
 from hypervisor.units import PAGE_SHIFT
 from hypervisor.vm import machine_state
-from hypervisor.vm.repeating.cases import Case, CaseEnd, Input, Limits, ends_of
 
 if TYPE_CHECKING:
+    from hypervisor.vm.repeating.cases import Case, CaseEnd, Input
     from hypervisor.vm.saved.page_streams import Sparse
     from hypervisor.vm.saved.saving import Moment
     from hypervisor.vm.vm import VM
@@ -109,6 +109,8 @@ class Snapshot:
         and all ends of a batch are given before the next is taken. Raises `ConfigError` as `fork` and `VM.run` do, and
         for bytes that do not fit.
         """
+        from hypervisor.vm.repeating.cases import Limits, ends_of
+
         self.check_open()
         limits = Limits(until, timeout, virtual_timeout)
 

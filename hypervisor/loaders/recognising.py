@@ -43,7 +43,7 @@ HINTS = [
 """Offset, bytes, and what to do about a file of that kind."""
 
 
-def detect(image: Image) -> str:
+def recognise(image: Image) -> str:
     """The format's name; raises `ImageError` if it is none that we know."""
     for name, matches in ORDER:
         if matches(image):
