@@ -12,10 +12,8 @@ from __future__ import annotations
 import atexit
 import hashlib
 import os
-import platform
-import shutil
 import sys
-import tempfile
+from collections.abc import Iterator
 from functools import cache as remember
 from importlib.util import find_spec
 from pathlib import Path
@@ -80,6 +78,14 @@ def _version(name: str) -> str:
     return version(name)
 
 
+def _processor() -> str:
+    """What machine code is made for: that of another processor may have instructions that this one has not."""
+    import llvmlite.binding as llvm
+
+    features: str = llvm.get_host_cpu_features().flatten()
+    return f"{llvm.get_host_cpu_name()} {features}"
+
+
 @remember
 def digest() -> str:
     """A name for this version of the kernels: sources, compiler and processor."""
@@ -87,7 +93,7 @@ def digest() -> str:
     for source in sources():
         hasher.update(source.relative_to(_ENGINE.parent).as_posix().encode())
         hasher.update(source.read_bytes())
-    for part in (_version("numba"), _version("llvmlite"), sys.version, platform.machine(), platform.processor()):
+    for part in (_version("numba"), _version("llvmlite"), sys.version, os.uname().machine, _processor()):
         hasher.update(part.encode())
     return hasher.hexdigest()[:16]
 
@@ -135,6 +141,8 @@ def _chosen() -> Path:
 
 
 def _for_this_process(reasons: list[str], hint: str = "as others could change them") -> Path:
+    import tempfile
+
     for parent in dict.fromkeys((tempfile.gettempdir(), "/tmp", "/var/tmp")):
         try:
             made = tempfile.mkdtemp(prefix="hypervisor-", dir=parent)
@@ -156,6 +164,8 @@ def _for_this_process(reasons: list[str], hint: str = "as others could change th
 
 def _remove(base: Path, process: int) -> None:
     if os.getpid() == process:  # and not a fork of it
+        import shutil
+
         shutil.rmtree(base, ignore_errors=True)
 
 
@@ -163,12 +173,15 @@ def _say(text: str) -> None:
     print(f"hypervisor: {text}", file=sys.stderr, flush=True)
 
 
-def _bases() -> list[Path]:
+def _bases() -> Iterator[Path]:
     bases = [os.environ.get("HYPERVISOR_CACHE", "")]
     bases += [os.path.join(os.environ.get("XDG_CACHE_HOME", ""), "hypervisor")]
     bases += [os.path.join(os.path.expanduser("~"), ".cache", "hypervisor")]
-    bases += [os.path.join(tempfile.gettempdir(), f"hypervisor-{os.geteuid()}")]
-    return [Path(base) for base in bases if os.path.isabs(base)]
+    yield from (Path(base) for base in bases if os.path.isabs(base))
+
+    import tempfile  # which takes 2 ms to import, and is seldom needed
+
+    yield Path(tempfile.gettempdir(), f"hypervisor-{os.geteuid()}")
 
 
 def read(name: str) -> bytes:

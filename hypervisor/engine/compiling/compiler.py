@@ -10,7 +10,6 @@ import ctypes
 import json
 import os
 import sys
-import tempfile
 from functools import cache as remember
 from pathlib import Path
 from typing import Any
@@ -82,6 +81,8 @@ def _compile_all(place: Path) -> None:
 
 def _write(path: Path, data: bytes) -> None:
     """Write a file at once, so that a second process never sees half of it."""
+    import tempfile
+
     handle, name = tempfile.mkstemp(dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
