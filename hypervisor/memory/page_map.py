@@ -115,7 +115,12 @@ class PageMap:
         """The same of ``count`` pages from ``first`` on, with their frames in order."""
         if not self.host.kernels.own_several(self.host.table, self.at, first, count):
             raise InternalError("The host has no frame left for a page of a VM. Please report this.")
-        return [frame_of(self.word(page)) for page in range(first, first + count)]
+        found: list[Hpa] = []
+        while count:
+            here = min(count, w.LEAF_PAGES - (first & _IN_LEAF))  # of one zone
+            found += [frame_of(word) for word in self.words(first, here)]
+            first, count = first + here, count - here
+        return found
 
     def resident_bytes(self, first: int, count: int) -> int:
         """Bytes of frames that pages have, other than the one of zeros."""
