@@ -16,6 +16,7 @@ import sys
 from collections.abc import Iterator
 from functools import cache as remember
 from importlib.util import find_spec
+from itertools import takewhile
 from pathlib import Path
 
 from hypervisor.engine.compiling.private import NotPrivate, private_folder, read_private
@@ -26,6 +27,7 @@ _NEVER_COMPILED = frozenset(
     (
         "__init__.py",
         "compiling/cache.py",
+        "compiling/loading.py",
         "compiling/plain.py",
         "compiling/private.py",
         "coverage_memory.py",
@@ -55,13 +57,14 @@ def sources() -> list[Path]:
     """The files that machine code is made of: all of the engine's but those that no kernel depends on, and what those
     take from other rooms.
     """
-    own = [
-        path
-        for path in sorted(_ENGINE.rglob("*.py"))
-        if (name := path.relative_to(_ENGINE)).as_posix() not in _NEVER_COMPILED
-        and name.parts[0] not in _NEVER_COMPILED_ROOMS
-    ]
-    return [*own, *(_ENGINE.parent / name for name in _OF_OTHER_ROOMS)]
+    own = []
+    for folder, rooms, names in os.walk(_ENGINE):
+        room = os.path.relpath(folder, _ENGINE).replace(os.sep, "/")
+        if room == ".":
+            rooms[:] = [name for name in rooms if name not in _NEVER_COMPILED_ROOMS]
+        found = {name if room == "." else f"{room}/{name}" for name in names if name.endswith(".py")}
+        own += [_ENGINE / name for name in found - _NEVER_COMPILED]
+    return [*sorted(own), *(_ENGINE.parent / name for name in _OF_OTHER_ROOMS)]
 
 
 def _version(name: str) -> str:
@@ -78,20 +81,26 @@ def _version(name: str) -> str:
     return version(name)
 
 
+_OF_PROCESSORS = ("vendor_id", "cpu family", "model", "stepping", "flags")
+"""Lines of /proc/cpuinfo that are the same whenever one looks."""
+
+
 def _processor() -> str:
     """What machine code is made for: that of another processor may have instructions that this one has not."""
-    import llvmlite.binding as llvm
-
-    features: str = llvm.get_host_cpu_features().flatten()
-    return f"{llvm.get_host_cpu_name()} {features}"
+    try:
+        with open("/proc/cpuinfo", encoding="ascii", errors="replace") as lines:
+            first = takewhile(str.strip, lines)  # of them; the next ones are behind an empty line
+            return "".join(line for line in first if line.startswith(_OF_PROCESSORS))
+    except OSError:
+        return ""
 
 
 @remember
 def digest() -> str:
     """A name for this version of the kernels: sources, compiler and processor."""
-    hasher = hashlib.sha256()
+    hasher, before = hashlib.sha256(), len(str(_ENGINE.parent)) + 1
     for source in sources():
-        hasher.update(source.relative_to(_ENGINE.parent).as_posix().encode())
+        hasher.update(str(source)[before:].encode())
         hasher.update(source.read_bytes())
     for part in (_version("numba"), _version("llvmlite"), sys.version, os.uname().machine, _processor()):
         hasher.update(part.encode())

@@ -1,7 +1,7 @@
-"""From kernels to machine code: compile once per install, then load object files without numba.
+"""From kernels to machine code: compile once per install, then load it without numba and LLVM.
 
-numba turns the entry points of `hooks` into native objects. They are kept in `cache.directory` and
-linked into later processes by llvmlite alone, because importing numba takes longer than a small guest runs.
+numba turns the entry points of `hooks` into native objects, which are linked (`linking`) and kept in `cache.directory`:
+importing numba takes longer than a small guest runs, and LLVM and its linker take 60 ms of each process that begins.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from hypervisor.engine.compiling import cache, next_block
+from hypervisor.engine.compiling.loading import LoadedCode
 from hypervisor.engine.floating_point.floating import compile_floating
 from hypervisor.engine.shared_words.token_words import TOKEN
 from hypervisor.errors import EngineError, TrapError
@@ -22,7 +23,7 @@ from hypervisor.errors import EngineError, TrapError
 _C_TYPES: dict[str, Any] = {"l": ctypes.c_int64, "i": ctypes.c_int32, "u": ctypes.c_uint32, "B": ctypes.c_uint8}
 _C_TYPES["v"] = None
 
-_FLOATING = "floating.bin"
+_KERNELS, _FLOATING, _INDEX = "kernels.bin", "floating.bin", "index.json"
 
 
 def c_function(signature: str, address: int) -> Any:
@@ -61,21 +62,21 @@ def _compile_all(place: Path) -> None:
     print("hypervisor: compiling the engine's kernels (once per install, about 20 s) ...", file=sys.stderr, flush=True)
     try:
         from hypervisor.engine.compiling import frame_entries, hooks, trampolines
+        from hypervisor.engine.compiling.linking import link
     except ImportError as error:
         raise EngineError(
             f"The engine's compiler cannot be loaded ({error}). Install numba: pip install numba."
         ) from error
-    index = {}
+    objects, signatures = {}, {}
     for function, signature in (*hooks.ENTRIES, *frame_entries.ENTRIES, *trampolines.TRAMPOLINES):
-        symbol, code = compile_function(function, signature)
-        name = function.__name__
-        _write(place / f"{name}.o", code)
-        index[name] = {"symbol": symbol, "signature": signature}
-    symbol, code = next_block.compile_next()
-    _write(place / "next_block.o", code)
-    index["next_block"] = {"symbol": symbol, "signature": next_block.SIGNATURE}
+        objects[function.__name__] = compile_function(function, signature)
+        signatures[function.__name__] = signature
+    objects["next_block"], signatures["next_block"] = next_block.compile_next(), next_block.SIGNATURE
+    linked = link(objects)
+    _write(place / _KERNELS, linked.content)
     _write(place / _FLOATING, compile_floating())
-    _write(place / "index.json", json.dumps(index).encode())
+    index = {name: value for name, value in linked._asdict().items() if name != "content"}
+    _write(place / _INDEX, json.dumps({**index, "signatures": signatures}).encode())
     cache.mark_complete()
 
 
@@ -97,45 +98,41 @@ class Code:
     """The loaded machine code: addresses and callables by entry name."""
 
     def __init__(self) -> None:
-        import llvmlite.binding as llvm
-
-        place = cache.directory()
         if not cache.is_warm():
-            place = _fill(place)
-        self._llvm = llvm
-        llvm.initialize_native_target()
-        llvm.initialize_native_asmprinter()
-        self._machine = llvm.Target.from_default_triple().create_target_machine(jit=True)
+            _fill(cache.directory())
+        index = json.loads(cache.read(_INDEX))
+        self._loaded = LoadedCode(cache.read(_KERNELS), index["own"], index["outside"], index["unwinding"])
+        self.address: dict[str, int] = {name: self._loaded.address + at for name, at in index["entries"].items()}
         self._linkers: list[Any] = []
-        index = json.loads(cache.read("index.json"))
-        addresses = self._link({name: (row["symbol"], cache.read(f"{name}.o")) for name, row in index.items()})
-        self.address: dict[str, int] = addresses
         self.floating = cache.read(_FLOATING)
         self.token = ctypes.addressof(TOKEN)
         """What pCPUs take turns by at asking for the interpreter lock, 0 if they do not."""
         self.bodies: dict[int, int] = {}  # block words: uncompiled bodies of hooks
-        self.call: dict[str, Any] = {name: c_function(row["signature"], addresses[name]) for name, row in index.items()}
-
-    def _link(self, objects: dict[str, tuple[str, bytes]]) -> dict[str, int]:
-        linker = self._llvm.create_mcjit_compiler(self._llvm.parse_assembly(""), self._machine)
-        for _, code in objects.values():
-            linker.add_object_file(self._llvm.ObjectFileRef.from_data(code))
-        linker.finalize_object()
-        self._linkers.append(linker)
-        return {name: linker.get_function_address(symbol) for name, (symbol, _) in objects.items()}
+        self.call: dict[str, Any] = {
+            name: c_function(signature, self.address[name]) for name, signature in index["signatures"].items()
+        }
 
     def compile_handler(self, function: Any, name: str) -> int:
         """The address of a user's compiled handler: ``handler(state, cpu, first, second, value) -> int``.
 
         All are 64-bit words. Raises `TrapError` when numba cannot compile it, with its ``name``.
         """
+        import llvmlite.binding as llvm
         from numba.core.errors import NumbaError
 
         try:
             symbol, code = compile_function(function, "l(lllll)")
         except NumbaError as error:
             raise TrapError(f"handler {name!r} cannot be compiled: {error}") from error
-        return self._link({"handler": (symbol, code)})["handler"]
+        llvm.initialize_native_target()
+        llvm.initialize_native_asmprinter()
+        machine = llvm.Target.from_default_triple().create_target_machine(jit=True)
+        linker = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
+        linker.add_object_file(llvm.ObjectFileRef.from_data(code))
+        linker.finalize_object()
+        self._linkers.append(linker)
+        address: int = linker.get_function_address(symbol)
+        return address
 
 
 @remember
