@@ -70,36 +70,36 @@ def _checked(name: str, state: MemoryState | StoredPages, size: int) -> StoredPa
 def _put(memory: GuestMemory, ranges: list[range], stored: StoredPages) -> None:
     for where in ranges:
         memory.clear(where.start, len(where))
-    places = _places(ranges, stored.pages)
+    pages = iter(stored.pages)
     for piece in stored.pieces:
         view, done = memoryview(piece), 0
-        for place, size in _together(islice(places, len(piece) // PAGE_SIZE)):
-            memory.store_pages(place, view[done : done + size])
-            done += size
+        for first, end in _together(islice(pages, len(piece) // PAGE_SIZE)):
+            for place, size in _places(ranges, first * PAGE_SIZE, end * PAGE_SIZE):
+                memory.store_pages(place, view[done : done + size])
+                done += size
 
 
-def _together(places: Iterable[int]) -> Iterator[tuple[int, int]]:
-    """Pages that lie one behind the other, together: where, and how many bytes."""
+def _together(pages: Iterable[int]) -> Iterator[tuple[int, int]]:
+    """Pages that lie one behind the other, together: the first number, and the one behind the last."""
     first = following = -1
-    for place in places:
-        if place != following:
-            if first >= 0:
-                yield first, following - first
-            first = place
-        following = place + PAGE_SIZE
-    if first >= 0:
-        yield first, following - first
-
-
-def _places(ranges: list[range], pages: Iterable[int]) -> Iterator[int]:
-    """Where pages are in the base map, whose numbers are in order."""
-    left = iter(ranges)
-    where, before = next(left), 0
     for page in pages:
-        while page * PAGE_SIZE >= before + len(where):
-            before += len(where)
-            where = next(left)
-        yield where.start + page * PAGE_SIZE - before
+        if page != following:
+            if first >= 0:
+                yield first, following
+            first = page
+        following = page + 1
+    if first >= 0:
+        yield first, following
+
+
+def _places(ranges: list[range], first: int, end: int) -> Iterator[tuple[int, int]]:
+    """Where bytes of the memory are in the base map, and how many there."""
+    before = 0
+    for where in ranges:
+        start, stop = max(first - before, 0), min(end - before, len(where))
+        if start < stop:
+            yield where.start + start, stop - start
+        before += len(where)
 
 
 class RamPart:
