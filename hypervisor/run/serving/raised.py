@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import sys
-import sysconfig
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from traceback import StackSummary, TracebackException, format_exception, walk_tb
@@ -25,7 +24,8 @@ if TYPE_CHECKING:
 
 OURS = str(Path(__file__).parents[2]) + os.sep
 """Where files of ours lie."""
-STANDARD = sysconfig.get_path("stdlib") + os.sep
+STANDARD = str(Path(os.__file__).parent) + os.sep
+"""Where the standard library lies."""
 ASKS = frozenset(("_ask", "_observe", "_raised"))
 """Functions of ours whose ``handler`` is the one that is being called."""
 DEEPEST_CAUSE = 16
