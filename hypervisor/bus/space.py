@@ -60,8 +60,12 @@ class AddressSpace:
                 f"(a non-empty range within 0x0-{self.limit - 1:#x} with step 1 is needed)."
             )
         new = Mapping(where.start, where.stop, device, where.start if base is None else base)
-        clashes = self.overlapping(where) if self.occupied(where.start, where.stop) else []
-        if clashes and not replace:
+        index = bisect_left(self._starts, where.stop)
+        if not index or self._mappings[index - 1].end <= where.start:  # nothing is there
+            self._insert(index, new)
+            return new
+        clashes = self.overlapping(where)
+        if not replace:
             raise DeviceError(
                 f"{device.name}: {self.what} {where.start:#x}-{where.stop - 1:#x} overlaps "
                 f"{', '.join(map(str, clashes))}. Choose another range, or pass replace=True to take its place."
@@ -69,10 +73,10 @@ class AddressSpace:
         for old in clashes:
             self.remove(old)
             if old.start < new.start:
-                self._insert(Mapping(old.start, new.start, old.device, old.base))
+                self._put(Mapping(old.start, new.start, old.device, old.base))
             if new.end < old.end:
-                self._insert(Mapping(new.end, old.end, old.device, old.base))
-        self._insert(new)
+                self._put(Mapping(new.end, old.end, old.device, old.base))
+        self._put(new)
         return new
 
     def detach(self, device: Device) -> None:
@@ -160,8 +164,10 @@ class AddressSpace:
     def __iter__(self) -> Iterator[Mapping]:
         return iter(tuple(self._mappings))
 
-    def _insert(self, mapping: Mapping) -> None:
-        index = bisect_right(self._starts, mapping.start)
+    def _put(self, mapping: Mapping) -> None:
+        self._insert(bisect_right(self._starts, mapping.start), mapping)
+
+    def _insert(self, index: int, mapping: Mapping) -> None:
         self._starts.insert(index, mapping.start)
         self._mappings.insert(index, mapping)
         self._tell(mapping)

@@ -13,6 +13,7 @@ class Settled:
         self.__dict__["settled"] = True
 
     def __setattr__(self, name: str, value: object) -> None:
-        if name not in self.__dict__ and "settled" in self.__dict__ and not hasattr(type(self), name):
+        own = self.__dict__
+        if name not in own and "settled" in own and not hasattr(type(self), name):
             raise AttributeError(f"a {type(self).__name__} has no {name!r} that could be set.{hint(name, dir(self))}")
         object.__setattr__(self, name, value)

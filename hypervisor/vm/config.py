@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields, replace
 from difflib import get_close_matches
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -214,7 +215,7 @@ class MachineConfig:
             given: Any = getattr(self, name)
             object.__setattr__(self, name, (given,) if isinstance(given, str) else tuple(given))
 
-    @property
+    @cached_property
     def size(self) -> int:
         """``memory`` in bytes, in whole pages."""
         return page_up(parse_size(self.memory))
