@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from hypervisor.outcome.result import Reason as Reason
     from hypervisor.outcome.result import RunResult as RunResult
     from hypervisor.outcome.result import after as after
+    from hypervisor.run.observing.host_events import HostEvent as HostEvent
+    from hypervisor.run.observing.host_events import HostEvents as HostEvents
+    from hypervisor.run.observing.host_events import What as What
     from hypervisor.run.sharing.policies.credit import Credit as Credit
     from hypervisor.run.sharing.policies.edf import Edf as Edf
     from hypervisor.run.sharing.scheduler import RoundRobin as RoundRobin
@@ -53,6 +56,8 @@ if TYPE_CHECKING:
     from hypervisor.vm.config import Disk as Disk
     from hypervisor.vm.config import MachineConfig as MachineConfig
     from hypervisor.vm.coverage import Coverage as Coverage
+    from hypervisor.vm.figures import HostFigures as HostFigures
+    from hypervisor.vm.figures import VmFigures as VmFigures
     from hypervisor.vm.repeating.cases import CaseEnd as CaseEnd
     from hypervisor.vm.repeating.cases import Input as Input
     from hypervisor.vm.snapshot import Snapshot as Snapshot
@@ -68,6 +73,7 @@ _WHERE = {
     "hypervisor.outcome.result": ("Reason", "RunResult", "after"),
     "hypervisor.traps.verdicts": ("HANDLED", "PASS", "RETRY", "Verdict", "inject", "stop"),
     "hypervisor.traps.compiled": ("compiled",),
+    "hypervisor.run.observing.host_events": ("HostEvent", "HostEvents", "What"),
     "hypervisor.run.sharing.policies.credit": ("Credit",),
     "hypervisor.run.sharing.policies.edf": ("Edf",),
     "hypervisor.run.sharing.scheduler": ("RoundRobin", "Scheduler", "Slice"),
@@ -86,6 +92,7 @@ _WHERE = {
     "hypervisor.vm.repeating.cases": ("CaseEnd", "Input"),
     "hypervisor.vm.config": ("Disk", "MachineConfig"),
     "hypervisor.vm.coverage": ("Coverage",),
+    "hypervisor.vm.figures": ("HostFigures", "VmFigures"),
     "hypervisor.vm.snapshot": ("Snapshot", "save_together"),
     "hypervisor.world.world": ("World",),
 }  # fmt: skip

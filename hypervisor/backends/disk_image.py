@@ -33,15 +33,21 @@ class ImageMedium:
         self.geometry = geometry
         self.sector_size = sector_size
         self.writable = writable
+        self.reads = self.writes = self.read_bytes = self.written_bytes = 0
+        """What a drive has done with it, for who wants to know (`hypervisor.vm.figures`)."""
 
     def read(self, first: int, count: int) -> bytes:
         """See `hypervisor.bus.Medium.read`."""
+        self.reads += 1
+        self.read_bytes += count * self.sector_size
         return self.source.read(first * self.sector_size, count * self.sector_size)
 
     def write(self, first: int, data: bytes) -> None:
         """See `hypervisor.bus.Medium.write`."""
         if not self.writable:
             raise PermissionError(f"{self.name} is write-protected")
+        self.writes += 1
+        self.written_bytes += len(data)
         self.source.write(first * self.sector_size, data)
 
     def flush(self) -> None:

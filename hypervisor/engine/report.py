@@ -135,10 +135,14 @@ class Report(ctypes.Structure):
         """So many more exits of a kind have been served, together with one that was counted."""
         self._words(b.COUNTS, _KINDS)[kind] += count
 
+    def exit_counts(self) -> list[tuple[int, int]]:
+        """Exits by kind since they were taken, those that are not 0."""
+        counts = self._words(b.COUNTS, _KINDS).tolist()
+        return [(kind, count) for kind, count in enumerate(counts) if count]
+
     def take_counts(self) -> tuple[list[tuple[int, int]], list[tuple[str, int]]]:
         """Exits by kind, and what the host caused by name, those that are not 0; they count from 0 again."""
-        counts = self._words(b.COUNTS, _KINDS)
-        exits = [(kind, count) for kind, count in enumerate(counts.tolist()) if count]
+        exits = self.exit_counts()
         events = [(name, count) for name, at in _HOST_EVENTS.items() if (count := self._word(at))]
         self.forget_counts()
         return exits, events

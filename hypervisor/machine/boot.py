@@ -30,6 +30,7 @@ from hypervisor.vm.snapshot import Snapshot, put
 from hypervisor.vm.vm import VM
 
 if TYPE_CHECKING:
+    from hypervisor.vm.figures import HostFigures
     from hypervisor.vm.saved.opening import SavedMachine
 
 
@@ -63,6 +64,13 @@ class Host(CoreHost):
         with ExitStack() as opened:
             config, saved = described(image, options, moment, opened)
             return build(self, config, saved, prepare)
+
+    def figures(self) -> HostFigures:
+        """Where it and its VMs stand: processors, memory, exits, I/O. From any thread, while they run, too."""
+        from hypervisor.vm.figures import figures_of_host
+
+        self.check_open()
+        return figures_of_host(self, self.vms)
 
 
 def boot(

@@ -169,6 +169,11 @@ class HostMemory:
         """
         self.generations[frame >> PAGE_SHIFT] += self.generation(frame) & 1
 
+    @property
+    def zero_leaf(self) -> int:
+        """Process address of the leaf of zones that nobody has stored to."""
+        return self._table[w.ZERO_LEAF >> 3]
+
     def table_word(self, offset: int) -> int:
         """A word of the frame table, as `hypervisor.memory.map_words` names them."""
         return self._table[offset >> 3]

@@ -118,6 +118,17 @@ class GuestMemory:
         """Host memory that the RAM takes now, in bytes: pages that were stored to."""
         return sum(self.pages.resident_bytes(start >> PAGE_SHIFT, length >> PAGE_SHIFT) for start, length in self._ram)
 
+    @property
+    def counts(self) -> tuple[int, int, int]:
+        """Bytes of the RAM in frames that nobody else shows, in those that others show, too, and that read as zeros
+        and take no frame. While the VM runs, what was so when each part was looked at.
+        """
+        own = shared = zero = 0
+        for start, length in self._ram:
+            one = self.pages.counts(start >> PAGE_SHIFT, page_up(length) >> PAGE_SHIFT)
+            own, shared, zero = own + one[0], shared + one[1], zero + one[2]
+        return own << PAGE_SHIFT, shared << PAGE_SHIFT, zero << PAGE_SHIFT
+
     # --- layers -------------------------------------------------------------------------------------------------------
 
     @property

@@ -126,6 +126,30 @@ class PageMap:
         """Bytes of frames that pages have, other than the one of zeros."""
         return sum(frame_of(self.word(page)) >= w.FIRST for page in range(first, first + count)) << PAGE_SHIFT
 
+    def counts(self, first: int, count: int) -> tuple[int, int, int]:
+        """How many pages have frames that nobody else shows, frames that others show, too, and the frame of zeros."""
+        shared = zero = 0
+        for zone in range(first >> w.LEAF_SHIFT, first + count + _IN_LEAF >> w.LEAF_SHIFT):
+            begin = max(first, zone << w.LEAF_SHIFT)
+            pages = min(first + count, zone + 1 << w.LEAF_SHIFT) - begin
+            leaf = self.base[zone]
+            if leaf == self.host.zero_leaf:
+                zero += pages
+                continue
+            frames = [frame_of(word) for word in self.words(begin, pages) if word & w.MAP_SHARED]
+            zeros = frames.count(Hpa(w.ZERO))
+            zero += zeros
+            if self._has_several(leaf - self.host.address):
+                shared += pages - zeros
+            elif len(frames) > zeros:
+                shared += sum(map(self._has_several, frames))
+        return count - shared - zero, shared, zero
+
+    def _has_several(self, frame: int) -> bool:
+        """Whether there are several references to a frame; of anything else, which may be read while maps change,
+        there are none."""
+        return w.FIRST <= frame < self.host.end and self.host.references(frame) > 1
+
     # --- bytes --------------------------------------------------------------------------------------------------------
 
     def read(self, address: int, size: int) -> bytes:

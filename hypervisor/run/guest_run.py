@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from hypervisor.outcome.result import Reason, RunResult
 from hypervisor.run.ending.conditions import Condition
 from hypervisor.run.ending.ends import End
+from hypervisor.run.observing.host_events import What
 from hypervisor.run.pausing import Pause
 from hypervisor.run.runner import Runner
 from hypervisor.run.serving.exit_server import ExitServer
@@ -31,7 +32,7 @@ class GuestRun(Runner):
         self._virtual_timeout = virtual_timeout
         limit = FOREVER_NS if virtual_timeout is None else self._began_ns + nanoseconds(virtual_timeout)
         super().__init__(vm, until, timeout, limit)
-        self._opened = self._closed = False
+        self._opened = self._closed = self._told = False
         self.result: RunResult | None = None
         """How it ended."""
         self.in_background = False
@@ -77,9 +78,24 @@ class GuestRun(Runner):
 
     def _open(self) -> None:
         """Before any of it is executed."""
-        if not self._opened and self._until is not None:
+        if self._opened:
+            return
+        if self._until is not None:
             self._until.__enter__()
         self._opened = True
+        self._tell(What.STARTED)
+
+    def _tell(self, what: What, reason: Reason | None = None, message: str = "") -> None:
+        """Let those know who watch the host."""
+        self.vm.host.telling.tell(what, self.vm.name, self.vm.clock.now_ns, reason, message)
+
+    def _tell_end(self) -> None:
+        self._told = True
+        end = self.ending.end
+        if end is not None:
+            self._tell(What.CRASHED if end.reason is Reason.CRASHED else What.STOPPED, end.reason, end.message)
+        else:
+            self._tell(What.STOPPED, Reason.HOST_ERROR, f"the run failed: {self.error!r}")
 
     def _following(self) -> Next:
         """What the run wants when it leaves its pCPU, or has been apart."""
@@ -123,6 +139,8 @@ class GuestRun(Runner):
         """Let go of the VM, which others may run then."""
         if self._opened:
             self._leave()
+            if not self._told:
+                self._tell_end()
         self._standing.over()
         super().give_up()
 
@@ -191,12 +209,15 @@ class GuestRun(Runner):
             self.vm.place.collect_loaded()
             self.vm.clock.stop()
             self._standing.begin()
+            self._tell(What.PAUSED, message="somebody wants it to stand still")
 
     def _continue(self, *, unless_wanted: bool = False) -> None:
         """Go on behind a pause, which the run's timeout does not count."""
         paused_s = self._standing.end(unless_wanted=unless_wanted)
         if paused_s is not None:
             self._go_on(paused_s)
+            if self.ending.end is None:
+                self._tell(What.RESUMED)
 
     def _go_on(self, paused_s: float) -> None:
         self.vm.clock.go()
@@ -231,6 +252,8 @@ class GuestRun(Runner):
         vm.place.collect_loaded()
         vm.clock.stop()
         self.paused = True
+        if ended is None:
+            self._tell(What.PAUSED, message="a debugger attends")
         try:
             vm.debugger.attend(ended)
         except BaseException as error:
@@ -239,6 +262,8 @@ class GuestRun(Runner):
             self.paused = False
             self._go_on(time.monotonic() - since)
             vm.in_thread(self._thread)
+            if ended is None:
+                self._tell(What.RESUMED)
 
     def step_paused(self, count: int, vcpu: Processor) -> int:
         """See `Vcpu.step`, while the debugger attends: what ends the VM ends the run then."""

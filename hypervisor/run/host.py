@@ -11,6 +11,7 @@ from hypervisor.engine.instance.room import CODE_CACHE, LEAST_CODE_CACHE, MOST_C
 from hypervisor.errors import ConfigError
 from hypervisor.memory import HostMemory
 from hypervisor.run.ending.process_end import Tenant, remember
+from hypervisor.run.observing.host_events import LIMIT, HostEvents, Telling
 from hypervisor.run.settled import Settled
 from hypervisor.run.sharing.allotment import Allotment
 from hypervisor.run.sharing.left import Left
@@ -68,6 +69,7 @@ class CoreHost(Settled):
             for pcpu in self.pcpus:
                 pcpu.close()
             raise
+        self.telling = Telling()
         self.watch = Watch()
         self.queue = RunQueue(self.pcpus, chooses, self.watch)
         self.granting = threading.Lock()
@@ -114,6 +116,13 @@ class CoreHost(Settled):
             give()
             self.queue.change(Allotment.share_changed)
 
+    # --- looking at it ------------------------------------------------------------------------------------------------
+
+    def events(self, limit: int = LIMIT) -> HostEvents:
+        """A reader of what becomes of the VMs from now on, which may have up to ``limit`` events waiting."""
+        self.check_open()
+        return self.telling.reader(limit)
+
     # --- life ---------------------------------------------------------------------------------------------------------
 
     def check_open(self) -> None:
@@ -130,6 +139,7 @@ class CoreHost(Settled):
         for pcpu in self.pcpus:
             pcpu.close()
         self.pcpus.clear()
+        self.telling.close()
 
     def close_if_empty(self) -> None:
         """Close it unless there is a VM or a snapshot on it."""
@@ -141,6 +151,7 @@ class CoreHost(Settled):
         soon as it needs them; one that did is closed, but for its memory, which goes with the process.
         """
         self.placing, self.granting = threading.Lock(), threading.Lock()
+        self.telling = Telling()
         self.watch.begin()
         if self.queue.forked():
             for vm in self.vms:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from hypervisor.engine.vcpu_state import VcpuState
     from hypervisor.run.host import CoreHost
     from hypervisor.run.pausing import DebugServer
+    from hypervisor.vm.figures import VmFigures
     from hypervisor.vm.log import Destination, Log
     from hypervisor.vm.machine_state import MachineState
     from hypervisor.vm.snapshot import Snapshot
@@ -226,6 +227,13 @@ class VM(Runs, Furnished):
     def host_memory_bytes(self) -> int:
         """Host memory that the VM's RAM takes now, in bytes: pages that were stored to."""
         return self.memory.resident_bytes
+
+    def figures(self) -> VmFigures:
+        """Where it stands: its time, processors, memory, exits, I/O. From any thread, while it runs, too."""
+        from hypervisor.vm.figures import figures_of
+
+        self.check_open()
+        return figures_of(self)
 
     # --- running ------------------------------------------------------------------------------------------------------
 

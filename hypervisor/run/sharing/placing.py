@@ -199,6 +199,16 @@ class Place:
         for name, count in events:
             self._host_events[name] += count
 
+    def exits(self) -> dict[str, int]:
+        """Exits by kind up to now, also those that a pCPU has counted and that have not been taken over. From any
+        thread."""
+        with self._host.placing:
+            counts = self._stats.copy()
+            if self.loaded is not None:
+                for kind, count in self.loaded.report.exit_counts():
+                    counts[ExitKind(kind).name.lower()] += count
+        return dict(counts)
+
     def put_back_events(self, kept: array[int]) -> None:
         """Continue another ring, which `events` told. While the VM is set down."""
         self._events = kept
