@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from hypervisor.errors import InternalError as InternalError
     from hypervisor.errors import PluginError as PluginError
     from hypervisor.errors import TrapError as TrapError
+    from hypervisor.fleet.fleet import Fleet as Fleet
+    from hypervisor.fleet.fleet_config import FleetConfig as FleetConfig
     from hypervisor.machine.isa_pc import pc as pc
     from hypervisor.network.link import Link as Link
     from hypervisor.outcome.result import Reason as Reason
@@ -86,6 +88,8 @@ _WHERE = {
         "ConfigError", "DeviceError", "EngineError", "ExpectError", "GuestCrashed", "GuestFault", "HypervisorError",
         "ImageError", "InternalError", "PluginError", "TrapError",
     ),
+    "hypervisor.fleet.fleet_config": ("FleetConfig",),
+    "hypervisor.fleet.fleet": ("Fleet",),
     "hypervisor.machine.isa_pc": ("pc",),
     "hypervisor.network.link": ("Link",),
     "hypervisor.vm.board": ("Board", "Part"),

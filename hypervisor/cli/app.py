@@ -173,6 +173,30 @@ def run(
 
 
 @app.command()
+def up(
+    file: Annotated[str, typer.Argument(help="The description of a host and its machines, in TOML.", metavar="FILE")],
+    interval: Annotated[float, typer.Option(help="Figures every SECONDS.", metavar="SECONDS")] = 1.0,
+    timeout: Annotated[float | None, typer.Option(help="End after host SECONDS.", metavar="SECONDS")] = None,
+    virtual_timeout: Annotated[float | None, typer.Option(help="End after guest SECONDS.", metavar="SECONDS")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Lines of JSON on a terminal, too.")] = False,
+) -> int:
+    """Start all machines of FILE on one host, and show them until all have ended: as one table on a terminal, else as
+    lines of JSON.
+
+    Exit status: 0 when all guests have ended by themselves; 121 when they were ended by q or Ctrl-C in the table; 124
+    timeout; 125 our own error, or a handler's; 126 one crashed; 128+n signal n was received.
+    """
+    from hypervisor.engine.layout import platform_problem
+
+    if problem := platform_problem():
+        raise EngineError(problem)
+    from hypervisor.cli.up.up_command import UpOptions
+    from hypervisor.cli.up.up_command import up as up_all
+
+    return up_all(UpOptions(file, interval, timeout, virtual_timeout, json))
+
+
+@app.command()
 def info(file: Annotated[str, typer.Argument(help="A file that `run --save` has written.", metavar="FILE")]) -> int:
     """Say what is in the file of a machine: what it was made from, where it stands, whether it is undamaged."""
     from hypervisor.cli.info import show

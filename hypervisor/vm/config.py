@@ -253,15 +253,21 @@ class MachineConfig:
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
             raise ConfigError(f"{where} is no configuration of a machine: {reason}.") from error
-        if "disks" in values:
-            values["disks"] = tuple(_disk_from(one, where) for one in _list("disks", values["disks"], where))
+        return cls.from_values(values, f"{where}: ")
+
+    @classmethod
+    def from_values(cls, values: Mapping[str, Any], where: str = "") -> MachineConfig:
+        """The configuration in a table of TOML; what is wrong with it begins with ``where``. Raises `ConfigError`."""
+        found = dict(values)
+        if "disks" in found:
+            found["disks"] = tuple(_disk_from(one, where) for one in _list("disks", found["disks"], where))
         for name in ("modules", "plugins"):
-            if name in values:
-                values[name] = tuple(
-                    tuple(one) if isinstance(one, list) else one for one in _list(name, values[name], where)
+            if name in found:
+                found[name] = tuple(
+                    tuple(one) if isinstance(one, list) else one for one in _list(name, found[name], where)
                 )
-        check_kinds(values, where)
-        return cls.of(None, values)
+        check_kinds(found, where)
+        return cls.of(None, found)
 
     def to_toml(self) -> str:
         """The configuration as TOML, for `from_toml`: what differs from the defaults.
@@ -290,11 +296,11 @@ def check_order(order: object) -> str:
 
 
 def check_kinds(values: Mapping[str, Any], where: str) -> None:
-    """Raise `ConfigError`, which names ``where`` they were read, for values of fields that are not of their kind."""
+    """Raise `ConfigError`, which begins with ``where``, for values of fields that are not of their kind."""
     for name, value in values.items():
         kinds = _KINDS.get(name)
         if kinds is not None and (not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds)):
-            raise ConfigError(f"{where}: {name} = {value!r} is no {' or '.join(kind.__name__ for kind in kinds)}.")
+            raise ConfigError(f"{where}{name} = {value!r} is no {' or '.join(kind.__name__ for kind in kinds)}.")
 
 
 def options() -> list[tuple[Field[Any], Option]]:
@@ -322,7 +328,7 @@ def _plain(name: str, value: Any) -> Any:
 
 def _list(name: str, value: Any, where: str) -> Sequence[Any]:
     if not isinstance(value, list):
-        raise ConfigError(f"{where}: {name} = {value!r} is no list.")
+        raise ConfigError(f"{where}{name} = {value!r} is no list.")
     return value
 
 
@@ -331,7 +337,7 @@ def _disk_from(value: Any, where: str) -> Disk:
         return Disk(value)
     known = [each.name for each in fields(Disk)]
     if not isinstance(value, dict) or "image" not in value or set(value) - set(known):
-        raise ConfigError(f"{where}: {value!r} is no disk; give a file, or a table of {', '.join(known)}.")
+        raise ConfigError(f"{where}{value!r} is no disk; give a file, or a table of {', '.join(known)}.")
     return Disk(**value)
 
 

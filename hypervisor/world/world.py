@@ -141,13 +141,13 @@ class World:
                 result = self.vms[name].wait(LOOK_S)
                 if result is not None:
                     results[name] = result
-                    self._follow(name, result)
+                    self.follow(name, result)
                 elif end_at is not None and time.monotonic() >= end_at:
                     return results
         return results
 
-    def _follow(self, name: str, result: RunResult) -> None:
-        """The others stop if they would wait for this one."""
+    def follow(self, name: str, result: RunResult) -> None:
+        """A machine's run has ended so: the others stop if they would wait for it."""
         member = self.members.get(name)
         if member is None or member.station.out or result.reason in GOES_ON:
             return

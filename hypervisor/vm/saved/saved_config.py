@@ -91,7 +91,7 @@ class SavedConfig:
         if not all(type(name) is str for name in (*plugins, board)):
             raise ValueError("it does not say what its plugins are called")
         values = {name: value for name, value in tree.items() if name not in _APART}
-        check_kinds(values, "its configuration")
+        check_kinds(values, "its configuration: ")
         MachineConfig(**values)
         return cls(values, images, rows["modules"], rows["disks"], plugins, board)
 
