@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
+import os
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from hypervisor.backends.console import KEPT, Console
+from hypervisor.console.attachment import Attachment
 from hypervisor.console.expecting import EXPECT_S, Match, Wait, compiled, exact, expect, literal, shown
+from hypervisor.console.stream_log import LIMIT, StreamLog
+from hypervisor.errors import DeviceError
 from hypervisor.state import blob, number, record
 
 if TYPE_CHECKING:
     from hypervisor.run.machine import Machine
+
+
+LONGEST_LINE = 1000
+"""Characters of a line before and behind what was found in it that `Stream.search` gives."""
+
+
+class Found(NamedTuple):
+    """A place in a stream: its position, and the lines that it is in."""
+
+    position: int
+    line: str
 
 
 @record
@@ -34,20 +49,64 @@ class Stream(Console):
         """Where the last match of a wait for this stream alone ended."""
         self.seen = 0
         """The same for waits for any stream."""
+        self.attachments: tuple[Attachment, ...] = ()
+        """Who reads it."""
 
     def state(self) -> StreamState:
         """All that it remembers."""
-        return StreamState(self.bytes, self.dropped, self.expected, self.seen)
+        dropped, content = self.kept_from(0)
+        return StreamState(content, dropped, self.expected, self.seen)
 
     def is_still(self, state: StreamState) -> bool:
-        """Whether `state` would give just this; without a copy of what was written."""
-        marks = self._dropped, self.expected, self.seen
-        return marks == (state.dropped, state.expected, state.seen) and self._data == state.content
+        """Whether `state` would give just this."""
+        marks = self.expected, self.seen
+        return marks == (state.expected, state.seen) and self.is_what(state.content, state.dropped)
 
     def restore(self, state: StreamState) -> None:
         """Go on from ``state``; nobody hears what is in it."""
         self.put_back(state.content, state.dropped)
         self.expected, self.seen = state.expected, state.seen
+
+    # --- who is there -------------------------------------------------------------------------------------------------
+
+    def attach(self, before: int = 0) -> Attachment:
+        """Read what comes from now on, and ``before`` bytes of what is there, when it is convenient."""
+        made = Attachment(self, before)
+        self.attachments = (*self.attachments, made)
+        return made
+
+    def left(self, attachment: Attachment) -> None:
+        """See `Attachment.detach`."""
+        self.attachments = tuple(one for one in self.attachments if one is not attachment)
+
+    def log(self, path: str | os.PathLike[str], limit: str | int = LIMIT) -> StreamLog:
+        """Write what comes from now on into a file; it and a second one beside it (``path.1``, what came before) have
+        at most ``limit`` bytes together. Closing the VM finishes it. Raises `ConfigError`.
+        """
+        made = StreamLog(path, limit)
+        made.stop = self.listen(made.written)
+        self._vm.on_close.append(made.close)
+        return made
+
+    def search(self, regex: str | re.Pattern[str], most: int = 100) -> list[Found]:
+        """Where text that matches ``regex`` is in what is kept: the first ``most`` places. At any time."""
+        position, data = self.kept_from(0)
+        text, at, found = data.decode("utf-8", "surrogateescape"), 0, []
+        for match in compiled(regex).finditer(text):
+            position += len(text[at : match.start()].encode("utf-8", "surrogateescape"))
+            at = match.start()
+            begin, end = text.rfind("\n", 0, at) + 1, text.find("\n", match.end())
+            line = text[max(begin, at - LONGEST_LINE) : min(len(text) if end < 0 else end, at + LONGEST_LINE)]
+            found.append(Found(position, line.encode("utf-8", "surrogateescape").decode("utf-8", "replace")))
+            if len(found) >= most:
+                break
+        return found
+
+    def send(self, data: bytes | str) -> None:
+        """Input, where the device takes some; raises `DeviceError`."""
+        raise DeviceError(f"{self.name} takes no input.")
+
+    # --- waiting ------------------------------------------------------------------------------------------------------
 
     def contains(self, text: str) -> Wait:
         """For ``until=``: ``text`` comes on this stream, after what was waited for here before."""

@@ -48,6 +48,11 @@ class Fleet:
             for cable in member.cables:
                 link = cable.link or self.config.networks[cable.network].link
                 self.world.lan(cable.network).connect(vm, link, mac=cable.mac)
+            if member.console is not None:
+                for stream in vm.consoles.values():
+                    stream.keep(member.console)
+            if member.log is not None:
+                vm.console.log(member.log, member.log_limit)
             return vm
         except HypervisorError as error:
             raise type(error)(f"{member.place}{name}: {error}") from error

@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
 
+from hypervisor.backends.console import check_kept
+from hypervisor.console.stream_log import LIMIT, check_limit
 from hypervisor.errors import ConfigError
 from hypervisor.fleet.toml_file import TomlFile
 from hypervisor.network.ethernet import parse_address
@@ -29,6 +31,7 @@ LINK = {each.name: NUMBER for each in fields(Link)}
 NETWORK = {**LINK, "capture": TEXT}
 CABLE = {"name": TEXT, "mac": TEXT, **LINK}
 MACHINE = [each.name for each in fields(MachineConfig) if each.name not in ("name", "board")]
+CONSOLE = {"log": TEXT, "log_limit": (str, int), "console": (str, int)}
 LONGEST_NAME = 64
 
 
@@ -69,6 +72,11 @@ class MemberConfig:
     machine: MachineConfig
     share: Share = field(default_factory=Share)
     cables: tuple[CableConfig, ...] = ()
+    log: str | None = None
+    """The file that its console is written into."""
+    log_limit: str | int = LIMIT
+    console: str | int | None = None
+    """How much each of its streams keeps, as `hypervisor.backends.console.Console.keep` takes it."""
     place: str = field(default="", compare=False)
     """Where it is described, for messages."""
 
@@ -149,13 +157,14 @@ class _Reader:
         values = file.table(path, value, f"the machine {name}")
         if not 0 < len(name) <= LONGEST_NAME or not name.isprintable() or "/" in name or name.startswith("."):
             raise file.error(path, f"{name!r} is no name of a machine: files are called after it.")
-        file.check_names(path, values, [*MACHINE, *SHARE, "networks"], "a machine")
-        self._check_kinds(path, values, {**SHARE, "networks": (list,)})
+        file.check_names(path, values, [*MACHINE, *SHARE, *CONSOLE, "networks"], "a machine")
+        self._check_kinds(path, values, {**SHARE, **CONSOLE, "networks": (list,)})
         own = {key: one for key, one in values.items() if key in MACHINE}
         share = {key: one for key, one in values.items() if key in SHARE}
         machine = self._make(path, lambda some: MachineConfig.from_values({**some, "name": name}), own)
         if machine.image is None and not machine.boots_from_drives:
             raise file.error(path, f"there is nothing that {name} could boot: give it an image, a drive or firmware.")
+        self._make(path, _check_console, {key: one for key, one in values.items() if key in CONSOLE})
         cables = [
             self._cable([*path, "networks", number], one, networks)
             for number, one in enumerate(values.get("networks", ()))
@@ -166,6 +175,7 @@ class _Reader:
             machine=machine,
             share=self._make(path, lambda some: Share(**some), share),
             cables=tuple(cables),
+            **{key: one for key, one in values.items() if key in CONSOLE},
             place=f"{file.name}:{file.line_of(path)}: ",
         )
 
@@ -214,6 +224,13 @@ class _Reader:
 
 
 _WORDS = {int: "a whole number", float: "a number", str: "a text", list: "a list"}
+
+
+def _check_console(values: dict[str, Any]) -> None:
+    if "log_limit" in values:
+        check_limit(values["log_limit"])
+    if "console" in values:
+        check_kept(values["console"])
 
 
 def _given(link: Link) -> dict[str, Any]:

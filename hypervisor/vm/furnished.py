@@ -55,6 +55,16 @@ class Furnished(Machine):
         self.owns_host = False
         """Whether the host is closed with the last of its VMs and snapshots."""
 
+    @property
+    def consoles(self) -> dict[str, Stream]:
+        """All that the guest can write on, by name: ``console``, which shows what people should see, ``serial0`` and
+        so on, ``debugcon``, ``bios``. Each can be attached to, logged and searched.
+        """
+        named: dict[str, Stream | None] = {"console": self.console}
+        named |= {f"serial{number}": port for number, port in sorted(self.serial.items())}
+        named |= {"debugcon": self.debugcon, "bios": self.bios_tty}
+        return {name: stream for name, stream in named.items() if stream is not None}
+
     def press_power_button(self) -> None:
         """Press the machine's power button: a guest in ACPI mode gets an interrupt, and usually shuts down. From any
         thread; it is a message (`inbox`). Raises `DeviceError` on a board without.

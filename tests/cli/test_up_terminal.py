@@ -17,6 +17,7 @@ import pytest
 
 import hypervisor as hv
 from hypervisor.cli.up.fleet_keys import Keys
+from hypervisor.cli.up.fleet_table import KEYS
 from tests.cli.command import ECHO, ROOT
 from tests.cli.screen_model import ScreenModel
 from tests.cli.session import PATIENCE_S, Session
@@ -133,8 +134,7 @@ def test_it_fits_the_terminal_whatever_size_that_gets(sessions: list[Session], t
         session.resize(columns, rows)
         if columns >= 40:
             session.shows("VM", "machine0", "running")
-            session.until(lambda screen: screen.lines[-1].startswith("up/down, p pause"))
-            assert ("q quit" in session.screen.text) == (columns >= 80)
+            session.until(lambda screen, columns=columns: screen.lines[-1] == KEYS[:columns].rstrip())
             assert ("machine11 " in session.screen.text) == (rows >= 24)
         else:
             session.until(lambda screen, columns=columns: screen.lines[0] == "make it larger"[:columns].rstrip())
@@ -159,6 +159,8 @@ def test_a_console_is_visited_and_left(sessions: list[Session], tmp_path: Path) 
     session.seen = b""
     session.write(b"c")
     session.read_until(b"hello\x03")  # what was there before
+    session.write(b"\x01n")
+    session.read_until(b"[b, serial0: Ctrl-A d goes back to the table")
     session.screen = ScreenModel(100, 24)
     session.write(b"q\x01d")  # which the guest takes for its end
     session.until(lambda screen: "powered-off" in session.row("b"))

@@ -102,6 +102,16 @@ def test_what_cannot_be_made_is_told_with_its_place_and_leaves_nothing(tmp_path:
     assert threading.active_count() == threads
 
 
+def test_consoles_are_kept_and_logged_as_described(tmp_path: Path) -> None:
+    member = f'image = "hello"\nmemory = "16M"\nlog = "{tmp_path / "hello.log"}"\nlog_limit = "8K"\nconsole = "8K"\n'
+    with hv.Fleet(hv.FleetConfig.from_toml(f"[vm.a]\n{member}")) as fleet:
+        assert {stream.kept for stream in fleet["a"].consoles.values()} == {8192}
+        fleet.start()
+        fleet.wait(60)
+        written = fleet["a"].console.bytes
+    assert written and (tmp_path / "hello.log").read_bytes() == written
+
+
 def test_one_that_fails_on_a_network_does_not_let_the_others_wait_for_ever(tmp_path: Path) -> None:
     image = flat(tmp_path / "loop", "again: out 0x80, al; jmp again")
     member = f'image = "{image}"\n{FLAT}networks = ["lan"]\n'

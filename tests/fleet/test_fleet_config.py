@@ -35,6 +35,9 @@ networks = [{name = "lan", loss = 0, mac = "02:00:00:00:00:07"}, "lan"]
 floppy = "x.img"
 weight = 3
 cap = 0.5
+log = "x.log"
+log_limit = "1M"
+console = "64K"
 """
 
 
@@ -54,6 +57,7 @@ def test_a_description_is_read() -> None:
     assert config.networks["lan"].link == hv.Link(latency=0.002, loss=0.1)
     assert config.networks["lan"].capture == "lan.pcap"
     assert other.share == hv.Share(weight=3, cap=0.5) and other.cables == ()
+    assert (other.log, other.log_limit, other.console) == ("x.log", "1M", "64K") and web.log is None
     assert config.memory == 64 << 20
 
 
@@ -90,6 +94,9 @@ VM = '[vm.a]\nimage = "hello"\n'
         (VM + "budget = 0.5\n", 3, "A reservation has both"),
         (VM + "pcpus = 1\n", 3, "pcpus = 1: a list is needed."),
         (VM + "pcpus = [-1]\n", 3, "give the numbers of pCPUs"),
+        (VM + "log = 3\n", 3, "log = 3: a text is needed."),
+        (VM + "log = 'x'\nlog_limit = '1K'\n", 4, "a log has"),
+        (VM + "console = '1G'\n", 3, "a console keeps"),
         (VM + "networks = ['lan']\n", 3, "there is no network 'lan': describe it as [network.lan]."),
         ("[network.lan]\n" + VM + "networks = ['la']\n", 4, "Did you mean lan?"),
         ("[network.lan]\n" + VM + "networks = [{name = 'lan', los = 1}]\n", 4, "no 'los'. Did you mean loss?"),
