@@ -5,11 +5,13 @@ An image need not be padded: what lies between its end and the medium's reads as
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from hypervisor.backends.disk_geometry import FLOPPY_LIMIT, SECTOR, disk_geometry, floppy_geometry
 from hypervisor.backends.image_source import ImageLike, Source, open_source
 from hypervisor.backends.overlay import Overlay
 from hypervisor.backends.shared_source import SharedSource
-from hypervisor.bus import Geometry
+from hypervisor.bus import UNLIMITED, DiskLimits, Geometry
 from hypervisor.errors import ConfigError, ImageError
 from hypervisor.units import MIB
 
@@ -33,6 +35,10 @@ class ImageMedium:
         self.geometry = geometry
         self.sector_size = sector_size
         self.writable = writable
+        self.limits: DiskLimits = UNLIMITED
+        """What the drive that it is in may do."""
+        self.begun: Callable[[int, bool], int] | None = None
+        """Asked by who uses it besides that drive: see `hypervisor.devices.ide.AtaDisk.begun`."""
         self.reads = self.writes = self.read_bytes = self.written_bytes = 0
         """What a drive has done with it, for who wants to know (`hypervisor.vm.figures`)."""
 
@@ -50,13 +56,26 @@ class ImageMedium:
         self.written_bytes += len(data)
         self.source.write(first * self.sector_size, data)
 
+    @property
+    def thin(self) -> bool:
+        """Whether `discard` gives anything back."""
+        return isinstance(self.source, Overlay)
+
+    def discard(self, first: int, count: int) -> None:
+        """See `hypervisor.bus.Medium.discard`."""
+        self.writes += 1
+        if isinstance(self.source, Overlay):
+            self.source.discard(first * self.sector_size, count * self.sector_size)
+
     def flush(self) -> None:
         """See `hypervisor.bus.Medium.flush`."""
         self.source.flush()
 
     def over(self, source: Source) -> ImageMedium:
         """A medium like this one, above another source."""
-        return ImageMedium(source, self.sectors, self.geometry, sector_size=self.sector_size, writable=self.writable)
+        made = ImageMedium(source, self.sectors, self.geometry, sector_size=self.sector_size, writable=self.writable)
+        made.limits = self.limits
+        return made
 
     def close(self) -> None:
         """Give the host's file back. Closing twice is harmless."""

@@ -59,18 +59,44 @@ class Overlay:
         return data if changed is None else bytes(changed)
 
     def write(self, offset: int, data: bytes) -> None:
-        """See `Source.write`. Raises `OSError` (no space) when the overlay is full; then nothing is changed."""
+        """See `Source.write`. A block that is what the image has is not kept any longer. Raises `OSError` (no space)
+        when the overlay is full; then nothing is changed.
+        """
         touched = range(offset // BLOCK, -(-(offset + len(data)) // BLOCK))
-        new = [at for at in touched if at not in self._blocks]
-        if len(self._blocks) + len(new) > self._limit:
-            raise OSError(errno.ENOSPC, f"{self.name}: the guest has written {self.written // MIB} MiB, the limit")
-        changed = {}
+        changed, same = {}, []
         for at in touched:
             start, end = max(offset, at * BLOCK), min(offset + len(data), (at + 1) * BLOCK)
-            block = bytearray(self._blocks.get(at) or self.below.read(at * BLOCK, BLOCK))
+            below = self._below(at)
+            block = bytearray(self._blocks.get(at) or below)
             block[start - at * BLOCK : end - at * BLOCK] = data[start - offset : end - offset]
-            changed[at] = bytes(block)
+            if block == below:
+                same.append(at)
+            else:
+                changed[at] = bytes(block)
+        new = sum(at not in self._blocks for at in changed) - sum(at in self._blocks for at in same)
+        if len(self._blocks) + max(new, 0) > self._limit:
+            raise OSError(errno.ENOSPC, f"{self.name}: the guest has written {self.written // MIB} MiB, the limit")
         self._blocks.update(changed)
+        for at in same:
+            self._blocks.pop(at, None)
+
+    def discard(self, offset: int, size: int) -> None:
+        """Forget what was written to the blocks that lie there as a whole: the image shows again."""
+        first, end = -(-offset // BLOCK), (offset + size) // BLOCK
+        if end - first < len(self._blocks):
+            for at in range(first, end):
+                self._blocks.pop(at, None)
+        else:
+            self._blocks = {at: block for at, block in self._blocks.items() if not first <= at < end}
+
+    def _below(self, at: int) -> bytes:
+        """A block of the image; nothing where the host cannot read it and it has been written."""
+        try:
+            return self.below.read(at * BLOCK, BLOCK)
+        except OSError:
+            if at not in self._blocks:
+                raise
+            return b""
 
     def twin(self) -> Overlay:
         """Another one above the same image, with what has been written to this one by now."""

@@ -48,6 +48,12 @@ class Medium(Protocol):
         """Store whole sectors of ``data`` from sector ``first``, which must be on the medium."""
         ...
 
+    def discard(self, first: int, count: int) -> None:
+        """Nobody needs what has been written to these sectors, which must be on the medium: they may read as before it
+        was. Only asked of a medium that says that it is ``thin``.
+        """
+        ...
+
     def flush(self) -> None:
         """Have what was written reach the host's storage."""
         ...

@@ -22,7 +22,9 @@ def gather(config: MachineConfig) -> Media:
             media.floppies.append(disk_image.floppy(disk_image.open_writable(config.floppy, "floppy")))
         for one in config.disks:
             given = one if isinstance(one, Disk) else Disk(one)
-            media.disks.append(disk_image.disk(disk_image.open_writable(given.image, "disk", given.mode)))
+            medium = disk_image.disk(disk_image.open_writable(given.image, "disk", given.mode))
+            medium.limits = given.limits
+            media.disks.append(medium)
         if config.cdrom is not None:
             media.cd = disk_image.cdrom(config.cdrom)
         _check_count(media)

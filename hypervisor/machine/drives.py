@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
+from hypervisor.backends.disk_image import ImageMedium
 from hypervisor.bus import Line
 from hypervisor.devices import i8237
 from hypervisor.devices import mc146818 as rtc
@@ -43,7 +44,7 @@ def _channel(vm: VM, parts: Parts, number: int, irq: int) -> IdeChannel:
         if medium is None:
             drives.append(None)
         else:
-            drives.append(Cdrom(medium, serial) if medium.sector_size == 2048 else AtaDisk(medium, serial))
+            drives.append(Cdrom(medium, serial) if medium.sector_size == 2048 else _disk(medium, serial))
     output = parts.need("pic", I8259Pair).line(irq)
 
     def changed(level: bool) -> None:
@@ -52,7 +53,14 @@ def _channel(vm: VM, parts: Parts, number: int, irq: int) -> IdeChannel:
             master.interrupt(number, level)
         output.set(level)
 
-    return IdeChannel(Line(f"ide{number}", changed), drives, f"ide{number}")
+    return IdeChannel(Line(f"ide{number}", changed), drives, f"ide{number}", vm.clock)
+
+
+def _disk(medium: ImageMedium, serial: str) -> AtaDisk:
+    made = AtaDisk(medium, serial, medium.limits)
+    if made.limited:
+        medium.begun = made.begun
+    return made
 
 
 def _floppy(vm: VM, parts: Parts) -> I82077:

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, Protocol
 
 from hypervisor.backends import disk_image
 from hypervisor.backends.image_source import ImageLike
+from hypervisor.bus import DiskLimits
 from hypervisor.errors import ConfigError
 from hypervisor.units import GIB, page_up, parse_size
 
@@ -25,6 +26,7 @@ MAX_MEMORY = 64 * GIB
 MAX_CPUS = 8
 MAX_DISKS = 4
 INTERFACES = ("ide",)
+LIMITS = tuple(each.name for each in fields(DiskLimits))
 DRIVES = {"a": "floppy", "c": "disk", "d": "CD"}
 """The letters of a boot order, which are QEMU's."""
 Module = str | os.PathLike[str] | tuple[str | os.PathLike[str], str] | tuple[str, str, bytes]
@@ -35,18 +37,37 @@ Module = str | os.PathLike[str] | tuple[str | os.PathLike[str], str] | tuple[str
 class Disk:
     """A hard disk of a VM: an image, what happens to the guest's writes, and the interface that it hangs on.
 
-    ``mode`` ``"overlay"`` keeps what the guest writes in memory, ``"write"`` changes the file.
+    ``mode`` ``"overlay"`` keeps what the guest writes in memory, ``"write"`` changes the file. The rest is what the
+    disk may do in a second, and what it does wrong: see `hypervisor.bus.DiskLimits`.
     """
 
     image: ImageLike
     mode: str = "overlay"
     interface: str = "ide"
+    bandwidth: str | int | None = None
+    iops: float | None = None
+    delay: float = 0.0
+    read_errors: float = 0.0
+    write_errors: float = 0.0
+    seed: int = 0
 
     def __post_init__(self) -> None:
         if self.mode not in disk_image.MODES:
             raise ConfigError(f"disk mode {self.mode!r}: use one of {', '.join(disk_image.MODES)}.")
         if self.interface not in INTERFACES:
             raise ConfigError(f"disk interface {self.interface!r}: use one of {', '.join(INTERFACES)}.")
+        _ = self.limits  # which are checked where they are made
+
+    @property
+    def limits(self) -> DiskLimits:
+        """What it may do."""
+        return DiskLimits(**{name: getattr(self, name) for name in LIMITS})
+
+    @property
+    def others(self) -> dict[str, Any]:
+        """What was said besides image, mode and interface, by name."""
+        usual = DiskLimits()
+        return {name: value for name in LIMITS if (value := getattr(self, name)) != getattr(usual, name)}
 
 
 class Option(NamedTuple):
@@ -320,7 +341,8 @@ def _plain(name: str, value: Any) -> Any:
     if isinstance(value, os.PathLike):
         return os.fspath(value)
     if isinstance(value, Disk):
-        return {"image": _plain(name, value.image), "mode": value.mode, "interface": value.interface}
+        plain = {"image": _plain(name, value.image), "mode": value.mode, "interface": value.interface}
+        return plain | value.others
     if isinstance(value, (tuple, list)):
         return [_plain(name, one) for one in value]
     raise ConfigError(f"{name}: {type(value).__name__} cannot be written as TOML; give a file or a name instead.")

@@ -81,6 +81,53 @@ def test_random_writes_through_an_overlay_are_those_to_an_array() -> None:
     assert source.written <= 40_000 + overlay.BLOCK
 
 
+def test_an_overlay_keeps_just_the_blocks_that_differ() -> None:
+    rng, block = random.Random(5), overlay.BLOCK
+    image = (rng.randbytes(5 * block) + bytes(5 * block) + b"end").ljust(11 * block, b"\0")
+    source, model = Overlay(BytesSource(image[: 10 * block + 3])), bytearray(image)
+    for _ in range(500):
+        at = rng.randrange(11 * block - 1)
+        size = min(rng.choice([1, 512, block, 3 * block]), 11 * block - at)
+        at = at // 512 * 512 if rng.random() < 0.5 and size > 1 else at
+        content = image[at : at + size] if rng.random() < 0.6 else rng.randbytes(size)
+        source.write(at, content)
+        model[at : at + size] = content
+        differ = sum(model[n : n + block] != image[n : n + block] for n in range(0, 11 * block, block))
+        assert source.written == differ * block and source.read(0, 11 * block) == model
+    source.write(0, image)
+    assert source.written == 0
+
+
+def test_a_full_overlay_takes_what_makes_room() -> None:
+    block = overlay.BLOCK
+    source = Overlay(BytesSource(bytes(4 * block)), limit=2 * block)
+    source.write(0, b"a" * 2 * block)
+    source.write(block, bytes(block) + b"b" * block)  # one less, and one more
+    assert source.written == 2 * block and source.read(0, 4 * block) == b"a" * block + bytes(
+        block
+    ) + b"b" * block + bytes(block)
+
+
+def test_what_the_host_cannot_read_any_more_can_be_written_where_it_was_written() -> None:
+    class Breaks(BytesSource):
+        broken = False
+
+        def read(self, offset: int, size: int) -> bytes:
+            if self.broken:
+                raise OSError(5, "Input/output error")
+            return super().read(offset, size)
+
+    below, block = Breaks(bytes(4 * overlay.BLOCK)), overlay.BLOCK
+    source = Overlay(below)
+    source.write(0, b"a" * block)
+    below.broken = True
+    source.write(5, b"b")
+    with pytest.raises(OSError, match="Input/output error"):
+        source.write(block, b"c")
+    below.broken = False
+    assert source.read(0, 8) == b"aaaaabaa" and source.read(block, 1) == b"\0"
+
+
 def test_a_full_overlay_refuses_and_changes_nothing() -> None:
     source = Overlay(BytesSource(bytes(100_000)), limit=2 * overlay.BLOCK)
     source.write(0, b"a" * 8192)

@@ -99,3 +99,53 @@ def test_linux_reads_and_writes_what_is_there(
         assert complaint not in console
     assert disk.read_bytes() == DISK  # the overlay kept what was written, if anything was
     assert other.read_bytes() == written  # and this one was to be written
+
+
+TRIM = (
+    READY
+    + "".join(f"busybox insmod /{Path(module).name}.ko\n" for module in MODULES)
+    + """
+n=0
+while [ ! -b /dev/sdb ]; do sleep 0.1; n=$((n+1)); [ $n = 100 ] && break; done
+sync_write() {
+    busybox dd if=/dev/urandom of=$1 bs=4096 count=512 conv=fsync 2>&1 | busybox grep -c 'Input/output error'
+}
+echo "errors of sda $(sync_write /dev/sda)"
+busybox blkdiscard /dev/sda && echo "discarded"
+busybox sh -c 'echo 3 > /proc/sys/vm/drop_caches'
+echo "sum $(busybox sha256sum < /dev/sda)"
+echo "errors of sdb $(sync_write /dev/sdb)"
+echo DONE
+exec poweroff -f
+"""
+)
+
+
+def test_linux_gives_room_back_and_meets_the_errors_of_one_disk_only(
+    cloud_kernel: Path, debian_file: Callable[[str, str], Path]
+) -> None:
+    """By its own driver: TRIM, a limit on bandwidth, and a disk whose writes all fail."""
+    entries = []
+    for module in MODULES:
+        path = debian_path(kernel_package(), f"lib/modules/*/kernel/{module}.ko")
+        entries.append(Entry(path.name, 0o100644, path.read_bytes()))
+    busybox = debian_file("busybox-static", "bin/busybox").read_bytes()
+    disks = [hv.Disk(DISK, bandwidth="8M"), hv.Disk(OTHER, write_errors=1.0)]
+    with closing(
+        hv.boot(
+            cloud_kernel,
+            memory="128M",
+            append="console=ttyS0",
+            initrd=initramfs(TRIM, busybox) + newc(entries),
+            disks=disks,
+        )
+    ) as vm:
+        vm.run(until="errors of sda 0", timeout=120).check()
+        began, overlay = vm.clock.now_ns, vm.media.disks[0].source
+        assert overlay.written >= 2 << 20
+        vm.run(until="DONE", timeout=240).check()
+        text = vm.console.text
+        assert "discarded" in text and f"sum {hashlib.sha256(DISK).hexdigest()}" in text
+        assert overlay.written == 0 and vm.media.disks[1].source.written == 0
+        assert "errors of sdb 1" in text and "I/O error, dev sdb" in text and "I/O error, dev sda" not in text
+        assert vm.clock.now_ns - began > len(DISK) / (8 << 20) * 1e9  # reading it all again

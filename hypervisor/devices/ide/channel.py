@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
-from hypervisor.bus import Line
+from hypervisor.bus import Clock, Line
 from hypervisor.devices.ide import ata_registers as r
 from hypervisor.devices.ide.drive import Drive, DriveState
 from hypervisor.devices.parts.device_state import adopt, refuse
@@ -35,7 +36,10 @@ class IdeChannel(InRecord[IdeChannelState]):
 
     string_offset = r.DATA
 
-    def __init__(self, irq: Line, drives: Sequence[Drive | None] = (), name: str = "ide0") -> None:
+    def __init__(
+        self, irq: Line, drives: Sequence[Drive | None] = (), name: str = "ide0", clock: Clock | None = None
+    ) -> None:
+        """``clock`` is for drives with limits, which have none without it."""
         self.name = name
         self.irq = irq
         self.drives = [*drives, None, None][:2]
@@ -43,6 +47,10 @@ class IdeChannel(InRecord[IdeChannelState]):
         for drive in self.drives:
             if drive is not None:
                 drive.interrupt = self._interrupt
+        for number, drive in enumerate(self.drives):
+            if drive is not None and clock is not None and drive.limited:
+                drive.alarm = clock.timer(name, f"drive{number}", drive.waited)
+                drive.now_ns = partial(getattr, clock, "now_ns")
         self._power_on()
 
     def _power_on(self) -> None:
@@ -50,6 +58,7 @@ class IdeChannel(InRecord[IdeChannelState]):
         for number, drive in enumerate(self.drives):
             if drive is not None:
                 drive.s = drive.power_on()
+                drive.follow()
                 self._s.drives[number] = drive.s
 
     # ---- device contract
@@ -70,6 +79,7 @@ class IdeChannel(InRecord[IdeChannelState]):
         for number, drive in enumerate(self.drives):
             if drive is not None:
                 drive.s = new.drives[number]
+                drive.follow()
         self._show()
 
     def read(self, offset: int, size: int) -> int:
@@ -158,7 +168,7 @@ class IdeChannel(InRecord[IdeChannelState]):
             self._diagnose()
             return
         drive = self.selected
-        if drive is not None:
+        if drive is not None and not drive.s.status & r.BSY:
             drive.execute(code)
 
     def _diagnose(self) -> None:

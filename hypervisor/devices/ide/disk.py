@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import struct
 from typing import ClassVar
 
-from hypervisor.bus import Geometry, Medium
+from hypervisor.bus import UNLIMITED, DiskLimits, Geometry, Medium
 from hypervisor.devices.ide import ata_registers as r
 from hypervisor.devices.ide.drive import BUFFER, Drive, DriveState, Phase
 from hypervisor.devices.ide.identify import identify_disk
 
 SECTOR = 512
+LBA48 = (1 << 48) - 1
 MAX_MULTIPLE = 16
 MAX_CYLINDERS = 16383
 EXTENDED = frozenset(
@@ -17,6 +19,12 @@ EXTENDED = frozenset(
 )
 """Commands with 48-bit addresses."""
 MULTIPLES = frozenset((r.READ_MULTIPLE, r.READ_MULTIPLE_EXT, r.WRITE_MULTIPLE, r.WRITE_MULTIPLE_EXT))
+
+
+COUNTED = frozenset((r.FLUSH, r.FLUSH_EXT, r.DATA_SET))
+"""Commands that use the medium and move no sectors."""
+MOVES = frozenset(("_read", "_write", "_read_dma", "_write_dma", "_verify"))
+"""What commands that use sectors are carried out by."""
 
 
 class AtaDisk(Drive):
@@ -35,6 +43,7 @@ class AtaDisk(Drive):
         **dict.fromkeys((r.WRITE_DMA, r.WRITE_DMA_OLD, r.WRITE_DMA_EXT), "_write_dma"),
         **dict.fromkeys((r.VERIFY, r.VERIFY_OLD, r.VERIFY_EXT), "_verify"),
         **dict.fromkeys((r.FLUSH, r.FLUSH_EXT), "_flush"),
+        r.DATA_SET: "_data_set",
         r.READ_NATIVE_MAX: "_native_max",
         r.READ_NATIVE_MAX_EXT: "_native_max_ext",
         r.INITIALIZE_PARAMETERS: "_initialize_parameters",
@@ -45,8 +54,12 @@ class AtaDisk(Drive):
         r.SET_FEATURES: "_set_features",
     }
 
-    def __init__(self, medium: Medium, serial: str = "HV00001") -> None:
+    def __init__(self, medium: Medium, serial: str = "HV00001", limits: DiskLimits = UNLIMITED) -> None:
         self.serial = serial
+        self.limits = limits
+        self.limited = limits.limited
+        self.thin: bool = getattr(medium, "thin", False)
+        """Whether the medium takes sectors back."""
         cylinders = min(max(medium.sectors // (16 * 63), 1), MAX_CYLINDERS)
         self.default = Geometry(cylinders, 16, 63)
         """What IDENTIFY tells of cylinders, heads and sectors; the BIOS may show another translation."""
@@ -67,6 +80,24 @@ class AtaDisk(Drive):
         s = self.s
         cylinders = min(max(self.medium.sectors // (s.heads * s.sectors), 1), 0xFFFF)
         return Geometry(cylinders, s.heads, s.sectors)
+
+    # ---- limits
+
+    def delay_ns(self, code: int) -> int:
+        """See `Drive.delay_ns`: commands that use the medium count, by the sectors that they ask for."""
+        s = self.s
+        if not self.limited or not (self.commands.get(code) in MOVES or code in COUNTED):
+            return 0
+        sectors = 0 if code in COUNTED else s.count or 0x10000 if code in EXTENDED else s.count & 0xFF or 0x100
+        return self.limits.begin(s.pace, self.now_ns(), sectors * SECTOR)
+
+    def begun(self, size: int, writes: bool) -> int:
+        """Somebody else (a BIOS) uses the medium for so many bytes: in how many nanoseconds that may begin. Raises
+        `OSError` if it is to fail.
+        """
+        delay_ns = self.limits.begin(self.s.pace, self.now_ns(), size)
+        self.limits.check(self.s.pace, writes=writes)
+        return delay_ns
 
     # ---- addresses
 
@@ -122,6 +153,7 @@ class AtaDisk(Drive):
         if not count:
             return None
         try:
+            self.limits.check(s.pace, writes=False)
             content = self.medium.read(s.lba, count)
         except OSError:
             self._failed(r.UNC)
@@ -174,7 +206,11 @@ class AtaDisk(Drive):
         """See `Drive.stored`: the block goes to the medium, and the host is asked for the next."""
         s = self.s
         phase = s.phase
+        if s.command == r.DATA_SET:
+            self._trim()
+            return
         try:
+            self.limits.check(s.pace, writes=True)
             self.medium.write(s.lba, bytes(s.buffer))
         except OSError:
             self._write_failed()
@@ -196,7 +232,33 @@ class AtaDisk(Drive):
 
     def _flush(self) -> None:
         try:
+            self.limits.check(self.s.pace, writes=True)
             self.medium.flush()
+        except OSError:
+            self._write_failed()
+        else:
+            self.done()
+
+    def _data_set(self) -> None:
+        """TRIM, of one block of ranges (ATA8-ACS, 7.10)."""
+        s = self.s
+        if not self.thin or s.features & 0xFF != r.TRIM or s.count & 0xFFFF != 1:
+            self.abort()
+            return
+        s.lba = s.left = 0
+        self.receive(SECTOR)
+        self.start_dma(Phase.DMA_OUT)
+
+    def _trim(self) -> None:
+        """The ranges have come: eight bytes each, six of the first sector and two of how many, none for no range."""
+        entries = [entry for (entry,) in struct.iter_unpack("<Q", bytes(self.s.buffer)) if entry >> 48]
+        if any((entry & LBA48) + (entry >> 48) > self.medium.sectors for entry in entries):
+            self.abort(r.IDNF)
+            return
+        try:
+            self.limits.check(self.s.pace, writes=True)
+            for entry in entries:
+                self.medium.discard(entry & LBA48, entry >> 48)
         except OSError:
             self._write_failed()
         else:

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-from hypervisor.bus import Medium
+from hypervisor.bus import Medium, PaceState, Timer
 from hypervisor.devices.ide import ata_registers as r
-from hypervisor.state import data, number, record, u8
+from hypervisor.state import data, deadline, number, part, record, u8
 
 BUFFER = 64 << 10
 """Bytes that a drive reads from its medium at once."""
@@ -65,12 +65,16 @@ class DriveState:
     cache: int = number(0, 1, 1)
     sense: int = number(0, 0xFFFFFF)
     """Sense key, additional code and its qualifier, of the last packet that failed."""
+    due: int = deadline()
+    """When the command begins that waits for the drive's limits, which is busy meanwhile."""
+    pace: PaceState = part(PaceState)
 
 
 class Drive:
     """A drive on a channel.
 
-    The channel sets ``interrupt``; the bus master sets ``dma_ready``, which is called when data wait for it.
+    The channel sets ``interrupt``, and ``alarm`` and ``now_ns`` where there is a clock; the bus master sets
+    ``dma_ready``, which is called when data wait for it.
     """
 
     signature: ClassVar[tuple[int, int]]
@@ -81,8 +85,11 @@ class Drive:
 
     def __init__(self, medium: Medium) -> None:
         self.medium = medium
+        self.now_ns: Callable[[], int] = lambda: 0
         self.interrupt: Callable[[], None] = lambda: None
         self.dma_ready: Callable[[], None] = lambda: None
+        self.alarm: Timer | None = None
+        """Rings when a command may begin; None for a drive that has no limits."""
         self.s = self.power_on()
 
     # ---- to be filled in
@@ -127,6 +134,7 @@ class Drive:
 
     def soft_reset(self) -> None:
         """SRST, and DEVICE RESET: what was going on is forgotten, settings stay."""
+        self._wait(-1)
         self.s.buffer = bytearray()
         self.s.position = self.s.end = self.s.left = 0
         self.sign()
@@ -136,11 +144,41 @@ class Drive:
         s = self.s
         s.command, s.error, s.phase = code, 0, Phase.IDLE
         s.position = s.end = s.left = 0
-        method = self.commands.get(code)
+        delay_ns = self.delay_ns(code)
+        if delay_ns and self.alarm is not None:
+            s.status = r.BSY
+            self._wait(self.now_ns() + delay_ns)
+        else:
+            self._begin()
+
+    limited = False
+    """Whether it may keep commands waiting."""
+
+    def delay_ns(self, code: int) -> int:
+        """How long a command has to wait before it begins."""
+        return 0
+
+    def waited(self) -> None:
+        """The time of a command that had to wait has come."""
+        self.s.due = -1
+        self.s.status = r.READY
+        self._begin()
+
+    def _begin(self) -> None:
+        method = self.commands.get(self.s.command)
         if method is None:
             self.abort()
         else:
             getattr(self, method)()
+
+    def _wait(self, due: int) -> None:
+        self.s.due = due
+        self.follow()
+
+    def follow(self) -> None:
+        """Wait for what the state says."""
+        if self.alarm is not None:
+            self.alarm.put_back(self.s.due)
 
     def done(self) -> None:
         """The command has succeeded."""

@@ -38,7 +38,7 @@ def identify_disk(disk: AtaDisk) -> bytes:
         59: 0x0100 | s.multiple if s.multiple else 0,
         60: min(sectors, MAX_LBA28) & 0xFFFF,
         61: min(sectors, MAX_LBA28) >> 16,
-        80: 0x0070,  # ATA/ATAPI-4 to -6
+        80: 0x0070 | (disk.thin << 7),  # ATA/ATAPI-4 to -6; drivers ask for TRIM from -7 on
         82: 0x4020,  # NOP, write cache
         83: 0x7400,  # FLUSH CACHE EXT, FLUSH CACHE, 48-bit addresses
         84: 0x4000,
@@ -46,6 +46,8 @@ def identify_disk(disk: AtaDisk) -> bytes:
         86: 0x3400,
         87: 0x4000,
         93: 0x600B,  # hardware reset passed
+        105: int(disk.thin),  # blocks of one TRIM, at most
+        169: int(disk.thin),  # TRIM
         **{100 + n: sectors >> 16 * n & 0xFFFF for n in range(4)},
         **_modes(s),
     }

@@ -73,7 +73,10 @@ def _plain(field: str, value: Any, images: _Images) -> Any:
             return [_module(images, n, module) for n, module in enumerate(value)]
         case "disks":
             disks = [disk if isinstance(disk, Disk) else Disk(disk) for disk in value]
-            return [[disk.mode, disk.interface, images.plain(f"disk {n}", disk.image)] for n, disk in enumerate(disks)]
+            return [
+                [disk.mode, disk.interface, images.plain(f"disk {n}", disk.image), *filter(None, [disk.others])]
+                for n, disk in enumerate(disks)
+            ]
         case "plugins":
             return [plugin_name(plugin) for plugin in value]
         case "board":

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from hypervisor.backends.image_source import ImageLike
+from hypervisor.bus import DiskLimits
 from hypervisor.errors import ConfigError, ImageError, PluginError
-from hypervisor.vm.config import Disk, MachineConfig, check_kinds
+from hypervisor.vm.config import LIMITS, Disk, MachineConfig, check_kinds
 from hypervisor.vm.saved.chunk_codec import digest
 from hypervisor.vm.saved.config_data import IMAGES, MOST_EMBEDDED, NAMES, plugin_name
 from hypervisor.vm.saved.file_reference import FileReference
@@ -59,14 +60,15 @@ class SavedImage:
 @dataclass(frozen=True)
 class SavedConfig:
     """What a file says of a configuration. ``values`` are the fields that are plain data, ``modules`` names and
-    arguments, ``disks`` modes and interfaces; their ``images`` are called ``module 0`` and ``disk 0``, those of other
-    fields as these.
+    arguments, ``disks`` modes and interfaces, ``limits`` what these may do; their ``images`` are called ``module 0``
+    and ``disk 0``, those of other fields as these.
     """
 
     values: dict[str, Any]
     images: dict[str, SavedImage]
     modules: list[tuple[str, str]]
     disks: list[tuple[str, str]]
+    limits: list[dict[str, Any]]
     plugins: list[str]
     board: str
 
@@ -79,13 +81,18 @@ class SavedConfig:
             raise ValueError("it has no configuration of a machine")
         images = {name: SavedImage.of_plain(name, tree[name]) for name in IMAGES if name in tree}
         rows: dict[str, list[tuple[str, str]]] = {}
+        limits: list[dict[str, Any]] = []
         for field in ("modules", "disks"):
             rows[field] = []
             for n, row in enumerate(_listed(tree, field)):
-                if not isinstance(row, list) or [type(value) for value in row[:2]] != [str, str] or len(row) != 3:
+                if not isinstance(row, list) or [type(value) for value in row[:2]] != [str, str] or len(row) < 3:
                     raise ValueError(f"it does not say what its {field} are")
                 what = f"{field[:-1]} {n}"
                 rows[field].append((row[0], row[1]))
+                if field == "disks":
+                    limits.append(_limits(row[3:]))
+                elif row[3:]:
+                    raise ValueError(f"it does not say what its {field} are")
                 images[what] = SavedImage.of_plain(what, row[2])
         plugins, board = _listed(tree, "plugins"), tree.get("board", "")
         if not all(type(name) is str for name in (*plugins, board)):
@@ -93,7 +100,17 @@ class SavedConfig:
         values = {name: value for name, value in tree.items() if name not in _APART}
         check_kinds(values, "its configuration: ")
         MachineConfig(**values)
-        return cls(values, images, rows["modules"], rows["disks"], plugins, board)
+        return cls(values, images, rows["modules"], rows["disks"], limits, plugins, board)
+
+
+def _limits(rest: list[Any]) -> dict[str, Any]:
+    """What a disk may do, of what follows in its row."""
+    if not rest:
+        return {}
+    if len(rest) != 1 or not isinstance(rest[0], dict) or set(rest[0]) - set(LIMITS):
+        raise ValueError("it does not say what its disks may do")
+    DiskLimits(**rest[0])
+    return rest[0]
 
 
 def _listed(tree: dict[str, Any], field: str) -> list[Any]:
@@ -177,6 +194,7 @@ class Opening:
                     self._image(saved.images[f"disk {n}"], None if disk is None else disk.image, "disks"),
                     mode,
                     interface,
+                    **saved.limits[n],
                 )
             )
         return tuple(made)

@@ -282,7 +282,11 @@ def _edd(drive: Drive) -> tuple[int, int, int]:
 def _move(call: Call, transfer: Transfer, move: Mover, meter: Meter) -> int:
     """0, or the status of what the host could not do."""
     meter.add((TRANSFER_SECTORS + transfer.count) * SECTOR_NS)
+    medium = transfer.drive.medium
+    begun = getattr(medium, "begun", None)  # of a disk with limits
     try:
+        if begun is not None:
+            meter.add(begun(transfer.count * medium.sector_size, move is _store))
         move(call, transfer)
     except PermissionError:
         return WRITE_PROTECTED
