@@ -19,7 +19,7 @@ LFLAG = 3
 class Session:
     """A Python program on a terminal of its own, whose other side is ours; ``arguments`` are the interpreter's."""
 
-    def __init__(self, *arguments: str) -> None:
+    def __init__(self, *arguments: str, env: dict[str, str] | None = None) -> None:
         self.ours, self.theirs = pty.openpty()
         self.settings = termios.tcgetattr(self.theirs)
         self.process = subprocess.Popen(
@@ -29,6 +29,7 @@ class Session:
             stderr=self.theirs,
             start_new_session=True,
             cwd=ROOT,
+            env={**os.environ, **(env or {})},
         )
         self.seen = b""
 

@@ -90,9 +90,10 @@ def test_mistakes_in_the_file_are_told_with_their_lines(tmp_path: Path) -> None:
 def test_a_signal_ends_all(tmp_path: Path, number: signal.Signals, source: str) -> None:
     with begun(described(tmp_path, a=source, b=source), "--interval", "0.1") as process:
         assert process.stdout is not None
-        for line in process.stdout:
-            if b"figures" in line:
-                break
+        started, line = 0, b""
+        while started < 2 or b"figures" not in line:
+            line = process.stdout.readline()
+            started += b'"started"' in line
         process.send_signal(number)
         rest = process.stdout.read()
         assert process.wait(30) == 128 + number

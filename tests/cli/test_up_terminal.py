@@ -29,8 +29,8 @@ SLEEPS = "sti; again: hlt; jmp again"
 class Watched(Session):
     """A session with its screen."""
 
-    def __init__(self, *arguments: str, columns: int = 100, rows: int = 24) -> None:
-        super().__init__("-m", "hypervisor", "up", *arguments)
+    def __init__(self, *arguments: str, columns: int = 100, rows: int = 24, env: dict[str, str] | None = None) -> None:
+        super().__init__("-m", "hypervisor", "up", *arguments, env=env)
         self.screen = ScreenModel(columns, rows)
         self.resize(columns, rows)
 
@@ -70,8 +70,10 @@ class Watched(Session):
         assert not self.screen.alternate and not self.screen.cursor_hidden
 
 
-def watch(sessions: list[Session], *arguments: str, columns: int = 100, rows: int = 24) -> Watched:
-    session = Watched(*arguments, "--interval", "0.1", columns=columns, rows=rows)
+def watch(
+    sessions: list[Session], *arguments: str, columns: int = 100, rows: int = 24, env: dict[str, str] | None = None
+) -> Watched:
+    session = Watched(*arguments, "--interval", "0.1", columns=columns, rows=rows, env=env)
     sessions.append(session)
     return session
 
@@ -182,6 +184,27 @@ def test_a_machine_is_saved_and_goes_on(sessions: list[Session], tmp_path: Path)
             assert vm.clock.now_ns > 0 and vm.run(virtual_timeout=0.001).reason is hv.Reason.VIRTUAL_TIMEOUT
     finally:
         saved.unlink()
+
+
+def test_a_handler_that_does_not_return_keeps_nobody_from_leaving(sessions: list[Session], tmp_path: Path) -> None:
+    """A pause of its machine waits for it, and so would who waited for the pause."""
+    (tmp_path / "stuck.py").write_text(
+        "import time\n"
+        "class Stuck:\n"
+        "    def attach(self, vm):\n"
+        "        @vm.traps.port_out(0x80)\n"
+        "        def waits(vcpu, exit):\n"
+        "            while True:\n"
+        "                time.sleep(0.01)\n"
+    )
+    path = Path(described(tmp_path, a="out 0x80, al; again: jmp again", b=LOOP))
+    path.write_text(path.read_text().replace("[vm.b]", 'plugins = ["stuck:Stuck"]\n[vm.b]'))
+    session = watch(sessions, str(path), env={"PYTHONPATH": f"{tmp_path}:{ROOT}"})
+    session.shows("a started at")
+    session.write(b"p")
+    session.shows("pausing a ...")
+    session.write(b"q")
+    session.ended(121)
 
 
 def test_it_ends_when_all_have_ended(sessions: list[Session], tmp_path: Path) -> None:

@@ -162,7 +162,7 @@ class FleetScreen:
             case "s":
                 self._worker.do(f"stopping {name}", lambda: fleet.stop(name))
             case "n":
-                self._worker.do(f"saving {name}", lambda: self._save(name))
+                self._worker.do(f"saving {name}", lambda: self._save(name), finishes=True)
             case "c":
                 self._visit = VisitedConsole(fleet[name], self._output)
             case "v" if fleet[name].screen is None:
