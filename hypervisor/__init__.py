@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from hypervisor.errors import ExpectError as ExpectError
     from hypervisor.errors import GuestCrashed as GuestCrashed
     from hypervisor.errors import GuestFault as GuestFault
+    from hypervisor.errors import HostFull as HostFull
     from hypervisor.errors import HypervisorError as HypervisorError
     from hypervisor.errors import ImageError as ImageError
     from hypervisor.errors import InternalError as InternalError
@@ -85,8 +86,8 @@ _WHERE = {
     "hypervisor.debug.walk": ("explain",),
     "hypervisor.engine.state": ("Segment", "Table"),
     "hypervisor.errors": (
-        "ConfigError", "DeviceError", "EngineError", "ExpectError", "GuestCrashed", "GuestFault", "HypervisorError",
-        "ImageError", "InternalError", "PluginError", "TrapError",
+        "ConfigError", "DeviceError", "EngineError", "ExpectError", "GuestCrashed", "GuestFault", "HostFull",
+        "HypervisorError", "ImageError", "InternalError", "PluginError", "TrapError",
     ),
     "hypervisor.fleet.fleet_config": ("FleetConfig",),
     "hypervisor.fleet.fleet": ("Fleet",),

@@ -4,6 +4,7 @@
 
     HypervisorError
     ├── ConfigError        a value or a combination of options that cannot work
+    │   └── HostFull       the host has no memory left for what a VM stores
     ├── ImageError         a guest image that is unreadable, truncated or of no known format
     ├── TrapError          a handler that cannot be registered, or that broke its contract
     ├── PluginError        a plugin that cannot be found, configured or attached
@@ -26,6 +27,10 @@ class HypervisorError(Exception):
 
 class ConfigError(HypervisorError):
     """A value or a combination of options that cannot work."""
+
+
+class HostFull(ConfigError):
+    """The host has no memory left for what a VM stores: more was promised than there is (``overcommit``)."""
 
 
 class ImageError(HypervisorError):

@@ -111,6 +111,7 @@ SCRATCH = _word("scratch", 4)
 MAP = _word("map", MAP_SIZE >> 3)  # where the VM's page maps are, as `hypervisor.memory.map_words` says
 FRAMES = _word("frames")  # address of the host's frame table, as it says too
 GENERATIONS = _word("generations")  # the word of that table
+MARKS = _word("marks")  # another one
 EXECUTABLE_AT = _word("executable_at")  # address of a note for each frame, see kernels.memory.notes
 WRITABLE_AT = _word("writable_at")
 TRANSLATED = _word("translated")  # address of the generation of each frame that this engine has translated, 0 for none

@@ -23,4 +23,7 @@ def frame_kernels() -> FrameKernels:
         adopt=call["adopt_zones"],
         put_back=call["put_back_zones"],
         drop=call["drop_leaves"],
+        keep_for=call["keep_frames"],
+        merge_zone=call["merge_zone"],
+        prune=call["prune_merged"],
     )

@@ -3,7 +3,8 @@
 A frame is 4 KiB. Whatever VMs have is made of frames: RAM, frame buffers, ROMs, and the leaves of their page maps. A
 frame costs the host memory once it is stored to; before that every page shows one frame of zeros. How many references
 there are to a frame, and whether it is free, stands in the table, which kernels change (`FrameKernels`); promises are
-kept here, so that a guest that stores to all that it has never finds the host without a frame.
+kept here, so that a guest that stores to all that it has never finds the host without a frame. A host may promise more
+than it has (``overcommit``): then each VM has its part for sure, and what it has beyond that as long as there is some.
 """
 
 from __future__ import annotations
@@ -49,6 +50,9 @@ class FrameKernels(NamedTuple):
     adopt: Callable[[int, int, int, int, int], int]
     put_back: Callable[[int, int, int, int, int], int]
     drop: Callable[[int, int, int], int]
+    keep_for: Callable[[int, int, int], int]
+    merge_zone: Callable[[int, int, int, int], int]
+    prune: Callable[[int, int, int], int]
 
 
 class Promised(Protocol):
@@ -81,11 +85,16 @@ def address_of(memory: mmap.mmap) -> int:
 class HostMemory:
     """All frames of a host. VMs are created and closed in any thread."""
 
-    def __init__(self, size: int, kernels: FrameKernels) -> None:
-        """``size`` bytes of RAM for VMs. Raises `ConfigError` if the process cannot have them."""
+    def __init__(self, size: int, kernels: FrameKernels, overcommit: float = 1.0) -> None:
+        """``size`` bytes of RAM for VMs, of which ``overcommit`` times as many are promised. Raises `ConfigError` if
+        the process cannot have them.
+        """
         self.size = page_up(size)
         self.kernels = kernels
+        self.overcommit = overcommit
         self.map, beside = self._reserve()
+        self.promised_size = page_up(int(self.size * overcommit))
+        """Bytes of RAM that VMs may be promised."""
         self.end = w.FIRST + self.size + beside
         """Bytes of frames."""
         self._beside = beside
@@ -95,7 +104,7 @@ class HostMemory:
         """The same as 64-bit words."""
         self.words_size = page_up(self.end >> w.TO_WORD)
         """Bytes of a table with a word for each frame."""
-        self._tables = mapping(3 * self.words_size)
+        self._tables, self._marks = mapping(3 * self.words_size), mapping(self.end >> PAGE_SHIFT)
         words, count = memoryview(self._tables).cast("q"), self.words_size >> 3
         self.counts, self.generations = words[:count], words[count : 2 * count]
         """References to each frame, and its generation."""
@@ -114,6 +123,11 @@ class HostMemory:
         """
         self.frozen: weakref.WeakSet[Any] = weakref.WeakSet()
         """Base maps as they were (`hypervisor.memory.frozen_map`)."""
+
+    @property
+    def limit(self) -> int:
+        """Bytes of frames that pages may have: without overcommitment all, as what is promised is there."""
+        return self.end - w.FIRST if self.overcommit == 1 else self.size
 
     def _reserve(self) -> tuple[mmap.mmap, int]:
         """The memory, and how much of it lies beside RAM."""
@@ -140,6 +154,8 @@ class HostMemory:
             (w.POOL, address_of(self._tables) + 2 * self.words_size),
             (w.FRESH, w.FIRST),
             (w.END, self.end),
+            (w.LEFT, self.limit >> PAGE_SHIFT),
+            (w.MARKS, address_of(self._marks)),
             (w.YIELD, ctypes.cast(libc.sched_yield, ctypes.c_void_p).value or 0),
         ):
             table[word >> 3] = value
@@ -185,6 +201,19 @@ class HostMemory:
         free = table[w.CLEAN >> 3] + table[w.DIRTY >> 3] << PAGE_SHIFT
         return table[w.FRESH >> 3] - w.FIRST - free
 
+    def kept_of(self, ram: int) -> int:
+        """Of so many bytes of RAM those that a VM has for sure. Where all are there, nothing need be kept."""
+        return 0 if self.overcommit == 1 else int(ram / self.overcommit) & -PAGE_SIZE
+
+    @property
+    def unreserved(self) -> int:
+        """Bytes of frames that whoever comes first may take: those that are free, and kept for no VM."""
+        return self.table_word(w.LEFT) - self.table_word(w.RESERVED) << PAGE_SHIFT
+
+    def mark(self, frame: int) -> int:
+        """What `map_words.REFERENCED` and `map_words.MERGED` say of a frame."""
+        return self._marks[frame >> PAGE_SHIFT]
+
     def trim(self) -> None:
         """Give the memory of free frames back to the host's system."""
         self.kernels.trim(self.table)
@@ -202,17 +231,18 @@ class HostMemory:
     def free(self) -> int:
         """Bytes of RAM that no VM has been promised."""
         with self._lock:
-            return self.size - self._promised()[0]
+            return self.promised_size - self._promised()[0]
 
     def promise(self, promise: Promise) -> None:
         """Keep frames for somebody. Raises `ConfigError` when there are not enough."""
         with self._lock:
             self._take_back_forgotten()
             ram, beside = self._promised()
-            if ram + promise.ram > self.size:
+            if ram + promise.ram > self.promised_size:
                 raise ConfigError(
-                    f"The host has no {promise.ram // MIB} MiB of memory left for another VM ({self.size - ram >> 20} "
-                    f"MiB of {self.size // MIB} MiB are free). Close a VM, or create the host with more memory."
+                    f"The host has no {promise.ram // MIB} MiB of memory left for another VM "
+                    f"({self.promised_size - ram >> 20} MiB of {self.promised_size // MIB} MiB are free). Close a VM, "
+                    "or create the host with more memory."
                 )
             if beside + promise.beside > self._beside:
                 raise ConfigError(

@@ -10,7 +10,7 @@ import threading
 import weakref
 from collections.abc import Iterator
 
-from hypervisor.errors import ConfigError
+from hypervisor.errors import ConfigError, HostFull
 from hypervisor.memory import map_words as w
 from hypervisor.memory.frames import HostMemory, Promise
 from hypervisor.memory.page_map import PageMap, leaves_of
@@ -40,6 +40,8 @@ class FrozenMap:
         promise = Promise(object(), 0, size)
         self._close = weakref.finalize(self, _give_back, host, self._leaves, promise)
         self._close.atexit = False
+        if pages.kept and pages.alone > host.unreserved:
+            raise HostFull(f"There is no memory for what the VM may come to store beside a snapshot. {pages.shortage}")
         host.frozen.add(self)
         host.promise(promise)
         host.kernels.freeze(host.table, pages.at, self._at)

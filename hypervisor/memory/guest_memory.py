@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Protocol
 
-from hypervisor.errors import ConfigError, GuestFault, InternalError
+from hypervisor.errors import ConfigError, GuestFault, HostFull
 from hypervisor.memory import map_words as w
 from hypervisor.memory.frames import HostMemory, Promise, frame_of
 from hypervisor.memory.frozen_map import FrozenMap
 from hypervisor.memory.layers import Hole, Layers, Region
 from hypervisor.memory.page_map import PageMap, leaves_of
-from hypervisor.units import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE, Hpa, by_pages, page_up
+from hypervisor.units import MIB, PAGE_MASK, PAGE_SHIFT, PAGE_SIZE, Hpa, by_pages, page_up
 
 _ZEROS = bytes(PAGE_SIZE)
+_NOTHING = nullcontext()
 
 
 class EngineMemory(Protocol):
@@ -92,11 +94,20 @@ class GuestMemory:
             nullcontext()
         )
         """Entered for a store from outside: by another thread than the one that runs the VM, or between runs."""
+        self.at_rest = threading.RLock()
+        """Held by who works with frames of a VM that is on no pCPU, or lets pages have others."""
         self.pages = PageMap(host, pages)
         leaves = sum(leaves_of(length) for _, length in self._ram) + self.pages.shown_zones * PAGE_SIZE  # at most
         ram_size = 0 if spare else self.size
         host.promise(Promise(owner, ram_size, leaves + self.size - ram_size, self.pages))
         self._promised = self.size + leaves
+        kept = host.kept_of(ram_size)
+        if not self.pages.keep(kept):
+            host.release_all(owner)
+            raise ConfigError(
+                f"{kept // MIB} MiB of the host's memory are to be kept for this VM, and other VMs have taken them at "
+                "the moment. Close one, or create the host with more memory."
+            )
         for start, length in self._ram:
             self.pages.lay(start >> PAGE_SHIFT, page_up(length) >> PAGE_SHIFT)
         self._layers = Layers(self.pages, [Region(start, length, start) for start, length in self._ram])
@@ -292,15 +303,18 @@ class GuestMemory:
             self._store_beneath(base, data)
             return
         with self.from_outside(base, data):
-            self._store_beneath(base, data)
+            self._store_beneath(base, data, _NOTHING if where.here else self.at_rest)
 
-    def _store_beneath(self, base: int, data: bytes | memoryview) -> None:
+    def _store_beneath(
+        self, base: int, data: bytes | memoryview, alone: AbstractContextManager[object] = _NOTHING
+    ) -> None:
+        """``alone`` is entered where another thread than the one that has the VM looks up a frame and stores to it."""
         if (base & PAGE_MASK) + len(data) <= PAGE_SIZE:
-            self._store_in_page(base, data)
+            self._store_in_page(base, data, alone)
             return
         done = 0
         for at, length in by_pages(base, len(data)):
-            self._store_in_page(at, data[done : done + length])
+            self._store_in_page(at, data[done : done + length], alone)
             done += length
 
     def store_pages(self, base: int, pages: memoryview) -> None:
@@ -316,24 +330,25 @@ class GuestMemory:
                 self._put(frames[start], base, pages[start * PAGE_SIZE : n * PAGE_SIZE])
                 start = n
 
-    def _store_in_page(self, base: int, data: bytes | memoryview) -> None:
-        word = self.pages.word(base >> PAGE_SHIFT)
-        if word & w.MAP_SHARED or self._host.generation(word & w.FRAME) & 1:
-            if not word & w.FRAME and data == _ZEROS[: len(data)]:
-                return  # zeros, to the frame of zeros
-            if self.where is not None and not self.where.fresh:
-                with self.where.held() as engine:
-                    word = engine.memory.own(base >> PAGE_SHIFT)
-                    if not word:
-                        raise InternalError("The host has no frame left for a page of a VM. Please report this.")
-                    self._put(frame_of(word), base, data)
-                    engine.memory.written(frame_of(word) + (base & PAGE_MASK), len(data))
+    def _store_in_page(self, base: int, data: bytes | memoryview, alone: AbstractContextManager[object]) -> None:
+        with alone:
+            word = self.pages.word(base >> PAGE_SHIFT)
+            if not (word & w.MAP_SHARED or self._host.generation(word & w.FRAME) & 1):
+                self._put(frame_of(word), base, data)
                 return
+        if not word & w.FRAME and data == _ZEROS[: len(data)]:
+            return  # zeros, to the frame of zeros
+        if self.where is None or self.where.fresh:
             frame = self.pages.own(base >> PAGE_SHIFT)
             self._host.outdate(frame)
             self._put(frame, base, data)
             return
-        self._put(frame_of(word), base, data)
+        with self.where.held() as engine:
+            word = engine.memory.own(base >> PAGE_SHIFT)
+            if not word:
+                raise HostFull(self.pages.shortage)
+            self._put(frame_of(word), base, data)
+            engine.memory.written(frame_of(word) + (base & PAGE_MASK), len(data))
 
     def _put(self, frame: Hpa, base: int, data: bytes | memoryview) -> None:
         """Store into a frame that is the VM's own. Nobody else does, from Python."""
@@ -367,7 +382,8 @@ class GuestMemory:
         """Return the frames to the host. Closing twice is harmless."""
         if self._closed:
             return
-        self._closed = True
-        self.pages.release()
+        with self.at_rest:
+            self._closed = True
+            self.pages.release()
         self._host.trim()
         self._host.release_all(self._owner)

@@ -41,7 +41,9 @@ PAGES = 24
 """Pages of the shown map. The base map goes on behind them."""
 ZONES = 32
 """Zones of the base map."""
-MAP_SIZE = 40
+CHARGE = 40
+"""Address of two words: how many frames the map has for itself alone, and how many it has been promised for sure."""
+MAP_SIZE = 48
 
 # --- the frame table: its own words ----------------------------------------------------------------------------------
 MEMORY = 0
@@ -70,7 +72,37 @@ YIELD = 80
 """A function that lets another thread run (sched_yield)."""
 ADVISE = 88
 """madvise, or 0 where the host has none that clears memory."""
-TABLE_SIZE = 96
+LEFT = 96
+"""How many frames may still be taken for pages."""
+RESERVED = 104
+"""How many of these maps have for sure, and have not taken yet."""
+MARKS = 112
+"""Address of a byte for each frame: `REFERENCED` and `MERGED`."""
+TABLE_SIZE = 120
+
+REFERENCED = 1
+"""Somebody used the frame since this was cleared: a TLB got an entry for it, or it was taken."""
+MERGED = 2
+"""It stands for all frames that hold the same: the index of merged frames has a reference to it, too."""
+
+# --- the index of merged frames ---------------------------------------------------------------------------------------
+ROWS = 0
+"""Address of its rows, in buckets of `BUCKET` rows each: a hash, and either a frame | 1, or the round in which a frame
+with that hash was seen << 1.
+"""
+BUCKETS = 8
+"""How many buckets there are, less one."""
+ROUND = 16
+"""The round through all VMs that goes on, from 1."""
+LOOKED_AT, HOT, ZEROED, SHARED_NOW, REPLACED = 24, 32, 40, 48, 56
+"""Counts: of pages whose contents were looked at, that were in use, that show the frame of zeros now, whose frames came
+into the index, and that show another frame of the index now.
+"""
+INDEX_SIZE = 64
+
+BUCKET = 8
+ROW = 16
+"""Bytes of a row."""
 
 TO_WORD = 9
 """A frame shifted right by this is the place of its word in such a table."""

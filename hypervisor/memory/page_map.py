@@ -10,13 +10,15 @@ have one leaf for all VMs, and two VMs can have one in common, which is copied b
 from __future__ import annotations
 
 import ctypes
+import time
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
-from hypervisor.errors import ConfigError, InternalError
+from hypervisor.errors import ConfigError, HostFull, InternalError
 from hypervisor.memory import map_words as w
 from hypervisor.memory.frames import HostMemory, address_of, frame_of, mapping
-from hypervisor.units import GIB, PAGE_MASK, PAGE_SHIFT, PAGE_SIZE, Hpa, by_pages
+from hypervisor.units import GIB, MIB, PAGE_MASK, PAGE_SHIFT, PAGE_SIZE, Hpa, by_pages
 
 BLOCK_ZONES = 4 * GIB >> PAGE_SHIFT + w.LEAF_SHIFT
 """Zones behind the last address of a guest."""
@@ -44,10 +46,14 @@ class PageMap:
         self._nothing = host.address + w.ZERO
         self.shown[:] = memoryview(array("q", [self._nothing]) * self.shown_zones)
         self.shown_at = address_of(self._directories)
-        where = (self.shown_at, self.shown_at + 8 * self.shown_zones, self.shown_at + 8 * end, pages, self.zones)
+        self._charge = (ctypes.c_int64 * 2)()
+        directories = (self.shown_at, self.shown_at + 8 * self.shown_zones, self.shown_at + 8 * end)
+        where = (*directories, pages, self.zones, ctypes.addressof(self._charge))
         self._where = (ctypes.c_int64 * (w.MAP_SIZE >> 3))(*where)
         self.at = ctypes.addressof(self._where)
         """Where the words are that say where the directories are."""
+        self._changes = 0
+        """Odd while frames are exchanged for others that hold the same."""
 
     @property
     def where(self) -> list[int]:
@@ -56,10 +62,34 @@ class PageMap:
 
     # --- what there is ------------------------------------------------------------------------------------------------
 
+    @property
+    def alone(self) -> int:
+        """Bytes of frames that no other VM and no snapshot shows."""
+        return self._charge[0] << PAGE_SHIFT
+
+    @property
+    def kept(self) -> int:
+        """Bytes of frames that it has for sure, however many others ask for some."""
+        return self._charge[1] << PAGE_SHIFT
+
+    @property
+    def shortage(self) -> str:
+        """A sentence that says what there was no frame left for."""
+        host = self.host
+        return (
+            f"The host's memory is used up ({host.used / MIB:.1f} of {host.size / MIB:.1f} MiB): this VM has "
+            f"{self.alone / MIB:.1f} MiB that it shares with nobody, and {self.kept / MIB:.1f} MiB were promised for "
+            "sure. Close a VM or a snapshot, or give the host more memory."
+        )
+
+    def keep(self, size: int) -> bool:
+        """Keep so many bytes of frames for this map. Whether there are as many."""
+        return bool(self.host.kernels.keep_for(self.host.table, self.at, size >> PAGE_SHIFT))
+
     def lay(self, first: int, count: int) -> None:
         """Let pages of the base map be memory that reads as zeros. Their zones are empty."""
         if not self.host.kernels.lay(self.host.table, self.at, first, count):
-            raise InternalError("The host has no frame left for a page map. Please report this.")
+            raise HostFull(self.shortage)
 
     def lay_in_one_piece(self, count: int) -> memoryview:
         """The same for the first pages, of a host that nobody else uses, with frames of their own that lie one behind
@@ -89,13 +119,15 @@ class PageMap:
 
     def release(self, first: int = 0, count: int | None = None) -> None:
         """Give frames back: those of pages whose zones have no others, by default all."""
+        if count is None:
+            self.keep(0)
         end = self.zones if count is None else first + count + _IN_LEAF >> w.LEAF_SHIFT
         self.host.kernels.release(self.host.table, self.at, first >> w.LEAF_SHIFT, end)
 
     def clear(self, first: int, count: int) -> None:
         """Let pages read as zeros again. What engines still have of their frames in their TLBs must go."""
         if not self.host.kernels.clear(self.host.table, self.at, first, count):
-            raise InternalError("The host has no frame left for a page map. Please report this.")
+            raise HostFull(self.shortage)
 
     def word(self, page: int) -> int:
         """The word of a page of the base map, 0 where there is nothing."""
@@ -108,13 +140,13 @@ class PageMap:
         """
         word = self.host.kernels.own(self.host.table, self.at, page)
         if not word:
-            raise InternalError("The host has no frame left for a page of a VM. Please report this.")
+            raise HostFull(self.shortage)
         return frame_of(word)
 
     def own_several(self, first: int, count: int) -> list[Hpa]:
         """The same of ``count`` pages from ``first`` on, with their frames in order."""
         if not self.host.kernels.own_several(self.host.table, self.at, first, count):
-            raise InternalError("The host has no frame left for a page of a VM. Please report this.")
+            raise HostFull(self.shortage)
         found: list[Hpa] = []
         while count:
             here = min(count, w.LEAF_PAGES - (first & _IN_LEAF))  # of one zone
@@ -152,8 +184,25 @@ class PageMap:
 
     # --- bytes --------------------------------------------------------------------------------------------------------
 
+    @contextmanager
+    def changing_frames(self) -> Iterator[None]:
+        """Pages get other frames that hold the same in the block, while other threads read."""
+        self._changes += 1
+        try:
+            yield
+        finally:
+            self._changes += 1
+
     def read(self, address: int, size: int) -> bytes:
         """Bytes of the base map, which are memory."""
+        while True:
+            before = self._changes
+            found = self._read(address, size)
+            if before == self._changes and not before & 1:
+                return found
+            time.sleep(0)  # a frame may have been another's when it was read
+
+    def _read(self, address: int, size: int) -> bytes:
         view, start = self.host.bytes, address & PAGE_MASK
         if start + size <= PAGE_SIZE:
             at = (self.word(address >> PAGE_SHIFT) & w.FRAME) + start
@@ -194,7 +243,7 @@ class PageMap:
         if not self._has_layer(zone):
             self._take_off(zone)
             if not self.host.kernels.add_leaf(self.host.table, self.shown_at + 8 * zone):
-                raise InternalError("The host has no frame left for a page map. Please report this.")
+                raise HostFull(self.shortage)
         leaf = self.shown[zone] - self.host.address >> 3
         self.host.words[leaf : leaf + w.LEAF_PAGES] = memoryview(array("q", words))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from hypervisor.memory import GuestMemory, HostMemory
 from hypervisor.memory import map_words as w
@@ -27,11 +27,14 @@ def _leaves(pages: PageMap) -> Iterator[tuple[int, bool]]:
             yield pages.shown[zone], False
 
 
-def census(host: HostMemory, maps: Iterable[PageMap]) -> None:
-    """Count the references to each frame from the maps of all VMs and from frozen ones, and compare with what the table
-    says of it; and see that what several have says so.
+def census(host: HostMemory, maps: Iterable[PageMap], merged: Sequence[int] = ()) -> None:
+    """Count the references to each frame from the maps of all VMs, from frozen ones and from the index of ``merged``
+    frames, and compare with what the table says of it; see that what several have says so, and that each map is charged
+    for the frames that it has for itself.
     """
-    counted: Counter[int] = Counter()
+    maps = list(maps)
+    counted = Counter(merged)
+    assert len(counted) == len(merged) and all(host.mark(frame) & w.MERGED for frame in merged)
     counted[_zero_leaf(host)] += 1  # the host's own
     leaves: set[int] = set()
     all_leaves = [found for pages in maps for found in _leaves(pages)]
@@ -51,6 +54,21 @@ def census(host: HostMemory, maps: Iterable[PageMap]) -> None:
     free = host.table_word(w.CLEAN) + host.table_word(w.DIRTY)
     assert len(counted) + free == end - w.FIRST >> PAGE_SHIFT
     assert host.used == len(counted) << PAGE_SHIFT
+    reserved = 0
+    for pages in maps:
+        alone = sum(word & (w.MAP_RAM | w.MAP_SHARED) == w.MAP_RAM for word in _words(pages)) << PAGE_SHIFT
+        assert pages.alone == alone, f"{pages.alone >> PAGE_SHIFT} frames charged for {alone >> PAGE_SHIFT}"
+        reserved += max(pages.kept - alone, 0)
+    assert host.table_word(w.RESERVED) << PAGE_SHIFT == reserved
+    for_maps = len({leaf for leaf, _ in all_leaves} | {host.address + _zero_leaf(host)}) << PAGE_SHIFT
+    assert host.unreserved == host.limit - (host.used - for_maps) - reserved
+
+
+def _words(pages: PageMap) -> Iterator[int]:
+    """All words of a base map."""
+    for leaf in pages.base:
+        if leaf:
+            yield from leaf_words(pages.host, leaf)
 
 
 def _check_marks(host: HostMemory, leaves: set[int], counted: Counter[int]) -> None:

@@ -12,12 +12,15 @@ from hypervisor.engine.frame_kernels import frame_kernels
 from hypervisor.errors import ConfigError, GuestFault
 from hypervisor.memory import GuestMemory, Hole, HostMemory, Region
 from hypervisor.memory import map_words as w
+from hypervisor.memory.frame_index import FrameIndex
 from hypervisor.memory.frames import Promise
 from hypervisor.units import MIB, PAGE_SIZE, by_pages
 from tests.memory.maps import census, share
 
 RAM = [(0, 5 * MIB + 7 * PAGE_SIZE), (8 * MIB, 2 * MIB)]
 PAGES = 16 * MIB // PAGE_SIZE
+CONTENTS = [bytes(PAGE_SIZE), *(bytes([n]) * (PAGE_SIZE - 1) + b"end"[n % 3 : n % 3 + 1] for n in (7, 7, 7, 8))]
+"""What many pages are filled with: some differ in their last byte alone."""
 
 
 class Bytes:
@@ -88,7 +91,7 @@ class Twin:
         """One random operation in both."""
         stores = (self._store, self._store, self._write, self._zeros, self._beneath)
         layers = (self._cover, self._uncover, self._add, self._remove, self._clear, self._trap)
-        rng.choice((*stores, self._read, self._read, *layers))(rng)
+        rng.choice((*stores, self._repeat, self._read, self._read, *layers))(rng)
 
     def _where(self, rng: random.Random) -> tuple[int, int]:
         edges = (0, PAGE_SIZE, 2 * MIB, RAM[0][1], RAM[1][0], sum(RAM[1]), *(layer.gpa for layer in self.oracle.layers))
@@ -100,6 +103,13 @@ class Twin:
         data = rng.randbytes(size)
         self.memory.store(gpa, data)
         self.oracle.store(gpa, data)
+
+    def _repeat(self, rng: random.Random) -> None:
+        """Fill pages with what is in others, too."""
+        for _ in range(rng.randrange(1, 9)):
+            gpa, data = rng.choice((0, 2 * MIB, 8 * MIB)) + rng.randrange(9) * PAGE_SIZE, rng.choice(CONTENTS)
+            self.memory.store(gpa, data)
+            self.oracle.store(gpa, data)
 
     def _write(self, rng: random.Random) -> None:
         gpa, size = self._where(rng)
@@ -238,3 +248,52 @@ def test_relatives(host: HostMemory, seed: int) -> None:
         twin.memory.close()
     census(host, [])
     assert host.used == PAGE_SIZE, "of a host without VMs the leaf of zeros is left"
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_relatives_whose_frames_are_merged(host: HostMemory, seed: int) -> None:
+    """The same while frames that hold the same become one, and are one's own again where somebody stores."""
+    rng, index = random.Random(seed), FrameIndex(host)
+    twins = [Twin(host), Twin(host)]
+
+    def merge() -> None:
+        index.begin_round()
+        for twin in rng.sample(twins, len(twins)):
+            for zone in range(twin.memory.pages.zones):
+                if twin.memory.pages.base[zone]:
+                    index.merge(twin.memory.pages, zone)
+
+    for n in range(600):
+        rng.choice(twins).step(rng)
+        if rng.random() < 0.04:
+            merge()
+        if len(twins) < 4 and rng.random() < 0.03:
+            child, parent = Twin(host), rng.choice(twins)
+            share(parent.memory, child.memory)
+            child.oracle.pages = parent.oracle.child()
+            twins.append(child)
+        elif len(twins) > 1 and rng.random() < 0.02:
+            twins.pop(rng.randrange(len(twins))).memory.close()
+        elif rng.random() < 0.01:
+            index.prune() if rng.random() < 0.8 else index.clear()
+        if n % 100 == 99:
+            for twin in twins:
+                twin.check()
+            census(host, [twin.memory.pages for twin in twins], index.frames)
+    assert min(index.counts) > 0, f"{index.counts}: nothing of a kind was tried"
+    for _ in range(3):
+        merge()
+    used = host.used
+    merge()
+    assert host.used == used and len(set(contents(host, index.frames))) == len(index.frames)
+    for twin in twins:
+        twin.check()
+        twin.memory.close()
+    assert index.prune() and not index.frames
+    census(host, [])
+    assert host.used == PAGE_SIZE
+
+
+def contents(host: HostMemory, frames: list[int]) -> list[bytes]:
+    """What is in frames."""
+    return [bytes(host.bytes[frame : frame + PAGE_SIZE]) for frame in frames]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from hypervisor.engine.jit import COMPILED
-from hypervisor.engine.kernels.memory import frame_table, freezing, packed_tlb
+from hypervisor.engine.kernels.memory import frame_table, freezing, merging, packed_tlb
 
 _take, _trim, _own, _own_several = frame_table.take, frame_table.trim, frame_table.own, frame_table.own_several
 _lay, _clear = frame_table.lay, frame_table.clear
 _add_leaf, _remove_leaf, _release = frame_table.add_leaf, frame_table.remove_leaf, frame_table.release
 _freeze, _adopt, _put_back, _drop = freezing.freeze, freezing.adopt, freezing.put_back, freezing.drop
+_keep_for = frame_table.keep_for
+_merge_zone, _prune = merging.merge_zone, merging.prune
 _pack, _unpack = packed_tlb.pack, packed_tlb.unpack
 
 if not COMPILED:
@@ -80,6 +82,21 @@ def drop_leaves(table, frozen, count):  # type: ignore[no-untyped-def]
     return _drop(table, frozen, count)
 
 
+def keep_frames(table, map_, count):  # type: ignore[no-untyped-def]
+    """`frame_table.keep_for`."""
+    return _keep_for(table, map_, count)
+
+
+def merge_zone(table, map_, zone, index):  # type: ignore[no-untyped-def]
+    """`merging.merge_zone`."""
+    return _merge_zone(table, map_, zone, index)
+
+
+def prune_merged(table, index, most):  # type: ignore[no-untyped-def]
+    """`merging.prune`."""
+    return _prune(table, index, most)
+
+
 def pack_tlb(table, age, to):  # type: ignore[no-untyped-def]
     """`packed_tlb.pack`."""
     return _pack(table, age, to)
@@ -94,6 +111,7 @@ ENTRIES = (
     (take_frame, "l(l)"), (trim_frames, "l(l)"), (own_frame, "l(lll)"), (own_frames, "l(llll)"),
     (lay_pages, "l(llll)"), (clear_pages, "l(llll)"), (add_leaf, "l(ll)"), (remove_leaf, "l(ll)"),
     (release_zones, "l(llll)"), (freeze_map, "l(lll)"), (adopt_zones, "l(lllll)"), (put_back_zones, "l(lllll)"),
-    (drop_leaves, "l(lll)"), (pack_tlb, "l(lll)"), (unpack_tlb, "l(llll)"),
+    (drop_leaves, "l(lll)"), (keep_frames, "l(lll)"), (merge_zone, "l(llll)"), (prune_merged, "l(lll)"),
+    (pack_tlb, "l(lll)"), (unpack_tlb, "l(llll)"),
 )  # fmt: skip
 """Functions and their C types, as in `hooks`."""

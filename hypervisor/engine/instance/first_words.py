@@ -14,7 +14,7 @@ from hypervisor.engine.interposition.native import native
 from hypervisor.engine.tables import GuestTables
 from hypervisor.memory import HostMemory
 from hypervisor.memory.frames import address_of, mapping
-from hypervisor.memory.map_words import GENERATIONS, ONES
+from hypervisor.memory.map_words import GENERATIONS, MARKS, ONES
 
 _OF_UNICORN = (
     (b.F_EMU_START, "uc_emu_start"),
@@ -108,6 +108,7 @@ def put_first_words(words: memoryview[int], memory: HostMemory, nothing: GuestTa
     put(b.RAM, memory.address)
     put(b.FRAMES, memory.table)
     put(b.GENERATIONS, memory.table_word(GENERATIONS))
+    put(b.MARKS, memory.table_word(MARKS))
     notes = mapping(3 * memory.words_size)
     for n, word in enumerate((b.EXECUTABLE_AT, b.WRITABLE_AT, b.TRANSLATED)):
         put(word, address_of(notes) + n * memory.words_size)

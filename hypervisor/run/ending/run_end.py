@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from hypervisor.engine.report import OUT_OF_FRAMES
-from hypervisor.errors import InternalError
+from hypervisor.errors import HostFull, InternalError
 from hypervisor.outcome.result import Reason, RunResult
 from hypervisor.run.ending import ends
 from hypervisor.run.ending.ends import End
@@ -62,6 +62,9 @@ class RunEnd:
                 self.error = error
                 self.finish(Reason.HOST_ERROR, "the host has no memory left for what the guest asked for.")
                 return
+            if isinstance(error, HostFull):
+                self.finish(Reason.STOPPED, str(error))
+                return
             text = tell(self._vm, error)  # which fails where the stack is at its end
             self.error = error
             self.finish(Reason.HOST_ERROR, text)
@@ -86,7 +89,7 @@ class RunEnd:
         """The engine cannot go on."""
         code = pcpu.report.info_0
         if code == OUT_OF_FRAMES:
-            self.finish(Reason.STOPPED, "the host has no frame left for what the guest stores; close a VM")
+            self.finish(Reason.STOPPED, self._vm.memory.pages.shortage)
         elif code < 0:
             self.come(ends.of_impossible_state(self._vm))
         else:

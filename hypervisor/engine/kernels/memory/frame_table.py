@@ -4,11 +4,14 @@ These kernels take the frame table (`hypervisor.memory.map_words`) and a VM's ma
 them, too, and several threads may at the same time. Frames and leaves of one map are changed by one thread at a time,
 the one that has the VM; what VMs share is changed by atomic operations. A frame that is shared is copied first, then
 released; whoever finds that the only reference is its own has seen everything that others did before they let go.
+
+A host may have fewer frames than its VMs were promised. What each has been promised for sure is kept for it until it
+has as many frames for itself alone; whatever else pages get comes out of the rest. Page maps are not counted.
 """
 
 from __future__ import annotations
 
-from hypervisor.engine.jit import add64, call1, call3, kernel, ld64, st64, swap64
+from hypervisor.engine.jit import add64, call1, call3, kernel, ld64, st8, st64, swap64
 from hypervisor.memory import map_words as m_
 
 _MEMORY, _POOL, _LOCK, _FRESH, _END = m_.MEMORY, m_.POOL, m_.LOCK, m_.FRESH, m_.END
@@ -17,8 +20,11 @@ _SHOWN, _BASE, _PAGES, _ZONES = m_.SHOWN, m_.BASE, m_.PAGES, m_.ZONES
 _REFERENCES, _GENERATIONS, _TO_WORD = m_.REFERENCES, m_.GENERATIONS, m_.TO_WORD
 _RAM, _WRITE, _SHARED, _FRAME = m_.MAP_RAM, m_.MAP_WRITE, m_.MAP_SHARED, m_.FRAME
 _ZERO, _FIRST, _LEAF_SHIFT, _LEAF_PAGES = m_.ZERO, m_.FIRST, m_.LEAF_SHIFT, m_.LEAF_PAGES
+_LEFT, _RESERVED, _MARKS, _CHARGE, _REFERENCED = m_.LEFT, m_.RESERVED, m_.MARKS, m_.CHARGE, m_.REFERENCED
 _SIZE, _DONTNEED = 4096, 4
 _IN_LEAF = _LEAF_PAGES - 1
+_ANYBODY, _KEPT, _MAPS = 0, 1, 2
+"""Whom a frame is for: who has had what is kept for him, who has not, page maps."""
 
 
 # --- the pool -------------------------------------------------------------------------------------------------------
@@ -49,11 +55,20 @@ def _last_dirty(table):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def take(table):  # type: ignore[no-untyped-def]
+def mark_of(table, frame):  # type: ignore[no-untyped-def]
+    """Where the marks of a frame are."""
+    return ld64(table + _MARKS) + (frame >> 12)
+
+
+@kernel
+def _take(table, what_for):  # type: ignore[no-untyped-def]
     """A free frame, zeroed, with one reference; -1 if there is none. What was translated in it is out of date."""
     _lock(table)
     frame, dirty, clean = -1, ld64(table + _DIRTY), ld64(table + _CLEAN)
-    if dirty:
+    left = ld64(table + _LEFT)
+    if what_for != _MAPS and (left <= 0 or (what_for == _ANYBODY and left <= ld64(table + _RESERVED))):
+        dirty = 0
+    elif dirty:
         frame = ld64(_last_dirty(table))
         st64(table + _DIRTY, dirty - 1)
     elif clean:
@@ -62,6 +77,8 @@ def take(table):  # type: ignore[no-untyped-def]
     elif ld64(table + _FRESH) < ld64(table + _END):
         frame = ld64(table + _FRESH)
         st64(table + _FRESH, frame + _SIZE)
+    if frame >= 0 and what_for != _MAPS:
+        st64(table + _LEFT, left - 1)
     _unlock(table)
     if frame < 0:
         return -1
@@ -72,13 +89,71 @@ def take(table):  # type: ignore[no-untyped-def]
     at = ld64(table + _GENERATIONS) + (frame >> _TO_WORD)
     st64(at, ld64(at) + (ld64(at) & 1))
     st64(references(table, frame), 1)
+    st8(mark_of(table, frame), _REFERENCED)
     return frame
 
 
 @kernel
-def _put_back(table, frame):  # type: ignore[no-untyped-def]
+def take(table):  # type: ignore[no-untyped-def]
+    """A free frame for a page map, zeroed, with one reference; -1 if there is none."""
+    return _take(table, _MAPS)
+
+
+@kernel
+def has_room(table):  # type: ignore[no-untyped-def]
+    """Whether there are free frames that are kept for nobody."""
+    return ld64(table + _LEFT) > ld64(table + _RESERVED)
+
+
+@kernel
+def _charge(table, map_):  # type: ignore[no-untyped-def]
+    """A map has a frame more for itself alone."""
+    at = ld64(map_ + _CHARGE)
+    count = ld64(at)
+    st64(at, count + 1)
+    if count < ld64(at + 8):
+        add64(table + _RESERVED, -1)
+    return 0
+
+
+@kernel
+def discharge(table, map_, count):  # type: ignore[no-untyped-def]
+    """A map has so many frames less for itself alone: they are about to be given back, or others show them, too."""
+    at = ld64(map_ + _CHARGE)
+    left = ld64(at) - count
+    st64(at, left)
+    kept = min(ld64(at + 8) - left, count)
+    if kept > 0:
+        add64(table + _RESERVED, kept)
+    return 0
+
+
+@kernel
+def keep_for(table, map_, count):  # type: ignore[no-untyped-def]
+    """A map has been promised ``count`` frames for sure. Whether there are as many."""
+    at = ld64(map_ + _CHARGE)
+    taken, before = ld64(at), ld64(at + 8)
+    more = max(count - taken, 0) - max(before - taken, 0)
+    st64(at + 8, count)
+    return add64(table + _RESERVED, more) + more <= ld64(table + _LEFT)
+
+
+@kernel
+def _take_for(table, map_):  # type: ignore[no-untyped-def]
+    """A free frame for a page of a map, as `take`."""
+    at = ld64(map_ + _CHARGE)
+    frame = _take(table, _KEPT if ld64(at) < ld64(at + 8) else _ANYBODY)
+    if frame >= 0:
+        _charge(table, map_)
+    return frame
+
+
+@kernel
+def _put_back(table, frame, count):  # type: ignore[no-untyped-def]
+    """A frame is free, and with it so many more may be taken for pages."""
     _lock(table)
     st64(table + _DIRTY, ld64(table + _DIRTY) + 1)
+    st64(table + _LEFT, ld64(table + _LEFT) + count)
     st64(_last_dirty(table), frame)
     _unlock(table)
     return 0
@@ -86,9 +161,9 @@ def _put_back(table, frame):  # type: ignore[no-untyped-def]
 
 @kernel
 def give(table, frame):  # type: ignore[no-untyped-def]
-    """One reference less; without any the frame is free."""
+    """One reference less to the frame of a page; without any it is free."""
     if frame >= _FIRST and add64(references(table, frame), -1) == 1:
-        _put_back(table, frame)
+        _put_back(table, frame, 1)
     return 0
 
 
@@ -138,15 +213,19 @@ def trim(table):  # type: ignore[no-untyped-def]
 
 @kernel
 def release_leaf(table, leaf):  # type: ignore[no-untyped-def]
-    """One reference to a leaf less; without any, what its words lead to has one less, too."""
-    frame = leaf - ld64(table + _MEMORY)
+    """One reference to a leaf less; without any, what its words lead to has one less, too. How many of that nobody else
+    shows.
+    """
+    frame, own = leaf - ld64(table + _MEMORY), 0
     if leaf == 0 or leaf == ld64(table + _ZERO_LEAF) or add64(references(table, frame), -1) != 1:
         return 0
     for at in range(leaf, leaf + _SIZE, 8):
         word = ld64(at)
         if word & _RAM:
+            own += word & _SHARED == 0
             give(table, word & _FRAME)
-    return _put_back(table, frame)
+    _put_back(table, frame, 0)
+    return own
 
 
 @kernel
@@ -198,8 +277,9 @@ def own(table, map_, page):  # type: ignore[no-untyped-def]
         return 0
     old = word & _FRAME
     if old >= _FIRST and add64(references(table, old), 0) == 1:  # everybody else has let go
+        _charge(table, map_)
         return put(map_, leaf, page, word & ~_SHARED)
-    new = take(table)
+    new = _take_for(table, map_)
     if new < 0:
         return 0
     if old != _ZERO:
@@ -256,6 +336,8 @@ def clear(table, map_, first, count):  # type: ignore[no-untyped-def]
         if leaf == 0:
             return 0
         put(map_, leaf, page, _ZERO | (word & ~_FRAME) | _SHARED)
+        if word & _SHARED == 0:
+            discharge(table, map_, 1)
         give(table, word & _FRAME)
     return 1
 
@@ -276,7 +358,8 @@ def remove_leaf(table, entry):  # type: ignore[no-untyped-def]
     memory = ld64(table + _MEMORY)
     leaf = ld64(entry)
     st64(entry, memory + _ZERO)
-    return give(table, leaf - memory)
+    st64(references(table, leaf - memory), 0)
+    return _put_back(table, leaf - memory, 0)
 
 
 @kernel
@@ -294,11 +377,11 @@ def release(table, map_, first, end):  # type: ignore[no-untyped-def]
                 remove_leaf(table, shown + 8 * zone)
         if leaf:
             st64(base + 8 * zone, 0)
-            release_leaf(table, leaf)
+            discharge(table, map_, release_leaf(table, leaf))
     return 0
 
 
 __all__ = [
-    "add_leaf", "clear", "give", "lay", "own", "own_several", "put", "references", "release", "release_leaf",
-    "remove_leaf", "take", "trim",
+    "add_leaf", "clear", "discharge", "give", "has_room", "keep_for", "lay", "mark_of", "own", "own_several", "put",
+    "references", "release", "release_leaf", "remove_leaf", "take", "trim",
 ]  # fmt: skip

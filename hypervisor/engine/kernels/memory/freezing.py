@@ -7,7 +7,7 @@ whoever has the leaf, too, copies it before changing a word. All its words say t
 from __future__ import annotations
 
 from hypervisor.engine.jit import add64, kernel, ld64, st64
-from hypervisor.engine.kernels.memory.frame_table import give, put, references, release_leaf
+from hypervisor.engine.kernels.memory.frame_table import discharge, give, put, references, release_leaf
 from hypervisor.memory import map_words as m_
 
 _MEMORY, _ZERO_LEAF = m_.MEMORY, m_.ZERO_LEAF
@@ -18,12 +18,14 @@ _LEAF_SHIFT, _SIZE = m_.LEAF_SHIFT, 4096
 
 @kernel
 def _mark(leaf):  # type: ignore[no-untyped-def]
-    """Let all words of a leaf say that others show their frames."""
+    """Let all words of a leaf say that others show their frames; how many did not."""
+    count = 0
     for at in range(leaf, leaf + _SIZE, 8):
         word = ld64(at)
         if word & (_RAM | _SHARED) == _RAM:
             st64(at, word | _SHARED)
-    return 0
+            count += 1
+    return count
 
 
 @kernel
@@ -58,7 +60,7 @@ def freeze(table, map_, to):  # type: ignore[no-untyped-def]
         leaf = ld64(ld64(map_ + _BASE) + 8 * zone)
         if _is_counted(table, leaf):
             if add64(references(table, leaf - ld64(table + _MEMORY)), 0) == 1:
-                _mark(leaf)
+                discharge(table, map_, _mark(leaf))
             layer = _layer_over(table, map_, zone)
             if layer:
                 _mark(layer)  # which repeats words of the base map's
@@ -80,7 +82,7 @@ def _exchange_leaf(table, map_, zone, leaf):  # type: ignore[no-untyped-def]
         shown = ld64(map_ + _SHOWN) + 8 * zone
         if ld64(shown) == old:
             st64(shown, leaf)
-    return release_leaf(table, old)
+    return discharge(table, map_, release_leaf(table, old))
 
 
 @kernel
@@ -93,6 +95,8 @@ def _put_back_words(table, map_, zone, leaf):  # type: ignore[no-untyped-def]
             if word & _FRAME >= _FIRST:
                 add64(references(table, word & _FRAME), 1)
             put(map_, old, zone << _LEAF_SHIFT | n, word)
+            if before & (_RAM | _SHARED) == _RAM:
+                discharge(table, map_, 1)
             if before & _RAM:
                 give(table, before & _FRAME)
             changed += 1

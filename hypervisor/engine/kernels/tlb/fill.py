@@ -18,7 +18,7 @@ from __future__ import annotations
 from hypervisor.arch.flags import CR0_PG, RFLAGS_AC
 from hypervisor.engine import block as b_
 from hypervisor.engine import layout as l_
-from hypervisor.engine.jit import call2, call3, call6, inlined, kernel, ld32, ld64, st64
+from hypervisor.engine.jit import call2, call3, call6, inlined, kernel, ld8, ld32, ld64, st8, st64
 from hypervisor.engine.kernels.by_pointer import own, translate, walk_and_keep
 from hypervisor.engine.kernels.by_pointer import rest_of_fill as far_rest_of_fill
 from hypervisor.engine.kernels.memory.access import base_page, linear_rip, page_word
@@ -56,6 +56,7 @@ _BLOCK_END, _ANY_TRAP = b_.BLOCK_END, m_.MAP_TRAPS
 REPEAT = -3
 """In FAULT: nothing is wrong, the instruction is executed again."""
 _CS64, _F_RESTORE = l_.HF_CS64, b_.F_RESTORE_STATE
+_MARKS, _REFERENCED = b_.MARKS, m_.REFERENCED
 _WHOLE, _ONCE = 4096, 1  # sizes of entries: one of less than a page serves one access
 
 
@@ -252,6 +253,15 @@ def _granted(b, linear, access, index, gpa):  # type: ignore[no-untyped-def]
     return perm
 
 
+@inlined
+def _refer(b, frame):  # type: ignore[no-untyped-def]
+    """The frame is in use, as who looks for frames that are not may see."""
+    at = ld64(b + _MARKS) + (frame >> 12)
+    if ld8(at) == 0:
+        st8(at, _REFERENCED)
+    return 0
+
+
 @kernel
 def rest_of_fill(b, address, access, index, gpa):  # type: ignore[no-untyped-def]
     """A fill that is not as most are, when the guest's TLB and page tables have been asked: as `fill`."""
@@ -275,6 +285,7 @@ def rest_of_fill(b, address, access, index, gpa):  # type: ignore[no-untyped-def
         if word == 0:
             return 0
     frame = word & _FRAME
+    _refer(b, frame)
     if access == FETCH:
         fetched(b, frame)
         perm &= 5
@@ -314,6 +325,7 @@ def fill(b, address, access, index, place):  # type: ignore[no-untyped-def]
         word = ld64(ld64(ld64(b + _SHOWN) + 8 * (page >> _LEAF_SHIFT)) + 8 * (page & _IN_LEAF))
         if _is_noted(b, va, page, word, access):
             perm = _granted(b, va, access, index, gpa)
+            _refer(b, word & _FRAME)
             if access == FETCH:
                 perm &= 5
             else:
