@@ -4,7 +4,7 @@ A frame is 4 KiB. Whatever VMs have is made of frames: RAM, frame buffers, ROMs,
 frame costs the host memory once it is stored to; before that every page shows one frame of zeros. How many references
 there are to a frame, and whether it is free, stands in the table, which kernels change (`FrameKernels`); promises are
 kept here, so that a guest that stores to all that it has never finds the host without a frame. A host may promise more
-than it has (``overcommit``): then each VM has its part for sure, and what it has beyond that as long as there is some.
+than it has (``overcommit``): then each VM has a part for sure, and what it has beyond that as long as there is some.
 """
 
 from __future__ import annotations
@@ -31,6 +31,11 @@ _SPARSE = {"flags": PRIVATE["flags"] | _NORESERVE} if PRIVATE else PRIVATE
 BESIDE, LEAST_BESIDE = (512 * GIB, 16 * GIB), 512 * MIB
 """Addresses of frames for what VMs have beside RAM, for snapshots, and for machines that have gone on from one: as many
 as the process may have, and where its addresses are limited. They take memory when they are used.
+"""
+
+FOR_SURE = 0.5
+"""The part of a host's memory that is kept for its VMs when more was promised: each has its share of it, however much
+the others use. What is not kept is anybody's, and what VMs share lies there.
 """
 
 
@@ -203,7 +208,7 @@ class HostMemory:
 
     def kept_of(self, ram: int) -> int:
         """Of so many bytes of RAM those that a VM has for sure. Where all are there, nothing need be kept."""
-        return 0 if self.overcommit == 1 else int(ram / self.overcommit) & -PAGE_SIZE
+        return 0 if self.overcommit == 1 else int(FOR_SURE * ram / self.overcommit) & -PAGE_SIZE
 
     @property
     def unreserved(self) -> int:

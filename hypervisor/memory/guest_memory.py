@@ -378,6 +378,11 @@ class GuestMemory:
         if self._closed:
             raise ConfigError("The VM is closed, and its memory has been given back.")
 
+    def forked(self) -> None:
+        """This is another process, which has none of the threads that may have worked with the frames."""
+        self.at_rest = threading.RLock()
+        self.pages.forked()
+
     def close(self) -> None:
         """Return the frames to the host. Closing twice is harmless."""
         if self._closed:

@@ -186,12 +186,17 @@ class PageMap:
 
     @contextmanager
     def changing_frames(self) -> Iterator[None]:
-        """Pages get other frames that hold the same in the block, while other threads read."""
-        self._changes += 1
+        """Pages get other frames that hold the same in the block, while other threads read. One block at a time."""
+        before = self._changes
         try:
+            self._changes = before + 1
             yield
         finally:
-            self._changes += 1
+            self._changes = before + 2
+
+    def forked(self) -> None:
+        """This is another process, in which nobody exchanges frames."""
+        self._changes += self._changes & 1
 
     def read(self, address: int, size: int) -> bytes:
         """Bytes of the base map, which are memory."""

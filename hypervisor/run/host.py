@@ -11,6 +11,7 @@ from hypervisor.engine.instance.room import CODE_CACHE, LEAST_CODE_CACHE, MOST_C
 from hypervisor.errors import ConfigError
 from hypervisor.memory import HostMemory
 from hypervisor.run.ending.process_end import Tenant, remember
+from hypervisor.run.frame_sharing import FrameSharing
 from hypervisor.run.observing.host_events import LIMIT, HostEvents, Telling
 from hypervisor.run.settled import Settled
 from hypervisor.run.sharing.allotment import Allotment
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from hypervisor.engine.pcpu import PCpu
 
 MAX_PCPUS = 64
+MAX_OVERCOMMIT = 16
 
 
 class CoreHost(Settled):
@@ -42,11 +44,14 @@ class CoreHost(Settled):
         cpus: int = 1,
         code_cache: str | int = CODE_CACHE,
         scheduler: str | Scheduler | None = None,
+        overcommit: float = 1.0,
     ) -> None:
         """``memory`` in bytes or as text; ``cpus`` is the number of pCPUs. ``code_cache`` is the room that each has for
         translated code, 1M to 1G: when it is full it is emptied, which costs time and is not seen by guests.
         ``scheduler`` chooses among VMs that wait for a pCPU: "credit", "edf", "round-robin", or one of your own;
-        without one they get it in turn.
+        without one they get it in turn. ``overcommit`` times as much memory as there is is promised to VMs: each has
+        its part of half of it for sure, the rest is anybody's; when that is used up a VM is stopped that wants more
+        than its part.
 
         Raises `ConfigError`, `EngineError`.
         """
@@ -55,12 +60,14 @@ class CoreHost(Settled):
         room, chooses = parse_size(code_cache), by_name.scheduler(scheduler)
         if not LEAST_CODE_CACHE <= room <= MOST_CODE_CACHE:
             raise ConfigError(f"code_cache={code_cache!r}: a physical CPU has 1M to 1G for translated code.")
+        if not isinstance(overcommit, (int, float)) or not 1 <= overcommit <= MAX_OVERCOMMIT:
+            raise ConfigError(f"overcommit={overcommit!r}: a host promises 1 to {MAX_OVERCOMMIT} times its memory.")
         from hypervisor.engine import selftest
         from hypervisor.engine.frame_kernels import frame_kernels
         from hypervisor.engine.pcpu import PCpu
 
         selftest.quick()
-        self.memory = HostMemory(parse_size(memory), frame_kernels())
+        self.memory = HostMemory(parse_size(memory), frame_kernels(), overcommit)
         self.pcpus: list[PCpu] = []
         try:
             for number in range(cpus):
@@ -79,6 +86,8 @@ class CoreHost(Settled):
         self.left = Left()
         """Who has left a pCPU for another VM; while `placing` is held."""
         self.vms: list[Tenant] = []
+        self.sharing = FrameSharing(self)
+        """Finds frames of its VMs that hold the same."""
         self.snapshots: weakref.WeakSet[Any] = weakref.WeakSet()
         """Of its VMs (`hypervisor.vm.snapshot`)."""
         remember(self)
@@ -132,6 +141,7 @@ class CoreHost(Settled):
 
     def close(self) -> None:
         """Close every VM and every snapshot, and give the memory back."""
+        self.sharing.close()
         for one in (*self.vms, *self.snapshots):
             one.close()
         self.queue.close()
@@ -146,6 +156,14 @@ class CoreHost(Settled):
         if not self.vms and not self.snapshots:
             self.close()
 
+    def forks(self) -> None:
+        """This thread is about to fork the process: frames are at rest meanwhile."""
+        self.sharing.stand_still()
+
+    def has_forked(self) -> None:
+        """It has, and this is the parent."""
+        self.sharing.go_on()
+
     def forked(self) -> None:
         """The process was forked, and this is the child. A host that ran nothing is a copy, with threads of its own as
         soon as it needs them; one that did is closed, but for its memory, which goes with the process.
@@ -153,6 +171,7 @@ class CoreHost(Settled):
         self.placing, self.granting = threading.Lock(), threading.Lock()
         self.telling = Telling()
         self.watch.begin()
+        self.sharing.forked()
         if self.queue.forked():
             for vm in self.vms:
                 vm.abandon(self.queue.closed)

@@ -148,7 +148,8 @@ class MachineConfig:
     that of the guest's random numbers; ``strict`` stops at the first access that nothing answers; ``format``, ``at``,
     ``entry``, ``mode`` override the image's detection; ``reboot`` goes on after a reset; ``firmware`` is a ROM to start
     with (a file, its bytes, or ``"seabios"``), which boots from the machine's drives; ``name`` is what messages call
-    it.
+    it; without ``sharing`` its memory is never
+    merged with that of other VMs of its host (`hypervisor.run.frame_sharing`).
 
     ``cdrom``, ``floppy`` and ``disks`` are images (paths, bytes, or `hypervisor.Disk`) in the machine's drives. An
     ``image`` that is a CD or a boot sector is put into a drive, too: a boot sector into the floppy drive if it is
@@ -214,6 +215,7 @@ class MachineConfig:
         default=None, metadata=_by("--firmware", "Start this ROM instead of the built-in BIOS.", "FILE|seabios")
     )
     name: str | None = None
+    sharing: bool = True
     board: NamedBoard | None = None
 
     def __post_init__(self) -> None:
@@ -368,7 +370,7 @@ _KINDS: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("image", "append", "initrd", "clock", "format", "cdrom", "floppy", "boot_order"), (str,)),
     **dict.fromkeys(("media", "firmware", "name", "board"), (str,)),
     **dict.fromkeys(("cpus", "seed", "at", "entry", "mode"), (int,)),
-    **dict.fromkeys(("strict", "reboot"), (bool,)),
+    **dict.fromkeys(("strict", "reboot", "sharing"), (bool,)),
     "memory": (str, int),
 }
 """What TOML must give for each field."""

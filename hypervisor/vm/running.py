@@ -210,6 +210,11 @@ class Runs(Machine):
     @contextmanager
     def _standing_still(self) -> Iterator[None]:
         """The block has the VM, between runs, in a pause, or as its debugger. Raises `ConfigError` while it runs."""
+        with self._claimed(), self.memory.at_rest:
+            yield
+
+    @contextmanager
+    def _claimed(self) -> Iterator[None]:
         mine = object()
         run = self.runner
         if run is not None and run.attended:

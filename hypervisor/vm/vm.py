@@ -95,6 +95,8 @@ class VM(Runs, Furnished):
                 cpus=config.cpus,
                 spare=snapshot is not None,
             )
+            self.shares_frames = config.sharing
+            """Whether its frames may become those of other VMs that hold the same (`hypervisor.run.frame_sharing`)."""
             self.config = config
             """What it was made from."""
             self.family: object = object() if snapshot is None else snapshot.family
@@ -379,6 +381,7 @@ class VM(Runs, Furnished):
             self.memory.close()
             self.host.memory.release_all(self)
             self.host.vms.remove(self)
+            self.host.sharing.forget_unused()
             if self.owns_host:
                 self.host.close_if_empty()
 

@@ -10,10 +10,12 @@ import argparse
 import random
 import threading
 import time
+from contextlib import nullcontext
 from typing import Any
 
 import hypervisor as hv
 from tests.hostile.keeper import Keeper, keepers
+from tests.meanwhile import again_and_again
 from tests.memory.maps import census
 
 TAGS = 0xA5, 0x5A, 0x3B
@@ -78,24 +80,26 @@ class Crowd:
         except BaseException as problem:
             self._problems.append(problem)
 
-    def work(self, seconds: float) -> tuple[int, int]:
+    def work(self, seconds: float, *, sharing: bool = False) -> tuple[int, int]:
         """All of them at once for a while: bytes of code that were made, and how many would be if each VM were
-        translated once on each pCPU.
+        translated once on each pCPU. With ``sharing`` frames are merged all the while, which code is made for anew.
         """
         expected = [alone(tag) for tag in TAGS]
         with self.host, keepers(self.host, *TAGS) as made:
             self._end = time.monotonic() + seconds
             threads = [threading.Thread(target=self._come_and_go)]
             threads += [threading.Thread(target=self._stay, args=(keeper, n)) for n, keeper in enumerate(made)]
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join()
+            with again_and_again(self.host.sharing.scan, 0.002, random.Random(5)) if sharing else nullcontext():
+                for thread in threads:
+                    thread.start()
+                for thread in threads:
+                    thread.join()
             if self._problems:
                 raise self._problems[0]
-            census(self.host.memory, [keeper.vm.memory.pages for keeper in made])
+            census(self.host.memory, [keeper.vm.memory.pages for keeper in made], self.host.sharing.frames)
             code = sum(pcpu.memory.translated_bytes for pcpu in self.host.pcpus)
         census(self.host.memory, [])
+        assert not sharing or self.host.sharing.counts.replaced, f"{self.host.sharing.counts}: nothing was merged"
         return code, 2 * (sum(expected) + self.came * max(expected))
 
 

@@ -48,6 +48,10 @@ def test_moving() -> None:
     assert code <= 1.2 * expected
 
 
+def test_moving_while_frames_are_merged() -> None:
+    Crowd().work(3, sharing=True)
+
+
 def test_memory_is_taken_when_it_is_stored_to() -> None:
     with hv.Host("64M") as host, host.create_vm(memory="64M") as vm:
         before = vm.host_memory_bytes

@@ -3,7 +3,8 @@
 ``python -m tests.real.disturbed --rounds 5 --load 2 --linux`` runs the shipped guests, guests that look at their TLB
 and at their timer, and Linux on 1 and 2 vCPUs. Alone first; then all at once on hosts with 1 and 2 pCPUs, in slices of
 0.1 to 2 ms, so that they take the pCPUs from each other and move, kicked at random, looked at, stopped at random and
-run again. Exits, virtual time, console, registers and every byte of memory must be equal.
+run again, while their frames are merged with those of others that hold the same. Exits, virtual time, console,
+registers and every byte of memory must be equal.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from tests import debian
 from tests.core.accessed import watcher
 from tests.core.interrupted import guest as interrupted
 from tests.initramfs import POWER_OFF, initramfs
+from tests.meanwhile import again_and_again
 
 PATIENCE_S = 900.0
 LOAD = "while True: pass"
@@ -120,12 +122,14 @@ def disturbed(boots: dict[str, Boot], pcpus: int, rounds: int, seed: int) -> lis
     with closing(hv.Host(f"{memory}M", pcpus)) as host:
         trouble = threading.Thread(target=storm, args=(host, running, over, random.Random(seed)))
         threads = [threading.Thread(target=run, args=(host, name)) for name in boots]
-        for thread in [trouble, *threads]:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        with again_and_again(host.sharing.scan, 0.005, random.Random(seed)):
+            for thread in [trouble, *threads]:
+                thread.start()
+            for thread in threads:
+                thread.join()
         over.set()
         trouble.join()
+        assert host.sharing.counts.replaced, f"{host.sharing.counts}: frames were not merged"
     scheduler.SLICE_S = before
     if failures:
         raise failures[0]

@@ -56,6 +56,14 @@ class Tenant(Protocol):
 class Housing(Protocol):
     """A host."""
 
+    def forks(self) -> None:
+        """This thread is about to fork the process."""
+        ...
+
+    def has_forked(self) -> None:
+        """It has, and this is the parent."""
+        ...
+
     def forked(self) -> None:
         """The process was forked, and this is the child."""
         ...
@@ -78,12 +86,22 @@ def remember(host: Housing) -> None:
     atexit.register(_end_runs)
 
 
+def _forks() -> None:
+    for host in list(_hosts):
+        host.forks()
+
+
+def _has_forked() -> None:
+    for host in list(_hosts):
+        host.has_forked()
+
+
 def _forked() -> None:
     for host in list(_hosts):
         host.forked()
 
 
-os.register_at_fork(after_in_child=_forked)
+os.register_at_fork(before=_forks, after_in_parent=_has_forked, after_in_child=_forked)
 
 
 def _end_runs() -> None:
