@@ -167,11 +167,11 @@ def build(host: Host, config: MachineConfig, saved: SavedMachine | None = None, 
         raise
 
 
-def go_on(snapshot: Snapshot, name: str, prepare: Prepare | None) -> VM:
-    """A machine that goes on from a snapshot, on its host: built like the one that it is of, without starting it.
-    Raises `ConfigError`, `DeviceError`, `PluginError`.
+def go_on(snapshot: Snapshot, name: str, prepare: Prepare | None, identity: MachineConfig | None = None) -> VM:
+    """A machine that goes on from a snapshot, on its host: built like the one that it is of, or like another one that
+    differs in its identity, without starting it. Raises `ConfigError`, `DeviceError`, `PluginError`.
     """
-    config, made_of = snapshot.config, snapshot.made_of
+    config, made_of = identity or snapshot.config, snapshot.made_of
     if not isinstance(made_of, MadeOf):
         raise ConfigError(f"{snapshot.name} was not built from a configuration, so no other machine is like it.")
     check_for_another(config.plugins)
@@ -197,6 +197,8 @@ def go_on(snapshot: Snapshot, name: str, prepare: Prepare | None) -> VM:
                 changing.close()  # it finds a machine whose places are what they seem
                 prepare(vm)
             put(vm, snapshot, by_changes=False)
+        if identity is not None:
+            vm.random.seed(identity.seed)
         vm.has_run = True
         return vm
     except BaseException:

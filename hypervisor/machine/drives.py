@@ -40,7 +40,7 @@ def _channel(vm: VM, parts: Parts, number: int, irq: int) -> IdeChannel:
     drives: list[AtaDisk | Cdrom | None] = []
     media = vm.media.ide[2 * number : 2 * number + 2]
     for place, medium in enumerate(media):
-        serial = f"HV{2 * number + place + 1:05}"
+        serial = f"HV{2 * number + place + 1:05}" + (vm.config.identity and f"-{vm.config.identity}")
         if medium is None:
             drives.append(None)
         else:

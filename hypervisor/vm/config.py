@@ -24,6 +24,8 @@ CLOCKS = ("virtual", "wall")
 MODES = (16, 32, 64)
 MAX_MEMORY = 64 * GIB
 MAX_CPUS = 8
+MAX_IDENTITY = 12
+"""Characters that are left in a drive's serial number."""
 MAX_DISKS = 4
 INTERFACES = ("ide",)
 LIMITS = tuple(each.name for each in fields(DiskLimits))
@@ -148,7 +150,7 @@ class MachineConfig:
     that of the guest's random numbers; ``strict`` stops at the first access that nothing answers; ``format``, ``at``,
     ``entry``, ``mode`` override the image's detection; ``reboot`` goes on after a reset; ``firmware`` is a ROM to start
     with (a file, its bytes, or ``"seabios"``), which boots from the machine's drives; ``name`` is what messages call
-    it; without ``sharing`` its memory is never
+    it; ``identity`` tells a clone from others by its drives' serial numbers; without ``sharing`` its memory is never
     merged with that of other VMs of its host (`hypervisor.run.frame_sharing`).
 
     ``cdrom``, ``floppy`` and ``disks`` are images (paths, bytes, or `hypervisor.Disk`) in the machine's drives. An
@@ -215,6 +217,7 @@ class MachineConfig:
         default=None, metadata=_by("--firmware", "Start this ROM instead of the built-in BIOS.", "FILE|seabios")
     )
     name: str | None = None
+    identity: str = ""
     sharing: bool = True
     board: NamedBoard | None = None
 
@@ -228,6 +231,11 @@ class MachineConfig:
             raise ConfigError(f"clock={self.clock!r}: choose 'virtual' or 'wall'.")
         if self.mode is not None and self.mode not in MODES:
             raise ConfigError(f"mode={self.mode!r}: choose one of {', '.join(map(str, MODES))}.")
+        identity: object = self.identity
+        if not isinstance(identity, str) or not (f"0{identity}".isalnum() and identity.isascii()):
+            raise ConfigError(f"identity={identity!r}: give letters and digits.")
+        if len(identity) > MAX_IDENTITY:
+            raise ConfigError(f"identity={identity!r}: give at most {MAX_IDENTITY} letters and digits.")
         if not isinstance(self.seed, int):
             raise ConfigError(f"seed={self.seed!r}: a whole number is needed.")
         if self.boot_order is not None:
@@ -368,7 +376,7 @@ def _disk_from(value: Any, where: str) -> Disk:
 _NAMES = [each.name for each in fields(MachineConfig)]
 _KINDS: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("image", "append", "initrd", "clock", "format", "cdrom", "floppy", "boot_order"), (str,)),
-    **dict.fromkeys(("media", "firmware", "name", "board"), (str,)),
+    **dict.fromkeys(("media", "firmware", "name", "board", "identity"), (str,)),
     **dict.fromkeys(("cpus", "seed", "at", "entry", "mode"), (int,)),
     **dict.fromkeys(("strict", "reboot", "sharing"), (bool,)),
     "memory": (str, int),

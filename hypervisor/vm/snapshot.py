@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from hypervisor.errors import ConfigError
@@ -14,6 +16,7 @@ from hypervisor.units import PAGE_SHIFT
 from hypervisor.vm import machine_state
 
 if TYPE_CHECKING:
+    from hypervisor.vm.config import MachineConfig
     from hypervisor.vm.repeating.cases import Case, CaseEnd, Input
     from hypervisor.vm.saved.page_streams import Sparse
     from hypervisor.vm.saved.saving import Moment
@@ -39,7 +42,7 @@ class Snapshot:
     ``with`` block, when nobody goes on from it any more; one that is forgotten closes itself.
     """
 
-    builder: ClassVar[Callable[[Snapshot, str, Callable[[VM], object] | None], VM]]
+    builder: ClassVar[Callable[[Snapshot, str, Callable[[VM], object] | None, MachineConfig | None], VM]]
     """Makes a machine that goes on from a snapshot, in the room above."""
 
     def __init__(self, vm: VM) -> None:
@@ -82,13 +85,36 @@ class Snapshot:
         it becomes this machine, and gives it what the first one was given by hand: devices, memory, handlers. Raises
         `ConfigError`, `PluginError` and `DeviceError`.
         """
+        return self._go_on(name, prepare)
+
+    def clone(
+        self,
+        name: str | None = None,
+        seed: int | None = None,
+        prepare: Callable[[VM], object] | None = None,
+    ) -> VM:
+        """As `fork`, a machine of its own from here on: with a name, a seed and serial numbers of its drives that no
+        other has. Without ``seed`` they follow from this machine's seed and the name.
+
+        What the guest has already asked for it knows: random numbers that it has drawn, serial numbers that it has
+        read.
+        """
+        name = name or f"{self.name}.{next(self._forks)}"
+        digest = hashlib.sha256(f"{self.config.seed} {self.config.identity} {name}".encode()).digest()
+        if seed is None:
+            seed = int.from_bytes(digest[:7], "little")
+        return self._go_on(name, prepare, replace(self.config, name=name, seed=seed, identity=digest[-4:].hex()))
+
+    def _go_on(
+        self, name: str | None, prepare: Callable[[VM], object] | None, identity: MachineConfig | None = None
+    ) -> VM:
         self.check_open()
         if self.handlers and prepare is None:
             raise ConfigError(
                 f"{self.name} was given handlers by hand ({', '.join(self.handlers)}), and a fork would go on without "
                 "them: give them in prepare=, which is called with the fork, or make them a plugin."
             )
-        return Snapshot.builder(self, name or f"{self.name}.{next(self._forks)}", prepare)
+        return Snapshot.builder(self, name or f"{self.name}.{next(self._forks)}", prepare, identity)
 
     def map(
         self,

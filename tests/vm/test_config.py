@@ -36,6 +36,7 @@ FULL = hv.MachineConfig(
     media="disk",
     firmware="seabios",
     name="full",
+    identity="one",
     sharing=False,
 )
 
@@ -146,5 +147,5 @@ def test_the_command_line_has_the_same_options() -> None:
     wanted = {option.name for _, option in options()} - {"IMAGE"}
     assert wanted <= there and "image" in {each.name for each in command.params}
     without = {each.name for each in fields(hv.MachineConfig)} - {each.name for each, _ in options()}
-    alone = {"sharing"}  # of a command's host, nobody shares memory
+    alone = {"sharing", "identity"}  # on the host of a command, which has no other machines and no clones
     assert without == {"name", "board"} | alone, "each other field has an option, or this test says why not"
