@@ -3,7 +3,7 @@
 Each machine has a number, which it writes into every page of 1 MiB, round by round, and finds there again: a byte of
 another one, or of another round, ends its run. Its code lies in pages that are shared, too, and it changes one of its
 instructions in each round. Machines come and go, are put back to the beginning, and become the ones that others go on
-from.
+from, clones among them; and frames that hold the same are merged all the while.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from contextlib import contextmanager
 
 import hypervisor as hv
 from hypervisor.assembler import assemble
+from tests.meanwhile import again_and_again
 from tests.memory.maps import census
 
 PATIENCE_S = 10.0
@@ -79,13 +80,13 @@ def check(vm: hv.VM, number: int) -> int:
     return int.from_bytes(vm.memory.read(NUMBER + 4, 4), "little")
 
 
-def for_a_moment(vm: hv.VM, seconds: float) -> None:
+def for_a_moment(vm: hv.VM, seconds: float, patience_s: float = PATIENCE_S) -> None:
     """Run a machine for a moment of its time. Raises AssertionError if that does not end: it has something in memory
     that it has not stored.
     """
-    result = vm.run(virtual_timeout=seconds, timeout=PATIENCE_S)
+    result = vm.run(virtual_timeout=seconds, timeout=patience_s)
     assert result.reason is not hv.Reason.TIMEOUT, (
-        f"{vm.name} has not come through {seconds:g} s of its time in {PATIENCE_S:g} s: {result.message}."
+        f"{vm.name} has not come through {seconds:g} s of its time in {patience_s:g} s: {result.message}."
     )
 
 
@@ -105,7 +106,7 @@ class Family:
                 name(vm, number)
                 with vm.snapshot() as beginning:
                     self.run(vm, rng)
-                    with vm.fork() as child:
+                    with vm.snapshot() as moment, rng.choice((moment.fork, moment.clone))() as child:
                         self.forks += 1
                         self.run(child, rng)
                         self.run(vm, rng)
@@ -133,13 +134,14 @@ def family(seconds: float, forks: int) -> Iterator[Family]:
         found = Family(host, time.monotonic() + seconds)
         relatives = [first, *(first.fork() for _ in range(forks))]
         threads = [threading.Thread(target=found.live, args=(vm, n + 1)) for n, vm in enumerate(relatives)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        with again_and_again(host.sharing.scan, 0.002, random.Random(forks)):
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
         if found.problems:
             raise found.problems[0]
-        census(host.memory, [vm.memory.pages for vm in host.vms])
+        census(host.memory, [vm.memory.pages for vm in host.vms], host.sharing.frames)
         yield found
         for vm in list(host.vms):
             vm.close()

@@ -1,0 +1,211 @@
+"""Guests that check each byte of their working sets, on a host that has promised twice what it has:
+``python -m tests.memory.overcommitted [--minutes 60] [--seed 1]``.
+
+Each guest has pages that are the same in all of them, pages of its own that are others in each round, and pages that
+are zeros in every other round; together that is more than the host has, unless they share. In each round it stores to
+the last two kinds and compares all bytes of all three. Meanwhile their frames are merged, clones of them come and go,
+they are put back, and closed and made again, on two pCPUs. A guest may be stopped because the host's memory is used up;
+it may find no wrong byte, and when all is over every frame is counted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import threading
+import time
+from collections import Counter
+from contextlib import closing
+
+import hypervisor as hv
+from hypervisor.assembler import assemble
+from tests.meanwhile import again_and_again
+from tests.memory.maps import census
+from tests.snapshots.sharing import for_a_moment
+
+PATIENCE_S = 120.0
+"""It takes some twenty times as long as the guest's time, and the host may be busy."""
+GUESTS, HOST, MEMORY = 4, "12M", "6M"
+AT, NUMBER, ROUND = 0x10000, 0x20000, 0x20004
+COMMON, OWN, CHANGING, END = 0x100000, 0x400000, 0x440000, 0x480000
+SOURCE = f"""
+    mov edi, {COMMON}
+make:
+    call fill_common
+    cmp edi, {OWN}
+    jb make
+again:
+    inc dword ptr [{ROUND}]
+    mov edi, {OWN}
+store:
+    call value
+    mov ecx, 1024
+    rep stosd
+    cmp edi, {END}
+    jb store
+    mov edi, {COMMON}
+compare:
+    call value
+    mov ecx, 1024
+    repe scasd
+    jne wrong
+    cmp edi, {END}
+    jb compare
+    jmp again
+wrong:
+    hlt
+fill_common:
+    call value
+    mov ecx, 1024
+    rep stosd
+    ret
+value:                          # what the page at EDI is full of
+    mov eax, edi
+    imul eax, eax, 0x01000193
+    cmp edi, {OWN}
+    jb known
+    xor eax, [{ROUND}]
+    mov ebx, [{NUMBER}]
+    shl ebx, 24
+    xor eax, ebx
+    cmp edi, {CHANGING}
+    jb known
+    test dword ptr [{ROUND}], 1
+    jz known
+    xor eax, eax
+known:
+    ret
+"""
+CODE = assemble(SOURCE, origin=AT, mode=32).code
+
+
+def rounds(vm: hv.VM) -> int:
+    """How many rounds its guest has begun."""
+    return int.from_bytes(vm.memory.read(ROUND, 4), "little")
+
+
+class Tenants:
+    """The guests of one host, each looked after in a thread of its own."""
+
+    def __init__(self, host: hv.Host, until: float, seed: int) -> None:
+        self.host, self._until, self._seed = host, until, seed
+        self.done: Counter[str] = Counter()
+        self.problems: list[BaseException] = []
+
+    def begin(self, number: int) -> hv.VM:
+        """A guest that has made its pages, of which others have most."""
+        vm = self.host.create_vm(CODE, memory=MEMORY, format="flat", mode=32, at=AT, name=f"guest {number}")
+        vm.vcpu.esp = AT
+        vm.memory.write(NUMBER, bytes([number]))
+        return vm
+
+    def first_round(self, vm: hv.VM) -> None:
+        """Until its guest has begun another round."""
+        wanted = rounds(vm) + 1
+        while rounds(vm) < wanted:
+            self.run(vm, 0.0005)
+
+    def run(self, vm: hv.VM, seconds: float) -> None:
+        """For a moment of its time."""
+        for_a_moment(vm, seconds, PATIENCE_S)
+        assert vm.result is not None
+        if vm.result.reason is hv.Reason.STOPPED:
+            raise hv.HostFull(vm.result.message)
+        assert vm.result.reason is hv.Reason.VIRTUAL_TIMEOUT, f"{vm.name} has found a wrong byte: {vm.result}"
+
+    def live(self, vm: hv.VM, number: int) -> None:
+        """The life of one guest."""
+        rng = random.Random(f"{self._seed} {number}")
+        try:
+            while time.monotonic() < self._until and not self.problems:
+                if vm.closed:
+                    vm = self._begin_again(vm, number)
+                    continue
+                try:
+                    self.run(vm, rng.randrange(1, 8000) / 1e6)
+                    if rng.random() < 0.1:
+                        self._clone(vm, rng)
+                except hv.HostFull:
+                    self.done["stopped"] += 1
+                    self._end(vm)
+                if rng.random() < 0.02:
+                    self._end(vm)
+            self._end(vm)
+        except BaseException as problem:
+            self.problems.append(problem)
+
+    def _begin_again(self, before: hv.VM, number: int) -> hv.VM:
+        """A guest in the place of one that was closed; that one if the others have taken what is kept for it."""
+        try:
+            vm = self.begin(number)
+        except hv.ConfigError as error:
+            assert "are to be kept for this VM" in str(error) or isinstance(error, hv.HostFull), error
+            self.done["refused"] += 1
+            time.sleep(0.02)
+            return before
+        self.done["begun"] += 1
+        return vm
+
+    def _end(self, vm: hv.VM) -> None:
+        if not vm.closed:
+            self.done["rounds"] += rounds(vm)
+            vm.close()
+
+    def _clone(self, vm: hv.VM, rng: random.Random) -> None:
+        try:
+            moment = vm.snapshot()
+        except hv.HostFull:
+            self.done["snapshots refused"] += 1
+            return
+        with moment:
+            try:
+                with moment.clone() as clone:
+                    self.run(clone, rng.randrange(1, 500) / 1e6)
+                self.done["clones"] += 1
+            except hv.HostFull:
+                self.done["clones stopped"] += 1
+            if rng.random() < 0.5:
+                self.run(vm, rng.randrange(1, 500) / 1e6)
+                vm.revert(moment)
+                self.done["put back"] += 1
+
+
+def work(seconds: float, seed: int) -> Counter[str]:
+    """What came of guests that lived for so long."""
+    with closing(hv.Host(HOST, 2, overcommit=2)) as host:
+        tenants = Tenants(host, time.monotonic() + seconds, seed)
+        vms = []
+        for number in range(GUESTS):
+            vms.append(tenants.begin(number))
+            tenants.first_round(vms[-1])
+            host.sharing.scan(3)
+        threads = [threading.Thread(target=tenants.live, args=(vm, n)) for n, vm in enumerate(vms)]
+        with again_and_again(host.sharing.scan, 0.002, random.Random(seed)):
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        if tenants.problems:
+            raise tenants.problems[0]
+        census(host.memory, [vm.memory.pages for vm in host.vms], host.sharing.frames)
+        tenants.done.update({"merged": host.sharing.counts.replaced, "zeroed": host.sharing.counts.zeroed})
+        for left in list(host.vms):
+            left.close()
+        census(host.memory, [], host.sharing.frames)
+        return tenants.done
+
+
+def main() -> None:
+    """See above."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=60)
+    parser.add_argument("--seed", type=int, default=1)
+    given = parser.parse_args()
+    done = work(60 * given.minutes, given.seed)
+    print(
+        f"{given.minutes:g} minutes, not a wrong byte: {', '.join(f'{count} {what}' for what, count in done.items())}"
+    )
+
+
+if __name__ == "__main__":
+    main()
