@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from hypervisor.traps.verdicts import inject as inject
     from hypervisor.traps.verdicts import stop as stop
     from hypervisor.vcpu.exit import Exit as Exit
+    from hypervisor.vm.balloon import Balloon as Balloon
     from hypervisor.vm.board import Board as Board
     from hypervisor.vm.board import Part as Part
     from hypervisor.vm.config import Disk as Disk
@@ -93,6 +94,7 @@ _WHERE = {
     "hypervisor.fleet.fleet": ("Fleet",),
     "hypervisor.machine.isa_pc": ("pc",),
     "hypervisor.network.link": ("Link",),
+    "hypervisor.vm.balloon": ("Balloon",),
     "hypervisor.vm.board": ("Board", "Part"),
     "hypervisor.vm.repeating.cases": ("CaseEnd", "Input"),
     "hypervisor.vm.config": ("Disk", "MachineConfig"),

@@ -16,7 +16,7 @@ IMAGES = Path(__file__).parent
 SOURCES = IMAGES.parents[1] / "guests"
 """The sources in a checkout; an installed package has none."""
 
-NAMES = ("hello", "hello32", "long", "pagefault", "trapzoo", "preempt", "apic", "smp", "ping", "hostile")
+NAMES = ("hello", "hello32", "long", "pagefault", "trapzoo", "preempt", "apic", "smp", "ping", "balloon", "hostile")
 """The shipped guests, from the simplest to the meanest."""
 
 

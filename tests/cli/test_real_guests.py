@@ -27,6 +27,7 @@ from tests.cli.command import ECHO, FLAT, KEYS, POWER_OFF, PRINT_AL, ROOT, boot_
         ("preempt", 0, "preempt: good"),
         ("apic", 0, "apic: good"),
         ("smp", 0, "smp: good"),
+        ("balloon", 0, "balloon: nobody wants memory here"),
         ("hostile", 0, "attempts, contained"),
     ],
 )

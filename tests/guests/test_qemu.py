@@ -48,6 +48,10 @@ def test_long_runs_through_its_steps(qemu: Qemu) -> None:
     )
 
 
+def test_balloon_finds_nobody_who_wants_memory(qemu: Qemu) -> None:
+    assert qemu("balloon") == ("balloon: nobody wants memory here\n", 0)
+
+
 def test_pagefault_maps_on_demand(qemu: Qemu) -> None:
     assert qemu("pagefault") == (
         "64 faults for 64 pages written\n64 faults after reading them again\n0 pages with wrong contents\n"
