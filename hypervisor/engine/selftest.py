@@ -20,6 +20,7 @@ from hypervisor.errors import EngineError
 from hypervisor.memory import HostMemory
 
 _PAGE, _CODE_CACHE = 4096, 1 << 20
+_NOTHING_FOLLOWS = 0xC033  # xor eax, eax: no block is executed next
 
 
 class _DoubtError(Exception):
@@ -133,6 +134,9 @@ def _prove_room(process: _Process, engine: int) -> None:
     end, aligned = start + size, start % _PAGE == 0
     if size != _CODE_CACHE or not aligned or not start < following < start + _PAGE or not 0 < end - limit < 4 * _PAGE:
         raise _DoubtError("the room for generated code is not where the layout table says")
+    epilogue = process.word(at + layout.TCG_EPILOGUE)
+    if not start <= epilogue < following or process.word(epilogue, 2) != _NOTHING_FOLLOWS:
+        raise _DoubtError("the end of generated code is not where the layout table says")
 
 
 def _prove_jump_cache(engine: int, cpu: int) -> None:
