@@ -17,7 +17,7 @@ from hypervisor.errors import ConfigError
 from hypervisor.fleet.toml_file import TomlFile
 from hypervisor.network.ethernet import parse_address
 from hypervisor.network.link import Link
-from hypervisor.run.host import MAX_PCPUS
+from hypervisor.run.host import MAX_OVERCOMMIT, MAX_PCPUS, PROMISES
 from hypervisor.run.sharing.policies import by_name
 from hypervisor.run.sharing.share import Share
 from hypervisor.spelling import hint
@@ -25,7 +25,10 @@ from hypervisor.units import parse_size
 from hypervisor.vm.config import MachineConfig
 
 NUMBER, WHOLE, TEXT = (int, float), (int,), (str,)
-HOST = {"memory": (str, int), "cpus": WHOLE, "scheduler": TEXT, "code_cache": (str, int), "seed": WHOLE}
+HOST = {
+    "memory": (str, int), "cpus": WHOLE, "scheduler": TEXT, "code_cache": (str, int), "overcommit": NUMBER,
+    "seed": WHOLE,
+}  # fmt: skip
 SHARE = {"weight": NUMBER, "cap": NUMBER, "budget": NUMBER, "period": NUMBER, "pcpus": (list,)}
 LINK = {each.name: NUMBER for each in fields(Link)}
 NETWORK = {**LINK, "capture": TEXT}
@@ -45,6 +48,7 @@ class HostConfig:
     cpus: int = 1
     scheduler: str = "credit"
     code_cache: str | int = "64M"
+    overcommit: float = 1.0
     seed: int = 0
 
 
@@ -140,6 +144,8 @@ class _Reader:
             self._make(path, lambda some: by_name.scheduler(some["scheduler"]), {"scheduler": values["scheduler"]})
         if not 1 <= values.get("cpus", 1) <= MAX_PCPUS:
             raise file.error([*path, "cpus"], f"cpus={values['cpus']}: a host has 1 to {MAX_PCPUS} physical CPUs.")
+        if not 1 <= values.get("overcommit", 1) <= MAX_OVERCOMMIT:
+            raise file.error([*path, "overcommit"], f"overcommit={values['overcommit']}: {PROMISES}")
         return HostConfig(**values)
 
     def _network(self, path: Sequence[str], value: Any) -> NetworkConfig:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 MAX_PCPUS = 64
 MAX_OVERCOMMIT = 16
+PROMISES = f"a host promises 1 to {MAX_OVERCOMMIT} times its memory."
 
 
 class CoreHost(Settled):
@@ -61,7 +62,7 @@ class CoreHost(Settled):
         if not LEAST_CODE_CACHE <= room <= MOST_CODE_CACHE:
             raise ConfigError(f"code_cache={code_cache!r}: a physical CPU has 1M to 1G for translated code.")
         if not isinstance(overcommit, (int, float)) or not 1 <= overcommit <= MAX_OVERCOMMIT:
-            raise ConfigError(f"overcommit={overcommit!r}: a host promises 1 to {MAX_OVERCOMMIT} times its memory.")
+            raise ConfigError(f"overcommit={overcommit!r}: {PROMISES}")
         from hypervisor.engine import selftest
         from hypervisor.engine.frame_kernels import frame_kernels
         from hypervisor.engine.pcpu import PCpu

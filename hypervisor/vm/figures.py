@@ -11,7 +11,8 @@ from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, TypeVar
 
 from hypervisor.run.sharing.usage import PCpuUsage, Usage
-from hypervisor.units import NS_PER_S
+from hypervisor.units import NS_PER_S, PAGE_SHIFT
+from hypervisor.vm.balloon import Balloon
 
 if TYPE_CHECKING:
     from hypervisor.run.host import CoreHost
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class MemoryFigures:
-    """Of a VM, in bytes. All but the last three together are what the guest has been given as RAM."""
+    """Of a VM, in bytes. All but the last one together are what the guest has been given as RAM."""
 
     own: int = 0
     """In frames that nobody else shows."""
@@ -29,9 +30,7 @@ class MemoryFigures:
     zero: int = 0
     """Never stored to, or given back: it takes no memory of the host."""
     ballooned: int = 0
-    """Given back by the guest."""
-    swapped: int = 0
-    """In a file of the host's."""
+    """Given back by the guest so far, through a balloon."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +130,7 @@ def figures_of(vm: VM) -> VmFigures:
         time_s=time.monotonic(),
         virtual_s=vm.clock.now_ns / NS_PER_S,
         cpu=vm.usage,
-        memory=MemoryFigures(own, shared, zero),
+        memory=MemoryFigures(own, shared, zero, _ballooned(vm)),
         exits=vm.place.exits(),
         io=IoFigures(
             reads=sum(medium.reads for medium in media),
@@ -154,6 +153,10 @@ def figures_of_host(host: CoreHost, vms: Iterable[VM]) -> HostFigures:
         pcpus=tuple(host.usage),
         vms=tuple(figures_of(vm) for vm in list(vms) if not vm.closed),
     )
+
+
+def _ballooned(vm: VM) -> int:
+    return sum(plugin.given for _, plugin in vm.plugins if isinstance(plugin, Balloon)) << PAGE_SHIFT
 
 
 def _state(vm: VM) -> str:

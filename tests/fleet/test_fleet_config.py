@@ -13,6 +13,7 @@ memory = "64M"
 cpus = 2
 scheduler = "edf"
 code_cache = "32M"
+overcommit = 1.5
 seed = 5
 
 [network.lan]
@@ -44,6 +45,7 @@ console = "64K"
 def test_a_description_is_read() -> None:
     config = hv.FleetConfig.from_toml(FULL)
     assert (config.host.memory, config.host.cpus, config.host.scheduler, config.host.seed) == ("64M", 2, "edf", 5)
+    assert config.host.overcommit == 1.5
     web, other = config.machines["web"], config.machines["a b"]
     assert web.machine == hv.MachineConfig(
         image="ping", memory="8M", cpus=2, append="10.0.0.1", name="web",
@@ -77,6 +79,7 @@ VM = '[vm.a]\nimage = "hello"\n'
         ("[host]\ncpus = 1\nschedular = 'edf'\n", 3, "a host has no 'schedular'. Did you mean scheduler?"),
         ("[host]\n\nscheduler = 'edg'\n", 3, "Did you mean edf?"),
         ("[host]\nmemory = '64'\n", 2, "it has no unit"),
+        ("[host]\ncpus = 1\novercommit = 0.5\n", 3, "overcommit=0.5: a host promises 1 to 16 times its memory."),
         ("[host]\nseed = 1\ncpus = 'two'\n", 3, "cpus = 'two': a whole number is needed."),
         ("[host]\ncpus = true\n", 2, "cpus = True: a whole number is needed."),
         ("[host]\ncpus = 99\n", 2, "a host has 1 to 64 physical CPUs"),

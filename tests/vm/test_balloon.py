@@ -25,6 +25,7 @@ def test_the_shipped_guest_gives_what_is_wanted() -> None:
                 assert result.reason is hv.Reason.POWERED_OFF and "balloon: good" in vm.console.text
                 given = min(wanted, 496)
                 assert balloon(vm).given == given and f"{given} pages are wanted, {given} were given" in vm.console.text
+                assert vm.figures().memory.ballooned == given * PAGE_SIZE
                 ends.append(vm.host_memory_bytes)
                 census(host.memory, [vm.memory.pages])
         assert ends[0] - ends[1] == 99 * PAGE_SIZE and ends[0] - ends[2] == 495 * PAGE_SIZE, (

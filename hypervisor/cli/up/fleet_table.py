@@ -47,7 +47,6 @@ COLUMNS = (
     Column("SHARED", 90, lambda one, rates: amount(one.memory.shared)),
     Column("ZERO", 100, lambda one, rates: amount(one.memory.zero)),
     Column("BALLOON", 150, lambda one, rates: amount(one.memory.ballooned)),
-    Column("SWAPPED", 150, lambda one, rates: amount(one.memory.swapped)),
     Column("READ", 130, lambda one, rates: amount(one.io.read_bytes)),
     Column("WRITTEN", 130, lambda one, rates: amount(one.io.written_bytes)),
 )
