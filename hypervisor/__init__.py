@@ -59,7 +59,6 @@ if TYPE_CHECKING:
     from hypervisor.vm.board import Part as Part
     from hypervisor.vm.config import Disk as Disk
     from hypervisor.vm.config import MachineConfig as MachineConfig
-    from hypervisor.vm.coverage import Coverage as Coverage
     from hypervisor.vm.figures import HostFigures as HostFigures
     from hypervisor.vm.figures import VmFigures as VmFigures
     from hypervisor.vm.repeating.cases import CaseEnd as CaseEnd
@@ -68,6 +67,7 @@ if TYPE_CHECKING:
     from hypervisor.vm.snapshot import save_together as save_together
     from hypervisor.vm.vm import VM as VM
     from hypervisor.vm.vm import Vcpu as Vcpu
+    from hypervisor.vm.watching.coverage import Coverage as Coverage
     from hypervisor.world.world import World as World
 
 _WHERE = {
@@ -98,7 +98,7 @@ _WHERE = {
     "hypervisor.vm.board": ("Board", "Part"),
     "hypervisor.vm.repeating.cases": ("CaseEnd", "Input"),
     "hypervisor.vm.config": ("Disk", "MachineConfig"),
-    "hypervisor.vm.coverage": ("Coverage",),
+    "hypervisor.vm.watching.coverage": ("Coverage",),
     "hypervisor.vm.figures": ("HostFigures", "VmFigures"),
     "hypervisor.vm.snapshot": ("Snapshot", "save_together"),
     "hypervisor.world.world": ("World",),

@@ -71,7 +71,7 @@ class RunOptions:
 
 def parse_log(text: str) -> tuple[str, str | None]:
     """``int,exits[:FILE]`` as the categories and the file, None for stderr. Raises `ConfigError`."""
-    from hypervisor.vm.log import CATEGORIES, categories
+    from hypervisor.vm.watching.log import CATEGORIES, categories
 
     what, colon, file = text.partition(":")
     try:

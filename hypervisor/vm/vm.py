@@ -18,19 +18,19 @@ from hypervisor.errors import ConfigError, DeviceError
 from hypervisor.units import PAGE_SIZE, page_up
 from hypervisor.vcpu.processor import Processor, Surroundings
 from hypervisor.vm.config import DEFAULT, MachineConfig
-from hypervisor.vm.coverage import Coverage
 from hypervisor.vm.device_memory import MemoryBlock, hole
 from hypervisor.vm.furnished import Furnished
 from hypervisor.vm.running import Runs
+from hypervisor.vm.watching.coverage import Coverage
 
 if TYPE_CHECKING:
     from hypervisor.engine.vcpu_state import VcpuState
     from hypervisor.run.host import CoreHost
     from hypervisor.run.pausing import DebugServer
     from hypervisor.vm.figures import VmFigures
-    from hypervisor.vm.log import Destination, Log
     from hypervisor.vm.machine_state import MachineState
     from hypervisor.vm.snapshot import Snapshot
+    from hypervisor.vm.watching.log import Destination, Log
 
 D = TypeVar("D", bound=Device)
 
@@ -220,7 +220,7 @@ class VM(Runs, Furnished):
         be joined by commas), all if none is named. ``to`` is a path, a function that takes a line, or None for stderr.
         Returns the log, whose ``close`` ends it. Between runs only. Raises `ConfigError`.
         """
-        from hypervisor.vm.log import Log
+        from hypervisor.vm.watching.log import Log
 
         self.check_open()
         return Log(self, what, to)

@@ -16,7 +16,7 @@ import hypervisor as hv
 from hypervisor.arch.exits import FIRST_ENGINE, ExitKind
 from hypervisor.assembler import assemble
 from hypervisor.engine.costs import COSTS
-from hypervisor.vm.log import CATEGORIES
+from hypervisor.vm.watching.log import CATEGORIES
 from tests.core.bare import SYSTEM, bare, listen_to_everything, with_idt
 
 ROOT = Path(__file__).parents[2]

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import hypervisor as hv
-from hypervisor.vm.log import CATEGORIES
+from hypervisor.vm.watching.log import CATEGORIES
 from tests.core.bare import bare, with_idt
 from tests.sectors import boot_sector
 

@@ -20,8 +20,8 @@ from hypervisor.run.vm_clock import VmClock
 from hypervisor.symbols.symbol_table import SymbolTable
 from hypervisor.units import FOREVER_NS, nanoseconds
 from hypervisor.vcpu.processor import Processor
-from hypervisor.vm.coverage import Coverage
 from hypervisor.vm.repeating.short_way import Found, ShortCases, Where, Words, sparse
+from hypervisor.vm.watching.coverage import Coverage
 
 Case = TypeVar("Case", bound="bytes | Callable[[Any], object]")
 BATCH = 256
