@@ -17,6 +17,7 @@ from hypervisor.errors import ConfigError
 from hypervisor.memory import GuestMemory, HostMemory
 from hypervisor.memory import map_words as w
 from hypervisor.memory.frame_index import FrameIndex, MergeCounts
+from hypervisor.run.threads.thread_gate import Gate
 from hypervisor.units import PAGE_SHIFT
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ class FrameSharing:
         """Held while the index is used, and for a zone."""
         self._stopped_by = 0
         self._thread: threading.Thread | None = None
-        self._ends = threading.Event()
+        self._ends = Gate()
 
     # --- what it has done ---------------------------------------------------------------------------------------------
 
@@ -125,11 +126,11 @@ class FrameSharing:
 
         It is done in a thread of its own, where no KeyboardInterrupt comes.
         """
-        ends, before = threading.Event(), self.counts
+        ends, before = Gate(), self.counts
 
         def work() -> None:
             for _ in range(rounds):
-                for _ in self.zones(ends.is_set):
+                for _ in self.zones(lambda: ends.is_open):
                     pass
 
         thread = threading.Thread(target=work, name="hypervisor-scan", daemon=True)
@@ -137,7 +138,7 @@ class FrameSharing:
         try:
             thread.join()
         finally:
-            ends.set()
+            ends.open()
         return MergeCounts(*(now - then for now, then in zip(self.counts, before, strict=True)))
 
     def start(self, pages_per_second: int = PAGES_PER_SECOND) -> None:
@@ -145,7 +146,7 @@ class FrameSharing:
         if not isinstance(pages_per_second, int) or pages_per_second <= 0:
             raise ConfigError(f"pages_per_second={pages_per_second!r}: give a number of pages, for example 25000.")
         self.stop()
-        self._ends = threading.Event()
+        self._ends = Gate()
         work = (weakref.ref(self), self._ends, w.LEAF_PAGES / pages_per_second)
         self._thread = threading.Thread(target=_work, args=work, name="hypervisor-sharing", daemon=True)
         self._thread.start()
@@ -153,7 +154,7 @@ class FrameSharing:
     def stop(self) -> None:
         """Scan no longer. What is shared stays so."""
         thread, self._thread = self._thread, None
-        self._ends.set()
+        self._ends.open()
         if thread is not None and thread is not threading.current_thread():
             thread.join(STOP_S)
 
@@ -188,7 +189,7 @@ class FrameSharing:
 
     def forked(self) -> None:
         """This is another process, which has none of the threads."""
-        self._scanning, self._thread, self._ends = threading.Lock(), None, threading.Event()
+        self._scanning, self._thread, self._ends = threading.Lock(), None, Gate()
         self._stopped_by = 0
         host = self._host()
         for vm in () if host is None else host.vms:
@@ -243,17 +244,19 @@ class FrameSharing:
             vm.memory.at_rest.release()
 
 
-def _work(sharing: weakref.ref[FrameSharing], ends: threading.Event, pause: float) -> None:
+def _work(sharing: weakref.ref[FrameSharing], ends: Gate, pause: float) -> None:
     """Scan until it is to end, or nobody knows the host any more."""
-    while not ends.is_set():
+    while not ends.is_open:
         found = sharing()
         if found is None:
             return
         began = time.monotonic()
-        for _ in found.zones(ends.is_set):
-            ends.wait(pause)
+        for _ in found.zones(lambda: ends.is_open):
+            if ends.wait(pause):
+                return
         del found
-        ends.wait(max(MIN_ROUND_S - (time.monotonic() - began), pause))
+        if ends.wait(max(MIN_ROUND_S - (time.monotonic() - began), pause)):
+            return
 
 
 __all__ = ["FrameSharing"]

@@ -11,6 +11,8 @@ import threading
 import time
 from typing import TYPE_CHECKING, Protocol
 
+from hypervisor.run.threads.thread_gate import Gate
+
 if TYPE_CHECKING:
     from hypervisor.outcome.result import Reason
 
@@ -57,7 +59,8 @@ class Pause:
         """Who wants it."""
         self.since: float | None = None
         """When the run came to stand still, of time.monotonic; None while it does not."""
-        self._standing = threading.Event()
+        self._over = False
+        self._standing = Gate()
         self._changing = threading.RLock()  # a signal's handler may pause, too
 
     @property
@@ -78,7 +81,7 @@ class Pause:
     def begin(self) -> None:
         """The run stands still."""
         self.since = time.monotonic()
-        self._standing.set()
+        self._standing.open()
 
     def end(self, *, unless_wanted: bool = False) -> float | None:
         """The run goes on; for how many host seconds it stood still, None if it did not."""
@@ -86,17 +89,18 @@ class Pause:
             if self.since is None or (unless_wanted and self.wanted):
                 return None
             since, self.since = self.since, None
-            self._standing.clear()
+            self._standing.wait(0)  # closed
         return time.monotonic() - since
 
     def over(self) -> None:
         """The run is over: nobody waits any longer."""
-        self.since = None
-        self._standing.set()
+        self.since, self._over = None, True
+        self._standing.open()
 
     def wait(self, seconds: float) -> None:
         """Until the run stands still or is over, so many seconds at most."""
-        self._standing.wait(seconds)
+        if self._standing.wait(seconds) and (self._over or self.since is not None):
+            self._standing.open()  # for whoever else waits
 
 
 __all__ = ["Debugger", "Pause"]
