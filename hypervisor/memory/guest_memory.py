@@ -13,7 +13,7 @@ from hypervisor.memory.frames import HostMemory, Promise, frame_of
 from hypervisor.memory.frozen_map import FrozenMap
 from hypervisor.memory.layers import Hole, Layers, Region
 from hypervisor.memory.page_map import PageMap, leaves_of
-from hypervisor.units import MIB, PAGE_MASK, PAGE_SHIFT, PAGE_SIZE, Hpa, by_pages, page_up
+from hypervisor.units import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE, Hpa, by_pages, page_up
 
 _ZEROS = bytes(PAGE_SIZE)
 _NOTHING = nullcontext()
@@ -104,10 +104,13 @@ class GuestMemory:
         kept = host.kept_of(ram_size)
         if not self.pages.keep(kept):
             host.release_all(owner)
-            raise ConfigError(
-                f"{kept // MIB} MiB of the host's memory are to be kept for this VM, and other VMs have taken them at "
-                "the moment. Close one, or create the host with more memory."
-            )
+            problem = "Other VMs have taken all of the host's memory at the moment."
+            if kept:
+                problem = (
+                    f"{kept >> 10} KiB of the host's memory are to be kept for this VM, and other VMs have taken them "
+                    "at the moment."
+                )
+            raise HostFull(f"{problem} Close one, or create the host with more memory.")
         for start, length in self._ram:
             self.pages.lay(start >> PAGE_SHIFT, page_up(length) >> PAGE_SHIFT)
         self._layers = Layers(self.pages, [Region(start, length, start) for start, length in self._ram])
