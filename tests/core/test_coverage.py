@@ -73,9 +73,9 @@ def _kicked(vm: hv.VM) -> Any:
         thread.join()
 
 
-def _counted(name: str, how: Callable[[hv.VM], None]) -> tuple[bytes, dict[int, int]]:
+def _counted(name: str, how: Callable[[hv.VM], None], clock: str = "virtual") -> tuple[bytes, dict[int, int]]:
     source, mode = PROGRAMS[name]
-    with bare(source, mode) as vm:
+    with bare(source, mode, clock=clock) as vm:
         vm.traps.exception(6, lambda vcpu, exit: _over(vcpu), name="#UD")
         vm.coverage.start()
         how(vm)
@@ -92,6 +92,11 @@ def _over(vcpu: hv.Vcpu) -> hv.Verdict:
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_a_block_counts_once_however_it_is_executed(name: str, how: Callable[[hv.VM], None]) -> None:
     assert _counted(name, how) == _counted(name, _by_run)
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_the_clock_of_the_host_counts_the_same(name: str) -> None:
+    assert _counted(name, _by_run, "wall") == _counted(name, _by_run)
 
 
 def _number(address: int) -> int:

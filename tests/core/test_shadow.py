@@ -5,11 +5,13 @@ where that goes elsewhere by a return or a register.
 from __future__ import annotations
 
 import struct
+from typing import Any
 
 import pytest
 
 import hypervisor as hv
 from hypervisor.assembler import assemble
+from tests.core.bare import bare
 
 ROUNDS = 50
 TAKEN, ELSEWHERE, EXPECTED = 0x600, 0x602, 0x604
@@ -85,11 +87,16 @@ WAYS = {
 }
 
 
+@pytest.mark.parametrize("clock", ["virtual", "wall"])
 @pytest.mark.parametrize("way", WAYS)
-def test_it_is_taken_behind_the_next_instruction(way: str) -> None:
+def test_it_is_taken_behind_the_next_instruction(way: str, clock: str) -> None:
+    """Beside a neighbour on the same pCPU, which takes it away at any block."""
     image = assemble(GUEST.replace("WAY", WAYS[way].replace("; ", "\n    ")), origin=0x1000, mode=16).code
-    with hv.boot(image, memory="1M", format="flat", at=0x1000, mode=16) as vm:
-        result = vm.run(virtual_timeout=1)
+    options: dict[str, Any] = {"memory": "1M", "format": "flat", "at": 0x1000, "mode": 16}
+    with hv.Host("4M", 1) as host, bare("again: inc rbx; jmp again", host=host) as neighbour:
+        vm = host.create_vm(image, clock=clock, **options)
+        neighbour.start()
+        result = vm.run(timeout=60)
         assert result.reason is hv.Reason.HALTED, result.message
         taken, elsewhere = struct.unpack("<HH", vm.memory.read(TAKEN, 4))
         assert (taken, elsewhere) == (ROUNDS, 0)

@@ -10,6 +10,8 @@ import hypervisor as hv
 from hypervisor.assembler import assemble
 from hypervisor.run.threads.alarms import PATIENCE_S, WallAlarm
 from hypervisor.run.threads.watch import Alarm
+from tests.core.bare import bare
+from tests.core.smp import long_mode
 
 STALL_PORT, END_PORT = 0x99, 0x9A
 STALLS, STALL_S = 12, 0.05
@@ -170,3 +172,29 @@ def test_the_alarm_follows_a_timer_that_sets_itself_again(monkeypatch: pytest.Mo
         alarm.follow()
         assert told[-1] >= began + PATIENCE_S
         alarm.close()
+
+
+@pytest.mark.parametrize("cpus", [1, 2])
+def test_a_run_for_a_time_ends_when_it_has_passed(cpus: int) -> None:
+    """And the next one goes on from there, with every count of the guest's, beside a neighbour on the same pCPU: whose
+    slice is part of the time, so shorter runs may be over before the guest has its turn.
+    """
+    counts = "mov ecx, 100; work: loop work; inc rbx; out 0x80, al; jmp {at:#x}"
+    codes = [counts.format(at=0x10000 + 0x1000 * number) for number in range(cpus)]
+    with hv.Host("8M", 1) as host, bare("again: inc rax; jmp again", host=host) as neighbour:
+        with long_mode(codes, host, clock="wall") as vm:
+            seen = dict.fromkeys(range(cpus), 0)
+
+            @vm.traps.port_out(0x80)
+            def count(vcpu: hv.Vcpu, exit: hv.Exit) -> hv.Verdict:
+                seen[vcpu.number] += 1
+                return hv.HANDLED
+
+            neighbour.start()
+            for _ in range(10):
+                before, begun = vm.clock.now_ns, time.monotonic()
+                result = vm.run(virtual_timeout=0.05, timeout=60)
+                assert result.reason is hv.Reason.VIRTUAL_TIMEOUT, result.message
+                assert vm.clock.now_ns - before >= 50_000_000
+                assert time.monotonic() - begun >= 0.05
+            assert all(vcpu.rbx - seen[vcpu.number] in (0, 1) for vcpu in vm.vcpus) and all(seen.values()), seen

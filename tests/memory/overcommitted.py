@@ -94,7 +94,10 @@ class Tenants:
 
     def begin(self, number: int) -> hv.VM:
         """A guest that has made its pages, of which others have most."""
-        vm = self.host.create_vm(CODE, memory=MEMORY, format="flat", mode=32, at=AT, name=f"guest {number}")
+        clock = "wall" if number & 1 else "virtual"
+        vm = self.host.create_vm(
+            CODE, memory=MEMORY, format="flat", mode=32, at=AT, name=f"guest {number}", clock=clock
+        )
         vm.vcpu.esp = AT
         vm.memory.write(NUMBER, bytes([number]))
         return vm

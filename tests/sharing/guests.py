@@ -20,10 +20,10 @@ EXITS = "again: out 0x80, al; jmp again"
 
 
 @contextmanager
-def counting(host: hv.Host, shares: Sequence[hv.Share]) -> Iterator[list[hv.VM]]:
+def counting(host: hv.Host, shares: Sequence[hv.Share], clock: str = "virtual") -> Iterator[list[hv.VM]]:
     """A guest that computes for each share, while the block goes on."""
     with ExitStack() as stack:
-        vms = [stack.enter_context(bare(COUNTS, host=host)) for _ in shares]
+        vms = [stack.enter_context(bare(COUNTS, host=host, clock=clock)) for _ in shares]
         for number, (vm, share) in enumerate(zip(vms, shares, strict=True)):
             vm.name, vm.share = f"vm{number}", share
         yield vms

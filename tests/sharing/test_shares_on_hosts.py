@@ -45,10 +45,10 @@ def test_a_cap_holds_though_nobody_waits() -> None:
         assert vm.usage.ready_s < vm.usage.blocked_s, "it waits for its cap, and for no pCPU"
 
 
-@pytest.mark.parametrize("pcpus", [1, 2])
-def test_what_is_accounted_is_what_the_kernel_says_of_the_threads(short: None, pcpus: int) -> None:
+@pytest.mark.parametrize(("pcpus", "clock"), [(1, "virtual"), (2, "virtual"), (2, "wall")])
+def test_what_is_accounted_is_what_the_kernel_says_of_the_threads(short: None, pcpus: int, clock: str) -> None:
     with hv.Host("16M", pcpus, scheduler="credit") as host:
-        with counting(host, [hv.Share()] * 3) as vms, neighbour(host, "exit storm") as storm:
+        with counting(host, [hv.Share()] * 3, clock) as vms, neighbour(host, "exit storm") as storm:
             began = time.monotonic()
             passed = {vm: 0.0 for vm in (*vms, storm)}
             for vm in vms:

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import hypervisor as hv
-from hypervisor.run.sharing import scheduler
+from hypervisor.run.sharing import left, scheduler
 from tests.debian import PackageUnavailable
 from tests.meanwhile import alongside
 from tests.memory.maps import census
@@ -52,13 +52,14 @@ class Ending(NamedTuple):
 
 @contextmanager
 def _stormy(host: hv.Host, vms: list[hv.VM], seed: int) -> Iterator[None]:
-    """The host kicks pCPUs and looks at these VMs during the block."""
-    over, before = threading.Event(), scheduler.SLICE_S
+    """The host kicks pCPUs and looks at these VMs during the block; who leaves a pCPU is set aside at once."""
+    over, before, cold = threading.Event(), scheduler.SLICE_S, left.COLD_S
+    left.COLD_S = 0.0
     try:
         with alongside(lambda: storm(host, vms, over, random.Random(seed)), over.set):
             yield
     finally:
-        scheduler.SLICE_S = before
+        scheduler.SLICE_S, left.COLD_S = before, cold
 
 
 def _comparable(end: Outcome) -> Outcome:
