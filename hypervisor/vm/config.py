@@ -238,13 +238,16 @@ class MachineConfig:
             raise ConfigError(f"identity={identity!r}: give at most {MAX_IDENTITY} letters and digits.")
         if not isinstance(self.seed, int):
             raise ConfigError(f"seed={self.seed!r}: a whole number is needed.")
+        name: object = self.name
+        if name is not None and not isinstance(name, str):
+            raise ConfigError(f"name={name!r}: a name is text.")
         if self.boot_order is not None:
             check_order(self.boot_order)
         if isinstance(self.disks, (str, bytes, os.PathLike, Disk)):
             raise ConfigError(f"disks={self.disks!r}: give a list of images.")
-        for name in ("modules", "plugins", "disks"):
-            given: Any = getattr(self, name)
-            object.__setattr__(self, name, (given,) if isinstance(given, str) else tuple(given))
+        for each in ("modules", "plugins", "disks"):
+            given: Any = getattr(self, each)
+            object.__setattr__(self, each, (given,) if isinstance(given, str) else tuple(given))
 
     @cached_property
     def size(self) -> int:

@@ -85,6 +85,12 @@ def test_what_is_wrong_in_a_file_is_a_sentence(text: str, sentence: str) -> None
         hv.MachineConfig.from_toml(text)
 
 
+def test_a_name_is_text() -> None:
+    options: dict[str, Any] = {"name": 5}
+    with pytest.raises(hv.ConfigError, match="name=5: a name is text"):
+        hv.MachineConfig(**options)
+
+
 def test_a_file_that_is_not_there_is_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(hv.ConfigError, match=r"none\.toml is no configuration of a machine: No such file"):
         hv.MachineConfig.from_toml(tmp_path / "none.toml")
