@@ -226,6 +226,20 @@ def test_alone(host: HostMemory, seed: int) -> None:
     census(host, [])
 
 
+def come_and_go(rng: random.Random, twins: list[Twin], host: HostMemory) -> bool:
+    """Now and then one gets a child, or is closed; whether it was now."""
+    if len(twins) < 4 and rng.random() < 0.03:
+        child, parent = Twin(host), rng.choice(twins)
+        share(parent.memory, child.memory)
+        child.oracle.pages = parent.oracle.child()
+        twins.append(child)
+        return True
+    if len(twins) > 1 and rng.random() < 0.02:
+        twins.pop(rng.randrange(len(twins))).memory.close()
+        return True
+    return False
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_relatives(host: HostMemory, seed: int) -> None:
     """VMs that have leaves and frames in common, which come and go: none ever sees what another one stores."""
@@ -233,13 +247,7 @@ def test_relatives(host: HostMemory, seed: int) -> None:
     twins = [Twin(host)]
     for n in range(600):
         rng.choice(twins).step(rng)
-        if len(twins) < 4 and rng.random() < 0.03:
-            child, parent = Twin(host), rng.choice(twins)
-            share(parent.memory, child.memory)
-            child.oracle.pages = parent.oracle.child()
-            twins.append(child)
-        elif len(twins) > 1 and rng.random() < 0.02:
-            twins.pop(rng.randrange(len(twins))).memory.close()
+        come_and_go(rng, twins, host)
         if n % 150 == 149:
             for twin in twins:
                 twin.check()
@@ -267,14 +275,7 @@ def test_relatives_whose_frames_are_merged(host: HostMemory, seed: int) -> None:
         rng.choice(twins).step(rng)
         if rng.random() < 0.04:
             merge()
-        if len(twins) < 4 and rng.random() < 0.03:
-            child, parent = Twin(host), rng.choice(twins)
-            share(parent.memory, child.memory)
-            child.oracle.pages = parent.oracle.child()
-            twins.append(child)
-        elif len(twins) > 1 and rng.random() < 0.02:
-            twins.pop(rng.randrange(len(twins))).memory.close()
-        elif rng.random() < 0.01:
+        if not come_and_go(rng, twins, host) and rng.random() < 0.01:
             index.prune() if rng.random() < 0.8 else index.clear()
         if n % 100 == 99:
             for twin in twins:
