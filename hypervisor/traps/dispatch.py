@@ -91,6 +91,10 @@ class Dispatch:
         self.shown = frozenset(kind for kind, table in self.tables.items() if table.after)
         """Kinds of exit whose final values somebody observes; `decided` does nothing for others."""
 
+    def hears(self, kind: int) -> bool:
+        """Whether anybody is asked about this kind of exit; `decide` passes where nobody is."""
+        return self._by_number[kind] is not None
+
     def decide(self, vcpu: Processor, exit: Exit) -> Verdict:
         """Ask the handlers of an exit: observers first, then the deciding ones until one does not pass, then the
         built-in ones.

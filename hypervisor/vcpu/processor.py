@@ -42,6 +42,11 @@ class Located(Protocol):
         """The pCPU that runs them at the moment."""
         ...
 
+    @property
+    def here(self) -> bool:
+        """Whether this thread has them on that at the moment."""
+        ...
+
     def held(self) -> AbstractContextManager[PCpu]:
         """A pCPU with them on it during a ``with`` block."""
         ...
@@ -99,6 +104,16 @@ class _Intr(Line):
         super().__init__(name, listener)
 
     _level = _Shared[bool]("_words.intr")
+
+    def set(self, level: bool) -> None:
+        """As of any line, whose listener is the vCPU; it is driven several times for each interrupt."""
+        words = self._words
+        if level is not words.intr:
+            words.intr = level
+            if self._listener is not None:
+                self._listener(level)
+                for listener in self._others:
+                    listener(level)
 
 
 class _Exits(dict[int, Exit]):
@@ -324,15 +339,23 @@ class Processor(Registers):
 
         Raises `GuestFault` where they do not map it.
         """
-        with self._place.held() as pcpu:
-            gpa, vector, _ = pcpu.walk(gva, 0, _PEEK | _IMPLICIT | 4, self.state)
-            if vector >= 0:  # SMAP and the like do not bind the host: ask as a fetch, then as the user
-                gpa, vector, error = pcpu.walk(gva, 0, _PEEK | _USER, self.state)
+        place = self._place
+        if place.here and place.pcpu is not None:  # as for all that a run does, at each timer too
+            gpa, vector, error = self._walk(place.pcpu, gva)
+        else:
+            with place.held() as pcpu:
+                gpa, vector, error = self._walk(pcpu, gva)
         if vector >= 0:
             raise GuestFault(
                 f"{gva & _MASK64:#x} is not mapped by the guest's page tables (CR3 {self.cr3:#x}, error {error:#x})."
             )
         return gpa
+
+    def _walk(self, pcpu: PCpu, gva: int) -> tuple[int, int, int]:
+        found = pcpu.walk(gva, 0, _PEEK | _IMPLICIT | 4, self.state)
+        if found[1] >= 0:  # SMAP and the like do not bind the host: ask as a fetch, then as the user
+            found = pcpu.walk(gva, 0, _PEEK | _USER, self.state)
+        return found
 
     def read(self, gva: int, size: int) -> bytes:
         """``size`` bytes at a linear address. Raises `GuestFault` where it is not mapped."""

@@ -46,8 +46,10 @@ def of_spin(vm: Machine) -> End | None:
     something is left to interrupt one.
     """
     vcpu = vm.current
+    if not spins(vcpu):  # as nearly always
+        return None
     others = (other for other in vm.vcpus if other is not vcpu)
-    if not spins(vcpu) or not all(other.waiting or other.halted or spins(other) for other in others):
+    if not all(other.waiting or other.halted or spins(other) for other in others):
         return None
     jump = f"a jump to itself{{}} at RIP {vcpu.rip:#x}{{}}{_everywhere(vm, vcpu)}"
     if _interrupts_off(vm):

@@ -19,6 +19,7 @@ from hypervisor.run.serving import completion
 from hypervisor.run.serving.accesses import InPlace
 from hypervisor.run.serving.interception import apply
 from hypervisor.run.serving.verdict_route import Route
+from hypervisor.traps.history import EXTERNAL
 from hypervisor.vcpu.breakpoints import NONE
 
 if TYPE_CHECKING:
@@ -101,8 +102,11 @@ class ExitServer:
         if controller is None:
             vcpu.intr.lower()
             return 0
-        pcpu.report.info_0 = controller.acknowledge()
+        vector = controller.acknowledge()
         pcpu.happened(_INTERRUPT)
+        if not self._vm.traps.dispatch.hears(_INTERRUPT):  # as on most machines: it needs no record
+            return pcpu.event(vector, 0, EXTERNAL, vcpu.rip)
+        pcpu.report.info_0 = vector
         return _INTERRUPT
 
     def take_nmi(self, pcpu: PCpu) -> None:

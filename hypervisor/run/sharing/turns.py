@@ -86,7 +86,7 @@ class Turns(TurnWords):
         """Note how far the current vCPU has come; between turns, how far they all have."""
         report, current = pcpu.report, self.current
         now = report.now
-        current.position = now
+        current.words.position = now
         if current.init_pending:
             current.take_init()
         if not self.several:
