@@ -257,8 +257,7 @@ class VM(Runs, Furnished):
         """
         from hypervisor.vm.machine_state import taken
 
-        with self._standing_still():
-            self.place.set_down()
+        with self._standing_still(), self.place.standing():
             return taken(self)
 
     def restore(self, state: MachineState | bytes) -> None:
@@ -273,8 +272,7 @@ class VM(Runs, Furnished):
         from hypervisor.vm.machine_state import MachineState, put_back, taken
 
         self._check_may_go_back()
-        with self._standing_still():
-            self.place.set_down()
+        with self._standing_still(), self.place.standing():
             before = None
             if isinstance(state, bytes):
                 state, before = MachineState.of_bytes(state, self), taken(self)
@@ -295,8 +293,7 @@ class VM(Runs, Furnished):
         """
         from hypervisor.vm.snapshot import Snapshot
 
-        with self._standing_still():
-            self.place.set_down()
+        with self._standing_still(), self.place.standing():
             return Snapshot(self)
 
     def fork(self, name: str | None = None, prepare: Callable[[VM], object] | None = None) -> VM:
@@ -314,14 +311,13 @@ class VM(Runs, Furnished):
         from hypervisor.vm.snapshot import put
 
         self._check_may_go_back()
-        with self._standing_still():
+        with self._standing_still(), self.place.standing():
             snapshot.check_open()
             if snapshot.family is not self.family:
                 raise ConfigError(
                     f"{snapshot!r} is of another machine than {self.name}, which goes back only to what it or one of "
                     "its family was: take a snapshot of this one, or fork that."
                 )
-            self.place.set_down()
             changed = put(self, snapshot, by_changes=True)
             self._went_back()
             return changed
@@ -345,8 +341,7 @@ class VM(Runs, Furnished):
         from hypervisor.vm.machine_state import taken
         from hypervisor.vm.saved.saving import Moment, save
 
-        with self._standing_still():
-            self.place.set_down()
+        with self._standing_still(), self.place.standing():
             handlers = [handler.name for handler in self.traps.by_hand()]
             moment = Moment(self.config, taken(self).parts, self.clock.now_ns, handlers)
             save(path, {"": moment}, compress=compress, embed=embed)

@@ -7,6 +7,7 @@ stays loaded where it is, until another VM takes the pCPU or this one goes to an
 from __future__ import annotations
 
 import threading
+import time
 from array import array
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,6 +27,11 @@ if TYPE_CHECKING:
     from hypervisor.run.sharing.hold import Hold
     from hypervisor.run.sharing.turns import Turns
     from hypervisor.run.vm_clock import VmClock
+
+
+VISIT_S = 0.0002
+"""How often who is to work with what is saved of a VM looks whether another thread still looks at it, in host seconds.
+"""
 
 
 class Place:
@@ -62,6 +68,10 @@ class Place:
         self.allowance = Allowance()
         self._events = array("q", [0])
         self._thread = 0
+        self._standing = threading.RLock()
+        """Held by who works with what is saved of the VM."""
+        self._stands_for = 0
+        """The thread that does: no other one puts the VM on a pCPU meanwhile."""
 
     @property
     def loaded(self) -> PCpu | None:
@@ -101,51 +111,70 @@ class Place:
     @contextmanager
     def entered(self, called_off: Callable[[], bool], end_at: float | None = None) -> Iterator[Hold]:
         """Wait for a pCPU (see `RunQueue.holding`); unless that was called off the VM is on it during the block."""
-        with self._host.queue.holding(self, called_off, end_at) as hold:
-            if hold.pcpu is None:
-                yield hold
-                return
-            with self.on(hold.pcpu):
-                yield hold
+        while True:
+            with self._host.queue.holding(self, called_off, end_at) as hold:
+                if hold.pcpu is None:
+                    yield hold
+                    return
+                with self._on(hold.pcpu) as there:
+                    if there:
+                        yield hold
+                        return
+            with self._standing:  # without a pCPU, which who works with it may wait for
+                pass
 
     @contextmanager
     def on(self, pcpu: PCpu) -> Iterator[None]:
-        """The VM is on this pCPU during the block, which this thread has been given for that."""
-        self.take(pcpu)
-        self._thread = threading.get_ident()
-        pcpu.begin()
-        try:
-            self.pcpu = pcpu
+        """The VM is on this pCPU during the block, which this thread has been given for that: for a run, beside which
+        nobody works with what is saved of the VM.
+        """
+        with self._on(pcpu) as there:
+            assert there, f"{self.name} is run while somebody works with what is saved of it"
             yield
+
+    @contextmanager
+    def _on(self, pcpu: PCpu) -> Iterator[bool]:
+        """The same for whoever comes: whether it is there, or somebody works with what is saved of it."""
+        try:
+            there = self._take(pcpu)
+            if there:
+                pcpu.begin()
+            yield there
         finally:
-            self.pcpu = None
+            if self._thread == threading.get_ident():
+                self.pcpu = None
             pcpu.let_go()
 
     def _check_open(self) -> None:
         if self.closed:
             raise ConfigError(f"The VM {self.name} is closed, and its state is gone.")
 
-    def take(self, pcpu: PCpu) -> None:
-        """Put the VM on a pCPU, which the caller holds. Raises `ConfigError` for a closed VM."""
-        turns, last = self._turns, self.last
-        if pcpu.owner is self and pcpu.loaded is turns.current.state:
-            return
+    def _take(self, pcpu: PCpu) -> bool:
+        """Put the VM on a pCPU, which the caller holds; whether it may come there. Raises `ConfigError` for a closed
+        VM.
+        """
+        turns, last, thread = self._turns, self.last, threading.get_ident()
         with self._host.placing:
-            self._check_open()
-            if isinstance(owner := pcpu.owner, Place):
-                owner.leave(pcpu)
-                self._host.left.add(owner)
-            if last is not None and last is not pcpu and last.owner is self:
-                self.leave(last)
-            for vcpu in turns.vcpus:  # the engine takes turns by itself
-                vcpu.state.tlb.unpack()
-            turns.enter(pcpu, turns.current)
-            pcpu.report.put_back_events(self._events)
-            pcpu.report.forget_counts()
-            pcpu.bind(self._tables)
-            self.clock.entered(pcpu)
-            self.last = pcpu
-            pcpu.owner = self  # at the end: an interrupt on the way leaves a pCPU that belongs to nobody
+            if self._stands_for and self._stands_for != thread:
+                return False
+            if not (pcpu.owner is self and pcpu.loaded is turns.current.state):
+                self._check_open()
+                if isinstance(owner := pcpu.owner, Place):
+                    owner.leave(pcpu)
+                    self._host.left.add(owner)
+                if last is not None and last is not pcpu and last.owner is self:
+                    self.leave(last)
+                for vcpu in turns.vcpus:  # the engine takes turns by itself
+                    vcpu.state.tlb.unpack()
+                turns.enter(pcpu, turns.current)
+                pcpu.report.put_back_events(self._events)
+                pcpu.report.forget_counts()
+                pcpu.bind(self._tables)
+                self.clock.entered(pcpu)
+                self.last = pcpu
+                pcpu.owner = self  # at the end: an interrupt on the way leaves a pCPU that belongs to nobody
+            self._thread, self.pcpu = thread, pcpu
+            return True
 
     def leave(self, pcpu: PCpu) -> None:
         """Save what lies on a pCPU that the VM leaves."""
@@ -162,11 +191,28 @@ class Place:
             for vcpu in self._turns.vcpus:
                 vcpu.state.set_aside()
 
+    @contextmanager
+    def standing(self) -> Iterator[None]:
+        """What is saved of the VM is all that there is of it during the block: no other thread puts it on a pCPU. Those
+        that would look at it for a moment, as who scans its memory does, wait. Between runs only.
+        """
+        with self._standing:
+            before, self._stands_for = self._stands_for, threading.get_ident()
+            try:
+                self.set_down()
+                yield
+            finally:
+                self._stands_for = before
+
     def set_down(self) -> None:
         """Save the VM's state from the pCPU where its last run left it. Between runs only."""
-        with self._host.placing:
-            if self.loaded is not None:
-                self.leave(self.loaded)
+        while True:
+            with self._host.placing:
+                if not self.elsewhere:
+                    if self.loaded is not None:
+                        self.leave(self.loaded)
+                    return
+            time.sleep(VISIT_S)  # another thread looks at it, for a moment
 
     def forget(self) -> None:
         """The VM becomes another one, which has been on no pCPU. While it is set down."""
