@@ -60,6 +60,8 @@ class Console:
         self.kept = KEPT
         """How many bytes are kept at least; see `keep`."""
         self._listeners: list[Callable[[builtins.bytes], object]] = []
+        self._like: tuple[Kept, builtins.bytes] | None = None
+        """What is kept, and what it was found to be equal to as far as that goes."""
 
     def write(self, data: builtins.bytes) -> None:
         """Append ``data`` and tell the listeners, in the order in which they came."""
@@ -104,7 +106,13 @@ class Console:
     def is_what(self, content: builtins.bytes, dropped: int) -> bool:
         """Whether it is what `put_back` would make of it."""
         kept = self._kept
-        return kept.start == dropped and kept.size == len(content) and kept.part(0, kept.size) == content
+        if kept.start != dropped or kept.size != len(content):
+            return False
+        if self._like is None or self._like[0] is not kept or self._like[1] is not content:  # else it has been compared
+            if kept.part(0, kept.size) != content:
+                return False
+            self._like = kept, content
+        return True
 
     @property
     def dropped(self) -> int:

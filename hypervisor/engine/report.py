@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 from array import array
 from collections.abc import Iterator
+from functools import cached_property
 from itertools import groupby
 from typing import Any
 
@@ -164,10 +165,14 @@ class Report(ctypes.Structure):
         self._words(b.RING, len(kept) - 1)[:] = memoryview(kept)[1:]
 
     def _words(self, offset: int, count: int) -> memoryview:
-        return memoryview(self).cast("B")[offset : offset + 8 * count].cast("q")
+        return self._all[offset >> 3 : (offset >> 3) + count]
 
     def _word(self, offset: int) -> int:
-        return int(self._words(offset, 1)[0])
+        return self._all[offset >> 3]
+
+    @cached_property
+    def _all(self) -> memoryview[int]:
+        return memoryview(self).cast("B").cast("q")
 
 
 def events(kept: array[int], count: int = MAX_EVENTS) -> Iterator[tuple[int, int, int, int]]:

@@ -51,6 +51,9 @@ def layered(ram: Iterable[Region], layers: Iterable[Region | Hole]) -> list[Regi
         start, end = layer.gpa, layer.gpa + layer.size
         left = []
         for region in shown:
+            if region.gpa >= end or region.gpa + region.size <= start:
+                left.append(region)
+                continue
             left += _cut(region, region.gpa, start)
             left += _cut(region, end, region.gpa + region.size)
         shown = [*left, layer] if isinstance(layer, Region) else left
@@ -111,7 +114,8 @@ class Layers:
             yield
         finally:
             self._waiting = None
-            self._look()
+            if self._shown is None:
+                self._look()
             for zone in waiting:
                 self._show_zone(zone)
 

@@ -54,6 +54,7 @@ class ProcessorPart:
 
     def __init__(self, vcpu: Processor) -> None:
         self._vcpu = vcpu
+        self._last: tuple[ProcessorState, cpu_record.Image] | None = None
 
     def state(self) -> ProcessorState:
         """All that the vCPU remembers."""
@@ -81,6 +82,23 @@ class ProcessorPart:
         if problem:
             raise ConfigError(f"vCPU {vcpu.number}: this state cannot be restored: {problem}.")
         cpu_record.put_back(vcpu.registers, vcpu.state.tlb, state.cpu)
+        self._put_beside(state)
+
+    def restore_again(self, state: ProcessorState) -> None:
+        """As `restore`, of a state that nobody changes: one that is put back again and again, as a snapshot's is, is
+        looked at once.
+        """
+        vcpu, last = self._vcpu, self._last
+        if last is not None and last[0] is state:
+            cpu_record.put_back_again(vcpu.state, last[1], state.cpu)
+            self._put_beside(state)
+            return
+        self.restore(state)
+        self._last = state, cpu_record.image(vcpu.state)
+
+    def _put_beside(self, state: ProcessorState) -> None:
+        """What is not in the engine's memory for the vCPU."""
+        vcpu = self._vcpu
         vcpu.msr.put_back({_MSRS[name]: value for name, value in state.msrs.items()})
         for name in _PLAIN:
             setattr(vcpu, name, getattr(state, name))

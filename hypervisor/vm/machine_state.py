@@ -69,6 +69,8 @@ class MachineState:
 
 def check_names(found: Mapping[str, object], known: Mapping[str, object]) -> None:
     """Raise ValueError, with the end of a sentence, for records that are not of these parts."""
+    if found.keys() == known.keys():
+        return
     missing, unknown = sorted(known.keys() - found.keys()), sorted(found.keys() - known.keys())
     if missing or unknown:
         lacks = f"it has no {', '.join(missing)}" if missing else ""
@@ -209,7 +211,11 @@ def small_parts_put_back(vm: Furnished, records: dict[str, Any], *, by_changes: 
                     same = ask and part.state() == record
                 else:
                     same = is_still(record)
-                if not same:
+                if same:
+                    continue
+                if isinstance(part, ProcessorPart):
+                    part.restore_again(record)
+                else:
                     part.restore(record)
         yield
 
