@@ -103,7 +103,7 @@ def calls(row: Row, share: int, folder: Path) -> dict[str, tuple[list[Any], list
 
 
 def interval(figures: list[float], sure: float = 0.95) -> tuple[float, float]:
-    """Between which two of the figures the median of all such figures lies with this probability, or as near to it as so
+    """Between which two of the figures the median of all such figures lies with this probability, or as near as so
     few can tell: each is above that median as often as a coin shows heads, so no distribution is assumed.
     """
     ordered, count = sorted(figures), len(figures)

@@ -7,10 +7,8 @@ bring any in. Hidden flags are derived from it anew.
 
 from __future__ import annotations
 
-import ctypes
 from functools import lru_cache
 from operator import lt
-from typing import TYPE_CHECKING, NamedTuple
 
 from hypervisor.arch.flags import RFLAGS_FIXED, RFLAGS_LOADABLE
 from hypervisor.engine import block
@@ -18,9 +16,6 @@ from hypervisor.engine.block import BLOOM_BITS
 from hypervisor.engine.state import SEGMENTS, WHOLE, State
 from hypervisor.engine.vcpu_tlb import ENTRY, PLACES, VcpuTlb
 from hypervisor.state import blob, flag, number, numbers, parts, record, words
-
-if TYPE_CHECKING:
-    from hypervisor.engine.vcpu_state import VcpuState
 
 _MASK64 = (1 << 64) - 1
 _AGE, _FIRST_AGE = "guest_tlb_age", 1
@@ -141,33 +136,17 @@ def put_back(state: State, tlb: VcpuTlb, record: CpuState) -> None:
     state.dirty, state.flushes = True, False
 
 
-class Image(NamedTuple):
-    """A vCPU's memory just after a record was put into it: its registers, and the block's words."""
-
-    registers: bytes
-    words: bytes
-
-
-def image(vcpu: VcpuState) -> Image:
-    """Taken just behind `put_back`. It is for the same vCPU, as it has addresses of the host in it."""
-    return Image(bytes(vcpu.memory), bytes(vcpu.extra))
-
-
-def put_back_again(vcpu: VcpuState, kept: Image, record: CpuState) -> None:
-    """What `put_back` did when ``kept`` was taken, at once."""
-    ctypes.memmove(vcpu.memory, kept.registers, len(kept.registers))
-    ctypes.memmove(vcpu.extra, kept.words, len(kept.words))
-    vcpu.tlb.put_back(_FIRST_AGE, record.tlb, record.tlb_large)
-    vcpu.registers.dirty, vcpu.registers.flushes = True, False
+def put_back_again(state: State, tlb: VcpuTlb, record: CpuState) -> None:
+    """The same where the vCPU's memory is what `put_back` has made of it once (`VcpuState.image`)."""
+    tlb.put_back(_FIRST_AGE, record.tlb, record.tlb_large)
+    state.dirty, state.flushes = True, False
 
 
 __all__ = [
     "CpuState",
-    "Image",
     "SegmentState",
     "TableState",
     "cpu_state",
-    "image",
     "problem",
     "put_back",
     "put_back_again",

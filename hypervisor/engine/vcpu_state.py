@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from typing import NamedTuple
 
 from hypervisor.arch.apic_page import ApicPage
 from hypervisor.engine import block as b
@@ -11,6 +12,13 @@ from hypervisor.engine.shared_words.scheduling import VcpuWords
 from hypervisor.engine.state import State, Views
 from hypervisor.engine.vcpu_tlb import VcpuTlb
 from hypervisor.memory.frames import mapping
+
+
+class Image(NamedTuple):
+    """A vCPU's registers, and the block's words for it."""
+
+    registers: bytes
+    words: bytes
 
 
 class VcpuState:
@@ -35,6 +43,15 @@ class VcpuState:
     def set_aside(self) -> None:
         """It is on no pCPU, and will not be soon: let it take as little memory as it can. See `VcpuTlb.set_aside`."""
         self.tlb.set_aside(self.extra[(b.GUEST_TLB_AGE - b.VCPU) >> 3])
+
+    def image(self) -> Image:
+        """Its memory, while it is on no pCPU: for itself alone, as there may be addresses of the host in it."""
+        return Image(bytes(self.memory), bytes(self.extra))
+
+    def put_image(self, image: Image) -> None:
+        """Have the memory that `image` gave."""
+        ctypes.memmove(self.memory, image.registers, len(image.registers))
+        ctypes.memmove(self.extra, image.words, len(image.words))
 
     def serve_apic(self, page: ApicPage) -> None:
         """Let the engine serve this local APIC, which is the vCPU's interrupt controller. Before it runs."""

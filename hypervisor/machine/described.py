@@ -36,4 +36,9 @@ def described(
         options = {name: value for name, value in options.items() if value != getattr(DEFAULT, name)}
     given = {name: value for name, value in options.items() if name != "image"}
     saved = opened.enter_context(SavedMachine(str(config.image), moment))
+    if saved.of_world:
+        raise ConfigError(
+            f"{saved.name} holds a world of machines on networks ({', '.join(saved.moments)}), which go on together: "
+            "open it with hypervisor.World.open()."
+        )
     return saved.opened(given), saved

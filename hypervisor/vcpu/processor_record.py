@@ -11,6 +11,7 @@ from hypervisor.errors import ConfigError
 from hypervisor.state import flag, number, numbers, part, record, time_ns, words
 
 if TYPE_CHECKING:
+    from hypervisor.engine.vcpu_state import Image
     from hypervisor.vcpu.processor import Processor
 
 NONE = -1
@@ -54,7 +55,7 @@ class ProcessorPart:
 
     def __init__(self, vcpu: Processor) -> None:
         self._vcpu = vcpu
-        self._last: tuple[ProcessorState, cpu_record.Image] | None = None
+        self._last: tuple[ProcessorState, Image] | None = None
 
     def state(self) -> ProcessorState:
         """All that the vCPU remembers."""
@@ -90,11 +91,12 @@ class ProcessorPart:
         """
         vcpu, last = self._vcpu, self._last
         if last is not None and last[0] is state:
-            cpu_record.put_back_again(vcpu.state, last[1], state.cpu)
+            vcpu.state.put_image(last[1])
+            cpu_record.put_back_again(vcpu.registers, vcpu.state.tlb, state.cpu)
             self._put_beside(state)
             return
         self.restore(state)
-        self._last = state, cpu_record.image(vcpu.state)
+        self._last = state, vcpu.state.image()
 
     def _put_beside(self, state: ProcessorState) -> None:
         """What is not in the engine's memory for the vCPU."""

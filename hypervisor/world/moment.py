@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from contextlib import ExitStack
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from hypervisor.errors import ConfigError
-from hypervisor.network.link import Link
 from hypervisor.network.network import NetworkState
 from hypervisor.outcome.result import RunResult
 from hypervisor.vm.snapshot import Snapshot
-from hypervisor.world.member import MemberState, Socket
+from hypervisor.world.cabling import interfaces, plugged
+from hypervisor.world.member import MemberState
 
 if TYPE_CHECKING:
-    from hypervisor.vm.vm import VM
-    from hypervisor.world.world import Prepare, World
-
-
-class Interface(NamedTuple):
-    """An interface of a machine: its network, its cable, and where it is on the board."""
-
-    lan: str
-    link: Link
-    socket: Socket
+    from hypervisor.world.world import World
 
 
 class WorldSnapshot:
@@ -32,6 +25,7 @@ class WorldSnapshot:
     def __init__(self, world: World) -> None:
         """See `World.snapshot`."""
         self._world = world
+        self.seed = world.seed
         self.machines: dict[str, Snapshot] = {}
         """The machines' own snapshots, by their names."""
         self.members: dict[str, MemberState] = {}
@@ -51,7 +45,7 @@ class WorldSnapshot:
         except BaseException:
             self.close()
             raise
-        self._interfaces = {name: _interfaces(world, name) for name in world.vms}
+        self.interfaces = {name: interfaces(world, name) for name in world.vms}
 
     def fork(self, name: str | None = None) -> World:
         """A second world on the same host that goes on from here: its machines are called as the first one's, with
@@ -64,24 +58,24 @@ class WorldSnapshot:
         try:
             for lan in self.networks:
                 made.lan(lan)
+            ports = plugged(made, self.interfaces)
             for one, snapshot in self.machines.items():
-                prepare = self._world.prepared[one]
-                snapshot.fork(f"{one}.{suffix}", partial(self._furnish, made, one, prepare))
-            self._put(made)
+                furnish = partial(made.take_in, one, self._world.prepared[one], self.interfaces[one], ports[one])
+                snapshot.fork(f"{one}.{suffix}", furnish)
+            self.put(made)
         except BaseException:
             made.close()
             raise
         return made
 
-    def _furnish(self, world: World, name: str, prepare: Prepare | None, vm: VM) -> None:
-        """Make a fork one of its world, with what it was given by hand."""
-        if prepare is not None:
-            prepare(vm)
-        world.vms[name], world.prepared[name] = vm, prepare
-        for interface in self._interfaces[name]:
-            world.lan(interface.lan).connect(
-                vm, interface.link, mac=interface.socket.mac, base=interface.socket.base, irq=interface.socket.irq
-            )
+    def save(self, path: str | os.PathLike[str], *, compress: bool = True, embed: bool = False) -> None:
+        """Write the world into a file, from which `World.open` makes one that goes on here. Files that its machines
+        were made from are named in it; ``embed`` puts them into it. Pages that machines have alike at the same place
+        are in it once. Raises `ConfigError` where it cannot be written, and what `VM.save` raises.
+        """
+        from hypervisor.world.saved_world import save
+
+        save(self, path, compress=compress, embed=embed)
 
     def go_back(self, world: World) -> None:
         """Make a world what this one was at that moment; see `World.revert`."""
@@ -93,15 +87,11 @@ class WorldSnapshot:
                 member.going_back = True
             for name, vm in world.vms.items():
                 vm.revert(self.machines[name])
-            self._put(world)
+            self.put(world)
 
-    def _put(self, world: World) -> None:
-        world.ended = dict(self.ended)
-        with world.timing.lock:
-            for name, state in self.networks.items():
-                world.lans[name].network.restore(state)
-            for name, member in world.members.items():
-                member.restore(self.members[name])
+    def put(self, world: World) -> None:
+        """Have a world whose machines are what they were go on with what was under way between them."""
+        put_between(world, self.ended, self.networks, self.members)
 
     def close(self) -> None:
         """Give back the memory that no machine has. Closing twice is harmless."""
@@ -115,14 +105,19 @@ class WorldSnapshot:
         self.close()
 
 
-def _interfaces(world: World, name: str) -> list[Interface]:
-    member = world.members.get(name)
-    if member is None:
-        return []
-    return [
-        Interface(port.network.name, port.link, socket)
-        for port, socket in zip(member.station.ports, member.sockets, strict=True)
-    ]
+def put_between(
+    world: World,
+    ended: Mapping[str, RunResult],
+    networks: Mapping[str, NetworkState],
+    members: Mapping[str, MemberState],
+) -> None:
+    """Make what is between machines what a snapshot, or a file, says. Raises `ConfigError` where it does not fit."""
+    world.ended = dict(ended)
+    with world.timing.lock:
+        for name, state in networks.items():
+            world.lans[name].network.restore(state)
+        for name, member in world.members.items():
+            member.restore(members[name])
 
 
-__all__ = ["WorldSnapshot"]
+__all__ = ["WorldSnapshot", "put_between"]

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import itertools
+import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from hypervisor.backends.image_source import ImageLike
 from hypervisor.errors import ConfigError
 from hypervisor.machine.boot import Host
-from hypervisor.network.network import Network
+from hypervisor.network.network import Network, Port
 from hypervisor.outcome.result import Reason, RunResult
 from hypervisor.units import NS_PER_S, nanoseconds
 from hypervisor.vm.config import MachineConfig
@@ -21,6 +22,7 @@ from hypervisor.world.lan import Lan
 from hypervisor.world.member import Member
 
 if TYPE_CHECKING:
+    from hypervisor.world.cabling import Interface
     from hypervisor.world.moment import WorldSnapshot
 
 LOOK_S = 0.05
@@ -101,6 +103,18 @@ class World:
         if name not in self.members:
             self.members[name] = Member(vm, self.timing)
         return self.members[name]
+
+    def take_in(
+        self, name: str, prepare: Prepare | None, interfaces: Sequence[Interface], ports: Sequence[Port], vm: VM
+    ) -> None:
+        """A machine that goes on as one of another world, or of a file, is one of this world from now on: give it what
+        that one was given by hand, and its interfaces, which are plugged in there already.
+        """
+        if prepare is not None:
+            prepare(vm)
+        self._adopt(vm, name, prepare)
+        for interface, port in zip(interfaces, ports, strict=True):
+            self.member(vm).plug_in(port, interface.socket)
 
     @property
     def now_ns(self) -> int:
@@ -193,6 +207,34 @@ class World:
         `ConfigError` for the snapshot of another world.
         """
         snapshot.go_back(self)
+
+    def save(self, path: str | os.PathLike[str], *, compress: bool = True, embed: bool = False) -> None:
+        """Write the world into a file, as `WorldSnapshot.save` does."""
+        with self.snapshot() as snapshot:
+            snapshot.save(path, compress=compress, embed=embed)
+
+    @classmethod
+    def open(
+        cls,
+        path: str | os.PathLike[str],
+        memory: str | int = "1G",
+        cpus: int = 1,
+        *,
+        host: Host | None = None,
+        prepare: Mapping[str, Prepare] | None = None,
+        given: Mapping[str, Mapping[str, Any]] | None = None,
+        **options: Any,
+    ) -> World:
+        """The world of a file that `save` has written, which goes on from there, bit for bit.
+
+        ``prepare`` are what gives machines, by their names, what they were given by hand; ``given`` what a file does
+        not bring of their configurations (disks that are written, plugins, boards), as `hypervisor.boot` is given it.
+        The rest is as for a new world. Raises `ImageError` for a file that is none or is damaged, and what
+        `hypervisor.boot` raises for the file of a machine.
+        """
+        from hypervisor.world.saved_world import open_world
+
+        return open_world(path, lambda seed: cls(memory, cpus, seed=seed, host=host, **options), prepare, given)
 
     def fork_name(self) -> str:
         """What a fork's machines are called after."""

@@ -37,6 +37,8 @@ class SavedMachine:
         self._memory: StoredPages | None = None
         about = self.file.about
         self.writer = str(about.get("writer"))[:100]
+        self.of_world = "world" in about
+        """Whether it is one of several that are plugged into each other (`hypervisor.world.saved_world`)."""
         try:
             with self._understood():
                 moments = _moments(about.get("moments"))

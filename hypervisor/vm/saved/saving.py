@@ -24,10 +24,27 @@ class Moment(NamedTuple):
     handlers: list[str]
 
 
+class Between(NamedTuple):
+    """What is between the machines of a file: plain data, and records by their names."""
+
+    about: Mapping[str, Any]
+    records: Mapping[str, Any]
+
+
+BETWEEN = "(world) "
+"""What the names of its streams begin with: those of machines have a colon there."""
+
+
 def save(
-    path: str | os.PathLike[str], moments: Mapping[str, Moment], *, compress: bool = True, embed: bool = False
+    path: str | os.PathLike[str],
+    moments: Mapping[str, Moment],
+    *,
+    compress: bool = True,
+    embed: bool = False,
+    world: Between | None = None,
 ) -> None:
-    """Write machines into a file, by the names that they have there; one alone may be called "".
+    """Write machines into a file, by the names that they have there; one alone may be called "". ``world`` is what is
+    between them, if they are one.
 
     The file is there when it is whole; until then one that was there before stays. Raises `ConfigError` where it cannot
     be written, `ImageError` for an image of the configuration that cannot be read, and `DeviceError` for a part whose
@@ -44,7 +61,10 @@ def save(
             }
             for name, moment in moments.items()
         }
-        writer.finish({"moments": about, "writer": version()})
+        whole: dict[str, Any] = {"moments": about, "writer": version()}
+        if world is not None:
+            whole["world"] = {**world.about, "records": records.write(BETWEEN, world.records)}
+        writer.finish(whole)
 
 
 class ImageWriter:

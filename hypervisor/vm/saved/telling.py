@@ -23,6 +23,8 @@ def described(path: str | os.PathLike[str]) -> list[tuple[str, str]]:
         size, by = f"{saved.file.size / MIB:.1f} MiB", _shown(saved.writer)
         rows = [("file", f"{size}, {how}, undamaged; format {VERSION}, saved by {by}")]
         moments = saved.moments
+        if saved.of_world:
+            rows.append(("world", f"{len(moments)} machines on networks, for hypervisor.World.open()"))
     for moment in moments:
         with SavedMachine(path, moment) as saved:
             if moment:
