@@ -150,7 +150,7 @@ class RunQueue:
             with self._lock:
                 if self._closed:
                     raise ConfigError(self._closed)
-                if task.waiters and not task.called_off:
+                if self._holds and task.waiters and not task.called_off:
                     hold = Hold(task.place, task)
                     hope.check(hold, [*self._holds, hold], len(self._pcpus), threading.get_ident())
                 going.add(task)
