@@ -14,8 +14,27 @@ if TYPE_CHECKING:
     from hypervisor._face import run_asm as run_asm
     from hypervisor.arch.segments import Segment as Segment
     from hypervisor.arch.segments import Table as Table
+    from hypervisor.arch.vectors import AC as AC
+    from hypervisor.arch.vectors import BP as BP
+    from hypervisor.arch.vectors import BR as BR
+    from hypervisor.arch.vectors import DB as DB
+    from hypervisor.arch.vectors import DE as DE
+    from hypervisor.arch.vectors import DF as DF
+    from hypervisor.arch.vectors import GP as GP
+    from hypervisor.arch.vectors import MC as MC
+    from hypervisor.arch.vectors import MF as MF
+    from hypervisor.arch.vectors import NM as NM
+    from hypervisor.arch.vectors import NMI as NMI
+    from hypervisor.arch.vectors import NP as NP
+    from hypervisor.arch.vectors import OF as OF
+    from hypervisor.arch.vectors import PF as PF
+    from hypervisor.arch.vectors import SS as SS
+    from hypervisor.arch.vectors import TS as TS
+    from hypervisor.arch.vectors import UD as UD
+    from hypervisor.arch.vectors import XF as XF
     from hypervisor.console.expecting import Match as Match
     from hypervisor.debug.walk import explain as explain
+    from hypervisor.devices.device import Device as Device
     from hypervisor.errors import ConfigError as ConfigError
     from hypervisor.errors import DeviceError as DeviceError
     from hypervisor.errors import EngineError as EngineError
@@ -47,6 +66,7 @@ if TYPE_CHECKING:
     from hypervisor.run.sharing.usage import PCpuUsage as PCpuUsage
     from hypervisor.run.sharing.usage import Usage as Usage
     from hypervisor.traps.compiled import compiled as compiled
+    from hypervisor.traps.trap import Trap as Trap
     from hypervisor.traps.verdicts import HANDLED as HANDLED
     from hypervisor.traps.verdicts import PASS as PASS
     from hypervisor.traps.verdicts import RETRY as RETRY
@@ -65,18 +85,23 @@ if TYPE_CHECKING:
     from hypervisor.vm.repeating.cases import Input as Input
     from hypervisor.vm.snapshot import Snapshot as Snapshot
     from hypervisor.vm.snapshot import save_together as save_together
+    from hypervisor.vm.vcpu import Vcpu as Vcpu
     from hypervisor.vm.vm import VM as VM
-    from hypervisor.vm.vm import Vcpu as Vcpu
     from hypervisor.vm.watching.coverage import Coverage as Coverage
     from hypervisor.world.world import World as World
 
 _WHERE = {
     "hypervisor._face": ("Host", "boot", "run_asm"),
-    "hypervisor.vm.vm": ("VM", "Vcpu"),
+    "hypervisor.vm.vcpu": ("Vcpu",),
+    "hypervisor.vm.vm": ("VM",),
+    "hypervisor.arch.vectors": (
+        "AC", "BP", "BR", "DB", "DE", "DF", "GP", "MC", "MF", "NM", "NMI", "NP", "OF", "PF", "SS", "TS", "UD", "XF",
+    ),
     "hypervisor.vcpu.exit": ("Exit",),
     "hypervisor.outcome.result": ("Reason", "RunResult", "after"),
     "hypervisor.traps.verdicts": ("HANDLED", "PASS", "RETRY", "Verdict", "inject", "stop"),
     "hypervisor.traps.compiled": ("compiled",),
+    "hypervisor.traps.trap": ("Trap",),
     "hypervisor.run.observing.host_events": ("HostEvent", "HostEvents", "What"),
     "hypervisor.run.sharing.policies.credit": ("Credit",),
     "hypervisor.run.sharing.policies.edf": ("Edf",),
@@ -86,6 +111,7 @@ _WHERE = {
     "hypervisor.console.expecting": ("Match",),
     "hypervisor.debug.walk": ("explain",),
     "hypervisor.engine.state": ("Segment", "Table"),
+    "hypervisor.devices.device": ("Device",),
     "hypervisor.errors": (
         "ConfigError", "DeviceError", "EngineError", "ExpectError", "GuestCrashed", "GuestFault", "HostFull",
         "HypervisorError", "ImageError", "InternalError", "PluginError", "TrapError",

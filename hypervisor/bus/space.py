@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from hypervisor.bus.device import Device
 from hypervisor.bus.timed_register import TimedRegister
 from hypervisor.errors import DeviceError
+from hypervisor.markup import table
 
 
 @dataclass(slots=True, eq=False)
@@ -47,6 +48,13 @@ class AddressSpace:
         self.timed_changed: Callable[[], object] = lambda: None
         """Called when `timed` may be something else."""
         self._behind: dict[Callable[[], object], None] | None = None
+
+    def __repr__(self) -> str:
+        return f"<{self.what}: {', '.join(map(str, self._mappings)) or 'no devices'}>"
+
+    def _repr_html_(self) -> str:
+        rows = [(f"{one.start:#x}-{one.end - 1:#x}", one.device.name) for one in self._mappings]
+        return table(self.what, ("range", "device"), rows)
 
     def attach(self, device: Device, where: range, *, base: int | None = None, replace: bool = False) -> Mapping:
         """Let ``device`` answer at ``where``.

@@ -61,7 +61,7 @@ def report(vm: Vm, message: str = "", chain: Sequence[Any] = (), events: Sequenc
         *_chain(made, frames[0], found is not None, _handlers(vm, handling)),
         f"vcpu {cpu}, {mode_name(vcpu)}:",
         *_indented(texts),
-        f"code at {_place(frames[0])}:",
+        f"code at {frames[0]}:",
         *_indented(code),
         "stack trace:",
         *_frames(frames),
@@ -88,7 +88,7 @@ def _chain(made: Sequence[Link], here: StackFrame, explained: bool, handlers: It
     yield "what happened:"
     yield from handlers
     for number, link in enumerate(made):
-        yield f"  {number + 1}. {link_line(link)}" + (f", at {_place(here)}" if number == 0 else "")
+        yield f"  {number + 1}. {link_line(link)}" + (f", at {here}" if number == 0 else "")
         for label, text in (
             ("", link.cause),
             ("", link.walk),
@@ -155,7 +155,7 @@ def _frames(frames: Sequence[StackFrame]) -> Iterator[str]:
         again = len([*run]) - 1
         mark = "? " if frame.guessed else "  "
         came = f", interrupted by {frame.interrupted}" if frame.interrupted else ""
-        yield f"  #{number:<2}{mark}{_place(frame)}{came}"
+        yield f"  #{number:<2}{mark}{frame}{came}"
         if again:
             yield f"  #{number + 1}{f' to #{number + again}' if again > 1 else ''}: the same"
         number += again + 1
@@ -190,13 +190,7 @@ def _or_reason(part: Callable[[Vcpu], str], vcpu: Vcpu) -> str:
 
 def place(address: int, symbols: Symbols) -> str:
     """An address with its symbol and source line, where they are known."""
-    return _place(named(symbols, address, address))
-
-
-def _place(frame: StackFrame) -> str:
-    """``0x100080 (main+0x4, kernel.c:12)``."""
-    known = ", ".join(part for part in (frame.symbol, frame.line) if part)
-    return f"{frame.address:#x} ({known})" if known else f"{frame.address:#x}"
+    return str(named(symbols, address, address))
 
 
 def _indented(text: str) -> Iterator[str]:

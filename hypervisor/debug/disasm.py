@@ -2,31 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from hypervisor.arch import flags, segments
 from hypervisor.debug.peeking import Vcpu
 from hypervisor.errors import GuestFault
 from hypervisor.units import PAGE_SIZE, by_pages
+from hypervisor.vcpu.code_line import Line
 
 LONGEST = 15
 """Bytes of the longest x86 instruction (APM volume 3, section 1.1)."""
 
 FAR_START = 4096
 """Bytes before RIP beyond which the start of a function is too far away to decode from."""
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """One instruction: its address (linear when read from a vCPU), its bytes, and its text in Intel's syntax."""
-
-    address: int
-    data: bytes
-    text: str
-
-    def __str__(self) -> str:
-        return f"{self.address:#x}: {self.data.hex(' '):<24} {self.text}"
 
 
 def code_bits(vcpu: Vcpu) -> int:

@@ -12,12 +12,14 @@ from typing import Any
 
 from hypervisor.arch import flags
 from hypervisor.arch import paging as p
-from hypervisor.arch.vectors import GP, PF, PF_FETCH, PF_PRESENT, PF_RESERVED, PF_USER, PF_WRITE
+from hypervisor.arch.vectors import GP, PF, PF_FETCH, PF_PRESENT, PF_RESERVED, PF_USER, PF_WRITE, title
 from hypervisor.errors import ConfigError
+from hypervisor.markup import table
 
 ACCESSES = {"read": "from", "write": "to", "fetch": "from"}
 """Kinds of access, each with the preposition of its sentence."""
 
+_COLUMNS = ("entry", "at", "value", "meaning")
 _MASK64 = (1 << 64) - 1
 _TABLES = {"PML4E": "PML4", "PDPE": "PDPT", "PDE": "PD", "PTE": "PT"}
 _SIZES = {12: "4 KiB", 21: "2 MiB", 22: "4 MiB", 30: "1 GiB"}
@@ -55,6 +57,14 @@ class Walk:
     page_size: int = 4096
     vector: int | None = None
     error: int = 0
+
+    def _repr_html_(self) -> str:
+        rows = [(f"{e.table}[{e.index}]", f"{e.gpa:#x}", f"{e.value:#018x}", e.says) for e in self.entries]
+        end = "" if self.gpa is None else f"{self.gpa:#x}"
+        rows.append(
+            ("", end, "" if self.vector is None else f"{title(self.vector)}, error {self.error:#x}", self.reason)
+        )
+        return table(f"{self.access} by {self.who} {ACCESSES[self.access]} {self.gva:#x}", _COLUMNS, rows)
 
     def __str__(self) -> str:
         steps = ", ".join(part for part in (*map(str, self.entries), self.reason) if part)

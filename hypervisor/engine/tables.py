@@ -99,6 +99,7 @@ class GuestTables:
         self._virtual = (ctypes.c_int64 * (3 * MAX_WATCHES))()
         self._seen = (ctypes.c_int64 * b.SEATS).from_buffer_copy(_NONE_SEEN)
         self._virtual_count = 0
+        self._virtual_masks: list[int] = []
 
     # --- watched addresses --------------------------------------------------------------------------------------------
 
@@ -106,8 +107,8 @@ class GuestTables:
         """Watch ranges of linear addresses (see `virtual_of`)."""
         bits = {"r": MAP_TRAP_READ, "w": MAP_TRAP_WRITE, "x": MAP_TRAP_EXECUTE}
         self._virtual_count = len(watches)
-        for n, (where, access) in enumerate(watches):
-            mask = sum(bits[letter] for letter in set(access))
+        self._virtual_masks = [sum(bits[letter] for letter in set(access)) for _, access in watches]
+        for n, ((where, _), mask) in enumerate(zip(watches, self._virtual_masks, strict=True)):
             row: list[Any] = [b.signed(where.start & ~0xFFF), b.signed((where.stop + 0xFFF) & ~0xFFF), mask]
             self._virtual[3 * n : 3 * n + 3] = row
 
@@ -119,15 +120,13 @@ class GuestTables:
     @contextmanager
     def fetching(self) -> Iterator[None]:
         """Let instructions be fetched from watched linear addresses during the block."""
-        rows = range(2, 3 * self._virtual_count, 3)
-        masks = [self._virtual[row] for row in rows]
-        for row in rows:
+        for row in range(2, 3 * self._virtual_count, 3):
             self._virtual[row] &= ~MAP_TRAP_EXECUTE
         try:
             yield
         finally:
-            for row, mask in zip(rows, masks, strict=True):
-                self._virtual[row] = mask
+            for n, mask in enumerate(self._virtual_masks):  # others may be watched by now
+                self._virtual[3 * n + 2] = mask
 
     # --- vCPUs --------------------------------------------------------------------------------------------------------
 

@@ -24,7 +24,8 @@ from hypervisor.vm.board import Part, Parts
 from hypervisor.vm.config import MAX_CPUS
 
 if TYPE_CHECKING:
-    from hypervisor.vm.vm import VM, Vcpu
+    from hypervisor.vm.vcpu import Vcpu
+    from hypervisor.vm.vm import VM
 
 LOCAL_APIC = msr.APIC_BASE_RESET
 IO_APIC = 0xFEC00000

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Protocol
 
 from hypervisor.errors import ConfigError, GuestFault, HostFull
+from hypervisor.markup import table
 from hypervisor.memory import map_words as w
 from hypervisor.memory.frames import HostMemory, Promise, frame_of
 from hypervisor.memory.frozen_map import FrozenMap
@@ -149,6 +150,16 @@ class GuestMemory:
     def regions(self) -> tuple[Region, ...]:
         """The memory that shows, in order of address."""
         return self._layers.regions
+
+    def __repr__(self) -> str:
+        return f"<memory: {self.size >> 20} MiB of RAM, {self.resident_bytes >> 10} KiB stored to>"
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (f"{one.gpa:#x}-{one.gpa + one.size - 1:#x}", f"{one.size >> 10} KiB", "" if one.writable else "read-only")
+            for one in self.regions
+        ]
+        return table("guest-physical memory", ("addresses", "size", ""), rows)
 
     def cover(self, layer: Region | Hole) -> None:
         """Put memory, or none, over what lies there (`hypervisor.memory.layers.rank` says which layer shows where there

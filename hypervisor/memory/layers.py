@@ -136,7 +136,8 @@ class Layers:
             yield
         finally:
             for page in trapped:
-                self._pages.change_word(page, 0, w.MAP_TRAP_EXECUTE)
+                if self._traps.get(page, 0) & w.MAP_TRAP_EXECUTE:  # it may not be trapped any more
+                    self._pages.change_word(page, 0, w.MAP_TRAP_EXECUTE)
 
     def traps(self, page: int) -> int:
         """What is trapped of a page."""

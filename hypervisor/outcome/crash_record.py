@@ -40,6 +40,11 @@ class StackFrame:
     guessed: bool = False
     interrupted: str = ""
 
+    def __str__(self) -> str:
+        """``0x100080 (main+0x4, kernel.c:12)``."""
+        known = ", ".join(part for part in (self.symbol, self.line) if part)
+        return f"{self.address:#x} ({known})" if known else f"{self.address:#x}"
+
 
 @dataclass(frozen=True)
 class Crash:
@@ -60,6 +65,16 @@ class Crash:
     code: str = ""
     stack: tuple[StackFrame, ...] = ()
     events: tuple[Event, ...] = ()
+
+    @property
+    def symbol(self) -> str:
+        """Where the guest died: ``name+0x12``, or empty where no symbol is near."""
+        return self.stack[0].symbol if self.stack else ""
+
+    @property
+    def line(self) -> str:
+        """The same as ``file:line``, or empty where it is not known."""
+        return self.stack[0].line if self.stack else ""
 
     def __str__(self) -> str:
         return self.text

@@ -51,7 +51,7 @@ class Fault(NamedTuple):
     rip: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class RunResult:
     """What `VM.run` returns. `crash` is the report of a crash, None otherwise; `hint` a likely mistake of a guest that
     only waits, as a sentence, or empty. Times are in seconds; `exits` counts exits by kind and repeats exactly under
@@ -71,6 +71,14 @@ class RunResult:
     registers: Mapping[str, int] = field(default_factory=dict, repr=False)
     until: str = ""
     """What ``until`` waited for, as words; empty if nothing was asked for."""
+
+    def __repr__(self) -> str:
+        status = "" if self.status is None else f" with status {self.status}"
+        count = sum(self.exits.values())
+        return (
+            f"<RunResult {self.reason.value}{status} after {self.virtual_s:.6f} s of virtual time, {self.wall_s:.3f} s "
+            f"here, {count} exit{'' if count == 1 else 's'}: {self.message.partition(chr(10))[0]}>"
+        )
 
     def check(self, *, status: int | None = None, reason: Reason | None = None) -> RunResult:
         """This result, if the run ended as it was meant to; otherwise raises `GuestCrashed` with the crash report.

@@ -193,7 +193,7 @@ class Machine(Settled, Sharer, ABC):
 
     def running(self, on: bool) -> None:
         """Note that a run has begun, or goes on, or that it has ended, or stands still."""
-        self.traps.running(on)
+        self.traps.used_by(self.runner if on else None)
         self.in_thread(NOBODY if on else 0)
 
     def in_thread(self, thread: int) -> None:

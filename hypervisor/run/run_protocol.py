@@ -75,6 +75,10 @@ class Run(Protocol):
         """Wait for its end, so many seconds at most."""
         ...
 
+    def traps_changed(self) -> None:
+        """Handlers have come or gone, in code that it calls."""
+        ...
+
     @property
     def over(self) -> bool:
         """Whether it is."""

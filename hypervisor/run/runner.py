@@ -113,6 +113,12 @@ class Runner(Task):
         """Whose code the run executes at the moment, other than the guest's and ours; from any thread."""
         return busy_in(self.vm, self._thread)
 
+    def traps_changed(self) -> None:
+        """Handlers have come or gone, in code that the run calls: they hold from the guest's next instruction on."""
+        pcpu = self.vm.place.pcpu
+        if pcpu is not None:  # else as soon as it is on one
+            self.exits.traps_changed(pcpu)
+
     def alarm_changed(self) -> None:
         """A timer of the wall clock was asked for."""
         self._rest.alarm_changed()

@@ -6,12 +6,15 @@ comparison for each handler of its kind.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable
 from operator import attrgetter
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from hypervisor.arch.exits import ExitKind
 from hypervisor.errors import TrapError
+from hypervisor.traps import keys
 from hypervisor.traps.handlers import Handler
 from hypervisor.traps.verdicts import HANDLED, PASS, Verdict
 from hypervisor.vcpu.exit import INPUT_BITS, OUTPUTS, STORED, Exit, refuse_foreign_results
@@ -65,16 +68,10 @@ def _seal(handlers: list[Handler]) -> Sealed:
 
 
 def _matcher(handler: Handler) -> Callable[[Exit], bool] | None:
-    """A function that says whether an exit is for this handler: the usual keys cost one comparison."""
-    if handler.watch is not None or len(handler.key) > 1:
+    """A function that says whether an exit is for this handler; None for every one of its kind."""
+    if handler.watches or len(handler.key) > 1:
         return handler.matches
-    if not handler.key:
-        return None
-    field, values = handler.key[0]
-    get, start, stop = attrgetter(field), values.start, values.stop
-    if len(values) == 1:
-        return lambda exit: get(exit) == start
-    return lambda exit: start <= get(exit) < stop
+    return keys.matcher(*handler.key[0]) if handler.key else None
 
 
 class Dispatch:
@@ -83,7 +80,8 @@ class Dispatch:
     def __init__(self, handlers: Iterable[Handler] = ()) -> None:
         by_kind: dict[ExitKind, list[Handler]] = {}
         for handler in handlers:
-            by_kind.setdefault(handler.kind, []).append(handler)
+            for kind in handler.kinds:
+                by_kind.setdefault(kind, []).append(handler)
         self.tables = {kind: Table(kind, those) for kind, those in by_kind.items()}
         self._by_number: list[Table | None] = [None] * 128
         for kind, table in self.tables.items():
@@ -143,6 +141,17 @@ def _observe(handler: Handler, vcpu: Processor, exit: Exit) -> None:
         )
 
 
+def asking() -> Handler | None:
+    """The handler that this thread is calling, if it is."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        if frame.f_code in _ASKING:
+            found: Handler = frame.f_locals["handler"]
+            return found
+        frame = frame.f_back
+    return None
+
+
 def _fill_in(table: Table, vcpu: Processor, exit: Exit) -> Verdict:
     """A handler said HANDLED: result fields that it left unwritten get the built-in answer, which may be an
     exception.
@@ -170,3 +179,6 @@ def _ask(handlers: Sealed, vcpu: Processor, exit: Exit) -> Verdict:
                 )
             return verdict
     return PASS
+
+
+_ASKING = frozenset((_ask.__code__, _observe.__code__))

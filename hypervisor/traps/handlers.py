@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from itertools import product
+from math import prod
+from typing import TYPE_CHECKING, Any
 
 from hypervisor.arch.exits import ExitKind
 from hypervisor.errors import TrapError
+from hypervisor.traps import keys
 from hypervisor.traps.callables import only_begins
 from hypervisor.traps.compiled import Compiled
+from hypervisor.traps.keys import Spans
+from hypervisor.traps.verdicts import Verdict
 from hypervisor.vcpu.exit import Exit
 
-HandlerFunction = Callable[..., Any]
+if TYPE_CHECKING:
+    from hypervisor.vcpu.processor import Processor
+
+HandlerFunction = Callable[[Any, Exit], Verdict | None] | Compiled
+"""A handler: a function of the vCPU (`hypervisor.Vcpu`) and the exit, or one that is compiled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,23 +46,26 @@ class Watch:
 
 @dataclass(slots=True)
 class Handler:
-    """A registered handler. ``key`` narrows it: each pair is an exit's field and the half-open range of values it may
-    have.
+    """A registered handler, for one kind of exit or for both directions of an access. ``key`` narrows it: each pair is
+    an exit's field and the values it may have.
 
     ``rank`` is "user", "builtin" (asked last, what the processor does) or "private" (asked first: a firmware's own
-    calls, which nobody else sees).
+    calls, which nobody else sees). ``once`` says that it is removed when it is called.
     """
 
     name: str
-    kind: ExitKind
+    kinds: tuple[ExitKind, ...]
     function: HandlerFunction
-    key: tuple[tuple[str, range], ...]
+    key: tuple[tuple[str, Spans], ...]
     mode: str = "decide"
     when: str = "before"
     rank: str = "user"
+    once: bool = False
     plugin: str | None = None
-    watch: Watch | None = None
+    watches: tuple[Watch, ...] = ()
     enabled: bool = True
+    condition: Callable[[Processor], bool] | None = None
+    """Of one that is called once: whether it is for this vCPU."""
 
     @property
     def compiled(self) -> Compiled | None:
@@ -62,10 +74,24 @@ class Handler:
 
     def matches(self, exit: Exit) -> bool:
         """Whether this handler is for the exit."""
-        if self.watch is not None:
-            exit.address = exit.gpa if self.watch.space == "physical" else exit.gva
-            return self.watch.sees(exit)
-        return all(getattr(exit, field) in values for field, values in self.key)
+        if self.watches:
+            exit.address = exit.gpa if self.watches[0].space == "physical" else exit.gva
+            return any(watch.sees(exit) for watch in self.watches)
+        return all(any(getattr(exit, field) in span for span in values) for field, values in self.key)
+
+    def apart(self) -> Iterator[Handler]:
+        """The same for one kind and one range of each field at a time, as the engine has handlers."""
+        fields, values = [field for field, _ in self.key], [spans for _, spans in self.key]
+        for kind in self.kinds:
+            for chosen in product(*values):
+                yield replace(
+                    self, kinds=(kind,), key=tuple((f, (one,)) for f, one in zip(fields, chosen, strict=True))
+                )
+
+    @property
+    def only(self) -> dict[str, range]:
+        """The key of a part (`apart`)."""
+        return {field: spans[0] for field, spans in self.key}
 
     @property
     def named(self) -> str:
@@ -76,37 +102,29 @@ class Handler:
 
     def describe(self) -> str:
         """The handler as a sentence needs it."""
-        return f"{self.named} for {self.kind.name.lower()}"
+        return f"{self.named} for {' and '.join(kind.name.lower() for kind in self.kinds)}"
 
     def describe_key(self) -> str:
         """The key as a sentence needs it."""
-        if not self.key:
-            return "any"
-        parts = []
-        for field, values in self.key:
-            first, last = values.start, values.stop - 1
-            parts.append(f"{field} {first:#x}" if first == last else f"{field} {first:#x}-{last:#x}")
-        return ", ".join(parts)
+        return ", ".join(f"{field} {keys.describe(values)}" for field, values in self.key) or "any"
 
     def breadth(self) -> tuple[int, int]:
         """How much the key lets through; a smaller one is narrower."""
-        total = 1
-        for _, values in self.key:
-            total *= values.stop - values.start
-        return -len(self.key), total
+        return -len(self.key), prod(keys.breadth(values) for _, values in self.key)
 
     def clashes(self, other: Handler) -> bool:
         """Whether both would decide the same exit and neither is narrower than the other."""
-        if self.kind is not other.kind or {self.mode, other.mode} != {"decide"} or {self.rank, other.rank} != {"user"}:
+        if {self.mode, other.mode} != {"decide"} or {self.rank, other.rank} != {"user"}:
             return False
-        if not (self.enabled and other.enabled) or self.watch is not None:
-            return False  # memory traps may overlap: each is asked
+        if not set(self.kinds) & set(other.kinds) or not (self.enabled and other.enabled):
+            return False
+        if self.watches or self.once or other.once:
+            return False  # memory traps may overlap, and so may those that are soon gone: each is asked
         if (self.compiled is None) is not (other.compiled is None):
             return False  # compiled ones are asked first
         mine, others = dict(self.key), dict(other.key)
-        for field in mine.keys() & others.keys():
-            if mine[field].start >= others[field].stop or others[field].start >= mine[field].stop:
-                return False
+        if not all(keys.meet(mine[field], others[field]) for field in mine.keys() & others.keys()):
+            return False
         return mine == others or not (_within(mine, others) or _within(others, mine))
 
 
@@ -117,7 +135,10 @@ def check_function(handler: Handler, function: HandlerFunction) -> None:
         return
     if (handler.mode, handler.when) != ("decide", "before"):
         raise TrapError(f"{handler.describe()} is compiled, and decides: leave mode= and when= out.")
-    function.check(handler.kind, dict(handler.key), handler.describe())
+    if handler.once:
+        raise TrapError(f"{handler.describe()} is compiled, and stays in the engine: leave once= out.")
+    for part in handler.apart():
+        function.check(part.kinds[0], part.only, part.describe())
 
 
 def check_signature(function: HandlerFunction, where: str) -> None:
@@ -149,53 +170,8 @@ def check_options(handler: Handler) -> None:
         )
 
 
-def number(kind: ExitKind, field: str, value: Any, bits: int) -> range | None:
-    """The key that is one number of ``bits`` bits, or any if None."""
-    if value is None:
-        return None
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 1 << bits:
-        raise TrapError(f"{kind.name.lower()}({field}={value!r}): a number of {bits} bits is needed.")
-    return range(value, value + 1)
+def _within(inner: dict[str, Spans], outer: dict[str, Spans]) -> bool:
+    return all(field in inner and keys.within(inner[field], values) for field, values in outer.items())
 
 
-def one_of(kind: ExitKind, value: Any, allowed: tuple[int, ...]) -> range | None:
-    """The key that is one of a few numbers, or any if None."""
-    if value is None:
-        return None
-    if isinstance(value, bool) or value not in allowed:
-        raise TrapError(f"{kind.name.lower()}({value!r}): choose one of {', '.join(map(str, allowed))}.")
-    return range(value, value + 1)
-
-
-def number_or_range(kind: ExitKind, field: str, key: Any, bits: int) -> range | None:
-    """The key that is a number or a half-open range of numbers of ``bits`` bits, or any if None."""
-    if key is None:
-        return None
-    if isinstance(key, int) and not isinstance(key, bool):
-        key = range(key, key + 1)
-    if not isinstance(key, range) or key.step != 1 or len(key) == 0:
-        raise TrapError(
-            f"{kind.name.lower()}({key!r}): a number or a non-empty range of {field} values with step 1 is needed."
-        )
-    if key.start < 0 or key.stop > 1 << bits:
-        raise TrapError(
-            f"{kind.name.lower()}: {field} {key.start:#x}-{key.stop - 1:#x} is outside 0x0-{(1 << bits) - 1:#x}."
-        )
-    return key
-
-
-def _within(inner: dict[str, range], outer: dict[str, range]) -> bool:
-    return all(f in inner and inner[f].start >= r.start and inner[f].stop <= r.stop for f, r in outer.items())
-
-
-__all__ = [
-    "Handler",
-    "HandlerFunction",
-    "Watch",
-    "check_function",
-    "check_options",
-    "check_signature",
-    "number",
-    "number_or_range",
-    "one_of",
-]
+__all__ = ["Handler", "HandlerFunction", "Watch", "check_function", "check_options", "check_signature"]

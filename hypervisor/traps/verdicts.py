@@ -23,7 +23,7 @@ class Inject(Verdict):
     """See `inject`."""
 
     vector: int = 0
-    error: int | None = None
+    error_code: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,15 +44,19 @@ RETRY = Verdict("RETRY")
 """Execute the instruction again from its start."""
 
 
-def inject(vector: int, error: int | None = None) -> Verdict:
-    """The instruction has no effect, and the guest gets this exception (0 to 31) or interrupt (32 to 255) instead."""
+def inject(vector: int, error_code: int | None = None) -> Verdict:
+    """The instruction has no effect, and the guest gets this exception (0 to 31) or interrupt (32 to 255) instead.
+
+    Raises `TrapError` for what is no vector, and for an error code where the processor pushes none.
+    """
+    given = f"inject({vector!r}, error_code={error_code!r})"
     if not isinstance(vector, int) or not 0 <= vector <= 255:
         raise TrapError(f"inject({vector!r}): a vector is a number from 0 to 255.")
-    if error is not None and vector not in WITH_ERROR:
-        raise TrapError(f"inject({vector}, {error!r}): exception {vector} has no error code.")
-    if error is not None and not 0 <= error <= 0xFFFFFFFF:
-        raise TrapError(f"inject({vector}, {error!r}): an error code is a number of 32 bits.")
-    return Inject("inject", vector, error)
+    if error_code is not None and vector not in WITH_ERROR:
+        raise TrapError(f"{given}: exception {vector} has no error code.")
+    if error_code is not None and not 0 <= error_code <= 0xFFFFFFFF:
+        raise TrapError(f"{given}: an error code is a number of 32 bits.")
+    return Inject("inject", vector, error_code)
 
 
 def stop(reason: str = "stopped by a handler", *, crashed: bool = False) -> Verdict:

@@ -106,7 +106,8 @@ def before_instruction(pcpu: PCpu, vcpu: Registers, armed: Breakpoints, address:
         detected(vcpu, hits)
         return pcpu.exception(DB, 0)
     vcpu.set("rflags", flags & ~RFLAGS_RF)
-    pass_by(pcpu, address)
+    if pcpu.trapping.hooked(address):  # its trap may have been taken away
+        pass_by(pcpu, address)
     return 0
 
 

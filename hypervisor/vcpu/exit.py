@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from hypervisor.arch.exits import ExitKind
 from hypervisor.errors import TrapError
@@ -37,10 +37,24 @@ STORED = frozenset((ExitKind.CR_WRITE, ExitKind.DR_WRITE, ExitKind.LMSW))
 """Kinds whose ``value`` is checked and stored as hardware does, whoever chose it."""
 
 
+Direction = Literal["read", "write", "fetch"]
+"""What the guest does: IN, RDMSR and loads read."""
+
+_DIRECTIONS: dict[ExitKind, Direction] = {
+    ExitKind.PORT_IN: "read", ExitKind.PORT_OUT: "write", ExitKind.MMIO_READ: "read", ExitKind.MMIO_WRITE: "write",
+    ExitKind.RDMSR: "read", ExitKind.WRMSR: "write", ExitKind.CR_READ: "read", ExitKind.CR_WRITE: "write",
+    ExitKind.DR_READ: "read", ExitKind.DR_WRITE: "write",
+}  # fmt: skip
+_LETTERS: dict[str, Direction] = {"r": "read", "w": "write", "x": "fetch"}
+
 _FIELDS = (
-    "access", "address", "eax", "ebx", "ecx", "edx", "error", "gpa", "gva", "leaf", "msr", "number", "port", "size",
-    "subleaf", "value", "vector", "write",
+    "access", "address", "eax", "ebx", "ecx", "edx", "error_code", "gpa", "gva", "leaf", "msr", "number", "port",
+    "size", "subleaf", "value", "vector", "write",
 )  # fmt: skip
+
+
+_COUNTED = frozenset(("number", "size", "vector"))
+"""Fields that are shown as decimals."""
 
 
 class Exit:
@@ -59,7 +73,7 @@ class Exit:
     ebx: Any
     ecx: Any
     edx: Any
-    error: Any
+    error_code: Any
     gpa: Any
     gva: Any
     leaf: Any
@@ -82,7 +96,7 @@ class Exit:
         self.rip = rip
         self.known_length = length
         self.leaf = self.subleaf = self.eax = self.ebx = self.ecx = self.edx = None
-        self.msr = self.number = self.port = self.vector = self.error = None
+        self.msr = self.number = self.port = self.vector = self.error_code = None
         self.value = self.size = self.write = self.access = self.address = self.gpa = self.gva = None
         return self
 
@@ -97,6 +111,16 @@ class Exit:
     def instruction(self) -> bytes:
         """The instruction's bytes, empty where they cannot be read."""
         return bytes(self._vcpu.instruction_at(self.rip, self.known_length))
+
+    @property
+    def direction(self) -> Direction:
+        """Of an access to a port, a register or memory: ``"read"`` or ``"write"``; of watched memory also ``"fetch"``.
+        Raises AttributeError for other kinds.
+        """
+        found = _LETTERS.get(self.access) if self.kind is ExitKind.MEMORY else _DIRECTIONS.get(self.kind)
+        if found is None:
+            raise AttributeError(f"an exit of kind {self.kind.name.lower()} has no direction: it is no access.")
+        return found
 
     def save(self) -> tuple[Any, ...]:
         """Every field's value, for `restore`."""
@@ -114,9 +138,11 @@ class Exit:
 
     def __repr__(self) -> str:
         shown = [
-            f"{name}={value:#x}" if type(value) is int else f"{name}={value}" for name, value in self.fields().items()
+            f"{name}={value:#x}" if type(value) is int and name not in _COUNTED else f"{name}={value}"
+            for name, value in self.fields().items()
+            if name not in ("kind", "rip", "write")
         ]
-        return f"<Exit {', '.join(shown)}>"
+        return " ".join([f"<exit {self.kind.name.lower()} at {self.rip:#x}{':' if shown else ''}", *shown]) + ">"
 
 
 def refuse_foreign_results(exit: Exit) -> None:

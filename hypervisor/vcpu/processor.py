@@ -26,6 +26,7 @@ from hypervisor.vcpu.breakpoints import NONE, Breakpoints
 from hypervisor.vcpu.exit import Exit
 from hypervisor.vcpu.msrs import MsrBank
 from hypervisor.vcpu.register_file import Registers
+from hypervisor.vcpu.typed_access import TypedAccess
 
 T = TypeVar("T")
 _MASK64 = (1 << 64) - 1
@@ -131,7 +132,7 @@ def _no_cpuid(vcpu: Processor, leaf: int, subleaf: int) -> tuple[int, int, int, 
     return 0, 0, 0, 0
 
 
-class Processor(Registers):
+class Processor(Registers, TypedAccess):
     """One virtual CPU.
 
     Registers are attributes by their usual names (``rax``, ``eax``, ``al``, ``rip``, ``rflags``, ``cr0``, ``efer``,

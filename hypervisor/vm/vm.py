@@ -16,15 +16,15 @@ from hypervisor.console import expecting
 from hypervisor.console.expecting import EXPECT_S, Match
 from hypervisor.errors import ConfigError, DeviceError
 from hypervisor.units import PAGE_SIZE, page_up
-from hypervisor.vcpu.processor import Processor, Surroundings
+from hypervisor.vcpu.processor import Surroundings
 from hypervisor.vm.config import DEFAULT, MachineConfig
 from hypervisor.vm.device_memory import MemoryBlock, hole
 from hypervisor.vm.furnished import Furnished
 from hypervisor.vm.running import Runs
+from hypervisor.vm.vcpu import Vcpu
 from hypervisor.vm.watching.coverage import Coverage
 
 if TYPE_CHECKING:
-    from hypervisor.engine.vcpu_state import VcpuState
     from hypervisor.run.host import CoreHost
     from hypervisor.run.pausing import DebugServer
     from hypervisor.vm.figures import VmFigures
@@ -33,33 +33,6 @@ if TYPE_CHECKING:
     from hypervisor.vm.watching.log import Destination, Log
 
 D = TypeVar("D", bound=Device)
-
-
-class Vcpu(Processor):
-    """One virtual CPU of a VM, as handlers see it.
-
-    Registers are attributes by their usual names (``rax``, ``eax``, ``al``, ``rip``, ``rflags``, ``cr0``, ``efer``,
-    ``dr7``, ...); segment registers have their hidden parts (``vcpu.cs.base``). Writing asks for the width alone: what
-    an instruction would refuse is stored. Raises `ConfigError` for a value that is too wide, and `TrapError` where
-    registers cannot be written now: in an observer, in the middle of an instruction, from a thread that does not run
-    the VM while another does.
-    """
-
-    __slots__ = ("vm",)
-
-    def __init__(self, vm: VM, number: int, state: VcpuState, around: Surroundings) -> None:
-        super().__init__(number, state, around)
-        self.vm = vm
-
-    def step(self, count: int = 1) -> int:
-        """Run ``count`` instructions outside `VM.run`, with their traps; returns how many ran before something ended
-        it.
-
-        The delivery of a fault counts as one, and so does each element of a repeated string instruction. Timers fire
-        between instructions, but no interrupt is taken. A vCPU that has executed HLT, or a VM that has ended, runs
-        none; ``vm.result`` then says how it ended.
-        """
-        return self.vm.step(count, self)
 
 
 class VM(Runs, Furnished):
@@ -224,6 +197,18 @@ class VM(Runs, Furnished):
 
         self.check_open()
         return Log(self, what, to)
+
+    def __repr__(self) -> str:
+        state = "closed" if self.closed else "running" if self.runner is not None else "not run yet"
+        if state == "not run yet" and self.result is not None:
+            state = self.result.reason.value
+        cpus = f"{self.cpus} vCPU{'s' if self.cpus > 1 else ''}"
+        return f"<VM {self.name}: {self.memory.size >> 20} MiB, {cpus}, {state}, {self.now:.6f} s of virtual time>"
+
+    @property
+    def now(self) -> float:
+        """The VM's virtual time since its power-on, in seconds; ``vm.clock.now_ns`` is the same in nanoseconds."""
+        return self.clock.now_ns / 1e9
 
     @property
     def host_memory_bytes(self) -> int:

@@ -67,7 +67,7 @@ def ends_with(code: str, *, address: int, cpl: int = 0, cr0: int = 0, flags: int
 
         @vm.traps.exception()
         def exception(vcpu: hv.Vcpu, exit: hv.Exit) -> hv.Verdict:
-            return hv.stop(f"{exit.vector}, {exit.error}")
+            return hv.stop(f"{exit.vector}, {exit.error_code}")
 
         vm.traps.hypercall(lambda vcpu, exit: hv.stop(""))
         result = vm.run(timeout=20)

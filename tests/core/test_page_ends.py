@@ -42,7 +42,7 @@ def test_the_fault_is_that_of_the_instruction_that_needs_the_page(last: str, bef
         @vm.traps.exception(14)
         def repair(vcpu: hv.Vcpu, exit: hv.Exit) -> hv.Verdict:
             done = int.from_bytes(vm.memory.read(DATA, 4), "little")
-            faults.append((vcpu.rip - AT, vcpu.cr2 - AT, exit.error, done))
+            faults.append((vcpu.rip - AT, vcpu.cr2 - AT, exit.error_code, done))
             vm.memory.write(TABLE + 8, struct.pack("<Q", SECOND | 3))
             return hv.RETRY
 
@@ -64,7 +64,7 @@ def test_fxrstor_tells_the_first_byte_that_is_not_there(at: int, first: int) -> 
 
         @vm.traps.exception(14)
         def note(vcpu: hv.Vcpu, exit: hv.Exit) -> hv.Verdict:
-            faults.append((vcpu.cr2 - AT, exit.error))
+            faults.append((vcpu.cr2 - AT, exit.error_code))
             return hv.stop("fault")
 
         assert vm.run(timeout=5).message == "fault"

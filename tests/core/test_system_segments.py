@@ -27,7 +27,7 @@ def load(name: str, content: bytes, mode: int, selector: int = 0x20, limit: int 
         vm.memory.write(GDT, vm.memory.read(0x1000, 24))
         vm.memory.write(GDT + 0x20, content)
         vm.vcpu.gdtr = hv.Table(GDT, limit)
-        vm.traps.exception(None, lambda vcpu, exit: hv.stop(f"{exit.vector} {exit.error:#x} at {vcpu.rbx}"))
+        vm.traps.exception(None, lambda vcpu, exit: hv.stop(f"{exit.vector} {exit.error_code:#x} at {vcpu.rbx}"))
         result = vm.run(timeout=5)
         register = vm.vcpu.registers.segment("tr" if name == "ltr" else "ldtr")
         busy = vm.memory.read(GDT + 0x25, 1)[0] != content[5]

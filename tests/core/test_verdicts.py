@@ -367,7 +367,7 @@ def test_a_page_fault_that_the_host_repairs_leaves_cr2_alone() -> None:
 
         @vm.traps.exception(14)
         def repair(vcpu: hv.Vcpu, exit: hv.Exit) -> hv.Verdict:
-            assert exit.address == 0x40_0000_0000 and exit.error == 0
+            assert exit.address == 0x40_0000_0000 and exit.error_code == 0
             vcpu.rbx = 0x80000
             return hv.RETRY
 

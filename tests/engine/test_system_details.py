@@ -33,8 +33,8 @@ def test_lldt_looks_at_its_whole_descriptor(low: int, high: int, expected: str, 
     with bare("lldt ax; int 0x20", rax=0x20) as vm:
         vm.memory.write(GDT + 0x20, struct.pack("<QQ", 0x00000000_0000FFFF | low << 40 | 0x4000 << 16, high << 40 | 1))
         vm.vcpu.gdtr = Table(GDT, 0x2F)
-        vm.traps.exception(13, lambda vcpu, exit: hv.stop(f"#GP {exit.error:x}"))
-        vm.traps.exception(11, lambda vcpu, exit: hv.stop(f"#NP {exit.error:x}"))
+        vm.traps.exception(13, lambda vcpu, exit: hv.stop(f"#GP {exit.error_code:x}"))
+        vm.traps.exception(11, lambda vcpu, exit: hv.stop(f"#NP {exit.error_code:x}"))
         vm.traps.int_n(0x20, lambda vcpu, exit: hv.stop("loaded"))
         if watched:
             vm.traps.lldt(lambda vcpu, exit: None, mode="observe")

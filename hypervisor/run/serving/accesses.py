@@ -24,6 +24,7 @@ from hypervisor.vcpu.widths import fitting
 if TYPE_CHECKING:
     from hypervisor.engine.pcpu import PCpu
     from hypervisor.run.machine import Machine
+    from hypervisor.traps.dispatch import Dispatch
     from hypervisor.vcpu.processor import Processor
 
 _OUT_OPCODES = (0xE6, 0xE7, 0xEE, 0xEF)
@@ -69,11 +70,9 @@ class InPlace:
         self._records = [Exit(one) for one in vm.vcpus]
         self.select(vcpu)
         self._routing = Routing(vm)
-        self._dispatch = vm.traps.seal()
-        self._heard = {kind for kind, table in self._dispatch.tables.items() if table.heard}
         self._find, self._is_memory = vm.mmio.find, self._routing.is_memory
-        self._plain = not self._heard & {K.MMIO_READ, K.MMIO_WRITE, K.MEMORY}
-        self._strings = Strings(vm, self._heard)
+        self._dispatch: Dispatch | None = None
+        self.listen()
         self._after: Effect | None = None
         """What is to be done when the guest has been left."""
         self._asked: K | None = None
@@ -81,6 +80,16 @@ class InPlace:
         self._hits = 0
         self._wrote = (0, -1)
         """RIP and time of the last instruction that wrote where breakpoints are."""
+
+    def listen(self) -> None:
+        """Handlers may have come or gone."""
+        dispatch = self._vm.traps.seal()
+        if dispatch is self._dispatch:
+            return
+        self._dispatch = dispatch
+        self._heard = {kind for kind, table in dispatch.tables.items() if table.heard}
+        self._plain = not self._heard & {K.MMIO_READ, K.MMIO_WRITE, K.MEMORY}
+        self._strings = Strings(self._vm, self._heard)
 
     def select(self, vcpu: Processor) -> None:
         """Another vCPU runs from now on."""
@@ -189,7 +198,7 @@ class InPlace:
 
     def _decide(self, pcpu: PCpu, exit: Exit, read: Callable[[], int], write: Callable[[int], None]) -> int:
         """Ask the handlers, then do what is left to do; 1 to have the guest left before the instruction."""
-        vcpu, dispatch = self._vcpu, self._dispatch
+        vcpu, dispatch = self._vcpu, self._vm.traps.dispatch  # that which it begins with
         vcpu.locked, vcpu.registers.flags_inside = _HALF_DONE, pcpu.flags
         try:
             effect = self._route.effect(vcpu, exit, handled=_answered, passed=_performed)

@@ -57,7 +57,7 @@ def inject(verdict: Inject, pcpu: PCpu, vcpu: Processor, exit: Exit) -> int:
     _forget(pcpu, vcpu, exit)
     if verdict.vector == PF and exit.address is not None:
         vcpu.set("cr2", exit.address)
-    return deliver(pcpu, vcpu, verdict.vector, verdict.error)
+    return deliver(pcpu, vcpu, verdict.vector, verdict.error_code)
 
 
 def retried(pcpu: PCpu, vcpu: Processor, exit: Exit) -> int:
@@ -210,7 +210,7 @@ def _exception(pcpu: PCpu, vcpu: Processor, exit: Exit) -> int:
         length = pcpu.report.d_length
         rip = _after(vcpu, length)
         pcpu.report.now += length  # as the engine does when nobody listens
-    return pcpu.event(exit.vector, exit.error or 0, source, rip)
+    return pcpu.event(exit.vector, exit.error_code or 0, source, rip)
 
 
 def _paused(pcpu: PCpu, vcpu: Processor, exit: Exit) -> int:

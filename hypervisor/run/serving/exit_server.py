@@ -64,8 +64,15 @@ class ExitServer:
 
     def on(self, pcpu: PCpu) -> None:
         """Exits of this pCPU are served from now on."""
-        apply(self._vm, pcpu)
+        self.traps_changed(pcpu)
         pcpu.on_access(self._access)
+
+    def traps_changed(self, pcpu: PCpu) -> None:
+        """Handlers may have come or gone: trap for those that there are. What is being served is finished by those
+        that it began with.
+        """
+        apply(self._vm, pcpu)
+        self._access.listen()
 
     def follow(self, pcpu: PCpu) -> None:
         """The engine may have given turns: serve the vCPU whose turn it is now."""

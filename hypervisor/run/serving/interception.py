@@ -49,7 +49,7 @@ def apply(vm: Machine, pcpu: PCpu) -> None:
     for vcpu in vm.vcpus:
         vcpu.breakpoints = breakpoints
     _watch_pages(vm)
-    tables.serve_inside([h.compiled.inside(h.kind, dict(h.key)) for h in vm.traps.compiled() if h.compiled])
+    tables.serve_inside([h.compiled.inside(h.kinds[0], h.only) for h in vm.traps.compiled() if h.compiled])
     tables.revision = vm.traps.revision
     tables.bound_to = pcpu
     pcpu.bind(tables)
@@ -69,8 +69,9 @@ def _mask(table: Table | None, field: str, everything: Iterable[int]) -> int:
     """A bit for each value of the key that somebody listens to."""
     mask = 0
     for handler in table.listeners if table else ():
-        for value in dict(handler.key).get(field, everything):
-            mask |= 1 << value
+        for values in dict(handler.key).get(field, (everything,)):
+            for value in values:
+                mask |= 1 << value
     return mask
 
 

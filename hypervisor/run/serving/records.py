@@ -56,7 +56,7 @@ def _register_write(exit: Exit, vcpu: Processor, pcpu: PCpu) -> None:
 def _exception(exit: Exit, vcpu: Processor, pcpu: PCpu) -> None:
     exit.known_length = 0
     report = pcpu.report
-    exit.vector, exit.error, address = report.info_0, report.info_1, report.info_2
+    exit.vector, exit.error_code, address = report.info_0, report.info_1, report.info_2
     exit.address = address & _MASK64 if exit.vector == PF else None
 
 

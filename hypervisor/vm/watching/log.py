@@ -150,7 +150,7 @@ def _hex(value: object) -> str:
 
 def _exception(exit: Exit) -> str:
     text = title(exit.vector) or f"exception {exit.vector}"
-    text += f", error {exit.error:#x}" if exit.vector in ERROR_CODE_VECTORS else ""
+    text += f", error {exit.error_code:#x}" if exit.vector in ERROR_CODE_VECTORS else ""
     return text + (f", address {_hex(exit.address)}" if exit.vector == PF else "")
 
 
