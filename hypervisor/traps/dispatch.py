@@ -7,7 +7,7 @@ comparison for each handler of its kind.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Set
 from operator import attrgetter
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -77,12 +77,17 @@ def _matcher(handler: Handler) -> Callable[[Exit], bool] | None:
 class Dispatch:
     """The sealed handlers of one VM."""
 
-    def __init__(self, handlers: Iterable[Handler] = ()) -> None:
+    def __init__(
+        self, handlers: Iterable[Handler] = (), before: Dispatch | None = None, changed: Set[ExitKind] = frozenset()
+    ) -> None:
+        """``before`` are the tables of the same handlers but for those of ``changed`` kinds, if there are any."""
         by_kind: dict[ExitKind, list[Handler]] = {}
         for handler in handlers:
             for kind in handler.kinds:
-                by_kind.setdefault(kind, []).append(handler)
-        self.tables = {kind: Table(kind, those) for kind, those in by_kind.items()}
+                if before is None or kind in changed:
+                    by_kind.setdefault(kind, []).append(handler)
+        same = {} if before is None else {kind: one for kind, one in before.tables.items() if kind not in changed}
+        self.tables = same | {kind: Table(kind, those) for kind, those in by_kind.items()}
         self._by_number: list[Table | None] = [None] * 128
         for kind, table in self.tables.items():
             self._by_number[kind] = table

@@ -44,7 +44,7 @@ def some_of(trap: str, keys: Keys | None, allowed: tuple[int, ...]) -> Spans | N
     """The key that is one of a few numbers, or several of them; None for any. Raises `TrapError`."""
     if keys is None:
         return None
-    given = list(keys) if isinstance(keys, Iterable) and not isinstance(keys, str) else [keys]
+    given = list(keys) if isinstance(keys, Iterable) else [keys]
     numbers = [n for one in given for n in (one if isinstance(one, range) else (one,))]
     if not numbers or any(isinstance(n, bool) or n not in allowed for n in numbers):
         raise TrapError(f"{trap}({keys!r}): choose one of {', '.join(map(str, allowed))}, or a list of them.")

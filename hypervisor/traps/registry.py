@@ -26,8 +26,8 @@ from hypervisor.traps.verdicts import PASS
 from hypervisor.vcpu.processor import Processor
 
 _OPTIONS = Options.__annotations__.keys()
-MAX_HANDLERS = 4096
-"""Handlers of one VM: what a guest has its handlers register comes to an end."""
+MAX_HANDLERS, MAX_PENDING = 4096, 512
+"""Handlers of one VM, and those that are called once: what a guest has its handlers register comes to an end."""
 
 
 class Guest(Protocol):
@@ -53,6 +53,12 @@ class TrapRegistry(TrapKinds):
         self.dispatch = Dispatch()
         """The handlers as the last `seal` found them."""
         self._sealed = -1
+        self._stale: set[K] = set()
+        """Kinds of exit whose handlers are others since then."""
+        self._pending = 0
+        """At least as many as there are that are called once."""
+        self._numbers: dict[str, int] = {}
+        """How many handlers have had a name that is a function's."""
         self._guest: Guest | None = None
         """The run that goes on."""
         self.revision = 0
@@ -108,23 +114,42 @@ class TrapRegistry(TrapKinds):
         if full in self._handlers:
             if name is not None:
                 raise TrapError(f"{new.describe()}: there is a handler of this name already; choose another name=.")
-            new.name = next(
-                f"{full}-{n}" for n in range(2, len(self._handlers) + 3) if f"{full}-{n}" not in self._handlers
-            )
-        if len(self._handlers) >= MAX_HANDLERS:
-            raise TrapError(f"{new.describe()} would be one more than the {MAX_HANDLERS} that a VM can have.")
-        if new.rank == "user":  # others do not answer what a user's does
+            new.name = self._another(full)
+        self._check_number(new)
+        if new.rank == "user" and new.mode == "decide" and not new.once:  # others do not answer what it does
             self._check_overlap(new)
         new.condition = condition
         new.function = self._called(new, function)
         self._handlers[new.name] = new
         try:
-            self._changed()
+            self._changed(new)
         except BaseException:
             del self._handlers[new.name]
-            self._changed()
+            self._changed(new)
             raise
         return new.name
+
+    def _another(self, name: str) -> str:
+        """A name like one that is taken: ``name-2`` and so on."""
+        number = self._numbers.get(name, 1) + 1
+        while f"{name}-{number}" in self._handlers:
+            number += 1
+        self._numbers[name] = number
+        return f"{name}-{number}"
+
+    def _check_number(self, new: Handler) -> None:
+        """Raise `TrapError` where there are too many, which a guest may have brought about."""
+        if len(self._handlers) >= MAX_HANDLERS:
+            raise TrapError(f"{new.describe()} would be one more than the {MAX_HANDLERS} that a VM can have.")
+        if new.once:
+            self._pending += 1
+            if self._pending > MAX_PENDING:
+                self._pending = sum(h.once for h in self._handlers.values()) + 1
+            if self._pending > MAX_PENDING:
+                raise TrapError(
+                    f"{new.describe()} would be one more than the {MAX_PENDING} that wait to be called once; what they "
+                    "wait for does not come."
+                )
 
     def _plugin_of_caller(self) -> str | None:
         """The plugin whose handler registers another one."""
@@ -162,9 +187,10 @@ class TrapRegistry(TrapKinds):
                 f"{what} from this thread while the VM runs; do it in a handler, between runs or in a pause."
             )
 
-    def _changed(self) -> None:
-        """Handlers have come or gone."""
+    def _changed(self, handler: Handler) -> None:
+        """A handler has come or gone."""
         self.revision += 1
+        self._stale.update(handler.kinds)
         if self._guest is not None:
             self._guest.traps_changed()
 
@@ -228,17 +254,18 @@ class TrapRegistry(TrapKinds):
             handler.enabled = True
             try:
                 self._check_overlap(handler)
-                self._changed()
+                self._changed(handler)
             except TrapError:
                 handler.enabled = False
-                self._changed()
+                self._changed(handler)
                 raise
 
     def disable(self, name: str) -> None:
         """Switch a handler off until `enable`."""
         self._check_changeable(f"handler {name!r} cannot be disabled")
-        self._find(name).enabled = False
-        self._changed()
+        handler = self._find(name)
+        handler.enabled = False
+        self._changed(handler)
 
     def replace(self, name: str, function: HandlerFunction) -> None:
         """Give a handler another function; its key, mode and name stay."""
@@ -247,22 +274,24 @@ class TrapRegistry(TrapKinds):
         handler = self._find(name)
         check_function(handler, function)
         handler.function = self._called(handler, function)
-        self._changed()
+        self._changed(handler)
 
     def remove(self, name: str) -> None:
         """Forget a handler."""
         self._check_changeable(f"handler {name!r} cannot be removed")
-        self._find(name)
+        handler = self._find(name)
         del self._handlers[name]
-        self._changed()
+        self._changed(handler)
 
     # --- for runs -----------------------------------------------------------------------------------------------------
 
     def seal(self) -> Dispatch:
         """The tables that a run uses, made anew if handlers have come or gone."""
         if self._sealed != self.revision:
-            self.dispatch = Dispatch(h for h in self._handlers.values() if h.compiled is None)
+            handlers = (h for h in self._handlers.values() if h.compiled is None)
+            self.dispatch = Dispatch(handlers, self.dispatch, self._stale)
             self._sealed = self.revision
+            self._stale.clear()
         return self.dispatch
 
     def used_by(self, guest: Guest | None) -> None:

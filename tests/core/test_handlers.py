@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import pytest
@@ -23,11 +24,11 @@ BAD: dict[str, tuple[Any, str]] = {
         r"handler '<lambda>' for cpuid: a handler takes \(vcpu, exit\)",
     ),
     "too many": (lambda t: t.cpuid(lambda a, b, c: hv.PASS), "a handler takes"),
-    "no function": (lambda t: t.cpuid(5), "5 is not a function"),
+    "no function": (lambda t: t.cpuid(5, 5), "5 is not a function"),
     "unknown keyword": (lambda t: t.cpuid(ok, leef=1), r"cpuid\(leef=...\): no such argument"),
     "unknown kind": (lambda t: t.cupid(ok), "no trap 'cupid'; there are:.*cpuid"),
-    "leaf": (lambda t: t.cpuid(ok, leaf=1 << 32), "a number of 32 bits is needed"),
-    "bool": (lambda t: t.cpuid(ok, leaf=True), "a number of 32 bits is needed"),
+    "leaf": (lambda t: t.cpuid(ok, leaf=1 << 32), "leaf 0x100000000-0x100000000 is outside 0x0-0xffffffff"),
+    "bool": (lambda t: t.cpuid(ok, leaf=True), "a number or a non-empty range of leaf values"),
     "port": (lambda t: t.port_in(0x10000, ok), "port 0x10000-0x10000 is outside 0x0-0xffff"),
     "negative": (lambda t: t.port_in(-1, ok), "is outside"),
     "empty range": (lambda t: t.port_in(range(5, 5), ok), "non-empty range"),
@@ -43,7 +44,7 @@ BAD: dict[str, tuple[Any, str]] = {
     "mode": (lambda t: t.cpuid(ok, mode="watch"), "mode='watch' is unknown; choose 'decide' or 'observe'"),
     "when": (lambda t: t.cpuid(ok, mode="observe", when="later"), "when='later' is unknown"),
     "after": (lambda t: t.cpuid(ok, when="after"), "when='after' is for mode='observe'"),
-    "hypercall": (lambda t: t.hypercall(ok, number=-1), "a number of 64 bits"),
+    "hypercall": (lambda t: t.hypercall(ok, number=-1), "is outside 0x0-0xffffffffffffffff"),
 }
 
 
@@ -105,14 +106,13 @@ def test_names() -> None:
             vm.traps.disable("fourth")
 
 
-def test_nothing_is_switched_during_a_run() -> None:
+def test_another_thread_switches_nothing_during_a_run() -> None:
     with bare("vmmcall; hlt") as vm:
         vm.traps.cpuid(ok, name="other")
         sentences = []
 
-        @vm.traps.hypercall()
-        def call(vcpu: hv.Vcpu, exit: hv.Exit) -> hv.Verdict:
-            traps = vcpu.vm.traps
+        def acts() -> None:
+            traps = vm.traps
             for act in (
                 lambda: traps.disable("other"),
                 lambda: traps.enable("other"),
@@ -120,13 +120,21 @@ def test_nothing_is_switched_during_a_run() -> None:
                 lambda: traps.remove("other"),
                 lambda: traps.hlt(ok),
             ):
-                with pytest.raises(hv.TrapError, match="while the VM runs; do it between runs") as caught:
+                with pytest.raises(
+                    hv.TrapError, match="from this thread while the VM runs; do it in a handler"
+                ) as caught:
                     act()
                 sentences.append(str(caught.value))
+
+        @vm.traps.hypercall()
+        def call(vcpu: hv.Vcpu, exit: hv.Exit) -> hv.Verdict:
+            other = threading.Thread(target=acts)
+            other.start()
+            other.join()
             return hv.HANDLED
 
         assert vm.run(timeout=5).reason is hv.Reason.HALTED
-        assert len(set(sentences)) == 5
+        assert len(set(sentences)) == 5 and "other" in vm.traps and "ok" not in vm.traps
 
 
 # --- order and modes --------------------------------------------------------------------------------------------------
