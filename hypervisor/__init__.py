@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from hypervisor.arch.vectors import XF as XF
     from hypervisor.console.expecting import Match as Match
     from hypervisor.debug.walk import explain as explain
-    from hypervisor.devices.device import Device as Device
+    from hypervisor.devices.record_device import Device as Device
     from hypervisor.errors import ConfigError as ConfigError
     from hypervisor.errors import DeviceError as DeviceError
     from hypervisor.errors import EngineError as EngineError
@@ -111,7 +111,7 @@ _WHERE = {
     "hypervisor.console.expecting": ("Match",),
     "hypervisor.debug.walk": ("explain",),
     "hypervisor.engine.state": ("Segment", "Table"),
-    "hypervisor.devices.device": ("Device",),
+    "hypervisor.devices.record_device": ("Device",),
     "hypervisor.errors": (
         "ConfigError", "DeviceError", "EngineError", "ExpectError", "GuestCrashed", "GuestFault", "HostFull",
         "HypervisorError", "ImageError", "InternalError", "PluginError", "TrapError",

@@ -87,7 +87,7 @@ class Dispatch:
                 if before is None or kind in changed:
                     by_kind.setdefault(kind, []).append(handler)
         same = {} if before is None else {kind: one for kind, one in before.tables.items() if kind not in changed}
-        self.tables = same | {kind: Table(kind, those) for kind, those in by_kind.items()}
+        self.tables: dict[ExitKind, Table] = same | {kind: Table(kind, those) for kind, those in by_kind.items()}
         self._by_number: list[Table | None] = [None] * 128
         for kind, table in self.tables.items():
             self._by_number[kind] = table

@@ -1,6 +1,6 @@
 """Trap handlers: registering, checking and switching them. `hypervisor.traps.dispatch` is what a run makes of them.
 
-A plugin's handlers, a test's and the built-in ones are registered through the same methods (`hypervisor.traps.kinds`).
+A plugin's handlers, a test's and the built-in ones are registered through the same methods (`TrapKinds`).
 They may come and go while the guest runs, in code that its run calls: handlers, devices, conditions. The tables are
 sealed anew at once then, so that such a change holds from the guest's next instruction on, and an exit costs the same
 whether or not there are any.
@@ -19,9 +19,9 @@ from hypervisor.traps.compiled import Compiled
 from hypervisor.traps.dispatch import Dispatch, asking
 from hypervisor.traps.handlers import Handler, HandlerFunction, Watch, check_function, check_options
 from hypervisor.traps.keys import Spans
-from hypervisor.traps.kinds import Options, TrapKinds
 from hypervisor.traps.plugins import plugin_set
 from hypervisor.traps.trap import Trap
+from hypervisor.traps.trap_kinds import Options, TrapKinds
 from hypervisor.traps.verdicts import PASS
 from hypervisor.vcpu.processor import Processor
 

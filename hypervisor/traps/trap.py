@@ -57,6 +57,8 @@ class Trap:
     def __repr__(self) -> str:
         if self._name is None:
             return f"<trap {self._what}: no handler yet>"
+        if not self.registered:
+            return f"<trap {self._what}: gone>"
         return f"<trap {self._what}: {self._registry.describe(self._name)}>"
 
 

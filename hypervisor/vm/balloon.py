@@ -12,7 +12,7 @@ from hypervisor.units import PAGE_MASK, PAGE_SHIFT
 if TYPE_CHECKING:
     from hypervisor.vcpu.exit import Exit
     from hypervisor.vcpu.processor import Processor
-    from hypervisor.vm.vm import VM
+    from hypervisor.vm.furnished import Furnished
 
 WANTED, GIVE = 0x42414C00, 0x42414C01
 """What RAX holds: the guest asks how many pages the host wants; it does not need RCX pages from RBX on. RAX is how many
@@ -41,7 +41,7 @@ class Balloon:
     def __init__(self, wanted: int = 0) -> None:
         self.s = BalloonState(_checked(wanted))
 
-    def attach(self, vm: VM) -> None:
+    def attach(self, vm: Furnished) -> None:
         """Answer this machine's hypercalls."""
         self._vm = vm
         vm.traps.hypercall(self._ask, number=WANTED, name="balloon: wanted")

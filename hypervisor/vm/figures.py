@@ -16,7 +16,7 @@ from hypervisor.vm.balloon import Balloon
 
 if TYPE_CHECKING:
     from hypervisor.run.host import CoreHost
-    from hypervisor.vm.vm import VM
+    from hypervisor.vm.furnished import Furnished
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ class HostFigures:
         raise KeyError(name)
 
 
-def figures_of(vm: VM) -> VmFigures:
+def figures_of(vm: Furnished) -> VmFigures:
     """See `VM.figures`."""
     media = {id(medium): medium for medium in vm.media.by_drive().values()}.values()
     own, shared, zero = vm.memory.counts
@@ -142,7 +142,7 @@ def figures_of(vm: VM) -> VmFigures:
     )
 
 
-def figures_of_host(host: CoreHost, vms: Iterable[VM]) -> HostFigures:
+def figures_of_host(host: CoreHost, vms: Iterable[Furnished]) -> HostFigures:
     """See `Host.figures`."""
     memory = host.memory
     return HostFigures(
@@ -155,11 +155,11 @@ def figures_of_host(host: CoreHost, vms: Iterable[VM]) -> HostFigures:
     )
 
 
-def _ballooned(vm: VM) -> int:
+def _ballooned(vm: Furnished) -> int:
     return sum(plugin.given for _, plugin in vm.plugins if isinstance(plugin, Balloon)) << PAGE_SHIFT
 
 
-def _state(vm: VM) -> str:
+def _state(vm: Furnished) -> str:
     runner, result = vm.runner, vm.result
     if runner is not None:
         return "paused" if runner.stands_still else "running"

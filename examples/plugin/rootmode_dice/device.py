@@ -12,28 +12,25 @@ It answers by offset and never learns where it was attached; its whole world is 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-
-from hypervisor.errors import DeviceError
+import hypervisor as hv
+from hypervisor.state import number, record
 
 ROLL, SIDES = 0, 1
 
 
-@dataclass
+@record
 class DiceState:
-    """All that changes while a guest plays."""
+    """All that changes while a guest plays, with what each field may hold."""
 
-    sides: int
-    random: int  # the generator's 32 bits, never zero
+    sides: int = number(1, 255, 6)
+    random: int = number(1, 0xFFFF_FFFF, 1)  # the generator's 32 bits, never zero
 
 
-class DiceDevice:
-    """A die that always falls the same way for the same seed."""
+class DiceDevice(hv.Device[DiceState]):
+    """A die that always falls the same way for the same seed. Saving, restoring and reset follow from its state."""
 
     def __init__(self, sides: int = 6, seed: int = 1) -> None:
-        self.name = "dice"
-        self._at_reset = DiceState(sides, max(seed & 0xFFFF_FFFF, 1))
-        self._state = replace(self._at_reset)
+        super().__init__("dice", DiceState(sides, max(seed & 0xFFFF_FFFF, 1)))
 
     def read(self, offset: int, size: int) -> int:
         """One register after the other, lowest first, for accesses wider than a byte."""
@@ -43,32 +40,18 @@ class DiceDevice:
         """Set the number of sides; a roll cannot be written."""
         sides = value.to_bytes(size, "little")[SIDES - offset] if offset <= SIDES < offset + size else 0
         if sides:
-            self._state.sides = sides
-
-    def reset(self) -> None:
-        """The die as it came out of its box: the same rolls again."""
-        self._state = replace(self._at_reset)
-
-    def state(self) -> DiceState:
-        """A copy of the state."""
-        return replace(self._state)
-
-    def restore(self, state: DiceState) -> None:
-        """Take over a state, if it could be ours."""
-        if not isinstance(state, DiceState) or not 1 <= state.sides <= 255 or not 0 < state.random < 1 << 32:
-            raise DeviceError(f"{self.name}: {state!r} is not the state of a die.")
-        self._state = replace(state)
+            self.s.sides = sides
 
     def _read_byte(self, offset: int) -> int:
         if offset == ROLL:
             return self._roll()
-        return self._state.sides if offset == SIDES else 0xFF
+        return self.s.sides if offset == SIDES else 0xFF
 
     def _roll(self) -> int:
         """Marsaglia's xorshift, 32 bits: small enough to be part of the state."""
-        x = self._state.random
+        x = self.s.random
         x ^= x << 13 & 0xFFFF_FFFF
         x ^= x >> 17
         x ^= x << 5 & 0xFFFF_FFFF
-        self._state.random = x
-        return x % self._state.sides + 1
+        self.s.random = x
+        return x % self.s.sides + 1

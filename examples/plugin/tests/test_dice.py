@@ -37,7 +37,7 @@ def test_rolls_stay_within_the_sides_and_repeat_after_a_reset() -> None:
 
 
 def test_a_state_that_is_not_ours_is_refused() -> None:
-    with pytest.raises(DeviceError, match="is not the state of a die"):
+    with pytest.raises(DeviceError, match="must be a DiceState"):
         DiceDevice().restore("six")  # type: ignore[arg-type]
 
 
