@@ -66,6 +66,7 @@ if TYPE_CHECKING:
     from hypervisor.run.sharing.usage import PCpuUsage as PCpuUsage
     from hypervisor.run.sharing.usage import Usage as Usage
     from hypervisor.traps.compiled import compiled as compiled
+    from hypervisor.traps.plugins.plugin_set import API as API
     from hypervisor.traps.trap import Trap as Trap
     from hypervisor.traps.verdicts import HANDLED as HANDLED
     from hypervisor.traps.verdicts import PASS as PASS
@@ -102,6 +103,7 @@ _WHERE = {
     "hypervisor.traps.verdicts": ("HANDLED", "PASS", "RETRY", "Verdict", "inject", "stop"),
     "hypervisor.traps.compiled": ("compiled",),
     "hypervisor.traps.trap": ("Trap",),
+    "hypervisor.traps.plugins.plugin_set": ("API",),
     "hypervisor.run.observing.host_events": ("HostEvent", "HostEvents", "What"),
     "hypervisor.run.sharing.policies.credit": ("Credit",),
     "hypervisor.run.sharing.policies.edf": ("Edf",),

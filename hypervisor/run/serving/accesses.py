@@ -17,6 +17,7 @@ from hypervisor.run.serving.completion import Effect
 from hypervisor.run.serving.routing import Routing
 from hypervisor.run.serving.strings import Strings
 from hypervisor.run.serving.verdict_route import Route
+from hypervisor.traps.dispatch import Dispatch
 from hypervisor.vcpu import breakpoints
 from hypervisor.vcpu.exit import Exit
 from hypervisor.vcpu.widths import fitting
@@ -24,7 +25,6 @@ from hypervisor.vcpu.widths import fitting
 if TYPE_CHECKING:
     from hypervisor.engine.pcpu import PCpu
     from hypervisor.run.machine import Machine
-    from hypervisor.traps.dispatch import Dispatch
     from hypervisor.vcpu.processor import Processor
 
 _OUT_OPCODES = (0xE6, 0xE7, 0xEE, 0xEF)
@@ -71,7 +71,7 @@ class InPlace:
         self.select(vcpu)
         self._routing = Routing(vm)
         self._find, self._is_memory = vm.mmio.find, self._routing.is_memory
-        self._dispatch: Dispatch | None = None
+        self._dispatch = Dispatch()
         self.listen()
         self._after: Effect | None = None
         """What is to be done when the guest has been left."""
@@ -198,7 +198,7 @@ class InPlace:
 
     def _decide(self, pcpu: PCpu, exit: Exit, read: Callable[[], int], write: Callable[[int], None]) -> int:
         """Ask the handlers, then do what is left to do; 1 to have the guest left before the instruction."""
-        vcpu, dispatch = self._vcpu, self._vm.traps.dispatch  # that which it begins with
+        vcpu, dispatch = self._vcpu, self._dispatch
         vcpu.locked, vcpu.registers.flags_inside = _HALF_DONE, pcpu.flags
         try:
             effect = self._route.effect(vcpu, exit, handled=_answered, passed=_performed)

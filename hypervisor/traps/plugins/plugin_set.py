@@ -33,6 +33,17 @@ if TYPE_CHECKING:
 GROUP = "hypervisor.plugins"
 """The entry-point group under which installed packages announce plugins."""
 
+SHIPPED = {
+    "audit": "hypervisor.plugins.audit:Audit",
+    "strace": "hypervisor.plugins.strace:Strace",
+}
+"""Those of the package, by name; an installed one of the same name comes first."""
+
+API = 1
+"""The version of what handlers and plugins are given. It grows when something that they use changes or goes; a plugin
+that says ``api = 1`` needs that version.
+"""
+
 HOOKS = {"attach": 1, "reset": 0, "detach": 0}
 """The methods that a plugin may have, with the number of arguments that each is called with."""
 
@@ -176,9 +187,11 @@ def find(name: str) -> type:
         raise PluginError(f"Plugin {name} is announced by several packages: {owners}. Use MODULE:CLASS.")
     if candidates:
         return _import(candidates[0].value, name)
-    known = sorted({entry.name for entry in installed()})
+    if name in SHIPPED:
+        return _import(SHIPPED[name], name)
+    known = sorted({entry.name for entry in installed()} | SHIPPED.keys())
     similar = get_close_matches(name, known, n=1)
-    hint = f" Did you mean {similar[0]}?" if similar else f" Installed: {', '.join(known) or 'none'}."
+    hint = f" Did you mean {similar[0]}?" if similar else f" There are: {', '.join(known)}."
     raise PluginError(f"There is no plugin {name}.{hint} A plugin that is not installed is given as MODULE:CLASS.")
 
 
@@ -238,6 +251,11 @@ def _check_hooks(name: str, plugin: object) -> None:
 
     with running(name, ": its methods cannot be looked at"):
         hooks = {hook: method for hook in HOOKS if (method := getattr(plugin, hook, None)) is not None}
+        wanted = getattr(plugin, "api", API)
+    if wanted != API:
+        raise PluginError(
+            f"Plugin {name} is written for version {wanted!r} of the handler API, and this is version {API}."
+        )
     if not hooks:
         raise PluginError(f"Plugin {name} has none of attach(vm), reset() and detach(): it could never do anything.")
     for hook, method in hooks.items():
