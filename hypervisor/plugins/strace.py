@@ -8,7 +8,8 @@
 CR3 tells one program from another: nothing is asked of the guest, and nothing in it is changed. How it works: the
 instructions by which programs call Linux are trapped (SYSCALL, SYSENTER, INT 80h). Each handler notes number, arguments
 and stack pointer, and passes; an execute trap where the program goes on finds the result in RAX. A call that does not
-return, as exit and execve, is written when it is made.
+return, as exit and execve, is written when it is made. Texts that lie in pages which Linux has not brought in yet are
+shown as their address.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ class Call(NamedTuple):
     """One that has been made."""
 
     name: str
-    arguments: str
+    arguments: str | None
+    """None if they have been written: it should not return, and says why it does."""
 
 
 class Strace:
@@ -85,8 +87,7 @@ class Strace:
         call = Call(name, _arguments(vcpu, name, [vcpu.get(register) for register in ORDERS[bits]]))
         if name in NO_RETURN:
             self._write(vcpu.cr3, f"{name}({call.arguments})")
-            if name not in ("execve", "execveat"):
-                return
+            call = Call(name, None)
         for place in behind:
             if self._trapped(place) and len(self._pending) < MOST_PENDING:
                 self._pending[vcpu.cr3, vcpu.rsp, place] = call
@@ -102,7 +103,8 @@ class Strace:
         call = self._pending.pop((vcpu.cr3, vcpu.rsp, exit.address), None)
         if call is not None:
             value = vcpu.rax if vcpu.mode == 64 else vcpu.eax
-            self._write(vcpu.cr3, f"{call.name}({call.arguments}) = {_result(value, vcpu.mode)}")
+            arguments = " failed" if call.arguments is None else f"({call.arguments})"
+            self._write(vcpu.cr3, f"{call.name}{arguments} = {_result(value, vcpu.mode)}")
         return hv.PASS
 
     def _write(self, space: int, text: str) -> None:

@@ -250,7 +250,9 @@ def test_installed_plugins_are_found_by_name(tmp_path: Path, monkeypatch: pytest
     assert plugin_set.make("test-dice,sides=4") == ("test-dice", AsDataclass(4))
     with pytest.raises(PluginError, match=r"There is no plugin test-dise\. Did you mean test-dice\?"):
         plugin_set.make("test-dise")
-    with pytest.raises(PluginError, match=r"There is no plugin qqqq\. Installed: .*test-dice.*given as MODULE:CLASS"):
+    with pytest.raises(
+        PluginError, match=r"There is no plugin qqqq\. There are: .*audit.*.*test-dice.*given as MODULE:CLASS"
+    ):
         plugin_set.make("qqqq")
     with pytest.raises(PluginError, match=r"twice is announced by several packages: a:B \(dicebox\), c:D \(rival\)"):
         plugin_set.make("twice")
