@@ -25,7 +25,7 @@ LONGEST_TEXT = 64
 """Characters of a text that are shown."""
 MOST_PLACES, MOST_PENDING = 2048, 4096
 """Instructions behind calls that are trapped, and calls that are waited for: a guest may make any number of either."""
-NO_RETURN = frozenset(("exit", "exit_group", "execve", "execveat", "rt_sigreturn", "sigreturn"))
+NO_RETURN = frozenset(("exit", "exit_group", "reboot", "execve", "execveat", "rt_sigreturn", "sigreturn"))
 ORDERS = {64: ("rdi", "rsi", "rdx", "r10", "r8", "r9"), 32: ("ebx", "ecx", "edx", "esi", "edi", "ebp")}
 """Registers of the arguments."""
 

@@ -144,18 +144,21 @@ class Seen:
         self._choice, self._likely, self._rounds, self._clock = random.Random(seed), likely, rounds, clock
         self.notes: list[Note] = []
         self.source, self._places = _program(rounds)
+        self._end = addresses(self.source.partition("; .org")[0])[-2]
         self._addresses = {
             name: place for step, place in zip(BODY, self._places, strict=True) for name in step.traps if name in PLACES
         }
         self._traps: dict[str, hv.Trap] = {}
         self._off: set[str] = set()
 
-    def run(self) -> hv.RunResult:
-        """Run the guest to its end."""
+    def run(self, stepped: bool = False) -> hv.RunResult:
+        """Run the guest to its end; by single steps up to its last instruction, if so."""
         with bare(self.source, clock=self._clock) as vm:
             with_idt(vm, {3: "iretq"})
             self._vm = vm
             vm.traps.hypercall(self._handler("hypercall"), name="round")
+            while stepped and vm.vcpu.rip != self._end:
+                assert vm.vcpu.step() == 1
             result = vm.run(timeout=120)
             self.left = [name for name in vm.traps.names() if name in self._traps]
         return result

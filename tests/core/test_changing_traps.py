@@ -31,6 +31,12 @@ def test_each_instruction_is_seen_if_it_is_trapped_by_then(seed: int, clock: str
     assert sum(note.what != "hit" for note in seen.notes) > 5 * ROUNDS
 
 
+def test_single_steps_find_the_same() -> None:
+    seen = Seen(5, 15)
+    assert seen.run(stepped=True).reason is hv.Reason.HALTED
+    seen.check()
+
+
 def test_the_check_notices_a_missed_and_a_ghostly_exit() -> None:
     """The test's own test: with one call taken out of the notes, or one put in, they are no possible run."""
     seen = Seen(1, 5)
