@@ -6,6 +6,7 @@ from typing import Any
 
 from hypervisor.arch import flags, segments
 from hypervisor.debug import disasm
+from hypervisor.debug import page_tables as tables
 from hypervisor.debug.interrupted import interrupted
 from hypervisor.debug.register_text import mode_name
 from hypervisor.debug.stack import named, trace
@@ -14,6 +15,7 @@ from hypervisor.errors import ConfigError
 from hypervisor.markup import table
 from hypervisor.outcome.crash_record import StackFrame
 from hypervisor.vcpu.code_line import Line
+from hypervisor.vcpu.mapped_ranges import PageTables
 
 MOST_LINES = 10_000
 """Instructions that are disassembled at once."""
@@ -39,6 +41,11 @@ def disassemble(vcpu: Any, count: int, address: int | str | None) -> list[Line]:
     return disasm.at(vcpu, start, count)
 
 
+def page_tables(vcpu: Any) -> PageTables:
+    """All that the vCPU's page tables map."""
+    return tables.page_tables(vcpu)
+
+
 def mode(vcpu: Any) -> str:
     """The processor's mode in words."""
     return mode_name(vcpu)
@@ -60,4 +67,4 @@ def registers_html(vcpu: Any) -> str:
     return table(title, ("register", "value", "meaning"), rows)
 
 
-__all__ = ["backtrace", "disassemble", "mode", "registers_html", "where"]
+__all__ = ["backtrace", "disassemble", "mode", "page_tables", "registers_html", "where"]

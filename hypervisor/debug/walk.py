@@ -122,7 +122,7 @@ class _Walker:
             gpa = table + index * level.size
             value = int.from_bytes(read_physical(self._vcpu, gpa, level.size), "little")
             large = self._large(level, value)
-            bad = _reserved(level, value, large, self._nxe)
+            bad = reserved_bits(level, value, large, self._nxe)
             says = "present"
             if not value & p.P:
                 says = "not present"
@@ -203,7 +203,7 @@ class _Walker:
         return Walk(self._gva, self._access, self._who, self._mode, tuple(self._entries), reason, **fields)
 
 
-def _reserved(level: p.Level, value: int, large: bool, nxe: bool) -> int:
+def reserved_bits(level: p.Level, value: int, large: bool, nxe: bool) -> int:
     """The bits of an entry that are set and must not be."""
     mask = (level.reserved_large or 0) if large else level.reserved
     if level.size == 8 and not nxe:

@@ -75,7 +75,10 @@ class Handler:
     def matches(self, exit: Exit) -> bool:
         """Whether this handler is for the exit."""
         if self.watches:
-            exit.address = exit.gpa if self.watches[0].space == "physical" else exit.gva
+            address = exit.gpa if self.watches[0].space == "physical" else exit.gva
+            if address is None:
+                return False
+            exit.address = address
             return any(watch.sees(exit) for watch in self.watches)
         return all(any(getattr(exit, field) in span for span in values) for field, values in self.key)
 

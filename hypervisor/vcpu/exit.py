@@ -53,6 +53,11 @@ _FIELDS = (
 )  # fmt: skip
 
 
+UNWRITTEN: Any = None
+"""What a field has that the kind does not have, or that nobody has written. Fields are declared as what they are
+otherwise, so that handlers need not ask.
+"""
+
 _COUNTED = frozenset(("number", "size", "vector"))
 """Fields that are shown as decimals."""
 
@@ -67,24 +72,24 @@ class Exit:
 
     __slots__ = (*_FIELDS, "_vcpu", "kind", "known_length", "rip")
 
-    access: Any
-    address: Any
-    eax: Any
-    ebx: Any
-    ecx: Any
-    edx: Any
-    error_code: Any
-    gpa: Any
-    gva: Any
-    leaf: Any
-    msr: Any
-    number: Any
-    port: Any
-    size: Any
-    subleaf: Any
-    value: Any
-    vector: Any
-    write: Any
+    access: str
+    address: int
+    eax: int
+    ebx: int
+    ecx: int
+    edx: int
+    error_code: int
+    gpa: int
+    gva: int | None
+    leaf: int
+    msr: int
+    number: int
+    port: int
+    size: int
+    subleaf: int
+    value: int
+    vector: int
+    write: bool
 
     def __init__(self, vcpu: Any, kind: ExitKind = ExitKind.NONE) -> None:
         self._vcpu = vcpu
@@ -95,9 +100,10 @@ class Exit:
         self.kind = kind
         self.rip = rip
         self.known_length = length
-        self.leaf = self.subleaf = self.eax = self.ebx = self.ecx = self.edx = None
-        self.msr = self.number = self.port = self.vector = self.error_code = None
-        self.value = self.size = self.write = self.access = self.address = self.gpa = self.gva = None
+        nothing = UNWRITTEN
+        self.leaf = self.subleaf = self.eax = self.ebx = self.ecx = self.edx = nothing
+        self.msr = self.number = self.port = self.vector = self.error_code = nothing
+        self.value = self.size = self.write = self.access = self.address = self.gpa = self.gva = nothing
         return self
 
     @property

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from hypervisor.outcome.crash_record import StackFrame
 from hypervisor.vcpu.code_line import Line
+from hypervisor.vcpu.mapped_ranges import PageTables
 from hypervisor.vcpu.processor import Processor, Surroundings
 
 if TYPE_CHECKING:
@@ -27,6 +28,10 @@ class Inspector(Protocol):
 
     def disassemble(self, vcpu: Vcpu, count: int, address: int | str | None) -> list[Line]:
         """See `Vcpu.disassemble`."""
+        ...
+
+    def page_tables(self, vcpu: Vcpu) -> PageTables:
+        """See `Vcpu.page_tables`."""
         ...
 
     def mode(self, vcpu: Vcpu) -> str:
@@ -86,6 +91,12 @@ class Vcpu(Processor):
         Fewer where memory ends. Raises `GuestFault` where not even the first byte can be read.
         """
         return type(self).inspector().disassemble(self, count, address)
+
+    def page_tables(self) -> PageTables:
+        """All that its page tables map, in ranges of linear addresses with their rights; `hypervisor.explain` says why
+        one address is or is not reachable. A notebook shows it as a table.
+        """
+        return type(self).inspector().page_tables(self)
 
     def __repr__(self) -> str:
         mode = type(self).inspector().mode(self)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from hypervisor.arch.exits import ExitKind as K
 from hypervisor.arch.vectors import PF
 from hypervisor.engine.state import GPR
-from hypervisor.vcpu.exit import Exit
+from hypervisor.vcpu.exit import UNWRITTEN, Exit
 from hypervisor.vcpu.operands import read_word
 
 if TYPE_CHECKING:
@@ -29,11 +29,11 @@ def _cpuid(exit: Exit, vcpu: Processor, pcpu: PCpu) -> None:
 
 def _rdmsr(exit: Exit, vcpu: Processor, pcpu: PCpu) -> None:
     exit.msr = pcpu.report.info_0
-    exit.value = None
+    exit.value = UNWRITTEN
 
 
 def _no_value(exit: Exit, vcpu: Processor, pcpu: PCpu) -> None:
-    exit.value = None
+    exit.value = UNWRITTEN
 
 
 def _wrmsr(exit: Exit, vcpu: Processor, pcpu: PCpu) -> None:
@@ -44,7 +44,7 @@ def _wrmsr(exit: Exit, vcpu: Processor, pcpu: PCpu) -> None:
 
 def _number(exit: Exit, vcpu: Processor, pcpu: PCpu) -> None:
     exit.number = pcpu.report.info_0
-    exit.value = None
+    exit.value = UNWRITTEN
 
 
 def _register_write(exit: Exit, vcpu: Processor, pcpu: PCpu) -> None:
@@ -57,7 +57,7 @@ def _exception(exit: Exit, vcpu: Processor, pcpu: PCpu) -> None:
     exit.known_length = 0
     report = pcpu.report
     exit.vector, exit.error_code, address = report.info_0, report.info_1, report.info_2
-    exit.address = address & _MASK64 if exit.vector == PF else None
+    exit.address = address & _MASK64 if exit.vector == PF else UNWRITTEN
 
 
 def _hypercall(exit: Exit, vcpu: Processor, pcpu: PCpu) -> None:
@@ -108,12 +108,12 @@ def _str(exit: Exit, vcpu: Processor, pcpu: PCpu) -> None:
 
 def _rdpmc(exit: Exit, vcpu: Processor, pcpu: PCpu) -> None:
     exit.number = vcpu.registers.get("rcx") & _MASK32
-    exit.value = None
+    exit.value = UNWRITTEN
 
 
 def _random(exit: Exit, vcpu: Processor, pcpu: PCpu) -> None:
     exit.size = pcpu.report.d_size
-    exit.value = None
+    exit.value = UNWRITTEN
 
 
 _BY_KIND: dict[K, _Fill] = {
