@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import struct
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -12,6 +13,8 @@ import hypervisor as hv
 from hypervisor.plugins.audit import MOST_ROWS, Audit
 from hypervisor.plugins.linux_calls import ARGUMENTS, NAMES
 from hypervisor.plugins.strace import Strace
+from hypervisor.state import numbers, record
+from hypervisor.testing import check_plugin
 from hypervisor.traps.plugins import plugin_set
 
 ANSWERS = 0x88000
@@ -167,11 +170,55 @@ def test_strace_shows_texts_and_picks_calls(tmp_path: Path) -> None:
 # --- what all have in common ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("name", plugin_set.SHIPPED)
+def test_they_keep_the_contract(name: str, tmp_path: Path) -> None:
+    check_plugin((name, {"to": str(tmp_path / "out")}))
+
+
+class Remembering:
+    """Counts posts, and forgets to say so."""
+
+    seen: ClassVar[list[int]] = []
+
+    def attach(self, vm: hv.VM) -> None:
+        """Count writes to the power port, in a list that all share."""
+        vm.traps.port_out(0x604, lambda vcpu, exit: self.seen.append(exit.value), mode="observe")
+
+    def state(self) -> SeenState:
+        """What has been seen."""
+        return SeenState(list(self.seen))
+
+    def restore(self, state: SeenState) -> None:
+        """Go on from there."""
+        self.seen[:] = state.seen
+
+
+@record
+class SeenState:
+    """Values."""
+
+    seen: list[int] = numbers(100, 0, 1 << 32)
+
+
+def test_the_contract_notices_what_machines_share() -> None:
+    with pytest.raises(AssertionError, match="Remembering: a machine that has not run is another one"):
+        check_plugin(Remembering)
+    with pytest.raises(hv.PluginError, match="does not say what it remembers"):
+        check_plugin(Silent)
+
+
 def test_they_are_found_by_name() -> None:
     for name in plugin_set.SHIPPED:
         assert plugin_set.make(name)[0] == name
     with pytest.raises(hv.PluginError, match="Did you mean strace"):
         plugin_set.make("strase")
+
+
+class Silent:
+    """Says nothing of a state."""
+
+    def attach(self, vm: hv.VM) -> None:
+        """Nothing."""
 
 
 class Newer:

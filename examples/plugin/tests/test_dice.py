@@ -8,7 +8,7 @@ import pytest
 from rootmode_dice import Dice, DiceDevice
 
 from hypervisor.errors import DeviceError, PluginError
-from hypervisor.testing import check_device
+from hypervisor.testing import check_device, check_plugin
 
 # 32-bit code: mov dx, 300h; in al, dx; hlt
 ROLL_ONCE = bytes.fromhex("66ba0003 ec f4")
@@ -24,6 +24,10 @@ def flat(path: Path, code: bytes) -> dict[str, object]:
 
 def test_the_device_keeps_the_contract() -> None:
     check_device(lambda: DiceDevice(seed=7), size=2)
+
+
+def test_the_plugin_keeps_the_contract() -> None:
+    check_plugin((Dice, {"sides": 20}))
 
 
 def test_rolls_stay_within_the_sides_and_repeat_after_a_reset() -> None:
