@@ -74,8 +74,14 @@ def _function(trap: str) -> list[Step]:
     ]
 
 
+TOUCH = [
+    Step(f"mov eax, [{LINEAR}]", ("linear read",)), Step(f"mov [{LINEAR}], eax", ("linear write",)),
+    Step(f"mov eax, [{DATA}]", ("read",)), Step(f"mov [{DATA}], eax", ("write",)),
+]  # fmt: skip
+"""Around the call that changes most: translations that were made before it."""
+
 BODY = [
-    Step("vmmcall", ("hypercall",), True),
+    *TOUCH, Step("vmmcall", ("hypercall",), True), *TOUCH,
     Step("xor eax, eax"), Step("cpuid", ("cpuid",)), Step("rdtsc", ("rdtsc",)), Step("pause", ("pause",)),
     Step("nop", ("at 1",)),
     Step("in al, 0x60", ("in",)), Step("out 0x80, al", ("out",)), Step("nop", ("at 2",)),
