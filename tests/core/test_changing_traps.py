@@ -204,6 +204,32 @@ def test_a_guest_does_not_have_handlers_without_end() -> None:
     assert r.reason is hv.Reason.HOST_ERROR and f"one more than the {MAX_PENDING} that wait" in r.message
 
 
+@hv.compiled(words=1)
+def counted(state, regs, port, size, value):  # type: ignore[no-untyped-def]
+    state[0] += 1
+    return 0
+
+
+def test_a_compiled_handler_comes_and_goes() -> None:
+    seen = []
+
+    def setup(vm: hv.VM) -> None:
+        vm.traps.port_out(0x81, lambda v, e: seen.append(v.ebx), mode="observe")
+
+        @vm.traps.hypercall
+        def call(vcpu: hv.Vcpu, exit: hv.Exit) -> hv.Verdict:
+            if vcpu.ebx == 30:
+                vm.traps.port([0x80, 0x81], counted, access="w", name="counted")
+            if vcpu.ebx == 10:
+                vm.traps.remove("counted")
+            return hv.HANDLED
+
+    r = hv.run_asm("mov ebx, 40; again: vmmcall; out 0x80, al; out 0x81, al; dec ebx; jnz again; hlt", setup=setup)
+    assert r.reason is hv.Reason.HALTED
+    assert counted.state[0] == 2 * 20
+    assert seen == [*range(40, 30, -1), *range(10, 0, -1)], "what a compiled handler serves is seen by nobody else"
+
+
 class Switch(hv.Device[SwitchState]):
     """A device that traps RDTSC when it is written."""
 

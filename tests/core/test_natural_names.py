@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Literal, assert_type
+
 import pytest
 
 import hypervisor as hv
+from hypervisor.outcome.crash_record import StackFrame
 from hypervisor.state import number, record
 from hypervisor.testing import check_device
 from hypervisor.vcpu.typed_access import TypedAccess
@@ -16,6 +19,8 @@ def test_a_range_of_ports_in_both_directions() -> None:
     def setup(vm: hv.VM) -> None:
         @vm.traps.port(range(0x300, 0x304))
         def port(vcpu: hv.Vcpu, exit: hv.Exit) -> hv.Verdict:
+            assert_type(exit.direction, Literal["read", "write", "fetch"])
+            assert_type(exit.port, int)
             if exit.direction == "read":
                 exit.value = 0x5A
             seen.append((exit.direction, exit.port, exit.value))
@@ -80,6 +85,8 @@ def test_where_it_is_and_how_it_came_there() -> None:
 
         @vm.traps.hypercall
         def call(vcpu: hv.Vcpu, exit: hv.Exit) -> hv.Verdict:
+            assert_type(vcpu.where, StackFrame)
+            assert_type(vcpu.backtrace(), list[StackFrame])
             places.append(vcpu.where.symbol)
             places.extend(frame.symbol for frame in vcpu.backtrace())
             places.extend(line.text for line in vcpu.disassemble(2))
