@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,12 @@ def mmio_over(where: range, kind: str = "mmio_write") -> Callable[[hv.VM], objec
     return lambda vm: getattr(vm.traps, kind)(where, lambda vcpu, exit: hv.PASS)
 
 
+def late(vm: hv.VM) -> object:
+    """Another thread registers a handler while the VM runs."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(vm.traps.cpuid, print).result()
+
+
 def overlap(vm: hv.VM) -> object:
     vm.traps.port_in(range(0x300, 0x310), lambda vcpu, exit: hv.PASS, name="one")
     return vm.traps.port_in(range(0x308, 0x318), lambda vcpu, exit: hv.PASS, name="two")
@@ -118,7 +125,7 @@ CASES = (
     handler("a step in a handler", lambda vm: lambda vcpu, exit: vcpu.step(1), "is running already"),
     handler("a run in a handler", lambda vm: lambda vcpu, exit: vm.run(), "is running already"),
     handler("a close in a handler", lambda vm: lambda vcpu, exit: vm.close(), "end its run before closing it"),
-    handler("a late handler", lambda vm: lambda vcpu, exit: vm.traps.cpuid(print), "between runs"),
+    handler("a handler from elsewhere", lambda vm: lambda vcpu, exit: late(vm), "between runs or in a pause"),
     Case("a vector beyond the last", lambda _: hv.inject(300), TrapError, "a vector is a number from 0 to 255"),
     with_vm("a coroutine", lambda vm: vm.traps.hlt(later), TrapError, "only makes a coroutine, which nobody awaits"),
     with_vm("a generator", lambda vm: vm.traps.hlt(values), TrapError, "only makes a generator"),

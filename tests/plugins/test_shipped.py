@@ -12,7 +12,7 @@ import pytest
 import hypervisor as hv
 from hypervisor.plugins.audit import MOST_ROWS, Audit
 from hypervisor.plugins.linux_calls import ARGUMENTS, NAMES
-from hypervisor.plugins.strace import Strace
+from hypervisor.plugins.strace import NO_RETURN, Strace
 from hypervisor.state import numbers, record
 from hypervisor.testing import check_plugin
 from hypervisor.traps.plugins import plugin_set
@@ -76,7 +76,7 @@ def _calls(seed: int, bits: int) -> Calls:
     mask = (1 << bits) - 1
     return [
         (
-            choice.choice([n for n in numbers if NAMES[bits].get(n) not in ("rt_sigreturn", "sigreturn", "execveat")]),
+            choice.choice([n for n in numbers if NAMES[bits].get(n) not in NO_RETURN]),
             tuple(choice.getrandbits(choice.choice((1, 8, 31, bits))) for _ in range(6)),
             choice.choice((0, 3, 0x12345678, -2 & mask, -13 & mask)),
         )
