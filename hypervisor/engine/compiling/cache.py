@@ -4,7 +4,7 @@ The place is ``$HYPERVISOR_CACHE``, else ``$XDG_CACHE_HOME/hypervisor``, else ``
 of this user under the temporary directory: the package directory itself may be read-only. The first is taken that this
 user alone can write (`private`), since what is in it is executed. Its last part is a digest of
 everything that the machine code depends on, because numba looks at a kernel's own file only and would keep a stale copy
-of a kernel that it calls.
+of a kernel that it calls. Nothing is made before there is something to keep.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ import hashlib
 import os
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import cache as remember
 from importlib.util import find_spec
-from itertools import takewhile
 from pathlib import Path
 
+from hypervisor.engine.compiling import processor
 from hypervisor.engine.compiling.private import NotPrivate, private_folder, read_private
 from hypervisor.errors import EngineError
 
@@ -27,9 +28,12 @@ _NEVER_COMPILED = frozenset(
     (
         "__init__.py",
         "compiling/cache.py",
+        "compiling/choosing.py",
+        "compiling/kernel_file.py",
         "compiling/loading.py",
         "compiling/plain.py",
         "compiling/private.py",
+        "compiling/processor.py",
         "coverage_memory.py",
         "pcpu.py",
         "report.py",
@@ -69,54 +73,70 @@ def sources() -> list[Path]:
 
 def _version(name: str) -> str:
     """The version of an installed package, from the name of the folder beside it: the library that reads such folders
-    takes 12 ms to import, at each start.
+    takes 12 ms to import, at each start. "none" where it is not installed.
     """
     spec = find_spec(name)
     for place in () if spec is None else spec.submodule_search_locations or ():
         found = list(Path(place).parent.glob(f"{name}-*.dist-info"))
         if len(found) == 1:
             return found[0].name.removeprefix(f"{name}-").removesuffix(".dist-info")
-    from importlib.metadata import version
+    from importlib.metadata import PackageNotFoundError, version
 
-    return version(name)
-
-
-_OF_PROCESSORS = ("vendor_id", "cpu family", "model", "stepping", "flags")
-"""Lines of /proc/cpuinfo that are the same whenever one looks."""
-
-
-def _processor() -> str:
-    """What machine code is made for: that of another processor may have instructions that this one has not."""
     try:
-        with open("/proc/cpuinfo", encoding="ascii", errors="replace") as lines:
-            first = takewhile(str.strip, lines)  # of them; the next ones are behind an empty line
-            return "".join(line for line in first if line.startswith(_OF_PROCESSORS))
-    except OSError:
-        return ""
+        return version(name)
+    except PackageNotFoundError:
+        return "none"
 
 
 @remember
-def digest() -> str:
-    """A name for this version of the kernels: sources, compiler and processor."""
+def made_of() -> str:
+    """A digest of the sources of the machine code."""
     hasher, before = hashlib.sha256(), len(str(_ENGINE.parent)) + 1
     for source in sources():
-        hasher.update(str(source)[before:].encode())
+        hasher.update(str(source)[before:].replace(os.sep, "/").encode())
         hasher.update(source.read_bytes())
-    for part in (_version("numba"), _version("llvmlite"), sys.version, os.uname().machine, _processor()):
-        hasher.update(part.encode())
-    return hasher.hexdigest()[:16]
+    return hasher.hexdigest()
 
+
+def compiler() -> str:
+    """What compiles here, in words."""
+    python = ".".join(map(str, sys.version_info[:3]))
+    return f"numba {_version('numba')}, llvmlite {_version('llvmlite')}, Python {python}"
+
+
+@remember
+def digest(target: str = "") -> str:
+    """A name for this version of the kernels: sources, compiler and the ``target``, by default this very processor."""
+    parts = (made_of(), compiler(), sys.version, os.uname().machine, target or processor.description())
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+FILE = "kernels"
+"""The file in `directory`."""
 
 _instead: list[Path] = []
 """Where kernels are since the cache could not be written."""
 
+_own_bases: list[Path] = []
+"""Folders that are there for this process alone."""
 
-def directory() -> Path:
+
+def directory(target: str = "") -> Path:
     """The directory for this version's kernels, made if it was not there; only this user can write it.
 
     Where there is none, one for this process alone, removed at its end. Raises `EngineError` if not even that can be.
     """
-    return _instead[-1] if _instead else _chosen()
+    return _instead[-1] if _instead else _chosen(target)
+
+
+def found(target: str = "") -> Path | None:
+    """The file of this version's kernels if they have been compiled before, else None. Makes nothing."""
+    for base in (*_own_bases, *_bases()):
+        with suppress(NotPrivate, OSError):
+            file = private_folder(base / digest(target), make=False) / FILE
+            if os.path.lexists(file):
+                return file
+    return None
 
 
 def instead(problem: OSError) -> Path:
@@ -132,11 +152,11 @@ def instead(problem: OSError) -> Path:
 
 
 @remember
-def _chosen() -> Path:
+def _chosen(target: str = "") -> Path:
     reasons: list[str] = []
     for base in _bases():
         try:
-            place = private_folder(base / digest())
+            place = private_folder(base / digest(target))
             if os.access(place, os.W_OK):
                 if reasons and os.environ.get("HYPERVISOR_CACHE"):
                     _say(f"HYPERVISOR_CACHE is not used ({reasons[0]}); compiled kernels go to {place}.")
@@ -146,10 +166,10 @@ def _chosen() -> Path:
             reasons.append(str(problem))
         except OSError as problem:
             reasons.append(f"{problem.filename}: {problem.strerror}")
-    return _for_this_process(reasons)
+    return _for_this_process(reasons, target=target)
 
 
-def _for_this_process(reasons: list[str], hint: str = "as others could change them") -> Path:
+def _for_this_process(reasons: list[str], hint: str = "as others could change them", target: str = "") -> Path:
     import tempfile
 
     for parent in dict.fromkeys((tempfile.gettempdir(), "/tmp", "/var/tmp")):
@@ -163,8 +183,9 @@ def _for_this_process(reasons: list[str], hint: str = "as others could change th
             os.rmdir(made)
             continue
         atexit.register(_remove, base, os.getpid())
+        _own_bases.append(base)
         _say(f"compiled kernels are kept for this process only, {hint} ({'; '.join(reasons)}).")
-        return private_folder(base / digest())
+        return private_folder(base / digest(target))
     raise EngineError(
         "There is no folder for compiled kernels that only this user can write "
         f"({'; '.join(reasons)}). Set HYPERVISOR_CACHE to one."
@@ -193,23 +214,13 @@ def _bases() -> Iterator[Path]:
     yield Path(tempfile.gettempdir(), f"hypervisor-{os.geteuid()}")
 
 
-def read(name: str) -> bytes:
+def read(path: Path) -> bytes:
     """The contents of a file in `directory`. Raises `EngineError` for one that somebody else may have written."""
     try:
-        return read_private(directory() / name)
+        return read_private(path)
     except NotPrivate as problem:
-        raise EngineError(f"{problem}, and what is in it would be executed. Remove {directory()}.") from problem
+        raise EngineError(f"{problem}, and what is in it would be executed. Remove {path.parent}.") from problem
     except OSError as problem:
         raise EngineError(
-            f"{directory() / name} cannot be read ({problem.strerror}). Remove {directory()}; the next run fills it."
+            f"{path} cannot be read ({problem.strerror}). Remove {path.parent}; the next run fills it."
         ) from problem
-
-
-def is_warm() -> bool:
-    """Whether this version's kernels have been compiled already."""
-    return (directory() / "complete").exists()
-
-
-def mark_complete() -> None:
-    """Remember that every kernel has been compiled into `directory`."""
-    (directory() / "complete").touch()

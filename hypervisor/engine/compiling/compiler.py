@@ -1,20 +1,22 @@
-"""From kernels to machine code: compile once per install, then load it without numba and LLVM.
+"""From kernels to machine code: compile once per install or before it, then load it without numba and LLVM.
 
 numba turns the entry points of `hooks` into native objects, which are linked (`linking`) and kept in `cache.directory`:
 importing numba takes longer than a small guest runs, and LLVM and its linker take 60 ms of each process that begins.
+A wheel brings kernels for processors of a common level (`shipping`), which run until there are better ones (`choosing`).
 """
 
 from __future__ import annotations
 
 import ctypes
-import json
 import os
 import sys
 from functools import cache as remember
 from pathlib import Path
 from typing import Any
 
-from hypervisor.engine.compiling import cache, next_block
+from hypervisor.engine.compiling import cache, next_block, processor
+from hypervisor.engine.compiling.choosing import Chosen, choose
+from hypervisor.engine.compiling.kernel_file import KernelFile, unpack
 from hypervisor.engine.compiling.loading import LoadedCode
 from hypervisor.engine.floating_point.floating import compile_floating
 from hypervisor.engine.shared_words.token_words import TOKEN
@@ -22,8 +24,6 @@ from hypervisor.errors import EngineError, TrapError
 
 _C_TYPES: dict[str, Any] = {"l": ctypes.c_int64, "i": ctypes.c_int32, "u": ctypes.c_uint32, "B": ctypes.c_uint8}
 _C_TYPES["v"] = None
-
-_KERNELS, _FLOATING, _INDEX = "kernels.bin", "floating.bin", "index.json"
 
 
 def c_function(signature: str, address: int) -> Any:
@@ -43,23 +43,10 @@ def compile_function(function: Any, signature: str) -> tuple[str, bytes]:
     return compiled._wrapper_name, library.codegen._tm.emit_object(library._final_module)
 
 
-def _fill(place: Path) -> Path:
-    """Compile into the cache or, where that has no room or cannot be written, into a place for this process alone;
-    where it was.
+def compile_kernels(target: str) -> KernelFile:
+    """Compile all kernels. ``target`` says in words what for: the processor that this runs on, or numba's settings
+    know better (`shipping`). Raises `EngineError` where numba is missing.
     """
-    try:
-        _compile_all(place)
-    except OSError as problem:
-        place = cache.instead(problem)
-        try:
-            _compile_all(place)
-        except OSError as again:
-            cache.instead(again)
-    return place
-
-
-def _compile_all(place: Path) -> None:
-    print("hypervisor: compiling the engine's kernels (once per install, about 20 s) ...", file=sys.stderr, flush=True)
     try:
         from hypervisor.engine.compiling import frame_entries, hooks, trampolines
         from hypervisor.engine.compiling.linking import link
@@ -72,16 +59,44 @@ def _compile_all(place: Path) -> None:
         objects[function.__name__] = compile_function(function, signature)
         signatures[function.__name__] = signature
     objects["next_block"], signatures["next_block"] = next_block.compile_next(), next_block.SIGNATURE
-    linked = link(objects)
-    _write(place / _KERNELS, linked.content)
-    _write(place / _FLOATING, compile_floating())
-    index = {name: value for name, value in linked._asdict().items() if name != "content"}
-    _write(place / _INDEX, json.dumps({**index, "signatures": signatures}).encode())
-    cache.mark_complete()
+    return KernelFile(cache.made_of(), target, cache.compiler(), link(objects), signatures, compile_floating())
 
 
-def _write(path: Path, data: bytes) -> None:
-    """Write a file at once, so that a second process never sees half of it."""
+def fill(reason: str) -> Path:
+    """Compile into the cache or, where that has no room or cannot be written, into a place for this process alone;
+    the file. Says so first, with the ``reason``, a clause.
+    """
+    words = f"compiling the engine's kernels (once per install, about 20 s), as {reason} ..."
+    print(f"hypervisor: {words}", file=sys.stderr, flush=True)
+    if os.environ.get("HYPERVISOR_KERNELS") == "plain":
+        return _fill_in_another_process()
+    kernels = compile_kernels(processor.model()).pack()
+    try:
+        return write(cache.directory() / cache.FILE, kernels)
+    except OSError as problem:
+        place = cache.instead(problem)
+    try:
+        return write(place / cache.FILE, kernels)
+    except OSError as again:
+        return cache.instead(again)  # raises
+
+
+def _fill_in_another_process() -> Path:
+    """This one has the uncompiled forms of everything that the compiler reads."""
+    import subprocess
+
+    place = cache.directory()
+    environment = {**os.environ, "HYPERVISOR_KERNELS": "compiled", "HYPERVISOR_CACHE": str(place.parent)}
+    command = [sys.executable, "-c", "from hypervisor.engine.compiling.compiler import fill; fill('asked to')"]
+    done = subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    if done.returncode:
+        last = done.stderr.strip().splitlines()[-1:] or ["no message"]
+        raise EngineError(f"The hooks for uncompiled kernels could not be compiled: {last[0]}.")
+    return place / cache.FILE
+
+
+def write(path: Path, data: bytes) -> Path:
+    """Write a file at once, so that a second process never sees half of it. Raises `OSError`."""
     import tempfile
 
     handle, name = tempfile.mkstemp(dir=path.parent)
@@ -92,24 +107,27 @@ def _write(path: Path, data: bytes) -> None:
     except BaseException:  # a full disk is left as it was found
         os.unlink(name)
         raise
+    return path
 
 
 class Code:
     """The loaded machine code: addresses and callables by entry name."""
 
     def __init__(self) -> None:
-        if not cache.is_warm():
-            _fill(cache.directory())
-        index = json.loads(cache.read(_INDEX))
-        self._loaded = LoadedCode(cache.read(_KERNELS), index["own"], index["outside"], index["unwinding"])
-        self.address: dict[str, int] = {name: self._loaded.address + at for name, at in index["entries"].items()}
+        chosen = choose()
+        if isinstance(chosen, str):
+            path = fill(chosen)
+            chosen = Chosen(unpack(cache.read(path)), path)
+        linked = chosen.kernels.linked
+        self._loaded = LoadedCode(linked.content, linked.own, linked.outside, linked.unwinding)
+        self.address: dict[str, int] = {name: self._loaded.address + at for name, at in linked.entries.items()}
         self._linkers: list[Any] = []
-        self.floating = cache.read(_FLOATING)
+        self.floating = chosen.kernels.floating
         self.token = ctypes.addressof(TOKEN)
         """What pCPUs take turns by at asking for the interpreter lock, 0 if they do not."""
         self.bodies: dict[int, int] = {}  # block words: uncompiled bodies of hooks
         self.call: dict[str, Any] = {
-            name: c_function(signature, self.address[name]) for name, signature in index["signatures"].items()
+            name: c_function(signature, self.address[name]) for name, signature in chosen.kernels.signatures.items()
         }
 
     def compile_handler(self, function: Any, name: str) -> int:

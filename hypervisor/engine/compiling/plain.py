@@ -7,15 +7,11 @@ C into Python are compiled (see `trampolines`).
 from __future__ import annotations
 
 import ctypes
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from typing import Any
 
 from hypervisor.arch.exits import ExitKind
 from hypervisor.engine import block as b
-from hypervisor.engine.compiling import cache
 from hypervisor.engine.compiling.compiler import Code
 from hypervisor.engine.kernels import by_pointer
 from hypervisor.engine.kernels.instructions import decode, syscalls
@@ -48,7 +44,6 @@ from hypervisor.engine.kernels.vmexit import (
     token,
     translated,
 )
-from hypervisor.errors import EngineError
 
 _PREFIX = "plain_"
 _BODIES: dict[str, tuple[Callable[..., Any], int]] = {
@@ -156,8 +151,6 @@ class PlainCode(Code):
     """`compiler.Code` without machine code, but for the trampolines."""
 
     def __init__(self) -> None:
-        if not cache.is_warm():
-            _compile_in_another_process()
         super().__init__()
         self.token = 0  # kernels have the interpreter lock while they run: who waited for the token would keep it
         self._failure: BaseException | None = None
@@ -205,13 +198,3 @@ class PlainCode(Code):
             return result
 
         return call
-
-
-def _compile_in_another_process() -> None:
-    """Fill the cache: this process has the uncompiled forms of everything that the compiler reads."""
-    environment = {**os.environ, "HYPERVISOR_KERNELS": "compiled", "HYPERVISOR_CACHE": str(cache.directory().parent)}
-    command = [sys.executable, "-c", "from hypervisor.engine.compiling.compiler import code; code()"]
-    done = subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    if done.returncode:
-        last = done.stderr.strip().splitlines()[-1:] or ["no message"]
-        raise EngineError(f"The hooks for uncompiled kernels could not be compiled: {last[0]}.")

@@ -22,11 +22,11 @@ class NotPrivate(Exception):
     """Somebody else could put files there. The text says why."""
 
 
-def private_folder(path: Path, user: int | None = None) -> Path:
-    """The folder ``path`` (absolute) without symbolic links, made where it is missing. Only ``user`` can write it; by
-    default the one whose rights this process has.
+def private_folder(path: Path, user: int | None = None, make: bool = True) -> Path:
+    """The folder ``path`` (absolute) without symbolic links, made where it is missing if ``make``. Only ``user`` can
+    write it; by default the one whose rights this process has.
 
-    Raises `NotPrivate`, and `OSError` where a folder cannot be made.
+    Raises `NotPrivate`, and `OSError` where a folder is missing and cannot be, or is not to be, made.
     """
     user = os.geteuid() if user is None else user
     here, left, links = Path("/"), list(reversed(path.parts[1:])), 0
@@ -35,7 +35,7 @@ def private_folder(path: Path, user: int | None = None) -> Path:
         facts = _check(folder, here, user)
         while left:
             name = left.pop()
-            target = _link(name, folder, here, user)
+            target = _link(name, folder, here, user, make)
             if target is not None:
                 links += 1
                 if links > _MAX_LINKS:
@@ -66,11 +66,15 @@ def read_private(path: Path) -> bytes:
         return file.read()
 
 
-def _link(name: str, folder: int, here: Path, user: int) -> Path | None:
-    """Where an entry of ``folder`` leads if it is a symbolic link, else None; a folder is made if there is nothing."""
+def _link(name: str, folder: int, here: Path, user: int, make: bool) -> Path | None:
+    """Where an entry of ``folder`` leads if it is a symbolic link, else None; a folder is made if there is nothing, and
+    it is wanted.
+    """
     try:
         facts = os.stat(name, dir_fd=folder, follow_symlinks=False)
     except FileNotFoundError:
+        if not make:
+            raise
         with contextlib.suppress(FileExistsError):  # another process of ours was quicker; or somebody else: see below
             os.mkdir(name, 0o700, dir_fd=folder)
         return None
