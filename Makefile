@@ -12,6 +12,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 SET_UP := .venv/.set-up
+KERNELS := .venv/.kernels
 
 # Programs that are used beside Python, as COMMAND:DEBIAN-PACKAGE. Guests for the tests come as files of packages that are
 # only unpacked (tests/debian.py), never installed.
@@ -42,9 +43,10 @@ bench: system-deps set-up
 	$(BIN)/python -m bench
 
 clean:
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache hypervisor/guests/*.bin hypervisor/guests/*.sym
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache hypervisor/guests/*.bin hypervisor/guests/*.sym \
+	  hypervisor/engine/compiling/*.kernels
 
-set-up: $(SET_UP)
+set-up: $(KERNELS)
 
 # The guests are assembled by this install, and again when one is asked for after an edit.
 $(SET_UP): pyproject.toml hatch_build.py
@@ -53,6 +55,11 @@ $(SET_UP): pyproject.toml hatch_build.py
 	@test -x $(BIN)/python -a -x $(BIN)/pip || $(MAKE) --no-print-directory .venv/bin/pip
 	@echo "installing into .venv (the first time takes a minute)"
 	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test]'
+	@touch $@
+
+# The engine's kernels are compiled here and not by the first run; by a change of other sources they stay what they are.
+$(KERNELS): $(SET_UP) $(shell find hypervisor -name '*.py')
+	@$(BIN)/hypervisor doctor --compile >/dev/null || { $(BIN)/hypervisor doctor; exit 1; }
 	@touch $@
 
 # Debian splits venv and ensurepip off its Python; root gets them installed, everybody else a sentence.

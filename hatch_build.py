@@ -1,10 +1,14 @@
-"""Build step of the wheel and of editable installs: assembles ``guests/*.asm`` into ``hypervisor/guests/``.
+"""Build step of the wheel and of editable installs: assembles ``guests/*.asm`` into ``hypervisor/guests/``, and compiles
+the kernels that a wheel brings.
 
-Git ignores the images, so they are named to hatchling as artifacts. The wheel carries them and runs without Keystone.
+Git ignores both, so they are named to hatchling as artifacts. The wheel runs without Keystone, and starts without numba.
 """
 
 from __future__ import annotations
 
+import os
+import platform
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -12,20 +16,48 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
+TAG = "py3-none-manylinux_2_17_x86_64"
+"""Of a wheel with kernels: they are for Linux on x86-64, call no C library, and of Python its stable interface by name."""
 
-class GuestsHook(BuildHookInterface):  # type: ignore[type-arg]
-    """Assembles the shipped guests with the assembler of this very source tree."""
+
+KERNELS = "hypervisor/engine/compiling/x86-64-v2.kernels"
+
+
+class BuildHook(BuildHookInterface):  # type: ignore[type-arg]
+    """Makes what is shipped and no source, with the code of this very source tree."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Called by hatchling before it collects the files of a wheel (``version`` is ``standard`` or ``editable``)."""
+        """Called by hatchling before it collects the files of a wheel (``version`` is ``standard`` or ``editable``).
+
+        An editable install gets no kernels: its sources change, and `hypervisor doctor --compile` makes better ones.
+        """
         if self.target_name != "wheel":
             return
         root = Path(self.root)
-        for path in _build(root):
-            build_data["artifacts"].append("/" + path.relative_to(root).as_posix())
+        made = _assemble(root)
+        if version == "standard" and (sys.platform, platform.machine()) == ("linux", "x86_64"):
+            made.append(_compile(root))
+            build_data.update(pure_python=False, tag=TAG)
+        build_data["artifacts"] += ["/" + path.relative_to(root).as_posix() for path in made]
 
 
-def _build(root: Path) -> list[Path]:
+def _compile(root: Path) -> Path:
+    """Run `hypervisor.engine.compiling.shipping`: in a process of its own, whose settings are numba's for a level of
+    processors, and whose hashes are the same each time.
+    """
+    output = root / KERNELS
+    print("compiling the kernels, which takes about a minute if it was not done before ...", file=sys.stderr, flush=True)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("NUMBA_")}
+    path = os.pathsep.join(filter(None, (str(root), os.environ.get("PYTHONPATH"))))
+    environment |= {"PYTHONHASHSEED": "0", "PYTHONPATH": path, "HYPERVISOR_KERNELS": "compiled"}
+    command = [sys.executable, "-m", "hypervisor.engine.compiling.shipping", "--output", str(output)]
+    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"The kernels could not be compiled: {done.stderr.strip()}")
+    return output
+
+
+def _assemble(root: Path) -> list[Path]:
     """Run `hypervisor.guests.build` without the package's own ``__init__``: its dependencies are not installed here."""
     package = ModuleType("hypervisor")
     package.__path__ = [str(root / "hypervisor")]

@@ -85,14 +85,19 @@ def engine() -> Finding:
     return Finding("engine", State.OK, "the self-test passed on the loaded library")
 
 
-def kernel_cache() -> Finding:
-    """Where compiled kernels are kept, and whether they are there."""
-    from hypervisor.engine.compiling import cache
+def kernels() -> Finding:
+    """Which compiled kernels run, and where they lie."""
+    from hypervisor.engine.compiling import processor
+    from hypervisor.engine.compiling.choosing import choose
 
-    place = cache.directory()
-    if cache.is_warm():
-        return Finding("kernel cache", State.OK, f"warm, in {place}")
-    return Finding("kernel cache", State.NOTE, f"cold: the next run compiles for up to 30 s, into {place}")
+    chosen = choose()
+    if isinstance(chosen, str):
+        return Finding("kernels", State.NOTE, f"none yet: the next run compiles for up to 30 s, as {chosen}")
+    made = f"by {chosen.kernels.compiler}; {chosen.path}"
+    if chosen.shipped:
+        better = "`hypervisor doctor --compile` makes some for this very processor"
+        return Finding("kernels", State.OK, f"those of the package, compiled for {processor.LEVEL} {made} ({better})")
+    return Finding("kernels", State.OK, f"compiled here, for this processor ({chosen.kernels.processor}) {made}")
 
 
 def keystone() -> Finding:
@@ -129,7 +134,7 @@ def command() -> Finding:
     return Finding("command", State.OK, found)
 
 
-CHECKS: tuple[Check, ...] = (python, platform, unicorn, numba, engine, kernel_cache, keystone, package, command)
+CHECKS: tuple[Check, ...] = (python, platform, unicorn, numba, engine, kernels, keystone, package, command)
 
 
 def foreign_distributions(names: Mapping[str, Sequence[str]]) -> list[str]:

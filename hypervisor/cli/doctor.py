@@ -24,6 +24,18 @@ def exit_status(findings: Sequence[Finding]) -> int:
     return int(any(finding.state is State.BROKEN for finding in findings))
 
 
+def compile_for_this_processor() -> None:
+    """Compile the kernels if there are none yet for this very processor."""
+    from hypervisor.engine.compiling.choosing import choose
+    from hypervisor.engine.compiling.compiler import fill
+
+    chosen = choose()
+    if isinstance(chosen, str):
+        fill(chosen)
+    elif chosen.shipped:
+        fill("those of the package are not for this very processor")
+
+
 def report() -> int:
     """Print the findings as a table and return the exit status."""
     from rich.text import Text
