@@ -1,7 +1,7 @@
-"""Build step of the wheel and of editable installs: assembles ``guests/*.asm`` into ``hypervisor/guests/``, and compiles
-the kernels that a wheel brings.
+"""Build step of the wheel and of editable installs: assembles ``guests/*.asm`` into ``hypervisor/guests/``, and
+compiles the kernels that a wheel brings.
 
-Git ignores both, so they are named to hatchling as artifacts. The wheel runs without Keystone, and starts without numba.
+Git ignores both, so they are named to hatchling as artifacts. The wheel runs without Keystone and starts without numba.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 TAG = "py3-none-manylinux_2_17_x86_64"
-"""Of a wheel with kernels: they are for Linux on x86-64, call no C library, and of Python its stable interface by name."""
+"""Of a wheel with kernels: they are for Linux on x86-64, need no C library, and of Python names of its stable ABI."""
 
 
 KERNELS = "hypervisor/engine/compiling/x86-64-v2.kernels"
@@ -46,7 +46,9 @@ def _compile(root: Path) -> Path:
     processors, and whose hashes are the same each time.
     """
     output = root / KERNELS
-    print("compiling the kernels, which takes about a minute if it was not done before ...", file=sys.stderr, flush=True)
+    print(
+        "compiling the kernels, which takes about a minute if it was not done before ...", file=sys.stderr, flush=True
+    )
     environment = {name: value for name, value in os.environ.items() if not name.startswith("NUMBA_")}
     path = os.pathsep.join(filter(None, (str(root), os.environ.get("PYTHONPATH"))))
     environment |= {"PYTHONHASHSEED": "0", "PYTHONPATH": path, "HYPERVISOR_KERNELS": "compiled"}

@@ -87,8 +87,8 @@ def engine() -> Finding:
 
 def kernels() -> Finding:
     """Which compiled kernels run, and where they lie."""
-    from hypervisor.engine.compiling import processor
     from hypervisor.engine.compiling.choosing import choose
+    from hypervisor.engine.compiling.host_processor import LEVEL
 
     chosen = choose()
     if isinstance(chosen, str):
@@ -96,7 +96,7 @@ def kernels() -> Finding:
     made = f"by {chosen.kernels.compiler}; {chosen.path}"
     if chosen.shipped:
         better = "`hypervisor doctor --compile` makes some for this very processor"
-        return Finding("kernels", State.OK, f"those of the package, compiled for {processor.LEVEL} {made} ({better})")
+        return Finding("kernels", State.OK, f"those of the package, compiled for {LEVEL} {made} ({better})")
     return Finding("kernels", State.OK, f"compiled here, for this processor ({chosen.kernels.processor}) {made}")
 
 

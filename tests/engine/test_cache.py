@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from hypervisor.engine.compiling import cache, compiler, private
+from hypervisor.engine.compiling.kernel_file import KernelFile, unpack
+from hypervisor.engine.compiling.linking import Linked
 from hypervisor.errors import EngineError
 from tests import import_graph
 
@@ -24,6 +26,7 @@ def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pat
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
     (tmp_path / "tmp").mkdir()
     monkeypatch.setattr(cache, "_instead", [])
+    monkeypatch.setattr(cache, "_own_bases", [])
     cache._chosen.cache_clear()
     yield tmp_path
     cache._chosen.cache_clear()
@@ -122,9 +125,9 @@ def test_a_user_uses_the_folders_that_root_made(environment: Path) -> None:
 
 @pytest.mark.parametrize("spoil", ["mode", "link", "pipe", "owner"])
 def test_files_that_others_left_are_not_executed(environment: Path, spoil: str) -> None:
-    file = cache.directory() / "index.json"
+    file = cache.directory() / cache.FILE
     file.write_bytes(b"{}")
-    assert cache.read("index.json") == b"{}"
+    assert cache.found() == file and cache.read(file) == b"{}"
     if spoil == "mode":
         file.chmod(0o666)
     elif spoil == "owner" and os.geteuid() == 0:
@@ -135,8 +138,9 @@ def test_files_that_others_left_are_not_executed(environment: Path, spoil: str) 
             os.mkfifo(file)
         else:
             file.symlink_to(environment / "elsewhere")
+    assert cache.found() == file  # and not passed over in silence
     with pytest.raises(EngineError, match=rf"(would be executed|cannot be read .*)\. Remove {cache.directory()}"):
-        cache.read("index.json")
+        cache.read(file)
 
 
 def test_without_a_safe_place_there_is_one_for_the_process(
@@ -171,26 +175,33 @@ def test_a_place_that_was_asked_for_and_is_not_used_is_named(
 
 @pytest.fixture
 def full(environment: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """Folders whose disk is full, as `compiler._compile_all` finds them; elsewhere it succeeds."""
-    folders = [environment / "own"]
+    """Folders whose disk is full, as `compiler.write` finds them."""
+    folders, write = [environment / "own"], compiler.write
 
-    def compile_all(place: Path) -> None:
-        if any(place.is_relative_to(folder) for folder in folders):
+    def write_or_not(path: Path, data: bytes) -> Path:
+        if any(path.is_relative_to(folder) for folder in folders):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        cache.mark_complete()
+        return write(path, data)
 
-    monkeypatch.setattr(compiler, "_compile_all", compile_all)
+    monkeypatch.setattr(compiler, "write", write_or_not)
+    monkeypatch.setattr(compiler, "compile_kernels", lambda target: NOTHING)
     return folders
+
+
+NOTHING = KernelFile("", "", "", Linked(b"", {}, [], {}, 0), {}, b"")
 
 
 def test_a_full_disk_is_named_and_kernels_run_from_elsewhere(
     environment: Path, full: list[Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     asked = cache.directory()
-    place = compiler._fill(asked)
+    file = compiler.fill("asked to")
+    place = file.parent
     try:
-        assert place == cache.directory() and place.is_relative_to(environment / "tmp") and cache.is_warm()
+        assert place == cache.directory() and place.is_relative_to(environment / "tmp")
+        assert cache.found() == file and unpack(cache.read(file)) == NOTHING
         assert capsys.readouterr().err == (
+            "hypervisor: compiling the engine's kernels (once per install, about 20 s), as asked to ...\n"
             "hypervisor: compiled kernels are kept for this process only, set HYPERVISOR_CACHE to a folder with 2 MB "
             f"to keep them ({asked} cannot be written: No space left on device).\n"
         )
@@ -202,7 +213,7 @@ def test_a_full_disk_is_named_and_kernels_run_from_elsewhere(
 def test_where_all_is_full_the_sentence_says_what_to_set(environment: Path, full: list[Path]) -> None:
     full.append(environment / "tmp")
     with pytest.raises(EngineError, match=r"no room .*tmp.* No space left on device\)\. Set HYPERVISOR_CACHE"):
-        compiler._fill(cache.directory())
+        compiler.fill("asked to")
 
 
 def test_a_file_that_cannot_be_written_leaves_nothing(environment: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -211,14 +222,14 @@ def test_a_file_that_cannot_be_written_leaves_nothing(environment: Path, monkeyp
 
     monkeypatch.setattr(os, "replace", refuse)
     with pytest.raises(OSError, match="No space left"):
-        compiler._write(environment / "kernel.o", b"code")
+        compiler.write(environment / "kernel.o", b"code")
     assert not [entry for entry in environment.iterdir() if entry.is_file()]
 
 
 def test_the_digest_covers_whatever_machine_code_is_made_of() -> None:
     """A kernel's file, or one that it takes a constant from, that changes must not leave the old code in the cache."""
     known, graph = import_graph.modules(), import_graph.imports()
-    rest = [f"hypervisor.engine.compiling.{name}" for name in ("hooks", "trampolines", "compiler")]
+    rest = [f"hypervisor.engine.compiling.{name}" for name in ("hooks", "trampolines", "compiler", "shipping")]
     made_of: set[str] = set()
     while rest:
         name = rest.pop()
@@ -233,6 +244,9 @@ def test_the_digest_covers_whatever_machine_code_is_made_of() -> None:
 _WITHOUT_EFFECT = {
     "hypervisor.errors",
     "hypervisor.engine.compiling.cache",
+    "hypervisor.engine.compiling.choosing",
+    "hypervisor.engine.compiling.host_processor",
+    "hypervisor.engine.compiling.kernel_file",
     "hypervisor.engine.compiling.loading",
     "hypervisor.engine.compiling.plain",
 }
@@ -242,3 +256,14 @@ _WITHOUT_EFFECT = {
 @pytest.mark.parametrize("name", ["numba", "llvmlite"])
 def test_versions_are_those_of_the_installed_packages(name: str) -> None:
     assert cache._version(name) == importlib.metadata.version(name)
+
+
+def test_a_compiler_that_is_not_there_is_none() -> None:
+    """Kernels of the package run without it."""
+    assert cache._version("surely_not_installed") == "none"
+
+
+def test_looking_makes_nothing(environment: Path) -> None:
+    before = sorted(environment.rglob("*"))
+    assert cache.found() is None
+    assert sorted(environment.rglob("*")) == before

@@ -19,7 +19,7 @@ from functools import cache as remember
 from importlib.util import find_spec
 from pathlib import Path
 
-from hypervisor.engine.compiling import processor
+from hypervisor.engine.compiling import host_processor
 from hypervisor.engine.compiling.private import NotPrivate, private_folder, read_private
 from hypervisor.errors import EngineError
 
@@ -29,11 +29,11 @@ _NEVER_COMPILED = frozenset(
         "__init__.py",
         "compiling/cache.py",
         "compiling/choosing.py",
+        "compiling/host_processor.py",
         "compiling/kernel_file.py",
         "compiling/loading.py",
         "compiling/plain.py",
         "compiling/private.py",
-        "compiling/processor.py",
         "coverage_memory.py",
         "pcpu.py",
         "report.py",
@@ -107,7 +107,7 @@ def compiler() -> str:
 @remember
 def digest(target: str = "") -> str:
     """A name for this version of the kernels: sources, compiler and the ``target``, by default this very processor."""
-    parts = (made_of(), compiler(), sys.version, os.uname().machine, target or processor.description())
+    parts = (made_of(), compiler(), sys.version, os.uname().machine, target or host_processor.description())
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from hypervisor.engine.compiling import cache, processor
+from hypervisor.engine.compiling import cache
+from hypervisor.engine.compiling.host_processor import LEVEL, lacks
 from hypervisor.engine.compiling.kernel_file import KernelFile, Unsound, unpack
 
-SHIPPED = Path(__file__).parent / f"{processor.LEVEL}.kernels"
+SHIPPED = Path(__file__).parent / f"{LEVEL}.kernels"
 """Where the package brings them: a wheel does, a checkout does not (`shipping`)."""
 
 
@@ -47,8 +48,8 @@ def _shipped() -> KernelFile:
         raise Unsound("this installation came without any") from None
     except OSError as problem:
         raise Unsound(f"{SHIPPED} cannot be read ({problem.strerror})") from None
-    if lacking := processor.lacks():
-        raise Unsound(f"this processor has no {', '.join(lacking)}, and those of the package are for {processor.LEVEL}")
+    if lacking := lacks():
+        raise Unsound(f"this processor has no {', '.join(lacking)}, and those of the package are for {LEVEL}")
     return _read(SHIPPED, data)
 
 

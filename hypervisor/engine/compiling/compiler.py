@@ -2,7 +2,8 @@
 
 numba turns the entry points of `hooks` into native objects, which are linked (`linking`) and kept in `cache.directory`:
 importing numba takes longer than a small guest runs, and LLVM and its linker take 60 ms of each process that begins.
-A wheel brings kernels for processors of a common level (`shipping`), which run until there are better ones (`choosing`).
+A wheel brings kernels for a common level of processors (`shipping`), to be used until better ones are there
+(`choosing`).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from functools import cache as remember
 from pathlib import Path
 from typing import Any
 
-from hypervisor.engine.compiling import cache, next_block, processor
+from hypervisor.engine.compiling import cache, host_processor, next_block
 from hypervisor.engine.compiling.choosing import Chosen, choose
 from hypervisor.engine.compiling.kernel_file import KernelFile, unpack
 from hypervisor.engine.compiling.loading import LoadedCode
@@ -70,7 +71,7 @@ def fill(reason: str) -> Path:
     print(f"hypervisor: {words}", file=sys.stderr, flush=True)
     if os.environ.get("HYPERVISOR_KERNELS") == "plain":
         return _fill_in_another_process()
-    kernels = compile_kernels(processor.model()).pack()
+    kernels = compile_kernels(host_processor.model()).pack()
     try:
         return write(cache.directory() / cache.FILE, kernels)
     except OSError as problem:

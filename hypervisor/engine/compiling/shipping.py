@@ -1,9 +1,9 @@
 """Compile the kernels that come with the package: ``python -m hypervisor.engine.compiling.shipping [--output FILE]``.
 
-They are for every processor of a common level (`processor.LEVEL`). A kernel reaches the C library, Unicorn and Python by
-addresses in its block, and by nine names of Python's stable interface, so one file serves every version of Python and
-every Linux for x86-64. The package's build calls this (``hatch_build.py``): the same sources, compiled by the same
-versions of numba, LLVM and Python, give the same bytes wherever they lie.
+They are for every processor of a common level (`host_processor.LEVEL`). A kernel reaches Unicorn and the C library by
+addresses in its block, and Python by names of its stable ABI alone, so one file serves every version of Python on any
+Linux for x86-64. The package's build calls this (``hatch_build.py``): the same sources, compiled by the same versions
+of numba, LLVM and Python, give the same bytes wherever they lie.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from pathlib import Path
 
 from hypervisor.engine.compiling import cache, compiler
 from hypervisor.engine.compiling.choosing import SHIPPED
+from hypervisor.engine.compiling.host_processor import LEVEL
 from hypervisor.engine.compiling.kernel_file import Unsound, unpack
-from hypervisor.engine.compiling.processor import LEVEL
 from hypervisor.errors import HypervisorError
 
 SETTINGS = {"NUMBA_CPU_NAME": LEVEL, "NUMBA_CPU_FEATURES": ""}
