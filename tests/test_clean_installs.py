@@ -1,0 +1,54 @@
+"""Wheel and sdist in empty environments of every Python that is there, with what pip fetches for them (minutes, and
+hundreds of megabytes): ``python -m pytest -m stress tests/test_clean_installs.py``.
+
+The short form is `tests/test_wheel.py`.
+"""
+
+from __future__ import annotations
+
+import sys
+from itertools import chain
+from pathlib import Path
+
+import pytest
+
+from tests.test_wheel import FIRST_START, ROOT, build, run
+
+PLACES = (Path.home() / ".pyenv" / "versions").glob("*/bin"), (Path("/usr/local/bin"), Path("/usr/bin"))
+
+
+def pythons() -> dict[str, Path]:
+    """One interpreter of each version that the package is for: this one's, pyenv's, the system's."""
+    this = f"3.{sys.version_info[1]}"
+    found = {this: Path(sys.executable).resolve()}
+    for folder in chain(*PLACES):
+        for path in folder.glob("python3.[0-9][0-9]"):
+            if path.name >= "python3.11":
+                found.setdefault(path.name.removeprefix("python"), path)
+    return found
+
+
+PYTHONS = pythons()
+
+
+@pytest.fixture(scope="module", params=["wheel", "sdist"])
+def distribution(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build(request.param, ROOT, tmp_path_factory.mktemp(request.param))
+
+
+@pytest.mark.stress
+@pytest.mark.parametrize("version", sorted(PYTHONS))
+def test_an_empty_environment(version: str, distribution: Path, tmp_path: Path) -> None:
+    place, home = tmp_path / "environment", tmp_path / "home"
+    home.mkdir()
+    made = run(str(PYTHONS[version]), "-m", "venv", str(place), place=tmp_path)
+    assert made.returncode == 0, made.stderr
+    python = str(place / "bin" / "python")
+    installed = run(python, "-m", "pip", "install", "--quiet", str(distribution), place=tmp_path)
+    assert installed.returncode == 0, installed.stderr
+    environment = {"HOME": str(home), "HYPERVISOR_CACHE": str(home / "cache"), "COLUMNS": "1000"}
+    started = run(python, "-c", FIRST_START, place=tmp_path, environment=environment)
+    assert (started.returncode, started.stdout, started.stderr) == (0, "Hello\n", "")
+    assert not list(home.iterdir())
+    doctor = run(str(place / "bin" / "hypervisor"), "doctor", place=tmp_path, environment=environment)
+    assert doctor.returncode == 0 and "those of the package, compiled for x86-64-v2" in doctor.stdout, doctor.stdout
