@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.empty_cache import empty_cache
 from tests.test_wheel import FIRST_START, ROOT, build, run
 
 PLACES = (Path.home() / ".pyenv" / "versions").glob("*/bin"), (Path("/usr/local/bin"), Path("/usr/bin"))
@@ -46,7 +47,7 @@ def test_an_empty_environment(version: str, distribution: Path, tmp_path: Path) 
     python = str(place / "bin" / "python")
     installed = run(python, "-m", "pip", "install", "--quiet", str(distribution), place=tmp_path)
     assert installed.returncode == 0, installed.stderr
-    environment = {"HOME": str(home), "HYPERVISOR_CACHE": str(home / "cache"), "COLUMNS": "1000"}
+    environment = empty_cache(home)
     started = run(python, "-c", FIRST_START, place=tmp_path, environment=environment)
     assert (started.returncode, started.stdout, started.stderr) == (0, "Hello\n", "")
     assert not list(home.iterdir())

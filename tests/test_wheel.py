@@ -20,6 +20,7 @@ import pytest
 from hypervisor.engine.compiling import cache
 from hypervisor.engine.compiling.kernel_file import unpack
 from hypervisor.guests import NAMES
+from tests.empty_cache import empty_cache
 
 ROOT = Path(__file__).parents[1]
 KERNELS = "hypervisor/engine/compiling/x86-64-v2.kernels"
@@ -122,7 +123,7 @@ def test_the_sources_are_without_what_is_made_of_them(sdist: Path) -> None:
 
 def test_the_first_start_compiles_nothing(installed: Path, tmp_path: Path) -> None:
     """With an empty cache, which stays empty; and from the package, not from the checkout."""
-    environment = {"HYPERVISOR_CACHE": str(tmp_path / "cache"), "HOME": str(tmp_path)}
+    environment = empty_cache(tmp_path)
     result = run(str(installed), "-c", FIRST_START, place=tmp_path, environment=environment)
     assert (result.returncode, result.stdout, result.stderr) == (0, "Hello\n", "")
     assert not list(tmp_path.iterdir())
@@ -131,13 +132,14 @@ def test_the_first_start_compiles_nothing(installed: Path, tmp_path: Path) -> No
 
 
 def test_doctor_says_which_kernels_run(installed: Path, tmp_path: Path) -> None:
-    environment = {"HYPERVISOR_CACHE": str(tmp_path / "cache"), "HOME": str(tmp_path), "COLUMNS": "1000"}
+    environment = empty_cache(tmp_path)
     command = str(installed.parent / "hypervisor")
     result = run(command, "doctor", place=tmp_path, environment=environment)
-    (line,) = (line for line in result.stdout.splitlines() if " kernels " in line)
-    assert "those of the package, compiled for x86-64-v2 by numba" in line, result.stdout + result.stderr
+    findings = {name: (state, text) for state, name, text in (line.split("\t") for line in result.stdout.splitlines())}
+    state, text = findings["kernels"]
+    assert state == "ok" and text.startswith("those of the package, compiled for x86-64-v2 by numba"), text
     (packages,) = installed.parents[1].glob("lib/python*/site-packages")
-    assert str(packages / KERNELS) in line and "hypervisor doctor --compile" in line
+    assert str(packages / KERNELS) in text and "hypervisor doctor --compile" in text
 
 
 def test_the_same_sources_are_the_same_files(wheel: Path, sdist: Path, source: Path, tmp_path: Path) -> None:
@@ -156,7 +158,7 @@ def test_the_time_in_them_is_the_one_that_is_asked_for(source: Path, tmp_path: P
 
 def test_what_cannot_be_compiled_is_no_wheel(source: Path, tmp_path: Path) -> None:
     """And none without kernels either, which nobody would notice."""
-    broken = {"PYTHONPATH": str(tmp_path), "HYPERVISOR_CACHE": str(tmp_path / "cache")}
+    broken = {"PYTHONPATH": str(tmp_path), **empty_cache(tmp_path)}
     (tmp_path / "numba.py").write_text("raise ImportError('no compiler today')\n")
     kernels = source / KERNELS
     kept = kernels.read_bytes() if kernels.exists() else b""

@@ -8,6 +8,10 @@ import pytest
 from hypervisor.cli import checks, doctor, main
 from hypervisor.cli.checks import Check, Finding, State
 from hypervisor.cli.doctor import examine, exit_status
+from hypervisor.engine.compiling import choosing, compiler
+from hypervisor.engine.compiling.choosing import Chosen
+from hypervisor.engine.compiling.kernel_file import KernelFile
+from hypervisor.engine.compiling.linking import Linked
 
 
 def whole() -> Finding:
@@ -93,3 +97,46 @@ def test_an_unsupported_platform_is_told_in_a_sentence(monkeypatch: pytest.Monke
 
     monkeypatch.setattr(layout, "platform_problem", lambda: "Guests cannot run on amigaos m68k.")
     assert checks.platform() == Finding("platform", State.BROKEN, "Guests cannot run on amigaos m68k.")
+
+
+MADE = KernelFile("sources", "A Processor", "numba 1", Linked(b"", {}, [], {}, 0), {}, b"")
+HERE = Chosen(MADE, Path("/cache/abc/kernels"))
+SHIPPED = Chosen(MADE._replace(processor="x86-64-v2"), choosing.SHIPPED)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "state", "text"),
+    [
+        (HERE, State.OK, "compiled here, for this processor (A Processor) by numba 1; /cache/abc/kernels"),
+        (
+            SHIPPED,
+            State.OK,
+            f"those of the package, compiled for x86-64-v2 by numba 1; {choosing.SHIPPED} "
+            "(`hypervisor doctor --compile` makes some for this very processor)",
+        ),
+        ("they have holes", State.NOTE, "none yet: the next run compiles for up to 30 s, as they have holes"),
+    ],
+)
+def test_which_kernels_run(chosen: Chosen | str, state: State, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choosing, "choose", lambda: chosen)
+    assert checks.kernels() == Finding("kernels", state, text)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "reasons"),
+    [
+        (HERE, []),
+        (SHIPPED, ["those of the package are not for this very processor"]),
+        ("they have holes", ["they have holes"]),
+    ],
+)
+def test_kernels_are_compiled_on_request_where_there_are_no_better_ones(
+    chosen: Chosen | str, reasons: list[str], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(choosing, "choose", lambda: chosen)
+    monkeypatch.setattr(compiler, "fill", asked.append)
+    monkeypatch.setattr(doctor, "CHECKS", (whole,))
+    assert main(["doctor"]) == 0 and not asked
+    assert main(["doctor", "--compile"]) == 0 and asked == reasons
+    assert "fine" in capfd.readouterr().out

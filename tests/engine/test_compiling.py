@@ -10,6 +10,7 @@ from pathlib import Path
 from hypervisor.engine.compiling import compiler
 from hypervisor.engine.compiling.host_processor import LEVEL
 from hypervisor.engine.compiling.kernel_file import unpack
+from tests.empty_cache import empty_cache
 
 SHIP = ("-m", "hypervisor.engine.compiling.shipping", "--output")
 LOAD = """
@@ -41,14 +42,18 @@ def test_no_warning_and_the_same_again_and_another_process_imports_no_compiler(t
     """numba warns where it can cache no code, or turns integers into floating point. What the package's build compiled
     (`tests/test_wheel.py`, in the cache of this user) was in another folder, in another order of hashes.
     """
-    new, kept, empty = tmp_path / "new.kernels", tmp_path / "kept.kernels", str(tmp_path / "cache")
+    new, kept, empty = tmp_path / "new.kernels", tmp_path / "kept.kernels", tmp_path / "cache"
+    empty.mkdir()
     path = str(Path(compiler.__file__).parents[3])
-    python("-W", "error", *SHIP, str(new), place=tmp_path, PYTHONPATH=path, HYPERVISOR_CACHE=empty, PYTHONHASHSEED="7")
+    python("-W", "error", *SHIP, str(new), place=tmp_path, PYTHONPATH=path, PYTHONHASHSEED="7", **empty_cache(empty))
+    assert list(empty.iterdir())  # so it has been compiled, and not found
     cached = os.environ.get("HYPERVISOR_CACHE", "")
     python(*SHIP, str(kept), place=tmp_path, PYTHONPATH=path, HYPERVISOR_CACHE=cached, PYTHONHASHSEED="0")
     assert new.read_bytes() == kept.read_bytes()
     kernels = unpack(new.read_bytes())
     assert kernels.linked.entries.keys() == kernels.signatures.keys() > {"run", "own_frame", "plain_tlb", "next_block"}
     assert kernels.processor == LEVEL
-    elsewhere = str(tmp_path / "nothing")
-    python("-c", LOAD, str(new), place=tmp_path, PYTHONPATH=path, HYPERVISOR_CACHE=elsewhere, HOME=elsewhere)
+    elsewhere = tmp_path / "nothing"
+    elsewhere.mkdir()
+    python("-c", LOAD, str(new), place=tmp_path, PYTHONPATH=path, **empty_cache(elsewhere))
+    assert not list(elsewhere.iterdir())
