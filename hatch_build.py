@@ -29,7 +29,7 @@ class BuildHook(BuildHookInterface):  # type: ignore[type-arg]
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Called by hatchling before it collects the files of a wheel (``version`` is ``standard`` or ``editable``).
 
-        An editable install gets no kernels: its sources change, and `hypervisor doctor --compile` makes better ones.
+        An editable install gets no kernels, as its sources change: `make` compiles them.
         """
         if self.target_name != "wheel":
             return
