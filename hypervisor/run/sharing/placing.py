@@ -136,7 +136,7 @@ class Place:
     def _on(self, pcpu: PCpu) -> Iterator[bool]:
         """The same for whoever comes: whether it is there, or somebody works with what is saved of it."""
         try:
-            there = self._take(pcpu)
+            there = self.take(pcpu)
             if there:
                 pcpu.begin()
             yield there
@@ -149,7 +149,7 @@ class Place:
         if self.closed:
             raise ConfigError(f"The VM {self.name} is closed, and its state is gone.")
 
-    def _take(self, pcpu: PCpu) -> bool:
+    def take(self, pcpu: PCpu) -> bool:
         """Put the VM on a pCPU, which the caller holds; whether it may come there. Raises `ConfigError` for a closed
         VM.
         """
