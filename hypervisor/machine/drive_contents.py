@@ -19,7 +19,8 @@ def gather(config: MachineConfig) -> Media:
     media = Media(order=DEFAULT_ORDER if config.boot_order is None else config.boot_order)
     try:
         if config.floppy is not None:
-            media.floppies.append(disk_image.floppy(disk_image.open_writable(config.floppy, "floppy")))
+            floppy = config.floppy if isinstance(config.floppy, Disk) else Disk(config.floppy)
+            media.floppies.append(disk_image.floppy(disk_image.open_writable(floppy.image, "floppy", floppy.mode)))
         for one in config.disks:
             given = one if isinstance(one, Disk) else Disk(one)
             medium = disk_image.disk(disk_image.open_writable(given.image, "disk", given.mode))

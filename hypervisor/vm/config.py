@@ -200,7 +200,7 @@ class MachineConfig:
         metadata=_by("--mode", "CPU mode of a flat image, or entry of a Linux kernel.", "16|32|64", kind=int),
     )
     cdrom: ImageLike | None = field(default=None, metadata=_by("--cdrom", "The CD in the drive.", "FILE", once=True))
-    floppy: ImageLike | None = field(
+    floppy: Disk | ImageLike | None = field(
         default=None, metadata=_by("--floppy", "The diskette in the drive.", "FILE", once=True)
     )
     disks: tuple[Disk | ImageLike, ...] = field(

@@ -61,15 +61,15 @@ class Terminal:
         self._drawn_on = False
         atexit.register(self.restore)
 
-    def make_raw(self) -> None:
-        """Pass every key on unseen and unechoed, Ctrl-C included.
+    def make_raw(self, *, signals: bool = False) -> None:
+        """Pass every key on unseen and unechoed, Ctrl-C included unless that is to be a signal.
 
         Output processing stays on: guests that print a bare line feed, and our own messages, come out right.
         """
         settings = termios.tcgetattr(self._fd)
         for flag in (termios.BRKINT, termios.ICRNL, termios.INLCR, termios.IGNCR, termios.IXON):
             settings[0] &= ~flag
-        settings[3] &= ~(termios.ECHO | termios.ICANON | termios.IEXTEN | termios.ISIG)
+        settings[3] &= ~(termios.ECHO | termios.ICANON | termios.IEXTEN | (0 if signals else termios.ISIG))
         settings[6][termios.VMIN] = 1
         settings[6][termios.VTIME] = 0
         termios.tcsetattr(self._fd, termios.TCSADRAIN, settings)

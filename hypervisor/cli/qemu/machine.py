@@ -1,0 +1,141 @@
+"""A command line as the configuration of a machine of ours."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hypervisor.cli.qemu.drive_options import placed
+from hypervisor.cli.qemu.ends import ABSENT, MUX, STDIO, WINDOW
+from hypervisor.errors import ConfigError
+
+if TYPE_CHECKING:
+    from hypervisor.cli.qemu.command import Command, Drive
+    from hypervisor.vm.config import Disk, MachineConfig
+
+FOLDERS = ("/usr/share/seabios", "/usr/share/ovmf", "/usr/share/OVMF", "/usr/share/qemu")
+"""Where QEMU's firmware is on Debian and its relatives."""
+CD_PLACE = 2
+KERNELS = ("multiboot1", "multiboot2")
+
+
+def ends(command: Command) -> tuple[list[str], str]:
+    """The ends of the serial ports, and of the monitor, those that nobody asked for included."""
+    serials = list(command.serials)
+    monitor = command.monitor
+    if not command.defaults:
+        return serials, monitor or ABSENT
+    if command.nographic and not serials and monitor is None:
+        return [MUX], MUX
+    if not serials:
+        serials = [STDIO if command.nographic else WINDOW]
+    if monitor is None:
+        monitor = STDIO if command.nographic and STDIO not in serials and MUX not in serials else ABSENT
+    return serials, MUX if MUX in serials and monitor == ABSENT else monitor
+
+
+def configuration(command: Command, serials: list[str]) -> MachineConfig:
+    """The machine. Raises `ConfigError`, with QEMU's words where QEMU would say the same."""
+    from hypervisor.cli.qemu.board import board
+    from hypervisor.vm.config import MAX_CPUS, MachineConfig
+
+    if not 1 <= command.cpus <= MAX_CPUS:
+        raise ConfigError(f"-smp {command.cpus}: a machine has 1 to {MAX_CPUS} processors here.")
+    if command.memory < 1 << 20:
+        raise ConfigError(f"-m {command.memory}: a machine has at least 1M of memory.")
+    values: dict[str, Any] = {
+        "memory": command.memory,
+        "cpus": command.cpus,
+        "clock": "virtual" if command.virtual else "wall",
+        "reboot": command.reboot,
+        "board": board(command, serials),
+        "boot_order": command.boot,
+        "firmware": _firmware(command),
+    }
+    if command.name is not None:
+        values["name"] = command.name.partition(",")[0].removeprefix("guest=")
+    values |= _media(command)
+    if command.kernel is not None:
+        values |= _kernel(command, command.kernel)
+    elif command.append or command.initrd is not None:
+        raise ConfigError(
+            "-append only allowed with -kernel option" if command.append else "-initrd only allowed with -kernel option"
+        )
+    return MachineConfig(**values)
+
+
+def _kernel(command: Command, file: str) -> dict[str, Any]:
+    from hypervisor.machine.images import look_at
+
+    if not os.path.exists(file):
+        raise ConfigError(f"could not open kernel file '{file}': No such file or directory")
+    subject = look_at(Path(file))
+    kind = subject.kind(None)
+    subject.source.close()
+    values: dict[str, Any] = {"image": Path(file), "append": command.append, "boot_order": None}
+    if command.initrd is None:
+        return values
+    if kind not in KERNELS:
+        return values | {"initrd": Path(command.initrd)}
+    return values | {"modules": tuple(_module(text) for text in command.initrd.split(","))}
+
+
+def _module(text: str) -> tuple[str, str]:
+    """A multiboot module: its file, and behind a blank its arguments."""
+    file, _, arguments = text.strip().partition(" ")
+    return file, arguments
+
+
+def _media(command: Command) -> dict[str, Any]:
+    ide = placed(command.drives, "ide")
+    floppies = placed(command.drives, "floppy")
+    cds = {place: one for place, one in ide.items() if one.cdrom}
+    disks = {place: one for place, one in ide.items() if not one.cdrom}
+    if len(cds) > 1:
+        raise ConfigError(f"{cds[max(cds)].file}: there is one CD drive; leave one of the CDs out.")
+    if len(floppies) > 1 or (floppies and 0 not in floppies):
+        raise ConfigError("There is one diskette drive, at index 0; leave the other diskette out.")
+    for place in cds:
+        if place != CD_PLACE:
+            command.note(f"{cds[place].file}: the CD is at index {CD_PLACE}, as -cdrom has it.")
+    free = [place for place in range(4) if not (cds and place == CD_PLACE)]
+    if disks and list(disks) != free[: len(disks)]:
+        command.note(f"disks are at indexes {', '.join(map(str, free[: len(disks)]))}, in order.")
+    values: dict[str, Any] = {"disks": tuple(_disk(command, one) for one in disks.values())}
+    for one in cds.values():
+        values["cdrom"] = _path(one.file)
+    for one in floppies.values():
+        values["floppy"] = _disk(command, one)
+    return values
+
+
+def _disk(command: Command, one: Drive) -> Disk:
+    from hypervisor.vm.config import Disk
+
+    overlay = command.snapshot or one.snapshot or one.readonly
+    return Disk(_path(one.file), "overlay" if overlay else "write")
+
+
+def _path(file: str) -> Path:
+    """A file that is there. Raises `ConfigError` as QEMU does."""
+    if not os.path.exists(file):
+        raise ConfigError(f"Could not open '{file}': No such file or directory")
+    return Path(file)
+
+
+def _firmware(command: Command) -> Path | bytes | None:
+    """What is at the end of the first 4 GiB: one ROM, or flash memory of several parts, the first one at the top."""
+    flash = placed(command.drives, "pflash")
+    if not flash:
+        return None if command.bios is None else _found(command, command.bios)
+    if len(flash) > 1 or not command.snapshot:
+        command.note("flash memory is read-only here: variables that the firmware stores do not last.")
+    return b"".join(_path(flash[place].file).read_bytes() for place in sorted(flash, reverse=True))
+
+
+def _found(command: Command, name: str) -> Path:
+    for folder in ("", *command.folders, *FOLDERS):
+        if os.path.isfile(os.path.join(folder, name)):
+            return Path(folder, name)
+    raise ConfigError(f"could not load PC BIOS '{name}'")

@@ -1,0 +1,1 @@
+"""The monitor: QEMU's commands for a person who looks into a machine."""

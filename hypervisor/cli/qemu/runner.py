@@ -1,0 +1,139 @@
+"""Runs a machine until QEMU would end, and says with what status QEMU would.
+
+=====  =============================================================================================
+0      power-off; a reset or a triple fault with ``-no-reboot``; ``quit``, Ctrl-A x; SIGINT, SIGTERM, SIGHUP
+n      a write to isa-debug-exit: ``(value << 1) | 1``, cut to 8 bits
+1      an error of the command line, of an image, or of ours
+128+n  another signal
+=====  =============================================================================================
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from hypervisor.cli.qemu.command import Command
+
+SIGNALS_THAT_QUIT = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""QEMU ends by itself when one comes, and so with status 0."""
+
+
+class Machine:
+    """A VM and what QEMU does around its runs. `run` is called once; the rest may be called from any thread."""
+
+    def __init__(self, vm: Any, command: Command, say: Callable[[str], object]) -> None:
+        self.vm = vm
+        self.busy_in = ""
+        self._command = command
+        self._say = say
+        self._told = False
+        self._quit = False
+        self._go_on = False
+        self._stands = False
+        self._changed = threading.Condition()
+
+    # --- what the monitor asks for ------------------------------------------------------------------------------------
+
+    @property
+    def status(self) -> str:
+        """What ``info status`` says."""
+        return "paused" if self._stands else "running"
+
+    def stop(self) -> None:
+        """Stand still until `go_on`."""
+        self._stands = True
+        self.vm.pause()
+
+    def go_on(self) -> None:
+        """Run again; a machine that has ended starts again, as QEMU's does."""
+        with self._changed:
+            self._stands, self._go_on = False, True
+            self._changed.notify_all()
+        self.vm.resume()
+
+    def reset(self) -> None:
+        """The reset button."""
+        self.vm.reset()
+        with self._changed:
+            self._go_on = True
+            self._changed.notify_all()
+
+    def quit(self) -> None:
+        """End the run, and the process with status 0."""
+        self._quit = True
+        self.request_stop("quit")
+
+    def request_stop(self, text: str, urgent: bool = False) -> None:
+        """End the run, for whatever reason."""
+        with self._changed:
+            self._quit = True
+            self._changed.notify_all()
+        self.vm.resume()
+        self.vm.request_stop(text, urgent=urgent)
+
+    # --- the run ------------------------------------------------------------------------------------------------------
+
+    def run(self) -> int:
+        """Run until the process is to end; its exit status, signals left aside."""
+        if self._command.stopped and self._command.gdb_port is None:
+            self._stand()
+        while not self._quit:
+            status = self._run_once()
+            if status is not None:
+                return status
+        return 0
+
+    def _run_once(self) -> int | None:
+        """A run from here to what ends it; None if the machine goes on."""
+        result = self.vm.run()
+        match result.reason.value:
+            case "debug-exit":
+                return (result.status or 0) & 0xFF
+            case "powered-off" | "reset":
+                return self._ended()
+            case "crashed":
+                return self._triple_fault(result)
+            case "halted" | "idle":
+                self._wait(result)
+            case "host-error":
+                self._say(result.message)
+                return 1
+        return None
+
+    def _ended(self) -> int | None:
+        """QEMU would end, or stand still for good if it may not."""
+        if self._command.shutdown:
+            return 0
+        self._stand()
+        return None
+
+    def _triple_fault(self, result: Any) -> int | None:
+        """The processor has shut down, which resets a PC. What led there is said once."""
+        if not self._told:
+            self._told = True
+            self._say(str(result.crash or result.message))
+        if not self._command.reboot:
+            return self._ended()
+        self.vm.reset()
+        return None
+
+    def _wait(self, result: Any) -> None:
+        """Nothing can wake the guest but a reset: QEMU waits for ever, and so does this."""
+        if not self._told:
+            self._told = True
+            hint = f" Likely mistake: {result.hint}" if result.hint else ""
+            self._say(f"the guest has halted for good, and stays so until it is reset or ended.{hint}")
+        self._until_asked()
+
+    def _stand(self) -> None:
+        self._stands = True
+        self._until_asked()
+
+    def _until_asked(self) -> None:
+        with self._changed:
+            while not (self._quit or self._go_on):
+                self._changed.wait()
+            self._go_on = False

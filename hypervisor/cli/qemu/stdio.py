@@ -1,0 +1,117 @@
+"""This process's input and output as QEMU's ``stdio``: shared, if they are, by a serial port and the monitor.
+
+Ctrl-A is QEMU's escape where they are shared: x ends, c changes between the guest and the monitor, h says so, Ctrl-A
+sends one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+ESCAPE = 0x01
+HELP = """
+C-a h    print this help
+C-a x    exit emulator
+C-a c    switch between console and monitor
+C-a b    send break (magic sysrq)
+C-a C-a  sends C-a
+"""
+
+
+class Stdio:
+    """What `hypervisor.cli.tty.terminal_session.Session` takes for a guest's console.
+
+    ``guest`` is given what is typed for the guest, ``monitor`` what is typed for the monitor; either may be None.
+    """
+
+    def __init__(
+        self,
+        vm: Any,
+        streams: list[Any],
+        guest: Callable[[bytes], object] | None,
+        monitor: Callable[[bytes], object] | None,
+        *,
+        shared: bool,
+        leave: Callable[[], object],
+    ) -> None:
+        self._vm, self._streams = vm, streams
+        self._guest, self._monitor = guest, monitor
+        self.shared, self._leave = shared, leave
+        self._escaped = False
+        self._at_monitor = guest is None
+        self.write: Callable[[bytes], object] = lambda data: None
+        """Writes to the output, from any thread."""
+
+    @property
+    def wanted(self) -> bool:
+        """Whether anybody reads the input."""
+        return self._guest is not None or self._monitor is not None
+
+    @property
+    def shows_something(self) -> bool:
+        """Whether the output is somebody's."""
+        return bool(self._streams) or self._monitor is not None
+
+    # --- what a session asks of a console -----------------------------------------------------------------------------
+
+    def listen(self, listener: Callable[[bytes], object]) -> None:
+        """Show what the guest writes to those of its streams that end here."""
+        self.write = listener
+        for stream in self._streams:
+            stream.listen(listener)
+
+    def feed(self, read: Callable[[], bytes]) -> None:
+        """Input is passed on when it comes."""
+
+    def open_input(self) -> None:
+        """It is open for as long as the machine is: a guest that waits is waited for."""
+
+    def close_input(self) -> None:
+        """Nobody types any more, and the guest goes on, as under QEMU."""
+
+    @property
+    def pending(self) -> int:
+        """Bytes that the guest has not taken yet."""
+        pending: int = self._vm.console.pending
+        return pending
+
+    def send(self, data: bytes) -> None:
+        """Pass on what was typed."""
+        if not self.shared:
+            self._pass(data)
+            return
+        passed = bytearray()
+        for byte in data:
+            if self._escaped:
+                self._escaped = False
+                if byte != ESCAPE:
+                    self._pass(bytes(passed))
+                    passed.clear()
+                    if self._command(byte):
+                        return
+                    continue
+            elif byte == ESCAPE:
+                self._escaped = True
+                continue
+            passed.append(byte)
+        self._pass(bytes(passed))
+
+    def _command(self, byte: int) -> bool:
+        """Act on the letter behind the escape; True if it ends the machine."""
+        match chr(byte).lower():
+            case "x":
+                self._leave()
+                return True
+            case "h" | "?":
+                self.write(HELP.encode())
+            case "c" if self._guest is not None and self._monitor is not None:
+                self._at_monitor = not self._at_monitor
+                if self._at_monitor:
+                    self._monitor(b"")
+        return False
+
+    def _pass(self, data: bytes) -> None:
+        to = self._monitor if self._at_monitor else self._guest
+        if to is not None and (data or to is self._monitor):
+            to(data)
