@@ -61,14 +61,14 @@ class Connected:
             self._connect(vm.debugcon, port.end, here)
         if command.nographic:
             here.append(vm.bios_tty)  # as QEMU's firmware does, which then has no screen
-        self.monitor = Monitor(self.machine) if self._monitor_end in HERE else None
+        self.monitor = Monitor(self.machine, lambda data: self.stdio.write(data)) if self._monitor_end in HERE else None
         self.stdio = Stdio(
             vm,
             here,
             self._typing(),
             self.monitor.typed if self.monitor is not None else None,
             shared=MUX in (*self._serials, self._monitor_end),
-            leave=self._leave,
+            leave=self.machine.quit,
         )
         if command.logs:
             self._opened.enter_context(DebugLog(vm, command.logs, command.log_file))
@@ -100,10 +100,6 @@ class Connected:
                 self._files[path] = self._opened.enter_context(_opened(path))
             stream.listen(self._files[path].write)
 
-    def _leave(self) -> None:
-        self._say("QEMU: Terminated")
-        self.machine.quit()
-
     # --- the time of the run ------------------------------------------------------------------------------------------
 
     def run(self) -> int:
@@ -126,8 +122,6 @@ class Connected:
             ) as session:
                 if terminal is not None and self.stdio.wanted:
                     terminal.make_raw(signals=not self.stdio.shared)
-                if self.monitor is not None:
-                    self.monitor.begin(self.stdio.write, at_once=self._monitor_end == STDIO)
                 status = self.machine.run()
         finally:
             if terminal is not None:

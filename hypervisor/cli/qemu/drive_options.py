@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from hypervisor.cli.qemu.command import Command, Drive
 from hypervisor.cli.qemu.parsing import number, on, pairs
 from hypervisor.errors import ConfigError
@@ -76,7 +78,7 @@ def add(command: Command, one: Drive) -> None:
     command.drives.append(one)
 
 
-def at(interface: str, index: int | None, *, cdrom: bool = False) -> object:
+def at(interface: str, index: int | None, *, cdrom: bool = False) -> Callable[[Command, str], None]:
     """The meaning of an option that puts its file into this place."""
     return lambda command, file: add(command, Drive(file, interface, index, cdrom))
 

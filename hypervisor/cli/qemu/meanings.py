@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from hypervisor.cli.qemu.command import Command, DebugPort
 from hypervisor.cli.qemu.ends import check_end, end_of_chardev
-from hypervisor.cli.qemu.parsing import number, on, pairs, size, split
+from hypervisor.cli.qemu.parsing import number, pairs, size, split
 from hypervisor.errors import ConfigError
+
+Meaning = Callable[[Command, str], object]
 
 LOG_ITEMS = {
     "int": "interrupts and exceptions, with registers",
@@ -171,7 +175,7 @@ def icount(command: Command, text: str) -> None:
     command.virtual = pairs(text, "shift").get("shift") != "off"
 
 
-def network(option: str) -> object:
+def network(option: str) -> Meaning:
     """``-net none``, ``-nic none`` and nothing else."""
 
     def mean(command: Command, text: str) -> None:
@@ -207,19 +211,16 @@ def accelerator(command: Command, text: str) -> None:
     pairs(text, "accel")
 
 
-def switch(name: str, value: object) -> object:
+def switch(name: str, value: object) -> Meaning:
     """The meaning of an option that sets one field."""
     return lambda command, text: setattr(command, name, value)
 
 
-def keep(name: str) -> object:
+def keep(name: str) -> Meaning:
     """The meaning of an option whose value is a field's."""
     return lambda command, text: setattr(command, name, text)
 
 
-def more(name: str) -> object:
+def more(name: str) -> Meaning:
     """The meaning of an option that may come several times."""
     return lambda command, text: getattr(command, name).append(text)
-
-
-__all__ = ["LOG_ITEMS", "on"]

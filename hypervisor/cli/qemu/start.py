@@ -68,7 +68,7 @@ def say(text: str) -> None:
     try:
         print(f"{PROGRAM}: {text}", file=sys.stderr, flush=True)
     except OSError:
-        sys.stderr = None  # type: ignore[assignment]  # nobody is there to read it
+        sys.stderr = None
 
 
 def run(command: Command) -> int:

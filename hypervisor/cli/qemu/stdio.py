@@ -60,6 +60,8 @@ class Stdio:
         self.write = listener
         for stream in self._streams:
             stream.listen(listener)
+        if self._at_monitor and self._monitor is not None:
+            self._monitor(b"")
 
     def feed(self, read: Callable[[], bytes]) -> None:
         """Input is passed on when it comes."""
@@ -101,6 +103,7 @@ class Stdio:
         """Act on the letter behind the escape; True if it ends the machine."""
         match chr(byte).lower():
             case "x":
+                self.write(b"QEMU: Terminated\n\r")
                 self._leave()
                 return True
             case "h" | "?":

@@ -7,15 +7,13 @@ refused. Source of names: QEMU 7.2, ``qemu-options.hx``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 from hypervisor.cli.qemu import device_options, drive_options, meanings
 from hypervisor.cli.qemu.command import PROGRAM, Command
 from hypervisor.cli.qemu.parsing import read
 from hypervisor.errors import ConfigError
-
-Meaning = Callable[[Command, str], object]
 
 
 class Row(NamedTuple):
@@ -23,7 +21,7 @@ class Row(NamedTuple):
 
     names: str
     value: str | None
-    meaning: Any
+    meaning: meanings.Meaning | str | None
     help: str = ""
 
 
@@ -123,7 +121,7 @@ def understood(words: Sequence[str]) -> Command:
     command = Command()
     for name, value in read(words, {name: row.value is not None for name, row in BY_NAME.items()}):
         if not name:
-            drive_options.add(command, drive_options.Drive(value or "", "ide", 0))
+            _at("ide", 0)(command, value or "")
             continue
         meaning = BY_NAME[name].meaning
         if isinstance(meaning, str):

@@ -16,7 +16,7 @@ _SIZES = {"b": 1, "h": 2, "w": 4, "g": 8}
 class Format(NamedTuple):
     """``/COUNT FORMAT SIZE``: how many, ``x d u o c i``, and the bytes of one."""
 
-    count: int = 1
+    many: int = 1
     letter: str = "x"
     size: int = 4
 
@@ -41,11 +41,11 @@ def parse_format(text: str, before: Format) -> Format:
 def dump(vcpu: Any, how: Format, start: int, *, physical: bool) -> str:
     """Memory from an address on. What cannot be read ends it, and is said. Raises `ConfigError` for too much."""
     if how.letter == "i":
-        return _instructions(vcpu, how.count, start, physical=physical)
-    if how.count * how.size > MOST:
-        raise ConfigError(f"{how.count * how.size} bytes are more than the {MOST} that are shown at once.")
+        return _instructions(vcpu, how.many, start, physical=physical)
+    if how.many * how.size > MOST:
+        raise ConfigError(f"{how.many * how.size} bytes are more than the {MOST} that are shown at once.")
     in_line = (8 if how.size == 1 else 16) // how.size
-    lines, left, at = [], how.count, start
+    lines, left, at = list[str](), how.many, start
     while left:
         here = min(left, in_line)
         data = _read(vcpu, at, here * how.size, physical=physical)
@@ -60,7 +60,10 @@ def dump(vcpu: Any, how: Format, start: int, *, physical: bool) -> str:
 
 def number(value: int, letter: str, size: int = 8) -> str:
     """A number as ``print`` shows it."""
-    return _value((value & (1 << 8 * size) - 1).to_bytes(size, "little"), Format(1, letter, size)).strip()
+    value &= (1 << 8 * size) - 1
+    if letter == "x":
+        return f"{value:#x}"
+    return _value(value.to_bytes(size, "little"), Format(1, letter, size)).strip()
 
 
 def _value(data: bytes, how: Format) -> str:

@@ -19,17 +19,11 @@ _END_OF_INPUT, _CLEAR = 0x04, 0x15
 class Monitor:
     """A monitor on one end. What is typed comes in by `typed`, on any one thread."""
 
-    def __init__(self, machine: Any) -> None:
+    def __init__(self, machine: Any, write: Callable[[bytes], object]) -> None:
         self.state = commands.State(machine)
         self._line = bytearray()
         self._welcomed = False
-        self._write: Callable[[bytes], object] = lambda data: None
-
-    def begin(self, write: Callable[[bytes], object], *, at_once: bool) -> None:
-        """Answer there; say hello ``at_once``, or when somebody comes."""
         self._write = write
-        if at_once:
-            self._welcome()
 
     def typed(self, data: bytes) -> None:
         """Take what was typed; nothing means that somebody comes."""

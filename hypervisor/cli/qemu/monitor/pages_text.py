@@ -5,7 +5,7 @@ Sources: QEMU 7.2, ``target/i386/monitor.c``; the formats of `hypervisor.arch.pa
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from hypervisor.arch import flags, paging
@@ -35,6 +35,7 @@ class _Tables:
         self._vcpu, self._left = vcpu, MOST_TABLES
         self.cut = False
         self._long = bool(vcpu.efer & flags.EFER_LMA)
+        self._levels: Sequence[paging.Level]
         if self._long:
             self._levels, self._root = paging.LONG_4LEVEL, vcpu.cr3 & paging.CR3_LONG
         elif vcpu.cr4 & flags.CR4_PAE:
