@@ -30,6 +30,7 @@ CODE_OR_DATA = 1 << 4  # S; clear in system segments
 PRESENT = 1 << 7
 LONG = 1 << 9  # L: 64-bit code, in long mode
 BIG = 1 << 10  # D/B: 32-bit operands or stack pointer
+GRANULAR = 1 << 11  # G: the limit counts pages
 
 CODE16 = 0x09B
 DATA16 = 0x093

@@ -65,7 +65,9 @@ def _system(vcpu: Any) -> list[str]:
 
 def _segment(vcpu: Any, name: str, segment: Any, width: int) -> str:
     attributes = segment.attributes
-    descriptor = (attributes & 0xFF) << 8 | (attributes & 0xF00) << 12
+    granular = attributes & segments.GRANULAR
+    upper_limit = segment.limit >> (28 if granular else 16) & 0xF
+    descriptor = (attributes & 0xFF) << 8 | upper_limit << 16 | (attributes & 0xF00) << 12
     text = f"{name:<3}={segment.selector:04x} {segment.base:0{width}x} {segment.limit:08x} {descriptor:08x}"
     if not vcpu.cr0 & flags.CR0_PE or not attributes & segments.PRESENT:
         return text

@@ -1,0 +1,112 @@
+"""Kernels of these tests: each begins what it says with the mark, and ends in its own way."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.conventions import build
+from tests.programs import run
+from tests.sectors import boot_sector
+
+HALT = "stop: hlt; jmp stop"
+POWER_OFF = "mov dx, 0x604; mov ax, 0x2000; out dx, ax; hlt"
+RESET = "mov al, 0xfe; out 0x64, al; hlt"
+TRIPLE_FAULT = "lidt [nothing]; int 3; nothing: .word 0; .long 0"
+DISK_SIZE = 1 << 20
+
+KERNEL = r"""
+__asm__(".section .multiboot, \"a\"\n.balign 4\n.long 0x1badb002, 3, -(0x1badb002 + 3)\n"
+        ".text\n.globl start\nstart: mov $stack + 4096, %esp\npush %ebx\ncall kmain\n"
+        "1: hlt\njmp 1b\n.comm stack, 4096, 16\n");
+
+static void out(unsigned short port, unsigned char value)
+{
+    __asm__ volatile("outb %0, %1" : : "a"(value), "Nd"(port));
+}
+
+static int at;
+
+static void print(const char *text)
+{
+    for (; *text; text++) {
+        ((volatile unsigned short *)0xb8000)[at++] = 0x0700 | (unsigned char)*text;
+        out(0x3f8, *text);
+    }
+}
+
+void kmain(const unsigned *info)
+{
+    const unsigned *modules = (const unsigned *)info[6];
+    for (int n = 0; n < 80 * 25; n++)
+        ((volatile unsigned short *)0xb8000)[n] = 0x0720;
+    print("GUEST ");
+    if (info[0] & 4)
+        print((const char *)info[4]);
+    for (unsigned n = 0; info[0] & 8 && n < info[5]; n++) {
+        print("; ");
+        print((const char *)modules[n * 4 + 2]);
+        print(" = ");
+        print((const char *)modules[n * 4]);
+    }
+    print(".\n");
+}
+"""
+_FLAGS = (
+    "-m32 -O1 -std=gnu11 -Wall -Wextra -Werror -ffreestanding -nostdlib -static -fno-pie -no-pie -fno-stack-protector "
+    "-fno-asynchronous-unwind-tables -fcf-protection=none -mgeneral-regs-only -Wno-pointer-sign "
+    "-Wl,-Ttext=0x100000,--build-id=none,-n,-e,start,--no-warn-rwx-segments"
+)
+
+
+def said(text: str) -> str:
+    """16-bit code that says this on COM1."""
+    return "mov dx, 0x3f8\n" + "\n".join(f"mov al, {byte}; out dx, al" for byte in text.encode())
+
+
+def disk(path: Path, text: str, ending: str) -> Path:
+    """A hard disk that boots, says the text and ends."""
+    path.write_bytes(boot_sector(f"{said(f'GUEST {text}')}\n{ending}").ljust(DISK_SIZE, b"\0"))
+    return path
+
+
+def exits(port: int, value: int) -> str:
+    """16-bit code that writes to a debug exit."""
+    return f"mov dx, {port}; mov al, {value}; out dx, al; hlt"
+
+
+READS_SECOND = f"""
+    mov ax, 0x0201             # INT 13h: read one sector of the second disk
+    mov bx, 0x8000
+    mov cx, 1
+    mov dx, 0x0081
+    int 0x13
+    mov cx, 16
+    mov si, 0x8000
+    mov dx, 0x3f8
+next: lodsb
+    out dx, al
+    loop next
+    mov ax, 0x0301             # and write it back, changed
+    mov byte ptr [0x8000], 'W'
+    mov bx, 0x8000
+    mov cx, 1
+    mov dx, 0x0081
+    int 0x13
+    mov dx, 0x3f8
+    mov al, '.'
+    out dx, al
+    {HALT}
+"""
+
+
+def kernel(folder: Path) -> Path:
+    """A multiboot kernel that says its command line and modules on COM1 and on the screen, and halts."""
+    source, made = folder / "kernel.c", folder / "myos.bin"
+    source.write_text(KERNEL)
+    run("gcc", *_FLAGS.split(), "-o", made, source)
+    return made
+
+
+def iso(folder: Path) -> Path:
+    """A CD with GRUB and that kernel."""
+    return build._iso(kernel(folder), folder / "iso")
