@@ -48,7 +48,7 @@ void kmain(const unsigned *info)
         print(" = ");
         print((const char *)modules[n * 4]);
     }
-    print(".\n");
+    print("~");
 }
 """
 _FLAGS = (
@@ -93,7 +93,7 @@ next: lodsb
     mov dx, 0x0081
     int 0x13
     mov dx, 0x3f8
-    mov al, '.'
+    mov al, '~'
     out dx, al
     {HALT}
 """
@@ -110,3 +110,55 @@ def kernel(folder: Path) -> Path:
 def iso(folder: Path) -> Path:
     """A CD with GRUB and that kernel."""
     return build._iso(kernel(folder), folder / "iso")
+
+
+PAGED = r"""
+    .section .multiboot, "a"
+    .balign 4
+    .long 0x1badb002, 0, -0x1badb002
+    .text
+    .globl start
+start:
+    lgdt gdtr
+    lidt idtr
+    ljmp $8, $1f
+1:  mov $16, %eax
+    mov %eax, %ds; mov %eax, %es; mov %eax, %fs; mov %eax, %gs; mov %eax, %ss
+    mov $0x10, %eax                 # CR4.PSE
+    mov %eax, %cr4
+    mov $directory, %eax
+    mov %eax, %cr3
+    mov %cr0, %eax
+    or $0x80000000, %eax
+    mov %eax, %cr0
+    movl $0x12345678, 0x401010      # sets accessed and dirty bits
+    mov 0x403000, %eax
+    mov $1, %ebx; mov $2, %ecx; mov $3, %edx; mov $4, %esi; mov $5, %edi; mov $6, %ebp; mov $0x9000, %esp
+    fld1
+    xor %eax, %eax
+    mov $0x3f8, %dx
+    mov $0x47, %al; out %al, %dx; mov $0x55, %al; out %al, %dx; mov $0x45, %al; out %al, %dx
+    mov $0x53, %al; out %al, %dx; mov $0x54, %al; out %al, %dx; mov $0x7e, %al; out %al, %dx
+    cli
+    hlt
+gdt:  .quad 0, 0x00cf9b000000ffff, 0x00cf93000000ffff
+gdtr: .word 23; .long gdt
+idtr: .word 0; .long 0
+    .data
+    .balign 4096
+directory:
+    .long 0x083, table + 0x007      # a large page, and a table
+    .fill 1021, 4, 0
+    .long 0x00000097 + 0            # the same large page at the end, cache disabled
+table:
+    .long 0x200003, 0x201003, 0x202001, 0x203005, 0, 0x205007
+    .fill 1018, 4, 0
+"""
+
+
+def paged(folder: Path) -> Path:
+    """A multiboot kernel with pages of all kinds, which says that it is there and halts with known registers."""
+    source, made = folder / "paged.s", folder / "paged.bin"
+    source.write_text(PAGED)
+    run("gcc", *_FLAGS.split(), "-o", made, source)
+    return made

@@ -116,5 +116,5 @@ class Stdio:
 
     def _pass(self, data: bytes) -> None:
         to = self._monitor if self._at_monitor else self._guest
-        if to is not None and (data or to is self._monitor):
+        if to is not None and data:
             to(data)

@@ -28,6 +28,10 @@ class State:
         return self.vm.vcpus[self.number]
 
 
+class UnknownCommandError(ConfigError):
+    """There is no such command."""
+
+
 class Command(NamedTuple):
     """A command: what its arguments are called, what it does, its line of help."""
 
@@ -44,7 +48,7 @@ def run(state: State, line: str) -> str:
     name, slash, format = name.partition("/")
     command = COMMANDS.get(name)
     if command is None:
-        raise ConfigError(f"unknown command: '{name}'")
+        raise UnknownCommandError(f"unknown command: '{name}'")
     try:
         words = ([format] if slash else []) + (rest.split() if name in _EXPRESSIONS else shlex.split(rest))
     except ValueError as error:
@@ -96,7 +100,7 @@ def _examine(state: State, words: Sequence[str], *, physical: bool) -> str:
 
 
 def _print(state: State, words: Sequence[str]) -> str:
-    letter = memory_text.parse_format(words[0], Format(letter="d" if not words[0] else "x")).letter
+    letter = memory_text.parse_format(words[0], Format()).letter
     return memory_text.number(expressions.value(words[1], state.vcpu), letter)
 
 

@@ -16,21 +16,25 @@ _NAMES = {"pc": "linear_rip", "sp": "rsp", "eip": "rip", "eflags": "rflags", "ef
 
 
 def value(text: str, vcpu: Any) -> int:
-    """The value of an expression, of 64 bits. Raises `ConfigError`."""
+    """The value of an expression, of 64 bits. Raises `NoExpression`."""
     if len(text) > _LONGEST:
-        raise ConfigError(f"an expression has at most {_LONGEST} characters.")
+        raise NoExpression(f"an expression has at most {_LONGEST} characters.")
     words, at = [], 0
     while text[at:].strip():
         found = _WORDS.match(text, at)
         if found is None:
-            raise ConfigError(f"{text!r}: {text[at:].strip()[:1]!r} is not understood.")
+            raise NoExpression(f"{text!r}: {text[at:].strip()[:1]!r} is not understood.")
         words.append(found[1])
         at = found.end()
     parser = _Parser(words, vcpu)
     result = parser.level(0)
     if parser.left:
-        raise ConfigError(f"{text!r}: {parser.left[0]!r} is one too many.")
+        raise NoExpression(f"{text!r}: {parser.left[0]!r} is one too many.")
     return result & _MASK
+
+
+class NoExpression(ConfigError):
+    """A text that is no expression, or has no value."""
 
 
 class _Parser:
@@ -58,14 +62,14 @@ class _Parser:
             case "(":
                 inner = self.level(0)
                 if not self.left or self.left.pop(0) != ")":
-                    raise ConfigError("')' expected")
+                    raise NoExpression("')' expected")
                 return inner
             case "$":
                 return _register(word[1:].lower(), self._vcpu)
             case "'":
                 return ord(word[1])
         if not word or not word[0].isdigit():
-            raise ConfigError("invalid expression: a number or a register is missing.")
+            raise NoExpression("invalid expression: a number or a register is missing.")
         return _number(word)
 
 
@@ -76,7 +80,7 @@ def _number(word: str) -> int:
     try:
         return int(word, 8 if word.startswith("0") else 10)
     except ValueError:
-        raise ConfigError(f"{word!r} is no number.") from None
+        raise NoExpression(f"{word!r} is no number.") from None
 
 
 def _applied(operator: str, left: int, right: int) -> int:
@@ -94,7 +98,7 @@ def _applied(operator: str, left: int, right: int) -> int:
         case "^":
             return left ^ right
     if right == 0:
-        raise ConfigError("division by zero")
+        raise NoExpression("division by zero")
     return left // right if operator == "/" else left % right
 
 
@@ -107,4 +111,4 @@ def _register(name: str, vcpu: Any) -> int:
     try:
         return int(vcpu.get(known))
     except (AttributeError, KeyError, ConfigError):
-        raise ConfigError("unknown register") from None
+        raise NoExpression("unknown register") from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from hypervisor.cli.qemu.monitor.expressions import NoExpression
 from hypervisor.debug import disasm
 from hypervisor.errors import ConfigError, GuestFault
 
@@ -32,7 +33,7 @@ def parse_format(text: str, before: Format) -> Format:
         elif one in _SIZES:
             size, sized = _SIZES[one], True
         else:
-            raise ConfigError(f"invalid char in format: '{one}'")
+            raise NoExpression(f"invalid char in format: '{one}'")
     if letter == "c" and not sized:
         size = 1
     return Format(count, letter, size)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from hypervisor.cli.qemu.monitor import commands
+from hypervisor.cli.qemu.monitor.expressions import NoExpression
 from hypervisor.errors import HypervisorError
 
 PROMPT = "(qemu) "
@@ -63,7 +64,12 @@ class Monitor:
     def _answer(self, line: str) -> None:
         try:
             said = commands.run(self.state, line)
-        except HypervisorError as error:
-            said = f"Error: {error}" if line.split()[0] in commands.COMMANDS else str(error)
+        except commands.UnknownCommandError as error:
+            said = str(error)
+        except NoExpression as error:
+            name = line.split()[0].partition("/")[0]
+            said = f'{error}\nTry "help {name}" for more information'
+        except (HypervisorError, OSError) as error:
+            said = f"Error: {error}"
         if said:
             self._say(said + "\n")
