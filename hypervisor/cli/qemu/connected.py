@@ -71,7 +71,8 @@ class Connected:
             leave=self.machine.quit,
         )
         if command.logs:
-            self._opened.enter_context(DebugLog(vm, command.logs, command.log_file))
+            log = self._opened.enter_context(DebugLog(vm, command.logs, command.log_file))
+            self.machine.when_crashed = log.crashed
         if command.gdb_port is not None:
             vm.gdb(command.gdb_port, wait=command.stopped)
         vm.console.open_input()  # a guest that waits is not at its end

@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, TextIO
 
 from hypervisor.arch import flags
-from hypervisor.arch.vectors import PF
+from hypervisor.arch.vectors import DF, PF
 from hypervisor.cli.qemu.monitor.cpu_text import dump
 from hypervisor.errors import ConfigError
 
+BY_INSTRUCTION = (3, 4)
+"""Exceptions that INT3 and INTO raise, which QEMU counts as interrupts of the program's."""
+LAST_EXCEPTION = 31
 UNANSWERED = ("guest_errors", "unimp")
 
 
@@ -45,23 +49,34 @@ class DebugLog:
         if self._file is not sys.stderr:
             self._file.close()
 
+    def crashed(self, chain: Sequence[Any]) -> None:
+        """A triple fault: what followed the first exception, which no handler has seen."""
+        if "int" in self._items:
+            for link, following in pairwise(chain[1:]):  # the last one shuts the processor down
+                if link.vector <= LAST_EXCEPTION and following.vector != DF:  # which that one becomes
+                    self._line(self._vm.current, link.vector, link.error or 0, address=link.address)
+        if "cpu_reset" in self._items:
+            self._write("Triple fault\n")
+
     def _event(self, vcpu: Any, exit: Any) -> None:
         if not vcpu.cr0 & flags.CR0_PE:
             return
-        kind = exit.kind.name
-        vector = exit.vector
-        error = (exit.error or 0) if kind == "EXCEPTION" else 0
+        kind, vector = exit.kind.name, exit.vector
         if kind == "INTERRUPT":
             self._write(f"Servicing hardware INT=0x{vector:02x}\n")
-        last = (
-            f"CR2={exit.address or 0:016x}"
-            if kind == "EXCEPTION" and vector == PF
-            else f"env->regs[R_EAX]={vcpu.rax:016x}"
-        )
+        if kind == "EXCEPTION":
+            self._line(vcpu, vector, exit.error or 0, by_instruction=vector in BY_INSTRUCTION, address=exit.address)
+        else:
+            self._line(vcpu, vector, by_instruction=kind == "INT_N")
+
+    def _line(
+        self, vcpu: Any, vector: int, error: int = 0, *, by_instruction: bool = False, address: int | None = None
+    ) -> None:
+        last = f"CR2={address or 0:016x}" if vector == PF else f"env->regs[R_EAX]={vcpu.rax:016x}"
         cs, ss = vcpu.cs, vcpu.ss
         base = 0 if vcpu.mode == 64 else cs.base
         self._write(
-            f"{self._count:6}: v={vector:02x} e={error:04x} i={int(kind == 'INT_N')} cpl={vcpu.cpl} "
+            f"{self._count:6}: v={vector:02x} e={error:04x} i={int(by_instruction)} cpl={vcpu.cpl} "
             f"IP={cs.selector:04x}:{vcpu.rip:016x} pc={base + vcpu.rip:016x} "
             f"SP={ss.selector:04x}:{vcpu.rsp:016x} {last}\n{dump(vcpu, fpu=False)}\n"
         )

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from hypervisor.cli.qemu.command import Command
@@ -34,6 +34,8 @@ class Machine:
         self._go_on = False
         self._stands = False
         self._changed = threading.Condition()
+        self.when_crashed: Callable[[Sequence[Any]], object] = lambda chain: None
+        """Told of a triple fault: the chain of events of its report."""
 
     # --- what the monitor asks for ------------------------------------------------------------------------------------
 
@@ -112,6 +114,7 @@ class Machine:
 
     def _triple_fault(self, result: Any) -> int | None:
         """The processor has shut down, which resets a PC. What led there is said once."""
+        self.when_crashed(result.crash.chain if result.crash is not None else ())
         if not self._told:
             self._told = True
             self._say(str(result.crash or result.message))
