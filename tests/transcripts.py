@@ -18,7 +18,12 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(r"(?:<!-- file: (?P<file>\S+) -->\n+)?^```(?P<kind>\w*)\n(?P<text>.*?)^```$", re.M | re.S)
-SHIMS = {"hypervisor": "-m hypervisor", "python": "", "pytest": "-m pytest -p no:cacheprovider"}
+SHIMS = {
+    "hypervisor": "-m hypervisor",
+    "hypervisor-qemu": "-m hypervisor.cli.qemu",
+    "python": "",
+    "pytest": "-m pytest -p no:cacheprovider",
+}
 SECONDS = 300
 PORT = "3117"
 """The TCP port of the documents; a free one takes its place."""

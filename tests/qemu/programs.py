@@ -14,7 +14,7 @@ from pathlib import Path
 from tests.programs import QEMU, program
 
 ROOT = Path(__file__).parents[2]
-OURS = [sys.executable, "-c", "from hypervisor.cli.qemu.start import main; raise SystemExit(main())"]
+OURS = [sys.executable, "-m", "hypervisor.cli.qemu"]
 PATIENCE_S = 60.0
 MARK = b"GUEST"
 """What the guests of these tests say first: what firmware has said before is not compared."""
