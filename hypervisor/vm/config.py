@@ -153,7 +153,7 @@ class MachineConfig:
     it; ``identity`` tells a clone from others by its drives' serial numbers; without ``sharing`` its memory is never
     merged with that of other VMs of its host (`hypervisor.run.frame_sharing`).
 
-    ``cdrom``, ``floppy`` and ``disks`` are images (paths, bytes, or `hypervisor.Disk`) in the machine's drives. An
+    ``cdrom``, ``floppy`` and ``disks`` are images (paths, bytes, or but for the CD `hypervisor.Disk`) in its drives. An
     ``image`` that is a CD or a boot sector is put into a drive, too: a boot sector into the floppy drive if it is
     at most 2.88 MB, else into the first hard disk, or as ``media`` says (``"floppy"`` or ``"disk"``). Without an
     ``image`` the first of the drives in ``boot_order`` boots that can: letters of a (floppy), c (disk), d (CD).
@@ -295,6 +295,8 @@ class MachineConfig:
         found = dict(values)
         if "disks" in found:
             found["disks"] = tuple(_disk_from(one, where) for one in _list("disks", found["disks"], where))
+        if isinstance(found.get("floppy"), dict):
+            found["floppy"] = _disk_from(found["floppy"], where)
         for name in ("modules", "plugins"):
             if name in found:
                 found[name] = tuple(
@@ -378,7 +380,8 @@ def _disk_from(value: Any, where: str) -> Disk:
 
 _NAMES = [each.name for each in fields(MachineConfig)]
 _KINDS: dict[str, tuple[type, ...]] = {
-    **dict.fromkeys(("image", "append", "initrd", "clock", "format", "cdrom", "floppy", "boot_order"), (str,)),
+    **dict.fromkeys(("image", "append", "initrd", "clock", "format", "cdrom", "boot_order"), (str,)),
+    "floppy": (str, Disk),
     **dict.fromkeys(("media", "firmware", "name", "board", "identity"), (str,)),
     **dict.fromkeys(("cpus", "seed", "at", "entry", "mode"), (int,)),
     **dict.fromkeys(("strict", "reboot", "sharing"), (bool,)),

@@ -120,3 +120,21 @@ def test_the_name_of_a_disk_may_have_commas(tmp_path: Path) -> None:
 def test_bad_disks_on_the_command_line(text: str) -> None:
     with pytest.raises(ConfigError, match=r"use one of|is no option|give a file|given twice"):
         parse_disk(text)
+
+
+def test_a_diskette_is_written_if_that_is_asked_for(tmp_path: Path) -> None:
+    """By TOML, too; and a machine of one whose file it writes is not saved."""
+    file = tmp_path / "a.img"
+    for mode, first in (("overlay", b"\0"), ("write", b"w")):
+        file.write_bytes(bytes(1440 << 10))
+        config = hv.MachineConfig(image="preempt", memory="4M", floppy=hv.Disk(str(file), mode=mode))
+        assert hv.MachineConfig.from_toml(config.to_toml()) == config
+        with hv.boot(config) as vm:
+            vm.media.floppies[0].write(0, b"w" * 512)
+            vm.media.floppies[0].flush()
+            if mode == "write":
+                with pytest.raises(hv.ConfigError, match="diskette"):
+                    vm.save(tmp_path / "saved")
+            else:
+                vm.save(tmp_path / "saved")
+        assert file.read_bytes()[:1] == first

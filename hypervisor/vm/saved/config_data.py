@@ -14,7 +14,7 @@ from typing import Any
 
 from hypervisor import guests
 from hypervisor.backends.image_source import ImageLike
-from hypervisor.errors import ImageError
+from hypervisor.errors import ConfigError, ImageError
 from hypervisor.traps.plugins.plugin_set import parse
 from hypervisor.units import GIB
 from hypervisor.vm.config import Disk, MachineConfig
@@ -33,7 +33,8 @@ def plain_config(config: MachineConfig, put: Callable[[str, bytes], str], *, emb
     """A configuration as plain data: what differs from the defaults.
 
     ``put`` stores the bytes of an image, called what the first argument says, and returns the name of their stream.
-    With ``embed`` files are stored, too. Raises `ImageError` for a file that cannot be read.
+    With ``embed`` files are stored, too. Raises `ImageError` for a file that cannot be read, `ConfigError` for a
+    diskette whose file the guest writes.
     """
     images = _Images(put, embed)
     values: dict[str, Any] = {}
@@ -77,6 +78,10 @@ def _plain(field: str, value: Any, images: _Images) -> Any:
                 [disk.mode, disk.interface, images.plain(f"disk {n}", disk.image), *filter(None, [disk.others])]
                 for n, disk in enumerate(disks)
             ]
+        case "floppy" if isinstance(value, Disk):
+            if value.mode == "write":
+                raise ConfigError("A diskette with mode=write is what its file is, and is not saved: use an overlay.")
+            return images.plain(field, value.image)
         case "plugins":
             return [plugin_name(plugin) for plugin in value]
         case "board":
