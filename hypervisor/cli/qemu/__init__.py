@@ -1,5 +1,6 @@
 """``hypervisor-qemu``: QEMU's command line for toy kernels, for a Makefile or a cargo runner that calls QEMU.
 
-`parsing` reads words as QEMU does, `table` says of each option what it means (`meanings`) or why it is not there,
-`command` holds what was asked for. `machine` and `board` make a machine of it, `start` and what it uses run that.
+`parsing` reads words as QEMU does, `option_table` says of each option what it means (`meanings`) or why not,
+`command` holds what was asked for. `as_config` and `qemu_board` make a machine of it, `connected` and `machine_life`
+run that.
 """

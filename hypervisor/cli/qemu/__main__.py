@@ -2,6 +2,6 @@
 
 import sys
 
-from hypervisor.cli.qemu.start import main
+from hypervisor.cli.qemu.qemu_main import main
 
 sys.exit(main())

@@ -39,7 +39,7 @@ class ExitPort:
 @dataclass
 class Command:
     """Everything that was asked for. Ends of serial ports, monitor and debug consoles are texts such as ``"stdio"``,
-    ``"mon:stdio"``, ``"file:PATH"`` (see `hypervisor.cli.qemu.ends`).
+    ``"mon:stdio"``, ``"file:PATH"`` (see `hypervisor.cli.qemu.host_ends`).
     """
 
     kernel: str | None = None

@@ -11,9 +11,10 @@ from typing import Any, BinaryIO
 
 from hypervisor.cli.qemu.command import Command
 from hypervisor.cli.qemu.debug_log import DebugLog
-from hypervisor.cli.qemu.ends import FILE, MUX, STDIO
-from hypervisor.cli.qemu.monitor.monitor import Monitor
-from hypervisor.cli.qemu.runner import SIGNALS_THAT_QUIT, Machine
+from hypervisor.cli.qemu.host_ends import FILE, MUX, STDIO
+from hypervisor.cli.qemu.machine_life import SIGNALS_THAT_QUIT, Machine
+from hypervisor.cli.qemu.monitor.prompt import Monitor
+from hypervisor.cli.qemu.monitor.qmp import QmpServer
 from hypervisor.cli.qemu.stdio import Stdio
 from hypervisor.cli.tty.display import Display
 from hypervisor.cli.tty.output import Output
@@ -73,6 +74,8 @@ class Connected:
         if command.logs:
             log = self._opened.enter_context(DebugLog(vm, command.logs, command.log_file))
             self.machine.when_crashed = log.crashed
+        for address in command.qmp:
+            self._opened.enter_context(QmpServer(self.machine, address))
         if command.gdb_port is not None:
             vm.gdb(command.gdb_port, wait=command.stopped)
         vm.console.open_input()  # a guest that waits is not at its end

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from hypervisor.cli.qemu.command import Command, DebugPort
-from hypervisor.cli.qemu.ends import check_end, end_of_chardev
+from hypervisor.cli.qemu.host_ends import check_end, end_of_chardev
 from hypervisor.cli.qemu.parsing import number, pairs, size, split
 from hypervisor.errors import ConfigError
 

@@ -12,8 +12,8 @@ import pytest
 import hypervisor as hv
 from hypervisor.cli.qemu.monitor import expressions, memory_text, pages_text
 from hypervisor.errors import ConfigError
-from tests.qemu import images
-from tests.qemu.programs import Program, commands
+from tests.qemu_command import images
+from tests.qemu_command.programs import Program, commands
 
 ASKED = (
     *("info mem", "info tlb", "info registers", "info status", "x/6xb 0x401010", "x/4xw 0x401010", "x/2xg 0x401010"),

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from tests.cli.session import Session
-from tests.qemu import images
-from tests.qemu.programs import Program, commands
-from tests.qemu.test_monitor import answers
+from tests.qemu_command import images
+from tests.qemu_command.programs import Program, commands
+from tests.qemu_command.test_monitor import answers
 
 ECHO = """
 again: mov dx, 0x3fd

@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _main(words: Sequence[str]) -> int:
-    from hypervisor.cli.qemu.table import help_text, understood
+    from hypervisor.cli.qemu.option_table import help_text, understood
 
     if {"-h", "-help", "--help"} & set(words):
         print(help_text())
@@ -78,8 +78,8 @@ def run(command: Command) -> int:
     if problem := platform_problem():
         raise HypervisorError(problem)
     import hypervisor
+    from hypervisor.cli.qemu.as_config import configuration, ends
     from hypervisor.cli.qemu.connected import Connected
-    from hypervisor.cli.qemu.machine import configuration, ends
 
     serials, monitor = ends(command)
     config = configuration(command, serials)

@@ -49,6 +49,7 @@ ROWS = (
     Row("serial", "END", meanings.serial, "stdio, mon:stdio, file:PATH, null"),
     Row("monitor", "END", meanings.monitor, "stdio, null"),
     Row("debugcon", "END", meanings.debugcon, "debug console at port e9h"),
+    Row("qmp", "ADDRESS", meanings.more("qmp"), "unix:PATH,server,nowait or tcp:127.0.0.1:PORT,server,nowait"),
     Row("chardev", "BACKEND,id=ID", meanings.chardev, "stdio, file or null, with a name"),
     Row("mon", "chardev=ID", meanings.mon, "a monitor there"),
     Row("nographic", None, meanings.nographic, "serial port and monitor on this terminal, no screen"),
@@ -107,8 +108,6 @@ ROWS = (
     Row("chroot", "FOLDER", "leave it out"),
     Row("runas", "USER", "leave it out; start it as that user"),
     Row("readconfig", "FILE", "give the options on the command line"),
-    Row("qmp", "ADDRESS", "there is no QMP server; use -monitor stdio, or Python (docs/running.md)"),
-    Row("qmp-pretty", "ADDRESS", "there is no QMP server; use -monitor stdio, or Python (docs/running.md)"),
     Row("h help", None, None, "this list"),
     Row("version", None, None, "the version"),
 )  # fmt: skip

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hypervisor.cli.qemu.drive_options import placed
-from hypervisor.cli.qemu.ends import ABSENT, MUX, STDIO, WINDOW
+from hypervisor.cli.qemu.host_ends import ABSENT, MUX, STDIO, WINDOW
 from hypervisor.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def ends(command: Command) -> tuple[list[str], str]:
 
 def configuration(command: Command, serials: list[str]) -> MachineConfig:
     """The machine. Raises `ConfigError`, with QEMU's words where QEMU would say the same."""
-    from hypervisor.cli.qemu.board import board
+    from hypervisor.cli.qemu.qemu_board import board
     from hypervisor.vm.config import MAX_CPUS, MachineConfig
 
     if not 1 <= command.cpus <= MAX_CPUS:

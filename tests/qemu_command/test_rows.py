@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.qemu import images
-from tests.qemu.programs import Program, commands, of_the_guest
+from tests.qemu_command import images
+from tests.qemu_command.programs import Program, commands, of_the_guest
 
 Steps = Callable[[Program], object]
 

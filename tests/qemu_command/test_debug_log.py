@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 
 from tests.programs import run
-from tests.qemu.images import _FLAGS
-from tests.qemu.programs import Program, commands
+from tests.qemu_command.images import _FLAGS
+from tests.qemu_command.programs import Program, commands
 
 KERNEL = r"""
     .section .multiboot, "a"

@@ -33,7 +33,11 @@ class Machine:
         self._quit = False
         self._go_on = False
         self._stands = False
+        self._pressed = ""
         self._changed = threading.Condition()
+        self.listeners: list[Callable[[str, dict[str, Any]], object]] = []
+        """Told of events by QMP's name and data; on any thread."""
+        vm.listeners.append(self._heard)
         self.when_crashed: Callable[[Sequence[Any]], object] = lambda chain: None
         """Told of a triple fault: the chain of events of its report."""
 
@@ -46,18 +50,24 @@ class Machine:
 
     def stop(self) -> None:
         """Stand still until `go_on`."""
-        self._stands = True
-        self.vm.pause()
+        if not self._stands:
+            self._stands = True
+            self.vm.pause()
+            self._tell("STOP")
 
     def go_on(self) -> None:
         """Run again; a machine that has ended starts again, as QEMU's does."""
         with self._changed:
+            stood = self._stands
             self._stands, self._go_on = False, True
             self._changed.notify_all()
+        if stood:
+            self._tell("RESUME")
         self.vm.resume()
 
     def reset(self) -> None:
         """The reset button."""
+        self._pressed = "host-qmp-system-reset"
         self.vm.reset()
         with self._changed:
             self._go_on = True
@@ -66,6 +76,7 @@ class Machine:
     def quit(self) -> None:
         """End the run, and the process with status 0."""
         self._quit = True
+        self._tell("SHUTDOWN", guest=False, reason="host-qmp-quit")
         self.request_stop("quit")
 
     def request_stop(self, text: str, urgent: bool = False) -> None:
@@ -75,6 +86,15 @@ class Machine:
             self._changed.notify_all()
         self.vm.resume()
         self.vm.request_stop(text, urgent=urgent)
+
+    def _tell(self, event: str, **data: Any) -> None:
+        for listener in self.listeners:
+            listener(event, data)
+
+    def _heard(self, category: str, text: str, vcpu: Any) -> None:
+        if category == "reset" and text == "reset":
+            self._tell("RESET", guest=not self._pressed, reason=self._pressed or "guest-reset")
+            self._pressed = ""
 
     # --- the run ------------------------------------------------------------------------------------------------------
 
@@ -94,8 +114,10 @@ class Machine:
         match result.reason.value:
             case "debug-exit":
                 return (result.status or 0) & 0xFF
-            case "powered-off" | "reset":
-                return self._ended()
+            case "powered-off":
+                return self._ended("guest-shutdown")
+            case "reset":
+                return self._ended("guest-reset")
             case "crashed":
                 return self._triple_fault(result)
             case "halted" | "idle":
@@ -105,8 +127,9 @@ class Machine:
                 return 1
         return None
 
-    def _ended(self) -> int | None:
+    def _ended(self, reason: str) -> int | None:
         """QEMU would end, or stand still for good if it may not."""
+        self._tell("SHUTDOWN", guest=True, reason=reason)
         if self._command.shutdown:
             return 0
         self._stand()
@@ -119,7 +142,7 @@ class Machine:
             self._told = True
             self._say(str(result.crash or result.message))
         if not self._command.reboot:
-            return self._ended()
+            return self._ended("guest-reset")
         self.vm.reset()
         return None
 

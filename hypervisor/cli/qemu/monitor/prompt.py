@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from hypervisor.cli.qemu.monitor import commands
+from hypervisor.cli.qemu.monitor import monitor_commands as commands
 from hypervisor.cli.qemu.monitor.expressions import NoExpression
 from hypervisor.errors import HypervisorError
 

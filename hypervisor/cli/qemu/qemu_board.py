@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from hypervisor.cli.qemu.ends import ABSENT
+from hypervisor.cli.qemu.host_ends import ABSENT
 from hypervisor.errors import ConfigError
 
 if TYPE_CHECKING:

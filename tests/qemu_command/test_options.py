@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from hypervisor.cli.qemu import parsing, table
+from hypervisor.cli.qemu import option_table as table
+from hypervisor.cli.qemu import parsing
+from hypervisor.cli.qemu.as_config import configuration, ends
 from hypervisor.cli.qemu.command import Command
-from hypervisor.cli.qemu.machine import configuration, ends
 from hypervisor.errors import ConfigError, HypervisorError
 from hypervisor.vm.config import Disk
 
