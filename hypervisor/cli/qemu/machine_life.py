@@ -32,7 +32,7 @@ class Machine:
         self._told = False
         self._quit = False
         self._go_on = False
-        self._stands = False
+        self._stands = command.stopped and command.gdb_port is None
         self._pressed = ""
         self._changed = threading.Condition()
         self.listeners: list[Callable[[str, dict[str, Any]], object]] = []
@@ -100,8 +100,8 @@ class Machine:
 
     def run(self) -> int:
         """Run until the process is to end; its exit status, signals left aside."""
-        if self._command.stopped and self._command.gdb_port is None:
-            self._stand()
+        if self._stands or self._go_on:
+            self._until_asked()
         while not self._quit:
             status = self._run_once()
             if status is not None:
@@ -110,6 +110,7 @@ class Machine:
 
     def _run_once(self) -> int | None:
         """A run from here to what ends it; None if the machine goes on."""
+        self._go_on = False  # what was asked of a machine that ran
         result = self.vm.run()
         match result.reason.value:
             case "debug-exit":
