@@ -26,4 +26,6 @@ def frame_kernels() -> FrameKernels:
         keep_for=call["keep_frames"],
         merge_zone=call["merge_zone"],
         prune=call["prune_merged"],
+        pick=call["pick_pages"],
+        swap=call["swap_pages"],
     )

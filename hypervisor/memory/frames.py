@@ -21,6 +21,7 @@ from typing import Any, NamedTuple, Protocol
 
 from hypervisor.errors import ConfigError
 from hypervisor.memory import map_words as w
+from hypervisor.memory.swap_file import SwapFile
 from hypervisor.units import GIB, MIB, PAGE_SHIFT, PAGE_SIZE, Hpa, page_up
 
 # Private: of a shared mapping, MADV_DONTNEED would leave the contents for the next VM to read.
@@ -58,6 +59,8 @@ class FrameKernels(NamedTuple):
     keep_for: Callable[[int, int, int], int]
     merge_zone: Callable[[int, int, int, int], int]
     prune: Callable[[int, int, int], int]
+    pick: Callable[[int, int, int, int, int], int]
+    swap: Callable[[int, int, int, int], int]
 
 
 class Promised(Protocol):
@@ -77,6 +80,9 @@ class Promise(NamedTuple):
     to: Promised | None = None
 
 
+MakeRoom = Callable[[int, Any, Any], None]
+
+
 def mapping(size: int) -> mmap.mmap:
     """Zeroed memory of this process that takes room only where it is used."""
     return mmap.mmap(-1, max(size, PAGE_SIZE), **_SPARSE)
@@ -90,20 +96,30 @@ def address_of(memory: mmap.mmap) -> int:
 class HostMemory:
     """All frames of a host. VMs are created and closed in any thread."""
 
-    def __init__(self, size: int, kernels: FrameKernels, overcommit: float = 1.0) -> None:
-        """``size`` bytes of RAM for VMs, of which ``overcommit`` times as many are promised. Raises `ConfigError` if
-        the process cannot have them.
+    def __init__(
+        self, size: int, kernels: FrameKernels, overcommit: float = 1.0, swap_file: SwapFile | None = None
+    ) -> None:
+        """``size`` bytes of RAM for VMs, of which ``overcommit`` times as many are promised. Slots of ``swap_file`` are
+        frames, too, behind all others. Raises `ConfigError` if the process cannot have them.
         """
         self.size = page_up(size)
         self.kernels = kernels
         self.overcommit = overcommit
+        self._swap_size = 0 if swap_file is None else swap_file.size
         self.map, beside = self._reserve()
         self.promised_size = page_up(int(self.size * overcommit))
         """Bytes of RAM that VMs may be promised."""
-        self.end = w.FIRST + self.size + beside
-        """Bytes of frames."""
+        self.slots = w.FIRST + self.size + beside
+        """The first slot of the swap file, which is the end of all other frames."""
+        self.end = self.slots + self._swap_size
+        """Bytes of frames and slots."""
         self._beside = beside
         self.address = address_of(self.map)
+        if swap_file is not None:
+            swap_file.show(self.address + self.slots)
+        self._room: MakeRoom | None = None
+        self.swap_problem = ""
+        """Why the swap file could not be written when it was tried last."""
         self.bytes = memoryview(self.map)
         self.words = self.bytes.cast("q")
         """The same as 64-bit words."""
@@ -132,7 +148,7 @@ class HostMemory:
     @property
     def limit(self) -> int:
         """Bytes of frames that pages may have: without overcommitment all, as what is promised is there."""
-        return self.end - w.FIRST if self.overcommit == 1 else self.size
+        return self.slots - w.FIRST if self.overcommit == 1 else self.size
 
     def _reserve(self) -> tuple[mmap.mmap, int]:
         """The memory, and how much of it lies beside RAM."""
@@ -142,7 +158,7 @@ class HostMemory:
         problem: Exception | None = None
         for beside in rooms:
             try:
-                return mapping(w.FIRST + self.size + beside), beside
+                return mapping(w.FIRST + self.size + beside + self._swap_size), beside
             except (OSError, OverflowError, ValueError) as error:
                 problem = error
         raise ConfigError(
@@ -158,9 +174,12 @@ class HostMemory:
             (w.GENERATIONS, address_of(self._tables) + self.words_size),
             (w.POOL, address_of(self._tables) + 2 * self.words_size),
             (w.FRESH, w.FIRST),
-            (w.END, self.end),
+            (w.END, self.slots),
             (w.LEFT, self.limit >> PAGE_SHIFT),
             (w.MARKS, address_of(self._marks)),
+            (w.LOW, w.NEVER),
+            (w.SLOTS_FRESH, self.slots),
+            (w.SLOTS_END, self.end),
             (w.YIELD, ctypes.cast(libc.sched_yield, ctypes.c_void_p).value or 0),
         ):
             table[word >> 3] = value
@@ -214,6 +233,49 @@ class HostMemory:
     def unreserved(self) -> int:
         """Bytes of frames that whoever comes first may take: those that are free, and kept for no VM."""
         return self.table_word(w.LEFT) - self.table_word(w.RESERVED) << PAGE_SHIFT
+
+    # --- the swap file ------------------------------------------------------------------------------------------------
+
+    @property
+    def swapped(self) -> int:
+        """Bytes of the swap file that are in use."""
+        return self.table_word(w.SLOTS_FRESH) - self.slots - (self.table_word(w.SLOTS_FREE) << PAGE_SHIFT)
+
+    def swaps(self, make_room: MakeRoom | None, low: int) -> None:
+        """Let ``make_room(frames, memory, pcpu)`` be called where fewer than ``low`` frames are left; nothing, if it is
+        None (`hypervisor.run.frame_swapping`)."""
+        self._room, self.low = make_room, low
+
+    @property
+    def low(self) -> int:
+        """When there are fewer frames that anybody may take, room is made."""
+        return self.table_word(w.LOW)
+
+    @low.setter
+    def low(self, frames: int) -> None:
+        self._table[w.LOW >> 3] = frames
+
+    def few(self, frames: int) -> bool:
+        """Whether there are fewer than so many that anybody may take."""
+        return self.unreserved >> PAGE_SHIFT < frames
+
+    def make_room(self, frames: int = 0, memory: Any = None, pcpu: Any = None) -> None:
+        """Let there be so many frames that anybody may take, and not too few, if that can be, where there is a swap
+        file. ``memory`` is of the VM that the caller has, on ``pcpu``.
+        """
+        if self._room is not None and self.few(max(frames, self.low)):
+            self._room(frames, memory, pcpu)
+
+    @property
+    def swap_text(self) -> str:
+        """A sentence about the swap file, if there is one."""
+        if not self._swap_size:
+            return ""
+        if self.swap_problem:
+            return f" {self.swap_problem}"
+        if self.swapped == self._swap_size:
+            return f" The swap file is full, too ({self._swap_size / MIB:.1f} MiB)."
+        return f" No page could be swapped ({self.swapped / MIB:.1f} of {self._swap_size / MIB:.1f} MiB are in use)."
 
     def mark(self, frame: int) -> int:
         """What `map_words.REFERENCED` and `map_words.MERGED` say of a frame."""

@@ -40,6 +40,8 @@ class FrozenMap:
         promise = Promise(object(), 0, size)
         self._close = weakref.finalize(self, _give_back, host, self._leaves, promise)
         self._close.atexit = False
+        if pages.kept:
+            host.make_room(pages.alone >> PAGE_SHIFT)
         if pages.kept and pages.alone > host.unreserved:
             raise HostFull(f"There is no memory for what the VM may come to store beside a snapshot. {pages.shortage}")
         host.frozen.add(self)

@@ -103,6 +103,8 @@ class GuestMemory:
         host.promise(Promise(owner, ram_size, leaves + self.size - ram_size, self.pages))
         self._promised = self.size + leaves
         kept = host.kept_of(ram_size)
+        if kept:
+            host.make_room(kept >> PAGE_SHIFT)
         if not self.pages.keep(kept):
             host.release_all(owner)
             problem = "Other VMs have taken all of the host's memory at the moment."
@@ -134,15 +136,15 @@ class GuestMemory:
         return sum(self.pages.resident_bytes(start >> PAGE_SHIFT, length >> PAGE_SHIFT) for start, length in self._ram)
 
     @property
-    def counts(self) -> tuple[int, int, int]:
-        """Bytes of the RAM in frames that nobody else shows, in those that others show, too, and that read as zeros
-        and take no frame. While the VM runs, what was so when each part was looked at.
+    def counts(self) -> tuple[int, int, int, int]:
+        """Bytes of the RAM in frames that nobody else shows, in those that others show, too, that read as zeros and
+        take no frame, and in the swap file. While the VM runs, what was so when each part was looked at.
         """
-        own = shared = zero = 0
+        own = shared = zero = swapped = 0
         for start, length in self._ram:
             one = self.pages.counts(start >> PAGE_SHIFT, page_up(length) >> PAGE_SHIFT)
-            own, shared, zero = own + one[0], shared + one[1], zero + one[2]
-        return own << PAGE_SHIFT, shared << PAGE_SHIFT, zero << PAGE_SHIFT
+            own, shared, zero, swapped = own + one[0], shared + one[1], zero + one[2], swapped + one[3]
+        return own << PAGE_SHIFT, shared << PAGE_SHIFT, zero << PAGE_SHIFT, swapped << PAGE_SHIFT
 
     # --- layers -------------------------------------------------------------------------------------------------------
 
@@ -337,6 +339,7 @@ class GuestMemory:
             for at in range(0, len(pages), PAGE_SIZE):
                 self.store_beneath(base + at, bytes(pages[at : at + PAGE_SIZE]))
             return
+        self._host.make_room(len(pages) // PAGE_SIZE)
         frames = self.pages.own_several(base >> PAGE_SHIFT, len(pages) // PAGE_SIZE)
         start = 0
         for n, frame in enumerate(frames, start=1):
@@ -353,11 +356,13 @@ class GuestMemory:
         if not word & w.FRAME and data == _ZEROS[: len(data)]:
             return  # zeros, to the frame of zeros
         if self.where is None or self.where.fresh:
+            self._host.make_room()
             frame = self.pages.own(base >> PAGE_SHIFT)
             self._host.outdate(frame)
             self._put(frame, base, data)
             return
         with self.where.held() as engine:
+            self._host.make_room(0, self, engine)
             word = engine.memory.own(base >> PAGE_SHIFT)
             if not word:
                 raise HostFull(self.pages.shortage)

@@ -78,7 +78,22 @@ RESERVED = 104
 """How many of these maps have for sure, and have not taken yet."""
 MARKS = 112
 """Address of a byte for each frame: `REFERENCED` and `MERGED`."""
-TABLE_SIZE = 120
+LOW = 120
+"""When there are fewer frames that anybody may take, a guest that takes one is left at the end of its block, so that
+room is made: `NEVER` where there is no swap file.
+"""
+SLOTS_END = 128
+"""The end of the slots of the swap file, which are the frames from `END` on: they are in the tables as others are, and
+can be read as they can; nobody can store to one.
+"""
+SLOTS_FRESH = 136
+"""The first slot that has never been used."""
+SLOTS_FREE = 144
+"""How many slots before that are free. They are in the pool from the first slot's place on."""
+TABLE_SIZE = 152
+
+NEVER = -(1 << 60)
+"""For `LOW`."""
 
 REFERENCED = 1
 """Somebody used the frame since this was cleared: a TLB got an entry for it, or it was taken."""
@@ -106,6 +121,16 @@ ROW = 16
 
 TO_WORD = 9
 """A frame shifted right by this is the place of its word in such a table."""
+
+# --- pages that are about to be swapped -------------------------------------------------------------------------------
+PICKED = 0
+"""How many pages were picked."""
+IN_USE, EMPTY = 8, 16
+"""How many were left because they had been used, and how many were all zeros."""
+PICKS = 24
+"""For each page its number, its frame and its slot."""
+PICK = 24
+PICKS_SIZE = PICKS + PICK * LEAF_PAGES
 
 # --- frames that are always there -------------------------------------------------------------------------------------
 ZERO, ONES = 0, 0x1000

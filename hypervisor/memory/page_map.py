@@ -79,7 +79,7 @@ class PageMap:
         return (
             f"The host's memory is used up ({host.used / MIB:.1f} of {host.size / MIB:.1f} MiB): this VM has "
             f"{self.alone / MIB:.1f} MiB that it shares with nobody, and {self.kept / MIB:.1f} MiB were promised for "
-            "sure. Close a VM or a snapshot, or give the host more memory."
+            f"sure.{host.swap_text} Close a VM or a snapshot, or give the host more memory."
         )
 
     def keep(self, size: int) -> bool:
@@ -156,11 +156,13 @@ class PageMap:
 
     def resident_bytes(self, first: int, count: int) -> int:
         """Bytes of frames that pages have, other than the one of zeros."""
-        return sum(frame_of(self.word(page)) >= w.FIRST for page in range(first, first + count)) << PAGE_SHIFT
+        return sum(w.FIRST <= frame_of(self.word(page)) < self.host.slots for page in range(first, first + count)) << PAGE_SHIFT
 
-    def counts(self, first: int, count: int) -> tuple[int, int, int]:
-        """How many pages have frames that nobody else shows, frames that others show, too, and the frame of zeros."""
-        shared = zero = 0
+    def counts(self, first: int, count: int) -> tuple[int, int, int, int]:
+        """How many pages have frames that nobody else shows, frames that others show, too, the frame of zeros, and
+        slots of the swap file.
+        """
+        shared = zero = swapped = 0
         for zone in range(first >> w.LEAF_SHIFT, first + count + _IN_LEAF >> w.LEAF_SHIFT):
             begin = max(first, zone << w.LEAF_SHIFT)
             pages = min(first + count, zone + 1 << w.LEAF_SHIFT) - begin
@@ -171,16 +173,18 @@ class PageMap:
             frames = [frame_of(word) for word in self.words(begin, pages) if word & w.MAP_SHARED]
             zeros = frames.count(Hpa(w.ZERO))
             zero += zeros
+            slots = sum(frame >= self.host.slots for frame in frames)
+            swapped += slots
             if self._has_several(leaf - self.host.address):
-                shared += pages - zeros
-            elif len(frames) > zeros:
+                shared += pages - zeros - slots
+            elif len(frames) > zeros + slots:
                 shared += sum(map(self._has_several, frames))
-        return count - shared - zero, shared, zero
+        return count - shared - zero - swapped, shared, zero, swapped
 
     def _has_several(self, frame: int) -> bool:
         """Whether there are several references to a frame; of anything else, which may be read while maps change,
         there are none."""
-        return w.FIRST <= frame < self.host.end and self.host.references(frame) > 1
+        return w.FIRST <= frame < self.host.slots and self.host.references(frame) > 1
 
     # --- bytes --------------------------------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import weakref
 from collections.abc import Callable
@@ -10,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 from hypervisor.engine.instance.room import CODE_CACHE, LEAST_CODE_CACHE, MOST_CODE_CACHE
 from hypervisor.errors import ConfigError
 from hypervisor.memory import HostMemory
+from hypervisor.memory.swap_file import SwapFile
 from hypervisor.run.ending.process_end import Tenant, remember
 from hypervisor.run.frame_sharing import FrameSharing
+from hypervisor.run.frame_swapping import FrameSwapping
 from hypervisor.run.observing.host_events import LIMIT, HostEvents, Telling
 from hypervisor.run.settled import Settled
 from hypervisor.run.sharing.allotment import Allotment
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
 
 MAX_PCPUS = 64
 MAX_OVERCOMMIT = 16
+NEVER_SWAPS = "a host that promises no more than it has never swaps: give overcommit=, too."
 PROMISES = f"a host promises 1 to {MAX_OVERCOMMIT} times its memory."
 
 
@@ -46,13 +50,16 @@ class CoreHost(Settled):
         code_cache: str | int = CODE_CACHE,
         scheduler: str | Scheduler | None = None,
         overcommit: float = 1.0,
+        swap: str | int | None = None,
+        swap_folder: str | os.PathLike[str] | None = None,
     ) -> None:
         """``memory`` in bytes or as text; ``cpus`` is the number of pCPUs. ``code_cache`` is the room that each has for
         translated code, 1M to 1G: when it is full it is emptied, which costs time and is not seen by guests.
         ``scheduler`` chooses among VMs that wait for a pCPU: "credit", "edf", "round-robin", or one of your own;
         without one they get it in turn. ``overcommit`` times as much memory as there is is promised to VMs: each has
         its part of half of it for sure, the rest is anybody's; when that is used up a VM is stopped that wants more
-        than its part.
+        than its part. Before that, pages that have not been used for a while go to a file of ``swap`` bytes, which has
+        no name, in ``swap_folder`` or where the system has temporary files.
 
         Raises `ConfigError`, `EngineError`.
         """
@@ -63,12 +70,16 @@ class CoreHost(Settled):
             raise ConfigError(f"code_cache={code_cache!r}: a physical CPU has 1M to 1G for translated code.")
         if not isinstance(overcommit, (int, float)) or not 1 <= overcommit <= MAX_OVERCOMMIT:
             raise ConfigError(f"overcommit={overcommit!r}: {PROMISES}")
+        swap_size = 0 if swap is None else parse_size(swap)
+        if swap_size and overcommit == 1:
+            raise ConfigError(f"swap={swap!r}: {NEVER_SWAPS}")
         from hypervisor.engine import selftest
         from hypervisor.engine.frame_kernels import frame_kernels
         from hypervisor.engine.pcpu import PCpu
 
         selftest.quick()
-        self.memory = HostMemory(parse_size(memory), frame_kernels(), overcommit)
+        swap_file = SwapFile(swap_size, swap_folder) if swap_size else None
+        self.memory = HostMemory(parse_size(memory), frame_kernels(), overcommit, swap_file)
         self.pcpus: list[PCpu] = []
         try:
             for number in range(cpus):
@@ -89,6 +100,8 @@ class CoreHost(Settled):
         self.vms: list[Tenant] = []
         self.sharing = FrameSharing(self)
         """Finds frames of its VMs that hold the same."""
+        self.swapping = None if swap_file is None else FrameSwapping(self, swap_file)
+        """Makes room in its memory."""
         self.snapshots: weakref.WeakSet[Any] = weakref.WeakSet()
         """Of its VMs (`hypervisor.vm.snapshot`)."""
         remember(self)
@@ -150,6 +163,8 @@ class CoreHost(Settled):
         for pcpu in self.pcpus:
             pcpu.close()
         self.pcpus.clear()
+        if self.swapping is not None:
+            self.swapping.close()
         self.telling.close()
 
     def close_if_empty(self) -> None:
@@ -173,6 +188,8 @@ class CoreHost(Settled):
         self.telling = Telling()
         self.watch.begin()
         self.sharing.forked()
+        if self.swapping is not None:
+            self.swapping.forked()
         if self.queue.forked():
             for vm in self.vms:
                 vm.abandon(self.queue.closed)

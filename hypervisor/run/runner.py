@@ -218,7 +218,10 @@ class Runner(Task):
         by_engine = by_engine and not (until is not None and until.looks_at_guest)
         report.kick = 0
         vm.host.queue.begin(hold)
+        swaps, room = vm.host.swapping is not None, vm.host.memory
         while True:
+            if swaps:
+                room.make_room(0, vm.memory, pcpu)
             while points and self._arrive(early=True):
                 pass
             between = not pcpu.in_block  # else what comes from outside, timers too, comes at the block's end
@@ -382,7 +385,9 @@ class Runner(Task):
             self.exits.switch(pcpu, vcpu)
         self.exits.on(pcpu)
         vm.host.queue.begin(hold)
+        room = vm.host.memory
         while done < count and not hold.spent and self.may_step(vcpu):
+            room.make_room(0, vm.memory, pcpu)
             if not pcpu.in_block:
                 vm.clock.timers.run_due(vm.clock.now_ns)
             done += self._step(pcpu)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class MemoryFigures:
-    """Of a VM, in bytes. All but the last one together are what the guest has been given as RAM."""
+    """Of a VM, in bytes. All but ``ballooned`` together are what the guest has been given as RAM."""
 
     own: int = 0
     """In frames that nobody else shows."""
@@ -31,6 +31,8 @@ class MemoryFigures:
     """Never stored to, or given back: it takes no memory of the host."""
     ballooned: int = 0
     """Given back by the guest so far, through a balloon."""
+    swapped: int = 0
+    """In the swap file, until somebody stores there."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,8 @@ class HostFigures:
     """What VMs have been promised of that."""
     used: int
     """In frames that are not free, those of page maps, snapshots and frame buffers included."""
+    swapped: int
+    """In the swap file."""
     pcpus: Sequence[PCpuUsage]
     vms: Sequence[VmFigures]
 
@@ -123,14 +127,14 @@ class HostFigures:
 def figures_of(vm: Furnished) -> VmFigures:
     """See `VM.figures`."""
     media = {id(medium): medium for medium in vm.media.by_drive().values()}.values()
-    own, shared, zero = vm.memory.counts
+    own, shared, zero, swapped = vm.memory.counts
     return VmFigures(
         name=vm.name,
         state=_state(vm),
         time_s=time.monotonic(),
         virtual_s=vm.clock.now_ns / NS_PER_S,
         cpu=vm.usage,
-        memory=MemoryFigures(own, shared, zero, _ballooned(vm)),
+        memory=MemoryFigures(own, shared, zero, _ballooned(vm), swapped),
         exits=vm.place.exits(),
         io=IoFigures(
             reads=sum(medium.reads for medium in media),
@@ -150,6 +154,7 @@ def figures_of_host(host: CoreHost, vms: Iterable[Furnished]) -> HostFigures:
         memory=memory.size,
         promised=memory.size - memory.free,
         used=memory.used,
+        swapped=memory.swapped,
         pcpus=tuple(host.usage),
         vms=tuple(figures_of(vm) for vm in list(vms) if not vm.closed),
     )

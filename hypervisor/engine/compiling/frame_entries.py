@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hypervisor.engine.jit import COMPILED
-from hypervisor.engine.kernels.memory import frame_table, freezing, merging, packed_tlb
+from hypervisor.engine.kernels.memory import frame_table, freezing, merging, packed_tlb, swapping
 
 _take, _trim, _own, _own_several = frame_table.take, frame_table.trim, frame_table.own, frame_table.own_several
 _lay, _clear = frame_table.lay, frame_table.clear
@@ -11,6 +11,7 @@ _add_leaf, _remove_leaf, _release = frame_table.add_leaf, frame_table.remove_lea
 _freeze, _adopt, _put_back, _drop = freezing.freeze, freezing.adopt, freezing.put_back, freezing.drop
 _keep_for = frame_table.keep_for
 _merge_zone, _prune = merging.merge_zone, merging.prune
+_pick, _swap = swapping.pick, swapping.swap
 _pack, _unpack = packed_tlb.pack, packed_tlb.unpack
 
 if not COMPILED:
@@ -97,6 +98,16 @@ def prune_merged(table, index, most):  # type: ignore[no-untyped-def]
     return _prune(table, index, most)
 
 
+def pick_pages(table, map_, zone, picks, most):  # type: ignore[no-untyped-def]
+    """`swapping.pick`."""
+    return _pick(table, map_, zone, picks, most)
+
+
+def swap_pages(table, map_, picks, written):  # type: ignore[no-untyped-def]
+    """`swapping.swap`."""
+    return _swap(table, map_, picks, written)
+
+
 def pack_tlb(table, age, to):  # type: ignore[no-untyped-def]
     """`packed_tlb.pack`."""
     return _pack(table, age, to)
@@ -112,6 +123,6 @@ ENTRIES = (
     (lay_pages, "l(llll)"), (clear_pages, "l(llll)"), (add_leaf, "l(ll)"), (remove_leaf, "l(ll)"),
     (release_zones, "l(llll)"), (freeze_map, "l(lll)"), (adopt_zones, "l(lllll)"), (put_back_zones, "l(lllll)"),
     (drop_leaves, "l(lll)"), (keep_frames, "l(lll)"), (merge_zone, "l(llll)"), (prune_merged, "l(lll)"),
-    (pack_tlb, "l(lll)"), (unpack_tlb, "l(llll)"),
+    (pick_pages, "l(lllll)"), (swap_pages, "l(llll)"), (pack_tlb, "l(lll)"), (unpack_tlb, "l(llll)"),
 )  # fmt: skip
 """Functions and their C types, as in `hooks`."""

@@ -26,6 +26,7 @@ from hypervisor.engine.kernels.memory import (
     packed_tlb,
     page_walk,
     supervisor,
+    swapping,
 )
 from hypervisor.engine.kernels.repeating import short_cases
 from hypervisor.engine.kernels.segments import canonical, far_branches, far_returns, load_segment, system_segments
@@ -110,6 +111,8 @@ _CALLS: dict[str, Callable[..., Any]] = {
     "keep_frames": frame_table.keep_for,
     "merge_zone": merging.merge_zone,
     "prune_merged": merging.prune,
+    "pick_pages": swapping.pick,
+    "swap_pages": swapping.swap,
     "pack_tlb": packed_tlb.pack,
     "unpack_tlb": packed_tlb.unpack,
     "save": switch.save,

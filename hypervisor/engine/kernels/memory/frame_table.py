@@ -21,6 +21,7 @@ _REFERENCES, _GENERATIONS, _TO_WORD = m_.REFERENCES, m_.GENERATIONS, m_.TO_WORD
 _RAM, _WRITE, _SHARED, _FRAME = m_.MAP_RAM, m_.MAP_WRITE, m_.MAP_SHARED, m_.FRAME
 _ZERO, _FIRST, _LEAF_SHIFT, _LEAF_PAGES = m_.ZERO, m_.FIRST, m_.LEAF_SHIFT, m_.LEAF_PAGES
 _LEFT, _RESERVED, _MARKS, _CHARGE, _REFERENCED = m_.LEFT, m_.RESERVED, m_.MARKS, m_.CHARGE, m_.REFERENCED
+_LOW, _SLOTS_END, _SLOTS_FRESH, _SLOTS_FREE = m_.LOW, m_.SLOTS_END, m_.SLOTS_FRESH, m_.SLOTS_FREE
 _SIZE, _DONTNEED = 4096, 4
 _IN_LEAF = _LEAF_PAGES - 1
 _ANYBODY, _KEPT, _MAPS = 0, 1, 2
@@ -106,6 +107,35 @@ def has_room(table):  # type: ignore[no-untyped-def]
 
 
 @kernel
+def is_low(table):  # type: ignore[no-untyped-def]
+    """Whether so few of these are left that room is to be made."""
+    return ld64(table + _LEFT) - ld64(table + _RESERVED) < ld64(table + _LOW)
+
+
+@kernel
+def take_slot(table):  # type: ignore[no-untyped-def]
+    """A free slot of the swap file, with one reference; -1 if there is none. What was translated in it is out of
+    date.
+    """
+    _lock(table)
+    slot, free, fresh = -1, ld64(table + _SLOTS_FREE), ld64(table + _SLOTS_FRESH)
+    if free:
+        slot = ld64(ld64(table + _POOL) + 8 * ((ld64(table + _END) >> 12) + free - 1))
+        st64(table + _SLOTS_FREE, free - 1)
+    elif fresh < ld64(table + _SLOTS_END):
+        slot = fresh
+        st64(table + _SLOTS_FRESH, fresh + _SIZE)
+    _unlock(table)
+    if slot < 0:
+        return -1
+    at = ld64(table + _GENERATIONS) + (slot >> _TO_WORD)
+    st64(at, ld64(at) + (ld64(at) & 1))
+    st64(references(table, slot), 1)
+    st8(mark_of(table, slot), 0)
+    return slot
+
+
+@kernel
 def _charge(table, map_):  # type: ignore[no-untyped-def]
     """A map has a frame more for itself alone."""
     at = ld64(map_ + _CHARGE)
@@ -150,8 +180,14 @@ def _take_for(table, map_):  # type: ignore[no-untyped-def]
 
 @kernel
 def _put_back(table, frame, count):  # type: ignore[no-untyped-def]
-    """A frame is free, and with it so many more may be taken for pages."""
+    """A frame is free, and with it so many more may be taken for pages; or a slot is."""
     _lock(table)
+    end = ld64(table + _END)
+    if frame >= end:
+        free = ld64(table + _SLOTS_FREE)
+        st64(ld64(table + _POOL) + 8 * ((end >> 12) + free), frame)
+        st64(table + _SLOTS_FREE, free + 1)
+        return _unlock(table)
     st64(table + _DIRTY, ld64(table + _DIRTY) + 1)
     st64(table + _LEFT, ld64(table + _LEFT) + count)
     st64(_last_dirty(table), frame)
@@ -276,7 +312,8 @@ def own(table, map_, page):  # type: ignore[no-untyped-def]
     if leaf == 0:
         return 0
     old = word & _FRAME
-    if old >= _FIRST and add64(references(table, old), 0) == 1:  # everybody else has let go
+    slots = ld64(table + _END)
+    if old >= _FIRST and old < slots and add64(references(table, old), 0) == 1:  # everybody else has let go
         _charge(table, map_)
         return put(map_, leaf, page, word & ~_SHARED)
     new = _take_for(table, map_)
@@ -382,6 +419,6 @@ def release(table, map_, first, end):  # type: ignore[no-untyped-def]
 
 
 __all__ = [
-    "add_leaf", "clear", "discharge", "give", "has_room", "keep_for", "lay", "mark_of", "own", "own_several", "put",
-    "references", "release", "release_leaf", "remove_leaf", "take", "trim",
+    "add_leaf", "clear", "discharge", "give", "has_room", "is_low", "keep_for", "lay", "mark_of", "own", "own_several",
+    "put", "references", "release", "release_leaf", "remove_leaf", "take", "take_slot", "trim",
 ]  # fmt: skip

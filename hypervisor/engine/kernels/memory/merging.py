@@ -15,7 +15,7 @@ from hypervisor.engine.jit import add64, kernel, ld8, ld64, s64, st8, st64
 from hypervisor.engine.kernels.memory.frame_table import discharge, give, has_room, mark_of, put, references
 from hypervisor.memory import map_words as m_
 
-_MEMORY, _ZERO_LEAF, _BASE = m_.MEMORY, m_.ZERO_LEAF, m_.BASE
+_MEMORY, _ZERO_LEAF, _BASE, _END = m_.MEMORY, m_.ZERO_LEAF, m_.BASE, m_.END
 _RAM, _SHARED, _FRAME, _ZERO, _FIRST = m_.MAP_RAM, m_.MAP_SHARED, m_.FRAME, m_.ZERO, m_.FIRST
 _REFERENCED, _MERGED, _LEAF_SHIFT = m_.REFERENCED, m_.MERGED, m_.LEAF_SHIFT
 _ROWS, _BUCKETS, _ROUND, _BUCKET, _ROW = m_.ROWS, m_.BUCKETS, m_.ROUND, m_.BUCKET, m_.ROW
@@ -31,7 +31,7 @@ def _count(index, what):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _is_zero(at):  # type: ignore[no-untyped-def]
+def is_zero(at):  # type: ignore[no-untyped-def]
     for word in range(at, at + _SIZE, 8):
         if ld64(word):
             return False
@@ -142,7 +142,7 @@ def _merge_page(table, map_, leaf, page, index):  # type: ignore[no-untyped-def]
     """One page; whether anything of it is another now."""
     word = ld64(leaf + 8 * (page & _IN_LEAF))
     frame = word & _FRAME
-    if word & _RAM == 0 or frame < _FIRST:
+    if word & _RAM == 0 or frame < _FIRST or frame >= ld64(table + _END):
         return 0
     mark = mark_of(table, frame)
     if ld8(mark) & _REFERENCED:
@@ -153,7 +153,7 @@ def _merge_page(table, map_, leaf, page, index):  # type: ignore[no-untyped-def]
     _count(index, _LOOKED_AT)
     memory = ld64(table + _MEMORY)
     at = memory + frame
-    if _is_zero(at):
+    if is_zero(at):
         return _replace(table, map_, leaf, page, _ZERO, index, _ZEROED)
     hash_ = hashed(at)
     like = _merged_like(index, hash_, memory, at)
@@ -195,4 +195,4 @@ def prune(table, index, most):  # type: ignore[no-untyped-def]
     return count
 
 
-__all__ = ["hashed", "merge_zone", "prune"]
+__all__ = ["hashed", "is_zero", "merge_zone", "prune"]
