@@ -25,7 +25,9 @@ class Fleet:
         """``described`` is a description, or the file of one. Raises `ConfigError`, `ImageError`, `PluginError`."""
         self.config = config = described if isinstance(described, FleetConfig) else FleetConfig.from_toml(described)
         host = config.host
-        self.host = Host(config.memory, host.cpus, host.code_cache, host.scheduler, host.overcommit)
+        self.host = Host(
+            config.memory, host.cpus, host.code_cache, host.scheduler, host.overcommit, host.swap, host.swap_folder
+        )
         self.world = World(host=self.host, seed=host.seed)
         """Those that are on networks."""
         self.vms: dict[str, VM] = {}

@@ -17,7 +17,7 @@ from hypervisor.errors import ConfigError
 from hypervisor.fleet.toml_file import TomlFile
 from hypervisor.network.ethernet import parse_address
 from hypervisor.network.link import Link
-from hypervisor.run.host import MAX_OVERCOMMIT, MAX_PCPUS, PROMISES
+from hypervisor.run.host import MAX_OVERCOMMIT, MAX_PCPUS, NEVER_SWAPS, PROMISES
 from hypervisor.run.sharing.policies import by_name
 from hypervisor.run.sharing.share import Share
 from hypervisor.spelling import hint
@@ -27,7 +27,7 @@ from hypervisor.vm.config import MachineConfig
 NUMBER, WHOLE, TEXT = (int, float), (int,), (str,)
 HOST = {
     "memory": (str, int), "cpus": WHOLE, "scheduler": TEXT, "code_cache": (str, int), "overcommit": NUMBER,
-    "seed": WHOLE,
+    "swap": (str, int), "swap_folder": TEXT, "seed": WHOLE,
 }  # fmt: skip
 SHARE = {"weight": NUMBER, "cap": NUMBER, "budget": NUMBER, "period": NUMBER, "pcpus": (list,)}
 LINK = {each.name: NUMBER for each in fields(Link)}
@@ -49,6 +49,8 @@ class HostConfig:
     scheduler: str = "credit"
     code_cache: str | int = "64M"
     overcommit: float = 1.0
+    swap: str | int | None = None
+    swap_folder: str | None = None
     seed: int = 0
 
 
@@ -137,7 +139,7 @@ class _Reader:
         file, path = self._file, ["host"]
         file.check_names(path, values, HOST, "a host")
         self._check_kinds(path, values, HOST)
-        for name in ("memory", "code_cache"):
+        for name in ("memory", "code_cache", "swap"):
             if name in values:
                 self._make(path, lambda some: [parse_size(one) for one in some.values()], {name: values[name]})
         if "scheduler" in values:
@@ -146,6 +148,8 @@ class _Reader:
             raise file.error([*path, "cpus"], f"cpus={values['cpus']}: a host has 1 to {MAX_PCPUS} physical CPUs.")
         if not 1 <= values.get("overcommit", 1) <= MAX_OVERCOMMIT:
             raise file.error([*path, "overcommit"], f"overcommit={values['overcommit']}: {PROMISES}")
+        if "swap" in values and values.get("overcommit", 1) == 1:
+            raise file.error([*path, "swap"], f"swap={values['swap']!r}: {NEVER_SWAPS}")
         return HostConfig(**values)
 
     def _network(self, path: Sequence[str], value: Any) -> NetworkConfig:

@@ -7,8 +7,6 @@ and so is one that has no more than was promised for sure. Pages that were used 
 
 from __future__ import annotations
 
-import ctypes
-import threading
 import time
 import weakref
 from collections.abc import Iterator
@@ -17,7 +15,8 @@ from typing import TYPE_CHECKING, cast
 from hypervisor.errors import ConfigError
 from hypervisor.memory import map_words as w
 from hypervisor.memory.swap_file import SwapFile
-from hypervisor.units import PAGE_SHIFT, PAGE_SIZE
+from hypervisor.memory.swapper import Swapper
+from hypervisor.units import PAGE_SHIFT
 
 if TYPE_CHECKING:
     from hypervisor.engine.pcpu import PCpu
@@ -42,13 +41,14 @@ class FrameSwapping:
         self._memory = memory = host.memory
         self.low = min(max((memory.size >> PAGE_SHIFT) // PART, LEAST_FRAMES), MOST_FRAMES)
         """Fewer frames than this are few."""
-        self._making = threading.Lock()
-        """Held while pages are picked and written."""
-        self._picks = (ctypes.c_int64 * (w.PICKS_SIZE >> 3))()
+        self._swapper = Swapper(memory, file)
         self._hand = 0
-        self.written = 0
-        """Pages that have gone to the file so far."""
         memory.swaps(self.make_room, self.low)
+
+    @property
+    def written(self) -> int:
+        """Pages that have gone to the file so far."""
+        return self._swapper.written
 
     def make_room(self, frames: int = 0, memory: GuestMemory | None = None, pcpu: PCpu | None = None) -> None:
         """Let there be at least so many free frames that whoever comes first may take, and some more, if that can be.
@@ -111,42 +111,14 @@ class FrameSwapping:
         if not vm.memory.at_rest.acquire(blocking=False):
             return 0
         try:
-            return 0 if vm.closed else self._swap_pages(vm.memory, zone, goal)
+            most = goal - (self._memory.unreserved >> PAGE_SHIFT)
+            return 0 if vm.closed or most <= 0 else self._swapper.swap(vm.memory.pages, zone, most)
         finally:
             vm.memory.at_rest.release()
 
-    def _swap_pages(self, memory: GuestMemory, zone: int, goal: int) -> int:
-        host, pages, picks = self._memory, memory.pages, self._picks
-        most = goal - (host.unreserved >> PAGE_SHIFT)
-        if most <= 0:
-            return 0
-        at, done = ctypes.addressof(picks), False
-        with self._making, pages.changing_frames():
-            count = host.kernels.pick(host.table, pages.at, zone, at, most)
-            try:
-                if count:
-                    self._write(count)
-                done = True
-            except OSError as error:
-                host.swap_problem = f"Pages cannot be written to the swap file: {error.strerror}."
-            finally:
-                host.kernels.swap(host.table, pages.at, at, done)
-        if done:
-            self.written += count
-            host.swap_problem = "" if count else host.swap_problem
-        return picks[w.IN_USE >> 3] + picks[w.EMPTY >> 3] + count
-
-    def _write(self, count: int) -> None:
-        host, row, pieces = self._memory, w.PICKS >> 3, []
-        for n in range(count):
-            at = row + n * (w.PICK >> 3)
-            frame, slot = self._picks[at + 1], self._picks[at + 2]
-            pieces.append((slot - host.slots, host.bytes[frame : frame + PAGE_SIZE]))
-        self._file.write(pieces)
-
     def forked(self) -> None:
         """This is another process, in which nobody swaps: the file is the parent's."""
-        self._making = threading.Lock()
+        self._swapper.forked()
         self._memory.swaps(None, w.NEVER)
 
     def close(self) -> None:

@@ -48,6 +48,12 @@ def census(host: HostMemory, maps: Iterable[PageMap], merged: Sequence[int] = ()
             frames = [word & w.FRAME for word in leaf_words(host, leaf) if word & w.MAP_RAM]
             counted.update(frame for frame in frames if frame >= w.FIRST)
     _check_marks(host, leaves, counted)
+    slots = [frame for frame in counted if frame >= host.slots]
+    for slot in range(host.slots, host.table_word(w.SLOTS_FRESH), PAGE_SIZE):
+        assert host.references(slot) == counted[slot], f"slot {slot:#x}"
+    assert host.swapped == len(slots) << PAGE_SHIFT
+    for slot in slots:
+        del counted[slot]
     end = w.FIRST + host.table_word(w.FRESH) - w.FIRST
     for frame in range(w.FIRST, end, PAGE_SIZE):
         assert host.references(frame) == counted[frame], f"frame {frame:#x}"
@@ -75,7 +81,7 @@ def _check_marks(host: HostMemory, leaves: set[int], counted: Counter[int]) -> N
     for leaf in leaves:
         for word in leaf_words(host, leaf):
             frame = word & w.FRAME
-            if word & w.MAP_RAM and (frame < w.FIRST or counted[frame] > 1 or counted[leaf - host.address] > 1):
+            if word & w.MAP_RAM and (frame < w.FIRST or frame >= host.slots or counted[frame] > 1 or counted[leaf - host.address] > 1):
                 assert word & w.MAP_SHARED, f"a word of a leaf that {counted[leaf - host.address]} have is {word:#x}"
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 
 import pytest
@@ -14,6 +15,9 @@ from hypervisor.memory import GuestMemory, Hole, HostMemory, Region
 from hypervisor.memory import map_words as w
 from hypervisor.memory.frame_index import FrameIndex
 from hypervisor.memory.frames import Promise
+from hypervisor.memory.page_map import PageMap
+from hypervisor.memory.swap_file import SwapFile
+from hypervisor.memory.swapper import Swapper
 from hypervisor.units import MIB, PAGE_SIZE, by_pages
 from tests.memory.maps import census, share
 
@@ -293,6 +297,58 @@ def test_relatives_whose_frames_are_merged(host: HostMemory, seed: int) -> None:
     assert index.prune() and not index.frames
     census(host, [])
     assert host.used == PAGE_SIZE
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_relatives_whose_pages_are_swapped(seed: int) -> None:
+    """The same with a swap file, in which there is not always a slot, and to which writing fails now and then."""
+    rng, file = random.Random(seed), FailingFile(2 * MIB, random.Random(f"file {seed}"))
+    host = HostMemory(64 * MIB, frame_kernels(), 2, file)
+    index, swapper = FrameIndex(host), Swapper(host, file)
+    twins, most = [Twin(host), Twin(host)], 0
+
+    def everywhere(work: Callable[[PageMap, int], object]) -> None:
+        for twin in rng.sample(twins, len(twins)):
+            for zone, leaf in enumerate(twin.memory.pages.base):
+                if leaf and rng.random() < 0.8:
+                    work(twin.memory.pages, zone)
+
+    for n in range(600):
+        rng.choice(twins).step(rng)
+        if rng.random() < 0.06:
+            everywhere(lambda pages, zone: swapper.swap(pages, zone, rng.choice((1, 20, 512))))
+            most = max(most, host.swapped)
+        if rng.random() < 0.02:
+            index.begin_round()
+            everywhere(index.merge)
+        if not come_and_go(rng, twins, host) and rng.random() < 0.01:
+            index.prune()
+        if n % 100 == 99:
+            for twin in twins:
+                twin.check()
+            census(host, [twin.memory.pages for twin in twins], index.frames)
+    assert most > 200 << 10 and swapper.written > 100 and file.failed, (most, swapper.written)
+    for twin in twins:
+        twin.check()
+        twin.memory.close()
+    index.prune()
+    census(host, [])
+    assert host.used == PAGE_SIZE and not host.swapped
+
+
+class FailingFile(SwapFile):
+    """A swap file on a disk that fails now and then, before or behind a part of what is written."""
+
+    def __init__(self, size: int, rng: random.Random) -> None:
+        super().__init__(size)
+        self._rng, self.failed = rng, 0
+
+    def write(self, pages: Sequence[tuple[int, memoryview]]) -> None:
+        if self._rng.random() < 0.2:
+            self.failed += 1
+            super().write(pages[: self._rng.randrange(len(pages))])
+            raise OSError(errno.EIO, "Input/output error")
+        super().write(pages)
 
 
 def contents(host: HostMemory, frames: list[int]) -> list[bytes]:

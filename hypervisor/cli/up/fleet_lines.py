@@ -32,7 +32,7 @@ def of_figures(now: HostFigures, before: HostFigures) -> bytes:
         {"run": round((one.run_s - old.run_s) / seconds, 4), "idle": round((one.idle_s - old.idle_s) / seconds, 4)}
         for one, old in zip(now.pcpus, before.pcpus, strict=True)
     ]
-    memory = {"size": now.memory, "promised": now.promised, "used": now.used}
+    memory = {"size": now.memory, "promised": now.promised, "used": now.used, "swapped": now.swapped}
     rates = rates_of(now, before)
     vms = {one.name: _of_vm(one, rates[one.name]) for one in now.vms}
     return _line({"figures": {"seconds": round(seconds, 3), "memory": memory, "pcpus": pcpus, "vms": vms}})

@@ -46,6 +46,7 @@ COLUMNS = (
     Column("OWN", 80, lambda one, rates: amount(one.memory.own)),
     Column("SHARED", 90, lambda one, rates: amount(one.memory.shared)),
     Column("ZERO", 100, lambda one, rates: amount(one.memory.zero)),
+    Column("SWAPPED", 160, lambda one, rates: amount(one.memory.swapped)),
     Column("BALLOON", 150, lambda one, rates: amount(one.memory.ballooned)),
     Column("READ", 130, lambda one, rates: amount(one.io.read_bytes)),
     Column("WRITTEN", 130, lambda one, rates: amount(one.io.written_bytes)),

@@ -57,6 +57,7 @@ class ShortTask(Brief):
     def _go(self, hold: Hold, pcpu: PCpu, series: Series) -> None:
         while True:
             pcpu.report.kick = 0
+            self.vm.host.memory.make_room(0, self.vm.memory, pcpu)
             self._look_outside()
             if self.ending.end is not None or hold.over or self.vm.inbox.arrived or series.go():
                 break
