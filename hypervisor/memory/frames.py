@@ -118,6 +118,7 @@ class HostMemory:
         if swap_file is not None:
             swap_file.show(self.address + self.slots)
         self._room: MakeRoom | None = None
+        self._least = w.NEVER
         self.swap_problem = ""
         """Why the swap file could not be written when it was tried last."""
         self.bytes = memoryview(self.map)
@@ -244,7 +245,12 @@ class HostMemory:
     def swaps(self, make_room: MakeRoom | None, low: int) -> None:
         """Let ``make_room(frames, memory, pcpu)`` be called where fewer than ``low`` frames are left; nothing, if it is
         None (`hypervisor.run.frame_swapping`)."""
-        self._room, self.low = make_room, low
+        self._room, self._least = make_room, low
+        self.expect_room()
+
+    def expect_room(self) -> None:
+        """Try again, as if none had found that no room can be made."""
+        self.low = self._least
 
     @property
     def low(self) -> int:
@@ -263,7 +269,11 @@ class HostMemory:
         """Let there be so many frames that anybody may take, and not too few, if that can be, where there is a swap
         file. ``memory`` is of the VM that the caller has, on ``pcpu``.
         """
-        if self._room is not None and self.few(max(frames, self.low)):
+        if self._room is None:
+            return
+        if not self.few(self._least):
+            self.expect_room()
+        if self.few(max(frames, self.low)):
             self._room(frames, memory, pcpu)
 
     @property

@@ -219,6 +219,8 @@ class Runner(Task):
         report.kick = 0
         vm.host.queue.begin(hold)
         swaps, room = vm.host.swapping is not None, vm.host.memory
+        if swaps:
+            room.expect_room()
         while True:
             if swaps:
                 room.make_room(0, vm.memory, pcpu)
