@@ -81,7 +81,9 @@ def _check_marks(host: HostMemory, leaves: set[int], counted: Counter[int]) -> N
     for leaf in leaves:
         for word in leaf_words(host, leaf):
             frame = word & w.FRAME
-            if word & w.MAP_RAM and (frame < w.FIRST or frame >= host.slots or counted[frame] > 1 or counted[leaf - host.address] > 1):
+            if word & w.MAP_RAM and (
+                frame < w.FIRST or frame >= host.slots or counted[frame] > 1 or counted[leaf - host.address] > 1
+            ):
                 assert word & w.MAP_SHARED, f"a word of a leaf that {counted[leaf - host.address]} have is {word:#x}"
 
 

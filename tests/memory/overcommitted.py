@@ -1,10 +1,10 @@
 """Guests that check each byte of their working sets, on a host that has promised twice what it has:
-``python -m tests.memory.overcommitted [--minutes 60] [--seed 1]``.
+``python -m tests.memory.overcommitted [--minutes 60] [--seed 1] [--swap 16M]``.
 
 Each guest has pages that are the same in all of them, pages of its own that are others in each round, and pages that
 are zeros in every other round; together that is more than the host has, unless they share. In each round it stores to
 the last two kinds and compares all bytes of all three. Meanwhile their frames are merged, clones of them come and go,
-they are put back, and closed and made again, on two pCPUs. A guest may be stopped because the host's memory is used up;
+they are put back, and closed and made again, on two pCPUs; with ``--swap`` their pages go to a swap file. A guest may be stopped because the host's memory is used up;
 it may find no wrong byte, and when all is over every frame is counted.
 """
 
@@ -25,7 +25,7 @@ from tests.snapshots.sharing import for_a_moment
 
 PATIENCE_S = 120.0
 """It takes some twenty times as long as the guest's time, and the host may be busy."""
-GUESTS, HOST, MEMORY = 4, "12M", "6M"
+GUESTS, HOST, SMALL_HOST, MEMORY = 4, "12M", "6M", "6M"
 AT, NUMBER, ROUND = 0x10000, 0x20000, 0x20004
 COMMON, OWN, CHANGING, END = 0x100000, 0x400000, 0x440000, 0x480000
 SOURCE = f"""
@@ -172,9 +172,11 @@ class Tenants:
                 self.done["put back"] += 1
 
 
-def work(seconds: float, seed: int) -> Counter[str]:
+def work(seconds: float, seed: int, swap: str | None = None) -> Counter[str]:
     """What came of guests that lived for so long."""
-    with closing(hv.Host(HOST, 2, overcommit=2)) as host:
+    with closing(
+        hv.Host(HOST if swap is None else SMALL_HOST, 2, overcommit=2 if swap is None else 4, swap=swap)
+    ) as host:
         tenants = Tenants(host, time.monotonic() + seconds, seed)
         vms = []
         for number in range(GUESTS):
@@ -194,6 +196,9 @@ def work(seconds: float, seed: int) -> Counter[str]:
         for left in list(host.vms):
             left.close()
         census(host.memory, [], host.sharing.frames)
+        if host.swapping is not None:
+            tenants.done["swapped"] = host.swapping.written
+            assert not host.memory.swapped, "nobody is left whose pages these could be"
         return tenants.done
 
 
@@ -202,8 +207,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--swap", help="the size of a swap file; the host has half as much memory then")
     given = parser.parse_args()
-    done = work(60 * given.minutes, given.seed)
+    done = work(60 * given.minutes, given.seed, given.swap)
     print(
         f"{given.minutes:g} minutes, not a wrong byte: {', '.join(f'{count} {what}' for what, count in done.items())}"
     )

@@ -137,7 +137,10 @@ def test_snapshots_forks_clones_reverts_merging_and_saved_machines_beside_it(hos
     before = vm.memory.read(0, 8 * MIB)
     other.close()
     with vm.snapshot() as moment:
-        with moment.fork(prepare=lambda fork: None) as fork, moment.clone("second", prepare=lambda clone: None) as clone:
+        with (
+            moment.fork(prepare=lambda fork: None) as fork,
+            moment.clone("second", prepare=lambda clone: None) as clone,
+        ):
             count(host)
             for one in (fork, clone):
                 assert one.memory.read(0, 8 * MIB) == before
