@@ -196,7 +196,7 @@ def test_a_disk_that_fails_stops_who_wants_more_and_loses_nothing(
 def test_what_cannot_be_is_refused(tmp_path: Path) -> None:
     with pytest.raises(hv.ConfigError, match="never swaps: give overcommit="):
         hv.Host("8M", swap="8M")
-    with pytest.raises(hv.ConfigError, match="cannot be made in .*: No such file or directory"):
+    with pytest.raises(hv.ConfigError, match=r"cannot be made in .*: No such file or directory"):
         hv.Host("8M", overcommit=2, swap="8M", swap_folder=tmp_path / "not there")
     with pytest.raises(hv.ConfigError, match="cannot be made"):
         hv.Host("8M", overcommit=2, swap=1 << 50, swap_folder=tmp_path)
