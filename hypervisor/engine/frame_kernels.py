@@ -28,4 +28,5 @@ def frame_kernels() -> FrameKernels:
         prune=call["prune_merged"],
         pick=call["pick_pages"],
         swap=call["swap_pages"],
+        drop_slots=call["drop_slots"],
     )

@@ -60,7 +60,8 @@ class FrameKernels(NamedTuple):
     merge_zone: Callable[[int, int, int, int], int]
     prune: Callable[[int, int, int], int]
     pick: Callable[[int, int, int, int, int], int]
-    swap: Callable[[int, int, int, int], int]
+    swap: Callable[[int, int, int], int]
+    drop_slots: Callable[[int, int], int]
 
 
 class Promised(Protocol):

@@ -127,7 +127,9 @@ PICKED = 0
 """How many pages were picked."""
 IN_USE, EMPTY = 8, 16
 """How many were left because they had been used, and how many were all zeros."""
-PICKS = 24
+SPARE = 24
+"""How many more frames the map has for itself alone than were promised to it for sure: no others make room."""
+PICKS = 32
 """For each page its number, its frame and its slot."""
 PICK = 24
 PICKS_SIZE = PICKS + PICK * LEAF_PAGES

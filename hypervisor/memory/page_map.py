@@ -156,10 +156,8 @@ class PageMap:
 
     def resident_bytes(self, first: int, count: int) -> int:
         """Bytes of frames that pages have, other than the one of zeros."""
-        return (
-            sum(w.FIRST <= frame_of(self.word(page)) < self.host.slots for page in range(first, first + count))
-            << PAGE_SHIFT
-        )
+        frames = [frame_of(self.word(page)) for page in range(first, first + count)]
+        return sum(w.FIRST <= frame < self.host.slots for frame in frames) << PAGE_SHIFT
 
     def counts(self, first: int, count: int) -> tuple[int, int, int, int]:
         """How many pages have frames that nobody else shows, frames that others show, too, the frame of zeros, and

@@ -11,15 +11,30 @@ import ctypes
 import mmap
 import os
 import tempfile
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 
 from hypervisor.errors import ConfigError
 from hypervisor.units import MIB, PAGE_SIZE, page_up
 
-_FIXED = 0x10  # MAP_FIXED
+_FIXED, _NORESERVE = 0x10, 0x4000  # MAP_FIXED, MAP_NORESERVE
 _MOST = 256
 """Pages that one call writes."""
+_PIECE = 1 << 20
+"""Bytes that are copied at once."""
+
+
+def _map(address: int, size: int, protection: int, flags: int, file: int = -1) -> None:
+    """Let something else lie at a process address. Raises `OSError`."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    call = libc.mmap
+    call.restype = ctypes.c_void_p
+    call.argtypes = (
+        ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long,
+    )  # fmt: skip
+    if call(address, size, protection, flags | _FIXED, file, 0) != address:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
 
 class SwapFile:
@@ -29,6 +44,10 @@ class SwapFile:
 
     def __init__(self, size: int, folder: str | os.PathLike[str] | None = None) -> None:
         self.size = page_up(size)
+        self._shown_at = 0
+        """The process address at which it is mapped, 0 while it is not."""
+        self._child = (-1, -1)
+        """A pipe that is open while the child of a fork copies slots."""
         self.folder = Path(tempfile.gettempdir() if folder is None else folder)
         if not hasattr(os, "posix_fallocate") or not hasattr(os, "O_TMPFILE"):
             raise ConfigError("swap=: swapping needs Linux.")
@@ -39,6 +58,7 @@ class SwapFile:
                 f"A swap file of {self.size // MIB} MiB cannot be made in {self.folder}: {error.strerror}. Give a "
                 "folder with as much room (swap_folder=), or a smaller size."
             ) from error
+        self._close = weakref.finalize(self, os.close, self._file)
 
     def _open(self) -> int:
         try:
@@ -55,14 +75,11 @@ class SwapFile:
 
     def show(self, address: int) -> None:
         """Let the slots be read from a process address on, where there is a mapping of that size."""
-        libc = ctypes.CDLL(None, use_errno=True)
-        call = libc.mmap
-        call.restype, call.argtypes = (
-            ctypes.c_void_p,
-            [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long],
-        )
-        if call(address, self.size, mmap.PROT_READ, mmap.MAP_SHARED | _FIXED, self._file, 0) != address:
-            raise ConfigError(f"The swap file in {self.folder} cannot be mapped: {os.strerror(ctypes.get_errno())}.")
+        try:
+            _map(address, self.size, mmap.PROT_READ, mmap.MAP_SHARED, self._file)
+        except OSError as error:
+            raise ConfigError(f"The swap file in {self.folder} cannot be mapped: {error.strerror}.") from error
+        self._shown_at = address
 
     def write(self, pages: Sequence[tuple[int, memoryview]]) -> None:
         """Write pages at offsets, and wait until they are on the disk: what is lost behind that is lost by the disk.
@@ -75,17 +92,42 @@ class SwapFile:
                 self._put([data for _, data in pages[start:n]], pages[start][0])
                 start = n
         os.fdatasync(self._file)
-        os.posix_fadvise(self._file, 0, 0, os.POSIX_FADV_DONTNEED)
 
     def _put(self, pieces: list[memoryview], offset: int) -> None:
         if os.pwritev(self._file, pieces, offset) != len(pieces) * PAGE_SIZE:
             raise OSError(0, "only a part of it was written")
 
+    def forks(self) -> None:
+        """This thread is about to fork the process, while nobody writes to slots that are in use."""
+        self._child = os.pipe()
+
+    def has_forked(self) -> None:
+        """It has, and this is the parent: wait until the child has what is in use, or is no more."""
+        (reader, writer), self._child = self._child, (-1, -1)
+        os.close(writer)
+        os.read(reader, 1)
+        os.close(reader)
+
+    def copy(self, address: int, size: int) -> None:
+        """This is the child: let the first ``size`` bytes of slots, which are mapped at ``address``, be memory of this
+        process instead of the file, which the parent goes on with.
+        """
+        anonymous, both = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, mmap.PROT_READ | mmap.PROT_WRITE
+        for at in range(0, size, _PIECE):
+            data = os.pread(self._file, min(_PIECE, size - at), at)
+            _map(address + at, len(data), both, anonymous)
+            ctypes.memmove(address + at, data, len(data))
+        for end in self._child:
+            os.close(end)
+        self._child = -1, -1
+
     def close(self) -> None:
-        """Give its room back. What is mapped stays until nobody maps it. Closing twice is harmless."""
-        file, self._file = self._file, -1
-        if file >= 0:
-            os.close(file)
+        """Give its room back, when nobody needs what is in it: from now on that reads as zeros. Closing twice is
+        harmless.
+        """
+        if self._close.alive and self._shown_at:
+            _map(self._shown_at, self.size, mmap.PROT_READ, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _NORESERVE)
+        self._close()
 
 
 __all__ = ["SwapFile"]

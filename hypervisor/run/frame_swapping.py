@@ -9,18 +9,19 @@ from __future__ import annotations
 
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, cast
 
 from hypervisor.errors import ConfigError
 from hypervisor.memory import map_words as w
 from hypervisor.memory.swap_file import SwapFile
-from hypervisor.memory.swapper import Swapper
+from hypervisor.memory.swapper import Picks, Swapper
 from hypervisor.units import PAGE_SHIFT
 
 if TYPE_CHECKING:
     from hypervisor.engine.pcpu import PCpu
     from hypervisor.memory import GuestMemory
+    from hypervisor.memory.page_map import PageMap
     from hypervisor.run.frame_sharing import Housing, Mergeable
 
 LEAST_FRAMES, MOST_FRAMES = 64, 4096
@@ -81,50 +82,87 @@ class FrameSwapping:
     ) -> bool:
         """Swap pages of a zone out, unless others work with it; whether there is as much room now as was wanted."""
         vm, number = zone
-        if vm.memory is memory:
-            if self._swap(vm, number, goal) and pcpu is not None:
-                pcpu.memory.flush()
-        elif vm.memory.pages.alone > vm.memory.pages.kept:
-            self._swap_others(host, vm, number, goal, waits=pcpu is None)
+        most = goal - (self._memory.unreserved >> PAGE_SHIFT)
+        if most <= 0:
+            return True
+
+        def visited(work: Callable[[], int]) -> None:
+            """Do it while nobody else has the VM, and have forgotten what has changed."""
+            if vm.memory is memory:
+                if _at_rest(vm, work) and pcpu is not None:
+                    pcpu.memory.flush()
+            else:
+                _visit(host, vm, work, waits=pcpu is None)
+
+        self._swap(vm.memory.pages, number, most, visited)
         return not self._memory.few(goal)
 
-    def _swap_others(self, host: Housing, vm: Mergeable, zone: int, goal: int, *, waits: bool) -> None:
-        """Of a VM that the caller does not have. One that is on a pCPU is waited for if the caller has none."""
-        place = vm.place
-        with host.placing:  # nobody puts it on a pCPU meanwhile
-            if place.fresh or place.closed:
-                return
-            if place.loaded is None:
-                self._swap(vm, zone, goal)
-                return
-        if not waits:
-            return
-        try:
-            with place.entered(lambda: place.closed, time.monotonic() + PATIENCE_S) as hold:
-                if hold.pcpu is not None and self._swap(vm, zone, goal):
-                    hold.pcpu.memory.flush()
-        except ConfigError:  # it was closed, or who has it waits for this thread
-            return
+    def _swap(self, pages: PageMap, zone: int, most: int, visited: Callable[[Callable[[], int]], None]) -> None:
+        """Pages are picked and come to show their slots while nobody else has the VM, and are written while anybody
+        may.
+        """
+        found: list[Picks] = []
 
-    def _swap(self, vm: Mergeable, zone: int, goal: int) -> int:
-        """How many of its pages show something else now, or lost their marks."""
-        if not vm.memory.at_rest.acquire(blocking=False):
-            return 0
+        def pick() -> int:
+            found.append(self._swapper.pick(pages, zone, most))
+            return found[0].changed
+
         try:
-            most = goal - (self._memory.unreserved >> PAGE_SHIFT)
-            return 0 if vm.closed or most <= 0 else self._swapper.swap(vm.memory.pages, zone, most)
+            visited(pick)
+            if found and found[0].count and self._swapper.write(found[0]):
+                visited(lambda: self._swapper.show(pages, found[0]))
         finally:
-            vm.memory.at_rest.release()
+            for picks in found:
+                self._swapper.drop(picks)
+
+    def stand_still(self) -> None:
+        """This thread is about to fork the process."""
+        self._swapper.stand_still()
+
+    def go_on(self) -> None:
+        """It has, and this is the parent."""
+        self._swapper.go_on()
 
     def forked(self) -> None:
         """This is another process, in which nobody swaps: the file is the parent's."""
-        self._swapper.forked()
         self._memory.swaps(None, w.NEVER)
+        self._swapper.forked()
 
     def close(self) -> None:
         """Give the file back, when no VM is there any more."""
         self._memory.swaps(None, w.NEVER)
         self._file.close()
+
+
+def _visit(host: Housing, vm: Mergeable, work: Callable[[], int], *, waits: bool) -> None:
+    """Do something with the memory of a VM that the caller does not have, if nobody has it; one that is on a pCPU is
+    waited for if the caller has none.
+    """
+    place = vm.place
+    with host.placing:  # nobody puts it on a pCPU meanwhile
+        if place.fresh or place.closed:
+            return
+        if place.loaded is None:
+            _at_rest(vm, work)
+            return
+    if not waits:
+        return
+    try:
+        with place.entered(lambda: place.closed, time.monotonic() + PATIENCE_S) as hold:
+            if hold.pcpu is not None and _at_rest(vm, work):
+                hold.pcpu.memory.flush()
+    except ConfigError:  # it was closed, or who has it waits for this thread
+        return
+
+
+def _at_rest(vm: Mergeable, work: Callable[[], int]) -> int:
+    """What came of it; nothing if somebody works with the VM's memory."""
+    if not vm.memory.at_rest.acquire(blocking=False):
+        return 0
+    try:
+        return 0 if vm.closed else work()
+    finally:
+        vm.memory.at_rest.release()
 
 
 __all__ = ["FrameSwapping"]

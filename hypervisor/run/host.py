@@ -175,9 +175,13 @@ class CoreHost(Settled):
     def forks(self) -> None:
         """This thread is about to fork the process: frames are at rest meanwhile."""
         self.sharing.stand_still()
+        if self.swapping is not None:
+            self.swapping.stand_still()
 
     def has_forked(self) -> None:
         """It has, and this is the parent."""
+        if self.swapping is not None:
+            self.swapping.go_on()
         self.sharing.go_on()
 
     def forked(self) -> None:

@@ -303,7 +303,7 @@ def test_relatives_whose_frames_are_merged(host: HostMemory, seed: int) -> None:
 def test_relatives_whose_pages_are_swapped(seed: int) -> None:
     """The same with a swap file, in which there is not always a slot, and to which writing fails now and then."""
     rng, file = random.Random(seed), FailingFile(2 * MIB, random.Random(f"file {seed}"))
-    host = HostMemory(64 * MIB, frame_kernels(), 2, file)
+    host = HostMemory(64 * MIB, frame_kernels(), 16, file)
     index, swapper = FrameIndex(host), Swapper(host, file)
     twins, most = [Twin(host), Twin(host)], 0
 

@@ -11,7 +11,7 @@ _add_leaf, _remove_leaf, _release = frame_table.add_leaf, frame_table.remove_lea
 _freeze, _adopt, _put_back, _drop = freezing.freeze, freezing.adopt, freezing.put_back, freezing.drop
 _keep_for = frame_table.keep_for
 _merge_zone, _prune = merging.merge_zone, merging.prune
-_pick, _swap = swapping.pick, swapping.swap
+_pick, _swap, _drop_slots = swapping.pick, swapping.swap, swapping.drop_slots
 _pack, _unpack = packed_tlb.pack, packed_tlb.unpack
 
 if not COMPILED:
@@ -103,9 +103,14 @@ def pick_pages(table, map_, zone, picks, most):  # type: ignore[no-untyped-def]
     return _pick(table, map_, zone, picks, most)
 
 
-def swap_pages(table, map_, picks, written):  # type: ignore[no-untyped-def]
+def swap_pages(table, map_, picks):  # type: ignore[no-untyped-def]
     """`swapping.swap`."""
-    return _swap(table, map_, picks, written)
+    return _swap(table, map_, picks)
+
+
+def drop_slots(table, picks):  # type: ignore[no-untyped-def]
+    """`swapping.drop_slots`."""
+    return _drop_slots(table, picks)
 
 
 def pack_tlb(table, age, to):  # type: ignore[no-untyped-def]
@@ -123,6 +128,7 @@ ENTRIES = (
     (lay_pages, "l(llll)"), (clear_pages, "l(llll)"), (add_leaf, "l(ll)"), (remove_leaf, "l(ll)"),
     (release_zones, "l(llll)"), (freeze_map, "l(lll)"), (adopt_zones, "l(lllll)"), (put_back_zones, "l(lllll)"),
     (drop_leaves, "l(lll)"), (keep_frames, "l(lll)"), (merge_zone, "l(llll)"), (prune_merged, "l(lll)"),
-    (pick_pages, "l(lllll)"), (swap_pages, "l(llll)"), (pack_tlb, "l(lll)"), (unpack_tlb, "l(llll)"),
+    (pick_pages, "l(lllll)"), (swap_pages, "l(lll)"), (drop_slots, "l(ll)"),
+    (pack_tlb, "l(lll)"), (unpack_tlb, "l(llll)"),
 )  # fmt: skip
 """Functions and their C types, as in `hooks`."""

@@ -113,6 +113,7 @@ _CALLS: dict[str, Callable[..., Any]] = {
     "prune_merged": merging.prune,
     "pick_pages": swapping.pick,
     "swap_pages": swapping.swap,
+    "drop_slots": swapping.drop_slots,
     "pack_tlb": packed_tlb.pack,
     "unpack_tlb": packed_tlb.unpack,
     "save": switch.save,

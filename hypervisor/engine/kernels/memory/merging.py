@@ -32,7 +32,7 @@ def _count(index, what):  # type: ignore[no-untyped-def]
 
 @kernel
 def is_zero(at):  # type: ignore[no-untyped-def]
-    """Whether a frame at a process address is all zeros."""
+    """Whether a page at a process address is all zeros."""
     for word in range(at, at + _SIZE, 8):
         if ld64(word):
             return False

@@ -1,0 +1,150 @@
+"""The swap file itself, pages that are used while they are on their way there, and processes that fork."""
+
+from __future__ import annotations
+
+import gc
+import os
+import random
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+import hypervisor as hv
+from hypervisor.engine.frame_kernels import frame_kernels
+from hypervisor.memory import GuestMemory, HostMemory
+from hypervisor.memory.swap_file import SwapFile
+from hypervisor.memory.swapper import Swapper
+from hypervisor.units import MIB, PAGE_SIZE
+from tests.memory.maps import census
+from tests.memory.test_overcommit import touching
+from tests.run.test_process_forks import in_a_child
+
+PAGES = 64
+
+
+@pytest.fixture
+def host() -> Iterator[HostMemory]:
+    file = SwapFile(MIB)
+    yield HostMemory(8 * MIB, frame_kernels(), 2, file)
+    file.close()
+
+
+def page(number: int) -> bytes:
+    return random.Random(number).randbytes(PAGE_SIZE)
+
+
+def filled(host: HostMemory) -> GuestMemory:
+    """A VM's memory, whose first pages hold something, and have not been used for a while."""
+    memory = GuestMemory(host, 2 * MIB, object())
+    for number in range(PAGES):
+        memory.write(number * PAGE_SIZE, page(number))
+    return memory
+
+
+def test_what_changes_on_its_way_stays(host: HostMemory) -> None:
+    """Between picking and showing anybody may have the VM: pages that were stored to, cleared, frozen, or used keep
+    what they have, and the others show their slots."""
+    file = SwapFile(MIB)
+    try:
+        host = HostMemory(8 * MIB, frame_kernels(), 2, file)
+        memory, swapper = filled(host), Swapper(host, file)
+        assert swapper.pick(memory.pages, 0, 512).changed == PAGES
+        picks = swapper.pick(memory.pages, 0, 512)
+        assert picks.count == PAGES and host.swapped == PAGES * PAGE_SIZE
+        memory.write(3 * PAGE_SIZE + 100, b"stored before it is written")
+        assert swapper.write(picks)
+        memory.write(5 * PAGE_SIZE + 100, b"stored behind that")
+        memory.pages.clear(7, 1)
+        expected = memory.read(0, 2 * MIB)
+        assert swapper.show(memory.pages, picks) == PAGES - 2  # the first of them was written as it is
+        swapper.drop(picks)
+        assert memory.read(0, 2 * MIB) == expected
+        census(host, [memory.pages])
+        again = swapper.pick(memory.pages, 0, 512)
+        frozen = memory.freeze()
+        assert swapper.write(again) and swapper.show(memory.pages, again) == 0, "others show the frames, too"
+        census(host, [memory.pages])
+        frozen.close()
+        memory.close()
+        census(host, [])
+        assert not host.swapped
+    finally:
+        file.close()
+
+
+def test_what_a_map_has_for_sure_is_not_swapped(host: HostMemory) -> None:
+    file = SwapFile(MIB)
+    host = HostMemory(8 * MIB, frame_kernels(), 2, file)
+    memory, swapper = filled(host), Swapper(host, file)
+    spare = (memory.pages.alone - memory.pages.kept) // PAGE_SIZE
+    for _ in range(3):
+        swapper.swap(memory.pages, 0, 512)
+    assert host.swapped == max(spare, 0) * PAGE_SIZE
+    file.close()
+
+
+def mapped_files(folder: Path) -> int:
+    return sum(str(folder) in line for line in Path("/proc/self/maps").read_text().splitlines())
+
+
+def open_files(folder: Path) -> int:
+    names = [Path("/proc/self/fd") / name for name in os.listdir("/proc/self/fd")]
+    return sum(str(folder) in os.readlink(name) for name in names if os.path.lexists(name))
+
+
+def test_its_room_is_given_back_with_the_host(tmp_path: Path) -> None:
+    host = hv.Host("8M", 1, overcommit=2, swap="8M", swap_folder=tmp_path)
+    assert (open_files(tmp_path), mapped_files(tmp_path), os.listdir(tmp_path)) == (1, 1, [])
+    host.close()
+    assert (open_files(tmp_path), mapped_files(tmp_path)) == (0, 0), "while the host is still known"
+    forgotten = HostMemory(8 * MIB, frame_kernels(), 2, SwapFile(MIB, tmp_path))
+    del forgotten
+    gc.collect()
+    assert (open_files(tmp_path), mapped_files(tmp_path)) == (0, 0), "when nobody knows the host any more"
+
+
+def test_a_process_that_forks_has_its_own() -> None:
+    """What the parent swaps afterwards is not what the child reads, and the child can use all that there is."""
+    with closing(hv.Host("8M", 1, overcommit=4, swap="24M")) as host:
+        vms = [touching(host, MIB, 7 * MIB) for _ in range(2)]
+        assert all(vm.run(timeout=60).message == "done" for vm in vms) and host.memory.swapped > 3 * MIB
+        expected = [vm.memory.read(0, 8 * MIB) for vm in vms]
+        reader, writer = os.pipe()
+
+        def looks() -> None:
+            os.read(reader, 1)  # until the parent has changed all that there was
+            assert [vm.memory.read(0, 8 * MIB) for vm in vms] == expected
+            census(host.memory, [vm.memory.pages for vm in vms])
+            vms[0].close()
+            assert vms[1].memory.read(0, 8 * MIB) == expected[1]
+            vms[1].memory.write(2 * MIB, b"child's")
+            host.close()
+
+        def changes() -> None:
+            for vm in vms:
+                vm.memory.write(MIB, random.Random(1).randbytes(6 * MIB))
+            os.write(writer, b".")
+
+        thread = threading.Timer(0.1, changes)
+        thread.start()
+        in_a_child(looks)
+        thread.join()
+        assert all(vm.memory.read(MIB, 6 * MIB) == random.Random(1).randbytes(6 * MIB) for vm in vms)
+        census(host.memory, [vm.memory.pages for vm in vms])
+        os.close(reader), os.close(writer)
+
+
+def test_a_fork_that_fails_or_whose_child_ends_at_once_holds_nobody_up() -> None:
+    with closing(hv.Host("8M", 1, overcommit=4, swap="24M")) as host:
+        vms = [touching(host, MIB, 7 * MIB) for _ in range(2)]
+        assert vms[0].run(timeout=60).message == "done"
+        for _ in range(20):
+            child = os.fork()
+            if child == 0:
+                os._exit(0)
+            os.waitpid(child, 0)
+        assert vms[1].run(timeout=60).message == "done"
+        census(host.memory, [vm.memory.pages for vm in vms])
