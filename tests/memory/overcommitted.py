@@ -4,9 +4,8 @@
 Each guest has pages that are the same in all of them, pages of its own that are others in each round, and pages that
 are zeros in every other round; together that is more than the host has, unless they share. In each round it stores to
 the last two kinds and compares all bytes of all three. Meanwhile their frames are merged, clones of them come and go,
-they are put back, and closed and made again, on two pCPUs; with ``--swap`` their pages go to a
-swap file. A guest may be stopped because the host's memory is used up; it may find no wrong byte, and when all is over
-every frame is counted.
+they are put back, and closed and made again, on two pCPUs; with ``--swap`` their pages go to a swap file. A guest may
+be stopped because the host's memory is used up; it may find no wrong byte, and when all is over every frame is counted.
 """
 
 from __future__ import annotations

@@ -22,68 +22,72 @@ from tests.memory.maps import census
 from tests.memory.test_overcommit import touching
 from tests.run.test_process_forks import in_a_child
 
-PAGES = 64
+PAGES = 300
 
 
 @pytest.fixture
-def host() -> Iterator[HostMemory]:
-    file = SwapFile(MIB)
-    yield HostMemory(8 * MIB, frame_kernels(), 2, file)
-    file.close()
+def file() -> Iterator[SwapFile]:
+    with closing(SwapFile(2 * MIB)) as file:
+        yield file
 
 
 def page(number: int) -> bytes:
     return random.Random(number).randbytes(PAGE_SIZE)
 
 
-def filled(host: HostMemory) -> GuestMemory:
+def filled(file: SwapFile) -> tuple[HostMemory, GuestMemory, Swapper]:
     """A VM's memory, whose first pages hold something, and have not been used for a while."""
-    memory = GuestMemory(host, 2 * MIB, object())
+    host = HostMemory(8 * MIB, frame_kernels(), 2, file)
+    memory = GuestMemory(host, [(0, 2 * MIB)], 2 * MIB // PAGE_SIZE, object())
     for number in range(PAGES):
         memory.write(number * PAGE_SIZE, page(number))
-    return memory
+    swapper = Swapper(host, file)
+    picks = swapper.pick(memory.pages, 0, 512)
+    assert picks.changed == PAGES and not picks.count, "all were used a moment ago"
+    return host, memory, swapper
 
 
-def test_what_changes_on_its_way_stays(host: HostMemory) -> None:
-    """Between picking and showing anybody may have the VM: pages that were stored to, cleared, frozen, or used keep
-    what they have, and the others show their slots."""
-    file = SwapFile(MIB)
-    try:
-        host = HostMemory(8 * MIB, frame_kernels(), 2, file)
-        memory, swapper = filled(host), Swapper(host, file)
-        assert swapper.pick(memory.pages, 0, 512).changed == PAGES
-        picks = swapper.pick(memory.pages, 0, 512)
-        assert picks.count == PAGES and host.swapped == PAGES * PAGE_SIZE
-        memory.write(3 * PAGE_SIZE + 100, b"stored before it is written")
-        assert swapper.write(picks)
-        memory.write(5 * PAGE_SIZE + 100, b"stored behind that")
-        memory.pages.clear(7, 1)
-        expected = memory.read(0, 2 * MIB)
-        assert swapper.show(memory.pages, picks) == PAGES - 2  # the first of them was written as it is
-        swapper.drop(picks)
-        assert memory.read(0, 2 * MIB) == expected
-        census(host, [memory.pages])
-        again = swapper.pick(memory.pages, 0, 512)
-        frozen = memory.freeze()
-        assert swapper.write(again) and swapper.show(memory.pages, again) == 0, "others show the frames, too"
-        census(host, [memory.pages])
-        frozen.close()
-        memory.close()
-        census(host, [])
-        assert not host.swapped
-    finally:
-        file.close()
+def test_what_changes_on_its_way_stays(file: SwapFile) -> None:
+    """Between picking and showing anybody may have the VM: pages that were stored to or cleared keep what they have,
+    those that a snapshot has, too, their frames, and the others show their slots."""
+    host, memory, swapper = filled(file)
+    memory.pages.keep(0)
+    picks = swapper.pick(memory.pages, 0, 512)
+    assert picks.count == PAGES and host.swapped == PAGES * PAGE_SIZE
+    memory.write(3 * PAGE_SIZE + 100, b"stored before it is written")
+    assert swapper.write(picks)
+    memory.write(5 * PAGE_SIZE + 100, b"stored behind that")
+    memory.pages.clear(7, 1)
+    expected = memory.read(0, 2 * MIB)
+    assert swapper.show(memory.pages, picks) == PAGES - 2  # the first of the three was written as it is
+    assert host.swapped == (PAGES - 2) * PAGE_SIZE == swapper.written * PAGE_SIZE
+    assert memory.read(0, 2 * MIB) == expected
+    census(host, [memory.pages])
+    for number in range(8):
+        memory.write(number * PAGE_SIZE, page(number))
+    swapper.drop(swapper.pick(memory.pages, 0, 512))
+    again = swapper.pick(memory.pages, 0, 512)
+    assert again.count == 8
+    frozen = memory.freeze()
+    assert swapper.write(again) and swapper.show(memory.pages, again) == 0, "a snapshot has them, too"
+    census(host, [memory.pages])
+    frozen.close()
+    memory.close()
+    census(host, [])
+    assert not host.swapped
 
 
-def test_what_a_map_has_for_sure_is_not_swapped(host: HostMemory) -> None:
-    file = SwapFile(MIB)
-    host = HostMemory(8 * MIB, frame_kernels(), 2, file)
-    memory, swapper = filled(host), Swapper(host, file)
-    spare = (memory.pages.alone - memory.pages.kept) // PAGE_SIZE
+def test_what_a_map_has_for_sure_is_not_swapped(file: SwapFile) -> None:
+    host, memory, swapper = filled(file)
+    spare = memory.pages.alone - memory.pages.kept
+    assert 0 < spare < PAGES * PAGE_SIZE
+    before = host.unreserved
     for _ in range(3):
         swapper.swap(memory.pages, 0, 512)
-    assert host.swapped == max(spare, 0) * PAGE_SIZE
-    file.close()
+        census(host, [memory.pages])
+    assert host.swapped == spare == host.unreserved - before, "each page that was swapped has made room for others"
+    assert memory.pages.alone == memory.pages.kept
+    memory.close()
 
 
 def mapped_files(folder: Path) -> int:
