@@ -303,12 +303,13 @@ def test_relatives_whose_frames_are_merged(host: HostMemory, seed: int) -> None:
 def test_relatives_whose_pages_are_swapped(seed: int) -> None:
     """The same with a swap file, in which there is not always a slot, and to which writing fails now and then."""
     rng, file = random.Random(seed), FailingFile(2 * MIB, random.Random(f"file {seed}"))
-    host = HostMemory(64 * MIB, frame_kernels(), 16, file)
+    host = HostMemory(64 * MIB, frame_kernels(), 2, file)
     index, swapper = FrameIndex(host), Swapper(host, file)
     twins, most = [Twin(host), Twin(host)], 0
 
     def everywhere(work: Callable[[PageMap, int], object]) -> None:
         for twin in rng.sample(twins, len(twins)):
+            twin.memory.pages.keep(0)  # what is kept for it would not be swapped
             for zone, leaf in enumerate(twin.memory.pages.base):
                 if leaf and rng.random() < 0.8:
                     work(twin.memory.pages, zone)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import random
-import threading
+import traceback
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -20,7 +20,6 @@ from hypervisor.memory.swapper import Swapper
 from hypervisor.units import MIB, PAGE_SIZE
 from tests.memory.maps import census
 from tests.memory.test_overcommit import touching
-from tests.run.test_process_forks import in_a_child
 
 PAGES = 300
 
@@ -117,28 +116,30 @@ def test_a_process_that_forks_has_its_own() -> None:
         assert all(vm.run(timeout=60).message == "done" for vm in vms) and host.memory.swapped > 3 * MIB
         expected = [vm.memory.read(0, 8 * MIB) for vm in vms]
         reader, writer = os.pipe()
-
-        def looks() -> None:
-            os.read(reader, 1)  # until the parent has changed all that there was
-            assert [vm.memory.read(0, 8 * MIB) for vm in vms] == expected
-            census(host.memory, [vm.memory.pages for vm in vms])
-            vms[0].close()
-            assert vms[1].memory.read(0, 8 * MIB) == expected[1]
-            vms[1].memory.write(2 * MIB, b"child's")
-            host.close()
-
-        def changes() -> None:
+        child = os.fork()
+        if child == 0:
+            try:
+                os.read(reader, 1)
+                assert [vm.memory.read(0, 8 * MIB) for vm in vms] == expected
+                census(host.memory, [vm.memory.pages for vm in vms])
+                vms[0].close()
+                assert vms[1].memory.read(0, 8 * MIB) == expected[1]
+                vms[1].memory.write(2 * MIB, b"child's")
+                host.close()
+            except BaseException:
+                traceback.print_exc()
+                os._exit(1)
+            os._exit(0)
+        changed = random.Random(1).randbytes(6 * MIB)
+        for _ in range(2):
             for vm in vms:
-                vm.memory.write(MIB, random.Random(1).randbytes(6 * MIB))
-            os.write(writer, b".")
-
-        thread = threading.Timer(0.1, changes)
-        thread.start()
-        in_a_child(looks)
-        thread.join()
-        assert all(vm.memory.read(MIB, 6 * MIB) == random.Random(1).randbytes(6 * MIB) for vm in vms)
+                vm.memory.write(MIB, changed)
+        os.write(writer, b".")  # all that there was is gone here
+        assert os.waitpid(child, 0)[1] == 0
+        assert all(vm.memory.read(MIB, 6 * MIB) == changed for vm in vms)
         census(host.memory, [vm.memory.pages for vm in vms])
-        os.close(reader), os.close(writer)
+        os.close(reader)
+        os.close(writer)
 
 
 def test_a_fork_that_fails_or_whose_child_ends_at_once_holds_nobody_up() -> None:
