@@ -99,27 +99,37 @@ class SwapFile:
 
     def forks(self) -> None:
         """This thread is about to fork the process, while nobody writes to slots that are in use."""
-        self._child = os.pipe()
+        if self._close.alive:
+            self._child = os.pipe()
 
     def has_forked(self) -> None:
         """It has, and this is the parent: wait until the child has what is in use, or is no more."""
         (reader, writer), self._child = self._child, (-1, -1)
-        os.close(writer)
-        os.read(reader, 1)
-        os.close(reader)
+        if reader >= 0:
+            os.close(writer)
+            os.read(reader, 1)
+            os.close(reader)
 
     def copy(self, address: int, size: int) -> None:
         """This is the child: let the first ``size`` bytes of slots, which are mapped at ``address``, be memory of this
-        process instead of the file, which the parent goes on with.
+        process instead of the file, which the parent goes on with. Raises `OSError` if they cannot be read: whoever
+        reads such a slot then ends the child.
         """
-        anonymous, both = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, mmap.PROT_READ | mmap.PROT_WRITE
-        for at in range(0, size, _PIECE):
-            data = os.pread(self._file, min(_PIECE, size - at), at)
-            _map(address + at, len(data), both, anonymous)
-            ctypes.memmove(address + at, data, len(data))
-        for end in self._child:
-            os.close(end)
-        self._child = -1, -1
+        if not self._close.alive:
+            return
+        done, anonymous = 0, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+        try:
+            while done < size:
+                data = os.pread(self._file, min(_PIECE, size - done), done)
+                _map(address + done, len(data), mmap.PROT_READ | mmap.PROT_WRITE, anonymous)
+                ctypes.memmove(address + done, data, len(data))
+                done += len(data)
+        finally:
+            if done < size:
+                _map(address + done, size - done, 0, anonymous)
+            for end in self._child:  # the parent goes on, whatever has become of this
+                os.close(end)
+            self._child = -1, -1
 
     def close(self) -> None:
         """Give its room back, when nobody needs what is in it: from now on that reads as zeros. Closing twice is

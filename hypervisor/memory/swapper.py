@@ -119,10 +119,10 @@ class Swapper:
         lies in slots is the process's own.
         """
         self._changing = threading.Lock()
-        for picks in list(self._under_way):
-            self._drop(picks)
         host = self._host
         self._file.copy(host.address + host.slots, host.table_word(w.SLOTS_FRESH) - host.slots)
+        for picks in list(self._under_way):
+            self._drop(picks)
 
 
 __all__ = ["Picks", "Swapper"]

@@ -142,14 +142,18 @@ def test_a_process_that_forks_has_its_own() -> None:
         os.close(writer)
 
 
-def test_a_fork_that_fails_or_whose_child_ends_at_once_holds_nobody_up() -> None:
+def test_children_that_end_at_once_and_hosts_that_are_closed_hold_nobody_up() -> None:
     with closing(hv.Host("8M", 1, overcommit=4, swap="24M")) as host:
         vms = [touching(host, MIB, 7 * MIB) for _ in range(2)]
         assert vms[0].run(timeout=60).message == "done"
+        with closing(hv.Host("8M", 1, overcommit=2, swap="1M")) as closed:
+            for _ in range(2):
+                touching(closed, MIB, 7 * MIB).run(timeout=60)
+            assert closed.memory.swapped
         for _ in range(20):
             child = os.fork()
             if child == 0:
-                os._exit(0)
-            os.waitpid(child, 0)
+                os._exit(0 if closed.swapping is not None else 1)
+            assert os.waitpid(child, 0)[1] == 0
         assert vms[1].run(timeout=60).message == "done"
         census(host.memory, [vm.memory.pages for vm in vms])
