@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import hypervisor as hv
+from hypervisor.assembler import assemble
 from hypervisor.engine.frame_kernels import frame_kernels
 from hypervisor.memory import GuestMemory, HostMemory
 from hypervisor.memory.swap_file import SwapFile
@@ -157,3 +158,23 @@ def test_children_that_end_at_once_and_hosts_that_are_closed_hold_nobody_up() ->
             assert os.waitpid(child, 0)[1] == 0
         assert vms[1].run(timeout=60).message == "done"
         census(host.memory, [vm.memory.pages for vm in vms])
+
+
+@pytest.mark.parametrize("instruction", ["rep stosd", "rep movsd", "rep stosb"])
+def test_one_instruction_that_stores_to_more_than_is_left(instruction: str) -> None:
+    """It is left in its middle to make room, and takes as long, and does the same, as with memory enough."""
+    count = (5 * MIB if "stos" in instruction else 2 * MIB) // (1 if instruction.endswith("b") else 4)
+    source = f"mov eax, 7; mov esi, {MIB}; mov edi, {3 * MIB}; mov ecx, {count}; {instruction}; mov al, 1; out 0xf4, al"
+    code = assemble(source, origin=0x10000, mode=32).code
+    found = []
+    for memory, swap in (("64M", None), ("8M", "24M")):
+        with closing(hv.Host(memory, 1, overcommit=4, swap=swap)) as host:
+            for number in range(2):
+                vm = host.create_vm(code, memory="8M", format="flat", at=0x10000, mode=32, name=f"vm{number}")
+                vm.memory.write(MIB, page(number) * 512)
+                vm.traps.port_out(0xF4, name="done")(lambda vcpu, exit: hv.stop("done"))
+                assert vm.run(timeout=60).message == "done"
+            assert swap is None or host.memory.swapped > MIB
+            found.append([(vm.clock.now_ns, vm.vcpu.edi, vm.memory.read(0, 8 * MIB)) for vm in host.vms])
+            census(host.memory, [vm.memory.pages for vm in host.vms])
+    assert found[0] == found[1]
