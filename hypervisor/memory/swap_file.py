@@ -44,8 +44,6 @@ class SwapFile:
 
     def __init__(self, size: int, folder: str | os.PathLike[str] | None = None) -> None:
         self.size = page_up(size)
-        self._shown_at = 0
-        """The process address at which it is mapped, 0 while it is not."""
         self._child = (-1, -1)
         """A pipe that is open while the child of a fork copies slots."""
         self.folder = Path(tempfile.gettempdir() if folder is None else folder)
@@ -79,7 +77,6 @@ class SwapFile:
             _map(address, self.size, mmap.PROT_READ, mmap.MAP_SHARED, self._file)
         except OSError as error:
             raise ConfigError(f"The swap file in {self.folder} cannot be mapped: {error.strerror}.") from error
-        self._shown_at = address
 
     def write(self, pages: Sequence[tuple[int, memoryview]]) -> None:
         """Write pages at offsets, and wait until they are on the disk: what is lost behind that is lost by the disk.
@@ -131,12 +128,15 @@ class SwapFile:
                 os.close(end)
             self._child = -1, -1
 
-    def close(self) -> None:
-        """Give its room back, when nobody needs what is in it: from now on that reads as zeros. Closing twice is
-        harmless.
+    def hide(self, address: int) -> None:
+        """Let what `show` has put there read as zeros: nobody needs it any more, and its room on the disk is not given
+        back as long as it is mapped.
         """
-        if self._close.alive and self._shown_at:
-            _map(self._shown_at, self.size, mmap.PROT_READ, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _NORESERVE)
+        if self._close.alive:
+            _map(address, self.size, mmap.PROT_READ, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _NORESERVE)
+
+    def close(self) -> None:
+        """Give its room back, as soon as nobody maps it. Closing twice is harmless."""
         self._close()
 
 

@@ -131,6 +131,7 @@ class FrameSwapping:
     def close(self) -> None:
         """Give the file back, when no VM is there any more."""
         self._memory.swaps(None, w.NEVER)
+        self._file.hide(self._memory.address + self._memory.slots)
         self._file.close()
 
 
