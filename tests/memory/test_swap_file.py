@@ -5,8 +5,9 @@ from __future__ import annotations
 import gc
 import os
 import random
+import threading
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -178,3 +179,32 @@ def test_one_instruction_that_stores_to_more_than_is_left(instruction: str) -> N
             found.append([(vm.clock.now_ns, vm.vcpu.edi, vm.memory.read(0, 8 * MIB)) for vm in host.vms])
             census(host.memory, [vm.memory.pages for vm in host.vms])
     assert found[0] == found[1]
+
+
+def test_others_go_on_while_somebody_waits_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever takes a frame waits for the disk, with no lock held: others run, are stored to, and are closed."""
+    waits, goes_on, write = threading.Event(), threading.Event(), SwapFile.write
+
+    def slow(self: SwapFile, pages: Sequence[tuple[int, memoryview]]) -> None:
+        if not waits.is_set():  # it is the first one's pages that take long
+            waits.set()
+            assert goes_on.wait(20)
+        write(self, pages)
+
+    with closing(hv.Host("8M", 2, overcommit=4, swap="24M")) as host:
+        first, second = (touching(host, MIB, 6 * MIB) for _ in range(2))
+        third, fourth = (touching(host, MIB, MIB + MIB // 4) for _ in range(2))
+        assert first.run(timeout=60).message == "done"
+        assert fourth.run(timeout=60).message == "done"  # in its place
+        expected = first.memory.read(0, 8 * MIB)
+        monkeypatch.setattr(SwapFile, "write", slow)
+        second.start(timeout=60)
+        assert waits.wait(60)
+        assert third.run(timeout=60).message == "done" and second.result is None
+        first.memory.write(MIB, b"new")
+        fourth.close()
+        goes_on.set()
+        result = second.wait(60)
+        assert result is not None and result.message == "done" and host.memory.swapped
+        assert first.memory.read(0, 8 * MIB) == expected[:MIB] + b"new" + expected[MIB + 3 :]
+        census(host.memory, [vm.memory.pages for vm in host.vms])
