@@ -65,7 +65,9 @@ class DebugLog:
         if kind == "INTERRUPT":
             self._write(f"Servicing hardware INT=0x{vector:02x}\n")
         if kind == "EXCEPTION":
-            self._line(vcpu, vector, exit.error or 0, by_instruction=vector in BY_INSTRUCTION, address=exit.address)
+            self._line(
+                vcpu, vector, exit.error_code or 0, by_instruction=vector in BY_INSTRUCTION, address=exit.address
+            )
         else:
             self._line(vcpu, vector, by_instruction=kind == "INT_N")
 
