@@ -93,6 +93,7 @@ def test_a_signal_ends_all(tmp_path: Path, number: signal.Signals, source: str) 
         started, line = 0, b""
         while started < 2 or b"figures" not in line:
             line = process.stdout.readline()
+            assert line, "it has ended by itself"
             started += b'"started"' in line
         process.send_signal(number)
         rest = process.stdout.read()
