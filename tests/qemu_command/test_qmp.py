@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from qemu.qmp import ExecuteError, QMPClient
+from qemu.qmp import ConnectError, ExecuteError, QMPClient
 
 from hypervisor.cli.qemu.monitor.qmp import Splitter
 from tests.qemu_command import images
@@ -25,7 +25,7 @@ async def talks(address: Any, picture: Path) -> dict[str, Any]:
         try:
             await client.connect(address)
             break
-        except Exception:  # it is still starting
+        except ConnectError:  # it is still starting
             await asyncio.sleep(0.05)
     learnt: dict[str, Any] = {"running": (await client.execute("query-status"))["status"]}
     await client.execute("stop")
