@@ -128,22 +128,30 @@ def _note_size(b, va, shift):  # type: ignore[no-untyped-def]
     return 0
 
 
+@inlined
+def _entry(gpa, perm):  # type: ignore[no-untyped-def]
+    return gpa >> 12 << 4 | perm & 7
+
+
 @kernel
 def keep(b, va, access, way, gpa):  # type: ignore[no-untyped-def]
     """Remember a walk that has led to ``gpa``."""
     _note_size(b, va, ld64(b + _W_SHIFT))
-    word = gpa >> 12 << 4 | ld64(b + _W_PERM) & 7
+    word = _entry(gpa, ld64(b + _W_PERM))
     if access == FETCH:
         return _put(b, _code(b, va, way), va, way, word)
     return _put(b, _data(b, va, way), va, way, word)
 
 
 @kernel
-def keep_code(b, va, how, gpa):  # type: ignore[no-untyped-def]
-    """The page at ``va`` may be executed from now on, without a walk for it."""
+def keep_code(b, va, how, gpa, perm):  # type: ignore[no-untyped-def]
+    """The page at ``va`` is in the part for data, and with these rights may be executed from now on without a walk.
+
+    How large it is was noted when it came in. (W_SHIFT may be of another VM's walk by now.)
+    """
     way = way_of(b, FETCH, how)
     if ld64(b + _TLB) and ld64(ld64(b + _ENV) + _CR0) & CR0_PG and find(b, va, FETCH, way) < 0:
-        keep(b, va, FETCH, way, gpa)
+        _put(b, _code(b, va, way), va, way, _entry(gpa, perm))
     return 0
 
 

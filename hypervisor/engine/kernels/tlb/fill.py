@@ -155,7 +155,7 @@ def _write_to_code(b, va, how, gpa, word, perm):  # type: ignore[no-untyped-def]
     if perm & 4 and (word & _ANY_TRAP) == 0 and ld64(b + _VIRTUAL_COUNT) == 0 and _runs_in(b, frame):
         # Code that stores into its own page. An executable entry never leaves Unicorn's slow path, which
         # invalidates exactly what is overwritten, the block that runs included.
-        keep_code(b, va, how, gpa)
+        keep_code(b, va, how, gpa, perm)
         overwrites_itself(b, frame)
         note(b, of_frame(b, _EXECUTABLE_AT, frame), va)
         return 1
