@@ -72,6 +72,18 @@ def guests(linux: bool = False, rounds: int = 150_000) -> dict[str, Boot]:
     return known | ({f"linux-{cpus}": _linux(cpus) for cpus in (1, 2)} if linux else {})
 
 
+def summary(vm: hv.VM, result: hv.RunResult) -> Outcome:
+    """All that a guest's run has left behind."""
+    return {
+        "end": (result.reason, result.message),
+        "time": vm.clock.now_ns,
+        "exits": dict(vm.stats),
+        "console": b"" if vm.console is None else vm.console.bytes,
+        "registers": [vcpu.dump() for vcpu in vm.vcpus],
+        "memory": hashlib.sha256(vm.memory.read(0, vm.memory.size)).hexdigest(),
+    }
+
+
 def outcome(host: hv.Host, boot: Boot, running: list[hv.VM]) -> Outcome:
     """Run a guest to its end, however often it is stopped; ``running`` has it meanwhile."""
     with boot(host) as vm:
@@ -81,14 +93,7 @@ def outcome(host: hv.Host, boot: Boot, running: list[hv.VM]) -> Outcome:
                 pass
         finally:
             running.remove(vm)
-        return {
-            "end": (result.reason, result.message),
-            "time": vm.clock.now_ns,
-            "exits": dict(vm.stats),
-            "console": b"" if vm.console is None else vm.console.bytes,
-            "registers": [vcpu.dump() for vcpu in vm.vcpus],
-            "memory": hashlib.sha256(vm.memory.read(0, vm.memory.size)).hexdigest(),
-        }
+        return summary(vm, result)
 
 
 def storm(host: hv.Host, running: list[hv.VM], over: threading.Event, choice: random.Random) -> None:
