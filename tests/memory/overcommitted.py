@@ -1,17 +1,19 @@
 """Guests that check each byte of their working sets, on a host that has promised twice what it has:
-``python -m tests.memory.overcommitted [--minutes 60] [--seed 1] [--swap 16M]``.
+``python -m tests.memory.overcommitted [--minutes 60] [--seed 1] [--swap 16M] [--memtest 2]``.
 
 Each guest has pages that are the same in all of them, pages of its own that are others in each round, and pages that
 are zeros in every other round; together that is more than the host has, unless they share. In each round it stores to
 the last two kinds and compares all bytes of all three. Meanwhile their frames are merged, clones of them come and go,
 they are put back, and closed and made again, on two pCPUs; with ``--swap`` their pages go to a swap file. A guest may
 be stopped because the host's memory is used up; it may find no wrong byte, and when all is over every frame is counted.
+With ``--memtest`` so many memtest86+ test their memory beside them, on a host that is larger by half of theirs.
 """
 
 from __future__ import annotations
 
 import argparse
 import random
+import re
 import threading
 import time
 from collections import Counter
@@ -19,13 +21,16 @@ from contextlib import closing
 
 import hypervisor as hv
 from hypervisor.assembler import assemble
+from tests.debian import debian_path
 from tests.meanwhile import again_and_again
 from tests.memory.maps import census
+from tests.real.test_memtest import BIT_FADE, OPTIONS
 from tests.snapshots.sharing import for_a_moment
 
 PATIENCE_S = 120.0
 """It takes some twenty times as long as the guest's time, and the host may be busy."""
-GUESTS, HOST, SMALL_HOST, MEMORY = 4, "12M", "6M", "6M"
+GUESTS, HOST_MIB, SMALL_HOST_MIB, MEMORY = 4, 12, 6, "6M"
+MEMTEST_MIB = 8
 AT, NUMBER, ROUND = 0x10000, 0x20000, 0x20004
 COMMON, OWN, CHANGING, END = 0x100000, 0x400000, 0x440000, 0x480000
 SOURCE = f"""
@@ -137,6 +142,37 @@ class Tenants:
         except BaseException as problem:
             self.problems.append(problem)
 
+    def test(self, number: int) -> None:
+        """A memtest86+, which begins again when all of its tests but the last have been made."""
+        rng, image = (
+            random.Random(f"{self._seed} memtest {number}"),
+            debian_path("memtest86+", "boot/memtest86+x64.bin"),
+        )
+        try:
+            while time.monotonic() < self._until and not self.problems:
+                try:
+                    with self.host.create_vm(
+                        image, memory=f"{MEMTEST_MIB}M", append=OPTIONS, name=f"memtest {number}"
+                    ) as vm:
+                        self._test(vm, rng)
+                except hv.HostFull:
+                    self.done["memtests stopped"] += 1
+                    time.sleep(0.02)
+        except BaseException as problem:
+            self.problems.append(problem)
+
+    def _test(self, vm: hv.VM, rng: random.Random) -> None:
+        while time.monotonic() < self._until and not self.problems:
+            self.run(vm, rng.randrange(1, 8000) / 1e6)
+            assert vm.console is not None
+            counted = re.findall(r"Errors: *(\d+)", vm.console.text)
+            assert set(counted) <= {"0"}, f"{vm.name} has found a wrong byte: {vm.console.text[-2000:]}"
+            if counted and BIT_FADE in vm.console.text:
+                self.done["memtests"] += 1
+                return
+            if rng.random() < 0.01:
+                self._clone(vm, rng)
+
     def _begin_again(self, before: hv.VM, number: int) -> hv.VM:
         """A guest in the place of one that was closed; that one if the others have taken what is kept for it."""
         try:
@@ -172,11 +208,11 @@ class Tenants:
                 self.done["put back"] += 1
 
 
-def work(seconds: float, seed: int, swap: str | None = None) -> Counter[str]:
+def work(seconds: float, seed: int, swap: str | None = None, memtests: int = 0) -> Counter[str]:
     """What came of guests that lived for so long."""
-    with closing(
-        hv.Host(HOST if swap is None else SMALL_HOST, 2, overcommit=2 if swap is None else 4, swap=swap)
-    ) as host:
+    ratio = 2 if swap is None else 4
+    mib = (HOST_MIB if swap is None else SMALL_HOST_MIB) + MEMTEST_MIB * memtests // ratio
+    with closing(hv.Host(f"{mib}M", 2, overcommit=ratio, swap=swap)) as host:
         tenants = Tenants(host, time.monotonic() + seconds, seed)
         vms = []
         for number in range(GUESTS):
@@ -184,6 +220,7 @@ def work(seconds: float, seed: int, swap: str | None = None) -> Counter[str]:
             tenants.first_round(vms[-1])
             host.sharing.scan(3)
         threads = [threading.Thread(target=tenants.live, args=(vm, n)) for n, vm in enumerate(vms)]
+        threads += [threading.Thread(target=tenants.test, args=(n,)) for n in range(memtests)]
         with again_and_again(host.sharing.scan, 0.002, random.Random(seed)):
             for thread in threads:
                 thread.start()
@@ -208,8 +245,9 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--swap", help="the size of a swap file; the host has half as much memory then")
+    parser.add_argument("--memtest", type=int, default=0, help="how many memtest86+ test their memory beside them")
     given = parser.parse_args()
-    done = work(60 * given.minutes, given.seed, given.swap)
+    done = work(60 * given.minutes, given.seed, given.swap, given.memtest)
     print(
         f"{given.minutes:g} minutes, not a wrong byte: {', '.join(f'{count} {what}' for what, count in done.items())}"
     )
