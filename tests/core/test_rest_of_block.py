@@ -100,6 +100,22 @@ def test_interrupts_come_where_they_come_when_nobody_looks_on(way: str) -> None:
                 assert noted(vm, vm.run(timeout=60)) == _alone(rounds, period)
 
 
+@pytest.mark.parametrize("heard", [False, True])
+def test_each_interrupt_is_delivered_and_counted_once(heard: bool) -> None:
+    """An interrupt that nobody hears has no record. The guest's own count, the VM's and a listener's are the same."""
+    told: list[int] = []
+    with closing(hv.Host("2M", 1)) as host:
+        for period in PERIODS:
+            told.clear()
+            with guest(host, ROUNDS, period) as (vm, _), again_and_again(host.pcpus[0].kick, 0.0003):
+                if heard:
+                    vm.traps.interrupt(mode="observe")(lambda vcpu, exit: told.append(exit.vector or 0))
+                seen = noted(vm, vm.run(timeout=60))
+                assert seen == _alone(ROUNDS, period)
+                assert vm.stats["interrupt"] == seen[0]
+                assert told == [8] * seen[0] * heard
+
+
 @pytest.mark.parametrize("period", PERIODS)
 def test_steps_move_no_interrupt(period: int) -> None:
     """Steps between runs, where no interrupt is due: they take none."""
