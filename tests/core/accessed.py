@@ -8,6 +8,7 @@ import hashlib
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import hypervisor as hv
@@ -16,16 +17,19 @@ from hypervisor.machine.bare import GDT, prepare
 from tests.core.bare import with_idt
 
 CODE, STACK, TABLES, FRAMES = 0x100000, 0x111000, 0x140000, 0x180000
-MEMORY = "2M"
+MEMORY, LARGE = "4M", 0x200000
+"""Its second half is for large pages."""
 WINDOW, PAGES, FRAME_COUNT = 0x40000000, 1024, 64
 """Linear pages that the guest uses; they share few frames, which begin with code."""
 _FUNCTION, _ALIAS = bytes.fromhex("4589b200090000c3"), FRAME_COUNT
 """What is in each frame: ``mov [r10 + 0x900], r14d; ret``; and the bit of a page's number that leads to another page of
 its frame."""
 _VIEWS, _APART = 4, 26
-"""The window shows so often, at addresses so far apart (as a shift) that they want the same place in a TLB."""
+"""The window shows so often, at addresses so far apart (as a shift) that they want the same place in a TLB. In another
+guest the last view is of large pages, which the TLB has in pieces.
+"""
 IDT = 0x60000  # where `with_idt` puts it
-_PRESENT, _ACCESSED, _DIRTY = 7, 0x20, 0x40
+_PRESENT, _ACCESSED, _DIRTY, _LARGE = 7, 0x20, 0x40, 0x80
 _USER_DATA, _USER_CODE, _TSS = 0x18 | 3, 0x20 | 3, 0x28
 _TSS_AT, _INNER_STACK = 0x62000, 0x113000
 _FAR, _FAR_TABLE = 0x1008 | 3, GDT + 0x1000
@@ -52,6 +56,11 @@ next:
     shr rax, 5
     mov r9, rax
     and r9, {_VIEWS - 1}
+    cmp r9d, LARGE_VIEW
+    jne small
+    shr ecx, 9
+    lea rsi, [{TABLES + 0x4000 + 8 * (_VIEWS - 1 << _APART - 21)} + rcx * 8]
+small:
     shl r9, {_APART}
     add rdi, r9
     shr rax, 2
@@ -166,10 +175,14 @@ look:
 far_away:
     ret
 """
-_IMAGE: list[Image] = []
 
 
-def _tables() -> bytes:
+@cache
+def _image(large: bool) -> Image:
+    return assemble(_GUEST.replace("LARGE_VIEW", str(_VIEWS - 1 if large else _VIEWS)), origin=CODE, mode=64)
+
+
+def _tables(large: bool) -> bytes:
     """Identity for 2 MiB in small pages, and the window."""
     tables = [bytearray(4096) for _ in range(5 + PAGES // 512)]
 
@@ -184,7 +197,8 @@ def _tables() -> bytes:
         put(3, n, n << 12)
     for view in range(_VIEWS):
         for n in range(PAGES // 512):
-            put(4, (view << _APART >> 21) + n, _WINDOW_TABLES + 0x1000 * n)
+            leads_to = LARGE | _LARGE if large and view == _VIEWS - 1 else _WINDOW_TABLES + 0x1000 * n
+            put(4, (view << _APART >> 21) + n, leads_to)
     for n in range(PAGES):
         put(5 + n // 512, n % 512, FRAMES + 0x1000 * (n * 37 % FRAME_COUNT))
     return b"".join(tables)
@@ -204,15 +218,14 @@ def _give_rings(vm: hv.VM, back: int) -> None:
 
 
 @contextmanager
-def watcher(host: hv.Host, rounds: int, seed: int = 1, clock: str = "virtual") -> Iterator[hv.VM]:
-    """The guest, before its first instruction."""
-    if not _IMAGE:
-        _IMAGE.append(assemble(_GUEST, origin=CODE, mode=64))
+def watcher(host: hv.Host, rounds: int, seed: int = 1, clock: str = "virtual", large: bool = False) -> Iterator[hv.VM]:
+    """The guest, before its first instruction; with ``large`` pages, too."""
+    image = _image(large)
     with hv.VM(host, hv.MachineConfig(memory=MEMORY, name="accessed", clock=clock)) as vm:
-        prepare(vm, _IMAGE[0].code, 64, CODE, STACK)
+        prepare(vm, image.code, 64, CODE, STACK)
         with_idt(vm, {0x80: "iretq"})
-        _give_rings(vm, _IMAGE[0].symbols["as_system"])
-        vm.memory.write(TABLES, _tables())
+        _give_rings(vm, image.symbols["as_system"])
+        vm.memory.write(TABLES, _tables(large))
         for n in range(FRAME_COUNT):
             vm.memory.write(FRAMES + 0x1000 * n, _FUNCTION)
         vm.vcpu.cr3 = TABLES

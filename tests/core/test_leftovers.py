@@ -24,7 +24,7 @@ LEFTOVERS = [n for n, name in enumerate(NAMES) if name.startswith(_GROUPS)]
 LIKELY = {"w_shift": (21, 30), "d_length": (1, 2, 7)}
 """What another VM would leave."""
 NONSENSE = (0, 1, 2, 7, 12, 14, 21, 30, 0x0F01, 0x1000, 0x40000000, 0xFFFF_F000, 1 << 38, -1, -(1 << 47))
-PIECES = {"accessed-1": 4000, "accessed-2": 4000}
+PIECES = {"accessed-1": 1000, "accessed-2": 4000, "accessed-large": 2000}
 """How often a guest is stopped at most; those more often that look at what the host does to their TLB."""
 BOOTS = guests(rounds=2500)
 

@@ -42,8 +42,8 @@ def _shipped(name: str) -> Boot:
     return lambda host: host.create_vm(name, memory="8M", name=name, cpus=4 if name == "smp" else 1)
 
 
-def _accessed(seed: int, rounds: int) -> Boot:
-    return lambda host: watcher(host, rounds, seed)
+def _accessed(seed: int, rounds: int, large: bool = False) -> Boot:
+    return lambda host: watcher(host, rounds, seed, large=large)
 
 
 @contextmanager
@@ -68,6 +68,7 @@ def guests(linux: bool = False, rounds: int = 150_000) -> dict[str, Boot]:
     """All guests by name; ``rounds`` of those that look at their TLB."""
     known: dict[str, Boot] = {name: _shipped(name) for name in NAMES}
     known |= {f"accessed-{seed}": _accessed(seed, rounds) for seed in (1, 2)}
+    known["accessed-large"] = _accessed(3, rounds, large=True)
     known["interrupted"] = _interrupted
     return known | ({f"linux-{cpus}": _linux(cpus) for cpus in (1, 2)} if linux else {})
 
