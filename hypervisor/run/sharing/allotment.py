@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from hypervisor.run.sharing.affinity import Affinity
+from hypervisor.run.sharing.at_home import AtHome
 from hypervisor.run.sharing.hold import NEVER, Hold
 from hypervisor.run.sharing.policy import Policy
 from hypervisor.run.sharing.scheduler import Scheduler
@@ -35,7 +36,7 @@ class Allotment:
     ) -> None:
         """``refused`` is called with a task that ends because of a mistake of the scheduler's."""
         self._pcpus, self._refused, self._clock = list(pcpus), refused, clock
-        self._affinity = Affinity(pcpus)
+        self._affinity, self._at_home = Affinity(pcpus), AtHome()
         self.policy = Policy(scheduler, refused, len(self._pcpus), clock)
         self.holds: list[Hold] = []
 
@@ -49,6 +50,7 @@ class Allotment:
     def enqueue(self, task: Task) -> None:
         """A task wants a pCPU that did not before."""
         hold = self._hold(task)
+        self._at_home.wakes(task.place, [other.vm for other in self.holds if other.task is not None])
         self.holds.append(hold)
         if not hold.not_before:
             self._wakes(task)
@@ -58,6 +60,7 @@ class Allotment:
         or not.
         """
         task.place.used_s += seconds
+        self._at_home.used(task.place, seconds)
         if hold.capped:
             task.place.allowance.charge(whole)
         known = hold.chosen_by is self.policy.scheduler
@@ -145,7 +148,7 @@ class Allotment:
                 for hold in self._affinity.in_the_way(waiting, running, free):
                     hold.firm, hold.seconds = True, 0.0
                 break
-            hold, seconds = self.policy.next(able)
+            hold, seconds = self.policy.next(self._at_home.first(able, free))
             pcpu = self._affinity.best(hold, free, [other for other in waiting if other is not hold])
             free.remove(pcpu)
             busy.add(hold.vm)

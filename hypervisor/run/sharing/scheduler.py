@@ -45,7 +45,9 @@ class Scheduler(Protocol):
     """
 
     def choose(self, ready: Sequence[Candidate]) -> Slice:
-        """Which of these VMs, which wait for a pCPU, those that came first before the others; there is one at least."""
+        """Which of these VMs, which wait for a pCPU, those that came first before the others; there is one at least.
+        (One that was on the free pCPU last may come before those that would have to move there: `at_home.AtHome`.)
+        """
         ...
 
     def wakes(self, vm: Candidate, running: Sequence[Candidate]) -> Candidate | None:
@@ -88,7 +90,7 @@ class RoundRobin:
     """First come, first served, each for `SLICE_S`."""
 
     def choose(self, ready: Sequence[Candidate]) -> Slice:
-        """The one that has waited longest."""
+        """The first of those that wait."""
         return Slice(ready[0], SLICE_S)
 
     def wakes(self, vm: Candidate, running: Sequence[Candidate]) -> None:
