@@ -7,7 +7,6 @@ last events, the chain of faults and the counters are handed out as values.
 from __future__ import annotations
 
 import ctypes
-from array import array
 from collections.abc import Iterator
 from functools import cached_property
 from itertools import groupby
@@ -154,15 +153,18 @@ class Report(ctypes.Structure):
         for at in _HOST_EVENTS.values():
             self._words(at, 1)[0] = 0
 
-    def keep_events(self) -> array[int]:
-        """The ring of events: how many there were, and the entries in use."""
+    def keep_events(self) -> bytes:
+        """The ring of events: words that say how many there were, and the entries in use."""
         count = self._word(b.RING_AT)
-        return array("q", [count]) + array("q", self._words(b.RING, b.RING_WORDS * min(count, MAX_EVENTS)).tobytes())
+        return (
+            self._words(b.RING_AT, 1).tobytes() + self._words(b.RING, b.RING_WORDS * min(count, MAX_EVENTS)).tobytes()
+        )
 
-    def put_back_events(self, kept: array[int]) -> None:
+    def put_back_events(self, kept: bytes) -> None:
         """Continue a ring that another pCPU, or this one, had before."""
-        self._words(b.RING_AT, 1)[0] = kept[0]
-        self._words(b.RING, len(kept) - 1)[:] = memoryview(kept)[1:]
+        words = memoryview(kept).cast("q")
+        self._words(b.RING_AT, 1)[0] = words[0]
+        self._words(b.RING, len(words) - 1)[:] = words[1:]
 
     def _words(self, offset: int, count: int) -> memoryview:
         return self._all[offset >> 3 : (offset >> 3) + count]
@@ -175,8 +177,9 @@ class Report(ctypes.Structure):
         return memoryview(self).cast("B").cast("q")
 
 
-def events(kept: array[int], count: int = MAX_EVENTS) -> Iterator[tuple[int, int, int, int]]:
+def events(ring: bytes, count: int = MAX_EVENTS) -> Iterator[tuple[int, int, int, int]]:
     """The last events of a ring, oldest first: the first word as `kernels.exits.ring` packs it, RIP, time, value."""
+    kept = memoryview(ring).cast("q")
     end = kept[0]
     for n in range(max(0, end - min(count, MAX_EVENTS)), end):
         at = 1 + b.RING_WORDS * (n & MAX_EVENTS - 1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from array import array
 from typing import TYPE_CHECKING
 
 from hypervisor.engine.report import MAX_EVENTS, RING_WORDS
@@ -58,16 +57,14 @@ class MachineOwn:
             exits=dict(sorted(vm.stats.items())),  # which are counted when the host looks
             unclaimed=dict(sorted(vm.unclaimed.items())),
             notes=[_in_utf8(note[:MAX_NOTE]) for note in vm.notes[:MAX_NOTES]],
-            events=vm.place.events().tobytes(),
+            events=vm.place.events(),
             reset_pending=vm.reset_pending,
         )
 
     def restore(self, state: MachineOwnState) -> None:
         """Go on from ``state``. Raises `ConfigError` if it is not one of a machine."""
         vm = self._vm
-        events = array("q")
-        if len(state.events) % 8 == 0:
-            events.frombytes(state.events)
+        events = memoryview(state.events if len(state.events) % 8 == 0 else b"").cast("q")
         if not events or events[0] < 0 or len(events) != 1 + RING_WORDS * min(events[0], MAX_EVENTS):
             raise ConfigError("machine: this state cannot be restored: its events are no ring of events.")
         if state.now and not vm.clock.wall:
@@ -82,5 +79,5 @@ class MachineOwn:
             counter.clear()
             dict.update(counter, values)  # as `Counter.update` does when it is empty, but not before it has asked
         vm.notes[:] = state.notes
-        vm.place.put_back_events(events)
+        vm.place.put_back_events(state.events)
         vm.reset_pending = state.reset_pending

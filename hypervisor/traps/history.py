@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from array import array
 from typing import TYPE_CHECKING, NamedTuple
 
 from hypervisor.arch.exits import ExitKind
@@ -86,7 +85,7 @@ def _delivered(event: Event) -> str:
     return text + (f", address {event.value:#x}" if vector == PF else "")
 
 
-def last_events(kept: array[int], count: int = MAX_EVENTS) -> list[Event]:
+def last_events(kept: bytes, count: int = MAX_EVENTS) -> list[Event]:
     """The last exits and events of a ring, as a pCPU's report keeps it, oldest first.
 
     Ports and device memory that a compiled handler serves, and what the engine does by itself (CPUID without a

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import threading
 import time
-from array import array
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from hypervisor.arch.exits import ExitKind
+from hypervisor.engine.kept_events import KeptEvents
 from hypervisor.errors import ConfigError
 from hypervisor.run.sharing.share import Allowance, Share
 from hypervisor.run.sharing.usage import Usage
@@ -66,7 +66,7 @@ class Place:
         self.usage = Usage()
         """Where the time of runs and steps has gone, up to the last slice's end."""
         self.allowance = Allowance()
-        self._events = array("q", [0])
+        self._events = KeptEvents()
         self._thread = 0
         self._standing = threading.RLock()
         """Held by who works with what is saved of the VM."""
@@ -167,7 +167,7 @@ class Place:
                 for vcpu in turns.vcpus:  # the engine takes turns by itself
                     vcpu.state.tlb.unpack()
                 turns.enter(pcpu, turns.current)
-                pcpu.report.put_back_events(self._events)
+                pcpu.report.put_back_events(self._events.ring)
                 pcpu.report.forget_counts()
                 pcpu.bind(self._tables)
                 self.clock.entered(pcpu)
@@ -179,7 +179,7 @@ class Place:
     def leave(self, pcpu: PCpu) -> None:
         """Save what lies on a pCPU that the VM leaves."""
         self.collect(pcpu)
-        self._events = pcpu.report.keep_events()
+        self._events.ring = pcpu.report.keep_events()
         self._turns.leave(pcpu.report.now)
         self.clock.left(pcpu)
         pcpu.unload()
@@ -188,6 +188,7 @@ class Place:
     def set_aside(self) -> None:
         """Others have had its pCPU for a while: let its vCPUs take little memory. While nobody can place it."""
         if self.loaded is None and not self.closed:
+            self._events.pack()
             for vcpu in self._turns.vcpus:
                 vcpu.state.set_aside()
 
@@ -255,14 +256,14 @@ class Place:
                     counts[ExitKind(kind).name.lower()] += count
         return dict(counts)
 
-    def put_back_events(self, kept: array[int]) -> None:
+    def put_back_events(self, kept: bytes) -> None:
         """Continue another ring, which `events` told. While the VM is set down."""
-        self._events = kept
+        self._events.ring = kept
 
-    def events(self) -> array[int]:
+    def events(self) -> bytes:
         """The ring of the last events, as `hypervisor.engine.report.Report.keep_events` takes it out of a pCPU."""
         loaded = self.loaded
-        return self._events if loaded is None else loaded.report.keep_events()
+        return self._events.ring if loaded is None else loaded.report.keep_events()
 
 
 __all__ = ["Place"]
