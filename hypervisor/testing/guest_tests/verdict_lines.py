@@ -1,0 +1,57 @@
+"""A line for each test that begins with its verdict: ``PASS name``, ``FAIL: name``, ``[SKIP] name (reason)``.
+
+So say kvm-unit-tests, DejaGnu and Automake, and kernels that count their tests themselves.
+"""
+
+from __future__ import annotations
+
+import re
+
+from hypervisor.testing.guest_tests.guest_result import GuestResult, Outcome, joined, unique
+from hypervisor.testing.guest_tests.report_format import MOST_RESULTS, ReportFormat
+
+OUTCOMES = {
+    "PASS": Outcome.PASSED, "PASSED": Outcome.PASSED,
+    "FAIL": Outcome.FAILED, "FAILED": Outcome.FAILED, "ERROR": Outcome.FAILED, "UNRESOLVED": Outcome.FAILED,
+    "SKIP": Outcome.SKIPPED, "SKIPPED": Outcome.SKIPPED, "UNTESTED": Outcome.SKIPPED, "UNSUPPORTED": Outcome.SKIPPED,
+    "XFAIL": Outcome.XFAILED, "KFAIL": Outcome.XFAILED, "XPASS": Outcome.XPASSED,
+}  # fmt: skip
+_LINE = re.compile(rf"\s*(\[ *)?({'|'.join(OUTCOMES)})(?(1) *\]:?|[: ])\s*(?:[-:] )?(.+)$")
+_REASON = re.compile(r"^(.*?)\s*(?:\((.*)\)|#\s*(.*))$")
+
+
+class VerdictLines(ReportFormat):
+    """Reads such lines. Nothing announces how many there will be."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._found: list[GuestResult] = []
+
+    @property
+    def complete(self) -> bool:
+        """Never known."""
+        return False
+
+    def take(self, line: str) -> None:
+        """Read a line."""
+        match = _LINE.match(line.rstrip())
+        if match is None:
+            self.log(line)
+            return
+        self.begun = True
+        outcome, name, reason = OUTCOMES[match[2]], match[3], ""
+        if outcome is not Outcome.PASSED and (said := _REASON.match(name)) and said[1]:
+            name, reason = said[1], said[2] or said[3]
+        if len(self._found) < MOST_RESULTS:
+            self._found.append(GuestResult(joined(name), outcome, reason, self.take_log()))
+        else:
+            self.lost += 1
+
+    def results(self, unended: str = "") -> list[GuestResult]:
+        """See `ReportFormat.results`."""
+        if unended:
+            self.take(unended)
+        return unique(self._found)
+
+
+__all__ = ["OUTCOMES", "VerdictLines"]
