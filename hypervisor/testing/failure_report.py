@@ -21,6 +21,8 @@ def sections(guest: str, vm: VM, told: str) -> Iterator[tuple[str, str]]:
     for number_of_port, port in vm.serial.items():
         if number_of_port and port.text:  # the first one is on the console
             yield f"{guest}: {port.name}", _tail(port.text)
+    if screen := _screen(vm):
+        yield f"{guest}: screen", screen
     if vm.notes:
         yield f"{guest}: what it asked for and did not get", _tail("\n".join(vm.notes))
     yield f"{guest}: state", _state(vm, told)
@@ -34,9 +36,22 @@ def _tail(text: str) -> str:
     return "\n".join(([f"... {left_out} lines left out"] if left_out > 0 else []) + lines[-CONSOLE_LINES:])
 
 
+def _screen(vm: Any) -> str:
+    """The rows of a text mode, or which picture there is; empty for a board without a screen, and for one without
+    anything on it that is not on the console.
+    """
+    screen = getattr(vm, "screen", None)
+    if screen is None:
+        return ""
+    if text := screen.text.strip("\n"):
+        return "" if all(line in vm.console.text for line in text.splitlines()) else str(text)
+    mode = str(screen.mode)
+    return "" if mode.startswith("text") else f"(a picture, {mode}: vm.screen.png() of the guest that was kept has it)"
+
+
 def _state(vm: Any, told: str) -> str:
     """The crash report of the last run, else registers and code as they are now."""
-    from hypervisor.debug import report
+    from hypervisor.debug.crash import LAST_EVENTS, report
 
     result = getattr(vm, "result", None)
     if result is not None and result.crash:
@@ -46,7 +61,7 @@ def _state(vm: Any, told: str) -> str:
     if result is not None and result.hint:
         title += f"\nlikely mistake: {result.hint}"
     try:
-        return str(report(vm, title))
+        return str(report(vm, title, events=vm.events(LAST_EVENTS)))
     except Exception as error:  # a closed or half-built guest must not hide the test's own failure
         return f"(no state: {type(error).__name__}: {error})"
 

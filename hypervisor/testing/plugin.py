@@ -6,41 +6,87 @@ pytest loads it by itself once the package is installed. Nothing of the hypervis
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from hypervisor.testing.failed_files import FailedFiles
-from hypervisor.testing.failure_report import sections
+from hypervisor.testing.guest_coverage import SENT
+from hypervisor.testing.guest_tests.telling import Teller
 from hypervisor.testing.present_guests import Guest, PresentGuests
+from hypervisor.testing.session import COVERAGE, FOLDER, LIMIT, begun_session, session_of
 
 if TYPE_CHECKING:
     from hypervisor import VM
+    from hypervisor.testing.guest_tests.guest_result import GuestResult
+    from hypervisor.testing.guest_tests.guest_run import GuestTests
     from hypervisor.testing.moments import MomentFactory
 
-FOLDER, LIMIT = "hypervisor_failed_folder", "hypervisor_failed_limit"
+ENDING = ".guest.toml"
+"""What the names of descriptions of guests end with."""
+WRITER = "hypervisor-guest-coverage"
 
-_PRESENT = pytest.StashKey[PresentGuests]()
-_FILES = pytest.StashKey[FailedFiles]()
+_RESULTS = pytest.StashKey["list[GuestResult]"]()
+"""What guests of one test reported."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Settings for pytest's configuration file."""
+    """Options, and settings for pytest's configuration file."""
     parser.addini(FOLDER, "where guests of failing tests are kept (default: in the test's tmp_path)", default="")
     parser.addini(LIMIT, "how many guests of failing tests are kept in one session", default="10")
+    parser.getgroup("hypervisor").addoption(
+        "--guest-coverage",
+        metavar="FILE",
+        dest=COVERAGE,
+        help="Write which source lines the tests' guests executed, as lcov. Their kernels need line numbers (-g).",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Tell of guests' tests, and write coverage, in the process that shows reports."""
+    if hasattr(config, "workerinput"):
+        return
+    config.pluginmanager.register(Teller(config), "hypervisor-teller")
+    if config.getoption("xmlpath", None):
+        from hypervisor.testing.consoles import JUnitConsoles
+
+        config.pluginmanager.register(JUnitConsoles(config), "hypervisor-junit-consoles")
+    if path := config.getoption(COVERAGE):
+        from hypervisor.testing.guest_coverage import CoverageWriter
+
+        writer = CoverageWriter(config.invocation_params.dir / path)
+        config.pluginmanager.register(writer, WRITER)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Send what a worker's guests executed, or write what all have."""
+    config = session.config
+    begun = begun_session(config)
+    mine = None if begun is None else begun.coverage
+    if hasattr(config, "workeroutput"):
+        if mine is not None:
+            config.workeroutput[SENT] = mine.counts.files
+    elif (writer := config.pluginmanager.get_plugin(WRITER)) is not None:
+        if mine is not None:
+            writer.counts.add_counts(mine.counts.files)
+        writer.write()
+
+
+def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
+    """``NAME.guest.toml`` describes a guest that tests itself."""
+    if not file_path.name.endswith(ENDING):
+        return None
+    from hypervisor.testing.guest_tests.collecting import GuestFile
+
+    return GuestFile.from_parent(parent, path=file_path)
 
 
 @pytest.fixture(scope="session", name="_hypervisor_guests")
-def present_guests(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> PresentGuests:
-    """The guests that there are, and where those of failing tests are kept."""
-    config = request.config
-    folder, limit = str(config.getini(FOLDER)), str(config.getini(LIMIT))
-    if not limit.isdecimal():
-        raise pytest.UsageError(f"{LIMIT} = {limit}: give a number of guests, 0 for none.")
-    config.stash[_FILES] = FailedFiles(config.rootpath / folder if folder else None, int(limit), tmp_path_factory)
-    config.stash[_PRESENT] = PresentGuests()
-    return config.stash[_PRESENT]
+def present_guests(request: pytest.FixtureRequest) -> PresentGuests:
+    """The guests that there are."""
+    return session_of(request.config).guests
 
 
 class VmFactory:
@@ -76,38 +122,73 @@ def vm(_hypervisor_guests: PresentGuests) -> Iterator[VmFactory]:
 
 
 @pytest.fixture(scope="session")
-def vm_factory(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, _hypervisor_guests: PresentGuests
-) -> Iterator[MomentFactory]:
+def vm_factory(request: pytest.FixtureRequest, _hypervisor_guests: PresentGuests) -> Iterator[MomentFactory]:
     """Guests that are booted once: ``ready = vm_factory.moment("ready", "kernel.elf", until="READY")``, and then, for
     each test or example, ``with ready.fork() as vm:``.
     """
     from hypervisor.testing.moments import MomentFactory
 
-    several = hasattr(request.config, "workerinput")  # pytest-xdist: this is one of several workers
-    shared = tmp_path_factory.getbasetemp().parent / "moments" if several else None
-    factory = MomentFactory(_hypervisor_guests, shared)
+    shared = session_of(request.config).shared
+    factory = MomentFactory(_hypervisor_guests, None if shared is None else shared / "moments")
     try:
         yield factory
     finally:
         factory.close()
 
 
+@pytest.fixture
+def guest_tests(request: pytest.FixtureRequest) -> Callable[..., GuestTests]:
+    """A function that runs a guest which tests itself: ``guest_tests(vm("kernel.elf"), format="tap")``. Each result
+    becomes a test of its own. The options are those of `Expectation`.
+
+    It returns what the guest reported, and fails if that, or how the run ended, is not as it was meant to be.
+    """
+    from hypervisor.testing.guest_tests.expectation import Expectation
+    from hypervisor.testing.guest_tests.guest_result import unique
+    from hypervisor.testing.guest_tests.guest_run import GuestTestsFailed, run_guest_tests
+    from hypervisor.testing.guest_tests.report_format import MOST_RESULTS
+
+    results = request.node.stash.setdefault(_RESULTS, [])
+
+    def run(vm: VM, **options: Any) -> GuestTests:
+        tests = run_guest_tests(vm, Expectation.of(options))
+        results[:] = unique([*results, *tests.results])[:MOST_RESULTS]
+        if tests.problem:
+            raise GuestTestsFailed(tests.problem)
+        return tests
+
+    return run
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Add the guests' consoles and states to the report of a failed test, while the guests are still there, and where
-    they are kept.
+    they are kept; and let results of guests travel with it.
     """
     report = yield
-    present = item.config.stash.get(_PRESENT, None)
-    if present is None:
+    session = begun_session(item.config)
+    if session is None:
         return report
+    if report.when == "call":
+        _tell(item, report)
     if report.failed and report.when != "teardown":
-        guests = [*present]
-        kept = item.config.stash[_FILES].keep([guest.vm for guest in guests], item)
-        for number, (guest, where) in enumerate(zip(guests, kept, strict=True), 1):
-            title = f"guest {number} ({guest.name})"
-            report.sections.extend(sections(title, guest.vm, report.longreprtext))
-            report.sections.append((f"{title}: as it was when the test failed", where))
-    present.forget_failed()
+        report.sections.extend(session.sections(item, report.longreprtext))
+    if report.when == "call" or report.failed:
+        consoles = getattr(item, "guest_consoles", None) or session.consoles()
+        if consoles:
+            report.guest_consoles = consoles  # type: ignore[attr-defined]  # plain values, which pytest-xdist carries
+    session.guests.forget_failed()
     return report
+
+
+def _tell(item: pytest.Item, report: pytest.TestReport) -> None:
+    """What is known of guests' tests when a test has run."""
+    from hypervisor.testing.guest_tests.telling import attach, shape
+
+    report.sections.extend(getattr(item, "guest_sections", ()))
+    if (result := getattr(item, "guest_result", None)) is not None:
+        shape(report, result, report.location[0])
+    if results := getattr(item, "guest_results", None):
+        attach(report, report.nodeid.rpartition("::")[0], results)
+    elif results := item.stash.get(_RESULTS, []):
+        attach(report, report.nodeid, results)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import pytest
 
@@ -19,6 +19,16 @@ class Guest(NamedTuple):
     vm: VM
 
 
+class GuestWatcher(Protocol):
+    """Hears of each guest."""
+
+    def begins(self, guest: Guest) -> None:
+        """It is there, and has not run yet (a fork: since it was forked)."""
+
+    def ends(self, guest: Guest) -> None:
+        """It is about to be closed."""
+
+
 class PresentGuests:
     """Guests that are there when a test fails: those that are open, and those that the failure came through.
 
@@ -27,7 +37,8 @@ class PresentGuests:
     many times, as Hypothesis does, the last failure is the one that is told.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, watchers: Sequence[GuestWatcher] = ()) -> None:
+        self._watchers = watchers
         self._open: list[Guest] = []
         self._failed: list[Guest] = []
         self._failure: BaseException | None = None
@@ -39,6 +50,8 @@ class PresentGuests:
     def add(self, guest: Guest) -> None:
         """It is open."""
         self._open.append(guest)
+        for watcher in self._watchers:
+            watcher.begins(guest)
 
     @contextmanager
     def present(self, guest: Guest) -> Iterator[VM]:
@@ -52,7 +65,7 @@ class PresentGuests:
         finally:
             self._open.remove(guest)
             if guest not in self._failed:
-                guest.vm.close()
+                self._close(guest)
 
     def _keep(self, guest: Guest, error: BaseException) -> None:
         if error is not self._failure:
@@ -73,11 +86,20 @@ class PresentGuests:
                 if guest in held:
                     held.remove(guest)
             try:
-                guest.vm.close()
+                self._close(guest)
             except Exception as error:  # the other guests must be closed as well
                 errors.append(error)
         if errors:
             raise errors[0]
 
+    def _close(self, guest: Guest) -> None:
+        if guest.vm.closed:
+            return
+        try:
+            for watcher in self._watchers:
+                watcher.ends(guest)
+        finally:
+            guest.vm.close()
 
-__all__ = ["Guest", "PresentGuests"]
+
+__all__ = ["Guest", "GuestWatcher", "PresentGuests"]

@@ -71,11 +71,12 @@ def run_guest_tests(vm: VM, expected: Expectation) -> GuestTests:
     listening = Listening(vm, expected.format, expected.output)
     try:
         result = _run(vm, listening, expected)
+        complete = listening.complete  # as the guest left it
     finally:
         results = listening.end()
     report = listening.report
     skipped = report.skipped if report is not None and not results else None
-    problems = _problems(results, report, result, expected)
+    problems = _problems(results, report, complete, result, expected)
     return GuestTests(results, "\n".join(problems), None if problems else skipped)
 
 
@@ -97,10 +98,13 @@ def _run(vm: VM, listening: Listening, expected: Expectation) -> RunResult:
 
 
 def _problems(
-    results: Sequence[GuestResult], report: ReportFormat | None, result: RunResult, expected: Expectation
+    results: Sequence[GuestResult],
+    report: ReportFormat | None,
+    complete: bool,
+    result: RunResult,
+    expected: Expectation,
 ) -> list[str]:
     """Sentences; the first one says what matters most."""
-    complete = report is not None and report.complete
     names = {one.name for one in results}
     missing = [name for name in expected.names if name not in names]
     if expected.names and not missing:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 
@@ -11,6 +10,7 @@ from hypervisor.engine.tables import GuestTables
 from hypervisor.errors import ConfigError
 from hypervisor.symbols.symbol_table import SymbolTable
 from hypervisor.vcpu.processor import Processor
+from hypervisor.vm.watching.line_counts import LineCounts
 
 _NOTHING = CoverageMemory(noted=False)
 
@@ -87,26 +87,24 @@ class Coverage:
         """Whether `blocks` has all of them: it holds some 260,000."""
         return self._memory.complete
 
-    def lcov(self, symbols: SymbolTable | None = None) -> str:
-        """A report for ``genhtml`` and editors: each source line that ``symbols`` (by default the VM's) have code for,
-        as executed once or not at all. A line is executed if a block has some of its code. Raises `ConfigError` for
-        what is no table of symbols.
+    def lines(self, symbols: SymbolTable | None = None) -> dict[tuple[str, int], bool]:
+        """Each source line, as file and number, that ``symbols`` (by default the VM's) have code for, and whether it was
+        executed: whether a block has some of its code. Raises `ConfigError` for what is no table of symbols.
         """
         table = self._symbols if symbols is None else symbols
         if not (hasattr(table, "line") and hasattr(table, "all_lines")):
-            raise ConfigError(f"lcov({symbols!r}): give a table of symbols, such as vm.symbols, or nothing.")
+            raise ConfigError(f"{symbols!r} is no table of symbols: give one such as vm.symbols, or nothing.")
         executed = {
             table.line(address) for start, size in self.blocks.items() for address in range(start, start + size)
         }
-        counts: defaultdict[str, dict[int, int]] = defaultdict(dict)
-        for file, number in sorted({line for line in executed if line is not None} | table.all_lines()):
-            if number:  # else the code has no line
-                counts[file][number] = int((file, number) in executed)
-        report = []
-        for file, lines in counts.items():
-            report += ["TN:", f"SF:{file}", *(f"DA:{number},{count}" for number, count in lines.items())]
-            report += [f"LF:{len(lines)}", f"LH:{sum(lines.values())}", "end_of_record"]
-        return "".join(f"{line}\n" for line in report)
+        every = {line for line in executed if line is not None} | table.all_lines()
+        return {line: line in executed for line in sorted(every) if line[1]}  # else the code has no line
+
+    def lcov(self, symbols: SymbolTable | None = None) -> str:
+        """A report for ``genhtml`` and editors: `lines`, executed once or not at all. Raises as `lines`."""
+        counts = LineCounts()
+        counts.add(self.lines(symbols))
+        return counts.lcov()
 
 
 __all__ = ["Coverage"]
