@@ -48,7 +48,7 @@ class CoverageWriter:
             self._lost.append(node.gateway.id)
 
     def write(self) -> None:
-        """Raises `pytest.UsageError` where it cannot be written."""
+        """What there is. Raises `pytest.UsageError` where it cannot be written."""
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._path.write_text(self.counts.lcov(), encoding="utf-8")

@@ -27,7 +27,7 @@ ENDING = ".guest.toml"
 """What the names of descriptions of guests end with."""
 WRITER = "hypervisor-guest-coverage"
 
-_RESULTS = pytest.StashKey["list[GuestResult]"]()
+_RESULTS: pytest.StashKey[list[GuestResult]] = pytest.StashKey()
 """What guests of one test reported."""
 
 
@@ -56,6 +56,7 @@ def pytest_configure(config: pytest.Config) -> None:
         from hypervisor.testing.guest_coverage import CoverageWriter
 
         writer = CoverageWriter(config.invocation_params.dir / path)
+        writer.write()  # to say at once if that cannot be done, and so that no older report is taken for this one
         config.pluginmanager.register(writer, WRITER)
 
 

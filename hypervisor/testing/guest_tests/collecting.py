@@ -126,8 +126,8 @@ def tests_of(parent: pytest.Collector, guest: DescribedGuest) -> Iterator[pytest
 
 
 def _asked_for(parent: pytest.Collector) -> Iterator[str]:
-    """Tests of this node that the command line names, as ``file::test`` or ``file::image::test``; with ``--last-failed``
-    those that failed.
+    """Tests of this node that the command line names, as ``file::test`` or ``file::image::test``; with
+    ``--last-failed`` those that failed.
     """
     config, within = parent.config, parent.nodeid.split("::")[1:]
     for argument in config.args:
@@ -142,6 +142,9 @@ def _asked_for(parent: pytest.Collector) -> Iterator[str]:
 
 
 class _GuestItem(pytest.Item):
+    guest_result: GuestResult | None = None
+    """What became of it, where that is not the call's own end."""
+
     def __init__(self, *, guest: DescribedGuest, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.guest = guest
@@ -152,7 +155,7 @@ class _GuestItem(pytest.Item):
 
     def reportinfo(self) -> tuple[Path, None, str]:
         """Where it is, and the heading of a failure."""
-        return self.path, None, heading(self.name)
+        return self.path, None, heading(self.nodeid)
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
         """A sentence where one says it all."""
@@ -178,13 +181,11 @@ class GuestRunItem(_GuestItem):
             self.guest_sections = told.sections
             raise GuestTestsFailed(told.tests.problem)
         if told.tests.skipped is not None:
-            pytest.skip(told.tests.skipped)
+            self.guest_result = GuestResult(RUN, Outcome.SKIPPED, told.tests.skipped)
 
 
 class GuestTestItem(_GuestItem):
     """A test in a guest that has been named."""
-
-    guest_result: GuestResult | None = None
 
     def runtest(self) -> None:
         """Look what became of it; the report says that."""

@@ -17,8 +17,8 @@ TIMEOUT_S = 120.0
 
 @dataclass(frozen=True)
 class Expectation:
-    """``format`` is how the guest reports: one of `FORMATS`; ``output`` the console where it does (else the first with a
-    report); ``names`` tests that must be reported; ``exit`` the status, or those, of a debug exit that is a success;
+    """``format`` is how the guest reports: one of `FORMATS`; ``output`` the console where it does (else the first with
+    a report); ``names`` tests that must be reported; ``exit`` the status, or those, of a debug exit that is a success;
     ``timeout`` is in host seconds, ``virtual_timeout`` in guest seconds.
 
     Raises `ConfigError` for what cannot be expected.

@@ -27,8 +27,8 @@ class Outcome(Enum):
 
 @dataclass(frozen=True)
 class GuestResult:
-    """``name`` has suites and cases joined by dots; ``reason`` is what the guest says of a skip or a failure; ``log`` the
-    lines that it wrote for this test.
+    """``name`` has suites and cases joined by dots; ``reason`` is what the guest says of a skip or a failure; ``log``
+    the lines that it wrote for this test.
     """
 
     name: str

@@ -26,14 +26,14 @@ _BY_ITSELF = frozenset({Reason.POWERED_OFF, Reason.DEBUG_EXIT, Reason.RESET})
 _WAITS = frozenset({Reason.HALTED, Reason.IDLE})
 
 
-class GuestTestsFailed(AssertionError):  # noqa: N818 - pytest shows an AssertionError's text without its type
+class GuestTestsFailed(AssertionError):
     """A guest's tests did not go as they were meant to, other than by a test of it that failed."""
 
 
 @dataclass(frozen=True)
 class GuestTests:
-    """What a guest reported. ``skipped`` says why there is nothing, where the guest does; ``problem`` what is wrong with
-    the run or the report, empty if nothing is. A test that failed is a result, and no problem.
+    """What a guest reported. ``skipped`` says why there is nothing, where the guest does; ``problem`` what is wrong
+    with the run or the report, empty if nothing is. A test that failed is a result, and no problem.
     """
 
     results: list[GuestResult] = field(default_factory=list)
@@ -109,7 +109,7 @@ def _problems(
     missing = [name for name in expected.names if name not in names]
     if expected.names and not missing:
         complete = True
-    found = [_end(result, bool(results), complete, expected)]
+    found = [_end(result, report, complete, expected)]
     if report is not None:
         found += [f"{problem[0].upper()}{problem[1:]}." for problem in report.problems]
         if report.lost:
@@ -122,7 +122,7 @@ def _problems(
     return [text for text in found if text]
 
 
-def _end(result: RunResult, any_results: bool, complete: bool, expected: Expectation) -> str:
+def _end(result: RunResult, report: ReportFormat | None, complete: bool, expected: Expectation) -> str:
     """What is wrong with how the run ended."""
     reason = result.reason
     if expected.exit:
@@ -131,14 +131,14 @@ def _end(result: RunResult, any_results: bool, complete: bool, expected: Expecta
         meant = " or ".join(map(str, expected.exit))
         said = f"with status {result.status}" if reason is Reason.DEBUG_EXIT else _ended(result)
         return f"The guest was meant to end by a debug exit with status {meant}, and ended {said}."
-    if reason is Reason.DEBUG_EXIT and not any_results:
+    if reason is Reason.DEBUG_EXIT and report is None:
         return (
             f"The guest reported no test, and ended by a debug exit with status {result.status}; where this is a "
             f"success, say exit = {result.status}."
         )
     if reason in _BY_ITSELF or (complete and (reason in _WAITS or reason is Reason.VIRTUAL_TIMEOUT)):
         return ""
-    if reason in _WAITS and any_results:
+    if reason in _WAITS and report is not None and not (report.announced or expected.names):
         return (
             f"The guest ended {_ended(result)}. Nobody knows whether that was the last test: let it say at first how "
             "many there are (1..N), power off at the end, or name them (names = [...])."

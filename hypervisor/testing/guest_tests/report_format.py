@@ -33,6 +33,11 @@ class ReportFormat(ABC):
 
     @property
     @abstractmethod
+    def announced(self) -> bool:
+        """Whether the guest has said how many results there will be."""
+
+    @property
+    @abstractmethod
     def complete(self) -> bool:
         """Whether all that was announced has been reported."""
 

@@ -21,21 +21,26 @@ class RustTests(ReportFormat):
     def __init__(self) -> None:
         super().__init__()
         self._found: list[GuestResult] = []
-        self._announced: int | None = None
+        self._count: int | None = None
         self._name = ""
         """The test that runs."""
 
     @property
+    def announced(self) -> bool:
+        """Whether it was said how many tests run."""
+        return self._count is not None
+
+    @property
     def complete(self) -> bool:
         """Whether as many tests as were announced have ended."""
-        return self._announced is not None and not self._name and len(self._found) + self.lost >= self._announced
+        return self._count is not None and not self._name and len(self._found) + self.lost >= self._count
 
     def take(self, line: str) -> None:
         """Read a line."""
         line = line.strip()
         if match := _RUNNING.match(line):
             self.begun = True
-            self._announced = (self._announced or 0) + int(match[1])
+            self._count = (self._count or 0) + int(match[1])
             return
         if match := _BEGINS.match(line):
             if self._name:
@@ -64,8 +69,8 @@ class RustTests(ReportFormat):
         if self._name:
             self._end(Outcome.FAILED, "it was begun, and has no result")
         count = len(self._found) + self.lost
-        if self._announced is not None and count != self._announced:
-            self.problem(f"the report has {count} of the {self._announced} results that were announced")
+        if self._count is not None and count != self._count:
+            self.problem(f"the report has {count} of the {self._count} results that were announced")
         return unique(self._found)
 
 

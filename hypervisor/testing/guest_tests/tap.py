@@ -71,6 +71,11 @@ class Tap(ReportFormat):
         """The result that a YAML block, or a comment behind a failure, belongs to."""
 
     @property
+    def announced(self) -> bool:
+        """Whether there is an outermost plan."""
+        return self._levels[0].plan is not None
+
+    @property
     def complete(self) -> bool:
         """Whether the outermost plan is fulfilled, or the guest has bailed out."""
         root = self._levels[0]
@@ -119,7 +124,9 @@ class Tap(ReportFormat):
     def _version(self, indent: int, kernel: bool) -> None:
         self.begun, self._kernel = True, kernel
         if indent:
-            self._open(indent)
+            if self._open(indent).tests and self._levels[-1].indent == indent:
+                self._close()  # the suite before it got no result
+                self._open(indent)
         elif self._levels[0].tests or self._levels[0].plan is not None:
             self._ended += self._whole()  # another document
             self._levels = [_Level(0)]

@@ -33,9 +33,9 @@ class GuestTestFailure:
         return self.text
 
 
-def heading(name: str) -> str:
-    """What pytest puts above a failure. (Of a heading that a test's identifier ends with, it would change the dots.)"""
-    return f"guest test {name}"
+def heading(nodeid: str) -> str:
+    """What pytest puts above a failure. (In a heading that a test's identifier ends with, it would change the dots.)"""
+    return f"guest test {nodeid.rpartition('/')[2]}"
 
 
 def shape(report: pytest.TestReport, result: GuestResult, path: str) -> None:
@@ -48,11 +48,11 @@ def shape(report: pytest.TestReport, result: GuestResult, path: str) -> None:
         report.longrepr = (path, 0, f"Skipped: {result.reason or 'the guest says so'}")
     elif result.outcome is Outcome.XFAILED:
         report.outcome = "skipped"
-        report.wasxfail = result.reason  # type: ignore[attr-defined]  # what pytest's own plugin for it sets
+        report.wasxfail = result.reason  # as pytest's own plugin for it does
     else:
         report.outcome = "passed"
         if result.outcome is Outcome.XPASSED:
-            report.wasxfail = result.reason  # type: ignore[attr-defined]
+            report.wasxfail = result.reason
     if result.log:
         report.sections.append((LOG, result.log))
 
@@ -78,7 +78,7 @@ def _pair(report: pytest.TestReport, within: str, values: list[str]) -> list[pyt
     made = []
     for when in ("call", "teardown"):
         one = pytest.TestReport(
-            f"{within}::{name}", (path, None, heading(name)), {name: 1}, "passed", None, when,  # type: ignore[arg-type]
+            f"{within}::{name}", (path, None, heading(f"{within}::{name}")), {name: 1}, "passed", None, when,
             start=report.start, stop=report.start,
         )  # fmt: skip
         for mark in ("node", "worker_id", "testrun_uid"):  # pytest-xdist's

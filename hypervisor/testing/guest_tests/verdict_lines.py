@@ -28,6 +28,11 @@ class VerdictLines(ReportFormat):
         self._found: list[GuestResult] = []
 
     @property
+    def announced(self) -> bool:
+        """Never."""
+        return False
+
+    @property
     def complete(self) -> bool:
         """Never known."""
         return False

@@ -88,8 +88,8 @@ class Coverage:
         return self._memory.complete
 
     def lines(self, symbols: SymbolTable | None = None) -> dict[tuple[str, int], bool]:
-        """Each source line, as file and number, that ``symbols`` (by default the VM's) have code for, and whether it was
-        executed: whether a block has some of its code. Raises `ConfigError` for what is no table of symbols.
+        """Each source line, as file and number, that ``symbols`` (by default the VM's) have code for, and whether it
+        was executed: whether a block has some of its code. Raises `ConfigError` for what is no table of symbols.
         """
         table = self._symbols if symbols is None else symbols
         if not (hasattr(table, "line") and hasattr(table, "all_lines")):
