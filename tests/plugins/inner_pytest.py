@@ -17,11 +17,11 @@ _CODE = (
 )
 
 
-def begin(directory: Path, *arguments: str) -> subprocess.Popen[str]:
-    """A run of the tests in a folder."""
+def begin(directory: Path, *arguments: str, asked: str = "") -> subprocess.Popen[str]:
+    """A run of the tests in a folder, or of those ``asked`` for."""
     kept = {name: os.environ[name] for name in ("HOME", "XDG_CACHE_HOME", "HYPERVISOR_KERNELS") if name in os.environ}
     return subprocess.Popen(
-        [sys.executable, "-c", _CODE, str(directory), *arguments],
+        [sys.executable, "-c", _CODE, asked or str(directory), *arguments],
         cwd=directory,
         env={"PYTHONPATH": str(ROOT), "PATH": "", **kept},
         stdout=subprocess.PIPE,
