@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from hypervisor.testing.guest_coverage import SENT
-from hypervisor.testing.guest_tests.telling import Teller
+from hypervisor.testing.guest_tests.result_reports import Teller
 from hypervisor.testing.present_guests import Guest, PresentGuests
 from hypervisor.testing.session import COVERAGE, FOLDER, LIMIT, begun_session, session_of
 
 if TYPE_CHECKING:
     from hypervisor import VM
     from hypervisor.testing.guest_tests.guest_result import GuestResult
-    from hypervisor.testing.guest_tests.guest_run import GuestTests
+    from hypervisor.testing.guest_tests.guest_outcome import GuestTests
     from hypervisor.testing.moments import MomentFactory
 
 ENDING = ".guest.toml"
@@ -146,7 +146,7 @@ def guest_tests(request: pytest.FixtureRequest) -> Callable[..., GuestTests]:
     """
     from hypervisor.testing.guest_tests.expectation import Expectation
     from hypervisor.testing.guest_tests.guest_result import unique
-    from hypervisor.testing.guest_tests.guest_run import GuestTestsFailed, run_guest_tests
+    from hypervisor.testing.guest_tests.guest_outcome import GuestTestsFailed, run_guest_tests
     from hypervisor.testing.guest_tests.report_format import MOST_RESULTS
 
     results = request.node.stash.setdefault(_RESULTS, [])
@@ -184,7 +184,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 
 def _tell(item: pytest.Item, report: pytest.TestReport) -> None:
     """What is known of guests' tests when a test has run."""
-    from hypervisor.testing.guest_tests.telling import attach, shape
+    from hypervisor.testing.guest_tests.result_reports import attach, shape
 
     report.sections.extend(getattr(item, "guest_sections", ()))
     if (result := getattr(item, "guest_result", None)) is not None:

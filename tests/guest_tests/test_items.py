@@ -9,7 +9,7 @@ import pytest
 
 import hypervisor as hv
 from hypervisor.testing.guest_tests.expectation import Expectation
-from hypervisor.testing.guest_tests.guest_run import run_guest_tests
+from hypervisor.testing.guest_tests.guest_outcome import run_guest_tests
 from tests.guest_tests.kernels import CRASH, FOREVER, HALT, OFF, OPTIONS, TOML, kernel, leaves, write
 from tests.plugins.inner_pytest import begin, finished
 

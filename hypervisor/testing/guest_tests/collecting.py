@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from hypervisor.errors import HypervisorError
-from hypervisor.testing.guest_tests.description import Description, descriptions
+from hypervisor.testing.guest_tests.guest_description import Description, descriptions
 from hypervisor.testing.guest_tests.guest_result import GuestResult, Outcome, unique
-from hypervisor.testing.guest_tests.guest_run import GuestTests, GuestTestsFailed, run_guest_tests
-from hypervisor.testing.guest_tests.telling import heading
+from hypervisor.testing.guest_tests.guest_outcome import GuestTests, GuestTestsFailed, run_guest_tests
+from hypervisor.testing.guest_tests.result_reports import heading
 
 if TYPE_CHECKING:
     from hypervisor.testing.session import GuestSession

@@ -35,7 +35,7 @@ GROUP = "hypervisor.plugins"
 
 SHIPPED = {
     "audit": "hypervisor.plugins.audit:Audit",
-    "coverage": "hypervisor.plugins.coverage:Coverage",
+    "coverage": "hypervisor.plugins.lcov:Lcov",
     "strace": "hypervisor.plugins.strace:Strace",
 }
 """Those of the package, by name; an installed one of the same name comes first."""

@@ -14,7 +14,7 @@ import sys
 import hypervisor as hv
 
 
-class Coverage:
+class Lcov:
     """Options: ``to``, a file for the report, by default ``coverage.lcov``; ``symbols`` and ``base``, see above."""
 
     stateless = True  # what was executed is no part of the machine: a fork begins a count of its own
@@ -43,4 +43,4 @@ class Coverage:
         sys.stderr.write(f"coverage: {text}\n")
 
 
-__all__ = ["Coverage"]
+__all__ = ["Lcov"]
