@@ -19,8 +19,8 @@ from hypervisor.testing.session import COVERAGE, FOLDER, LIMIT, begun_session, s
 
 if TYPE_CHECKING:
     from hypervisor import VM
-    from hypervisor.testing.guest_tests.guest_result import GuestResult
     from hypervisor.testing.guest_tests.guest_outcome import GuestTests
+    from hypervisor.testing.guest_tests.guest_result import GuestResult
     from hypervisor.testing.moments import MomentFactory
 
 ENDING = ".guest.toml"
@@ -145,8 +145,8 @@ def guest_tests(request: pytest.FixtureRequest) -> Callable[..., GuestTests]:
     It returns what the guest reported, and fails if that, or how the run ended, is not as it was meant to be.
     """
     from hypervisor.testing.guest_tests.expectation import Expectation
-    from hypervisor.testing.guest_tests.guest_result import unique
     from hypervisor.testing.guest_tests.guest_outcome import GuestTestsFailed, run_guest_tests
+    from hypervisor.testing.guest_tests.guest_result import unique
     from hypervisor.testing.guest_tests.report_format import MOST_RESULTS
 
     results = request.node.stash.setdefault(_RESULTS, [])

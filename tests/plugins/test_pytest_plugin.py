@@ -26,12 +26,14 @@ class Vm:
     def __init__(self, image, crash=None, **options):
         self.console, self.result = Console(), Result()
         self.result.crash = crash
-        self.vcpus, self.symbols = [], {}
+        self.vcpus, self.symbols, self.closed = [], {}, False
         self.serial = {n: types.SimpleNamespace(name=f"serial port {n}", text="log\\n" * (n == 1)) for n in range(3)}
         self.notes = ["guest called INT 13h AH=05h (format track): not provided"]
         self.traps, self.plugins = types.SimpleNamespace(by_hand=list), []
     def stop(self, text):
         pass
+    def events(self, count):
+        return []
     def save(self, path):
         path.write_text("saved")
     def close(self):

@@ -15,8 +15,8 @@ import pytest
 
 from hypervisor.errors import HypervisorError
 from hypervisor.testing.guest_tests.guest_description import Description, descriptions
-from hypervisor.testing.guest_tests.guest_result import GuestResult, Outcome, unique
 from hypervisor.testing.guest_tests.guest_outcome import GuestTests, GuestTestsFailed, run_guest_tests
+from hypervisor.testing.guest_tests.guest_result import GuestResult, Outcome, unique
 from hypervisor.testing.guest_tests.result_reports import heading
 
 if TYPE_CHECKING:

@@ -6,6 +6,7 @@ So they travel on the report of the test that ran the guest.
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from types import SimpleNamespace
 from typing import Any
 
@@ -103,14 +104,16 @@ class Teller:
         """Remember where tests are counted."""
         self._session = session
 
-    @pytest.hookimpl(trylast=True)
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> Generator[None, Any, Any]:
         """Tell of the results behind the test that brought them."""
         reports = attached(report)
         if self._session is not None:
             self._session.testscollected += len(reports) // 2  # which percentages are of
+        told = yield
         for one in reports:
             self._config.hook.pytest_runtest_logreport(report=one)
+        return told
 
 
 __all__ = ["LOG", "Teller", "attach", "heading", "shape"]
