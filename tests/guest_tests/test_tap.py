@@ -161,7 +161,10 @@ def test_a_lost_line_is_noticed(seed: int) -> None:
         ("1..1\nok 1 - selftests: net: a\\#b # exit=0\n", [("selftests: net: a#b", P)], []),
         ("1..4\nok 1 a\nok 4 d\n", [("a", P), ("d", P)],
          ["the report has 2 of the 4 results of its plan: no result has the numbers 2, 3"]),
-        ("1..1\nok 1 a\nok 2 b\n", [("a", P), ("b", P)], ["the report has 2 results, and its plan says 1"]),
+        ("1..1\nok 1 a\nok b\n", [("a", P), ("b", P)], ["the report has 2 results, and its plan says 1"]),
+        ("1..2\nok 1 a\nok 12 b\n", [("a", P), ("b", P)],
+         ["the report has results with the number 12, and its plan says 2"]),
+        ("1..2\nok 2 a\nok 1 b\n", [("a", P), ("b", P)], []),
         ("1..2\nok 1 a\nok 1 b\n", [("a", P), ("b", P)], ["the report has several results with the number 1"]),
         ("1..1\n1..2\nok 1 a\nok 2 b\n", [("a", P), ("b", P)], ["the report has two plans, 1..1 and 1..2"]),
         ("1..9\nok 1 a\nBail out! disk is on fire\n", [("a", P)], ["the guest bailed out: disk is on fire"]),
@@ -198,6 +201,12 @@ def test_a_skipped_report_says_why() -> None:
 def test_what_is_no_report(text: bytes) -> None:
     reader, found = read(text)
     assert reader.chosen is None and not found
+
+
+def test_who_says_that_it_is_tap_need_not_number_its_results() -> None:
+    assert told(read(b"ok a\nnot ok\n1..2\n", "tap")[1]) == [("a", P), ("2", F)]
+    reader, found = read(b"ok a\nnot ok\n1..2\n")
+    assert not found and reader.chosen is not None and reader.chosen.problems
 
 
 def test_lines_are_plain() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from hypervisor.errors import ConfigError
@@ -17,10 +18,12 @@ if TYPE_CHECKING:
     from hypervisor import VM
     from hypervisor.console.streams import Stream
 
-FORMATS: dict[str, tuple[type[ReportFormat], ...]] = {
+Formats = tuple[Callable[[], ReportFormat], ...]
+
+FORMATS: dict[str, Formats] = {
     "auto": (Tap, VerdictLines),
-    "tap": (Tap,),
-    "ktap": (Tap,),
+    "tap": (partial(Tap, sure=True),),
+    "ktap": (partial(Tap, sure=True),),
     "lines": (VerdictLines,),
     "rust": (RustTests,),
     "exit": (),
@@ -31,7 +34,7 @@ FORMATS: dict[str, tuple[type[ReportFormat], ...]] = {
 class Reader:
     """One console's text, read as each of several formats until one has begun."""
 
-    def __init__(self, formats: tuple[type[ReportFormat], ...]) -> None:
+    def __init__(self, formats: Formats) -> None:
         self._lines = GuestLines()
         self._tried = [make() for make in formats]
         self.chosen: ReportFormat | None = None

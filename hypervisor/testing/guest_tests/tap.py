@@ -54,10 +54,14 @@ class _Level:
 
 
 class Tap(ReportFormat):
-    """Reads TAP and KTAP. Result lines without a number count once a version, a plan or a number has come."""
+    """Reads TAP and KTAP."""
 
-    def __init__(self) -> None:
+    def __init__(self, sure: bool = False) -> None:
+        """Unless it is ``sure`` that the guest prints TAP, a line "ok name" counts only once a version, a plan or a
+        result with a number has come.
+        """
         super().__init__()
+        self._sure = sure
         self._levels = [_Level(0)]
         self._ended: list[_Test] = []
         """Results of whole documents before this one."""
@@ -93,7 +97,7 @@ class Tap(ReportFormat):
             self._version(indent, match[1] == "KTAP")
         elif match := _PLAN.match(text):
             self._plan(indent, int(match[1]), match[2] or "")
-        elif (match := _RESULT.match(text)) and (self.begun or match[2]):
+        elif (match := _RESULT.match(text)) and (self._sure or self.begun or match[2]):
             self._result(indent, match)
         elif match := _SUBTEST.match(text):
             self._subtest(indent, match[1])
@@ -222,6 +226,8 @@ class Tap(ReportFormat):
             self.problem(f"{self._of(level)} has several results with {_listed(twice)}")
         if level.plan is None or self._bailed:
             return
+        if outside := sorted({number for number in numbers if not 1 <= number <= level.plan}):
+            self.problem(f"{self._of(level)} has results with {_listed(outside)}, and its plan says {level.plan}")
         given, planned = len(level.tests) + (self.lost if level is self._levels[0] else 0), level.plan
         if given < planned:
             there = set(numbers)
