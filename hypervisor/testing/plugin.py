@@ -14,17 +14,22 @@ import pytest
 
 from hypervisor.testing.guest_coverage import SENT
 from hypervisor.testing.guest_tests.result_reports import Teller
-from hypervisor.testing.present_guests import Guest, PresentGuests
+from hypervisor.testing.guests_of_test import VmFactory, host_of_test
+from hypervisor.testing.present_guests import PresentGuests
 from hypervisor.testing.session import COVERAGE, FOLDER, LIMIT, begun_session, session_of
 
 if TYPE_CHECKING:
-    from hypervisor import VM
+    from hypervisor import VM, Host
     from hypervisor.testing.guest_tests.guest_outcome import GuestTests
     from hypervisor.testing.guest_tests.guest_result import GuestResult
     from hypervisor.testing.moments import MomentFactory
 
 ENDING = ".guest.toml"
 """What the names of descriptions of guests end with."""
+MARKERS = (
+    "guest(image, **options): what the fixture vm boots, and its options where the test gives none",
+    "host(**options): the options of the fixture host",
+)
 WRITER = "hypervisor-guest-coverage"
 
 _RESULTS: pytest.StashKey[list[GuestResult]] = pytest.StashKey()
@@ -44,7 +49,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Tell of guests' tests, and write coverage, in the process that shows reports."""
+    """Know our markers; tell of guests' tests, and write coverage, in the process that shows reports."""
+    for marker in MARKERS:
+        config.addinivalue_line("markers", marker)
     if hasattr(config, "workerinput"):
         return
     config.pluginmanager.register(Teller(config), "hypervisor-teller")
@@ -90,36 +97,27 @@ def present_guests(request: pytest.FixtureRequest) -> PresentGuests:
     return session_of(request.config).guests
 
 
-class VmFactory:
-    """What the fixture ``vm`` gives: call it as `hypervisor.boot`, as often as the test needs guests."""
-
-    def __init__(self, present: PresentGuests) -> None:
-        self._present = present
-        self._guests: list[Guest] = []
-
-    def __call__(self, image: Any, **options: Any) -> VM:
-        """A guest booted from ``image`` with the options of `hypervisor.boot`; it is closed when the test is over."""
-        import hypervisor
-
-        vm = hypervisor.boot(image, **options)
-        guest = Guest(str(image) if isinstance(image, str) else type(image).__name__, vm)
-        self._guests.append(guest)
-        self._present.add(guest)
-        return vm
-
-    def close(self) -> None:
-        """Close every guest, last one first; then raise the first error, if any."""
-        self._present.close(self._guests)
-
-
 @pytest.fixture
-def vm(_hypervisor_guests: PresentGuests) -> Iterator[VmFactory]:
-    """A function that boots a guest: ``vm("hello", memory="16M")``. Its guests are closed after the test."""
-    factory = VmFactory(_hypervisor_guests)
+def vm(request: pytest.FixtureRequest, _hypervisor_guests: PresentGuests) -> Iterator[VmFactory]:
+    """A function that boots a guest: ``vm("hello", memory="16M")``. Its guests are closed after the test.
+
+    ``@pytest.mark.guest("hello", memory="16M")`` says what ``vm()`` boots.
+    """
+    factory = VmFactory(_hypervisor_guests, request.node)
     try:
         yield factory
     finally:
         factory.close()
+
+
+@pytest.fixture
+def host(request: pytest.FixtureRequest, _hypervisor_guests: PresentGuests) -> Iterator[Host]:
+    """A `hypervisor.Host` for one test: ``host.create_vm("hello", memory="16M")``. It is closed after the test.
+
+    ``@pytest.mark.host(memory="1G", cpus=2)`` says how large it is.
+    """
+    with host_of_test(_hypervisor_guests, request.node) as made:
+        yield made
 
 
 @pytest.fixture(scope="session")
