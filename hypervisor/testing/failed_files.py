@@ -44,7 +44,7 @@ class FailedFiles:
         except Exception as error:  # which must not hide the test's own failure
             return f"(not kept: {type(error).__name__}: {error})"
         self._left -= 1
-        return _how_to_open(vm, path)
+        return _how_to_open(vm, path) + _picture(vm, path.with_suffix(".png"))
 
     def _folder_of(self, item: pytest.Item) -> Path:
         name = re.sub(r"[^\w.-]+", "-", item.nodeid)[-LONGEST_NAME:]
@@ -58,6 +58,18 @@ class FailedFiles:
                 self._made = item, self._folders.mktemp(re.sub(r"\W+", "_", item.name)[:LONGEST_NAME])
             found = self._made[1]
         return found
+
+
+def _picture(vm: VM, path: Path) -> str:
+    """Keep what is on the screen, too, if that is no text; a line that says where."""
+    screen = getattr(vm, "screen", None)
+    if screen is None or str(screen.mode).startswith("text"):
+        return ""
+    try:
+        path.write_bytes(screen.png())
+    except Exception as error:  # as above
+        return f"\n(its screen was not kept: {type(error).__name__}: {error})"
+    return f"\nits screen: {path}"
 
 
 def _how_to_open(vm: VM, path: Path) -> str:

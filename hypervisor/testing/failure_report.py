@@ -46,7 +46,7 @@ def _screen(vm: Any) -> str:
     if text := screen.text.strip("\n"):
         return "" if all(line in vm.console.text for line in text.splitlines()) else str(text)
     mode = str(screen.mode)
-    return "" if mode.startswith("text") else f"(a picture, {mode}: vm.screen.png() of the guest that was kept has it)"
+    return "" if mode.startswith("text") else f"(a picture, {mode})"
 
 
 def _state(vm: Any, told: str) -> str:

@@ -45,20 +45,23 @@ def host_of_test(present: PresentGuests, item: pytest.Item) -> Iterator[Host]:
     import hypervisor
 
     guests: list[Guest] = []
-    with hypervisor.Host(**_marked(item, "host")[1]) as host:
-        create = host.create_vm
+    host = hypervisor.Host(**_marked(item, "host")[1])
+    create = host.create_vm
 
-        def create_vm(*args: Any, **options: Any) -> VM:
-            vm = create(*args, **options)
-            guests.append(Guest(vm.name, vm))
-            present.add(guests[-1])
-            return vm
+    def create_vm(*args: Any, **options: Any) -> VM:
+        vm = create(*args, **options)
+        guests.append(Guest(vm.name, vm))
+        present.add(guests[-1])
+        return vm
 
-        host.create_vm = create_vm  # type: ignore[method-assign]  # of this host alone
+    host.create_vm = create_vm  # type: ignore[method-assign]  # of this host alone
+    try:
+        yield host
+    finally:
         try:
-            yield host
-        finally:
             present.close(guests)
+        finally:
+            host.close()
 
 
 def _marked(item: pytest.Item, name: str) -> tuple[tuple[Any, ...], dict[str, Any]]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import struct
 import subprocess
+import zlib
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -207,7 +209,11 @@ def test_a_failure_shows_what_there_is(tmp_path: Path) -> None:
         cli; hlt
     """
     (tmp_path / "screen.bin").write_bytes(boot_sector(code))
-    (tmp_path / "test_it.py").write_text(FAILURE)
+    picture = "mov ax, 0x13; int 0x10; mov ax, 0xa000; mov es, ax; mov byte ptr es:[321], 15; cli; hlt"
+    (tmp_path / "picture.bin").write_bytes(boot_sector(picture))
+    (tmp_path / "test_it.py").write_text(
+        FAILURE + FAILURE.replace("test_fails", "test_picture").replace("screen.bin", "picture.bin")
+    )
     text = finished(begin(tmp_path), 1)
     for heading, shown in (
         ("console", "s\n"), ("screen", "Hi"), ("state", "last run: halted"), ("state", "ebx 12345678"),
@@ -218,3 +224,23 @@ def test_a_failure_shows_what_there_is(tmp_path: Path) -> None:
             :1
         ] or [""]
         assert shown in part, (heading, text)
+    assert "guest 1 (picture.bin): screen -" in text and "\n(a picture, 320x200x8)\n" in text
+    (path,) = re.findall(r"^its screen: (.*FAILED\.png)$", text, re.M)
+    width, height, rows = pixels(Path(path).read_bytes())
+    assert (width, height) == (320, 200)
+    assert [(x, y) for y in range(height) for x in range(width) if rows[y][3 * x : 3 * x + 3] != bytes(3)] == [(1, 1)]
+
+
+def pixels(png: bytes) -> tuple[int, int, list[bytes]]:
+    """Width, height and rows of a PNG of 8-bit colours without filters (RFC 2083)."""
+    chunks, at = [], 8
+    while at < len(png):
+        size = int.from_bytes(png[at : at + 4])
+        chunks.append((png[at + 4 : at + 8], png[at + 8 : at + 8 + size]))
+        at += 12 + size
+    width, height, depth, kind = struct.unpack(">IIBB", dict(chunks)[b"IHDR"][:10])
+    assert (depth, kind) == (8, 2)
+    data = zlib.decompress(b"".join(body for name, body in chunks if name == b"IDAT"))
+    lines = [data[y * (3 * width + 1) : (y + 1) * (3 * width + 1)] for y in range(height)]
+    assert not any(line[0] for line in lines)
+    return width, height, [line[1:] for line in lines]

@@ -10,7 +10,7 @@ from hypervisor.testing.guest_tests.guest_result import GuestResult, Outcome, jo
 from hypervisor.testing.guest_tests.report_format import MOST_RESULTS, ReportFormat
 
 _RUNNING = re.compile(r"running (\d{1,9}) tests?$", re.IGNORECASE)
-_BEGINS = re.compile(r"(?:test )?([\w:<>{}# ,&*-]+?)(?: - should panic)?\s*\.\.\.\s*(.*)$")
+_BEGINS = re.compile(r"(?:test )?([\w:<>{}# ,&*-]{1,200}?)(?: - should panic)?\s*\.\.\.\s*(.*)$")
 _ENDS = re.compile(r"(.*?)(?:\[(ok|failed|ignored)\]|(?<!\S)(ok|FAILED|ignored)(?:, (.*))?)$")
 _OUTCOMES = {"ok": Outcome.PASSED, "failed": Outcome.FAILED, "ignored": Outcome.SKIPPED}
 

@@ -16,6 +16,9 @@ OUTCOMES = {
     "SKIP": Outcome.SKIPPED, "SKIPPED": Outcome.SKIPPED, "UNTESTED": Outcome.SKIPPED, "UNSUPPORTED": Outcome.SKIPPED,
     "XFAIL": Outcome.XFAILED, "KFAIL": Outcome.XFAILED, "XPASS": Outcome.XPASSED,
 }  # fmt: skip
+LONGEST = 500
+"""Characters of a name with its reason: looking for where one ends takes their square."""
+
 _LINE = re.compile(rf"\s*(\[ *)?({'|'.join(OUTCOMES)})(?(1) *\]:?|[: ])\s*(?:[-:] )?(.+)$")
 _REASON = re.compile(r"^(.*?)\s*(?:\((.*)\)|#\s*(.*))$")
 
@@ -44,7 +47,7 @@ class VerdictLines(ReportFormat):
             self.log(line)
             return
         self.begun = True
-        outcome, name, reason = OUTCOMES[match[2]], match[3], ""
+        outcome, name, reason = OUTCOMES[match[2]], match[3][:LONGEST], ""
         if outcome is not Outcome.PASSED and (said := _REASON.match(name)) and said[1]:
             name, reason = said[1], said[2] or said[3]
         if len(self._found) < MOST_RESULTS:
@@ -59,4 +62,4 @@ class VerdictLines(ReportFormat):
         return unique(self._found)
 
 
-__all__ = ["OUTCOMES", "VerdictLines"]
+__all__ = ["LONGEST", "OUTCOMES", "VerdictLines"]
