@@ -7,11 +7,14 @@ import struct
 import subprocess
 import zlib
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
 
 import hypervisor as hv
+from hypervisor.testing.guest_coverage import SENT, CoverageWriter
 from hypervisor.vm.watching.line_counts import LineCounts
 from tests.guest_tests.kernels import CRASH, HALT, OPTIONS, kernel, write
 from tests.plugins.inner_pytest import begin, finished
@@ -136,6 +139,19 @@ def test_counts_add_up() -> None:
     assert other.lcov() == (
         "TN:\nSF:a.c\nDA:9,3\nLF:1\nLH:1\nend_of_record\nTN:\nSF:b.c\nDA:1,0\nDA:2,2\nLF:2\nLH:1\nend_of_record\n"
     )
+
+
+def test_a_worker_that_ends_badly_is_named(tmp_path: Path) -> None:
+    writer, said = CoverageWriter(tmp_path / "c.lcov"), list[str]()
+    for number, sent in enumerate(({SENT: {"a.c": {1: 1, 2: 0}}}, {}, {SENT: {"a.c": {1: 1}}})):
+        node = SimpleNamespace(gateway=SimpleNamespace(id=f"gw{number}"), workeroutput=sent)
+        writer.pytest_testnodedown(node, None if sent else "crashed")
+    reporter: Any = SimpleNamespace(write_sep=lambda *_: None, write_line=said.append)
+    writer.pytest_terminal_summary(reporter)
+    assert said == [
+        f"{tmp_path / 'c.lcov'}: 1 of 2 lines (50 %)", "without what these workers saw, which ended badly: gw1",
+    ]  # fmt: skip
+    assert writer.counts.files == {"a.c": {1: 2, 2: 0}}
 
 
 # --- JUnit ------------------------------------------------------------------------------------------------------------

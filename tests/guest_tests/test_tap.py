@@ -224,7 +224,8 @@ def test_no_guest_makes_it_fail_or_grow(format: str) -> None:
         b"ok ", b"not ok ", b"1..", b"999999999", b"# SKIP ", b"# Subtest: ", b"TAP version 14\n", b"KTAP version 1\n",
         b"Bail out!", b"  ", b"        ", b"\t", b"\n", b"\n", b"---\n", b"  ---\n", b"...",
         b"PASS ", b"[FAIL] ", b"test a ... ",
-        b"[ok]", b"running 5 tests\n", b"\x1b[", b"[ 1.0] ", b"\xff\xfe", b"7", b"x" * 300, b"(" * 900, b" " * 900, b"::", b"#", b"\0",
+        b"[ok]", b"running 5 tests\n", b"\x1b[", b"[ 1.0] ", b"\xff\xfe", b"7", b"x" * 300,
+        b"(" * 900, b" " * 900, b"::", b"#", b"\0",
     ]  # fmt: skip
     for _ in range(200):
         reader, found = read(b"".join(choice.choice(pieces) for _ in range(200)), format, choice)
