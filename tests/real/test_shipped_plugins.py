@@ -1,4 +1,4 @@
-"""strace and audit of a real Linux: what they say is what it does, and it does not notice them."""
+"""strace, audit and coverage of a real Linux: what they say is what it does, and it does not notice them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ WRITE = re.compile(r'write\([12], "(.*)", 0x[0-9a-f]+\) = \d+$')
 
 def test_a_linux_seen_from_outside(cloud_kernel: Path, initramfs: Callable[[str], Path], tmp_path: Path) -> None:
     calls, table = tmp_path / "calls.txt", tmp_path / "table.txt"
-    plugins = [("strace", {"to": str(calls)}), ("audit", {"to": str(table)})]
+    plugins = [
+        ("strace", {"to": str(calls)}), ("audit", {"to": str(table)}), ("coverage", {"to": str(tmp_path / "lcov")}),
+    ]  # fmt: skip
     ends = []
     for attached in ([], plugins):
         with hv.boot(
@@ -24,6 +26,7 @@ def test_a_linux_seen_from_outside(cloud_kernel: Path, initramfs: Callable[[str]
         ) as vm:
             result = vm.run(timeout=240)
             ends.append((result.reason, result.message, result.virtual_s, vm.console.bytes))
+            assert (len(vm.coverage.blocks) > 10_000) == bool(attached) and vm.coverage.complete
     assert ends[0] == ends[1], "Linux notices that it is looked at"
     console = ends[0][3].decode()
 
