@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from hypervisor.errors import HypervisorError as HypervisorError
     from hypervisor.errors import ImageError as ImageError
     from hypervisor.errors import InternalError as InternalError
+    from hypervisor.errors import PageLost as PageLost
     from hypervisor.errors import PluginError as PluginError
     from hypervisor.errors import TrapError as TrapError
     from hypervisor.fleet.fleet import Fleet as Fleet
@@ -116,7 +117,7 @@ _WHERE = {
     "hypervisor.devices.record_device": ("Device",),
     "hypervisor.errors": (
         "ConfigError", "DeviceError", "EngineError", "ExpectError", "GuestCrashed", "GuestFault", "HostFull",
-        "HypervisorError", "ImageError", "InternalError", "PluginError", "TrapError",
+        "HypervisorError", "ImageError", "InternalError", "PageLost", "PluginError", "TrapError",
     ),
     "hypervisor.fleet.fleet_config": ("FleetConfig",),
     "hypervisor.fleet.fleet": ("Fleet",),

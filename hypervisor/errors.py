@@ -9,6 +9,7 @@
     ├── TrapError          a handler that cannot be registered, or that broke its contract
     ├── PluginError        a plugin that cannot be found, configured or attached
     ├── DeviceError        a device that cannot be attached, or a device state that cannot be restored
+    ├── PageLost           a page of a VM cannot be read from the swap file
     ├── GuestFault         the host asked for guest memory that the guest's page tables do not map
     ├── GuestCrashed       raised by ``RunResult.check()``, never by ``run()``
     ├── ExpectError        raised by ``expect()``: the guest did not write what was waited for
@@ -31,6 +32,10 @@ class ConfigError(HypervisorError):
 
 class HostFull(ConfigError):
     """The host has no memory left for what a VM stores: more was promised than there is (``overcommit``)."""
+
+
+class PageLost(HypervisorError):
+    """What a page of a VM holds lies in the host's swap file, on a disk that cannot read it."""
 
 
 class ImageError(HypervisorError):

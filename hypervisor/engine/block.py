@@ -153,7 +153,7 @@ SKIPS = _word("skips")  # 1: loops that do nothing until the next event are not 
 ABORTED = _word("aborted")  # Unicorn called abort, see kernels.stopping.emergency
 BEYOND = _word("beyond")  # 1: it did because RIP has to be cut to 32 bits
 FORGOTTEN = _word("forgotten")  # bytes of translated code that have been forgotten since what was freed went back
-NO_FRAME = _word("no_frame")  # 1: the host had no frame left for a store
+NO_FRAME = _word("no_frame")  # 1: the host had no frame left for a store; `PAGE_LOST`
 CODE_FULL = _word("code_full")  # 1: there is little room left for translated code, see kernels.vmexit.translated
 REPEATED = _word("repeated")  # 1: the next block is one instruction of a block that has been counted
 
@@ -311,13 +311,14 @@ and of up to `GUARD_SIZE` blocks."""
 
 (
     SIGNAL_GUARD, SIGNAL_SPOKEN, SIGNAL_WRITE, SIGNAL_RAISE, SIGNAL_ACTION, SIGNAL_DEFAULT, SIGNAL_LINE, SIGNAL_LATER,
-    SIGNAL_ROWS,
-) = range(0, 72, 8)  # fmt: skip
+    SIGNAL_MAP, SIGNAL_SWAPS,
+) = range(0, 80, 8)  # fmt: skip
+SIGNAL_MOST_SWAPS = 64
+SIGNAL_ROWS, SIGNAL_ROW_SIZE = SIGNAL_SWAPS + 8 * SIGNAL_MOST_SWAPS, 24
 """The table of `fatal_signals`: the address of the one above; 1 when the line has been written; three
 functions of the C library; addresses of the default disposition, of room for the line, and of what stands behind RIP if
-that is not exact; then a row for each signal up to a zero: its number, the addresses of its name and of the disposition
-before ours."""
-SIGNAL_ROW_SIZE = 24
+that is not exact; mmap; the frame tables of up to `SIGNAL_MOST_SWAPS` hosts with a swap file, or zeros; then a row for
+each signal up to a zero: its number, the addresses of its name and of the disposition before ours."""
 
 LINE_SIGNAL, LINE_VCPU, LINE_RIP, LINE_BYTES = "\1\2\3\4"
 """Characters of the line at `LAST_WORDS` that stand for what is known only when it is written."""
@@ -328,8 +329,11 @@ one found no room."""
 TRACE_EDGES, TRACE_BLOCKS = 1, 2
 """What translations note, in the word of the CPU by which Unicorn keeps them apart."""
 
-OUT_OF_FRAMES = -2
-"""What ``FAILED`` tells when the host had no frame left; -1 is an emergency, anything else Unicorn's error."""
+PAGE_LOST = 2
+"""For `NO_FRAME`: a page that the guest has used could not be read from the swap file."""
+OUT_OF_FRAMES, LOST_PAGES = -2, -3
+"""What ``FAILED`` tells when the host had no frame left, and when a page of some VM was lost; -1 is an emergency,
+anything else Unicorn's error."""
 MMIO_BASE = 1 << 41
 TIMED_ROW, TIMED_ROWS = 3, 64  # words of a row of `TIMED_PORTS` and `TIMED_MEMORY`, and how many there may be
 SEAT, SEATS = 40, 256

@@ -17,7 +17,7 @@ from hypervisor.engine import block as b
 MAX_EVENTS = b.RING_ENTRIES
 RING_WORDS = b.RING_WORDS
 """How many events a pCPU remembers."""
-OUT_OF_FRAMES = b.OUT_OF_FRAMES
+OUT_OF_FRAMES, LOST_PAGES = b.OUT_OF_FRAMES, b.LOST_PAGES
 """`Report.info_0` of an exit of kind ``FAILED`` when the host had no frame left."""
 _MASK64 = (1 << 64) - 1
 _HOST_EVENTS = {

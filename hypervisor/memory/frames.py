@@ -16,7 +16,7 @@ import sys
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, Protocol
 
 from hypervisor.errors import ConfigError
@@ -131,6 +131,7 @@ class HostMemory:
         words, count = memoryview(self._tables).cast("q"), self.words_size >> 3
         self.counts, self.generations = words[:count], words[count : 2 * count]
         """References to each frame, and its generation."""
+        self._lost = mapping(self._swap_size >> PAGE_SHIFT)
         self._table = (ctypes.c_int64 * (w.TABLE_SIZE >> 3))()
         self.table = ctypes.addressof(self._table)
         """Where the frame table is, as `hypervisor.memory.map_words` says."""
@@ -182,6 +183,7 @@ class HostMemory:
             (w.LOW, w.NEVER),
             (w.SLOTS_FRESH, self.slots),
             (w.SLOTS_END, self.end),
+            (w.LOST_AT, address_of(self._lost)),
             (w.YIELD, ctypes.cast(libc.sched_yield, ctypes.c_void_p).value or 0),
         ):
             table[word >> 3] = value
@@ -240,8 +242,23 @@ class HostMemory:
 
     @property
     def swapped(self) -> int:
-        """Bytes of the swap file that are in use."""
+        """Bytes of the swap file that are in use, or cannot be used any more."""
         return self.table_word(w.SLOTS_FRESH) - self.slots - (self.table_word(w.SLOTS_FREE) << PAGE_SHIFT)
+
+    @property
+    def lost(self) -> int:
+        """How many slots of the swap file could not be read, up to now."""
+        return self.table_word(w.LOST)
+
+    def is_lost(self, frame: int) -> bool:
+        """Whether a frame is such a slot. It reads as zeros."""
+        return frame >= self.slots and self._lost[frame - self.slots >> PAGE_SHIFT] != 0
+
+    def lose(self, slots: Iterable[int]) -> None:
+        """The contents of these slots are not to be had."""
+        for slot in slots:
+            self._lost[slot - self.slots >> PAGE_SHIFT] = 1
+            self._table[w.LOST >> 3] += 1
 
     def swaps(self, make_room: MakeRoom | None, low: int) -> None:
         """Let ``make_room(frames, memory, pcpu)`` be called where fewer than ``low`` frames are left; nothing, if it is

@@ -10,7 +10,7 @@ import threading
 import weakref
 from collections.abc import Iterator
 
-from hypervisor.errors import ConfigError, HostFull
+from hypervisor.errors import ConfigError, HostFull, PageLost
 from hypervisor.memory import map_words as w
 from hypervisor.memory.frames import HostMemory, Promise
 from hypervisor.memory.page_map import PageMap, leaves_of
@@ -83,7 +83,7 @@ class FrozenMap:
 
     def stored_pages(self, zone: int, pages: int) -> Iterator[tuple[int, memoryview]]:
         """Of so many pages from a zone on those that are not all zeros, in order: number and bytes, which are good
-        until this is closed.
+        until this is closed. Raises `PageLost`.
         """
         host, first = self._host, zone << w.LEAF_SHIFT
         for at in range(zone, zone + (pages + w.LEAF_PAGES - 1 >> w.LEAF_SHIFT)):
@@ -94,7 +94,12 @@ class FrozenMap:
             start = leaf - host.address >> 3
             for number, word in enumerate(host.words[start : start + w.LEAF_PAGES].tolist(), at << w.LEAF_SHIFT):
                 frame = word & w.FRAME
-                if frame >= w.FIRST and number < first + pages and host.bytes[frame : frame + PAGE_SIZE] != _ZEROS:
+                if frame < w.FIRST or number >= first + pages:
+                    continue
+                stored = host.bytes[frame : frame + PAGE_SIZE] != _ZEROS
+                if host.lost and host.is_lost(frame):
+                    raise PageLost(f"The page at {number << PAGE_SHIFT:#x} cannot be read from the host's swap file.")
+                if stored:
                     yield number, host.bytes[frame : frame + PAGE_SIZE].toreadonly()
 
     def _check_open(self) -> None:

@@ -365,7 +365,7 @@ class GuestMemory:
             self._host.make_room(0, self, engine)
             word = engine.memory.own(base >> PAGE_SHIFT)
             if not word:
-                raise HostFull(self.pages.shortage)
+                raise self.pages.failure()
             self._put(frame_of(word), base, data)
             engine.memory.written(frame_of(word) + (base & PAGE_MASK), len(data))
 

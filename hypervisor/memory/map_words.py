@@ -90,7 +90,11 @@ SLOTS_FRESH = 136
 """The first slot that has never been used."""
 SLOTS_FREE = 144
 """How many slots before that are free. They are in the pool from the first slot's place on."""
-TABLE_SIZE = 152
+LOST = 152
+"""How many slots could not be read from the disk."""
+LOST_AT = 160
+"""Address of a byte for each slot: 1 where that was so. It reads as zeros, and is never used again."""
+TABLE_SIZE = 168
 
 NEVER = -(1 << 60)
 """For `LOW`."""

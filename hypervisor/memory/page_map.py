@@ -15,7 +15,7 @@ from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from hypervisor.errors import ConfigError, HostFull, InternalError
+from hypervisor.errors import ConfigError, HostFull, InternalError, PageLost
 from hypervisor.memory import map_words as w
 from hypervisor.memory.frames import HostMemory, address_of, frame_of, mapping
 from hypervisor.units import GIB, MIB, PAGE_MASK, PAGE_SHIFT, PAGE_SIZE, Hpa, by_pages
@@ -52,6 +52,7 @@ class PageMap:
         self._where = (ctypes.c_int64 * (w.MAP_SIZE >> 3))(*where)
         self.at = ctypes.addressof(self._where)
         """Where the words are that say where the directories are."""
+        self._swaps = host.end > host.slots
         self._changes = 0
         """Odd while frames are exchanged for others that hold the same."""
 
@@ -81,6 +82,35 @@ class PageMap:
             f"{self.alone / MIB:.1f} MiB that it shares with nobody, and {self.kept / MIB:.1f} MiB were promised for "
             f"sure.{host.swap_text} Close a VM or a snapshot, or give the host more memory."
         )
+
+    def lost_pages(self) -> list[int]:
+        """Pages that cannot be read from the swap file, in order."""
+        found: list[int] = []
+        if self.host.lost:
+            for zone, leaf in enumerate(self.base):
+                if leaf not in (0, self.host.zero_leaf):
+                    first = zone << w.LEAF_SHIFT
+                    words = enumerate(self.words(first, w.LEAF_PAGES), first)
+                    found += [page for page, word in words if self.host.is_lost(word & w.FRAME)]
+        return found
+
+    @property
+    def loss(self) -> str:
+        """A sentence about the pages that cannot be read, if there are any."""
+        pages = self.lost_pages()
+        if not pages:
+            return ""
+        many = "A page" if len(pages) == 1 else f"{len(pages)} pages"
+        return (
+            f"{many} of this VM cannot be read from the host's swap file (the first at {pages[0] << PAGE_SHIFT:#x}): "
+            "its disk has failed. What was there is lost; go on from a saved machine, and give the host another "
+            "swap_folder=."
+        )
+
+    def failure(self) -> HostFull | PageLost:
+        """Why there is no frame to store to."""
+        loss = self.loss
+        return PageLost(loss) if loss else HostFull(self.shortage)
 
     def keep(self, size: int) -> bool:
         """Keep so many bytes of frames for this map. Whether there are as many."""
@@ -140,13 +170,13 @@ class PageMap:
         """
         word = self.host.kernels.own(self.host.table, self.at, page)
         if not word:
-            raise HostFull(self.shortage)
+            raise self.failure()
         return frame_of(word)
 
     def own_several(self, first: int, count: int) -> list[Hpa]:
         """The same of ``count`` pages from ``first`` on, with their frames in order."""
         if not self.host.kernels.own_several(self.host.table, self.at, first, count):
-            raise HostFull(self.shortage)
+            raise self.failure()
         found: list[Hpa] = []
         while count:
             here = min(count, w.LEAF_PAGES - (first & _IN_LEAF))  # of one zone
@@ -204,13 +234,20 @@ class PageMap:
         self._changes += self._changes & 1
 
     def read(self, address: int, size: int) -> bytes:
-        """Bytes of the base map, which are memory."""
+        """Bytes of the base map, which are memory. Raises `PageLost`."""
         while True:
             before = self._changes
             found = self._read(address, size)
             if before == self._changes and not before & 1:
+                if self._swaps and self.host.lost:
+                    self._check_found(address, size)
                 return found
             time.sleep(0)  # a frame may have been another's when it was read
+
+    def _check_found(self, address: int, size: int) -> None:
+        for at, _ in by_pages(address, size):
+            if self.host.is_lost(self.word(at >> PAGE_SHIFT) & w.FRAME):
+                raise PageLost(self.loss)
 
     def _read(self, address: int, size: int) -> bytes:
         view, start = self.host.bytes, address & PAGE_MASK

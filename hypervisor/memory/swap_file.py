@@ -2,7 +2,7 @@
 
 The file has no name, so it goes with the process, however that ends. All of its room on the disk is taken when it is
 made, so it is never the disk that is full later. It is written by calls, which say what went wrong, and read through
-a mapping, in which slots look as frames do.
+a mapping, in which slots look as frames do; there the system says it by a signal (`engine.kernels.memory.lost_slots`).
 """
 
 from __future__ import annotations
@@ -107,26 +107,34 @@ class SwapFile:
             os.read(reader, 1)
             os.close(reader)
 
-    def copy(self, address: int, size: int) -> None:
+    def copy(self, address: int, size: int) -> list[int]:
         """This is the child: let the first ``size`` bytes of slots, which are mapped at ``address``, be memory of this
-        process instead of the file, which the parent goes on with. Raises `OSError` if they cannot be read: whoever
-        reads such a slot then ends the child.
+        process instead of the file, which the parent goes on with. Offsets of slots that cannot be read, which are
+        zeros now.
         """
+        lost: list[int] = []
         if not self._close.alive:
-            return
-        done, anonymous = 0, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+            return lost
         try:
-            while done < size:
-                data = os.pread(self._file, min(_PIECE, size - done), done)
-                _map(address + done, len(data), mmap.PROT_READ | mmap.PROT_WRITE, anonymous)
-                ctypes.memmove(address + done, data, len(data))
-                done += len(data)
+            _map(address, size, mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+            for start in range(0, size, _PIECE):
+                end = min(start + _PIECE, size)
+                if not self._fetch(address, start, end - start):
+                    lost += [at for at in range(start, end, PAGE_SIZE) if not self._fetch(address, at, PAGE_SIZE)]
         finally:
-            if done < size:
-                _map(address + done, size - done, 0, anonymous)
             for end in self._child:  # the parent goes on, whatever has become of this
                 os.close(end)
             self._child = -1, -1
+        return lost
+
+    def _fetch(self, address: int, offset: int, size: int) -> bool:
+        """Copy slots to where they are shown; whether all could be read."""
+        try:
+            data = os.pread(self._file, size, offset)
+        except OSError:
+            return False
+        ctypes.memmove(address + offset, data, len(data))
+        return len(data) == size
 
     def hide(self, address: int) -> None:
         """Let what `show` has put there read as zeros: nobody needs it any more, and its room on the disk is not given

@@ -120,7 +120,9 @@ class Swapper:
         """
         self._changing = threading.Lock()
         host = self._host
-        self._file.copy(host.address + host.slots, host.table_word(w.SLOTS_FRESH) - host.slots)
+        size = host.table_word(w.SLOTS_FRESH) - host.slots
+        lost = self._file.copy(host.address + host.slots, size) if size else ()
+        host.lose(host.slots + offset for offset in lost)
         for picks in list(self._under_way):
             self._drop(picks)
 

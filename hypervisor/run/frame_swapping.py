@@ -12,6 +12,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, cast
 
+from hypervisor.engine.interposition.interpose import guard
 from hypervisor.errors import ConfigError
 from hypervisor.memory import map_words as w
 from hypervisor.memory.swap_file import SwapFile
@@ -44,6 +45,10 @@ class FrameSwapping:
         """Fewer frames than this are few."""
         self._swapper = Swapper(memory, file)
         self._hand = 0
+        signals = guard().signals
+        signals.add_swap(memory.table)
+        self._unwatch = weakref.finalize(self, signals.remove_swap, memory.table)
+        self._unwatch.atexit = False
         memory.swaps(self.make_room, self.low)
 
     @property
@@ -133,6 +138,7 @@ class FrameSwapping:
         self._memory.swaps(None, w.NEVER)
         self._file.hide(self._memory.address + self._memory.slots)
         self._file.close()
+        self._unwatch()
 
 
 def _visit(host: Housing, vm: Mergeable, work: Callable[[], int], *, waits: bool) -> None:

@@ -57,6 +57,8 @@ class Runner(Task):
         self._pause = False
         """Whether the guest is left soon, for something that needs no pCPU."""
         self._thread = 0
+        self._lost = 0
+        """How many pages the host had lost when the run looked for them in its VM."""
 
     # --- what others want of it ---------------------------------------------------------------------------------------
 
@@ -223,7 +225,7 @@ class Runner(Task):
             room.expect_room()
         while True:
             if swaps:
-                room.make_room(0, vm.memory, pcpu)
+                self._look_at_memory(pcpu)
             while points and self._arrive(early=True):
                 pass
             between = not pcpu.in_block  # else what comes from outside, timers too, comes at the block's end
@@ -326,6 +328,14 @@ class Runner(Task):
             if (rest.asleep or hold.spent) and rest.leaves(hold):
                 return
 
+    def _look_at_memory(self, pcpu: PCpu) -> None:
+        """Make room in the host's memory, if there is little; a VM that has lost pages runs no further."""
+        room = self.vm.host.memory
+        if room.lost != self._lost:
+            self._lost = room.lost
+            self.ending.look_at_memory()
+        room.make_room(0, self.vm.memory, pcpu)
+
     def _arrive(self, *, early: bool) -> bool:
         """Do what came at once where the guest stands, in a run that is recorded; whether anything did."""
         try:
@@ -387,9 +397,8 @@ class Runner(Task):
             self.exits.switch(pcpu, vcpu)
         self.exits.on(pcpu)
         vm.host.queue.begin(hold)
-        room = vm.host.memory
         while done < count and not hold.spent and self.may_step(vcpu):
-            room.make_room(0, vm.memory, pcpu)
+            self._look_at_memory(pcpu)
             if not pcpu.in_block:
                 vm.clock.timers.run_due(vm.clock.now_ns)
             done += self._step(pcpu)

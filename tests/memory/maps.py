@@ -51,7 +51,9 @@ def census(host: HostMemory, maps: Iterable[PageMap], merged: Sequence[int] = ()
     slots = [frame for frame in counted if frame >= host.slots]
     for slot in range(host.slots, host.table_word(w.SLOTS_FRESH), PAGE_SIZE):
         assert host.references(slot) == counted[slot], f"slot {slot:#x}"
-    assert host.swapped == len(slots) << PAGE_SHIFT
+    every = range(host.slots, host.table_word(w.SLOTS_FRESH), PAGE_SIZE)
+    gone = sum(host.is_lost(slot) and counted[slot] == 0 for slot in every) if host.lost else 0
+    assert host.swapped == len(slots) + gone << PAGE_SHIFT
     for slot in slots:
         del counted[slot]
     end = w.FIRST + host.table_word(w.FRESH) - w.FIRST

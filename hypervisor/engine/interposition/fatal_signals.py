@@ -4,7 +4,8 @@ Generated code and Unicorn's helpers execute what guests chose. Where all care h
 SIGBUS, SIGFPE or SIGILL, and whoever looks into it needs to know which guest did it. The handler (`last_words`)
 says so and lets the signal take its course: the handler that was there before (`faulthandler`'s, a program's own) is
 called, or the default kills the process, with the same exit status and core dump as without us. In threads that run no
-guest it does nothing else. It stands from the first engine on; a handler that is set later takes its place.
+guest it does nothing else, but where a swap file cannot be read (`lost_slots`), which costs VMs and not the process. It
+stands from the first engine on; a handler that is set later takes its place.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import ctypes
 import signal
 
 from hypervisor.engine import block as b
+from hypervisor.errors import ConfigError
 
 _SIGNALS = (signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL)
 _SA_SIGINFO, _SA_ONSTACK, _SA_NODEFER, _SA_RESTART = 4, 0x08000000, 0x40000000, 0x10000000
@@ -52,6 +54,7 @@ class LastWords:
         self._names = [ctypes.create_string_buffer(number.name.encode()) for number in _SIGNALS]
         self._previous = [_Disposition() for _ in _SIGNALS]
         self.address = ctypes.addressof(self._table)
+        self._swaps = range(b.SIGNAL_SWAPS >> 3, (b.SIGNAL_SWAPS >> 3) + b.SIGNAL_MOST_SWAPS)
         for offset, value in (
             (b.SIGNAL_GUARD, guard),
             (b.SIGNAL_WRITE, ctypes.cast(process.write, ctypes.c_void_p).value),
@@ -60,11 +63,26 @@ class LastWords:
             (b.SIGNAL_DEFAULT, ctypes.addressof(self._default)),
             (b.SIGNAL_LINE, ctypes.addressof(self._line)),
             (b.SIGNAL_LATER, ctypes.addressof(self._later)),
+            (b.SIGNAL_MAP, ctypes.cast(process.mmap, ctypes.c_void_p).value),
         ):
             self._table[offset >> 3] = value or 0
         for n, number in enumerate(_SIGNALS):
             row = (b.SIGNAL_ROWS + b.SIGNAL_ROW_SIZE * n) >> 3
             self._table[row : row + 3] = [number, *map(ctypes.addressof, (self._names[n], self._previous[n]))]
+
+    def add_swap(self, table: int) -> None:
+        """The host whose frame table is at this address has a swap file. Raises `ConfigError`."""
+        for at in self._swaps:
+            if not self._table[at]:
+                self._table[at] = table
+                return
+        raise ConfigError(f"A process has at most {b.SIGNAL_MOST_SWAPS} hosts with a swap file. Close one.")
+
+    def remove_swap(self, table: int) -> None:
+        """It is gone."""
+        for at in self._swaps:
+            if self._table[at] == table:
+                self._table[at] = 0
 
     def install(self, handler: int) -> None:
         """Handle the signals by the code at this address, in the circumstances that the handlers before chose."""

@@ -194,7 +194,7 @@ class Guard:
         for offset, function in ((b.GUARD_ABORT, process.abort), (b.GUARD_SELF, process.pthread_self)):
             self._table[offset >> 3] = ctypes.cast(function, ctypes.c_void_p).value or 0
         self._table[b.GUARD_CPU_ABORT >> 3] = unicorn.address("cpu_abort_x86_64") + _CPU_ABORT_SIZE
-        self._last_words = LastWords(ctypes.addressof(self._table))
+        self.signals = LastWords(ctypes.addressof(self._table))
         kernels = code()
         block_hooks = (
             kernels.address["block"],
@@ -217,7 +217,7 @@ class Guard:
             "abort": b"\x48\xbf" + struct.pack("<Q", ctypes.addressof(self._table)) + b"\x48\x8b\x34\x24"
             + _jump(code().address["aborted"]),
             # mov rcx, table
-            "signal": b"\x48\xb9" + struct.pack("<Q", self._last_words.address) + _jump(code().address["on_signal"]),
+            "signal": b"\x48\xb9" + struct.pack("<Q", self.signals.address) + _jump(code().address["on_signal"]),
             # cmp dword [rdi + nb_temps], enough; jb over; mov dword [rdi + nb_ops], enough; over:
             _TEMP: struct.pack("<BBBI", 0x81, 0x7F, layout.TCG_NB_TEMPS, _ENOUGH_TEMPS) + b"\x72\x07"
             + struct.pack("<BBBI", 0xC7, 0x47, layout.TCG_NB_OPS, _ENOUGH_OPS) + _jump(unicorn.address(_TEMP)),
@@ -379,7 +379,7 @@ class Guard:
         with writable(list(table.values())):
             for slot, at in (*slots.items(), *table.items()):
                 ctypes.c_uint64.from_address(at).value = where["abort" if slot in _ENDS else slot]
-        self._last_words.install(where["signal"])
+        self.signals.install(where["signal"])
 
     def add(self, block: int) -> None:
         """Guard the pCPU with this block."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from hypervisor.engine.report import OUT_OF_FRAMES
-from hypervisor.errors import HostFull, InternalError
+from hypervisor.engine.report import LOST_PAGES, OUT_OF_FRAMES
+from hypervisor.errors import HostFull, InternalError, PageLost
 from hypervisor.outcome.result import Reason, RunResult
 from hypervisor.run.ending import ends
 from hypervisor.run.ending.ends import End
@@ -62,12 +62,18 @@ class RunEnd:
                 self.error = error
                 self.finish(Reason.HOST_ERROR, "the host has no memory left for what the guest asked for.")
                 return
-            if isinstance(error, HostFull):
+            if isinstance(error, (HostFull, PageLost)):
                 self.finish(Reason.STOPPED, str(error))
                 return
             text = tell(self._vm, error)  # which fails where the stack is at its end
             self.error = error
             self.finish(Reason.HOST_ERROR, text)
+
+    def look_at_memory(self) -> None:
+        """End the run if pages of the VM cannot be read any more."""
+        loss = self._vm.memory.pages.loss
+        if loss:
+            self.finish(Reason.STOPPED, loss)
 
     def take_back(self) -> None:
         """What the guest has done to end the run has not been."""
@@ -88,8 +94,10 @@ class RunEnd:
     def give_up(self, pcpu: PCpu) -> int:
         """The engine cannot go on."""
         code = pcpu.report.info_0
-        if code == OUT_OF_FRAMES:
-            self.finish(Reason.STOPPED, self._vm.memory.pages.shortage)
+        if code in (LOST_PAGES, OUT_OF_FRAMES):  # lost by whatever VM
+            self.look_at_memory()
+            if code == OUT_OF_FRAMES:
+                self.finish(Reason.STOPPED, self._vm.memory.pages.shortage)
         elif code < 0:
             self.come(ends.of_impossible_state(self._vm))
         else:

@@ -11,7 +11,7 @@ has as many frames for itself alone; whatever else pages get comes out of the re
 
 from __future__ import annotations
 
-from hypervisor.engine.jit import add64, call1, call3, kernel, ld64, st8, st64, swap64
+from hypervisor.engine.jit import add64, call1, call3, kernel, ld8, ld64, st8, st64, swap64
 from hypervisor.memory import map_words as m_
 
 _MEMORY, _POOL, _LOCK, _FRESH, _END = m_.MEMORY, m_.POOL, m_.LOCK, m_.FRESH, m_.END
@@ -22,6 +22,7 @@ _RAM, _WRITE, _SHARED, _FRAME = m_.MAP_RAM, m_.MAP_WRITE, m_.MAP_SHARED, m_.FRAM
 _ZERO, _FIRST, _LEAF_SHIFT, _LEAF_PAGES = m_.ZERO, m_.FIRST, m_.LEAF_SHIFT, m_.LEAF_PAGES
 _LEFT, _RESERVED, _MARKS, _CHARGE, _REFERENCED = m_.LEFT, m_.RESERVED, m_.MARKS, m_.CHARGE, m_.REFERENCED
 _LOW, _SLOTS_END, _SLOTS_FRESH, _SLOTS_FREE = m_.LOW, m_.SLOTS_END, m_.SLOTS_FRESH, m_.SLOTS_FREE
+_LOST, _LOST_AT = m_.LOST, m_.LOST_AT
 _SIZE, _DONTNEED = 4096, 4
 _IN_LEAF = _LEAF_PAGES - 1
 _ANYBODY, _KEPT, _MAPS = 0, 1, 2
@@ -136,6 +137,12 @@ def take_slot(table):  # type: ignore[no-untyped-def]
 
 
 @kernel
+def is_lost(table, slot):  # type: ignore[no-untyped-def]
+    """Whether a slot could not be read when somebody did, who found zeros instead."""
+    return ld64(table + _LOST) and ld8(ld64(table + _LOST_AT) + ((slot - ld64(table + _END)) >> 12))
+
+
+@kernel
 def _charge(table, map_):  # type: ignore[no-untyped-def]
     """A map has a frame more for itself alone."""
     at = ld64(map_ + _CHARGE)
@@ -184,6 +191,8 @@ def _put_back(table, frame, count):  # type: ignore[no-untyped-def]
     _lock(table)
     end = ld64(table + _END)
     if frame >= end:
+        if is_lost(table, frame):
+            return _unlock(table)
         free = ld64(table + _SLOTS_FREE)
         st64(ld64(table + _POOL) + 8 * ((end >> 12) + free), frame)
         st64(table + _SLOTS_FREE, free + 1)
@@ -302,7 +311,8 @@ def put(map_, leaf, page, word):  # type: ignore[no-untyped-def]
 @kernel
 def own(table, map_, page):  # type: ignore[no-untyped-def]
     """Make the frame of a page of the base map the map's own, so that it may be written; its word, 0 if the host has no
-    frame left. Whoever shows the page elsewhere takes that back when the word has become another one.
+    frame left, or what the page holds cannot be read from the swap file. Whoever shows the page elsewhere takes that
+    back when the word has become another one.
     """
     at = ld64(ld64(map_ + _BASE) + 8 * (page >> _LEAF_SHIFT)) + 8 * (page & _IN_LEAF)
     word = ld64(at)
@@ -323,6 +333,10 @@ def own(table, map_, page):  # type: ignore[no-untyped-def]
         memory = ld64(table + _MEMORY)
         for n in range(0, _SIZE, 8):
             st64(memory + new + n, ld64(memory + old + n))
+        if old >= slots and is_lost(table, old):
+            discharge(table, map_, 1)
+            give(table, new)
+            return 0
     word = put(map_, leaf, page, new | (word & ~_FRAME & ~_SHARED))
     give(table, old)
     return word
@@ -419,6 +433,6 @@ def release(table, map_, first, end):  # type: ignore[no-untyped-def]
 
 
 __all__ = [
-    "add_leaf", "clear", "discharge", "give", "has_room", "is_low", "keep_for", "lay", "mark_of", "own", "own_several",
-    "put", "references", "release", "release_leaf", "remove_leaf", "take", "take_slot", "trim",
+    "add_leaf", "clear", "discharge", "give", "has_room", "is_lost", "is_low", "keep_for", "lay", "mark_of", "own",
+    "own_several", "put", "references", "release", "release_leaf", "remove_leaf", "take", "take_slot", "trim",
 ]  # fmt: skip

@@ -12,7 +12,7 @@ frame holds the same as its slot then, byte by byte, shows the slot.
 from __future__ import annotations
 
 from hypervisor.engine.jit import add64, kernel, ld8, ld64, st8, st64
-from hypervisor.engine.kernels.memory.frame_table import discharge, give, mark_of, put, references, take_slot
+from hypervisor.engine.kernels.memory.frame_table import discharge, give, is_lost, mark_of, put, references, take_slot
 from hypervisor.engine.kernels.memory.merging import is_zero
 from hypervisor.memory import map_words as m_
 
@@ -128,7 +128,9 @@ def _may_show(table, leaf, page, frame, slot):  # type: ignore[no-untyped-def]
     if leaf == 0 or not _is_alone(table, frame) or ld8(mark_of(table, frame)) & _REFERENCED:
         return False
     word, memory = ld64(leaf + 8 * (page & _IN_LEAF)), ld64(table + _MEMORY)
-    return word & _RAM != 0 and word & _FRAME == frame and _is_same(memory + frame, memory + slot)
+    if word & _RAM == 0 or word & _FRAME != frame or not _is_same(memory + frame, memory + slot):
+        return False
+    return not is_lost(table, slot)
 
 
 @kernel

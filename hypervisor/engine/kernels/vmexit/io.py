@@ -44,6 +44,7 @@ _PORTS, _WINDOWS, _WINDOW_COUNT = b_.PORTS, b_.WINDOWS, b_.WINDOW_COUNT
 _TIMED_PORTS, _TIMED_MEMORY, _GUEST_DR7 = b_.TIMED_PORTS, b_.TIMED_MEMORY, b_.GUEST_DR7
 _X_INFO, _NOW, _BLOCK_END, _F_PYTHON = b_.X_INFO, b_.NOW, b_.BLOCK_END, b_.F_PYTHON
 _MAP_RAM, _MEMORY, _GPA_MASK = m_.MAP_RAM, int(K.MEMORY), (1 << b_.SEAT) - 1
+_NO_FRAME, _PAGE_LOST = b_.NO_FRAME, b_.PAGE_LOST
 _F_RESTORE, _MEM_IO_PC = b_.F_RESTORE_STATE, l_.CPU_MEM_IO_PC
 _PORT_IN, _PORT_OUT, _MMIO_READ, _MMIO_WRITE, _VERDICT = (
     int(K.PORT_IN), int(K.PORT_OUT), int(K.MMIO_READ), int(K.MMIO_WRITE), int(K.VERDICT),
@@ -108,6 +109,8 @@ def _ahead(b):  # type: ignore[no-untyped-def]
 def python(b, kind, address, size, value):  # type: ignore[no-untyped-def]
     """Call the Python side in place, with the clock exact; the value it left in X_INFO[3]."""
     seldom()
+    if ld64(b + _NO_FRAME):  # the guest is about to be left, and what it says may not be what it would have said
+        return -1
     turns = ld64(b + _TURNS)
     if turns:
         st8(turns + _IN_ENGINE, 0)
@@ -121,6 +124,8 @@ def python(b, kind, address, size, value):  # type: ignore[no-untyped-def]
     take(b)
     verdict = call1(ld64(b + _F_PYTHON), kind)
     lend(b)
+    if ld64(b + _NO_FRAME) == _PAGE_LOST:  # which Python has read, of whatever VM, and knows
+        st64(b + _NO_FRAME, 0)
     st64(b + _NOW, ld64(b + _NOW) + left)
     if verdict:
         look(b)

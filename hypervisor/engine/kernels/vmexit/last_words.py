@@ -1,7 +1,7 @@
 """What is said when the process dies of a signal while a guest runs: which VM, which vCPU, where, and the instruction.
 
 Runs in a signal handler, so it calls nothing but ``write``, ``sigaction``, ``raise``, and code that neither allocates
-nor locks. Nothing is recovered: whoever had the signal before gets it.
+nor locks. Nothing is recovered, but for slots of a swap file (`lost_slots`): whoever had the signal before gets it.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from hypervisor.engine import block as b_
 from hypervisor.engine import layout as l_
 from hypervisor.engine.jit import call1, call3, kernel, ld8, ld16, ld32, ld64, st8, st64
 from hypervisor.engine.kernels.memory.code_bytes import fetch
+from hypervisor.engine.kernels.memory.lost_slots import lost
 from hypervisor.engine.kernels.stopping.emergency import running
 
 _GUARD, _SPOKEN, _WRITE, _RAISE = b_.SIGNAL_GUARD, b_.SIGNAL_SPOKEN, b_.SIGNAL_WRITE, b_.SIGNAL_RAISE
@@ -128,10 +129,12 @@ def _say(table, b, context, name):  # type: ignore[no-untyped-def]
 @kernel
 def on_signal(number, info, context, table):  # type: ignore[no-untyped-def]
     """The signal handler; ``table`` comes from the piece of code before it (`interpose`)."""
+    b = running(ld64(table + _GUARD))
+    if lost(table, number, info, b):
+        return 0
     row = table + _ROWS
     while ld64(row) != number:
         row += _ROW_SIZE
-    b = running(ld64(table + _GUARD))
     if b and ld64(table + _SPOKEN) == 0:
         _say(table, b, context, ld64(row + 8))
     previous = ld64(row + 16)

@@ -26,6 +26,7 @@ from hypervisor.engine.kernels.tlb.fill import REPEAT
 from hypervisor.engine.kernels.vmexit.raising import complete, raise_exception
 from hypervisor.engine.kernels.vmexit.translated import forget_code
 from hypervisor.engine.kernels.vmexit.turn_taking import NOT_OVER, next_turn
+from hypervisor.memory import map_words as m_
 
 _ENV, _CPU, _UC, _EIP, _CR2 = b_.ENV, b_.CPU, b_.UC, l_.EIP, l_.CR2
 _X_KIND, _X_INFO = b_.X_KIND, b_.X_INFO
@@ -45,6 +46,7 @@ _BEYOND = b_.BEYOND
 _THREAD, _F_SELF, _LONGEST_BLOCK = b_.THREAD, b_.F_SELF, 512
 _FLAGS_AT = b_.FLAGS_AT
 _CODE_FULL, _REPEATED, _C_EMPTIED, _NO_FRAME = b_.CODE_FULL, b_.REPEATED, b_.C_EMPTIED, b_.NO_FRAME
+_FRAMES, _LOST, _LOST_PAGES = b_.FRAMES, m_.LOST, b_.LOST_PAGES
 _OUT_OF_FRAMES = b_.OUT_OF_FRAMES
 
 _RESTED, _RESTING, _ONE, _BEGUN, _LOOK = b_.RESTED, b_.RESTING, b_.STEP_ONE, b_.STEP_BEGUN, b_.STEP_LOOK
@@ -188,6 +190,7 @@ def _gave_up(b):  # type: ignore[no-untyped-def]
 def run(b):  # type: ignore[no-untyped-def]
     """Run the guest until there is something to tell Python; the exit's kind."""
     env, cpu, uc = ld64(b + _ENV), ld64(b + _CPU), ld64(b + _UC)
+    lost = ld64(ld64(b + _FRAMES) + _LOST)
     st64(b + _X_KIND, 0)
     st64(b + _THREAD, call1(ld64(b + _F_SELF), 0))
     length = ld64(b + _COMPLETE)
@@ -197,9 +200,9 @@ def run(b):  # type: ignore[no-untyped-def]
         if ld64(b + _X_KIND):
             return ld64(b + _X_KIND)
     while True:
-        if ld64(b + _NO_FRAME):
+        if ld64(b + _NO_FRAME) or ld64(ld64(b + _FRAMES) + _LOST) != lost:
+            st64(b + _X_INFO, _OUT_OF_FRAMES if ld64(b + _NO_FRAME) == 1 else _LOST_PAGES)
             st64(b + _NO_FRAME, 0)
-            st64(b + _X_INFO, _OUT_OF_FRAMES)
             return _FAILED
         if ld64(b + _CODE_FULL):
             forget_code(b)
@@ -246,6 +249,8 @@ def run(b):  # type: ignore[no-untyped-def]
             if kind == _STEPPED:
                 st64(b + _X_KIND, 0)
                 continue
+        if ld64(b + _NO_FRAME):
+            continue
         if kind:
             kind = next_turn(b, kind)
             if kind != NOT_OVER:
