@@ -67,11 +67,11 @@ class Allotment:
         following = self._hold(task) if goes_on else None
         if following is not None and not following.not_before:
             if known:
-                self.policy.used(task, seconds)
+                self.policy.used(task, seconds, whole)
             else:
                 self._wakes(task)
         elif known:
-            self.policy.blocks(task, seconds)
+            self.policy.blocks(task, seconds, whole)
         if following is not None:
             self.holds.append(following)
 

@@ -79,6 +79,8 @@ class Hold:
         """Whether the guest has run."""
         self.cpu_end = NEVER
         """Where on the CPU clock of that thread the slice ends."""
+        self.cpu_left = NEVER
+        """Where the guest was left behind that; what follows is the way to another one."""
         self.before = 0.0
         """Host seconds for which it had held up its pCPU when the slice began, which it slept before."""
         self.slept = self.slept_before = 0.0
@@ -121,7 +123,11 @@ class Hold:
     @property
     def spent(self) -> bool:
         """Whether it is to leave its pCPU. On the thread that executes it, between two blocks of the guest."""
-        return self.over or (self.wanted and time.thread_time() >= self.cpu_end)
+        if not self.over and not (self.wanted and time.thread_time() >= self.cpu_end):
+            self.cpu_left = NEVER
+            return False
+        self.cpu_left = time.thread_time()
+        return True
 
     def left(self, now: float) -> float:
         """How much of the slice there is, in host seconds; from any thread."""
@@ -134,11 +140,13 @@ class Hold:
         return self.seconds - held_up(self.began, self.meter.read(), self.slept - self.slept_before)
 
     def held_up(self, now: Reading) -> float:
-        """For how many host seconds it has held up its pCPU, from when the guest began to run: what it takes to get
-        there is the host's doing, and would count for more in a short slice.
+        """For how many host seconds it has held up its pCPU, from when the guest began to run until it was left: what
+        it takes to get there, and to leave for another one, is the host's doing, and counts for more in short slices.
         """
         if not self.begun:
             return 0.0
+        if self.cpu_left < now.cpu:
+            now = now._replace(cpu=max(self.cpu_left, self.began.cpu))
         return self.before + held_up(self.began, now, self.slept - self.slept_before)
 
     def awakes(self) -> None:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from hypervisor.run.sharing import scheduler as policies
 from hypervisor.run.sharing.hold import Hold
-from hypervisor.run.sharing.scheduler import Candidate, Hosted, Scheduler
+from hypervisor.run.sharing.scheduler import Candidate, Charging, Hosted, Scheduler
 from hypervisor.run.sharing.task import Task
 
 LEAST_SLICE_S = 1e-6
@@ -26,6 +26,7 @@ class Policy:
     ) -> None:
         self.scheduler = scheduler
         self._refused = refused
+        self._charging = scheduler if isinstance(scheduler, Charging) else None
         if isinstance(scheduler, Hosted):
             scheduler.begin(pcpus, clock)
 
@@ -57,14 +58,18 @@ class Policy:
                 if not room:
                     end.seconds = 0.0
 
-    def used(self, task: Task, seconds: float) -> None:
-        """A task had a pCPU for so long, and wants another slice."""
+    def used(self, task: Task, seconds: float, whole: float) -> None:
+        """A task had a pCPU for so long, ``whole`` with the ways to its guest and back, and wants another slice."""
         with self._asking(task):
+            if self._charging is not None:
+                self._charging.held(task.candidate, whole)
             self.scheduler.used(task.candidate, seconds)
 
-    def blocks(self, task: Task, seconds: float = 0.0) -> None:
+    def blocks(self, task: Task, seconds: float = 0.0, whole: float = 0.0) -> None:
         """A task had a pCPU for so long, and wants none for the present."""
         with self._asking(task):
+            if self._charging is not None:
+                self._charging.held(task.candidate, whole)
             self.scheduler.blocks(task.candidate, seconds)
 
     @contextmanager

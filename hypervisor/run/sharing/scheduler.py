@@ -86,6 +86,17 @@ class Promising(Protocol):
         ...
 
 
+@runtime_checkable
+class Charging(Protocol):
+    """A scheduler that wants to know what VMs cost in all."""
+
+    def held(self, vm: Candidate, seconds: float) -> None:
+        """Before `Scheduler.used` or `Scheduler.blocks`: for how many host seconds the pCPU was the VM's, with the ways
+        to its guest and back, which others have not.
+        """
+        ...
+
+
 class RoundRobin:
     """First come, first served, each for `SLICE_S`."""
 
@@ -103,4 +114,4 @@ class RoundRobin:
         """It is forgotten."""
 
 
-__all__ = ["SLICE_S", "Candidate", "Hosted", "Promising", "RoundRobin", "Scheduler", "Slice"]
+__all__ = ["SLICE_S", "Candidate", "Charging", "Hosted", "Promising", "RoundRobin", "Scheduler", "Slice"]

@@ -58,13 +58,17 @@ class Credit:
 
     def choose(self, ready: Sequence[Candidate]) -> Slice:
         """The one that is furthest behind."""
+        vm, seconds = self.next(ready)
+        self._since[vm] = self._clock()
+        return Slice(vm, seconds)
+
+    def next(self, ready: Sequence[Candidate]) -> Slice:
+        """Whom `choose` would choose."""
         for vm in ready:
             if vm not in self._awake:
                 self._wake(vm)
         self._follow()
-        vm = min(ready, key=self._spent.__getitem__)
-        self._since[vm] = self._clock()
-        return Slice(vm, self._slice)
+        return Slice(min(ready, key=self._spent.__getitem__), self._slice)
 
     def wakes(self, vm: Candidate, running: Sequence[Candidate]) -> Candidate | None:
         """It is a slice behind the others at most, and takes the place of who is furthest ahead of it."""

@@ -12,6 +12,12 @@ from hypervisor.run.sharing.policies.credit import Credit
 from hypervisor.run.sharing.scheduler import Candidate, Slice
 from hypervisor.run.sharing.share import Share
 
+BEHIND = 4
+"""Of so many budgets may one be behind that could not use them, as the host's processors were others'."""
+
+LATELY_S = 2.0
+"""Of so many seconds it is known what getting to guests has cost."""
+
 TINY_S = 1e-6
 """A budget of which less is left is used up, and a period that ends so soon is over, in host seconds: no slice is as
 short as that, and clocks are compared that were added up in different ways.
@@ -21,7 +27,8 @@ short as that, and clocks are compared that were added up in different ways.
 @dataclass
 class Reservation:
     """Of one VM that wants pCPUs: a constant bandwidth server (L. Abeni, G. Buttazzo, RTSS 1998), whose budget comes
-    back at the end of its period and not before. Times are of the host's clock.
+    back at the end of its period and not before. What it wanted and did not get until then, as its pCPU's thread was
+    kept from computing, it has still (`BEHIND`). Times are of the host's clock.
     """
 
     budget: float
@@ -37,8 +44,10 @@ class Reservation:
         """Another period has begun, if one has."""
         late = now + TINY_S - self.deadline
         if late >= 0:
-            self.deadline += (late // self.period + 1) * self.period
-            self.left = self.budget
+            periods = late // self.period + 1
+            self.deadline += periods * self.period
+            behind = self.left if self.left > TINY_S else 0.0
+            self.left = min(behind + periods * self.budget, BEHIND * self.budget)
 
     def wake(self, now: float) -> None:
         """It wants pCPUs again: what is left of its budget counts as far as it is no more than its part of what is left
@@ -49,16 +58,25 @@ class Reservation:
 
     def charge(self, seconds: float, now: float) -> float:
         """It has had so many seconds up to now; how many of them were not of its budget."""
+        if self.since is not None:
+            self.since = None
+            seconds = self._take(seconds)  # of the period in which it began
         self.renew(now)
-        ours = min(seconds, self.left, max(now - (self.deadline - self.period), 0.0))
+        here = min(seconds, max(now - (self.deadline - self.period), 0.0))
+        return seconds - here + self._take(here)
+
+    def _take(self, seconds: float) -> float:
+        """Take so many seconds of the budget; how many there were not."""
+        ours = min(seconds, max(self.left, 0.0))
         self.left -= ours
         return seconds - ours
 
     def has_some(self, now: float) -> bool:
         """Whether something is left now of its budget."""
-        self.renew(now)
-        running = 0.0 if self.since is None else now - max(self.since, self.deadline - self.period)
-        return self.left - running > TINY_S
+        if self.since is None:
+            self.renew(now)
+            return self.left > TINY_S
+        return now + TINY_S >= self.deadline or self.left - (now - self.since) > TINY_S
 
 
 class Edf:
@@ -72,6 +90,8 @@ class Edf:
         self._known: WeakKeyDictionary[Candidate, Reservation] = WeakKeyDictionary()
         self._awake: WeakKeyDictionary[Candidate, Reservation] = WeakKeyDictionary()
         """Those that want pCPUs."""
+        self._whole = self._inside = 0.0
+        """What VMs have cost lately, and how much of that their guests had, in seconds."""
 
     def begin(self, pcpus: int, clock: Callable[[], float]) -> None:
         """See `hypervisor.run.sharing.scheduler.Hosted`."""
@@ -98,15 +118,27 @@ class Edf:
 
     # --- what a scheduler does ----------------------------------------------------------------------------------------
 
+    def held(self, vm: Candidate, seconds: float) -> None:
+        """What it costs to get to guests and away from them is everybody's, by the time that each has: reservations pay
+        their part, else what was promised would be more than there is; and a short budget is no dearer than a long one.
+        See `hypervisor.run.sharing.scheduler.Charging`.
+        """
+        self._whole += seconds
+
     def choose(self, ready: Sequence[Candidate]) -> Slice:
-        """The earliest deadline, for what is left of the budget; without one, what the rest is for."""
+        """The earliest deadline, for what is left of the budget, and its slice of the rest if it is next there, too;
+        without one, what the rest is for.
+        """
         now = self._clock()
         due = [vm for vm in ready if self._has_some(vm, now)]
         if due:
             vm = min(due, key=lambda one: self._awake[one].deadline)
-            reservation = self._awake[vm]
+            reservation, seconds = self._awake[vm], 0.0
+            if len(due) == 1:
+                further = self._rest.next(ready)
+                seconds = further.seconds if further.vm is vm else 0.0
             reservation.since = now
-            return Slice(vm, min(reservation.left, self._next_period(now)))
+            return Slice(vm, min(reservation.left + seconds, self._next_period(now)))
         vm, seconds = self._rest.choose(ready)
         return Slice(vm, min(seconds, self._next_period(now)))
 
@@ -154,16 +186,20 @@ class Edf:
         return known is not None and known.has_some(now)
 
     def _charge(self, vm: Candidate, seconds: float) -> float:
+        self._inside += seconds
+        if self._inside > LATELY_S:
+            self._whole, self._inside = self._whole / 2, self._inside / 2
         known = self._awake.get(vm)
         if known is None:
             return seconds
-        known.since = None
-        return known.charge(seconds, self._clock())
+        dearer = max(self._whole / self._inside, 1.0) if self._inside else 1.0
+        return known.charge(seconds * dearer, self._clock()) / dearer
 
     def _next_period(self, now: float) -> float:
         """In how many seconds a budget comes back: of one that waits for that, or may by then."""
         for one in self._awake.values():
-            one.renew(now)
+            if one.since is None:
+                one.renew(now)
         return min(
             (one.deadline - now for one in self._known.values() if one.deadline > now + TINY_S), default=float("inf")
         )
