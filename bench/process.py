@@ -164,4 +164,5 @@ MEASURES: dict[str, Callable[[Path], float]] = {
 MEASURES |= {name: _of("forks", name) for name in ("fork", "fork_to_exit", "forks_in_a_row", "revert", "idle_fork")}
 MEASURES |= {name: _of("cases", name) for name in ("short_case", "covered_case", "put_back")}
 MEASURES |= {name: _of("together", name) for name in ("in_python", "computing", "eight", "linuxes")}
+MEASURES |= {name: _of("wire", name) for name in ("short_frames", "long_frames")}
 MEASURES |= {name: _of("saved", name) for name in ("save_linux", "open_linux")}

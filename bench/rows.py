@@ -152,6 +152,8 @@ ROWS: Final[tuple[Row, ...]] = (
     Whole("2 VMs that compute at once, by two processes", "computing", "times", Bound(1.05)),
     Whole("8 VMs that compute, by 2 processes", "eight", "times", Bound(4.2)),
     Whole("4 boots of Linux at once, by one at a time", "linuxes", "times", Bound(0.59)),
+    Whole("frames of 60 bytes there and back, by two QEMUs", "short_frames", "times", Bound(4.0, 2.0)),
+    Whole("frames of 1,514 bytes there and back, by two QEMUs", "long_frames", "times", Bound(2.0, 1.0)),
     Whole("memory of an idle 64 MiB VM", "idle_memory", "MiB", Bound(6.0)),
     Whole("fork of a 256 MiB Linux guest, until it may run", "fork", "ms", Bound(4.0, 1.0)),
     Whole("fork of a 256 MiB Linux guest, to its first exit", "fork_to_exit", "ms", Bound(6.0, 2.0)),
