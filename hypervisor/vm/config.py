@@ -29,6 +29,9 @@ MAX_IDENTITY = 12
 MAX_DISKS = 4
 INTERFACES = ("ide",)
 LIMITS = tuple(each.name for each in fields(DiskLimits))
+DISK_OPTIONS = (
+    "FILE[,if=ide][,mode=overlay|write][,bandwidth=SIZE][,iops=N][,delay=S][,read_errors=P][,write_errors=P][,seed=N]"
+)
 DRIVES = {"a": "floppy", "c": "disk", "d": "CD"}
 """The letters of a boot order, which are QEMU's."""
 Module = str | os.PathLike[str] | tuple[str | os.PathLike[str], str] | tuple[str, str, bytes]
@@ -114,21 +117,34 @@ def parse_module(text: str) -> tuple[str, str]:
 
 
 def parse_disk(text: str) -> Disk:
-    """``FILE[,if=ide][,mode=overlay|write]``, as on the command line. A file's name may have commas."""
+    """``FILE[,if=ide][,mode=overlay|write]`` and what it may do, as on the command line: ``,bandwidth=10M,iops=100``.
+    A file's name may have commas. Raises `ConfigError`.
+    """
     file, values = text, dict[str, str]()
     while not os.path.exists(file):
         before, comma, option = file.rpartition(",")
         if not comma:
             break
         key, equals, value = option.partition("=")
-        if key not in ("if", "mode") or not equals:
-            raise ConfigError(f"{text!r}: {option!r} is no option; give FILE[,if=ide][,mode=overlay|write].")
+        if key not in ("if", "mode", *LIMITS) or not equals:
+            raise ConfigError(f"{text!r}: {option!r} is no option; give {DISK_OPTIONS}.")
         if key in values:
             raise ConfigError(f"{text!r}: {key}= is given twice; leave one of them out.")
         file, values[key] = before, value
     if not file:
         raise ConfigError(f"{text!r}: give a file.")
-    return Disk(file, values.get("mode", "overlay"), values.get("if", "ide"))
+    limits = {key: _limit(key, value) for key, value in values.items() if key in LIMITS}
+    return Disk(file, values.get("mode", "overlay"), values.get("if", "ide"), **limits)
+
+
+def _limit(key: str, value: str) -> Any:
+    """The value of one of a disk's limits."""
+    if key == "bandwidth":
+        return value
+    try:
+        return int(value) if key == "seed" else float(value)
+    except ValueError:
+        raise ConfigError(f"{key}={value}: give a number.") from None
 
 
 class NamedBoard(Protocol):
@@ -206,7 +222,11 @@ class MachineConfig:
     disks: tuple[Disk | ImageLike, ...] = field(
         default=(),
         metadata=_by(
-            "--disk", "A hard disk; may be repeated.", "FILE[,if=ide][,mode=overlay|write]", parse=parse_disk, many=True
+            "--disk",
+            "A hard disk; may be repeated.",
+            "FILE[,mode=write][,bandwidth=10M]...",
+            parse=parse_disk,
+            many=True,
         ),
     )
     boot_order: str | None = field(

@@ -121,7 +121,12 @@ CASES = (
     boots("a medium for nothing", None, ConfigError, "and there is no image; leave it out", media="disk",
           disks=[HALT]),
     Case("an unknown disk option", lambda _: parse_disk("a,cache=none"), ConfigError,
-         "'a,cache=none': 'cache=none' is no option; give FILE[,if=ide][,mode=overlay|write]."),
+         "'a,cache=none': 'cache=none' is no option; give FILE[,if=ide][,mode=overlay|write][,bandwidth=SIZE]"
+         "[,iops=N][,delay=S][,read_errors=P][,write_errors=P][,seed=N]."),
+    Case("a disk's limit that is no number", lambda _: parse_disk("a,iops=many"), ConfigError,
+         "iops=many: give a number."),
+    Case("a disk that may do next to nothing", lambda _: parse_disk("a,bandwidth=1K"), ConfigError,
+         "bandwidth='1K': give bytes a second, 4096 at least."),
     Case("a disk without a file", lambda _: parse_disk(",if=ide"), ConfigError, "',if=ide': give a file."),
     boots("a command line for nothing", None, ConfigError, "There is no image that --append could be for; leave that",
           append="quiet", disks=[HALT]),

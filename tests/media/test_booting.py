@@ -103,6 +103,10 @@ def test_an_image_file_is_never_written_unless_asked(tmp_path: Path) -> None:
         ("a.img,if=ide", hv.Disk("a.img")),
         ("a.img,mode=write,if=ide", hv.Disk("a.img", mode="write")),
         ("a.img,mode=overlay", hv.Disk("a.img", mode="overlay")),
+        (
+            "a.img,bandwidth=10M,iops=100.5,delay=0.01,read_errors=0.1,write_errors=0.2,seed=3",
+            hv.Disk("a.img", bandwidth="10M", iops=100.5, delay=0.01, read_errors=0.1, write_errors=0.2, seed=3),
+        ),
     ],
 )
 def test_disks_on_the_command_line(text: str, disk: hv.Disk) -> None:
