@@ -29,7 +29,10 @@ HOST = {
     "memory": (str, int), "cpus": WHOLE, "scheduler": TEXT, "code_cache": (str, int), "overcommit": NUMBER,
     "swap": (str, int), "swap_folder": TEXT, "seed": WHOLE,
 }  # fmt: skip
-SHARE = {"weight": NUMBER, "cap": NUMBER, "budget": NUMBER, "period": NUMBER, "pcpus": (list,)}
+SHARE = {
+    "weight": NUMBER, "cap": NUMBER, "budget": NUMBER, "period": NUMBER, "pcpus": (list,),
+    "drive_bandwidth": (str, int),
+}  # fmt: skip
 LINK = {each.name: NUMBER for each in fields(Link)}
 NETWORK = {**LINK, "capture": TEXT}
 CABLE = {"name": TEXT, "mac": TEXT, **LINK}

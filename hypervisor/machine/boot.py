@@ -230,6 +230,7 @@ def _spec(config: MachineConfig, label: str) -> loaders.BootSpec:
 def _furnish(vm: VM, media: Media) -> Parts:
     """Put a board into a machine, with what is in its drives, and the handlers that every machine has."""
     vm.media = media
+    vm.place.allowance.moved = media.moved
     vm.on_close.append(media.close)
     vm.plugins = PluginSet(vm.config.plugins)
     parts = _board(vm.config.board).build(vm)

@@ -45,6 +45,10 @@ class Media:
         named |= {f"disk {n}": medium for n, medium in enumerate(self.disks)}
         return named if self.cd is None else named | {"cd": self.cd}
 
+    def moved(self) -> int:
+        """Bytes that drives have read and written."""
+        return sum(medium.read_bytes + medium.written_bytes for medium in self.by_drive().values())
+
     def twin(self) -> Media:
         """The same in the drives of another machine, with what has been written by now. Raises `ConfigError` for a disk
         whose file the guest changes: two machines would write to it.

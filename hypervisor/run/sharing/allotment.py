@@ -15,6 +15,7 @@ from hypervisor.run.sharing.at_home import AtHome
 from hypervisor.run.sharing.hold import NEVER, Hold
 from hypervisor.run.sharing.policy import Policy
 from hypervisor.run.sharing.scheduler import Scheduler
+from hypervisor.run.sharing.share import DRIVES_SLICE_S
 from hypervisor.run.sharing.slices import press
 
 if TYPE_CHECKING:
@@ -99,7 +100,9 @@ class Allotment:
         for hold in self.holds:
             if hold.task is None or hold.pcpu is None:
                 continue
-            if hold.pcpu not in self._affinity.allows(hold) or hold.task.candidate.share.cap is not None:
+            share = hold.task.candidate.share
+            limited = share.cap is not None or share.drive_bandwidth is not None
+            if limited or hold.pcpu not in self._affinity.allows(hold):
                 hold.firm, hold.seconds = True, 0.0
 
     def _hold(self, task: Task) -> Hold:
@@ -155,9 +158,13 @@ class Allotment:
             hold.since, hold.seconds = now, seconds
             if hold.task is not None:
                 hold.chosen_by = self.policy.scheduler
-                if hold.task.candidate.share.cap is not None:
+                share = hold.task.candidate.share
+                if share.cap is not None:
                     hold.capped = hold.firm = True
                     hold.seconds = min(seconds, hold.vm.allowance.left)
+                if share.drive_bandwidth is not None:
+                    hold.firm = True
+                    hold.seconds = min(hold.seconds, DRIVES_SLICE_S)
                 hold.task.woken = False
             hold.pcpu = pcpu
 

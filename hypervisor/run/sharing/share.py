@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from hypervisor.errors import ConfigError
+from hypervisor.units import parse_size
 
 CAP_PERIOD_S = 0.1
 """Host seconds within which a VM with a cap gets it; what it had too much is taken off the next ones."""
@@ -18,6 +19,9 @@ LEAST_S, MOST_S = 0.001, 10.0
 """Bounds of a reservation's budget and period, in host seconds: a slice cannot end more often than that."""
 
 MOST_WEIGHT = 10_000
+
+LEAST_BANDWIDTH, DRIVES_SLICE_S = 4096, 0.002
+"""Bytes a second that a VM's drives may move at least; and how often it is looked how many they have moved."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,9 @@ class Share:
     period: float | None = None
     pcpus: Iterable[int] | None = None
     """The numbers of the pCPUs that it runs on; None for all. With any scheduler."""
+    drive_bandwidth: str | int | None = None
+    """Bytes of host seconds that its drives may read and write together (``"10M"``): with more it waits, and its guest
+    does not see that. With any scheduler."""
 
     def __post_init__(self) -> None:
         if not 1 / MOST_WEIGHT <= self.weight <= MOST_WEIGHT:
@@ -45,6 +52,10 @@ class Share:
             raise ConfigError(
                 f"budget={self.budget!r}, period={self.period!r}: a budget is at least {LEAST_S} s and at most its "
                 f"period, which is at most {MOST_S:g} s."
+            )
+        if self.drive_bandwidth is not None and parse_size(self.drive_bandwidth) < LEAST_BANDWIDTH:
+            raise ConfigError(
+                f"drive_bandwidth={self.drive_bandwidth!r}: give bytes a second, {LEAST_BANDWIDTH} at least."
             )
         if self.pcpus is not None:
             numbers = frozenset(self.pcpus)
@@ -59,15 +70,41 @@ class Share:
 
 
 class Allowance:
-    """What a VM with a cap may still use. Periods follow one another from the first time that it is asked."""
+    """What a VM with a cap may still use, and when its drives have been allowed what they have moved. Periods follow
+    one another from the first time that it is asked.
+    """
 
     def __init__(self) -> None:
+        self.moved: Callable[[], int] = lambda: 0
+        """How many bytes its drives have read and written."""
+        self._moved: int | None = None
+        self._drives_free = self._let_go = 0.0
+        """When all that was moved has been allowed; and when it was let go last."""
         self.left = 0.0
         """Host seconds of the present period, negative for what it had too much."""
         self._ends = 0.0
 
     def opens(self, share: Share, now: float) -> float:
         """When it may run: 0 for now, else of the same clock as ``now``."""
+        return max(self._by_cap(share, now), self._by_drives(share, now))
+
+    def _by_drives(self, share: Share, now: float) -> float:
+        """A token bucket without a reserve, kept as the time at which it is empty. What comes in one slice is not held
+        back, and counts for the next ones.
+        """
+        if share.drive_bandwidth is None:
+            self._moved = None
+            return 0.0
+        moved, before = self.moved(), self._moved
+        self._moved = moved
+        more = 0 if before is None else moved - before
+        self._drives_free = max(self._drives_free, self._let_go) + max(more, 0) / parse_size(share.drive_bandwidth)
+        if self._drives_free > now:
+            return self._drives_free
+        self._let_go = now
+        return 0.0
+
+    def _by_cap(self, share: Share, now: float) -> float:
         if share.cap is None:
             return 0.0
         each = share.cap * CAP_PERIOD_S
@@ -84,4 +121,4 @@ class Allowance:
         self.left -= seconds
 
 
-__all__ = ["CAP_PERIOD_S", "Allowance", "Share"]
+__all__ = ["CAP_PERIOD_S", "DRIVES_SLICE_S", "Allowance", "Share"]
