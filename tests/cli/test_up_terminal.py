@@ -24,6 +24,16 @@ from tests.cli.session import PATIENCE_S, Session
 from tests.cli.test_up import CRASH, LOOP, described
 
 SLEEPS = "sti; again: hlt; jmp again"
+DRAWS = """
+    mov ax, 0xb800; mov es, ax; mov ah, 0x1f; xor di, di; mov si, text
+next: lodsb; test al, al; jz keys; stosw; jmp next
+keys: in al, 0x64; test al, 1; jz keys
+    in al, 0x60; cmp al, 0x1e; jne keys
+    mov word ptr es:[160], 0x1f4b
+    jmp keys
+text: .asciz "drawn by a guest"
+"""
+"""Writes on the screen, and a K into its second line when the key A is pressed."""
 
 
 class Watched(Session):
@@ -166,6 +176,22 @@ def test_a_console_is_visited_and_left(sessions: list[Session], tmp_path: Path) 
     session.screen = ScreenModel(100, 24)
     session.write(b"q\x01d")  # which the guest takes for its end
     session.until(lambda screen: "powered-off" in session.row("b"))
+    session.write(b"q")
+    session.ended(121)
+
+
+def test_a_screen_is_visited_and_left(sessions: list[Session], tmp_path: Path) -> None:
+    session = watch(sessions, described(tmp_path, a=LOOP, b=DRAWS))
+    session.shows("b started at")
+    session.write(b"jv")
+    session.shows("drawn by a guest")
+    assert "drawn by a guest" in session.screen.lines[0] and not session.row("b")
+    assert not session.screen.lines[1].strip()
+    session.write(b"a")
+    session.until(lambda screen: screen.lines[1].startswith("K"))
+    session.write(b"\x01d")
+    session.until(lambda screen: session.row("b").startswith(">"))
+    assert "drawn by a guest" not in session.screen.text
     session.write(b"q")
     session.ended(121)
 
