@@ -5,7 +5,6 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 
 from hypervisor.bus.device import Device
 from hypervisor.bus.timed_register import TimedRegister
@@ -13,7 +12,6 @@ from hypervisor.errors import DeviceError
 from hypervisor.markup import table
 
 
-@dataclass(slots=True, eq=False)
 class Mapping:
     """A device's place: the half-open range ``[start, end)`` answers with offsets from ``base``.
 
@@ -21,16 +19,13 @@ class Mapping:
     not change.
     """
 
-    start: int
-    end: int
-    device: Device
-    base: int
-    strings: int = field(init=False)
-    """The address of its string port (`hypervisor.bus.StringPort`), or -1."""
+    __slots__ = "base", "device", "end", "start", "strings"
 
-    def __post_init__(self) -> None:
-        offset = getattr(self.device, "string_offset", None)
-        self.strings = -1 if offset is None else self.base + offset
+    def __init__(self, start: int, end: int, device: Device, base: int) -> None:
+        self.start, self.end, self.device, self.base = start, end, device, base
+        offset = getattr(device, "string_offset", None)
+        self.strings = -1 if offset is None else base + offset
+        """The address of its string port (`hypervisor.bus.StringPort`), or -1."""
 
     def __str__(self) -> str:
         return f"{self.device.name} at {self.start:#x}-{self.end - 1:#x}"
@@ -98,7 +93,8 @@ class AddressSpace:
             self._last = None
             index = self._mappings.index(mapping)
             del self._starts[index], self._mappings[index]
-            self._tell(mapping)
+            if hasattr(mapping.device, "timed_registers"):
+                self.follow(self.timed_changed)
 
     def find(self, address: int) -> Mapping | None:
         """The mapping that answers at ``address``, or None."""
@@ -178,8 +174,5 @@ class AddressSpace:
     def _insert(self, index: int, mapping: Mapping) -> None:
         self._starts.insert(index, mapping.start)
         self._mappings.insert(index, mapping)
-        self._tell(mapping)
-
-    def _tell(self, mapping: Mapping) -> None:
         if hasattr(mapping.device, "timed_registers"):
             self.follow(self.timed_changed)

@@ -32,9 +32,8 @@ class Windows:
 
     def beneath(self, device: Device, ports: range) -> None:
         """Let ``device`` answer at these ports while no window is there."""
-        row = self._vm.ports, device, ports.start, len(ports)
-        self._beneath.append(row)
-        self._show(*row)  # it is the last one, so the others stay as they are
+        self._beneath.append((self._vm.ports, device, ports.start, len(ports)))
+        self._vm.ports.follow(self._rebuild)
 
     def device(self, function: PciFunction, window: str, device: Device) -> None:
         """Let ``device`` answer in this window, at offsets from its start."""

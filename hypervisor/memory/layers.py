@@ -6,6 +6,7 @@ another, what they are decides which one shows (`rank`), and never which came fi
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -199,7 +200,7 @@ class Layers:
         """Bring a zone of the shown map up to date."""
         start = zone << _ZONE_SHIFT
         first, last = zone << w.LEAF_SHIFT, zone + 1 << w.LEAF_SHIFT
-        traps = [(page, bits) for page, bits in self._traps.items() if first <= page < last and bits]
+        traps = self._traps and [(page, bits) for page, bits in self._traps.items() if first <= page < last and bits]
         over = self.at(start)
         if over is not None and over.gpa + over.size >= start + _ZONE and over.writable and not traps:
             base = over.base + start - over.gpa
@@ -210,14 +211,14 @@ class Layers:
         if not traps and pieces == [piece for region in self.ram for piece in _cut(region, start, start + _ZONE)]:
             self._pages.show_base(zone)
             return
-        words = [0] * w.LEAF_PAGES
+        words = memoryview(array("q", bytes(8 * w.LEAF_PAGES)))
         for piece in pieces:
             page, count = piece.gpa - start >> PAGE_SHIFT, piece.size >> PAGE_SHIFT
             if piece.base == piece.gpa and piece.writable and not traps:
                 words[page : page + count] = self._pages.words(piece.gpa >> PAGE_SHIFT, count)
             else:
                 word = piece.base | w.MAP_ALIAS | (w.MAP_WRITE if piece.writable else 0)
-                words[page : page + count] = range(word, word + piece.size, 1 << PAGE_SHIFT)
+                words[page : page + count] = array("q", range(word, word + piece.size, 1 << PAGE_SHIFT))
         for page, bits in traps:
             words[page - first] |= bits
         self._pages.show_words(zone, words)

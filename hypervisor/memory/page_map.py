@@ -262,7 +262,7 @@ class PageMap:
 
     # --- the shown map ------------------------------------------------------------------------------------------------
 
-    def words(self, first: int, count: int) -> Sequence[int]:
+    def words(self, first: int, count: int) -> memoryview:
         """The words of pages of one zone of the base map."""
         leaf = self.base[first >> w.LEAF_SHIFT]
         at = (leaf - self.host.address >> 3) + (first & _IN_LEAF)
@@ -282,7 +282,7 @@ class PageMap:
         self._take_off(zone)
         self.elsewhere[zone] = other
 
-    def show_words(self, zone: int, words: list[int]) -> None:
+    def show_words(self, zone: int, words: memoryview) -> None:
         """Let a zone show pages by these words: the base map's own, words with `map_words.MAP_ALIAS`, or nothing where
         they are 0.
         """
@@ -292,7 +292,7 @@ class PageMap:
             if not self.host.kernels.add_leaf(self.host.table, self.shown_at + 8 * zone):
                 raise HostFull(self.shortage)
         leaf = self.shown[zone] - self.host.address >> 3
-        self.host.words[leaf : leaf + w.LEAF_PAGES] = memoryview(array("q", words))
+        self.host.words[leaf : leaf + w.LEAF_PAGES] = words
 
     def change_word(self, page: int, clear: int, set_: int) -> None:
         """Change bits of a word that `show_words` has put there."""

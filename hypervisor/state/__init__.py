@@ -18,7 +18,7 @@ from hypervisor.state.declared import (
     u8,
     words,
 )
-from hypervisor.state.record import InRecord, copied, from_plain, is_record, plain, record, wrong
+from hypervisor.state.record import InRecord, copied, from_plain, is_record, plain, record, trusted, wrong
 
 __all__ = [
     "InRecord",
@@ -41,6 +41,7 @@ __all__ = [
     "text",
     "ticks",
     "time_ns",
+    "trusted",
     "u8",
     "words",
     "wrong",

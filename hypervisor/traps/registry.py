@@ -102,7 +102,7 @@ class TrapRegistry(TrapKinds):
         **options: Any,
     ) -> str:
         """Register a handler; its name."""
-        plugin = plugin_set.current() or self._plugin_of_caller()
+        plugin = plugin_set.current() or (None if self._guest is None else self._plugin_of_caller())
         base = name or str(getattr(function, "__name__", kinds[0].name.lower()))
         full = f"{plugin}.{base}" if plugin else base
         new = Handler(full, kinds, function, key, plugin=plugin, **options)
@@ -110,7 +110,8 @@ class TrapRegistry(TrapKinds):
         if new.rank == "user":
             check_function(new, function)
         self._check_open()
-        self._check_changeable(f"{new.describe()} cannot be registered")
+        if not self._changeable:
+            raise self._not_from_here(f"{new.describe()} cannot be registered")
         if full in self._handlers:
             if name is not None:
                 raise TrapError(f"{new.describe()}: there is a handler of this name already; choose another name=.")
@@ -153,7 +154,7 @@ class TrapRegistry(TrapKinds):
 
     def _plugin_of_caller(self) -> str | None:
         """The plugin whose handler registers another one."""
-        caller = asking() if self._guest is not None else None
+        caller = asking()
         return None if caller is None else caller.plugin
 
     def _called(self, handler: Handler, function: HandlerFunction) -> HandlerFunction:
@@ -178,14 +179,20 @@ class TrapRegistry(TrapKinds):
                     "Narrow one of them, or disable the other."
                 )
 
+    @property
+    def _changeable(self) -> bool:
+        """Whether this is the thread that runs the VM, if any does."""
+        return self._guest is None or self._guest.here
+
+    def _not_from_here(self, what: str) -> TrapError:
+        return TrapError(f"{what} from this thread while the VM runs; do it in a handler, between runs or in a pause.")
+
     def _check_changeable(self, what: str) -> None:
         """Raise `TrapError` in another thread than the one that runs the VM; what is only taken away is taken from a
         closed one, too.
         """
-        if self._guest is not None and not self._guest.here:
-            raise TrapError(
-                f"{what} from this thread while the VM runs; do it in a handler, between runs or in a pause."
-            )
+        if not self._changeable:
+            raise self._not_from_here(what)
 
     def _changed(self, handler: Handler) -> None:
         """A handler has come or gone."""
