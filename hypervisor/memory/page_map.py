@@ -12,7 +12,7 @@ from __future__ import annotations
 import ctypes
 import time
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from hypervisor.errors import ConfigError, HostFull, InternalError, PageLost
