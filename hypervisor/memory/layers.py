@@ -200,7 +200,7 @@ class Layers:
         """Bring a zone of the shown map up to date."""
         start = zone << _ZONE_SHIFT
         first, last = zone << w.LEAF_SHIFT, zone + 1 << w.LEAF_SHIFT
-        traps = self._traps and [(page, bits) for page, bits in self._traps.items() if first <= page < last and bits]
+        traps = [(page, bits) for page, bits in self._traps.items() if first <= page < last and bits]
         over = self.at(start)
         if over is not None and over.gpa + over.size >= start + _ZONE and over.writable and not traps:
             base = over.base + start - over.gpa

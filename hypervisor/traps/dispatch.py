@@ -26,31 +26,42 @@ if TYPE_CHECKING:
 Sealed = tuple[tuple[Callable[[Exit], bool] | None, Handler], ...]
 """Handlers that decide, each with a matcher made for its key, None for one that is asked about every exit."""
 
+_WRITTEN: dict[ExitKind, Callable[[Exit], tuple[Any, ...]]] = {
+    kind: attrgetter(*outputs, "kind") for kind, outputs in OUTPUTS.items()
+}
+"""The values of an exit's result fields (and one more, so that they are a tuple): None is among them where one is
+missing.
+"""
+
+_INPUT_NAMES = {kind: f"exit.value of {kind.name.lower()}" for kind in INPUT_BITS}
+
 
 class Table:
     """The sealed handlers of one kind of exit."""
 
     __slots__ = (
-        "after", "before", "builtin", "decide", "input_bits", "input_name", "outputs", "private", "stored", "written",
+        "after", "before", "builtin", "decide", "input_bits", "outputs", "private", "stored", "written",
     )  # fmt: skip
 
     def __init__(self, kind: ExitKind, handlers: list[Handler]) -> None:
-        on = [h for h in handlers if h.enabled]
-        user = [h for h in on if h.rank == "user"]
-        self.before = tuple(h for h in user if h.mode == "observe" and h.when == "before")
-        self.after = tuple(h for h in user if h.mode == "observe" and h.when == "after")
-        self.decide = _seal(sorted((h for h in user if h.mode == "decide"), key=Handler.breadth))
-        self.builtin = _seal([h for h in on if h.rank == "builtin"])
-        self.private = _seal([h for h in on if h.rank == "private"])
+        by_rank: dict[str, list[Handler]] = {"user": [], "builtin": [], "private": []}
+        for handler in handlers:
+            if handler.enabled:
+                by_rank[handler.rank].append(handler)
+        self.before: tuple[Handler, ...] = ()
+        self.after: tuple[Handler, ...] = ()
+        self.decide: Sealed = ()
+        if user := by_rank["user"]:  # there are none for most kinds
+            self.before = tuple(h for h in user if h.mode == "observe" and h.when == "before")
+            self.after = tuple(h for h in user if h.mode == "observe" and h.when == "after")
+            self.decide = _seal(sorted((h for h in user if h.mode == "decide"), key=Handler.breadth))
+        self.builtin = _seal(by_rank["builtin"])
+        self.private = _seal(by_rank["private"])
         self.outputs = OUTPUTS.get(kind, ()) if self.builtin else ()
-        self.written: Callable[[Exit], tuple[Any, ...]] | None = (
-            attrgetter(*self.outputs, "kind") if self.outputs else None
-        )
-        """The result fields' values (and one more, so that they are a tuple): None is in it where one is missing."""
+        self.written = _WRITTEN[kind] if self.outputs else None
         self.stored = kind in STORED and bool(self.builtin)
         self.input_bits = INPUT_BITS.get(kind, 0) if self.decide else 0
         """Width of the value that handlers may have changed before the built-in one takes it; 0 for none."""
-        self.input_name = f"exit.value of {kind.name.lower()}"
 
     @property
     def heard(self) -> bool:
@@ -64,14 +75,14 @@ class Table:
 
 
 def _seal(handlers: list[Handler]) -> Sealed:
-    return tuple((_matcher(handler), handler) for handler in handlers)
+    return tuple([(_matcher(handler) if handler.key or handler.watches else None, handler) for handler in handlers])
 
 
-def _matcher(handler: Handler) -> Callable[[Exit], bool] | None:
-    """A function that says whether an exit is for this handler; None for every one of its kind."""
+def _matcher(handler: Handler) -> Callable[[Exit], bool]:
+    """A function that says whether an exit is for this handler, which is not for every one of its kind."""
     if handler.watches or len(handler.key) > 1:
         return handler.matches
-    return keys.matcher(*handler.key[0]) if handler.key else None
+    return keys.matcher(*handler.key[0])
 
 
 class Dispatch:
@@ -119,7 +130,7 @@ class Dispatch:
         elif verdict is not PASS:
             return verdict
         if table.input_bits:
-            exit.value = fitting(table.input_name, exit.value, table.input_bits)
+            exit.value = fitting(_INPUT_NAMES[exit.kind], exit.value, table.input_bits)
         return _ask(table.builtin, vcpu, exit)
 
     def decided(self, vcpu: Processor, exit: Exit) -> None:

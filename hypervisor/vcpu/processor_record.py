@@ -55,7 +55,10 @@ class ProcessorPart:
 
     def __init__(self, vcpu: Processor) -> None:
         self._vcpu = vcpu
-        self._last: tuple[ProcessorState, Image] | None = None
+        self._last: tuple[ProcessorState, Image | None] | None = None
+        """The state that was put back last, and what the vCPU's memory is then: known from the second time on, as most
+        forks never go back.
+        """
 
     def state(self) -> ProcessorState:
         """All that the vCPU remembers."""
@@ -90,13 +93,14 @@ class ProcessorPart:
         looked at once.
         """
         vcpu, last = self._vcpu, self._last
-        if last is not None and last[0] is state:
+        again = last is not None and last[0] is state
+        if last is not None and again and last[1] is not None:
             vcpu.state.put_image(last[1])
             cpu_record.put_back_again(vcpu.registers, vcpu.state.tlb, state.cpu)
             self._put_beside(state)
             return
         self.restore(state)
-        self._last = state, vcpu.state.image()
+        self._last = state, vcpu.state.image() if again else None
 
     def _put_beside(self, state: ProcessorState) -> None:
         """What is not in the engine's memory for the vCPU."""

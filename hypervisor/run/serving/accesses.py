@@ -31,6 +31,7 @@ _OUT_OPCODES = (0xE6, 0xE7, 0xEE, 0xEF)
 _PORT_IN, _PORT_OUT, _MMIO_WRITE = int(K.PORT_IN), int(K.PORT_OUT), int(K.MMIO_WRITE)
 _NAMES = {int(kind): kind.name.lower() for kind in (K.MMIO_READ, K.MMIO_WRITE)}
 _READS = frozenset((K.PORT_IN, K.MMIO_READ))
+_NOBODY = Dispatch()
 _HALF_DONE = "a port or memory access is in the middle of its instruction"
 
 
@@ -71,7 +72,7 @@ class InPlace:
         self.select(vcpu)
         self._routing = Routing(vm)
         self._find, self._is_memory = vm.mmio.find, self._routing.is_memory
-        self._dispatch = Dispatch()
+        self._dispatch = _NOBODY
         self.listen()
         self._after: Effect | None = None
         """What is to be done when the guest has been left."""
