@@ -9,6 +9,7 @@ import pytest
 from hypervisor.arch import apic_registers as r
 from hypervisor.bus.clock import ManualClock
 from hypervisor.devices.apic_bus import ApicBus
+from hypervisor.devices.parts.apic_state import after_reset, page_after_reset, record_of
 from tests.devices.local_apics import Cpu, interrupt
 
 # ---- reset and registers (SDM 10.4.7.1)
@@ -20,6 +21,15 @@ def test_registers_after_reset(clock: ManualClock) -> None:
     expected |= dict.fromkeys((r.LVT_TIMER, r.LVT_LINT0, r.LVT_LINT1, r.LVT_ERROR, r.LVT_THERMAL), r.MASKED)
     assert {offset: cpu.read(offset) for offset in expected} == expected
     assert all(cpu.read(base + 16 * n) == 0 for base in (r.ISR, r.TMR, r.IRR) for n in range(8))
+
+
+@pytest.mark.parametrize("bootstrap", [True, False])
+@pytest.mark.parametrize("apic_id", [0, 3])
+def test_a_page_after_reset_is_that_of_the_record_and_nobody_elses(apic_id: int, bootstrap: bool) -> None:
+    page = page_after_reset(apic_id, bootstrap)
+    assert record_of(page) == after_reset(apic_id, bootstrap)
+    page.tpr, page.irr = 0x20, 1 << 80
+    assert record_of(page_after_reset(apic_id, bootstrap)) == after_reset(apic_id, bootstrap)
 
 
 @pytest.mark.parametrize("offset", [row.offset for row in r.REGISTERS])

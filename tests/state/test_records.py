@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from copy import deepcopy
 from dataclasses import fields
 from random import Random
@@ -190,3 +191,23 @@ def test_random_damage_never_raises_anything_else() -> None:
         except ValueError:
             refused += 1
     assert refused > 2000
+
+
+def test_trusted_records_are_not_looked_at_in_this_thread_and_block_alone() -> None:
+    """Who puts back what it took itself says so; beside that, in another thread and behind it all is as ever."""
+    bad, seen = Wheel(turns=-6), list[str | None]()
+
+    def look() -> None:
+        seen.append(s.wrong(Wheel, bad))
+
+    with pytest.raises(KeyError), s.trusted():
+        with s.trusted():
+            look()
+        look()
+        assert s.wrong(Car, bad) is not None, "a record of another class is none of these"
+        other = threading.Thread(target=look)
+        other.start()
+        other.join()
+        raise KeyError
+    look()
+    assert [one is None for one in seen] == [True, True, False, False]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from functools import lru_cache
 
 from hypervisor.arch import apic_registers as r
 from hypervisor.arch.apic_page import ApicPage
@@ -75,6 +76,20 @@ def after_reset(apic_id: int, bootstrap: bool) -> LocalApicState:
     processor passes the 8259's interrupts (ExtINT), as in QEMU, so that whoever never looks at the APIC needs not.
     """
     return LocalApicState(id=apic_id, lvt_lint0=r.Mode.EXTINT << r.MODE_SHIFT if bootstrap else r.MASKED)
+
+
+@lru_cache(maxsize=16)  # of most machines' few vCPUs: forks are made by the thousand
+def _image(apic_id: int, bootstrap: bool) -> bytes:
+    page = ApicPage()
+    put(page, after_reset(apic_id, bootstrap))
+    return bytes(page)
+
+
+def page_after_reset(apic_id: int, bootstrap: bool) -> ApicPage:
+    """A page that holds what `after_reset` says."""
+    page = ApicPage()
+    memoryview(page).cast("B")[:] = _image(apic_id, bootstrap)
+    return page
 
 
 def check(name: str, state: LocalApicState) -> None:

@@ -39,7 +39,7 @@ class Stateless(InRecord[NoState]):
 def adopt(name: str, kind: type[T], state: Any) -> T:
     """A copy of ``state`` for device ``name`` to live in; raises `DeviceError` if a type or a range is wrong.
 
-    A state may come from anywhere, and looking at it costs as little as copying it, so this is done for each.
+    A state may come from anywhere, so each is looked at, but for those that `hypervisor.state.trusted` is about.
     """
     problem = wrong(kind, state)
     if problem:
