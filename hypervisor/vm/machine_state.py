@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from hypervisor.backends.overlay import Overlay
 from hypervisor.errors import ConfigError, DeviceError
 from hypervisor.run.machine_record import MachineOwn
-from hypervisor.state import cbor, from_plain, is_record, plain, trusted, wrong
+from hypervisor.state import cbor, from_plain, is_record, plain, wrong
 from hypervisor.vcpu.processor_record import ProcessorPart
 from hypervisor.vm.handler_record import HandlersPart
 from hypervisor.vm.memory_record import RAM, BlockPart, RamPart
@@ -202,7 +202,7 @@ def small_parts_put_back(vm: Furnished, records: dict[str, Any], *, by_changes: 
     except ValueError as error:
         raise ConfigError(f"This state cannot be put into the machine {vm.name}: {error}.") from error
     with _unheard(vm):
-        with vm.memory.changing(), trusted():
+        with vm.memory.changing():
             for name, part in parts.items():
                 record = records[name]
                 is_still = getattr(part, "is_still", None)  # many know it without a copy of their state
