@@ -26,14 +26,8 @@ from hypervisor.devices.apic_bus import ApicBus, Message, from_byte
 from hypervisor.devices.parts.apic_destination import is_meant
 from hypervisor.devices.parts.apic_pins import Pins
 from hypervisor.devices.parts.apic_state import (
-    LVT_FIELDS,
-    LocalApicState,
-    after_reset,
-    check,
-    page_after_reset,
-    put,
-    record_of,
-)
+    LVT_FIELDS, LocalApicState, after_reset, check, page_after_reset, put, record_of,
+)  # fmt: skip
 from hypervisor.devices.parts.apic_timer import ApicTimer
 from hypervisor.devices.parts.x2apic import X2Apic
 
