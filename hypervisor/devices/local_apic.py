@@ -25,9 +25,7 @@ from hypervisor.bus import Clock, InterruptController
 from hypervisor.devices.apic_bus import ApicBus, Message, from_byte
 from hypervisor.devices.parts.apic_destination import is_meant
 from hypervisor.devices.parts.apic_pins import Pins
-from hypervisor.devices.parts.apic_state import (
-    LVT_FIELDS, LocalApicState, after_reset, check, page_after_reset, put, record_of,
-)  # fmt: skip
+from hypervisor.devices.parts.apic_state import LVT_FIELDS, LocalApicState, after_reset, check, new_page, put, record_of
 from hypervisor.devices.parts.apic_timer import ApicTimer
 from hypervisor.devices.parts.x2apic import X2Apic
 
@@ -64,7 +62,7 @@ class LocalApic:
         self.external = external
         self._bus = bus
         self._own_id, self._bootstrap = apic_id, bootstrap
-        self.page = self._s = page_after_reset(apic_id, bootstrap)
+        self.page = self._s = new_page(apic_id, bootstrap)
         self._timer = ApicTimer(self.page, clock, name, self._timer_expired)
         self._words = memoryview(self.page).cast("B").cast("I")
         self.msrs = X2Apic(self.page, self._register, lambda at, value: self._writers[at](value), self._send_self)

@@ -9,7 +9,7 @@ import pytest
 from hypervisor.arch import apic_registers as r
 from hypervisor.bus.clock import ManualClock
 from hypervisor.devices.apic_bus import ApicBus
-from hypervisor.devices.parts.apic_state import after_reset, page_after_reset, record_of
+from hypervisor.devices.parts.apic_state import after_reset, new_page, record_of
 from tests.devices.local_apics import Cpu, interrupt
 
 # ---- reset and registers (SDM 10.4.7.1)
@@ -25,11 +25,11 @@ def test_registers_after_reset(clock: ManualClock) -> None:
 
 @pytest.mark.parametrize("bootstrap", [True, False])
 @pytest.mark.parametrize("apic_id", [0, 3])
-def test_a_page_after_reset_is_that_of_the_record_and_nobody_elses(apic_id: int, bootstrap: bool) -> None:
-    page = page_after_reset(apic_id, bootstrap)
+def test_a_new_page_is_that_of_the_record_and_nobody_elses(apic_id: int, bootstrap: bool) -> None:
+    page = new_page(apic_id, bootstrap)
     assert record_of(page) == after_reset(apic_id, bootstrap)
     page.tpr, page.irr = 0x20, 1 << 80
-    assert record_of(page_after_reset(apic_id, bootstrap)) == after_reset(apic_id, bootstrap)
+    assert record_of(new_page(apic_id, bootstrap)) == after_reset(apic_id, bootstrap)
 
 
 @pytest.mark.parametrize("offset", [row.offset for row in r.REGISTERS])

@@ -85,7 +85,7 @@ def _image(apic_id: int, bootstrap: bool) -> bytes:
     return bytes(page)
 
 
-def page_after_reset(apic_id: int, bootstrap: bool) -> ApicPage:
+def new_page(apic_id: int, bootstrap: bool) -> ApicPage:
     """A page that holds what `after_reset` says."""
     page = ApicPage()
     memoryview(page).cast("B")[:] = _image(apic_id, bootstrap)
