@@ -7,12 +7,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+TEMPLATES = Path("hypervisor/cli/init/templates")
+"""Of projects of others: their Python is data of the package."""
 
 
 def modules(root: Path = ROOT) -> dict[str, Path]:
     """The package's modules by their names."""
     found = {}
     for path in sorted((root / "hypervisor").rglob("*.py")):
+        if path.is_relative_to(root / TEMPLATES):
+            continue
         parts = path.relative_to(root).with_suffix("").parts
         found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
     return found

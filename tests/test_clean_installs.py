@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import from_nothing
 from tests.empty_cache import empty_cache
 from tests.test_wheel import FIRST_START, ROOT, build, run
 
@@ -53,3 +54,13 @@ def test_an_empty_environment(version: str, distribution: Path, tmp_path: Path) 
     assert not list(home.iterdir())
     doctor = run(str(place / "bin" / "hypervisor"), "doctor", place=tmp_path, environment=environment)
     assert doctor.returncode == 0 and "those of the package, compiled for x86-64-v2" in doctor.stdout, doctor.stdout
+
+
+@pytest.mark.stress
+@pytest.mark.parametrize("version", sorted(PYTHONS))
+def test_from_nothing_to_tests_of_ones_own(version: str, tmp_path: Path) -> None:
+    """A guest, kernels and a plugin, each by one command; `python -m tests.from_nothing` prints how long they take."""
+    place = tmp_path / "nothing"
+    place.mkdir()
+    done = from_nothing.play(build("wheel", ROOT, tmp_path / "wheel"), PYTHONS[version], place)
+    assert from_nothing.good(done), done[-1]

@@ -1,4 +1,4 @@
-"""The command line: ``hypervisor run``, ``up``, ``info``, ``guests`` and ``doctor``.
+"""The command line: ``hypervisor run``, ``up``, ``init``, ``info``, ``guests`` and ``doctor``.
 
 ``hypervisor run hello`` has a second for everything, so modules here import typer, rich and the engine only when they
 are about to use them.

@@ -197,6 +197,20 @@ def up(
 
 
 @app.command()
+def init(
+    folder: Annotated[str, typer.Argument(help="The new folder; its name becomes the project's.", metavar="FOLDER")],
+    lang: Annotated[
+        str | None, typer.Option(help="The language of the kernel: asm unless said.", metavar="asm|c")
+    ] = None,
+    plugin: Annotated[bool, typer.Option("--plugin", help="A plugin in Python instead of a kernel.")] = False,
+) -> int:
+    """Make a project to start from: a kernel that prints, its build, tests that pass, and a workflow for CI."""
+    from hypervisor.cli.init.init_command import init as make_project
+
+    return make_project(folder, lang, plugin)
+
+
+@app.command()
 def info(file: Annotated[str, typer.Argument(help="A file that `run --save` has written.", metavar="FILE")]) -> int:
     """Say what is in the file of a machine: what it was made from, where it stands, whether it is undamaged."""
     from hypervisor.cli.info import show

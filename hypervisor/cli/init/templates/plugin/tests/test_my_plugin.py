@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from rootmode_dice import Dice, DiceDevice
+from my_plugin import DiceDevice, MyPlugin
 
 from hypervisor.errors import DeviceError, PluginError
 from hypervisor.testing import check_device, check_plugin
@@ -27,7 +27,7 @@ def test_the_device_keeps_the_contract() -> None:
 
 
 def test_the_plugin_keeps_the_contract() -> None:
-    check_plugin((Dice, {"sides": 20}))
+    check_plugin((MyPlugin, {"sides": 20}))
 
 
 def test_rolls_stay_within_the_sides_and_repeat_after_a_reset() -> None:
@@ -46,7 +46,7 @@ def test_a_state_that_is_not_ours_is_refused() -> None:
 
 
 def test_a_guest_rolls_the_die(vm, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    guest = vm(**flat(tmp_path / "roll", ROLL_ONCE), plugins=["dice,sides=6"])
+    guest = vm(**flat(tmp_path / "roll", ROLL_ONCE), plugins=["my-plugin,sides=6"])
     assert guest.run(timeout=10).reason.value == "halted"
     assert 1 <= guest.vcpu.al <= 6
 
@@ -54,14 +54,14 @@ def test_a_guest_rolls_the_die(vm, tmp_path: Path) -> None:  # type: ignore[no-u
 def test_the_seed_decides_the_game(vm, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     rolls = []
     for seed in (1, 1, 2, 3, 4):
-        guest = vm(**flat(tmp_path / "roll", ROLL_ONCE), plugins=[Dice(sides=255)], seed=seed)
+        guest = vm(**flat(tmp_path / "roll", ROLL_ONCE), plugins=[MyPlugin(sides=255)], seed=seed)
         guest.run(timeout=10)
         rolls.append(guest.vcpu.al)
     assert rolls[0] == rolls[1] and len(set(rolls)) > 1
 
 
 def test_a_guest_finds_the_die_through_cpuid(vm, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    guest = vm(**flat(tmp_path / "ask", ASK_CPUID), plugins=["dice,port=0x310"])
+    guest = vm(**flat(tmp_path / "ask", ASK_CPUID), plugins=["my-plugin,port=0x310"])
     guest.run(timeout=10)
     words = [guest.vcpu.ebx, guest.vcpu.ecx, guest.vcpu.edx]
     assert b"".join(word.to_bytes(4, "little") for word in words) == b"RollTheDice!"
@@ -69,7 +69,7 @@ def test_a_guest_finds_the_die_through_cpuid(vm, tmp_path: Path) -> None:  # typ
 
 
 def test_options_are_checked(vm, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    with pytest.raises(PluginError, match=r"Plugin dice has no option 'side'\. Did you mean sides\?"):
-        vm(**flat(tmp_path / "roll", ROLL_ONCE), plugins=["dice,side=6"])
-    with pytest.raises(PluginError, match="Plugin dice could not be constructed: a die with 300 sides"):
-        vm(**flat(tmp_path / "roll", ROLL_ONCE), plugins=["dice,sides=300"])
+    with pytest.raises(PluginError, match=r"Plugin my-plugin has no option 'side'\. Did you mean sides\?"):
+        vm(**flat(tmp_path / "roll", ROLL_ONCE), plugins=["my-plugin,side=6"])
+    with pytest.raises(PluginError, match="Plugin my-plugin could not be constructed: a die with 300 sides"):
+        vm(**flat(tmp_path / "roll", ROLL_ONCE), plugins=["my-plugin,sides=300"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hypervisor as hv
-from rootmode_dice.device import DiceDevice
+from my_plugin.device import DiceDevice
 
 LEAF = 0x4000_0100
 """Our CPUID leaf, in the range that processors leave to hypervisors."""
@@ -12,9 +12,10 @@ SIGNATURE = b"RollTheDice!"
 """Twelve characters, in EBX, ECX, EDX, as hypervisors sign leaf 40000000h."""
 
 
-class Dice:
+class MyPlugin:
     """Options: ``port``, where the die's two registers begin; ``sides``, 1 to 255."""
 
+    api = 1  # the version of hv.API that this is written for
     stateless = True  # what changes is in the device
 
     def __init__(self, port: int = 0x300, sides: int = 6) -> None:
@@ -30,7 +31,7 @@ class Dice:
         vm.attach(device, ports=range(self.port, self.port + 2))
 
         @vm.traps.cpuid(leaf=LEAF)
-        def dice_leaf(vcpu: hv.Vcpu, exit: hv.Exit) -> hv.Verdict:
+        def die_leaf(vcpu: hv.Vcpu, exit: hv.Exit) -> hv.Verdict:
             exit.eax = self.port
             exit.ebx, exit.ecx, exit.edx = (int.from_bytes(SIGNATURE[i : i + 4], "little") for i in (0, 4, 8))
             return hv.HANDLED
