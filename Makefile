@@ -5,6 +5,7 @@
 #   make lint     ruff, mypy and the import rules alone
 #   make stress   the long forms of the tests: fuzzing, determinism under load, thousands of preemptions
 #   make bench    measure beside QEMU and write the table to docs/
+#   make site     the documents as a site, in build/site
 #   make clean    remove what these made
 #
 # PYTHON names the interpreter to build .venv from (3.11 or newer).
@@ -22,7 +23,7 @@ TEST_PROGRAMS := dpkg-deb:dpkg cpio:cpio qemu-system-x86_64:qemu-system-x86 gdb:
 BENCH_PROGRAMS := $(TEST_PROGRAMS)
 PROGRAMS := $(TEST_PROGRAMS)
 
-.PHONY: demo test lint stress bench clean set-up system-deps
+.PHONY: demo test lint stress bench site clean set-up system-deps
 
 demo: set-up
 	$(BIN)/hypervisor run hello
@@ -42,8 +43,12 @@ bench: PROGRAMS := $(BENCH_PROGRAMS)
 bench: system-deps set-up
 	$(BIN)/python -m bench
 
+site: set-up
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@echo "the site is in build/site: open build/site/index.html"
+
 clean:
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache hypervisor/guests/*.bin hypervisor/guests/*.sym \
+	rm -rf .venv build/site .mypy_cache .ruff_cache .pytest_cache .import_linter_cache hypervisor/guests/*.bin hypervisor/guests/*.sym \
 	  $(KERNELS)
 
 set-up: $(KERNELS)

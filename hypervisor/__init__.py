@@ -5,8 +5,15 @@ The public face of the package. Names are loaded when they are first used, so th
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+if sys.platform == "win32":
+    raise ImportError(
+        "hypervisor (rootmode) cannot run on Windows itself, as it needs the system calls of Unix and the Linux x86-64 "
+        "build of Unicorn. Install it in WSL 2 or in a container, on an x86-64 processor."
+    )
 
 if TYPE_CHECKING:
     from hypervisor._face import Host as Host

@@ -14,7 +14,7 @@ from types import ModuleType
 import pytest
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 MOST_EXEMPTIONS = 2
 _COMMENT = r"^(?:<!-- (?P<why>not run|file): (?P<what>[^\n]+?) -->\n+)?"
 _BLOCK = re.compile(_COMMENT + r"```python\n(?P<code>.*?)^```$", re.M | re.S)

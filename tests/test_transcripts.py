@@ -9,12 +9,12 @@ import pytest
 from tests.programs import program
 from tests.transcripts import ROOT, Step, matches, play, steps
 
-DOCUMENTS = [path for path in sorted((ROOT / "docs").glob("*.md")) if "```console" in path.read_text()]
+DOCUMENTS = [path for path in sorted((ROOT / "docs").rglob("*.md")) if "```console" in path.read_text()]
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_a_documents_transcripts_are_true(document: Path, tmp_path: Path) -> None:
-    for name in ("gcc", "make", "gdb", "tshark"):
+    for name in ("gcc", "make", "nasm", "gdb", "tshark"):
         program(name)
     problems = play(steps(document), tmp_path)
     assert not problems, f"{document.name}, " + "\n".join(problems)
