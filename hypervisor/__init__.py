@@ -9,12 +9,6 @@ import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-if sys.platform == "win32":
-    raise ImportError(
-        "hypervisor (rootmode) cannot run on Windows itself, as it needs the system calls of Unix and the Linux x86-64 "
-        "build of Unicorn. Install it in WSL 2 or in a container, on an x86-64 processor."
-    )
-
 if TYPE_CHECKING:
     from hypervisor._face import Host as Host
     from hypervisor._face import boot as boot
@@ -98,6 +92,12 @@ if TYPE_CHECKING:
     from hypervisor.vm.vm import VM as VM
     from hypervisor.vm.watching.coverage import Coverage as Coverage
     from hypervisor.world.world import World as World
+
+if sys.platform == "win32":
+    raise ImportError(
+        "hypervisor (rootmode) cannot run on Windows itself, as it needs the system calls of Unix and the Linux x86-64 "
+        "build of Unicorn. Install it in WSL 2 or in a container, on an x86-64 processor."
+    )
 
 _WHERE = {
     "hypervisor._face": ("Host", "boot", "run_asm"),
