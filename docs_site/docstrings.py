@@ -1,4 +1,4 @@
-"""Docstrings are written for Python's own help; what Markdown has no word for is taken out where the site shows them."""
+"""Docstrings are written for Python's own help: what Markdown has no word for is taken out for the site."""
 
 from __future__ import annotations
 
