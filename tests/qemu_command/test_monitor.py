@@ -19,7 +19,7 @@ ASKED = (
     *("info mem", "info tlb", "info registers", "info status", "x/6xb 0x401010", "x/4xw 0x401010", "x/2xg 0x401010"),
     *("x/5dh 0x401010", "x/3uw 0x401010", "x/4ob 0x401010", "x/4c 0x401010", "xp/4xw 0x201010", "x/2xw 0x500000"),
     *("p $ebx+$ecx*2", "p/x $eip", "p/x (1+2)*0x10-1", "p/o 8", "p/d 5%3", "p/c 65", "xp/2xh 0x201010", "x 0x401010"),
-    *("p/x ~5&0xff", "p 7/0", "p $nothing", "nothing", "x/3xb 0x401ffe"),
+    *("xp /2xw 0x201010", "p  /x 77", "p/x ~5&0xff", "p 7/0", "p $nothing", "nothing", "x/3xb 0x401ffe"),
 )
 
 

@@ -45,6 +45,9 @@ class Command(NamedTuple):
 def run(state: State, line: str) -> str:
     """What a command prints. Raises `ConfigError`."""
     name, _, rest = line.partition(" ")
+    if not name.count("/") and rest.lstrip().startswith("/"):  # as in QEMU's own help: xp /FMT ADDR
+        format, _, rest = rest.lstrip().partition(" ")
+        name += format
     name, slash, format = name.partition("/")
     command = COMMANDS.get(name)
     if command is None:
