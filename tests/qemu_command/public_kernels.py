@@ -1,7 +1,7 @@
 """Public kernels by their own run lines, under QEMU and here.
 
 ``python -m tests.qemu_command.public_kernels NAME FOLDER``:
-``FOLDER`` is where the kernel was built from its sources; docs/tried.md says which sources, and how. Nothing is fetched.
+``FOLDER`` is where the kernel was built from its sources; docs/tried.md says which, and how. Nothing is fetched.
 The line is the kernel's own word by word, behind it no window and a QMP socket, through which keys are typed and the
 screen is read. Status 0: text screen, picture, serial port and exit status are the same; 1: they differ, and how; 2:
 no such kernel. A picture of the text mode is not compared: the fonts are two, and the text says it.
@@ -42,11 +42,6 @@ class Kernel(NamedTuple):
 
 KERNELS = {
     "aenix": Kernel("qemu-system-i386 -cdrom aenix.iso", "l s ret"),
-    "barebones-i386": Kernel(
-        "qemu-system-i386 -kernel mykernel.elf -serial stdio -device isa-debug-exit,iobase=0x501,iosize=0x04"
-        " -no-reboot",
-        "h e l p ret",
-    ),
     "jamesm": Kernel("qemu-system-i386 -kernel kernel -initrd initialRamDisk.img"),
     "lk": Kernel("qemu-system-i386 -machine pc -cpu max -m 512 -kernel lk.elf -nographic"),
     "mkeykernel": Kernel("qemu-system-i386 -kernel kernel", "h e l l o"),
