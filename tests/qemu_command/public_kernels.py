@@ -46,11 +46,8 @@ KERNELS = {
     "lk": Kernel("qemu-system-i386 -machine pc -cpu max -m 512 -kernel lk.elf -nographic"),
     "mkeykernel": Kernel("qemu-system-i386 -kernel kernel", "h e l l o"),
     "os-tutorial": Kernel("qemu-system-i386 -fda os-image.bin", "p a g e ret"),
-    "pritamzope-calculator": Kernel("qemu-system-x86_64 -cdrom x86_calculator.iso", "ret still 1 ret"),
     "pritamzope-idt": Kernel("qemu-system-x86_64 -cdrom Interrupt_Descriptor_Table_OS.iso", "ret"),
-    "pritamzope-keyboard": Kernel("qemu-system-x86_64 -cdrom Kernel_Keyboard_OS.iso", "ret still a b ret"),
     "pritamzope-tic-tac-toe": Kernel("qemu-system-x86_64 -cdrom TicTacToe.iso", "ret still down right ret"),
-    "szhou42": Kernel("qemu-system-i386 -kernel os_kernel -vga std -k en-us -m 2047M -hda ext2_hda.img -serial stdio"),
     "wyoos": Kernel("qemu-system-i386 -cdrom mykernel.iso", "a b"),
 }
 
