@@ -1,6 +1,6 @@
 """Draw the pictures of docs/one_host.md from docs/one_host.json: ``python -m bench.plots``.
 
-Needs matplotlib (``pip install -e '.[docs]'``). The same data give the same files, byte by byte, with one version of
+Needs matplotlib (``pip install -e '.[plots]'``). The same data give the same files, byte by byte, with one version of
 it; each says of which data it was made (`digest`), which tests/test_plots.py compares. Text stays text.
 """
 
