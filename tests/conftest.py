@@ -7,6 +7,7 @@ repeats. With CI=true it fails instead.
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,6 +21,18 @@ MISSING = pytest.StashKey[list[str]]()
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[MISSING] = []
+    _hear_signals()
+
+
+def _hear_signals() -> None:
+    """What nohup, or a shell that runs this in the background, has us ignore is ignored by every process that a test
+    starts, too, and tests send these signals.
+    """
+    for number, handler in (
+        (signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL), (signal.SIGQUIT, signal.SIG_DFL),
+    ):  # fmt: skip
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, handler)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
