@@ -70,3 +70,22 @@ def test_another_vm_on_the_same_processor_erases_nothing() -> None:
             assert [event.value for event in first.events() if event.size] == [1, 2]
             assert [event.value for event in second.events() if event.size] == [9]
     host.close()
+
+
+def test_a_ring_that_was_packed_is_the_same_and_goes_on() -> None:
+    """Again and again in a run in pieces, beside a neighbour: what is told is what is told without packing."""
+    told: list[list[str]] = []
+    for packs in (False, True):
+        with hv.Host("8M", 1) as host:
+            code = "mov ecx, 3000\nagain: mov al, cl; out 0x80, al; loop again; hlt"
+            with bare(code, host=host) as vm, bare("again: inc eax; jmp again", host=host) as neighbour:
+                while vm.run(virtual_timeout=3e-4, timeout=20).reason is hv.Reason.VIRTUAL_TIMEOUT:
+                    neighbour.run(virtual_timeout=1e-7, timeout=20)  # takes the pCPU
+                    before = [str(event) for event in vm.events()]
+                    if packs:
+                        vm.place.set_aside()
+                    assert [str(event) for event in vm.events()] == before
+                neighbour.run(virtual_timeout=1e-7, timeout=20)
+                vm.place.set_aside()
+                told.append([str(event._replace(ns=0)) for event in vm.events()])
+    assert told[0] == told[1] and len(told[0]) == MAX_EVENTS

@@ -15,6 +15,7 @@ import pytest
 
 import hypervisor as hv
 from hypervisor.engine import block
+from tests.core.accessed import watcher
 from tests.real.disturbed import guests, summary
 
 _GROUPS = ("w_", "d_", "n_", "fault", "event_rip", "fill_place", "scratch", "chain", "frame_", "x_info")
@@ -54,6 +55,26 @@ def test_the_words_are_there() -> None:
     names = {NAMES[n] for n in LEFTOVERS}
     assert {"w_vector", "w_perm", "w_shift", "d_length", "d_ea", "n_vector", "fault", "fault_address"} <= names
     assert not any(block.VCPU <= 8 * n < block.VCPU_END for n in LEFTOVERS)
+
+
+def _sum_by_the_wall_clock(scrambled: bool) -> int:
+    """What the guest that looks at its TLB has added up, stopped at places that are the host's."""
+    choice, pieces = random.Random(3), 0
+    with closing(hv.Host("16M", 2)) as host, watcher(host, 2500, 2, "wall") as vm:
+        while True:
+            result = vm.run(virtual_timeout=1e-7 if pieces < 1500 else 1.0, timeout=60)
+            if result.reason is not hv.Reason.VIRTUAL_TIMEOUT:
+                assert result.reason is hv.Reason.HALTED and pieces > 100
+                return vm.vcpu.get("r13")
+            pieces += 1
+            vm.place.set_down()
+            if scrambled:
+                _scramble(host, choice)
+
+
+def test_nor_do_they_by_the_wall_clock() -> None:
+    """Without its time, which is the host's, the guest is the same."""
+    assert _sum_by_the_wall_clock(scrambled=True) == _sum_by_the_wall_clock(scrambled=False)
 
 
 @pytest.mark.parametrize("name", BOOTS)
