@@ -8,7 +8,7 @@ from unittest import mock
 
 import pytest
 
-from hypervisor.run.sharing.at_home import AtHome
+from hypervisor.run.sharing import at_home as homes
 from hypervisor.testing.simulation import SimulatedVm, Simulation, Waking
 from hypervisor.testing.simulation.schedule import Schedule
 from tests.sharing.scenes import busy
@@ -21,7 +21,7 @@ def _run(vms: int, pcpus: int, seed: int, at_home: bool = True) -> Schedule:
     rng = random.Random(seed)
     some = [busy(f"{n}", begin=rng.random() * 0.1) for n in range(vms)]
     waking = SimulatedVm("wakes", Waking(0.02, 0.002, seed))
-    with mock.patch.object(AtHome, "first", AtHome.first if at_home else lambda self, waiting, free: waiting):
+    with mock.patch.object(homes, "first", homes.first if at_home else lambda waiting, free: waiting):
         return Simulation("round-robin", [*some, waking], pcpus).run(SECONDS)
 
 

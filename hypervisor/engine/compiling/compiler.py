@@ -49,14 +49,14 @@ def compile_kernels(target: str) -> KernelFile:
     know better (`shipping`). Raises `EngineError` where numba is missing.
     """
     try:
-        from hypervisor.engine.compiling import frame_entries, hooks, trampolines
+        from hypervisor.engine.compiling import hooks, host_entries, trampolines
         from hypervisor.engine.compiling.linking import link
     except ImportError as error:
         raise EngineError(
             f"The engine's compiler cannot be loaded ({error}). Install numba: pip install numba."
         ) from error
     objects, signatures = {}, {}
-    for function, signature in (*hooks.ENTRIES, *frame_entries.ENTRIES, *trampolines.TRAMPOLINES):
+    for function, signature in (*hooks.ENTRIES, *host_entries.ENTRIES, *trampolines.TRAMPOLINES):
         objects[function.__name__] = compile_function(function, signature)
         signatures[function.__name__] = signature
     objects["next_block"], signatures["next_block"] = next_block.compile_next(), next_block.SIGNATURE

@@ -13,7 +13,7 @@ from typing import Any
 from hypervisor.arch.exits import ExitKind
 from hypervisor.engine import block as b
 from hypervisor.engine.compiling.compiler import Code
-from hypervisor.engine.kernels import by_pointer
+from hypervisor.engine.kernels import by_pointer, polling
 from hypervisor.engine.kernels.instructions import decode, syscalls
 from hypervisor.engine.kernels.memory import (
     access,
@@ -116,6 +116,7 @@ _CALLS: dict[str, Callable[..., Any]] = {
     "drop_slots": swapping.drop_slots,
     "pack_tlb": packed_tlb.pack,
     "unpack_tlb": packed_tlb.unpack,
+    "poll": polling.poll,
     "save": switch.save,
     "load": switch.load,
     "clock": time_stamp.clock,

@@ -50,7 +50,7 @@ class Accounts:
         if account.meter is None or account.meter.thread != hold.thread:
             account.meter, account.cut = ThreadMeter(), NOTHING
         hold.meter = account.meter
-        hold.got = account.cut._replace(wall=hold.since)
+        hold.got = Reading(hold.since, account.cut.cpu, account.cut.stolen)
         hold.vm.usage.add_waited(max(hold.since - hold.asked, 0.0))
 
     def leaves(self, hold: Hold) -> tuple[float, float]:

@@ -10,8 +10,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from hypervisor.run.sharing import at_home
 from hypervisor.run.sharing.affinity import Affinity
-from hypervisor.run.sharing.at_home import AtHome
 from hypervisor.run.sharing.hold import NEVER, Hold
 from hypervisor.run.sharing.policy import Policy
 from hypervisor.run.sharing.scheduler import Scheduler
@@ -37,7 +37,7 @@ class Allotment:
     ) -> None:
         """``refused`` is called with a task that ends because of a mistake of the scheduler's."""
         self._pcpus, self._refused, self._clock = list(pcpus), refused, clock
-        self._affinity, self._at_home = Affinity(pcpus), AtHome()
+        self._affinity = Affinity(pcpus)
         self.policy = Policy(scheduler, refused, len(self._pcpus), clock)
         self.holds: list[Hold] = []
 
@@ -51,7 +51,7 @@ class Allotment:
     def enqueue(self, task: Task) -> None:
         """A task wants a pCPU that did not before."""
         hold = self._hold(task)
-        self._at_home.wakes(task.place, [other.vm for other in self.holds if other.task is not None])
+        at_home.wakes(task.place, [other.vm for other in self.holds if other.task is not None])
         self.holds.append(hold)
         if not hold.not_before:
             self._wakes(task)
@@ -61,7 +61,7 @@ class Allotment:
         or not.
         """
         task.place.used_s += seconds
-        self._at_home.used(task.place, seconds)
+        task.place.had_s += seconds
         if hold.capped:
             task.place.allowance.charge(whole)
         known = hold.chosen_by is self.policy.scheduler
@@ -151,7 +151,7 @@ class Allotment:
                 for hold in self._affinity.in_the_way(waiting, running, free):
                     hold.firm, hold.seconds = True, 0.0
                 break
-            hold, seconds = self.policy.next(self._at_home.first(able, free))
+            hold, seconds = self.policy.next(at_home.first(able, free))
             pcpu = self._affinity.best(hold, free, [other for other in waiting if other is not hold])
             free.remove(pcpu)
             busy.add(hold.vm)

@@ -27,6 +27,8 @@ class Customer(Protocol):
     """The pCPU that ran it last."""
     used_s: float
     """Host seconds for which its tasks have held up pCPUs: what a scheduler is told."""
+    had_s: float
+    """The same, to be compared among those that want pCPUs (`hypervisor.run.sharing.at_home`)."""
     usage: Usage
     """Where its time has gone."""
     allowance: Allowance

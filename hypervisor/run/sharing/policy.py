@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import signal
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 
 from hypervisor.run.sharing import scheduler as policies
 from hypervisor.run.sharing.hold import Hold
@@ -72,16 +71,32 @@ class Policy:
                 self._charging.held(task.candidate, whole)
             self.scheduler.blocks(task.candidate, seconds)
 
-    @contextmanager
-    def _asking(self, task: Task) -> Iterator[None]:
-        try:
-            yield
-        except Exception as error:
-            if _of_a_signal(error):
-                raise
-            what = "answered with a VM that was not among them" if isinstance(error, _Stranger) else f"raised {error!r}"
-            task.refuse(f"the host's scheduler, {type(self.scheduler).__name__}, {what}")
-            self._refused(task)
+    def _asking(self, task: Task) -> _Asking:
+        return _Asking(self, task)
+
+    def mistaken(self, task: Task, error: Exception) -> None:
+        """The scheduler raised this when it was asked about a task."""
+        what = "answered with a VM that was not among them" if isinstance(error, _Stranger) else f"raised {error!r}"
+        task.refuse(f"the host's scheduler, {type(self.scheduler).__name__}, {what}")
+        self._refused(task)
+
+
+class _Asking:
+    """A block that asks a scheduler about a task. (A generator for this takes longer than what is asked.)"""
+
+    __slots__ = ("_policy", "_task")
+
+    def __init__(self, policy: Policy, task: Task) -> None:
+        self._policy, self._task = policy, task
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
+        if not isinstance(error, Exception) or _of_a_signal(error):
+            return False
+        self._policy.mistaken(self._task, error)
+        return True
 
 
 class _Stranger(Exception):

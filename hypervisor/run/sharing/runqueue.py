@@ -29,6 +29,7 @@ from hypervisor.run.sharing.scheduler import RoundRobin, Scheduler
 from hypervisor.run.sharing.slices import PATIENCE_S
 from hypervisor.run.sharing.task import Next, Task, going
 from hypervisor.run.sharing.usage import PCpuUsage, Usage
+from hypervisor.run.threads.patience import Patience
 from hypervisor.run.threads.pcpu_thread import PCpuThread
 from hypervisor.run.threads.starting import start
 from hypervisor.run.threads.watch import NEVER, Watch
@@ -54,6 +55,8 @@ class RunQueue:
         self._slices = self._watch.alarm(self._end_slices)
         self._wakings = self._watch.alarm(self._wake_due)
         self._closed = ""
+        self.patience = Patience()
+        """Of those who wait for tasks."""
         self._begin()
 
     def _begin(self) -> None:

@@ -46,7 +46,7 @@ class Scheduler(Protocol):
 
     def choose(self, ready: Sequence[Candidate]) -> Slice:
         """Which of these VMs, which wait for a pCPU, those that came first before the others; there is one at least.
-        (One that was on the free pCPU last may come before those that would have to move there: `at_home.AtHome`.)
+        (One that was on the free pCPU last may come before those that would have to move there: `at_home.first`.)
         """
         ...
 

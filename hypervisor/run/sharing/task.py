@@ -11,6 +11,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from hypervisor.run.sharing.scheduler import Candidate
+from hypervisor.run.threads.patience import Mark
 
 if TYPE_CHECKING:
     from hypervisor.run.sharing.hold import Customer, Hold
@@ -56,6 +57,8 @@ class Task(ABC):
         self.wants_apart = False
         """Whether it waits for a thread of its own; the queue's."""
         self._context = contextvars.copy_context()
+        self.mark = Mark()
+        """Set when it is over."""
         self._done = threading.Lock()
         self._done.acquire()
 
@@ -124,6 +127,7 @@ class Task(ABC):
         going.discard(self)
         self.over = True
         self._done.release()
+        self.mark.set()
         for action in self.when_over:
             action()
 

@@ -8,6 +8,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
+from hypervisor.run.threads.patience import Mark, Patience
 from hypervisor.run.threads.starting import start
 from hypervisor.run.threads.thread_gate import Gate
 
@@ -18,7 +19,7 @@ class PCpuThread:
     def __init__(self, name: str, serve: Callable[[PCpuThread], bool]) -> None:
         """``serve`` is called when it was woken, until it answers that nothing is left to do."""
         self._name, self._serve = name, serve
-        self._gate = Gate()
+        self._gate, self._mark = Gate(), Mark()
         self._closed = False
         self._thread: threading.Thread | None = None
         self._tracer: Any = None
@@ -28,10 +29,11 @@ class PCpuThread:
         """There is something to do. By one thread at a time, which may be interrupted anywhere: if that was where it
         waited for the new thread to begin, there may be two for a while, and the older one ends.
         """
+        self._mark.set()
         self._gate.open()
         if self._thread is None or not self._thread.is_alive():
             self._thread = threading.Thread(
-                target=_run, args=(self._gate, weakref.ref(self)), name=self._name, daemon=True
+                target=_run, args=(self._gate, self._mark, weakref.ref(self)), name=self._name, daemon=True
             )
             start(self._thread)
 
@@ -61,15 +63,19 @@ class PCpuThread:
         return not self._closed
 
 
-def _run(gate: Gate, owner: weakref.ref[PCpuThread]) -> None:
+def _run(gate: Gate, mark: Mark, owner: weakref.ref[PCpuThread]) -> None:
     """The thread, which knows nothing of its host while it waits."""
+    patience = Patience()
     while True:
         thread = owner()  # before it waits: it may have begun so late that another one is there by now
         if thread is None or not thread.work():
             gate.open()  # for that
             return
         del thread
+        began = patience.begin(mark)
         gate.wait()
+        mark.clear()
+        patience.end(began)
 
 
 __all__ = ["PCpuThread"]

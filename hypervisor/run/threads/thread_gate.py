@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from contextlib import suppress
 
 
 class Gate:
@@ -26,8 +25,10 @@ class Gate:
 
     def open(self) -> None:
         """Let the one through who waits, or comes next."""
-        with suppress(RuntimeError):  # it is open
+        try:
             self._lock.release()
+        except RuntimeError:  # it is open
+            pass
 
     def wait(self, seconds: float = threading.TIMEOUT_MAX) -> bool:
         """Until it is opened, or so long at most; whether it was."""

@@ -34,6 +34,8 @@ class Wait:
     def __init__(self, task: Task, queue: RunQueue) -> None:
         self._task, self._queue = task, queue
         self._taken_on = False
+        self._began = 0.0
+        """When the wait did, of time.monotonic."""
         self._caught: BaseException | None = None
         """What was raised here, and has not been served."""
         self._raised: BaseException | None = None
@@ -103,8 +105,12 @@ class Wait:
         elif not self._taken_on:
             begin()
             self._taken_on = True
+            if not only_begin:
+                self._began = self._queue.patience.begin(self._task.mark)
         elif self._task.over or (only_begin and self._raised is None):
             self._left = True
+            if not only_begin:
+                self._queue.patience.end(self._began)
         else:
             self.some_time(longest=AWAKE_S if self._raised is None else AGAIN_S)
             if self._raised is not None:

@@ -41,7 +41,7 @@ class SimulatedVm:
         self.name, self.workload = name, workload
         self.share = share or Share()
         self.last: Any = None
-        self.used_s = 0.0
+        self.used_s = self.had_s = 0.0
         self.usage, self.allowance = Usage(), Allowance()
 
 

@@ -1,8 +1,9 @@
-"""The entry points of what Python does to frames, maps and TLBs at rest, for any thread."""
+"""The entry points of what any thread does without a pCPU: to frames, maps and TLBs at rest, and while it waits."""
 
 from __future__ import annotations
 
 from hypervisor.engine.jit import COMPILED
+from hypervisor.engine.kernels import polling
 from hypervisor.engine.kernels.memory import frame_table, freezing, merging, packed_tlb, swapping
 
 _take, _trim, _own, _own_several = frame_table.take, frame_table.trim, frame_table.own, frame_table.own_several
@@ -13,6 +14,7 @@ _keep_for = frame_table.keep_for
 _merge_zone, _prune = merging.merge_zone, merging.prune
 _pick, _swap, _drop_slots = swapping.pick, swapping.swap, swapping.drop_slots
 _pack, _unpack = packed_tlb.pack, packed_tlb.unpack
+_poll = polling.poll
 
 if not COMPILED:
     raise NotImplementedError("the uncompiled kernels are called as they are by hypervisor.engine.compiling.plain")
@@ -123,12 +125,17 @@ def unpack_tlb(table, age, packed, count):  # type: ignore[no-untyped-def]
     return _unpack(table, age, packed, count)
 
 
+def poll(word, comers):  # type: ignore[no-untyped-def]
+    """`polling.poll`."""
+    return _poll(word, comers)
+
+
 ENTRIES = (
     (take_frame, "l(l)"), (trim_frames, "l(l)"), (own_frame, "l(lll)"), (own_frames, "l(llll)"),
     (lay_pages, "l(llll)"), (clear_pages, "l(llll)"), (add_leaf, "l(ll)"), (remove_leaf, "l(ll)"),
     (release_zones, "l(llll)"), (freeze_map, "l(lll)"), (adopt_zones, "l(lllll)"), (put_back_zones, "l(lllll)"),
     (drop_leaves, "l(lll)"), (keep_frames, "l(lll)"), (merge_zone, "l(llll)"), (prune_merged, "l(lll)"),
     (pick_pages, "l(lllll)"), (swap_pages, "l(lll)"), (drop_slots, "l(ll)"),
-    (pack_tlb, "l(lll)"), (unpack_tlb, "l(llll)"),
+    (pack_tlb, "l(lll)"), (unpack_tlb, "l(llll)"), (poll, "l(ll)"),
 )  # fmt: skip
 """Functions and their C types, as in `hooks`."""
