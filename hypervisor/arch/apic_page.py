@@ -87,8 +87,19 @@ class ApicPage(ctypes.Structure):
 
     def __init__(self) -> None:
         super().__init__(version=r.VERSION_VALUE, _low_dfr=r.DFR_RESET >> 4)
-        words = memoryview(self).cast("B").cast("I")
+        self.words = words = memoryview(self).cast("B").cast("I")
+        """All of it, by offsets divided by four."""
         self._isr, self._tmr, self._irr = (words[at >> 2 : (at >> 2) + 32 : 4] for at in (r.ISR, r.TMR, r.IRR))
+
+    @classmethod
+    def of_bytes(cls, content: bytes) -> ApicPage:
+        """One with this memory."""
+        page = cls()
+        memoryview(page).cast("B")[:] = content
+        return page
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ApicPage.of_bytes, (bytes(self),)
 
     @property
     def isr(self) -> int:

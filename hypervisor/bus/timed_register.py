@@ -10,7 +10,7 @@ from __future__ import annotations
 import ctypes
 import struct
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 from hypervisor.units import NS_PER_S
 
@@ -53,6 +53,9 @@ class TimedRegister(ctypes.Structure):
     def __init__(self, width: int) -> None:
         """``width`` is how many bytes it takes among the device's offsets: 1, 2, 4 or 8."""
         super().__init__(width=width)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return TimedRegister.from_buffer_copy, (bytes(self),)
 
     def holds(self, value: int) -> None:
         """It has this value until it is told another."""

@@ -64,7 +64,6 @@ class LocalApic:
         self._own_id, self._bootstrap = apic_id, bootstrap
         self.page = self._s = new_page(apic_id, bootstrap)
         self._timer = ApicTimer(self.page, clock, name, self._timer_expired)
-        self._words = memoryview(self.page).cast("B").cast("I")
         self.msrs = X2Apic(self.page, self._register, lambda at, value: self._writers[at](value), self._send_self)
         """Its registers as RDMSR and WRMSR reach them."""
         bus.join(self)
@@ -271,7 +270,7 @@ class LocalApic:
 
     def _register(self, offset: int) -> int:
         computed = self._computed.get(offset)
-        return self._words[offset >> 2] if computed is None else computed()
+        return self.page.words[offset >> 2] if computed is None else computed()
 
     def reset(self) -> None:
         """Power-on state; the wires keep the levels that they have."""

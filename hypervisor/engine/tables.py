@@ -31,6 +31,9 @@ GPA_MASK = (1 << b.SEAT) - 1
 _SINGLE = {ExitKind.CPUID: b.C_CPUID, ExitKind.RDMSR: b.C_RDMSR, ExitKind.HYPERCALL: b.C_HYPERCALL}
 
 
+_TOLD = ("a20", "apic_base", "cr_read", "cr_write", "execute", "intercepts", "listen", "listen_exceptions")
+"""What a VM's tables are told as plain numbers."""
+
 TimedPlace = tuple[int, int, TimedRegister]
 """Where a register is that only time changes: from an address up to another."""
 
@@ -182,6 +185,18 @@ class GuestTables:
         """Registers that only time changes, where they are now; may change while a guest runs."""
         self._timed[b.TIMED_PORTS].show(ports)
         self._timed[b.TIMED_MEMORY].show(memory)
+
+    # --- for a VM that is like another one ----------------------------------------------------------------------------
+
+    def given(self) -> tuple[bytes, dict[str, Any]]:
+        """What devices and handlers have told, for `give`."""
+        return bytes(self._cpuid), {name: getattr(self, name) for name in _TOLD} | {"_cpuid_count": self._cpuid_count}
+
+    def give(self, given: tuple[bytes, dict[str, Any]]) -> None:
+        """Have what another VM's tables were told; before any engine has these."""
+        content, told = given
+        self._cpuid = (ctypes.c_int64 * (len(content) >> 3)).from_buffer_copy(content)
+        vars(self).update(told)
 
     # --- for the pCPU -------------------------------------------------------------------------------------------------
 

@@ -106,7 +106,9 @@ def wire(vm: VM, parts: Parts) -> None:
     for vcpu, apic in zip(vm.vcpus, apics.apics, strict=True):
         vcpu.apic = ApicBase(vm, apics, apic)
         vcpu.interrupt_controller = apic
-        vcpu.state.serve_apic(apic.page)
+        serve = partial(vcpu.state.serve_apic, apic.page)
+        serve()
+        vm.on_cast.append(serve)
         if pic is not None:
             pic.intr.fork(apic.lint0)
     place(vm, apics)

@@ -27,7 +27,7 @@ from hypervisor.units import MIB
 from hypervisor.vm.board import Board, Parts
 from hypervisor.vm.config import MachineConfig, Module
 from hypervisor.vm.media import Media
-from hypervisor.vm.snapshot import Snapshot, put
+from hypervisor.vm.snapshot import Snapshot, fill, put
 from hypervisor.vm.vm import VM
 
 if TYPE_CHECKING:
@@ -182,23 +182,21 @@ def go_on(snapshot: Snapshot, name: str, prepare: Prepare | None, identity: Mach
     gc.disable()  # all that is made here stays: looking through it again and again took a third of the time
     try:
         media = snapshot.media.twin()
+        like_others = prepare is None and identity is None and not config.plugins
+        mould = snapshot.casting.mould if like_others else None
+        before = snapshot.casting.begin() if like_others and mould is None else None
         VM.__init__(vm, snapshot.host, config, name, snapshot)
         vm.made_of = made_of
-        with ExitStack() as changing:
-            for places in (vm.memory, vm.ports, vm.mmio):
-                changing.enter_context(places.changing())
-            parts = _furnish(vm, media)
-            if config.firmware is not None:
-                _install_firmware(vm, parts, made_of)
-            elif made_of.boots and _has_bios(vm, made_of):
-                _start_bios(vm, made_of, power=False)
+        if mould is not None:
+            _hold(vm, media)
+            with vm.memory.changing():
+                mould.cast(vm)
+                fill(vm, snapshot)
             vm.symbols.follow(snapshot.symbols)
-            _finish(vm, parts, made_of)
-            if prepare is not None:
-                changing.close()  # it finds a machine whose places are what they seem
-                prepare(vm)
-            with trusted():  # checking all of them took a twentieth of the time; a revert puts few back
-                put(vm, snapshot, by_changes=False)
+        else:
+            made = dict(vars(vm))
+            _build_again(vm, snapshot, made_of, media, prepare)
+            snapshot.casting.end(vm, before, made)
         if identity is not None:
             vm.random.seed(identity.seed)
         vm.has_run = True
@@ -209,6 +207,25 @@ def go_on(snapshot: Snapshot, name: str, prepare: Prepare | None, identity: Mach
     finally:
         if collecting:
             gc.enable()
+
+
+def _build_again(vm: VM, snapshot: Snapshot, made_of: MadeOf, media: Media, prepare: Prepare | None) -> None:
+    """Put a board into a machine that goes on from a snapshot, and make it the machine that this is of."""
+    with ExitStack() as changing:
+        for places in (vm.memory, vm.ports, vm.mmio):
+            changing.enter_context(places.changing())
+        parts = _furnish(vm, media)
+        if vm.config.firmware is not None:
+            _install_firmware(vm, parts, made_of)
+        elif made_of.boots and _has_bios(vm, made_of):
+            _start_bios(vm, made_of, power=False)
+        vm.symbols.follow(snapshot.symbols)
+        _finish(vm, parts, made_of)
+        if prepare is not None:
+            changing.close()  # it finds a machine whose places are what they seem
+            prepare(vm)
+        with trusted():  # checking all of them took a twentieth of the time; a revert puts few back
+            put(vm, snapshot, by_changes=False)
 
 
 Snapshot.builder = staticmethod(go_on)
@@ -231,14 +248,19 @@ def _spec(config: MachineConfig, label: str) -> loaders.BootSpec:
 
 def _furnish(vm: VM, media: Media) -> Parts:
     """Put a board into a machine, with what is in its drives, and the handlers that every machine has."""
-    vm.media = media
-    vm.place.allowance.moved = media.moved
+    _hold(vm, media)
     vm.on_close.append(media.close)
     vm.plugins = PluginSet(vm.config.plugins)
     parts = _board(vm.config.board).build(vm)
     builtin.install(vm.traps, vm.random, vm.note_unclaimed)
     cpuid_answers.install(vm)
     return parts
+
+
+def _hold(vm: VM, media: Media) -> None:
+    """Have this in the drives."""
+    vm.media = media
+    vm.place.allowance.moved = media.moved
 
 
 def _finish(vm: VM, parts: Parts, made_of: MadeOf) -> None:

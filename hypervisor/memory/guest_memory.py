@@ -116,7 +116,7 @@ class GuestMemory:
             raise HostFull(f"{problem} Close one, or create the host with more memory.")
         for start, length in self._ram:
             self.pages.lay(start >> PAGE_SHIFT, page_up(length) >> PAGE_SHIFT)
-        self._layers = Layers(self.pages, [Region(start, length, start) for start, length in self._ram])
+        self.layers = Layers(self.pages, [Region(start, length, start) for start, length in self._ram])
         self.dma = BusView(self)
         """The same for devices."""
 
@@ -151,7 +151,7 @@ class GuestMemory:
     @property
     def regions(self) -> tuple[Region, ...]:
         """The memory that shows, in order of address."""
-        return self._layers.regions
+        return self.layers.regions
 
     def __repr__(self) -> str:
         return f"<memory: {self.size >> 20} MiB of RAM, {self.resident_bytes >> 10} KiB stored to>"
@@ -168,25 +168,25 @@ class GuestMemory:
         are several), from the guest's next block on.
         """
         with self._flushed():
-            self._layers.cover(layer)
+            self.layers.cover(layer)
 
     def uncover(self, layer: Region | Hole) -> None:
         """Take a layer off again: what lies beneath shows."""
         with self._flushed():
-            self._layers.uncover(layer)
+            self.layers.uncover(layer)
 
     def show(self) -> None:
         """Bring all that shows up to date, when the base map has got other leaves."""
         with self._flushed():
-            self._layers.show()
+            self.layers.show()
 
     def changing(self) -> AbstractContextManager[None]:
         """Many layers come and go in the block: a guest sees them behind it. While the VM is on no pCPU."""
-        return self._layers.changing()
+        return self.layers.changing()
 
     def within(self, gpa: int, size: int) -> list[Region]:
         """The memory that shows in a range, cut to it."""
-        return self._layers.within(gpa, size)
+        return self.layers.within(gpa, size)
 
     def ram_within(self, gpa: int, size: int) -> list[Region]:
         """The RAM that shows in a range, cut to it: not what devices have put over it."""
@@ -195,11 +195,11 @@ class GuestMemory:
 
     def trap(self, pages: Mapping[int, int]) -> None:
         """Trap accesses to these guest-physical pages, by the bits of `map_words.MAP_TRAPS`, and to no others."""
-        self._layers.trap(pages)
+        self.layers.trap(pages)
 
     def fetching(self, pages: Sequence[int]) -> AbstractContextManager[None]:
         """Let instructions be fetched from these guest-physical pages during the block."""
-        return self._layers.fetching(pages)
+        return self.layers.fetching(pages)
 
     def lies_at(self, base: int, size: int) -> bool:
         """Whether ``size`` bytes at an address of the base map are memory: RAM, or a block beside it."""
@@ -210,17 +210,17 @@ class GuestMemory:
 
     def is_memory(self, gpa: int) -> bool:
         """Whether there is memory at a guest-physical address."""
-        return self._layers.at(gpa) is not None
+        return self.layers.at(gpa) is not None
 
     def is_writable(self, gpa: int) -> bool:
         """Whether there is memory that can be written."""
-        region = self._layers.at(gpa)
+        region = self.layers.at(gpa)
         return region is not None and region.writable
 
     def is_plain(self, gpa: int) -> bool:
         """Whether there is memory that can be written, which nobody watches and which holds no translated code."""
-        region = self._layers.at(gpa)
-        if region is None or not region.writable or self._layers.traps(gpa >> PAGE_SHIFT):
+        region = self.layers.at(gpa)
+        if region is None or not region.writable or self.layers.traps(gpa >> PAGE_SHIFT):
             return False
         frame = frame_of(self.pages.word(region.base + gpa - region.gpa >> PAGE_SHIFT))
         return not self._host.generation(frame) & 1
@@ -235,6 +235,14 @@ class GuestMemory:
         self._host.promise(promise)
         self._promised += promise.beside
         return self.pages.lay_behind(size >> PAGE_SHIFT) << PAGE_SHIFT, promise
+
+    def add_again(self, base: int, size: int) -> Promise:
+        """The same for a machine that is like another one, at the address that this has it at."""
+        promise = Promise(self._owner, 0, size + leaves_of(size))
+        self._host.promise(promise)
+        self._promised += promise.beside
+        self.pages.lay(base >> PAGE_SHIFT, size >> PAGE_SHIFT)
+        return promise
 
     def remove(self, base: int, size: int, promise: Promise) -> None:
         """Give back what `add` has given, which shows nowhere."""
@@ -263,12 +271,12 @@ class GuestMemory:
         if gpa < 0 or size < 0:
             raise GuestFault(f"{size} bytes at {gpa:#x} is not a range of guest-physical memory.")
         self._check_open()
-        region = self._layers.at(gpa)
+        region = self.layers.at(gpa)
         if region is not None and gpa + size <= region.gpa + region.size:  # the common case
             return self.pages.read(region.base + gpa - region.gpa, size)
         return b"".join(
             self.pages.read(piece.base, piece.size) if isinstance(piece, Region) else b"\xff" * piece.size
-            for piece in self._layers.pieces(gpa, size)
+            for piece in self.layers.pieces(gpa, size)
         )
 
     def stored_pages(self, where: range) -> Iterator[tuple[int, bytes]]:
@@ -283,12 +291,12 @@ class GuestMemory:
         """Store ``data`` at guest-physical ``gpa``. Raises `GuestFault`, and stores nothing, unless all of that is
         memory that can be written.
         """
-        region = self._layers.at(gpa)
+        region = self.layers.at(gpa)
         if region is not None and region.writable and gpa + len(data) <= region.gpa + region.size and not self._closed:
             self.store_beneath(region.base + gpa - region.gpa, data)  # the common case
             return
         if not self._closed and gpa >= 0:
-            for piece in self._layers.pieces(gpa, len(data)):
+            for piece in self.layers.pieces(gpa, len(data)):
                 if isinstance(piece, Hole) or not piece.writable:
                     what = "no memory" if isinstance(piece, Hole) else "read-only memory"
                     raise GuestFault(
@@ -304,11 +312,11 @@ class GuestMemory:
         if gpa < 0:
             raise GuestFault(f"{gpa:#x} is not a guest-physical address.")
         self._check_open()
-        region = self._layers.at(gpa)
+        region = self.layers.at(gpa)
         if region is not None and region.writable and gpa + len(data) <= region.gpa + region.size:
             self.store_beneath(region.base + gpa - region.gpa, data)  # the common case
             return
-        for piece in self._layers.pieces(gpa, len(data)):
+        for piece in self.layers.pieces(gpa, len(data)):
             if isinstance(piece, Region) and piece.writable:
                 self.store_beneath(piece.base, data[piece.gpa - gpa : piece.gpa - gpa + piece.size])
 

@@ -104,6 +104,20 @@ class Layers:
         self._layers.remove(layer)
         self._show(layer.gpa, layer.gpa + layer.size)
 
+    @property
+    def own(self) -> tuple[list[Region | Hole], dict[int, int]]:
+        """What lies over the RAM, and what is trapped: for `follow`."""
+        return self._layers, self._traps
+
+    def follow(self, own: tuple[list[Region | Hole], dict[int, int]]) -> None:
+        """Have what another VM of the same RAM has, which becomes this one's. It has nothing yet."""
+        self._layers, self._traps = own
+        with self.changing():
+            for layer in self._layers:
+                self._show(layer.gpa, layer.gpa + layer.size)
+            for page in self._traps:
+                self._show(page << PAGE_SHIFT, page + 1 << PAGE_SHIFT)
+
     @contextmanager
     def changing(self) -> Iterator[None]:
         """Many layers come and go in the block, in which no guest runs: it sees them behind it."""

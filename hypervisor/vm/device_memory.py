@@ -39,6 +39,10 @@ class MemoryBlock:
                 self._uncover(place)
                 self._cover(place._replace(writable=value))
 
+    def lay_again(self) -> None:
+        """Its VM is like another one that has such a block, and there is no memory for it yet."""
+        self._promise = self._vm.memory.add_again(self._base, self.size)
+
     @property
     def resident_bytes(self) -> int:
         """Host memory that the block takes now, in bytes: pages that were stored to."""

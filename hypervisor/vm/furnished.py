@@ -52,6 +52,8 @@ class Furnished(Machine):
         """What ran before the guest, of the room above; None without."""
         self.small_parts: dict[str, Any] | None = None
         """See `hypervisor.vm.machine_state.small_parts_of`."""
+        self.on_cast: list[Callable[[], None]] = []
+        """Called when the parts were copied from those of another machine: the engine is told where they are."""
         self.owns_host = False
         """Whether the host is closed with the last of its VMs and snapshots."""
 

@@ -221,6 +221,19 @@ def small_parts_put_back(vm: Furnished, records: dict[str, Any], *, by_changes: 
 
 
 @contextmanager
+def processors_put_back(vm: Furnished, records: dict[str, Any]) -> Iterator[None]:
+    """Make a machine whose other parts are copies of those with these records, and with the memory that it gets in the
+    block, the machine that they are of. Raises `ConfigError`.
+    """
+    with _unheard(vm):
+        for vcpu in vm.vcpus:
+            ProcessorPart(vcpu).restore(records[f"vcpu {vcpu.number}"])
+        vm.turns.restore(records["turns"])
+        MachineOwn(vm).restore(records["machine"])
+        yield
+
+
+@contextmanager
 def _unheard(vm: Furnished) -> Iterator[None]:
     """The machine becomes another one in the block, and nobody hears of it."""
     vm.place.forget()
@@ -238,6 +251,6 @@ def _unheard(vm: Furnished) -> Iterator[None]:
 
 
 __all__ = [
-    "MachineState", "check_names", "parts_of", "put_back", "small_parts_of", "small_parts_put_back",
-    "small_parts_taken", "taken",
+    "MachineState", "check_names", "parts_of", "processors_put_back", "put_back", "small_parts_of",
+    "small_parts_put_back", "small_parts_taken", "taken",
 ]  # fmt: skip

@@ -14,6 +14,7 @@ from hypervisor.errors import ConfigError
 from hypervisor.memory.frozen_map import zones_of
 from hypervisor.units import PAGE_SHIFT
 from hypervisor.vm import machine_state
+from hypervisor.vm.casting.mould import Casting
 
 if TYPE_CHECKING:
     from hypervisor.vm.config import MachineConfig
@@ -69,6 +70,8 @@ class Snapshot:
         except BaseException:
             self.media.close()
             raise
+        self.casting = Casting()
+        """How machines that go on from here are made."""
         self._owns_host = vm.owns_host
         self._forks = itertools.count(1)
         self.host.snapshots.add(self)
@@ -260,4 +263,12 @@ def put(vm: VM, snapshot: Snapshot, *, by_changes: bool) -> int:
     return changed
 
 
-__all__ = ["Area", "Snapshot", "put", "save_together"]
+def fill(vm: VM, snapshot: Snapshot) -> None:
+    """Give a machine that was cast what none has in common with another one: memory, processors, time."""
+    with machine_state.processors_put_back(vm, snapshot.parts):
+        for area, source in zip(areas_of(vm), snapshot.areas, strict=True):
+            where = area.first >> 9, source.first >> 9, zones_of(area.pages << PAGE_SHIFT)
+            snapshot.memory.give(vm.memory.pages, *where)
+
+
+__all__ = ["Area", "Snapshot", "fill", "put", "save_together"]

@@ -87,9 +87,7 @@ def _image(apic_id: int, bootstrap: bool) -> bytes:
 
 def new_page(apic_id: int, bootstrap: bool) -> ApicPage:
     """A page that holds what `after_reset` says."""
-    page = ApicPage()
-    memoryview(page).cast("B")[:] = _image(apic_id, bootstrap)
-    return page
+    return ApicPage.of_bytes(_image(apic_id, bootstrap))
 
 
 def check(name: str, state: LocalApicState) -> None:

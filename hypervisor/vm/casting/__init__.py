@@ -1,0 +1,1 @@
+"""Machines that are made as copies of one that was built."""

@@ -1,0 +1,221 @@
+"""Machines that are cast are what those that are built are: the same objects in the same places, none of them another
+machine's. How they go on is compared by `tests.snapshots.exact`, most of whose forks are cast.
+"""
+
+from __future__ import annotations
+
+import gc
+import types
+from collections import Counter, deque
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import hypervisor as hv
+from hypervisor.state import record
+from hypervisor.vm.casting import mould
+from tests.twins import bios_guest
+from tests.twins.guests import shipped
+from tests.twins.runs import Guest
+
+ATOMS = (int, str, float, bytes, type(None))
+ITS_OWN = {("VM", "began"), ("VM", "name"), ("VmClock", "base_ns")}
+"""What is another in each machine."""
+ELSEWHERE = (
+    "hypervisor.engine.",
+    "hypervisor.memory.",
+    "hypervisor.symbols.",
+    "hypervisor.run.sharing.",
+    "hypervisor.backends.",
+)
+"""Rooms whose objects are not looked into: each machine makes its own, which have addresses or names in them."""
+GUESTS = {name: guest for name, guest in shipped().items() if name in ("hello", "long", "preempt", "apic", "smp 2")}
+
+
+@pytest.fixture(autouse=True)
+def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mould, "BUILT", 2)
+
+
+def guests(folder: Path) -> dict[str, Guest]:
+    """Some with one vCPU and with two, with drives and with firmware's services."""
+    return {**GUESTS, "bios": bios_guest.make(folder)}
+
+
+def children(one: Any) -> Iterator[tuple[str, Any]]:
+    """What an object refers to, by names that do not depend on which machine's it is."""
+    if isinstance(one, types.MethodType):
+        yield from (("self", one.__self__), ("function", one.__func__))
+    elif isinstance(one, types.BuiltinFunctionType):
+        yield from (("self", one.__self__), ("name", one.__name__))
+    elif isinstance(one, types.FunctionType):
+        yield from enumerate_(cell.cell_contents for cell in one.__closure__ or ())
+        yield from (("code", one.__code__), ("defaults", one.__defaults__), ("space", one.__globals__))
+    elif isinstance(one, partial):
+        yield from (("function", one.func), ("arguments", one.args), ("named", one.keywords))
+    elif isinstance(one, dict):
+        yield from enumerate_(one.keys())
+        yield from enumerate_(one.values())
+    elif isinstance(one, (list, tuple, deque)):
+        yield from enumerate_(one)
+    elif isinstance(one, (set, frozenset)):
+        yield from enumerate_(sorted(one, key=repr))
+    elif isinstance(one, bytearray):
+        yield "bytes", bytes(one)
+    for name in sorted(set(getattr(one, "__dict__", ())) | slots(one)):
+        if hasattr(one, name):
+            yield name, getattr(one, name)
+
+
+def enumerate_(parts: Any) -> Iterator[tuple[str, Any]]:
+    """Parts by their numbers."""
+    return ((f"[{number}]", part) for number, part in enumerate(parts))
+
+
+def slots(one: Any) -> set[str]:
+    """The names of an object's slots."""
+    names = [getattr(kind, "__slots__", ()) for kind in type(one).__mro__]
+    return {name for some in names for name in ((some,) if isinstance(some, str) else some)} - {
+        "__weakref__",
+        "__dict__",
+    }
+
+
+def unlike(one: hv.VM, other: hv.VM) -> tuple[list[str], set[str], Counter[str]]:
+    """Where two machines' objects are different ones, or lie in other places; the kinds of those that both have; and
+    how many of each kind were compared, but for tuples: of equal ones there may be one or several.
+    """
+    found: list[str] = []
+    common: set[str] = set()
+    there: dict[int, Any] = {}
+    back: dict[int, Any] = {}
+    todo: list[tuple[str, Any, Any]] = [("vm", one, other)]
+    while todo:
+        path, a, b = todo.pop()
+        kind = type(a)
+        if kind is not type(b):
+            found.append(f"{path}: {kind.__qualname__}, {type(b).__qualname__}")
+        elif kind in ATOMS or isinstance(a, ATOMS):
+            if a != b:
+                found.append(f"{path}: {a!r:.60}, {b!r:.60}")
+        elif a is b:
+            if gc.is_tracked(a):
+                common.add(f"{kind.__module__}.{kind.__qualname__}")
+        elif id(a) in there or id(b) in back:
+            if there.get(id(a)) is not b or back.get(id(b)) is not a:
+                if kind is not types.MethodType and not isinstance(a, tuple):  # values, of which there may be several
+                    found.append(f"{path}: another {kind.__qualname__} than elsewhere")
+        else:
+            there[id(a)], back[id(b)] = b, a
+            if kind.__module__.startswith(ELSEWHERE) or kind.__module__ in ("random", "_random", "_thread", "ctypes"):
+                continue
+            ours, theirs = dict(children(a)), dict(children(b))
+            if ours.keys() != theirs.keys():
+                found.append(f"{path}: {sorted(ours.keys() ^ theirs.keys())}")
+            for name in ours.keys() & theirs.keys():
+                if (kind.__name__, name) not in ITS_OWN:
+                    todo.append((f"{path}.{name}", ours[name], theirs[name]))
+    return found, common, Counter(type(b).__name__ for b in there.values() if type(b) is not tuple)
+
+
+@pytest.mark.parametrize("name", [*GUESTS, "bios"])
+def test_a_machine_that_is_cast_has_the_objects_of_one_that_is_built(name: str, tmp_path: Path) -> None:
+    guest = guests(tmp_path)[name]
+    config = hv.MachineConfig.of(None, {"memory": "4M", **guest.options})
+    with hv.Host("64M", 1) as host, host.create_vm(config) as vm:
+        guest.person(vm)
+        vm.run(virtual_timeout=0.0003)
+        with vm.snapshot() as snapshot, snapshot.fork() as built, snapshot.fork() as written:
+            assert snapshot.casting.mould is not None, snapshot.casting.refused
+            with snapshot.fork() as cast, snapshot.fork() as again:
+                expected, common, count = unlike(built, written)
+                assert not expected and count.total() > 500
+                for one, other in ((built, cast), (written, cast), (cast, again)):
+                    found, shared, compared = unlike(one, other)
+                    assert not found
+                    assert shared <= common, "objects that two machines have"
+                    assert compared == count
+                assert cast.state().parts == again.state().parts == built.state().parts
+
+
+def test_what_one_does_no_other_sees() -> None:
+    with hv.Host("64M", 1) as host, host.create_vm("hello", memory="16M") as vm:
+        with vm.snapshot() as snapshot:
+            forks = [snapshot.fork() for _ in range(4)]
+            assert snapshot.casting.mould is not None
+            before = forks[3].state()
+            forks[2].run()
+            assert "Hello" in forks[2].console.text and forks[3].console.text == ""
+            assert forks[3].state() == before
+            later = snapshot.fork()
+            assert later.state() == before
+            for fork in (forks[3], later):
+                assert fork.run().exits == forks[2].result.exits
+                assert fork.console.text == forks[2].console.text
+
+
+@record
+class LampState:
+    """Nothing."""
+
+
+class Lamp(hv.Device[LampState]):
+    """A user's device."""
+
+    def __init__(self) -> None:
+        super().__init__("lamp", LampState())
+
+    def read(self, offset: int, size: int) -> int:
+        """Off."""
+        return 0
+
+    def write(self, offset: int, size: int, value: int) -> None:
+        """It stays off."""
+
+
+def test_what_is_not_ours_is_built_each_time() -> None:
+    lamps: list[Lamp] = []
+
+    def lamp(vm: hv.VM, parts: Any) -> Lamp:
+        lamps.append(Lamp())
+        return lamps[-1]
+
+    board = hv.pc().with_part(hv.Part("lamp", lamp, ports=((range(0x700, 0x701), 0x700),)))
+    with hv.Host("64M", 1) as host, host.create_vm("hello", memory="16M", board=board) as vm:
+        with vm.snapshot() as snapshot:
+            for _ in range(4):
+                with snapshot.fork() as fork:
+                    assert fork.run().exits
+            assert snapshot.casting.mould is None and "Lamp" in snapshot.casting.refused
+            assert len(lamps) == 5
+
+
+def test_preparations_and_plugins_are_made_each_time() -> None:
+    seen: list[hv.VM] = []
+    with hv.Host("64M", 1) as host, host.create_vm("hello", memory="16M") as vm:
+        with vm.snapshot() as snapshot:
+            for _ in range(4):
+                snapshot.fork().close()
+            assert snapshot.casting.mould is not None
+            with snapshot.fork(prepare=seen.append) as fork:
+                assert seen == [fork]
+            with snapshot.clone("another") as clone:
+                assert clone.config.identity
+
+
+def test_memory_is_given_back() -> None:
+    with hv.Host("64M", 1) as host, host.create_vm("hello", memory="16M") as vm:
+        with vm.snapshot() as snapshot:
+            for _ in range(4):
+                snapshot.fork().close()
+            promises, used = len(host.memory.promises), host.memory.used
+            for _ in range(50):
+                with snapshot.fork() as fork:
+                    fork.run()
+            assert (len(host.memory.promises), host.memory.used) == (promises, used)
+            gc.collect()
+            alive = sum(isinstance(one, hv.VM) for one in gc.get_objects())
+            assert alive <= 2, "machines that were closed are kept, besides the one that ran last"
