@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from hypervisor.console.speaker import Speaker
     from hypervisor.console.streams import Stream
     from hypervisor.vm.stateful import Firmware
+    from hypervisor.vm.watching.coverage import Coverage
 
 
 POWER_BUTTON = "power button"
@@ -29,6 +30,9 @@ POWER_BUTTON = "power button"
 
 class Furnished(Machine):
     """The parts of a machine that a board fills in."""
+
+    coverage: Coverage
+    """Which of its blocks the guest executes."""
 
     def _init_board(self) -> None:
         """What a board fills in."""

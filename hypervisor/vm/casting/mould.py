@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, Any
 from hypervisor.vm.casting.object_program import Uncastable, program
 
 if TYPE_CHECKING:
-    from hypervisor.vm.vm import VM
+    from hypervisor.vm.furnished import Furnished
 
 BUILT = 16
 """As many are built before one is written down, which takes as long as building some forty."""
 
 
-def core_of(vm: VM) -> list[object]:
+def core_of(vm: Furnished) -> list[object]:
     """What each machine makes by itself, in an order that does not change; what is in its drives belongs to it."""
     memory, place, media = vm.memory, vm.place, vm.media
     found: list[object] = [
@@ -39,7 +39,7 @@ def core_of(vm: VM) -> list[object]:
     return found
 
 
-def _filled_of(vm: VM) -> list[tuple[Any, tuple[str, ...]]]:
+def _filled_of(vm: Furnished) -> list[tuple[Any, tuple[str, ...]]]:
     """The objects of the core that building puts something into, with the names of the attributes."""
     whole = [(one, tuple(vars(one))) for one in (vm.clock.timers, vm.inbox, vm.ports, vm.mmio, vm.traps)]
     return whole + [(vcpu, ("apic", "_controller", "builtin_cpuid")) for vcpu in vm.vcpus]
@@ -48,7 +48,7 @@ def _filled_of(vm: VM) -> list[tuple[Any, tuple[str, ...]]]:
 class Mould:
     """A machine's parts as a program that makes such parts."""
 
-    def __init__(self, vm: VM, before: list[object], made: dict[str, object]) -> None:
+    def __init__(self, vm: Furnished, before: list[object], made: dict[str, object]) -> None:
         """Of a VM that has just been built and put back. ``before`` is all that was there when that began, ``made`` the
         attributes that it had when `hypervisor.VM` had made it. Raises `Uncastable`.
         """
@@ -64,7 +64,7 @@ class Mould:
         roots = attributes, filled, vm.memory.layers.own, vm.tables.given()
         self._make, self._outside = program(roots, core, before)
 
-    def cast(self, vm: VM) -> None:
+    def cast(self, vm: Furnished) -> None:
         """Fill a VM that has just been made, and has nothing but what is in its drives."""
         attributes, filled, layers, tables = self._make([*core_of(vm), *self._outside])
         vars(vm).update(attributes)
@@ -97,7 +97,7 @@ class Casting:
             return None
         return gc.get_objects()
 
-    def end(self, vm: VM, before: list[object] | None, made: dict[str, object]) -> None:
+    def end(self, vm: Furnished, before: list[object] | None, made: dict[str, object]) -> None:
         """It has been built, and is as the snapshot is."""
         if before is None:
             return
