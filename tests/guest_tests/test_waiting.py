@@ -81,7 +81,7 @@ def test_fails_by_what_is_not_there(vm):
     vm("late.img", **OPTIONS).expect("steady", timeout=None)
 
 
-@hypothesis.settings(max_examples=30, database=None)
+@hypothesis.settings(max_examples=30, database=None, deadline=None)
 @hypothesis.given(some.floats(0.01, 0.6))
 def test_many_examples(booted, seconds):
     with booted.fork() as guest:
