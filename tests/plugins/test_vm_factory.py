@@ -117,7 +117,7 @@ def test_every_example_goes_on_from_the_same_moment(ready: Moment) -> None:
 def test_hypothesis_does_not_complain(ready: Moment) -> None:
     seen = []
 
-    @hypothesis.settings(max_examples=EXAMPLES, database=None)
+    @hypothesis.settings(max_examples=EXAMPLES, database=None, deadline=None)
     @hypothesis.given(hypothesis.strategies.integers(1, 1 << 60))
     def example(number: int) -> None:
         seen.append(go_on(ready, number % 255 + 1))
