@@ -31,7 +31,8 @@ _VALUES = (Region, Hole)
 """But for these."""
 _WORDS = (ApicPage, TimedRegister)
 """Words that the engine reads, and that are their contents as long as it is told where they are (`VM.on_cast`)."""
-_ATOMS = (int, str, bool, float, types.NoneType)
+_ATOMS = (int, str, bool, types.NoneType)
+"""What is written as it is."""
 _REFERRED = (int, str, float, bytes, range, datetime, type, types.ModuleType, types.CodeType)
 """What nobody can change."""
 _RLOCK = type(threading.RLock())
@@ -162,7 +163,7 @@ class _Graph:
         elif isinstance(one, dict) and one and kind not in _MADE:
             items = ", ".join(f"{self.name(key)}: {self.name(value)}" for key, value in one.items())
             yield f" {self._refer(dict.update)}({name}, {{{items}}})"
-        elif kind is dict and one:
+        elif kind in (dict, Counter) and one:
             yield from (f" {name}[{self.name(key)}] = {self.name(value)}" for key, value in one.items())
         elif kind is types.CellType:
             yield f" {name}.cell_contents = {self.name(one.cell_contents)}"
