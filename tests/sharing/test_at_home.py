@@ -21,7 +21,7 @@ def _run(vms: int, pcpus: int, seed: int, at_home: bool = True) -> Schedule:
     rng = random.Random(seed)
     some = [busy(f"{n}", begin=rng.random() * 0.1) for n in range(vms)]
     waking = SimulatedVm("wakes", Waking(0.02, 0.002, seed))
-    with mock.patch.object(homes, "first", homes.first if at_home else lambda waiting, free: waiting):
+    with mock.patch.object(homes, "first", homes.first if at_home else lambda waiting, free, slice_s: waiting):
         return Simulation("round-robin", [*some, waking], pcpus).run(SECONDS)
 
 

@@ -10,8 +10,6 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
-from hypervisor.run.sharing import scheduler
-
 if TYPE_CHECKING:
     from hypervisor.engine.pcpu import PCpu
     from hypervisor.run.sharing.hold import Customer, Hold
@@ -26,16 +24,16 @@ def wakes(vm: Customer, others: Iterable[Customer]) -> None:
     vm.had_s = max(vm.had_s, least)
 
 
-def first(waiting: list[Hold], free: Collection[PCpu]) -> list[Hold]:
+def first(waiting: list[Hold], free: Collection[PCpu], slice_s: float) -> list[Hold]:
     """Those that wait in the order in which they came, but for the one that goes before others. (It is not the last of
-    them, which has only just come, and nobody goes before a visit.)
+    them, which has only just come, and nobody goes before a visit.) ``slice_s`` is how long slices are.
     """
     most = float("inf")
     for n, hold in enumerate(waiting[:-1]):
         if hold.task is None:
             break
         had = hold.vm.had_s
-        if (hold.vm.last is None or hold.vm.last in free) and had <= most + PART * scheduler.SLICE_S:
+        if (hold.vm.last is None or hold.vm.last in free) and had <= most + PART * slice_s:
             return [hold, *waiting[:n], *waiting[n + 1 :]]
         most = min(most, had)
     return waiting

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from hypervisor.run.sharing import scheduler as policies
 from hypervisor.run.sharing.hold import Hold
-from hypervisor.run.sharing.scheduler import Candidate, Charging, Hosted, Scheduler
+from hypervisor.run.sharing.scheduler import Candidate, Charging, Hosted, Scheduler, Slice
 from hypervisor.run.sharing.task import Task
 
 LEAST_SLICE_S = 1e-6
@@ -53,9 +53,10 @@ class Policy:
         with self._asking(task):
             aside = self.scheduler.wakes(task.candidate, list(running))
             if aside is not None:
-                end = _among(running, aside)
+                vm, seconds = aside if isinstance(aside, Slice) else (aside, 0.0)
+                end = _among(running, vm)
                 if not room:
-                    end.seconds = 0.0
+                    end.seconds = min(end.seconds, seconds)
 
     def used(self, task: Task, seconds: float, whole: float) -> None:
         """A task had a pCPU for so long, ``whole`` with the ways to its guest and back, and wants another slice."""

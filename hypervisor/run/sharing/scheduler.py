@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
+from weakref import WeakSet
 
 from hypervisor.run.sharing.share import Share
 
@@ -50,10 +51,10 @@ class Scheduler(Protocol):
         """
         ...
 
-    def wakes(self, vm: Candidate, running: Sequence[Candidate]) -> Candidate | None:
+    def wakes(self, vm: Candidate, running: Sequence[Candidate]) -> Candidate | Slice | None:
         """A VM wants a pCPU: its run begins, or what it waited for has come. Which one of those that run now, where it
-        may run, is to make room at its next opportunity, though its slice is not over; None if that can wait. (Where a
-        pCPU is free nobody has to.)
+        may run, is to make room at its next opportunity, though its slice is not over, or how long its slice is now;
+        None if that can wait. (Where a pCPU is free nobody has to.)
         """
         ...
 
@@ -97,15 +98,42 @@ class Charging(Protocol):
         ...
 
 
+LONGEST, ROUND, CALM = 4, 12, 20
+"""Where all compute a slice is so many `SLICE_S` at most, and a round of all that wait; there have been so many slices
+before in which nobody woke.
+"""
+
+
 class RoundRobin:
-    """First come, first served, each for `SLICE_S`."""
+    """First come, first served, each for `SLICE_S`. Where nobody has woken for some slices, as all compute, they are
+    longer, four times if few wait: each begins with cold caches. As soon as one wakes they are short again.
+    """
+
+    def __init__(self) -> None:
+        self._slices = 0
+        """How many there have been since one woke."""
+        self._long: WeakSet[Candidate] = WeakSet()
+        """Those that run in long ones."""
 
     def choose(self, ready: Sequence[Candidate]) -> Slice:
         """The first of those that wait."""
-        return Slice(ready[0], SLICE_S)
+        vm = ready[0]
+        self._slices += 1
+        long = min(LONGEST, ROUND // len(ready)) if self._slices > CALM else 1
+        if long <= 1:
+            self._long.discard(vm)
+            return Slice(vm, SLICE_S)
+        self._long.add(vm)
+        return Slice(vm, long * SLICE_S)
 
-    def wakes(self, vm: Candidate, running: Sequence[Candidate]) -> None:
-        """It is behind those who wait."""
+    def wakes(self, vm: Candidate, running: Sequence[Candidate]) -> Slice | None:
+        """It is behind those who wait; and one that runs has had a slice when it has had a short one."""
+        self._slices = 0
+        one = next((one for one in running if one in self._long), None)
+        if one is None:
+            return None
+        self._long.discard(one)
+        return Slice(one, SLICE_S)
 
     def used(self, vm: Candidate, seconds: float) -> None:
         """It is behind those who wait."""
