@@ -11,6 +11,7 @@ from hypervisor.cli.qemu import option_table as table
 from hypervisor.cli.qemu import parsing
 from hypervisor.cli.qemu.as_config import configuration, ends
 from hypervisor.cli.qemu.command import Command
+from hypervisor.cli.qemu.ends.host_ends import Socket
 from hypervisor.errors import ConfigError, HypervisorError
 from hypervisor.vm.config import Disk
 
@@ -92,22 +93,44 @@ def test_boot_order(line: str, order: str | None) -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "serials", "monitor"),
+    ("line", "serials", "monitors"),
     [
-        ("", ["vc"], "none"),
-        ("-nographic", ["mon:stdio"], "mon:stdio"),
-        ("-nographic -monitor null", ["stdio"], "null"),
-        ("-nographic -serial mon:stdio", ["mon:stdio"], "mon:stdio"),
-        ("-nographic -serial file:x", ["file:x"], "stdio"),
-        ("-serial stdio", ["stdio"], "none"),
-        ("-serial mon:stdio -display none", ["mon:stdio"], "mon:stdio"),
-        ("-nodefaults", [], "none"),
-        ("-serial null -serial file:y", ["null", "file:y"], "none"),
-        ("-chardev stdio,id=c,mux=on -serial chardev:c -mon chardev=c,mode=readline", ["mon:stdio"], "mon:stdio"),
+        ("", ["vc"], []),
+        ("-nographic", ["mon:stdio"], ["mon:stdio"]),
+        ("-nographic -monitor null", ["stdio"], ["null"]),
+        ("-nographic -serial mon:stdio", ["mon:stdio"], ["mon:stdio"]),
+        ("-nographic -serial file:x", ["file:x"], ["stdio"]),
+        ("-serial stdio", ["stdio"], []),
+        ("-serial mon:stdio -display none", ["mon:stdio"], ["mon:stdio"]),
+        ("-nodefaults", [], []),
+        ("-serial null -serial file:y", ["null", "file:y"], []),
+        ("-nographic -qmp unix:x,server=on", ["stdio"], []),
+        ("-nographic -serial null -monitor none", ["null"], []),
+        ("-nodefaults -monitor stdio", [], ["stdio"]),
+        ("-chardev stdio,id=c,mux=on -serial chardev:c -mon chardev=c,mode=readline", ["mon:stdio"], ["mon:stdio"]),
     ],
 )
-def test_what_is_there_without_being_asked_for(line: str, serials: list[str], monitor: str) -> None:
-    assert ends(understood(line)) == (serials, monitor)
+def test_what_is_there_without_being_asked_for(line: str, serials: list[str], monitors: list[str]) -> None:
+    assert ends(understood(line)) == (serials, monitors)
+
+
+@pytest.mark.parametrize(
+    ("line", "socket"),
+    [
+        ("-serial unix:/a,server=on,wait=off", Socket("/a", server=True, wait=False)),
+        ("-serial unix:/a,server,nowait", Socket("/a", server=True, wait=False)),
+        ("-serial unix:/a,server", Socket("/a", server=True)),
+        ("-serial unix:/a=b,,c,server=off", Socket("/a=b,c", wait=False)),
+        ("-serial unix:/a", Socket("/a", wait=False)),
+        ("-serial tcp::44,server=on", Socket(port=44, server=True)),
+        ("-serial tcp:localhost:44,nodelay=on", Socket(port=44, wait=False)),
+        ("-serial mon:unix:/a,server=on,wait=off", Socket("/a", server=True, wait=False, shared=True)),
+        ("-chardev socket,id=c,path=/a -serial chardev:c", Socket("/a", wait=False)),
+        ("-chardev socket,id=c,host=127.0.0.1,port=9,server,mux=on -serial chardev:c", Socket("", 9, True, True, True)),
+    ],
+)
+def test_sockets(line: str, socket: Socket) -> None:
+    assert understood(line).serials == [socket]
 
 
 def config_of(line: str) -> Any:
@@ -166,9 +189,21 @@ def test_the_board_has_what_is_asked_for(tmp_path: Path) -> None:
         ("-netdev user,id=n", "no network card"),
         ("-nic user", ""),
         ("-nic tap", "no network card"),
-        ("-serial tcp::4444,server", "file:PATH"),
+        ("-serial tcp:10.0.0.1:4444,server", "port of this machine"),
+        ("-serial tcp:localhost:70000,server", "port of this machine"),
+        ("-serial tcp:localhost:x", "port of this machine"),
+        ("-serial unix:", "path of the socket is missing"),
+        ("-serial unix:x,sever", "no sever="),
+        ("-monitor telnet:127.0.0.1:4444,server", "use tcp: or unix:"),
+        ("-debugcon udp:127.0.0.1:4444", "file:PATH"),
+        ("-chardev socket,id=c,host=example.org,port=1", "port of this machine"),
+        ("-chardev socket,id=c,path=x,tls-creds=y", "no tls-creds="),
+        ("-chardev udp,id=c", "give stdio, file, socket or null"),
+        ("-serial chardev:c", "no -chardev with id=c"),
+        ("-qmp file:x", "give stdio or a socket"),
+        ("-chardev null,id=c -mon chardev=c,mode=control", "give stdio or a socket"),
+        ("-chardev null,id=c -mon chardev=c,mode=x", "control, for programs"),
         ("-serial pty", "file:PATH"),
-        ("-monitor unix:x,server", "stdio"),
         ("-gdb tcp:10.0.0.1:1234", "tcp::1234"),
         ("-machine virt", "no such board"),
         ("-smp 9", "1 to 8 processors"),

@@ -100,10 +100,9 @@ def test_who_sends_anything_gets_an_answer(tmp_path: Path) -> None:
                 assert {"return", "error", "event"} & set(answer), text
         for text in ("[" * 100000, '{"execute": "screendump"}', '{"execute": "screendump", "arguments": []}'):
             assert asked(text)["error"]["class"] == "GenericError"
-        client.sendall(b"x" * (2 << 20))  # a line without an end: it is left
-        with pytest.raises((ConnectionError, AssertionError)):
-            while True:
-                client.sendall(b"x" * 65536)
+        assert asked('{"x": "' + "x" * (3 << 20))["error"]["class"] == "GenericError"
+        client.close()
+        reader.close()
         with connected(port) as another:
             another.sendall(b'{"execute": "qmp_capabilities"}\n{"execute": "quit"}\n')
             assert program.end() == 0
@@ -119,9 +118,9 @@ def test_messages_need_no_line_ends(size: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "address", ["tcp:10.0.0.1:1,server", "tcp:127.0.0.1:1", "udp:x,server", "unix:,server", "tcp::99999,server"]
+    "address", ["tcp:10.0.0.1:1,server", "tcp:127.0.0.1:1", "udp:x,server", "unix:,server", "unix:no/such,server"]
 )
 def test_addresses_that_are_none(tmp_path: Path, address: str) -> None:
     with Program(commands()["ours"], [images.disk(tmp_path / "d", "", images.HALT), "-qmp", address], tmp_path) as one:
         assert one.end() == 1
-        assert b"-qmp" in one.errors
+        assert b"-qmp" in one.errors or b"Failed to " in one.errors

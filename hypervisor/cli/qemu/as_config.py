@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hypervisor.cli.qemu.drive_options import placed
-from hypervisor.cli.qemu.host_ends import ABSENT, MUX, STDIO, WINDOW
+from hypervisor.cli.qemu.ends.host_ends import ABSENT, MUX, STDIO, WINDOW, shared
 from hypervisor.errors import ConfigError
 
 if TYPE_CHECKING:
     from hypervisor.cli.qemu.command import Command, Drive
+    from hypervisor.cli.qemu.ends.host_ends import End
     from hypervisor.vm.config import Disk, MachineConfig
 
 FOLDERS = ("/usr/share/seabios", "/usr/share/ovmf", "/usr/share/OVMF", "/usr/share/qemu")
@@ -20,22 +21,19 @@ CD_PLACE = 2
 KERNELS = ("multiboot1", "multiboot2")
 
 
-def ends(command: Command) -> tuple[list[str], str]:
-    """The ends of the serial ports, and of the monitor, those that nobody asked for included."""
-    serials = list(command.serials)
-    monitor = command.monitor
-    if not command.defaults:
-        return serials, monitor or ABSENT
-    if command.nographic and not serials and monitor is None:
-        return [MUX], MUX
-    if not serials:
-        serials = [STDIO if command.nographic else WINDOW]
-    if monitor is None:
-        monitor = STDIO if command.nographic and STDIO not in serials and MUX not in serials else ABSENT
-    return serials, MUX if MUX in serials and monitor == ABSENT else monitor
+def ends(command: Command) -> tuple[list[End], list[End]]:
+    """The ends of the serial ports, and of the monitors, those that nobody asked for included."""
+    serials, monitors = list(command.serials), list(command.monitors)
+    quiet = bool(monitors or command.qmp or not command.defaults)
+    if command.defaults and not serials:
+        serials = [WINDOW if not command.nographic else STDIO if quiet else MUX]
+    elif command.nographic and not quiet and not any(shared(end) for end in serials) and STDIO not in serials:
+        monitors = [STDIO]
+    monitors += [end for end in serials if shared(end) and end not in monitors]
+    return serials, [end for end in monitors if end != ABSENT]
 
 
-def configuration(command: Command, serials: list[str]) -> MachineConfig:
+def configuration(command: Command, serials: list[End]) -> MachineConfig:
     """The machine. Raises `ConfigError`, with QEMU's words where QEMU would say the same."""
     from hypervisor.cli.qemu.qemu_board import board
     from hypervisor.vm.config import MAX_CPUS, MachineConfig

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from hypervisor.cli.qemu.ends.host_ends import End
+
 PROGRAM = "hypervisor-qemu"
 
 
@@ -25,7 +27,7 @@ class DebugPort:
     """A debug console: its port, and the end that its text goes to."""
 
     port: int
-    end: str
+    end: End
 
 
 @dataclass
@@ -38,8 +40,8 @@ class ExitPort:
 
 @dataclass
 class Command:
-    """Everything that was asked for. Ends of serial ports, monitor and debug consoles are texts such as ``"stdio"``,
-    ``"mon:stdio"``, ``"file:PATH"`` (see `hypervisor.cli.qemu.host_ends`).
+    """Everything that was asked for. Ends of serial ports, monitors and debug consoles are those of
+    `hypervisor.cli.qemu.ends.host_ends`.
     """
 
     kernel: str | None = None
@@ -52,9 +54,10 @@ class Command:
     bios: str | None = None
     folders: list[str] = field(default_factory=list)
     """Where firmware is looked for (``-L``)."""
-    serials: list[str] = field(default_factory=list)
-    monitor: str | None = None
-    chardevs: dict[str, str] = field(default_factory=dict)
+    serials: list[End] = field(default_factory=list)
+    monitors: list[End] = field(default_factory=list)
+    qmp: list[End] = field(default_factory=list)
+    chardevs: dict[str, End] = field(default_factory=dict)
     """Ends by the id that ``-chardev`` gives them."""
     defaults: bool = True
     """What is there without being asked for: a serial port, a monitor."""
@@ -77,7 +80,6 @@ class Command:
     start: str = "utc"
     """``base`` of ``-rtc``."""
     pid_file: str | None = None
-    qmp: list[str] = field(default_factory=list)
     name: str | None = None
     notes: list[str] = field(default_factory=list)
     """What is other than under QEMU, as sentences."""

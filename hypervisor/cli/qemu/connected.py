@@ -6,37 +6,57 @@ import os
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, BinaryIO
 
 from hypervisor.cli.qemu.command import Command
 from hypervisor.cli.qemu.debug_log import DebugLog
-from hypervisor.cli.qemu.host_ends import FILE, MUX, STDIO
+from hypervisor.cli.qemu.ends.connection import Connection
+from hypervisor.cli.qemu.ends.host_ends import FILE, MUX, STDIO, End, Socket, shared
+from hypervisor.cli.qemu.ends.mux import Mux
 from hypervisor.cli.qemu.machine_life import SIGNALS_THAT_QUIT, Machine
 from hypervisor.cli.qemu.monitor.prompt import Monitor
-from hypervisor.cli.qemu.monitor.qmp import QmpServer
-from hypervisor.cli.qemu.stdio import Stdio
+from hypervisor.cli.qemu.monitor.qmp import QmpSession
 from hypervisor.cli.tty.display import Display
 from hypervisor.cli.tty.output import Output
 from hypervisor.cli.tty.terminal import Terminal, is_interactive
 from hypervisor.cli.tty.terminal_session import Session
 from hypervisor.errors import ConfigError
 
-HERE = (STDIO, MUX)
+
+@dataclass
+class Users:
+    """Who shares an end: streams that are shown there, what takes input, monitors for people and for programs."""
+
+    streams: list[Any] = field(default_factory=list)
+    ports: list[Any] = field(default_factory=list)
+    people: int = 0
+    programs: int = 0
+    shared: bool = False
+
+    def check(self, name: str) -> None:
+        """Raise `ConfigError` where the input is wanted by more than can have it."""
+        if len(self.ports) > 1 or self.people > 1 or (self.ports and self.people and not self.shared):
+            raise ConfigError(
+                f"{name}: there is one input; share it between a serial port and the monitor by mon:{name}, "
+                "or give the others a file or a socket."
+            )
+        if self.programs > 1 or (self.programs and (self.streams or self.people)):
+            raise ConfigError(f"{name}: QMP is alone where it is; give it an end of its own, such as a socket.")
 
 
 class Connected:
-    """Context manager around a machine's time. Raises `ConfigError` for files that cannot be written, and for two ends
-    that want this process's input alone.
+    """Context manager around a machine's time. Raises `ConfigError` for files that cannot be written, for sockets that
+    cannot be had, and for two that want the same input alone.
     """
 
     def __init__(
-        self, vm: Any, command: Command, serials: list[str], monitor: str, say: Callable[[str], object]
+        self, vm: Any, command: Command, serials: list[End], monitors: list[End], say: Callable[[str], object]
     ) -> None:
         self._vm, self._command, self._say = vm, command, say
-        self._serials, self._monitor_end = serials, monitor
+        self._serials, self._monitors = serials, monitors
         self._opened = ExitStack()
-        self._files: dict[str, BinaryIO] = {}
         self.machine = Machine(vm, command, say)
 
     def __enter__(self) -> Connected:
@@ -54,55 +74,71 @@ class Connected:
 
     def _open(self) -> None:
         vm, command = self._vm, self._command
-        here: list[Any] = []
-        for number, end in enumerate(self._serials):
-            if number in vm.serial:
-                self._connect(vm.serial[number], end, here)
-        for port in command.debug_ports:
-            self._connect(vm.debugcon, port.end, here)
-        if command.nographic:
-            here.append(vm.bios_tty)  # as QEMU's firmware does, which then has no screen
-        self.monitor = Monitor(self.machine, lambda data: self.stdio.write(data)) if self._monitor_end in HERE else None
-        self.stdio = Stdio(
-            vm,
-            here,
-            self._typing(),
-            self.monitor.typed if self.monitor is not None else None,
-            shared=MUX in (*self._serials, self._monitor_end),
-            leave=self.machine.quit,
-        )
+        users = self._users()
+        self.stdio = self._mux(users.pop(STDIO, Users()), lambda data: self.stdio.write(data))
         if command.logs:
             log = self._opened.enter_context(DebugLog(vm, command.logs, command.log_file))
             self.machine.when_crashed = log.crashed
-        for address in command.qmp:
-            self._opened.enter_context(QmpServer(self.machine, address))
         if command.gdb_port is not None:
             vm.gdb(command.gdb_port, wait=command.stopped)
         vm.console.open_input()  # a guest that waits is not at its end
+        for end, those in users.items():
+            if isinstance(end, Socket):
+                connection = Connection(end, whole=those.programs > 0, say=self._say)
+                mux = self._mux(those, connection.write)
+                mux.connect(connection.write)
+                self._opened.enter_context(connection.open(mux))
+            elif end.startswith(FILE):
+                write = self._opened.enter_context(_opened(end.removeprefix(FILE))).write
+                for stream in those.streams:
+                    stream.listen(write)
 
-    def _typing(self) -> Callable[[bytes], object] | None:
-        """Where what is typed goes: to the serial port that ends here; and to the BIOS's keyboard, where that is all
-        there is.
-        """
-        ports = [number for number, end in enumerate(self._serials) if end in HERE and number in self._vm.serial]
-        if not ports:
-            return None
-        if len(ports) > 1 or (self._monitor_end == STDIO and self._serials[ports[0]] == STDIO):
-            raise ConfigError("stdio: this terminal has one input; share it by mon:stdio, or give the others a file.")
-        if ports[0] == 0 and self._command.nographic:
-            send: Callable[[bytes], object] = self._vm.console.send
-            return send
-        port: Callable[[bytes], object] = self._vm.serial[ports[0]].send
-        return port
+    def _users(self) -> dict[End, Users]:
+        """Who ends where; this process's input and output are `STDIO`, shared or not."""
+        vm, command = self._vm, self._command
+        found: dict[End, Users] = {}
 
-    def _connect(self, stream: Any, end: str, here: list[Any]) -> None:
-        if end in HERE:
-            here.append(stream)
-        elif end.startswith(FILE):
-            path = end.removeprefix(FILE)
-            if path not in self._files:
-                self._files[path] = self._opened.enter_context(_opened(path))
-            stream.listen(self._files[path].write)
+        def at(end: End) -> Users:
+            users = found.setdefault(STDIO if end == MUX else end, Users())
+            users.shared |= shared(end)
+            return users
+
+        for number, end in enumerate(self._serials):
+            if number not in vm.serial:
+                continue
+            users = at(end)
+            users.streams.append(vm.serial[number])
+            # The keyboard of the BIOS is there, too, as with QEMU's firmware, which then has no screen.
+            by_bios = number == 0 and command.nographic
+            users.ports.append(vm.console if by_bios else vm.serial[number])
+            if by_bios:
+                users.streams.append(vm.bios_tty)
+        for port in command.debug_ports:
+            at(port.end).streams.append(vm.debugcon)
+        for end in self._monitors:
+            at(end).people += 1
+        for end in command.qmp:
+            at(end).programs += 1
+        for end, users in found.items():
+            if end == STDIO or isinstance(end, Socket):
+                users.check(str(end))
+        return found
+
+    def _mux(self, users: Users, write: Callable[[bytes], object]) -> Mux:
+        monitor = (
+            QmpSession(self.machine, write)
+            if users.programs
+            else Monitor(self.machine, write)
+            if users.people
+            else None
+        )
+        return Mux(
+            users.streams,
+            users.ports[0] if users.ports else None,
+            monitor,
+            shared=users.shared,
+            leave=self.machine.quit,
+        )
 
     # --- the time of the run ------------------------------------------------------------------------------------------
 
@@ -141,7 +177,7 @@ class Connected:
 class _Guest:
     """The part of a VM that a session uses, with other ends."""
 
-    def __init__(self, vm: Any, machine: Machine, console: Stdio) -> None:
+    def __init__(self, vm: Any, machine: Machine, console: Mux) -> None:
         self._vm, self.console, self.request_stop = vm, console, machine.request_stop
 
     def __getattr__(self, name: str) -> Any:

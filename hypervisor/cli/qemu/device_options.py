@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hypervisor.cli.qemu.command import Command, DebugPort, ExitPort
 from hypervisor.cli.qemu.drive_options import attach
+from hypervisor.cli.qemu.ends.host_ends import End
 from hypervisor.cli.qemu.parsing import number, pairs
 from hypervisor.errors import ConfigError
 
@@ -65,7 +66,7 @@ def device(command: Command, text: str) -> None:
         raise ConfigError(f"-device {name}: {_instead(name)}.")
 
 
-def _end(command: Command, name: str, keys: dict[str, str]) -> str:
+def _end(command: Command, name: str, keys: dict[str, str]) -> End:
     id = keys.get("chardev", "")
     if id not in command.chardevs:
         raise ConfigError(f"-device {name}: there is no -chardev with id={id or 'ID'} before it; give one.")

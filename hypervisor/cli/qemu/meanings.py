@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from hypervisor.cli.qemu.command import Command, DebugPort
-from hypervisor.cli.qemu.host_ends import check_end, end_of_chardev
+from hypervisor.cli.qemu.ends.host_ends import FILE, NOWHERE, End, end_of, end_of_chardev
 from hypervisor.cli.qemu.parsing import number, pairs, size, split
 from hypervisor.errors import ConfigError
 
@@ -86,7 +86,12 @@ def serial(command: Command, text: str) -> None:
 
 def monitor(command: Command, text: str) -> None:
     """``-monitor END``."""
-    command.monitor = _end(command, "-monitor", text)
+    command.monitors.append(_end(command, "-monitor", text))
+
+
+def qmp(command: Command, text: str) -> None:
+    """``-qmp END``: a monitor for programs."""
+    command.qmp.append(_for_programs("-qmp", _end(command, "-qmp", text)))
 
 
 def debugcon(command: Command, text: str) -> None:
@@ -95,7 +100,7 @@ def debugcon(command: Command, text: str) -> None:
 
 
 def chardev(command: Command, text: str) -> None:
-    """``-chardev stdio|file|null,id=ID,path=FILE,mux=on``."""
+    """``-chardev stdio|file|socket|null,id=ID,path=FILE,mux=on``."""
     keys = pairs(text, "backend")
     if "id" not in keys:
         raise ConfigError(f"-chardev {text}: id= is missing; give it a name.")
@@ -103,23 +108,32 @@ def chardev(command: Command, text: str) -> None:
 
 
 def mon(command: Command, text: str) -> None:
-    """``-mon chardev=ID,mode=readline``."""
+    """``-mon chardev=ID,mode=readline|control``."""
     keys = pairs(text, "chardev")
     id, mode = keys.get("chardev", ""), keys.get("mode", "readline")
     if id not in command.chardevs:
         raise ConfigError(f"-mon: there is no -chardev with id={id or 'ID'} before it; give one.")
-    if mode != "readline":
-        raise ConfigError(f"-mon mode={mode}: monitors are for people here; leave mode= out.")
-    command.monitor = command.chardevs[id]
+    if mode == "control":
+        command.qmp.append(_for_programs("-mon mode=control", command.chardevs[id]))
+    elif mode == "readline":
+        command.monitors.append(command.chardevs[id])
+    else:
+        raise ConfigError(f"-mon mode={mode}: give readline, for people, or control, for programs.")
 
 
-def _end(command: Command, option: str, text: str) -> str:
+def _for_programs(option: str, end: End) -> End:
+    if isinstance(end, str) and (end.startswith(FILE) or end == NOWHERE):
+        raise ConfigError(f"{option} {end}: programs send commands there; give stdio or a socket.")
+    return end
+
+
+def _end(command: Command, option: str, text: str) -> End:
     if text.startswith("chardev:"):
         id = text.removeprefix("chardev:")
         if id not in command.chardevs:
             raise ConfigError(f"{option} {text}: there is no -chardev with id={id} before it; give one.")
         return command.chardevs[id]
-    return check_end(option, text)
+    return end_of(option, text)
 
 
 def display(command: Command, text: str) -> None:

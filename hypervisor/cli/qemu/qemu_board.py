@@ -6,17 +6,18 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from hypervisor.cli.qemu.host_ends import ABSENT
+from hypervisor.cli.qemu.ends.host_ends import ABSENT
 from hypervisor.errors import ConfigError
 
 if TYPE_CHECKING:
     from hypervisor.cli.qemu.command import Command
+    from hypervisor.cli.qemu.ends.host_ends import End
     from hypervisor.vm.board import Board, Part
 
 MAX_SERIAL = 4
 
 
-def board(command: Command, serials: list[str]) -> Board:
+def board(command: Command, serials: list[End]) -> Board:
     """The PC with these serial ports, and debug console and debug exit only where they are asked for. Raises
     `ConfigError`.
     """

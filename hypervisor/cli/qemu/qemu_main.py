@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
@@ -41,6 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         say(f"{error.filename or 'input or output'}: {error.strerror or error}")
         status = ERROR
+    except KeyboardInterrupt:  # before there is a machine, as while somebody is waited for
+        status = 128 + signal.SIGINT
     return status if end_printing() else ERROR
 
 
@@ -54,7 +57,8 @@ def _main(words: Sequence[str]) -> int:
         from hypervisor.cli.checks import DISTRIBUTION, installed_version
 
         ours = installed_version(DISTRIBUTION) or "(not installed)"
-        print(f"{PROGRAM} of {DISTRIBUTION} {ours}, with the options of QEMU emulator version 7.2")
+        # Who looks for QEMU's version finds three numbers (labgrid's driver), and its words (configure scripts).
+        print(f"QEMU emulator version 7.2.0: its options, by {PROGRAM} of {DISTRIBUTION} {ours}")
         return 0
     for option, value in pairwise(words):
         if value in ("help", "?") and option.lstrip("-") in _LISTS:
@@ -81,7 +85,7 @@ def run(command: Command) -> int:
     from hypervisor.cli.qemu.as_config import configuration, ends
     from hypervisor.cli.qemu.connected import Connected
 
-    serials, monitor = ends(command)
+    serials, monitors = ends(command)
     config = configuration(command, serials)
     for note in command.notes:
         say(note)
@@ -90,7 +94,7 @@ def run(command: Command) -> int:
             file.write(f"{os.getpid()}\n")
     vm: Any = hypervisor.boot(config)
     try:
-        with Connected(vm, command, serials, monitor, say) as connected:
+        with Connected(vm, command, serials, monitors, say) as connected:
             return connected.run()
     finally:
         vm.close()

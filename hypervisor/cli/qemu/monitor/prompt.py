@@ -26,8 +26,13 @@ class Monitor:
         self._welcomed = False
         self._write = write
 
+    def opened(self) -> None:
+        """Somebody has come: welcome him."""
+        self._line.clear()
+        self._welcome()
+
     def typed(self, data: bytes) -> None:
-        """Take what was typed; nothing means that somebody comes."""
+        """Take what was typed; nothing means that it is turned to."""
         if not self._welcomed:
             self._welcome()
         elif not data:

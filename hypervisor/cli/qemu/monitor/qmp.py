@@ -1,29 +1,23 @@
-"""``-qmp``: QEMU's machine protocol, for programs: JSON lines on a Unix socket, or on a port of this machine.
+"""``-qmp``: QEMU's machine protocol, for programs: JSON lines.
 
-One client at a time. Sources: QEMU 7.2, ``docs/interop/qmp-spec.txt`` and ``qapi/``.
+Sources: QEMU 7.2, ``docs/interop/qmp-spec.txt`` and ``qapi/``.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from typing import Any
 
 from hypervisor.cli.qemu.monitor import monitor_commands as commands
 from hypervisor.cli.qemu.monitor import pictures
 from hypervisor.cli.qemu.monitor.monitor_commands import State
-from hypervisor.errors import ConfigError, HypervisorError
+from hypervisor.errors import HypervisorError
 
 LONGEST = 1 << 20
 """Bytes of a command."""
-GIVE_UP_S = 10.0
-"""Host seconds after which a client that does not take our answers is left."""
-LOOPBACK = ("", "localhost", "127.0.0.1")
 _VERSION = {"qemu": {"micro": 0, "minor": 2, "major": 7}, "package": "rootmode"}
 
 Arguments = dict[str, Any]
@@ -87,75 +81,26 @@ COMMANDS: dict[str, Callable[[State, Arguments], Any]] = {
 }
 
 
-class QmpServer:
-    """Listens for as long as it is open. Raises `ConfigError` for an address that cannot be had."""
+class QmpSession:
+    """QMP with one client at a time, on one end; ``write`` sends to it, at once and from any thread."""
 
-    def __init__(self, machine: Any, address: str) -> None:
+    def __init__(self, machine: Any, write: Callable[[bytes], object]) -> None:
         self._state = State(machine)
-        self._path: str | None = None
-        self._listener = self._listen(address)
-        self._client: socket.socket | None = None
+        self._write = write
+        self._splitter = Splitter()
         self._ready = False
         self._sending = threading.Lock()
         machine.listeners.append(self._event)
-        self._thread = threading.Thread(target=self._serve, name="qmp", daemon=True)
 
-    def __enter__(self) -> QmpServer:
-        self._thread.start()
-        return self
+    def opened(self) -> None:
+        """Somebody has come: greet, and wait for the negotiation."""
+        self._ready, self._splitter = False, Splitter()
+        self._send({"QMP": {"version": _VERSION, "capabilities": []}})
 
-    def __exit__(self, *exc: object) -> None:
-        with suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        client = self._client
-        if client is not None:
-            with suppress(OSError):
-                client.shutdown(socket.SHUT_RDWR)
-        self._thread.join(GIVE_UP_S)
-        self._listener.close()
-        if self._path is not None:
-            with suppress(OSError):
-                os.unlink(self._path)
-
-    def _listen(self, address: str) -> socket.socket:
-        where, _, rest = address.partition(",")
-        if "server" not in (word.partition("=")[0] for word in rest.split(",")):
-            raise ConfigError(f"-qmp {address}: nobody is connected to from here; add ,server,nowait.")
-        kind, _, name = where.partition(":")
-        host, _, port = name.rpartition(":")
-        try:
-            if kind == "unix" and name:
-                with suppress(FileNotFoundError):
-                    os.unlink(name)
-                made = socket.socket(socket.AF_UNIX)
-                made.bind(name)
-                self._path = name
-            elif kind == "tcp" and host in LOOPBACK and port.isdigit() and int(port) < 1 << 16:
-                made = socket.create_server(("127.0.0.1", int(port)))
-            else:
-                raise ConfigError(f"-qmp {address}: give unix:PATH or a port of this machine, tcp:127.0.0.1:PORT.")
-            made.listen(1)
-        except OSError as error:
-            raise ConfigError(f"-qmp {address}: {error.strerror}.") from error
-        return made
-
-    # --- the server's thread ------------------------------------------------------------------------------------------
-
-    def _serve(self) -> None:
-        while True:
-            try:
-                client, _ = self._listener.accept()
-            except OSError:  # it is closed
-                return
-            client.setblocking(True)
-            with self._sending:
-                self._client, self._ready = client, False
-            self._send({"QMP": {"version": _VERSION, "capabilities": []}})
-            for line in _lines(client):
-                self._send(self._answer(line))
-            with self._sending:
-                self._client = None
-                client.close()
+    def typed(self, data: bytes) -> None:
+        """Answer what was sent, on any one thread."""
+        for line in self._splitter.feed(data):
+            self._send(self._answer(line))
 
     def _answer(self, line: bytes) -> dict[str, Any]:
         id: dict[str, Any] = {}
@@ -169,9 +114,9 @@ class QmpServer:
             id = {"id": asked["id"]} if "id" in asked else {}
             return {"return": self._execute(asked["execute"], asked.get("arguments", {})), **id}
         except QmpError as error:
-            return {"error": {"class": error.kind, "desc": str(error)}, **id}
+            return _error(error.kind, str(error)) | id
         except (HypervisorError, OSError) as error:
-            return {"error": {"class": "GenericError", "desc": str(error)}, **id}
+            return _error("GenericError", str(error)) | id
 
     def _execute(self, name: str, arguments: Any) -> Any:
         if not self._ready and name != "qmp_capabilities":
@@ -193,35 +138,18 @@ class QmpServer:
 
     def _send(self, message: dict[str, Any]) -> None:
         with self._sending:
-            if self._client is not None:
-                try:
-                    self._client.settimeout(GIVE_UP_S)
-                    self._client.sendall(json.dumps(message).encode() + b"\r\n")
-                    self._client.settimeout(None)
-                except OSError:
-                    with suppress(OSError):
-                        self._client.shutdown(socket.SHUT_RDWR)
+            self._write(json.dumps(message).encode() + b"\r\n")
 
 
-def _lines(client: socket.socket) -> Iterator[bytes]:
-    """What a client sends, by messages: each ends with its line, or before, where its last bracket is closed (clients
-    need not send line ends). One that sends none for too long is left.
-    """
-    splitter = Splitter()
-    while len(splitter.waiting) < LONGEST:
-        try:
-            data = client.recv(65536)
-        except TimeoutError:
-            continue  # another thread is sending
-        except OSError:
-            return
-        if not data:
-            return
-        yield from splitter.feed(data)
+def _error(kind: str, text: str) -> dict[str, Any]:
+    return {"error": {"class": kind, "desc": text}}
 
 
 class Splitter:
-    """Finds the ends of messages in what comes piece by piece."""
+    """Finds the ends of messages in what comes piece by piece: each ends with its line, or before, where its last
+    bracket is closed (clients need not send line ends). One that is too long ends with its line alone, and its first
+    `LONGEST` bytes make no sense.
+    """
 
     def __init__(self) -> None:
         self.waiting = bytearray()
@@ -231,7 +159,10 @@ class Splitter:
     def feed(self, data: bytes) -> Iterator[bytes]:
         """The messages that end in ``data``."""
         for byte in data:
-            self.waiting.append(byte)
+            if len(self.waiting) < LONGEST:
+                self.waiting.append(byte)
+            elif byte != 0x0A:
+                continue
             if byte == 0x0A or self._closes(byte):
                 message = bytes(self.waiting)
                 self.waiting.clear()

@@ -1,13 +1,13 @@
-"""This process's input and output as QEMU's ``stdio``: shared, if they are, by a serial port and the monitor.
+"""An end that is shared, or not, by a serial port and a monitor: QEMU's mux.
 
-Ctrl-A is QEMU's escape where they are shared: x ends, c changes between the guest and the monitor, h says so, Ctrl-A
+Ctrl-A is QEMU's escape where it is shared: x ends, c changes between the guest and the monitor, h says so, Ctrl-A
 sends one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 ESCAPE = 0x01
 HELP = """
@@ -17,26 +17,51 @@ C-a c    switch between console and monitor
 C-a b    send break (magic sysrq)
 C-a C-a  sends C-a
 """
+BACKLOG = 32 << 10
+"""Bytes that wait for the guest at most before a socket is read no more."""
 
 
-class Stdio:
-    """What `hypervisor.cli.tty.terminal_session.Session` takes for a guest's console.
+class Port(Protocol):
+    """What takes a guest's input: a serial port, or the console."""
+
+    def send(self, data: bytes) -> object:
+        """Input, from any thread."""
+        ...
+
+    @property
+    def pending(self) -> int:
+        """Bytes that the guest has not taken yet."""
+        ...
+
+
+class Monitor(Protocol):
+    """Who answers to what is typed for it."""
+
+    def opened(self) -> None:
+        """Somebody has come."""
+        ...
+
+    def typed(self, data: bytes) -> None:
+        """This was typed; nothing means that it is turned to again."""
+        ...
+
+
+class Mux:
+    """What `hypervisor.cli.tty.terminal_session.Session` takes for a guest's console, and `Connection` for its front.
 
     ``guest`` is given what is typed for the guest, ``monitor`` what is typed for the monitor; either may be None.
     """
 
     def __init__(
         self,
-        vm: Any,
-        streams: list[Any],
-        guest: Callable[[bytes], object] | None,
-        monitor: Callable[[bytes], object] | None,
+        streams: Sequence[Any],
+        guest: Port | None,
+        monitor: Monitor | None,
         *,
         shared: bool,
         leave: Callable[[], object],
     ) -> None:
-        self._vm, self._streams = vm, streams
-        self._guest, self._monitor = guest, monitor
+        self._streams, self._guest, self._monitor = streams, guest, monitor
         self.shared, self._leave = shared, leave
         self._escaped = False
         self._at_monitor = guest is None
@@ -53,15 +78,29 @@ class Stdio:
         """Whether the output is somebody's."""
         return bool(self._streams) or self._monitor is not None
 
+    @property
+    def full(self) -> bool:
+        """Whether the guest has enough to take before it needs more."""
+        return not self._at_monitor and self.pending >= BACKLOG
+
+    def opened(self) -> None:
+        """Somebody has come to the other side."""
+        self._escaped = False
+        if self._at_monitor and self._monitor is not None:
+            self._monitor.opened()
+
     # --- what a session asks of a console -----------------------------------------------------------------------------
 
     def listen(self, listener: Callable[[bytes], object]) -> None:
-        """Show what the guest writes to those of its streams that end here."""
+        """Show what the guest writes to its streams that end here: this process's own output, which is open at once."""
+        self.connect(listener)
+        self.opened()
+
+    def connect(self, listener: Callable[[bytes], object]) -> None:
+        """Write to this from now on."""
         self.write = listener
         for stream in self._streams:
             stream.listen(listener)
-        if self._at_monitor and self._monitor is not None:
-            self._monitor(b"")
 
     def feed(self, read: Callable[[], bytes]) -> None:
         """Input is passed on when it comes."""
@@ -75,8 +114,7 @@ class Stdio:
     @property
     def pending(self) -> int:
         """Bytes that the guest has not taken yet."""
-        pending: int = self._vm.console.pending
-        return pending
+        return 0 if self._guest is None else self._guest.pending
 
     def send(self, data: bytes) -> None:
         """Pass on what was typed."""
@@ -111,10 +149,14 @@ class Stdio:
             case "c" if self._guest is not None and self._monitor is not None:
                 self._at_monitor = not self._at_monitor
                 if self._at_monitor:
-                    self._monitor(b"")
+                    self._monitor.typed(b"")
         return False
 
     def _pass(self, data: bytes) -> None:
-        to = self._monitor if self._at_monitor else self._guest
-        if to is not None and data:
-            to(data)
+        if not data:
+            return
+        if self._at_monitor:
+            if self._monitor is not None:
+                self._monitor.typed(data)
+        elif self._guest is not None:
+            self._guest.send(data)
