@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 QEMU = "qemu-system-x86_64"
@@ -18,10 +19,12 @@ def program(name: str) -> str:
     return found
 
 
-def run(name: str, *arguments: object, cwd: Path | None = None) -> str:
-    """Run a program, which must succeed; returns what it says."""
+def run(name: str, *arguments: object, cwd: Path | None = None, environment: Mapping[str, str] | None = None) -> str:
+    """Run a program, which must succeed; returns what it says. Without an ``environment`` it has ours."""
     command = [program(name), *map(str, arguments)]
-    done = subprocess.run(command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=120)
+    done = subprocess.run(
+        command, cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=120
+    )
     said = done.stdout.decode(errors="replace")
     assert done.returncode == 0, f"{name}: {said}"
     return said

@@ -14,7 +14,7 @@ RESET = "mov al, 0xfe; out 0x64, al; hlt"
 TRIPLE_FAULT = "lidt [nothing]; int 3; nothing: .word 0; .long 0"
 DISK_SIZE = 1 << 20
 
-KERNEL = r"""
+_START = r"""
 __asm__(".section .multiboot, \"a\"\n.balign 4\n.long 0x1badb002, 3, -(0x1badb002 + 3)\n"
         ".text\n.globl start\nstart: mov $stack + 4096, %esp\npush %ebx\ncall kmain\n"
         "1: hlt\njmp 1b\n.comm stack, 4096, 16\n");
@@ -24,6 +24,10 @@ static void out(unsigned short port, unsigned char value)
     __asm__ volatile("outb %0, %1" : : "a"(value), "Nd"(port));
 }
 
+"""
+KERNEL = (
+    _START
+    + r"""
 static int at;
 
 static void print(const char *text)
@@ -51,6 +55,46 @@ void kmain(const unsigned *info)
     print("~");
 }
 """
+)
+SHELL = (
+    _START
+    + r"""
+static unsigned char in(unsigned short port)
+{
+    unsigned char value;
+    __asm__ volatile("inb %1, %0" : "=a"(value) : "Nd"(port));
+    return value;
+}
+
+static void print(const char *text)
+{
+    for (; *text; text++) {
+        while (!(in(0x3fd) & 0x20))
+            ;
+        out(0x3f8, *text);
+    }
+}
+
+void kmain(const unsigned *info)
+{
+    char line[80];
+    print("GUEST ");
+    print((const char *)info[4]);
+    for (;;) {
+        unsigned length = 0;
+        print("\n# ");
+        do {
+            while (!(in(0x3fd) & 1))
+                ;
+            line[length] = in(0x3f8);
+        } while (line[length] != '\n' && ++length < sizeof(line) - 1);
+        line[length] = 0;
+        print("you said: ");
+        print(line);
+    }
+}
+"""
+)
 _FLAGS = (
     "-m32 -O1 -std=gnu11 -Wall -Wextra -Werror -ffreestanding -nostdlib -static -fno-pie -no-pie -fno-stack-protector "
     "-fno-asynchronous-unwind-tables -fcf-protection=none -mgeneral-regs-only -Wno-pointer-sign "
@@ -99,10 +143,12 @@ next: lodsb
 """
 
 
-def kernel(folder: Path) -> Path:
-    """A multiboot kernel that says its command line and modules on COM1 and on the screen, and halts."""
+def kernel(folder: Path, text: str = KERNEL) -> Path:
+    """A multiboot kernel, `KERNEL` or `SHELL`. The one says its command line and modules on COM1 and on the screen, and
+    halts; the other says its command line on COM1, and what it is sent there.
+    """
     source, made = folder / "kernel.c", folder / "myos.bin"
-    source.write_text(KERNEL)
+    source.write_text(text)
     run("gcc", *_FLAGS.split(), "-o", made, source)
     return made
 
