@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from hypervisor.backends.disk_geometry import FLOPPY_LIMIT, SECTOR, disk_geometry, floppy_geometry
-from hypervisor.backends.image_source import ImageLike, Source, open_source
+from hypervisor.backends.image_source import BytesSource, ImageLike, Source, open_source
 from hypervisor.backends.overlay import Overlay
 from hypervisor.backends.shared_source import SharedSource
 from hypervisor.bus import UNLIMITED, DiskLimits, Geometry
@@ -121,6 +121,11 @@ def disk(source: Source) -> ImageMedium:
 def cdrom(image: ImageLike) -> ImageMedium:
     """A CD in a file or in bytes; raises `ImageError` for a file that cannot be used."""
     return cdrom_of(open_source(image, "CD"))
+
+
+def no_cd() -> ImageMedium:
+    """What is in an empty CD drive: a medium without sectors."""
+    return ImageMedium(BytesSource(b""), 0, Geometry(0, 1, 1), sector_size=CD_SECTOR, writable=False)
 
 
 def cdrom_of(source: Source) -> ImageMedium:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from hypervisor.backends import disk_image
 from hypervisor.backends.disk_image import ImageMedium
 from hypervisor.bus import Line
 from hypervisor.devices import i8237
@@ -16,7 +18,7 @@ from hypervisor.devices.ide import AtaDisk, BusMaster, Cdrom, IdeChannel
 from hypervisor.devices.pci import PciFunction
 from hypervisor.firmware.bios.disk.disk_services import DRIVE_TYPES
 from hypervisor.machine import pci
-from hypervisor.vm.board import Part, Parts
+from hypervisor.vm.board import Board, Part, Parts
 from hypervisor.vm.media import Media
 
 if TYPE_CHECKING:
@@ -36,13 +38,14 @@ def cmos(media: Media) -> dict[int, int]:
     return {rtc.FLOPPIES: first << 4 | second, rtc.EQUIPMENT: rtc.ALWAYS_THERE | 1 | len(types) - 1 << 6}
 
 
-def _channel(vm: VM, parts: Parts, number: int, irq: int) -> IdeChannel:
+def _channel(vm: VM, parts: Parts, number: int, irq: int, cd_drive: bool = False) -> IdeChannel:
+    """A channel with the drives that have a medium; with ``cd_drive`` its master is an empty CD drive otherwise."""
     drives: list[AtaDisk | Cdrom | None] = []
     media = vm.media.ide[2 * number : 2 * number + 2]
     for place, medium in enumerate(media):
         serial = f"HV{2 * number + place + 1:05}" + (vm.config.identity and f"-{vm.config.identity}")
         if medium is None:
-            drives.append(None)
+            drives.append(Cdrom(disk_image.no_cd(), serial) if cd_drive and place == 0 else None)
         else:
             drives.append(Cdrom(medium, serial) if medium.sector_size == 2048 else _disk(medium, serial))
     output = parts.need("pic", I8259Pair).line(irq)
@@ -54,6 +57,13 @@ def _channel(vm: VM, parts: Parts, number: int, irq: int) -> IdeChannel:
         output.set(level)
 
     return IdeChannel(Line(f"ide{number}", changed), drives, f"ide{number}", vm.clock)
+
+
+def with_cd_drive(board: Board) -> Board:
+    """The board with a CD drive as the secondary master, if there is no CD or disk in that place."""
+    number, (_, _, irq) = 1, IDE[1]
+    channel = board.part(f"ide{number}")
+    return board.with_part(replace(channel, make=partial(_channel, number=number, irq=irq, cd_drive=True)))
 
 
 def _disk(medium: ImageMedium, serial: str) -> AtaDisk:

@@ -6,6 +6,7 @@ import struct
 
 import pytest
 
+from hypervisor.backends import disk_image
 from hypervisor.devices.ide import ata_registers as r
 from hypervisor.devices.ide import mmc
 from tests.devices.ide import CD_IMAGE, CD_SECTORS, BrokenMedium, Driver, cd
@@ -49,6 +50,31 @@ def test_read_cd_gives_user_data() -> None:
     one.packet(bytes((mmc.READ_CD, 0, 0, 0, 0, 7, 0, 0, 2, 0x10)))
     assert one.answer() == CD_IMAGE[7 * 2048 : 9 * 2048]
     assert one.packet(bytes((mmc.READ_CD, 0, 0, 0, 0, 7, 0, 0, 2, 0xF8))) == READY | r.ERR
+
+
+@pytest.mark.parametrize("operation", sorted(mmc.HANDLERS))
+def test_an_empty_drive_is_not_ready_for_what_needs_a_cd(operation: int) -> None:
+    one = Driver(disk_image.no_cd())
+    one.select(low=0xA0)
+    packet = bytes((operation, 0, 0, 0, 0, 0, 0, 0, 1, 0x10))
+    status = one.packet(packet)
+    if operation in mmc.OF_THE_MEDIUM:
+        assert (status, one.error) == (READY | r.ERR, 0x24)
+        one.packet(bytes((mmc.REQUEST_SENSE, 0, 0, 0, 18)))
+        answer = one.answer()
+        assert (answer[2], answer[12], answer[13]) == (0x02, 0x3A, 0)
+    else:
+        one.packet(bytes((mmc.REQUEST_SENSE, 0, 0, 0, 18)))
+        assert one.answer()[2] != 0x02
+
+
+def test_an_empty_drive_says_that_it_is() -> None:
+    one = Driver(disk_image.no_cd())
+    one.select(low=0xA0)
+    one.packet(bytes((mmc.GET_EVENT_STATUS, 1, 0, 0, 16, 0, 0, 0, 8)))
+    assert one.answer() == bytes((0, 6, 4, 16, 0, 0, 0, 0))
+    one.packet(bytes((mmc.GET_CONFIGURATION, 0, 0, 0, 0, 0, 0, 0, 16)))
+    assert one.answer()[6:8] == bytes(2)
 
 
 def test_reading_nothing_succeeds() -> None:

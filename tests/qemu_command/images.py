@@ -95,6 +95,146 @@ void kmain(const unsigned *info)
 }
 """
 )
+DRIVES = (
+    _START
+    + r"""
+static unsigned char in(unsigned short port)
+{
+    unsigned char value;
+    __asm__ volatile("inb %1, %0" : "=a"(value) : "Nd"(port));
+    return value;
+}
+
+static unsigned short word(unsigned short port)
+{
+    unsigned short value;
+    __asm__ volatile("inw %1, %0" : "=a"(value) : "Nd"(port));
+    return value;
+}
+
+static void print(const char *text)
+{
+    for (; *text; text++)
+        out(0x3f8, *text);
+}
+
+static void hex(unsigned value, int digits)
+{
+    while (digits--)
+        out(0x3f8, "0123456789abcdef"[value >> 4 * digits & 15]);
+    out(0x3f8, ' ');
+}
+
+static unsigned base;
+
+static unsigned wait(void)
+{
+    unsigned status, tries = 1000000;
+    while ((status = in(base + 7)) & 0x80 && --tries)
+        ;
+    return status;
+}
+
+static unsigned short data[4096];
+
+static unsigned receive(void)
+{
+    unsigned count = 0, status;
+    while ((status = wait()) & 8)
+        for (unsigned left = 256; left-- && count < 4096 && in(base + 7) & 8;)
+            data[count++] = word(base);
+    print(count ? "got " : "");
+    return count;
+}
+
+static unsigned identify(unsigned command)
+{
+    out(base + 7, command);
+    unsigned status = wait();
+    hex(status & 0x89, 2);
+    if (!status) /* nobody */
+        return 0;
+    hex(in(base + 5) << 8 | in(base + 4), 4);
+    return receive();
+}
+
+static unsigned packet(const char *name, unsigned operation, unsigned one, unsigned two, unsigned room)
+{
+    unsigned char bytes[12] = {operation, one, two};
+    if (operation == 0x4a)
+        bytes[4] = 0x10;
+    if (operation == 0x03 || operation == 0x1b)
+        bytes[4] = room;
+    else
+        bytes[8] = room;
+    print("\n  ");
+    print(name);
+    print(": ");
+    out(base + 1, 0);
+    out(base + 4, 0);
+    out(base + 5, 8);
+    out(base + 7, 0xa0);
+    wait();
+    for (int n = 0; n < 6; n++)
+        __asm__ volatile("outw %0, %1" : : "a"((unsigned short)(bytes[2 * n] | bytes[2 * n + 1] << 8)),
+                         "Nd"((unsigned short)base));
+    unsigned status = wait();
+    hex(status & 0x89, 2);
+    hex(status & 1 ? in(base + 1) >> 4 : 0, 1); /* the sense key */
+    return receive();
+}
+
+static void sense(void)
+{
+    packet("sense", 0x03, 0, 0, 18);
+    hex(data[1] & 15, 2);
+    hex(data[6], 4);
+}
+
+void kmain(void)
+{
+    print("GUEST");
+    for (int drive = 0; drive < 4; drive++) {
+        base = drive & 2 ? 0x170 : 0x1f0;
+        out(base + 0x206, 2);
+        out(base + 6, 0xa0 | (drive & 1) << 4);
+        for (int n = 0; n < 4; n++)
+            in(base + 7);
+        print("\ndrive ");
+        hex(drive, 1);
+        hex(in(base + 7) & 0x89, 2); /* not whether it is ready, which firmware sees to, nor what is obsolete */
+        if (identify(0xec)) {
+            hex(data[0] & 0x8000, 4);
+            hex(data[60], 4);
+            continue;
+        }
+        if (in(base + 4) != 0x14 || in(base + 5) != 0xeb)
+            continue;
+        print("\n  packet device: ");
+        identify(0xa1);
+        hex(data[0] & 0xdf83, 4);
+        packet("test unit ready", 0x00, 0, 0, 0);
+        sense();
+        packet("capacity", 0x25, 0, 0, 0);
+        sense();
+        packet("read", 0x28, 0, 0, 1);
+        sense();
+        packet("contents", 0x43, 0, 0, 12);
+        sense();
+        packet("disc", 0x51, 0, 0, 34);
+        sense();
+        if (packet("configuration", 0x46, 0, 0, 8))
+            hex(data[3], 4);
+        if (packet("event", 0x4a, 1, 0, 8))
+            hex(data[2], 4);
+        packet("start", 0x1b, 0, 0, 1);
+        packet("unit", 0x00, 0, 0, 0);
+        sense();
+    }
+    print("~");
+}
+"""
+)
 _FLAGS = (
     "-m32 -O1 -std=gnu11 -Wall -Wextra -Werror -ffreestanding -nostdlib -static -fno-pie -no-pie -fno-stack-protector "
     "-fno-asynchronous-unwind-tables -fcf-protection=none -mgeneral-regs-only -Wno-pointer-sign "
@@ -144,8 +284,9 @@ next: lodsb
 
 
 def kernel(folder: Path, text: str = KERNEL) -> Path:
-    """A multiboot kernel, `KERNEL` or `SHELL`. The one says its command line and modules on COM1 and on the screen, and
-    halts; the other says its command line on COM1, and what it is sent there.
+    """A multiboot kernel: `KERNEL`, `SHELL` or `DRIVES`. The first says its command line and modules on COM1 and on the
+    screen, and halts; the second says its command line on COM1, and what it is sent there; the third what IDE drives
+    answer.
     """
     source, made = folder / "kernel.c", folder / "myos.bin"
     source.write_text(text)

@@ -152,6 +152,23 @@ def test_xv6(tmp_path: Path) -> None:
         assert (tmp_path / name / "fs.img").read_bytes()[:16] == b"Whe second disk!"
 
 
+@pytest.mark.parametrize(
+    "drives", ["", "-hda a -hdb b -hdc c -hdd d", "-nodefaults -hda a -cdrom c"], ids=["none", "four", "a CD"]
+)
+def test_drives_that_nobody_asked_for(tmp_path: Path, drives: str) -> None:
+    """A CD drive without a CD is the secondary master unless another drive is there."""
+
+    def words(folder: Path) -> list[str | Path]:
+        for number, name in enumerate("abcd", 1):
+            (folder / name).write_bytes(bytes(number << 20))
+        images.kernel(folder, images.DRIVES)
+        return ["-kernel", "myos.bin", *drives.split(), "-snapshot", "-display", "none", "-serial", "mon:stdio"]
+
+    outcome = both(words, tmp_path, leaves)
+    assert outcome.said.count(b"packet device") == ("-hdc" not in drives)
+    assert (b"got 02 003a" in outcome.said) == (not drives)
+
+
 def test_pintos(tmp_path: Path) -> None:
     def words(folder: Path) -> list[str | Path]:
         images.disk(folder / "os.dsk", "(alarm) end\n", images.exits(0x501, 0x31))

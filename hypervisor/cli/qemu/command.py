@@ -50,6 +50,8 @@ class Command:
     memory: int = 128 << 20
     cpus: int = 1
     drives: list[Drive] = field(default_factory=list)
+    cd_drive: bool | None = None
+    """Whether there is a CD drive without a CD; None: unless another drive is where it would be."""
     boot: str | None = None
     bios: str | None = None
     folders: list[str] = field(default_factory=list)

@@ -32,7 +32,8 @@ def drive(command: Command, text: str) -> None:
             raise ConfigError(f"-drive: there is no {key}= here; there are {', '.join(sorted(_KEYS))}.")
     if "file" not in keys:
         if keys.get("media") == "cdrom":
-            return  # an empty CD drive
+            command.cd_drive = True
+            return
         raise ConfigError("-drive: file= is missing; give the image.")
     check_format(keys.get("format", keys.get("driver", "raw")), "-drive")
     interface = keys.get("if", "ide")
@@ -88,7 +89,12 @@ def attach(command: Command, id: str, *, interface: str, index: int | None, cdro
     for one in command.drives:
         if one.id == id and one.interface == "none":
             one.interface, one.index, one.cdrom = interface, index, one.cdrom or cdrom
+            if interface == "ide":
+                command.cd_drive = command.cd_drive or False
             return
+    if device == "ide-cd" and not id:
+        command.cd_drive = True
+        return
     raise ConfigError(f"-device {device}: there is no -drive if=none,id={id} before it; give one.")
 
 

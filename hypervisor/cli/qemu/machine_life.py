@@ -16,9 +16,24 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from hypervisor.cli.qemu.command import Command
+from hypervisor.run.ending.conditions import Condition
 
 SIGNALS_THAT_QUIT = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """QEMU ends by itself when one comes, and so with status 0."""
+
+
+class Ended(Condition):
+    """The process is to end: who asks for that just before a run begins is heard at its beginning."""
+
+    looks_at_guest = False
+    text = "the machine is to end"
+
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+
+    def holds(self) -> bool:
+        """Whether it was asked for."""
+        return self._machine.over
 
 
 class Machine:
@@ -30,7 +45,7 @@ class Machine:
         self._command = command
         self._say = say
         self._told = False
-        self._quit = False
+        self.over = False
         self._go_on = False
         self._stands = command.stopped and command.gdb_port is None
         self._pressed = ""
@@ -75,14 +90,14 @@ class Machine:
 
     def quit(self) -> None:
         """End the run, and the process with status 0."""
-        self._quit = True
+        self.over = True
         self._tell("SHUTDOWN", guest=False, reason="host-qmp-quit")
         self.request_stop("quit")
 
     def request_stop(self, text: str, urgent: bool = False) -> None:
         """End the run, for whatever reason."""
         with self._changed:
-            self._quit = True
+            self.over = True
             self._changed.notify_all()
         self.vm.resume()
         self.vm.request_stop(text, urgent=urgent)
@@ -102,7 +117,7 @@ class Machine:
         """Run until the process is to end; its exit status, signals left aside."""
         if self._stands or self._go_on:
             self._until_asked()
-        while not self._quit:
+        while not self.over:
             status = self._run_once()
             if status is not None:
                 return status
@@ -111,7 +126,7 @@ class Machine:
     def _run_once(self) -> int | None:
         """A run from here to what ends it; None if the machine goes on."""
         self._go_on = False  # what was asked of a machine that ran
-        result = self.vm.run()
+        result = self.vm.run(until=Ended(self))
         match result.reason.value:
             case "debug-exit":
                 return (result.status or 0) & 0xFF
@@ -161,6 +176,6 @@ class Machine:
 
     def _until_asked(self) -> None:
         with self._changed:
-            while not (self._quit or self._go_on):
+            while not (self.over or self._go_on):
                 self._changed.wait()
             self._go_on = False

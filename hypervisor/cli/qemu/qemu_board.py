@@ -18,12 +18,15 @@ MAX_SERIAL = 4
 
 
 def board(command: Command, serials: list[End]) -> Board:
-    """The PC with these serial ports, and debug console and debug exit only where they are asked for. Raises
-    `ConfigError`.
+    """The PC with these serial ports, with debug console and debug exit only where they are asked for, and a CD drive.
+    Raises `ConfigError`.
     """
+    from hypervisor.machine.drives import with_cd_drive
     from hypervisor.machine.isa_pc import pc
 
     made = pc()
+    if command.defaults if command.cd_drive is None else command.cd_drive:
+        made = with_cd_drive(made)
     for number in range(MAX_SERIAL):
         if number >= len(serials) or serials[number] == ABSENT:
             made = made.without(f"uart{number}")

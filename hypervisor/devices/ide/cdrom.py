@@ -21,7 +21,7 @@ BY_DMA = 0x01
 
 
 class Cdrom(Drive):
-    """A drive with a CD in it, which is never changed."""
+    """A drive with a CD in it, or none, which is never changed."""
 
     signature = r.SIGNATURE_ATAPI
     phases = frozenset((Phase.IDLE, Phase.DATA_IN, Phase.DMA_IN, Phase.PACKET))

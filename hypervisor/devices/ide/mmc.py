@@ -1,4 +1,4 @@
-"""The packets that a CD-ROM drive answers.
+"""The packets that a CD-ROM drive answers. A drive whose medium has no sectors is empty.
 
 Sources: SFF-8020i revision 2.6, section 10; MMC-3 revision 10, section 6; SPC-2, section 7 (INQUIRY, REQUEST SENSE).
 """
@@ -16,11 +16,11 @@ READ_CAPACITY, READ_10, SEEK_10, READ_SUBCHANNEL, READ_TOC, GET_CONFIGURATION = 
 GET_EVENT_STATUS, READ_DISC_INFORMATION, MODE_SENSE_10, READ_12, SET_SPEED = 0x4A, 0x51, 0x5A, 0xA8, 0xBB
 MECHANISM_STATUS, READ_CD = 0xBD, 0xBE
 
-UNRECOVERED_READ = 0x031100
+NO_MEDIUM, UNRECOVERED_READ = 0x023A00, 0x031100
 NO_SUCH_COMMAND, OUT_OF_RANGE, BAD_FIELD = 0x052000, 0x052100, 0x052400
 """Sense key, additional sense code and qualifier (MMC-3, annex B)."""
 
-CD_ROM_PROFILE = 0x0008
+NO_PROFILE, CD_ROM_PROFILE = 0x0000, 0x0008
 LEAD_OUT = 0xAA
 DATA_TRACK = 0x14
 """ADR 1 (position), control 4 (data)."""
@@ -54,6 +54,8 @@ def execute(packet: bytes, cd: Medium, sense: int) -> Answer:
     handler = HANDLERS.get(packet[0])
     if handler is None:
         raise PacketError(NO_SUCH_COMMAND)
+    if not cd.sectors and packet[0] in OF_THE_MEDIUM:
+        raise PacketError(NO_MEDIUM)
     return handler(packet, cd, sense)
 
 
@@ -132,8 +134,9 @@ def _address(sector: int, by_time: bool) -> bytes:
 
 def _configuration(packet: bytes, cd: Medium, sense: int) -> Answer:
     """Profile list with CD-ROM, the core feature, and the removable medium."""
+    profile = CD_ROM_PROFILE if cd.sectors else NO_PROFILE
     features = (
-        struct.pack(">HBBHBB", 0x0000, 0x03, 4, CD_ROM_PROFILE, 1, 0),
+        struct.pack(">HBBHBB", 0x0000, 0x03, 4, CD_ROM_PROFILE, profile == CD_ROM_PROFILE, 0),
         struct.pack(">HBBI4x", 0x0001, 0x0B, 8, 2),  # core, by ATAPI
         struct.pack(">HBBI", 0x0003, 0x03, 4, 0x29000000),  # tray, can be ejected and locked
         struct.pack(">HBBIHH", 0x0010, 0x01, 8, cd.sector_size, 1, 0),  # random access for reading
@@ -145,16 +148,16 @@ def _configuration(packet: bytes, cd: Medium, sense: int) -> Answer:
         row for row in features if (row[0] << 8 | row[1] == start if kind == 2 else row[0] << 8 | row[1] >= start)
     ]
     rows = b"".join(chosen)
-    return (struct.pack(">IHH", len(rows) + 4, 0, CD_ROM_PROFILE) + rows)[:room]
+    return (struct.pack(">IHH", len(rows) + 4, 0, profile) + rows)[:room]
 
 
 def _event_status(packet: bytes, cd: Medium, sense: int) -> Answer:
-    """Nothing has happened: the medium is present."""
+    """Nothing has happened; whether a medium is present."""
     if not packet[1] & 1:
         raise PacketError(BAD_FIELD)  # asynchronous notification
     (room,) = struct.unpack_from(">H", packet, 7)
     if packet[4] & 1 << 4:
-        answer = struct.pack(">HBBBBBB", 6, 0x04, 0x10, 0, 0x02, 0, 0)
+        answer = struct.pack(">HBBBBBB", 6, 0x04, 0x10, 0, 0x02 if cd.sectors else 0, 0, 0)
     else:
         answer = struct.pack(">HBB", 2, 0x80, 0x10)
     return answer[:room]
@@ -212,3 +215,8 @@ HANDLERS: dict[int, Callable[[bytes, Medium, int], Answer]] = {
     READ_CD: _read_cd,
 }
 """Packets by their operation code."""
+OF_THE_MEDIUM = frozenset((
+    TEST_UNIT_READY, READ_CAPACITY, READ_10, READ_12, READ_CD, SEEK_10, READ_SUBCHANNEL, READ_TOC,
+    READ_DISC_INFORMATION,
+))  # fmt: skip
+"""Packets that an empty drive refuses (MMC-3, the "NOT READY" of each)."""
