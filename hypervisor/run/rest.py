@@ -34,7 +34,7 @@ class Rest:
         whether it has something else to do than to wait.
         """
         self._vm, self._ending, self._until, self._limit, self._look = vm, ending, until, limit, look
-        self._alarm = WallAlarm(vm) if vm.clock.wall else None
+        self._alarm = WallAlarm(vm, limit) if vm.clock.wall else None
         self.bell = Bell()
         """Wakes it."""
         self.asleep = False
@@ -180,7 +180,7 @@ class Rest:
         left = LOOK_IN_S if about_host else None
         if clock.wall:
             due = clock.timers.next_ns()
-            asked_at = FOREVER_NS if until is None else until.deadline_ns
+            asked_at = self._limit if until is None else min(self._limit, until.deadline_ns)
             if due is not None:
                 clock.make_up(min(asked_at, due) - clock.unseen_ns, self._vm.place.loaded)
             first = min(asked_at, FOREVER_NS if due is None else due)

@@ -52,6 +52,10 @@ class Runner(Task):
         self._exact = True
         """Whether the guest stands where its own progress, and not a kick, has brought it."""
         self._asked = self._announced = False
+        self._came = not vm.clock.wall
+        """Whether virtual time may end the run: that of the wall clock passes, too, while the VM waits for a pCPU, and
+        a run in which the guest came to nothing would be the same again the next time.
+        """
         self._paced = False
         """Whether it rests because it has run as far as it may."""
         self._pause = False
@@ -246,7 +250,7 @@ class Runner(Task):
                 inbox.early = False
                 if points and self._arrive(early=False):
                     continue
-                if until is not None and self._exact and (between or ask) and until.holds():
+                if until is not None and self._exact and (between or ask) and self._may_hold(until) and until.holds():
                     ending.finish(Reason.UNTIL, until.text)
                 if between and (self._exact or self._announced):
                     self._announced = False
@@ -261,7 +265,7 @@ class Runner(Task):
             except BaseException as error:
                 ending.fail(error)
             shown = max(now, turns.floor) if virtual else now  # of several vCPUs, as the furthest one has come to
-            if shown >= limit and between and ending.outside is None:
+            if shown >= limit and between and self._came and ending.outside is None:
                 ending.come(self._virtual_end())
             if ending.outside is not None or (end_at is not None and time.monotonic() >= end_at):
                 self._look_outside()
@@ -282,7 +286,7 @@ class Runner(Task):
                 rest.follow_timers()
             vcpu = turns.choose(horizon) if between else exits.vcpu
             if vcpu is None:
-                self._exact = True
+                self._exact = self._came = True
                 rest.sleep(pcpu)
                 if rest.leaves(hold):
                     return
@@ -304,6 +308,7 @@ class Runner(Task):
             turns.look_at = horizon if virtual else turns.time + LOOK_NS
             turns.in_engine = by_engine and between
             turns.inside = inbox.early = True
+            stood = report.now
             while True:  # exits that change nothing here go straight back to the guest
                 kind = pcpu.run()
                 if by_engine:
@@ -321,12 +326,17 @@ class Runner(Task):
                 exits.serve(pcpu, further)
             turns.inside = False
             in_block = pcpu.in_block
+            self._came = self._came or kind != _DEADLINE or report.now != stood
             self._exact = kind != _DEADLINE or (
                 not in_block and (self._asked or not virtual or report.now >= min(turns.end, turns.leave_at))
             )
             self._asked = self._asked and in_block
             if (rest.asleep or hold.spent) and rest.leaves(hold):
                 return
+
+    def _may_hold(self, until: Condition) -> bool:
+        """Whether a condition is to be asked: one of time not before it may end the run."""
+        return self._came or until.deadline_ns == FOREVER_NS
 
     def _look_at_memory(self, pcpu: PCpu) -> None:
         """Make room in the host's memory, if there is little; a VM that has lost pages runs no further."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import pytest
 
@@ -10,6 +11,7 @@ import hypervisor as hv
 from hypervisor.assembler import assemble
 from hypervisor.run.threads.alarms import PATIENCE_S, WallAlarm
 from hypervisor.run.threads.watch import Alarm
+from hypervisor.units import FOREVER_NS
 from tests.core.bare import bare
 from tests.core.smp import long_mode
 
@@ -152,7 +154,7 @@ def test_the_alarm_follows_a_timer_that_sets_itself_again(monkeypatch: pytest.Mo
     told: list[float] = []
     monkeypatch.setattr(Alarm, "set", lambda self, when: told.append(when))
     with hv.boot(assemble(FAST, origin=0x7C00, mode=16).code, "4M", clock="wall") as vm:
-        alarm = WallAlarm(vm)
+        alarm = WallAlarm(vm, FOREVER_NS)
         alarm.entered()
         vm.clock.stop()  # the host's time alone passes from here on
         now = vm.clock.now_ns
@@ -176,8 +178,8 @@ def test_the_alarm_follows_a_timer_that_sets_itself_again(monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize("cpus", [1, 2])
 def test_a_run_for_a_time_ends_when_it_has_passed(cpus: int) -> None:
-    """And the next one goes on from there, with every count of the guest's, beside a neighbour on the same pCPU: whose
-    slice is part of the time, so shorter runs may be over before the guest has its turn.
+    """And the next one goes on from there, with every count of the guest's, beside a neighbour on the same pCPU, whose
+    slice is part of the time.
     """
     counts = "mov ecx, 100; work: loop work; inc rbx; out 0x80, al; jmp {at:#x}"
     codes = [counts.format(at=0x10000 + 0x1000 * number) for number in range(cpus)]
@@ -193,8 +195,32 @@ def test_a_run_for_a_time_ends_when_it_has_passed(cpus: int) -> None:
             neighbour.start()
             for _ in range(10):
                 before, begun = vm.clock.now_ns, time.monotonic()
-                result = vm.run(virtual_timeout=0.05, timeout=60)
+                result = vm.run(virtual_timeout=0.02, timeout=60)
                 assert result.reason is hv.Reason.VIRTUAL_TIMEOUT, result.message
-                assert vm.clock.now_ns - before >= 50_000_000
-                assert time.monotonic() - begun >= 0.05
+                assert vm.clock.now_ns - before >= 20_000_000
+                assert time.monotonic() - begun >= 0.02
             assert all(vcpu.rbx - seen[vcpu.number] in (0, 1) for vcpu in vm.vcpus) and all(seen.values()), seen
+
+
+@pytest.mark.parametrize("end", [{"virtual_timeout": 1e-6}, {"until": hv.after(1e-6)}])
+def test_a_run_whose_time_was_over_before_it_had_a_pcpu_makes_progress(end: dict[str, Any]) -> None:
+    """The wall clock passes while a neighbour has the pCPU: in pieces, a guest comes to its end all the same."""
+    with hv.Host("8M", 1) as host, bare("again: inc rbx; jmp again", host=host) as neighbour:
+        with bare("again: inc rbx; jmp again", host=host, clock="wall") as vm:
+            neighbour.start()
+            for _ in range(3):
+                before = vm.vcpu.rbx
+                assert vm.run(timeout=20, **end).reason in (hv.Reason.VIRTUAL_TIMEOUT, hv.Reason.UNTIL)
+                assert vm.vcpu.rbx > before
+            neighbour.stop()
+
+
+@pytest.mark.parametrize("end", [{"virtual_timeout": 0.01}, {"until": hv.after(0.01)}])
+@pytest.mark.parametrize("code", ["sti; again: hlt; jmp again", "again: inc rbx; jmp again"])
+def test_a_run_ends_when_its_time_is_over(code: str, end: dict[str, Any]) -> None:
+    """Whether its guest sleeps or computes."""
+    with long_mode([code], clock="wall") as vm:
+        vm.input_open = True
+        began = vm.clock.now_ns
+        assert vm.run(timeout=20, **end).reason in (hv.Reason.VIRTUAL_TIMEOUT, hv.Reason.UNTIL)
+        assert vm.clock.now_ns - began >= 10_000_000

@@ -1,9 +1,11 @@
-"""The alarm of a run by the wall clock: it has the guest stopped when a timer is due."""
+"""The alarm of a run by the wall clock: it has the guest stopped when a timer is due, or the run's own time is over."""
 
 from __future__ import annotations
 
 import time
 from typing import TYPE_CHECKING
+
+from hypervisor.units import FOREVER_NS
 
 if TYPE_CHECKING:
     from hypervisor.run.machine import Machine
@@ -26,8 +28,9 @@ class WallAlarm:
     no pCPU it is silent: timers are served when it gets one.
     """
 
-    def __init__(self, vm: Machine) -> None:
-        self._vm = vm
+    def __init__(self, vm: Machine, limit: int) -> None:
+        """``limit`` is when the run ends, in nanoseconds of the VM's clock."""
+        self._vm, self._limit = vm, limit
         self._alarm = vm.host.watch.alarm(self._ring)
         self._look_at = 0.0
         self._known: int | None = None
@@ -63,9 +66,10 @@ class WallAlarm:
         self._alarm.set(min(time.monotonic() + max(self._seconds_left(), patience_s), self._look_at))
 
     def _seconds_left(self) -> float:
-        """Host seconds until a timer is due."""
+        """Host seconds until a timer is due, or the run over."""
         deadline = self._vm.clock.timers.earliest_ns
-        return LOOK_IN_S if deadline is None else (deadline - self._vm.clock.unseen_ns) / 1e9
+        deadline = self._limit if deadline is None else min(deadline, self._limit)
+        return LOOK_IN_S if deadline == FOREVER_NS else (deadline - self._vm.clock.unseen_ns) / 1e9
 
     def _ring(self) -> None:
         pcpu = self._vm.place.pcpu
