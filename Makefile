@@ -29,7 +29,7 @@ demo: set-up
 	$(BIN)/hypervisor run hello
 
 test: system-deps set-up
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 lint: set-up
 	$(BIN)/ruff check .

@@ -96,7 +96,9 @@ def test_a_file_that_is_not_there_is_a_sentence(tmp_path: Path) -> None:
         hv.MachineConfig.from_toml(tmp_path / "none.toml")
 
 
-@pytest.mark.parametrize("given", [{"image": b"\xf4"}, {"plugins": (object(),)}, {"board": hv.pc()}], ids=str)
+@pytest.mark.parametrize(
+    "given", [{"image": b"\xf4"}, {"plugins": (object(),)}, {"board": hv.pc()}], ids=["bytes", "plugin", "board"]
+)
 def test_what_only_this_process_has_cannot_be_written(given: dict[str, Any]) -> None:
     with pytest.raises(hv.ConfigError, match="cannot be written as TOML; give a file or a name"):
         hv.MachineConfig(**given).to_toml()
