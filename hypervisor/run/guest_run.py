@@ -57,7 +57,9 @@ class GuestRun(Runner):
             with self._executing():
                 self.exits.on(pcpu)
                 self._rest.entered()
+                self._foresight.begin(pcpu.report.now)
                 self._turn(hold, pcpu)
+                self._foresight.look(hold.began.cpu, pcpu.report.now)
                 self._look_outside()
             if self.ending.end is not None and vm.debugger is None:
                 return self._close()  # here: its report looks at the VM, which is on this pCPU

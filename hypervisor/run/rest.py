@@ -71,7 +71,9 @@ class Rest:
         """The guest was left because a turn is over, or kicked."""
         vm, report = self._vm, pcpu.report
         report.kick = 0
-        end = vm.turns.end if vm.turns.several else report.next  # a turn that is left in its middle goes on
+        end = vm.turns.end  # a turn that is left in its middle goes on
+        if not vm.turns.several:
+            end = min(end, vm.turns.leave_at)
         if (vm.clock.wall or report.now >= end) and not (vm.reset_pending or self.short):
             self.look_at_spin(report.now)
         return 0

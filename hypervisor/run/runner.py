@@ -26,6 +26,7 @@ from hypervisor.run.serving.exit_server import ExitServer
 from hypervisor.run.serving.raised import busy_in
 from hypervisor.run.sharing.hold import Hold
 from hypervisor.run.sharing.task import Task
+from hypervisor.run.threads.foresight import Foresight
 from hypervisor.run.threads.interrupting import Overdue
 from hypervisor.units import FOREVER_NS
 
@@ -58,6 +59,7 @@ class Runner(Task):
         """
         self._paced = False
         """Whether it rests because it has run as far as it may."""
+        self._foresight = Foresight()
         self._pause = False
         """Whether the guest is left soon, for something that needs no pCPU."""
         self._thread = 0
@@ -306,6 +308,8 @@ class Runner(Task):
             if pace is not None and self._cut_at(pcpu, pace.horizon_ns):
                 rest.short = True
             turns.look_at = horizon if virtual else turns.time + LOOK_NS
+            if hold.wanted:
+                self._end_before_long(hold, pcpu)
             turns.in_engine = by_engine and between
             turns.inside = inbox.early = True
             stood = report.now
@@ -367,6 +371,14 @@ class Runner(Task):
             return False
         report.next = report.deadline = time
         return True
+
+    def _end_before_long(self, hold: Hold, pcpu: PCpu) -> None:
+        """Leave the guest where its slice is over, about: of several vCPUs at the end of a turn."""
+        leave_at = self._foresight.leave_at(hold.began.cpu, hold.cpu_end, pcpu.report.now)
+        if not self.vm.turns.several:
+            self._cut_at(pcpu, leave_at)
+        elif leave_at < self.vm.turns.look_at:
+            self.vm.turns.look_at = leave_at
 
     def _ends_or_pauses(self) -> bool:
         """Whether a guest that has run as far as it may leaves its pCPU for another reason."""

@@ -12,6 +12,7 @@ import pytest
 import hypervisor as hv
 from hypervisor.errors import ConfigError
 from hypervisor.run.sharing import scheduler
+from hypervisor.run.sharing.hold import Hold
 from tests.core.bare import bare
 from tests.core.queueing import until
 from tests.sharing import shares
@@ -43,6 +44,17 @@ def test_a_cap_holds_though_nobody_waits() -> None:
         vm.stop()
         assert 0 < used < 0.2 * (passed + 0.1) + 0.05
         assert vm.usage.ready_s < vm.usage.blocked_s, "it waits for its cap, and for no pCPU"
+
+
+def test_slices_end_though_the_watch_is_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy host it has no processor when a slice is over. By the pCPU's own CPU clock they are as long as was
+    said: here it never kicks, and guests are left anyway each 20 ms of their time, for which these compute for 75.
+    """
+    monkeypatch.setattr(scheduler, "SLICE_S", 0.002)
+    monkeypatch.setattr(Hold, "left", lambda hold, now: 1.0)
+    with hv.Host("16M", 1) as host, counting(host, [hv.Share()] * 2) as vms:
+        got = measure(vms, 0.2)
+        assert got.run_s / host.usage[0].slices < 0.004, got
 
 
 @pytest.mark.parametrize(("pcpus", "clock"), [(1, "virtual"), (2, "virtual"), (2, "wall")])

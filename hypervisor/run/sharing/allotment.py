@@ -15,7 +15,7 @@ from hypervisor.run.sharing import scheduler as scheduling
 from hypervisor.run.sharing.affinity import Affinity
 from hypervisor.run.sharing.hold import NEVER, Hold
 from hypervisor.run.sharing.policy import Policy
-from hypervisor.run.sharing.scheduler import Scheduler
+from hypervisor.run.sharing.scheduler import Candidate, Scheduler
 from hypervisor.run.sharing.share import DRIVES_SLICE_S
 from hypervisor.run.sharing.slices import press
 
@@ -39,10 +39,10 @@ class Allotment:
         """``refused`` is called with a task that ends because of a mistake of the scheduler's."""
         self._pcpus, self._refused, self._clock = list(pcpus), refused, clock
         self._affinity = Affinity(pcpus)
-        self.policy = Policy(scheduler, refused, len(self._pcpus), clock)
         self._slice_s = scheduling.SLICE_S
         """How long the last slice was, in seconds."""
         self.holds: list[Hold] = []
+        self.policy = Policy(scheduler, refused, len(self._pcpus), clock, self._had)
 
     @property
     def contended(self) -> bool:
@@ -89,7 +89,7 @@ class Allotment:
 
     def switch(self, scheduler: Scheduler) -> None:
         """Another one chooses from now on. Who runs leaves soon, and is new to it."""
-        self.policy = Policy(scheduler, self._refused, len(self._pcpus), self._clock)
+        self.policy = Policy(scheduler, self._refused, len(self._pcpus), self._clock, self._had)
         for hold in self.holds:
             if hold.task is None:
                 continue
@@ -115,6 +115,13 @@ class Allotment:
 
     def _opens(self, task: Task) -> float:
         return task.place.allowance.opens(task.candidate.share, self._clock())
+
+    def _had(self, vm: Candidate) -> float:
+        """For how long a VM has held up its pCPU in its slice."""
+        for hold in self.holds:
+            if hold.task is not None and hold.task.candidate is vm and hold.pcpu is not None:
+                return hold.so_far()
+        return 0.0
 
     def _wakes(self, task: Task) -> None:
         running = [hold for hold in self.holds if hold.pcpu is not None]

@@ -151,6 +151,10 @@ class Hold:
             now = now._replace(cpu=max(self.cpu_left, self.began.cpu))
         return self.before + held_up(self.began, now, self.slept - self.slept_before)
 
+    def so_far(self) -> float:
+        """The same up to now, from any thread: what it will be charged with, as far as that is known."""
+        return 0.0 if self.meter is None else self.held_up(self.meter.read())
+
     def awakes(self) -> None:
         """It has slept on its pCPU, and begins another slice unless somebody waits."""
         self.rouse = None

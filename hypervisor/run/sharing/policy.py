@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from hypervisor.run.sharing import scheduler as policies
 from hypervisor.run.sharing.hold import Hold
-from hypervisor.run.sharing.scheduler import Candidate, Charging, Hosted, Scheduler, Slice
+from hypervisor.run.sharing.scheduler import Candidate, Charging, Hosted, Scheduler, Slice, Watching
 from hypervisor.run.sharing.task import Task
 
 LEAST_SLICE_S = 1e-6
@@ -21,13 +21,20 @@ class Policy:
     """
 
     def __init__(
-        self, scheduler: Scheduler, refused: Callable[[Task], None], pcpus: int, clock: Callable[[], float]
+        self,
+        scheduler: Scheduler,
+        refused: Callable[[Task], None],
+        pcpus: int,
+        clock: Callable[[], float],
+        had: Callable[[Candidate], float],
     ) -> None:
         self.scheduler = scheduler
         self._refused = refused
         self._charging = scheduler if isinstance(scheduler, Charging) else None
         if isinstance(scheduler, Hosted):
             scheduler.begin(pcpus, clock)
+        if isinstance(scheduler, Watching):
+            scheduler.watch(had)
 
     def next(self, waiting: Sequence[Hold]) -> tuple[Hold, float]:
         """Who of those that wait gets the next pCPU, and for how many seconds: a visit when it has waited longest."""

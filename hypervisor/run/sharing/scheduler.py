@@ -98,6 +98,17 @@ class Charging(Protocol):
         ...
 
 
+@runtime_checkable
+class Watching(Protocol):
+    """A scheduler that wants to know how far those have come that run."""
+
+    def watch(self, had: Callable[[Candidate], float]) -> None:
+        """Before all else: what says for how many host seconds a VM has held up its pCPU in the slice that goes on, 0
+        for one that has none. On a host whose processors are others', too, that is not the time that has passed.
+        """
+        ...
+
+
 LONGEST, ROUND, CALM = 4, 12, 20
 """Where all compute a slice is so many `SLICE_S` at most, and a round of all that wait; there have been so many slices
 before in which nobody woke.
@@ -142,4 +153,4 @@ class RoundRobin:
         """It is forgotten."""
 
 
-__all__ = ["SLICE_S", "Candidate", "Charging", "Hosted", "Promising", "RoundRobin", "Scheduler", "Slice"]
+__all__ = ["SLICE_S", "Candidate", "Charging", "Hosted", "Promising", "RoundRobin", "Scheduler", "Slice", "Watching"]

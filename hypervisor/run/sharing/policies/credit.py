@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from weakref import WeakKeyDictionary
 
@@ -32,13 +31,13 @@ class Credit:
 
     def __init__(self) -> None:
         self._pcpus = 1
-        self._clock: Callable[[], float] = time.monotonic
+        self._had: Callable[[Candidate], float] = lambda vm: 0.0
         self._spent: WeakKeyDictionary[Candidate, float] = WeakKeyDictionary()
         """Virtual times: seconds for each unit of weight."""
         self._floor = 0.0
         """How far everybody has come who was awake."""
-        self._since: dict[Candidate, float] = {}
-        """Who runs, and from when on it has not been told how long."""
+        self._running: set[Candidate] = set()
+        """Who has a slice of this."""
         self._awake: dict[Candidate, float] = {}
         """Who wants pCPUs, with the weights that they were known to have."""
         self._weights: dict[Candidate, float] = {}
@@ -50,16 +49,20 @@ class Credit:
 
     def begin(self, pcpus: int, clock: Callable[[], float]) -> None:
         """See `hypervisor.run.sharing.scheduler.Hosted`."""
-        self._pcpus, self._clock = pcpus, clock
-        for known in (self._since, self._awake, self._weights):
+        self._pcpus = pcpus
+        for known in (self._running, self._awake, self._weights):
             known.clear()
+
+    def watch(self, had: Callable[[Candidate], float]) -> None:
+        """See `hypervisor.run.sharing.scheduler.Watching`."""
+        self._had = had
 
     # --- what a scheduler does ----------------------------------------------------------------------------------------
 
     def choose(self, ready: Sequence[Candidate]) -> Slice:
         """The one that is furthest behind."""
         vm, seconds = self.next(ready)
-        self._since[vm] = self._clock()
+        self._running.add(vm)
         return Slice(vm, seconds)
 
     def next(self, ready: Sequence[Candidate]) -> Slice:
@@ -77,7 +80,7 @@ class Credit:
 
     def used(self, vm: Candidate, seconds: float) -> None:
         """It has come so much further."""
-        self._since.pop(vm, None)
+        self._running.discard(vm)
         if vm not in self._awake:
             self._wake(vm)
         self._spent[vm] += seconds / self._weight(vm)
@@ -85,7 +88,7 @@ class Credit:
     def blocks(self, vm: Candidate, seconds: float) -> None:
         """It has come so much further, and is not counted any more."""
         self.used(vm, seconds)
-        self._follow()
+        self._rise()
         del self._awake[vm]
         self._weights.clear()
 
@@ -97,7 +100,7 @@ class Credit:
     # --- virtual times ------------------------------------------------------------------------------------------------
 
     def _wake(self, vm: Candidate) -> None:
-        self._follow()
+        self._rise()
         self._awake[vm] = vm.share.weight
         self._weights.clear()
         weight = self._weight(vm)
@@ -105,20 +108,22 @@ class Credit:
         self._spent[vm] = max(self._spent.get(vm, self._floor), boosted)
 
     def _now(self, vm: Candidate) -> float:
-        """How far it has come by now, if it has had its pCPU to itself."""
-        since = self._since.get(vm)
-        return self._spent[vm] + (0.0 if since is None else (self._clock() - since) / self._weight(vm))
+        """How far it has come by now."""
+        return self._spent[vm] + (self._had(vm) / self._weight(vm) if vm in self._running else 0.0)
 
     def _follow(self) -> None:
-        """The floor rises with who is furthest behind. Who cannot get his share, as others need the pCPUs where he may
-        run, would come to have claims without end, and hold up those who come from elsewhere: he loses them. (By what
-        VMs have used, as far as that is known: one that runs may have been kept from it for a while.)
+        """Who cannot get his share, as others need the pCPUs where he may run, would come to have claims without end,
+        and hold up those who come from elsewhere: he loses them.
         """
+        least = max([self._spent[vm] for vm in self._awake], default=0.0) - BEHIND * self._step
+        for vm in self._awake:
+            if self._spent[vm] < least:
+                self._spent[vm] = least
+
+    def _rise(self) -> None:
+        """The floor rises with who is furthest behind."""
+        self._follow()
         if self._awake:
-            least = max([self._spent[vm] for vm in self._awake]) - BEHIND * self._step
-            for vm in self._awake:
-                if self._spent[vm] < least:
-                    self._spent[vm] = least
             self._floor = max(self._floor, min([self._now(vm) for vm in self._awake]))
 
     # --- weights ------------------------------------------------------------------------------------------------------

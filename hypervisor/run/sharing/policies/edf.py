@@ -98,6 +98,10 @@ class Edf:
         self._clock = clock
         self._rest.begin(pcpus, clock)
 
+    def watch(self, had: Callable[[Candidate], float]) -> None:
+        """See `hypervisor.run.sharing.scheduler.Watching`."""
+        self._rest.watch(had)
+
     def admit(self, promised: Sequence[Share], share: Share, pcpus: int) -> None:
         """On one pCPU all may be promised. On several a VM that needs nearly a whole one may find all of them busy: the
         bound is that of J. Goossens, S. Funk and S. Baruah (Real-Time Systems 25, 2003) for deadlines in any order.
