@@ -343,6 +343,34 @@ table:
 """
 
 
+TWO_HEADERS = r"""
+    .text
+    .balign 8
+    .long 0xe85250d6, 0, 16, -(0xe85250d6 + 16), 0, 8
+header:
+    .long 0x1badb002, FLAGS, -(0x1badb002 + FLAGS)
+    .long header, header - 24, 0, 0, start
+    .globl start
+    .code32
+start:
+    mov %eax, %ebx
+    mov $0x3f8, %dx
+    mov $0x47, %al; out %al, %dx; mov $0x55, %al; out %al, %dx; mov $0x45, %al; out %al, %dx
+    mov $0x53, %al; out %al, %dx; mov $0x54, %al; out %al, %dx; mov %bl, %al; out %al, %dx
+    mov $0x7e, %al; out %al, %dx
+    cli
+    hlt
+"""
+
+
+def two_headers(folder: Path, bits: int, *, addresses: bool) -> Path:
+    """An ELF file with headers of both versions of Multiboot, which says the last byte of the magic that it finds."""
+    source, made = folder / "two.s", folder / "two.bin"
+    source.write_text(TWO_HEADERS.replace("FLAGS", "0x10000" if addresses else "0"))
+    run("gcc", *_FLAGS.replace("-m32", f"-m{bits}").split(), "-z", "noexecstack", "-o", made, source)
+    return made
+
+
 def paged(folder: Path) -> Path:
     """A multiboot kernel with pages of all kinds, which says that it is there and halts with known registers."""
     source, made = folder / "paged.s", folder / "paged.bin"

@@ -4,6 +4,7 @@ the same status. docs/qemu.md says where each line is from.
 
 from __future__ import annotations
 
+import re
 import signal
 import socket
 import time
@@ -13,6 +14,7 @@ from typing import NamedTuple
 
 import pytest
 
+from tests.debian import debian_path
 from tests.qemu_command import images
 from tests.qemu_command.programs import Program, commands, of_the_guest
 
@@ -93,6 +95,14 @@ def test_a_kernel_and_what_it_is_told(tmp_path: Path) -> None:
     assert outcome == (b"GUEST myos.bin a=1 b; one x = first; two = second~QEMU: Terminated\n", 0)
 
 
+@pytest.mark.parametrize(("bits", "addresses"), [(32, False), (64, True)])
+def test_of_two_multiboot_headers_the_first_versions_counts(tmp_path: Path, bits: int, addresses: bool) -> None:
+    def words(folder: Path) -> list[str | Path]:
+        return ["-kernel", images.two_headers(folder, bits, addresses=addresses), "-nographic"]
+
+    assert both(words, tmp_path, leaves).said == b"GUEST\x02~QEMU: Terminated\n"
+
+
 def test_the_little_book(tmp_path: Path) -> None:
     """Its line has ``-d cpu``, too, which costs QEMU ten seconds."""
 
@@ -134,6 +144,38 @@ def test_firmware(tmp_path: Path, option: str) -> None:
         return [option, value, "-drive", f"format=raw,file={image}", "-serial", "stdio", "-display", "none"]
 
     assert both(words, tmp_path) == (b"GUEST by a ROM.", 0)
+
+
+@pytest.mark.stress
+@pytest.mark.parametrize("option", ["-bios", "-drive"])
+def test_ovmf_to_its_shell(tmp_path: Path, option: str) -> None:
+    """UEFI, whole or as code and variables, with a shell on the serial port. The names of drives differ."""
+    shells = {}
+    for name, command in commands().items():
+        (tmp_path / name).mkdir()
+        words = ["-bios", debian_path("ovmf", "usr/share/ovmf/OVMF.fd")]
+        if option == "-drive":
+            code, made = (debian_path("ovmf", f"usr/share/OVMF/OVMF_{part}.fd") for part in ("CODE", "VARS"))
+            (tmp_path / name / "vars").write_bytes(made.read_bytes())
+            words = [
+                "-drive",
+                f"if=pflash,format=raw,readonly=on,file={code}",
+                "-drive",
+                "if=pflash,format=raw,file=vars",
+            ]
+        with Program(command, [*words, "-nographic", "-net", "none"], tmp_path / name) as program:
+            program.wait_for(b"UEFI Interactive Shell")
+            program.wait_for(b"any other key")
+            program.type(b"\x1b")
+            for line in (b"ver", b"map -b", b"dh -p DiskIo", b"reset -s"):
+                program.wait_for(b"Shell> ")
+                program.type(line + b"\r")
+            assert program.end() == 0
+        text = re.sub(rb"\x1b\[[0-9;=?]*[a-zA-Z]", b"", program.output).replace(b"\r", b"")
+        text = text[text.index(b"UEFI Interactive Shell") :]
+        shells[name] = [line.rstrip() for line in text.split(b"\n") if b"any other key" not in line]
+    assert shells["ours"] == shells["qemu"]
+    assert any(b"UEFI v2" in line for line in shells["ours"])
 
 
 def test_xv6(tmp_path: Path) -> None:

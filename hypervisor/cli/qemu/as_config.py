@@ -13,11 +13,14 @@ from hypervisor.errors import ConfigError
 if TYPE_CHECKING:
     from hypervisor.cli.qemu.command import Command, Drive
     from hypervisor.cli.qemu.ends.host_ends import End
+    from hypervisor.loaders import Image
     from hypervisor.vm.config import Disk, MachineConfig
 
 FOLDERS = ("/usr/share/seabios", "/usr/share/ovmf", "/usr/share/OVMF", "/usr/share/qemu")
 """Where QEMU's firmware is on Debian and its relatives."""
 CD_PLACE = 2
+ELF32 = 1
+"""Class of a 32-bit ELF file."""
 KERNELS = ("multiboot1", "multiboot2")
 
 
@@ -69,14 +72,27 @@ def _kernel(command: Command, file: str) -> dict[str, Any]:
     if not os.path.exists(file):
         raise ConfigError(f"could not open kernel file '{file}': No such file or directory")
     subject = look_at(Path(file))
-    kind = subject.kind(None)
+    kind, head = subject.kind(None), subject.head()
     subject.source.close()
     values: dict[str, Any] = {"image": Path(file), "append": command.append, "boot_order": None}
+    if kind == "multiboot2" and _has_version_1(head):
+        values["format"] = kind = "multiboot1"
     if command.initrd is None:
         return values
     if kind not in KERNELS:
         return values | {"initrd": Path(command.initrd)}
     return values | {"modules": tuple(_module(text) for text in command.initrd.split(","))}
+
+
+def _has_version_1(head: Image) -> bool:
+    """Whether QEMU starts it by Multiboot 1, which is all that it knows: 64-bit ELF files need the header's addresses
+    (QEMU 7.2, ``hw/i386/multiboot.c``).
+    """
+    from hypervisor.loaders.elf_kernel.elf_file import is_elf
+    from hypervisor.loaders.multiboot.version1 import HAS_ADDRESSES, find_header
+
+    header = find_header(head)
+    return header is not None and (bool(header.flags & HAS_ADDRESSES) or (is_elf(head) and head.data[4] == ELF32))
 
 
 def _module(text: str) -> tuple[str, str]:
