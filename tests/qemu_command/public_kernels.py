@@ -40,8 +40,14 @@ class Kernel(NamedTuple):
     keys: str = ""
 
 
+BARE = "qemu-system-i386 -drive 'file={}.img,format=raw' -serial mon:stdio -smp 2"
+"""The line of x86-bare-metal-examples, without the sound that its QEMU had by ``-soundhw``."""
 KERNELS = {
     "aenix": Kernel("qemu-system-i386 -cdrom aenix.iso", "l s ret"),
+    "basekernel": Kernel(
+        "qemu-system-i386 -cdrom basekernel.iso -hda disk.img",
+        "a u t o m o u n t ret still l i s t spc slash ret still r u n spc slash b i n slash s a v e r dot e x e ret",
+    ),
     "jamesm": Kernel("qemu-system-i386 -kernel kernel -initrd initialRamDisk.img"),
     "lk": Kernel("qemu-system-i386 -machine pc -cpu max -m 512 -kernel lk.elf -nographic"),
     "mkeykernel": Kernel("qemu-system-i386 -kernel kernel", "h e l l o"),
