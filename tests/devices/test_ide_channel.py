@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
+from hypervisor.backends.disk_image import ImageMedium
 from hypervisor.devices.ide import ata_registers as r
 from hypervisor.errors import DeviceError
 from tests.devices.ide import CD_IMAGE, IMAGE, Driver, cd, disk
@@ -30,6 +33,27 @@ def test_an_absent_slave_beside_a_master() -> None:
     assert (one.status, one.command(r.IDENTIFY), one.channel.read(r.DATA, 2)) == (0, 0, 0)
     one.select()
     assert one.status == r.DRDY | r.DSC
+
+
+@pytest.mark.parametrize("reset", ["power", "srst", "diagnostic"])
+@pytest.mark.parametrize("medium", [disk, cd])
+def test_an_absent_slave_shows_what_was_written_and_behind_a_reset_that_it_is_none(
+    reset: str, medium: Callable[[], ImageMedium]
+) -> None:
+    one = Driver(medium())
+    one.select(slave=True)
+    for register, value in ((r.COUNT, 0x55), (r.LOW, 0xAA), (r.MID, 0x12), (r.HIGH, 0x34)):
+        one.channel.write(register, 1, value)
+    assert (signature(one), one.status) == ((0, 0x55, 0xAA, 0x12, 0x34), 0)
+    if reset == "power":
+        one.channel.reset()
+    elif reset == "diagnostic":
+        one.channel.write(r.COMMAND, 1, r.DIAGNOSTIC)
+    else:
+        one.channel.write(r.CONTROL, 1, r.SRST)
+        one.channel.write(r.CONTROL, 1, 0)
+    one.select(slave=True)
+    assert (signature(one), one.status) == ((0, 1, 1, 0xFF, 0xFF), 0)
 
 
 @pytest.mark.parametrize("reset", ["power", "srst", "diagnostic"])

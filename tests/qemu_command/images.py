@@ -202,6 +202,15 @@ void kmain(void)
             in(base + 7);
         print("\ndrive ");
         hex(drive, 1);
+        out(base + 2, 0x55);
+        out(base + 3, 0xaa);
+        hex(in(base + 2) << 8 | in(base + 3), 4);
+        out(base + 0x206, 6);
+        out(base + 0x206, 2);
+        wait();
+        out(base + 6, 0xa0 | (drive & 1) << 4);
+        for (int n = 2; n < 6; n++)
+            hex(in(base + n), 2);
         hex(in(base + 7) & 0x89, 2); /* not whether it is ready, which firmware sees to, nor what is obsolete */
         if (identify(0xec)) {
             hex(data[0] & 0x8000, 4);

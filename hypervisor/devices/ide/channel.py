@@ -15,11 +15,13 @@ from hypervisor.state import InRecord, flag, parts, record, u8
 SIZE = r.SIZE
 TASK_FILE = {r.FEATURES: "features", r.COUNT: "count", r.LOW: "low", r.MID: "mid", r.HIGH: "high"}
 """Registers that remember what was written before, by offset."""
+NOBODY = {"count": 1, "low": 1, "mid": 0xFF, "high": 0xFF}
+"""What they show behind a reset of a drive that is absent beside another one: the signature of no drive."""
 
 
 @record
 class IdeChannelState:
-    """Both drives (what an absent one remembers means nothing), the selection and the interrupt."""
+    """Both drives (an absent one remembers what was written to it alone), the selection and the interrupt."""
 
     drives: list[DriveState] = parts(DriveState, 2)
     device: int = u8()
@@ -31,7 +33,8 @@ class IdeChannel(InRecord[IdeChannelState]):
     """A channel with up to two drives: master, slave.
 
     Its data register is a `hypervisor.bus.StringPort`. ``irq`` is its interrupt (14 or 15). Without a drive, registers
-    read as zero, as where nothing pulls the bus up.
+    read as zero, as where nothing pulls the bus up. With one, who selects the other has status and error of zero, and
+    reads what was written (ATA/ATAPI-6, 9.16.1: the drive that is there answers for it).
     """
 
     string_offset = r.DATA
@@ -60,6 +63,13 @@ class IdeChannel(InRecord[IdeChannelState]):
                 drive.s = drive.power_on()
                 drive.follow()
                 self._s.drives[number] = drive.s
+        self._sign_absent()
+
+    def _sign_absent(self) -> None:
+        for s, drive in zip(self._s.drives, self.drives, strict=True):
+            if drive is None:
+                for name, value in NOBODY.items():
+                    setattr(s, name, value)
 
     # ---- device contract
 
@@ -128,9 +138,9 @@ class IdeChannel(InRecord[IdeChannelState]):
 
     def _register(self, offset: int) -> int:
         drive = self.selected
-        if drive is None:
+        if drive is None and (offset not in TASK_FILE or offset == r.ERROR or not any(self.drives)):
             return 0
-        s = drive.s
+        s = self._s.drives[self._s.device >> 4 & 1] if drive is None else drive.s
         if offset in (r.STATUS, r.ALTERNATE):
             if offset == r.STATUS:
                 self._s.interrupt = False
@@ -176,6 +186,7 @@ class IdeChannel(InRecord[IdeChannelState]):
         for drive in self.drives:
             if drive is not None:
                 drive.sign()
+        self._sign_absent()
         self._s.device = 0
         if self.drives[0] is not None:
             self._interrupt()
@@ -188,6 +199,7 @@ class IdeChannel(InRecord[IdeChannelState]):
             for drive in self.drives:
                 if drive is not None:
                     drive.soft_reset()
+            self._sign_absent()
         self._show()
 
     # ---- interrupt
