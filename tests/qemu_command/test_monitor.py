@@ -144,6 +144,55 @@ def test_keys_pictures_stops_and_a_reset(tmp_path: Path) -> None:
     assert (tmp_path / "two.png").read_bytes().startswith(b"\x89PNG")
 
 
+MODES = (0x04, 0x06, 0x0D, 0x0E, 0x10, 0x12, 0x13)
+DRAWS = f"""
+    mov di, modes
+each: mov ah, 0
+    mov al, [di]
+    int 0x10
+    mov cx, 30
+dots: mov ax, 0x0c0f
+    xor ax, cx
+    and ax, 0x0c0f
+    or ah, 0x0c
+    xor bh, bh
+    mov dx, cx
+    int 0x10
+    loop dots
+    mov al, 'k'
+    mov dx, 0x3f8
+    out dx, al
+    mov ah, 0
+    int 0x16
+    inc di
+    jmp each
+modes: .byte {", ".join(map(str, MODES))}, 3
+"""
+
+
+def test_pictures_of_vga_modes_are_qemus(tmp_path: Path) -> None:
+    pictures: dict[str, list[bytes]] = {}
+    for name, command in commands().items():
+        image, serial = images.disk(tmp_path / "d.img", "", DRAWS), tmp_path / f"{name}.serial"
+        words = ["-drive", f"format=raw,file={image}", "-snapshot", "-serial", f"file:{serial}", "-display", "none"]
+        with Program(command, [*words, "-monitor", "stdio"], tmp_path) as program:
+            program.wait_for(b"(qemu) ")
+            for number, mode in enumerate(MODES, 1):
+                for _ in range(400):
+                    if serial.exists() and serial.read_bytes().count(b"k") == number:
+                        break
+                    time.sleep(0.02)
+                file = tmp_path / f"{name}{mode:02x}.ppm"
+                answers(program, (f"screendump {file.name}", "sendkey a"))
+                pictures.setdefault(name, []).append(file.read_bytes())
+            program.type(b"quit\n")
+            assert program.end() == 0
+    for mode, theirs, ours in zip(MODES, pictures["qemu"], pictures["ours"], strict=True):
+        assert (theirs[:15], len(theirs)) == (ours[:15], len(ours)), hex(mode)
+        assert theirs == ours, hex(mode)
+    assert len(set(pictures["ours"])) > 4
+
+
 def test_the_monitor_shares_its_end_with_the_guest(tmp_path: Path) -> None:
     image = images.disk(tmp_path / "d.img", "types", TYPES)
     with Program(commands()["ours"], [image, "-nographic", "-snapshot"], tmp_path) as program:
