@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from hypervisor.assembler import assemble
 
 BASE, TEXT = 0x100000, 0x200
-OPTIONS = {"memory": "8M", "format": "flat", "at": BASE, "mode": 32}
+OPTIONS: dict[str, Any] = {"memory": "8M", "format": "flat", "at": BASE, "mode": 32}
 """What they are booted with."""
 TOML = 'memory = "8M"\nformat = "flat"\nat = 0x100000\nmode = 32\n'
 """The same in a description."""

@@ -250,9 +250,9 @@ def test_a_test_in_python_tells_what_its_guest_reports(described: Path) -> None:
 @pytest.mark.parametrize("output", ["serial1", "debugcon"])
 def test_a_report_on_another_console(output: str) -> None:
     port = {"serial1": 0x2F8, "debugcon": 0xE9}[output]
-    with hv.boot(kernel("1..1\nok 1 a\n", port=port), **OPTIONS) as vm:  # type: ignore[arg-type]
+    with hv.boot(kernel("1..1\nok 1 a\n", port=port), **OPTIONS) as vm:
         assert run_guest_tests(vm, Expectation()).of("passed") == ["a"]
-    with hv.boot(kernel("1..1\nok 1 a\n", port=port), **OPTIONS) as vm:  # type: ignore[arg-type]
+    with hv.boot(kernel("1..1\nok 1 a\n", port=port), **OPTIONS) as vm:
         found = run_guest_tests(vm, Expectation(output="serial0"))
         assert not found.results and "reported no test" in found.problem
         with pytest.raises(hv.ConfigError, match="output='serial9': the guest writes on serial0"):
@@ -262,8 +262,8 @@ def test_a_report_on_another_console(output: str) -> None:
 def test_a_report_in_several_documents_is_read_to_its_end() -> None:
     pause = "mov ecx, 20000000; wait1: dec ecx; jnz wait1; "
     text = "TAP version 13\n1..1\nok 1 a\n"
-    with hv.boot(kernel(text * 2, OFF), **OPTIONS) as vm:  # type: ignore[arg-type]
+    with hv.boot(kernel(text * 2, OFF), **OPTIONS) as vm:
         assert run_guest_tests(vm, Expectation()).of("passed") == ["a", "a#2"]
-    with hv.boot(kernel(text, pause + CRASH), **OPTIONS) as vm:  # type: ignore[arg-type]
+    with hv.boot(kernel(text, pause + CRASH), **OPTIONS) as vm:
         found = run_guest_tests(vm, Expectation())
         assert "crashed" in found.problem and found.of("passed") == ["a"]

@@ -4,7 +4,8 @@
 ``FOLDER`` is where the kernel was built from its sources; docs/tried.md says which, and how. Nothing is fetched.
 The line is the kernel's own word by word, behind it no window and a QMP socket, through which keys are typed and the
 screen is read. Status 0: text screen, picture, serial port and exit status are the same; 1: they differ, and how; 2:
-no such kernel. A picture of the text mode is not compared: the fonts are two, and the text says it.
+no such kernel. A picture of the text mode is not compared: the fonts are two, and the text says it. Nor is what SeaBIOS
+writes up to "Booting from", and what the programs themselves say. ``bare:IMAGE`` is one of x86-bare-metal-examples.
 """
 
 from __future__ import annotations
@@ -40,13 +41,14 @@ class Kernel(NamedTuple):
     keys: str = ""
 
 
-BARE = "qemu-system-i386 -drive 'file={}.img,format=raw' -serial mon:stdio -smp 2"
-"""The line of x86-bare-metal-examples, without the sound that its QEMU had by ``-soundhw``."""
+BARE, BARE_LINE = "bare:", "qemu-system-i386 -drive 'file={}.img,format=raw' -serial mon:stdio -smp 2"
+"""The line of x86-bare-metal-examples, without the sound that QEMU had by ``-soundhw``."""
+FIRMWARE_ENDS = "Booting from"
 KERNELS = {
     "aenix": Kernel("qemu-system-i386 -cdrom aenix.iso", "l s ret"),
     "basekernel": Kernel(
         "qemu-system-i386 -cdrom basekernel.iso -hda disk.img",
-        "a u t o m o u n t ret still l i s t spc slash ret still r u n spc slash b i n slash s a v e r dot e x e ret",
+        "a u t o m o u n t ret still l i s t spc slash b i n ret",
     ),
     "jamesm": Kernel("qemu-system-i386 -kernel kernel -initrd initialRamDisk.img"),
     "lk": Kernel("qemu-system-i386 -machine pc -cpu max -m 512 -kernel lk.elf -nographic"),
@@ -167,8 +169,19 @@ def _settled(qmp: Qmp, said: Path) -> list[str]:
     return last[0]
 
 
+def _of_the_kernel(seen: Seen) -> Seen:
+    rows, said = seen.text, seen.output.split("\n")
+    for number, row in enumerate(rows):
+        if row.startswith(FIRMWARE_ENDS):
+            rows = rows[number + 1 :]
+    rows = "\n".join(rows).strip("\n").split("\n")
+    said = [line for line in said if not line.startswith(("hypervisor-qemu:", "qemu-system-"))]
+    return seen._replace(text=rows, output="\n".join(said))
+
+
 def differences(theirs: Seen, ours: Seen) -> list[str]:
     """Lines that say what is not the same."""
+    theirs, ours = _of_the_kernel(theirs), _of_the_kernel(ours)
     found = [
         *unified_diff(theirs.text, ours.text, "screen under QEMU", "screen here", lineterm="", n=0),
         *unified_diff(theirs.output.split("\n"), ours.output.split("\n"), "QEMU says", "said here", lineterm="", n=0),
@@ -183,10 +196,12 @@ def differences(theirs: Seen, ours: Seen) -> list[str]:
 
 def main(arguments: Sequence[str]) -> int:
     """Compare one kernel; the exit status."""
-    if len(arguments) != 2 or arguments[0] not in KERNELS:
-        print(f"give a kernel and its folder; the kernels are {', '.join(KERNELS)}", file=sys.stderr)
+    bare = bool(arguments) and arguments[0].startswith(BARE)
+    if len(arguments) != 2 or not (bare or arguments[0] in KERNELS):
+        print(f"give a kernel and its folder; the kernels are {', '.join(KERNELS)}, {BARE}IMAGE", file=sys.stderr)
         return 2
-    kernel, folder = KERNELS[arguments[0]], Path(arguments[1])
+    name, folder = arguments[0], Path(arguments[1])
+    kernel = Kernel(BARE_LINE.format(name.removeprefix(BARE)), "a b ret") if bare else KERNELS[name]
     words = shlex.split(kernel.line)
     theirs = run([program(words[0]), *words[1:]], kernel, folder)
     ours = run([*OURS, *words[1:]], kernel, folder)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
-from hypervisor.testing.guest_tests.guest_result import LOG_CHARACTERS, GuestResult
+from hypervisor.testing.guest_tests.guest_result import LOG_CHARACTERS, GuestResult, Outcome, joined
 
 MOST_RESULTS = 10_000
 """Results of one guest that are told; a guest may report any number."""
@@ -65,4 +65,19 @@ class ReportFormat(ABC):
         return text
 
 
-__all__ = ["MOST_PROBLEMS", "MOST_RESULTS", "ReportFormat"]
+class FlatReport(ReportFormat):
+    """A report without suites: one result behind another."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[GuestResult] = []
+
+    def add(self, name: str, outcome: Outcome, reason: str) -> None:
+        """A result, and the lines before it; one that there is no room for is counted."""
+        if len(self.found) < MOST_RESULTS:
+            self.found.append(GuestResult(joined(name), outcome, reason, self.take_log()))
+        else:
+            self.lost += 1
+
+
+__all__ = ["MOST_PROBLEMS", "MOST_RESULTS", "FlatReport", "ReportFormat"]

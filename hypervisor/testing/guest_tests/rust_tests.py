@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import re
 
-from hypervisor.testing.guest_tests.guest_result import GuestResult, Outcome, joined, unique
-from hypervisor.testing.guest_tests.report_format import MOST_RESULTS, ReportFormat
+from hypervisor.testing.guest_tests.guest_result import GuestResult, Outcome, unique
+from hypervisor.testing.guest_tests.report_format import FlatReport
 
 _RUNNING = re.compile(r"running (\d{1,9}) tests?$", re.IGNORECASE)
 _BEGINS = re.compile(r"(?:test )?([\w:<>{}# ,&*-]{1,200}?)(?: - should panic)?\s*\.\.\.\s*(.*)$")
@@ -15,12 +15,11 @@ _ENDS = re.compile(r"(.*?)(?:\[(ok|failed|ignored)\]|(?<!\S)(ok|FAILED|ignored)(
 _OUTCOMES = {"ok": Outcome.PASSED, "failed": Outcome.FAILED, "ignored": Outcome.SKIPPED}
 
 
-class RustTests(ReportFormat):
+class RustTests(FlatReport):
     """Reads such lines. What a test prints comes between its name and its verdict."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._found: list[GuestResult] = []
         self._count: int | None = None
         self._name = ""
         """The test that runs."""
@@ -33,7 +32,7 @@ class RustTests(ReportFormat):
     @property
     def complete(self) -> bool:
         """Whether as many tests as were announced have ended."""
-        return self._count is not None and not self._name and len(self._found) + self.lost >= self._count
+        return self._count is not None and not self._name and len(self.found) + self.lost >= self._count
 
     def take(self, line: str) -> None:
         """Read a line."""
@@ -57,10 +56,7 @@ class RustTests(ReportFormat):
 
     def _end(self, outcome: Outcome, reason: str) -> None:
         name, self._name = self._name, ""
-        if len(self._found) < MOST_RESULTS:
-            self._found.append(GuestResult(joined(name), outcome, reason, self.take_log()))
-        else:
-            self.lost += 1
+        self.add(name, outcome, reason)
 
     def results(self, unended: str = "") -> list[GuestResult]:
         """See `ReportFormat.results`."""
@@ -68,10 +64,10 @@ class RustTests(ReportFormat):
             self.take(unended)
         if self._name:
             self._end(Outcome.FAILED, "it was begun, and has no result")
-        count = len(self._found) + self.lost
+        count = len(self.found) + self.lost
         if self._count is not None and count != self._count:
             self.problem(f"the report has {count} of the {self._count} results that were announced")
-        return unique(self._found)
+        return unique(self.found)
 
 
 __all__ = ["RustTests"]

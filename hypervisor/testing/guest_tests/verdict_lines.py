@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import re
 
-from hypervisor.testing.guest_tests.guest_result import GuestResult, Outcome, joined, unique
-from hypervisor.testing.guest_tests.report_format import MOST_RESULTS, ReportFormat
+from hypervisor.testing.guest_tests.guest_result import GuestResult, Outcome, unique
+from hypervisor.testing.guest_tests.report_format import FlatReport
 
 OUTCOMES = {
     "PASS": Outcome.PASSED, "PASSED": Outcome.PASSED,
@@ -23,12 +23,8 @@ _LINE = re.compile(rf"\s*(\[ *)?({'|'.join(OUTCOMES)})(?(1) *\]:?|[: ])\s*(?:[-:
 _REASON = re.compile(r"^(.*?)\s*(?:\((.*)\)|#\s*(.*))$")
 
 
-class VerdictLines(ReportFormat):
+class VerdictLines(FlatReport):
     """Reads such lines. Nothing announces how many there will be."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._found: list[GuestResult] = []
 
     @property
     def announced(self) -> bool:
@@ -50,16 +46,13 @@ class VerdictLines(ReportFormat):
         outcome, name, reason = OUTCOMES[match[2]], match[3][:LONGEST], ""
         if outcome is not Outcome.PASSED and (said := _REASON.match(name)) and said[1]:
             name, reason = said[1], said[2] or said[3]
-        if len(self._found) < MOST_RESULTS:
-            self._found.append(GuestResult(joined(name), outcome, reason, self.take_log()))
-        else:
-            self.lost += 1
+        self.add(name, outcome, reason)
 
     def results(self, unended: str = "") -> list[GuestResult]:
         """See `ReportFormat.results`."""
         if unended:
             self.take(unended)
-        return unique(self._found)
+        return unique(self.found)
 
 
 __all__ = ["LONGEST", "OUTCOMES", "VerdictLines"]
