@@ -19,6 +19,13 @@ __asm__(".section .multiboot, \"a\"\n.balign 4\n.long 0x1badb002, 3, -(0x1badb00
         ".text\n.globl start\nstart: mov $stack + 4096, %esp\npush %ebx\ncall kmain\n"
         "1: hlt\njmp 1b\n.comm stack, 4096, 16\n");
 
+__attribute__((unused)) static unsigned char in(unsigned short port)
+{
+    unsigned char value;
+    __asm__ volatile("inb %1, %0" : "=a"(value) : "Nd"(port));
+    return value;
+}
+
 static void out(unsigned short port, unsigned char value)
 {
     __asm__ volatile("outb %0, %1" : : "a"(value), "Nd"(port));
@@ -59,13 +66,6 @@ void kmain(const unsigned *info)
 SHELL = (
     _START
     + r"""
-static unsigned char in(unsigned short port)
-{
-    unsigned char value;
-    __asm__ volatile("inb %1, %0" : "=a"(value) : "Nd"(port));
-    return value;
-}
-
 static void print(const char *text)
 {
     for (; *text; text++) {
@@ -98,13 +98,6 @@ void kmain(const unsigned *info)
 DRIVES = (
     _START
     + r"""
-static unsigned char in(unsigned short port)
-{
-    unsigned char value;
-    __asm__ volatile("inb %1, %0" : "=a"(value) : "Nd"(port));
-    return value;
-}
-
 static unsigned short word(unsigned short port)
 {
     unsigned short value;
