@@ -13,6 +13,7 @@ from hypervisor.cli.qemu.as_config import configuration, ends
 from hypervisor.cli.qemu.command import Command
 from hypervisor.cli.qemu.ends.host_ends import Socket
 from hypervisor.errors import ConfigError, HypervisorError
+from hypervisor.machine.isa_pc import pc
 from hypervisor.vm.config import Disk
 
 
@@ -165,6 +166,22 @@ def test_the_board_has_what_is_asked_for(tmp_path: Path) -> None:
     assert parts("-debugcon file:x")["debugcon"].ports == ((range(0xE9, 0xEA), 0xE9),)
     assert parts("-debugcon file:x -global isa-debugcon.iobase=0x402")["debugcon"].ports[0][0].start == 0x402
     assert {"uart0", "uart1"} == {name for name in parts("-serial null -serial null") if name.startswith("uart")}
+
+
+@pytest.mark.parametrize(
+    ("line", "there"),
+    [
+        ("", True),
+        ("-nodefaults", False),
+        ("-nodefaults -drive media=cdrom,if=ide", True),
+        ("-nodefaults -device ide-cd", True),
+        ("-drive if=none,id=x,file=a,format=raw -device ide-hd,drive=x", False),
+    ],
+)
+def test_a_cd_drive_without_a_cd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str, there: bool) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a").write_bytes(bytes(512))
+    assert (config_of(line).board.part("ide1") != pc().part("ide1")) == there
 
 
 @pytest.mark.parametrize(
