@@ -200,6 +200,8 @@ void kmain(void)
         hex(in(base + 2) << 8 | in(base + 3), 4);
         out(base + 0x206, 6);
         out(base + 0x206, 2);
+        for (int tries = 100000; in(base + 2) == 0x55 && --tries;) /* the reset takes its time */
+            ;
         wait();
         out(base + 6, 0xa0 | (drive & 1) << 4);
         for (int n = 2; n < 6; n++)
