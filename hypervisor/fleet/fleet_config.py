@@ -31,7 +31,7 @@ HOST = {
 }  # fmt: skip
 SHARE = {
     "weight": NUMBER, "cap": NUMBER, "budget": NUMBER, "period": NUMBER, "pcpus": (list,),
-    "drive_bandwidth": (str, int),
+    "drive_bandwidth": (str, int), "drive_iops": NUMBER,
 }  # fmt: skip
 LINK = {each.name: NUMBER for each in fields(Link)}
 NETWORK = {**LINK, "capture": TEXT}

@@ -34,6 +34,10 @@ DISK_OPTIONS = (
 )
 DRIVES = {"a": "floppy", "c": "disk", "d": "CD"}
 """The letters of a boot order, which are QEMU's."""
+NOT_LIMITED = (
+    "diskettes and CDs have no limits and no faults of their own, which hard disks have; give all drives of a machine "
+    "together a limit by its share's drive_bandwidth= and drive_iops=."
+)
 Module = str | os.PathLike[str] | tuple[str | os.PathLike[str], str] | tuple[str, str, bytes]
 """A multiboot module: its file, with its argument text or without; or its name, argument text and contents."""
 
@@ -114,6 +118,14 @@ def parse_module(text: str) -> tuple[str, str]:
     if not path:
         raise ConfigError(f"{text!r}: give FILE or FILE=ARGUMENTS.")
     return path, arguments
+
+
+def parse_removable(text: str) -> str:
+    """The file of a diskette or CD. Raises `ConfigError` for one with a hard disk's limits behind it."""
+    file, _, option = text.rpartition(",")
+    if option.partition("=")[0] in LIMITS and file and not os.path.exists(text):
+        raise ConfigError(f"{text!r}: {NOT_LIMITED}")
+    return text
 
 
 def parse_disk(text: str) -> Disk:
@@ -215,9 +227,12 @@ class MachineConfig:
         default=None,
         metadata=_by("--mode", "CPU mode of a flat image, or entry of a Linux kernel.", "16|32|64", kind=int),
     )
-    cdrom: ImageLike | None = field(default=None, metadata=_by("--cdrom", "The CD in the drive.", "FILE", once=True))
+    cdrom: ImageLike | None = field(
+        default=None, metadata=_by("--cdrom", "The CD in the drive.", "FILE", parse=parse_removable, once=True)
+    )
+
     floppy: Disk | ImageLike | None = field(
-        default=None, metadata=_by("--floppy", "The diskette in the drive.", "FILE", once=True)
+        default=None, metadata=_by("--floppy", "The diskette in the drive.", "FILE", parse=parse_removable, once=True)
     )
     disks: tuple[Disk | ImageLike, ...] = field(
         default=(),
@@ -263,6 +278,9 @@ class MachineConfig:
             raise ConfigError(f"name={name!r}: a name is text.")
         if self.boot_order is not None:
             check_order(self.boot_order)
+        for what, image in (("floppy", self.floppy), ("cdrom", self.cdrom)):
+            if isinstance(image, Disk) and image.others:
+                raise ConfigError(f"{what}: {', '.join(image.others)}: {NOT_LIMITED}")
         if isinstance(self.disks, (str, bytes, os.PathLike, Disk)):
             raise ConfigError(f"disks={self.disks!r}: give a list of images.")
         for each in ("modules", "plugins", "disks"):

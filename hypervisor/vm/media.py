@@ -9,6 +9,7 @@ from hypervisor.backends.image_source import Source
 from hypervisor.backends.overlay import Overlay
 from hypervisor.backends.shared_source import SharedSource
 from hypervisor.errors import ConfigError
+from hypervisor.run.sharing.share import Moved
 
 DEFAULT_ORDER = "cad"
 """The devices that a machine boots from unless it is told, as `Media` has them."""
@@ -45,9 +46,11 @@ class Media:
         named |= {f"disk {n}": medium for n, medium in enumerate(self.disks)}
         return named if self.cd is None else named | {"cd": self.cd}
 
-    def moved(self) -> int:
-        """Bytes that drives have read and written."""
-        return sum(medium.read_bytes + medium.written_bytes for medium in self.by_drive().values())
+    def moved(self) -> Moved:
+        """What drives have done."""
+        media = self.by_drive().values()
+        size = sum(medium.read_bytes + medium.written_bytes for medium in media)
+        return Moved(size, sum(medium.reads + medium.writes for medium in media))
 
     def twin(self) -> Media:
         """The same in the drives of another machine, with what has been written by now. Raises `ConfigError` for a disk

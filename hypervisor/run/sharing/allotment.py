@@ -104,7 +104,7 @@ class Allotment:
             if hold.task is None or hold.pcpu is None:
                 continue
             share = hold.task.candidate.share
-            limited = share.cap is not None or share.drive_bandwidth is not None
+            limited = share.cap is not None or share.limits_drives
             if limited or hold.pcpu not in self._affinity.allows(hold):
                 hold.firm, hold.seconds = True, 0.0
 
@@ -173,7 +173,7 @@ class Allotment:
                 if share.cap is not None:
                     hold.capped = hold.firm = True
                     hold.seconds = min(seconds, hold.vm.allowance.left)
-                if share.drive_bandwidth is not None:
+                if share.limits_drives:
                     hold.firm = True
                     hold.seconds = min(hold.seconds, DRIVES_SLICE_S)
                 hold.task.woken = False

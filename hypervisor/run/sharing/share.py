@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from hypervisor.errors import ConfigError
 from hypervisor.units import parse_size
@@ -20,8 +21,10 @@ LEAST_S, MOST_S = 0.001, 10.0
 
 MOST_WEIGHT = 10_000
 
-LEAST_BANDWIDTH, DRIVES_SLICE_S = 4096, 0.002
-"""Bytes a second that a VM's drives may move at least; and how often it is looked how many they have moved."""
+LEAST_BANDWIDTH, LEAST_IOPS, DRIVES_SLICE_S = 4096, 0.1, 0.002
+"""Bytes a second that a VM's drives may move at least, and reads and writes; and how often it is looked how many those
+were.
+"""
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,8 @@ class Share:
     drive_bandwidth: str | int | None = None
     """Bytes of host seconds that its drives may read and write together (``"10M"``): with more it waits, and its guest
     does not see that. With any scheduler."""
+    drive_iops: float | None = None
+    """How often a second of the host they may read and write together, in the same way."""
 
     def __post_init__(self) -> None:
         if not 1 / MOST_WEIGHT <= self.weight <= MOST_WEIGHT:
@@ -57,6 +62,8 @@ class Share:
             raise ConfigError(
                 f"drive_bandwidth={self.drive_bandwidth!r}: give bytes a second, {LEAST_BANDWIDTH} at least."
             )
+        if self.drive_iops is not None and not self.drive_iops >= LEAST_IOPS:
+            raise ConfigError(f"drive_iops={self.drive_iops!r}: give reads and writes a second, {LEAST_IOPS} at least.")
         if self.pcpus is not None:
             numbers = frozenset(self.pcpus)
             if not numbers or any(not isinstance(one, int) or one < 0 for one in numbers):
@@ -68,6 +75,43 @@ class Share:
         """The part of a pCPU that it is promised, 0 without a reservation."""
         return self.budget / self.period if self.budget and self.period else 0.0
 
+    @property
+    def limits_drives(self) -> bool:
+        """Whether what its drives do is limited."""
+        return self.drive_bandwidth is not None or self.drive_iops is not None
+
+
+class Moved(NamedTuple):
+    """What drives have done since they were made."""
+
+    size: int
+    """Bytes that they have read and written."""
+    times: int
+    """How often they have read or written some."""
+
+
+class Bucket:
+    """A token bucket without a reserve, kept as the time at which it is empty. What comes in one slice is not held
+    back, and counts for the next ones. Times are of one clock, in seconds.
+    """
+
+    def __init__(self) -> None:
+        self._known: int | None = None
+        self._free = 0.0
+        """When all that was taken has been allowed."""
+
+    def free(self, taken: int, rate: float | None, since: float) -> float:
+        """When all that was taken until now has been allowed: so much in all, at this rate, None for any. No sooner
+        than if what is new had begun at ``since``.
+        """
+        if rate is None:
+            self._known, self._free = None, 0.0
+            return 0.0
+        more = 0 if self._known is None else max(taken - self._known, 0)
+        self._known = taken
+        self._free = max(self._free, since) + more / rate
+        return self._free
+
 
 class Allowance:
     """What a VM with a cap may still use, and when its drives have been allowed what they have moved. Periods follow
@@ -75,11 +119,11 @@ class Allowance:
     """
 
     def __init__(self) -> None:
-        self.moved: Callable[[], int] = lambda: 0
-        """How many bytes its drives have read and written."""
-        self._moved: int | None = None
-        self._drives_free = self._let_go = 0.0
-        """When all that was moved has been allowed; and when it was let go last."""
+        self.moved: Callable[[], Moved] = lambda: Moved(0, 0)
+        """What its drives have done."""
+        self._bytes, self._times = Bucket(), Bucket()
+        self._let_go = 0.0
+        """When it was let go last."""
         self.left = 0.0
         """Host seconds of the present period, negative for what it had too much."""
         self._ends = 0.0
@@ -89,18 +133,14 @@ class Allowance:
         return max(self._by_cap(share, now), self._by_drives(share, now))
 
     def _by_drives(self, share: Share, now: float) -> float:
-        """A token bucket without a reserve, kept as the time at which it is empty. What comes in one slice is not held
-        back, and counts for the next ones.
-        """
-        if share.drive_bandwidth is None:
-            self._moved = None
-            return 0.0
-        moved, before = self.moved(), self._moved
-        self._moved = moved
-        more = 0 if before is None else moved - before
-        self._drives_free = max(self._drives_free, self._let_go) + max(more, 0) / parse_size(share.drive_bandwidth)
-        if self._drives_free > now:
-            return self._drives_free
+        moved = self.moved() if share.limits_drives else Moved(0, 0)
+        bandwidth = None if share.drive_bandwidth is None else float(parse_size(share.drive_bandwidth))
+        free = max(
+            self._bytes.free(moved.size, bandwidth, self._let_go),
+            self._times.free(moved.times, share.drive_iops, self._let_go),
+        )
+        if free > now:
+            return free
         self._let_go = now
         return 0.0
 
@@ -121,4 +161,4 @@ class Allowance:
         self.left -= seconds
 
 
-__all__ = ["CAP_PERIOD_S", "DRIVES_SLICE_S", "Allowance", "Share"]
+__all__ = ["CAP_PERIOD_S", "DRIVES_SLICE_S", "Allowance", "Moved", "Share"]
