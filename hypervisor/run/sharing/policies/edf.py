@@ -71,12 +71,12 @@ class Reservation:
         self.left -= ours
         return seconds - ours
 
-    def has_some(self, now: float) -> bool:
-        """Whether something is left now of its budget."""
+    def has_some(self, now: float, had: float) -> bool:
+        """Whether something is left now of its budget, of which it has had so much in the slice that goes on."""
         if self.since is None:
             self.renew(now)
             return self.left > TINY_S
-        return now + TINY_S >= self.deadline or self.left - (now - self.since) > TINY_S
+        return now + TINY_S >= self.deadline or self.left - had > TINY_S
 
 
 class Edf:
@@ -87,6 +87,7 @@ class Edf:
     def __init__(self) -> None:
         self._rest = Credit()
         self._clock: Callable[[], float] = time.monotonic
+        self._had: Callable[[Candidate], float] = lambda vm: 0.0
         self._known: WeakKeyDictionary[Candidate, Reservation] = WeakKeyDictionary()
         self._awake: WeakKeyDictionary[Candidate, Reservation] = WeakKeyDictionary()
         """Those that want pCPUs."""
@@ -100,6 +101,7 @@ class Edf:
 
     def watch(self, had: Callable[[Candidate], float]) -> None:
         """See `hypervisor.run.sharing.scheduler.Watching`."""
+        self._had = had
         self._rest.watch(had)
 
     def admit(self, promised: Sequence[Share], share: Share, pcpus: int) -> None:
@@ -187,7 +189,7 @@ class Edf:
         if (share.budget, share.period) != ((known.budget, known.period) if known else (None, None)):
             self._begin(vm, now)  # it was given another one meanwhile
             known = self._awake.get(vm)
-        return known is not None and known.has_some(now)
+        return known is not None and known.has_some(now, self._had(vm))
 
     def _charge(self, vm: Candidate, seconds: float) -> float:
         self._inside += seconds
