@@ -51,6 +51,7 @@ def test_slices_end_though_the_watch_is_late(monkeypatch: pytest.MonkeyPatch) ->
     said: here it never kicks, and guests are left anyway each 20 ms of their time, for which these compute for 75.
     """
     monkeypatch.setattr(scheduler, "SLICE_S", 0.002)
+    monkeypatch.setattr(scheduler, "LONGEST", 1)
     monkeypatch.setattr(Hold, "left", lambda hold, now: 1.0)
     with hv.Host("16M", 1) as host, counting(host, [hv.Share()] * 2) as vms:
         got = measure(vms, 0.2)
