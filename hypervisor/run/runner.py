@@ -312,7 +312,7 @@ class Runner(Task):
                 self._end_before_long(hold, pcpu)
             turns.in_engine = by_engine and between
             turns.inside = inbox.early = True
-            stood = report.now
+            stood = -1 if self._came else report.now  # a look at it takes a fortieth of an exit
             while True:  # exits that change nothing here go straight back to the guest
                 kind = pcpu.run()
                 if by_engine:
@@ -330,7 +330,8 @@ class Runner(Task):
                 exits.serve(pcpu, further)
             turns.inside = False
             in_block = pcpu.in_block
-            self._came = self._came or kind != _DEADLINE or report.now != stood
+            if stood >= 0:
+                self._came = kind != _DEADLINE or report.now != stood
             self._exact = kind != _DEADLINE or (
                 not in_block and (self._asked or not virtual or report.now >= min(turns.end, turns.leave_at))
             )
