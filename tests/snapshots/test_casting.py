@@ -27,8 +27,8 @@ from tests.twins.guests import shipped
 from tests.twins.runs import Guest
 
 ATOMS = (int, str, float, bytes, type(None))
-ITS_OWN = {("VM", "began"), ("VM", "name"), ("VmClock", "base_ns")}
-"""What is another in each machine."""
+ITS_OWN = {("VM", "began"), ("VM", "name"), ("VmClock", "base_ns"), ("Hpet", "_now_ns")}
+"""What is another in each machine. (The HPET notes the time at the beginning of each access, for that access alone.)"""
 ELSEWHERE = (
     "hypervisor.engine.",
     "hypervisor.memory.",
@@ -251,6 +251,29 @@ def test_a_machine_that_is_cast_has_the_objects_of_one_that_is_built(name: str, 
                     assert kinds_of(shared) <= kinds_of(common), "objects that two machines have"
                     assert compared == count
                 assert cast.state().parts == again.state().parts == built.state().parts
+
+
+def test_by_the_wall_clock_too_beside_a_neighbour_that_kicks() -> None:
+    """Built and cast machines go on at once on one pCPU, from the same moment, and each interrupt comes to its own."""
+    with hv.Host("64M", 1) as host, host.create_vm("preempt", memory="8M", clock="wall") as vm:
+        vm.run(virtual_timeout=0.02)
+        with vm.snapshot() as snapshot, snapshot.fork() as built, snapshot.fork() as written:
+            assert snapshot.casting.mould is not None, snapshot.casting.refused
+            with snapshot.fork() as cast, snapshot.fork() as again:
+                found, _, count = unlike(built, cast)
+                assert not found and count == unlike(built, written)[2]
+                forks = (built, cast, again)
+                for fork in forks:
+                    fork.start(timeout=60)
+                for _ in range(300):
+                    host.pcpus[0].kick()
+                    assert again.now >= snapshot.now_ns / 1e9
+                texts = []
+                for fork in forks:
+                    end = fork.wait()
+                    assert end is not None and end.reason is hv.Reason.POWERED_OFF, end
+                    texts.append(fork.console.text)
+                assert all("preempt: good" in text for text in texts), texts  # it counts slices of the wall clock, too
 
 
 def test_what_one_does_no_other_sees() -> None:
