@@ -73,7 +73,8 @@ def test_it_takes_as_long_as_that_and_the_guest_cannot_tell(drive: str, share: h
 def test_what_is_allowed_is_what_was_said_over_any_time(by: str) -> None:
     """A bucket without a reserve: by a clock of our own, with whatever is moved in each slice, and sleeps between."""
     rng = random.Random(5)
-    share, allowance, now, moved = hv.Share(**{by: 1_000_000}), Allowance(), 100.0, 0  # type: ignore[arg-type]
+    given: dict[str, Any] = {by: 1_000_000}
+    share, allowance, now, moved = hv.Share(**given), Allowance(), 100.0, 0
     allowance.moved = lambda: Moved(moved, 0) if by == "drive_bandwidth" else Moved(0, moved)
     slices: list[tuple[float, int]] = []
     for _ in range(2000):
@@ -127,6 +128,7 @@ def test_diskettes_and_cds_with_limits_of_their_own_are_refused(what: str, optio
         parse_removable(f"{image},{option}")
     assert parse_removable(str(image)) == str(image)
     key, _, value = option.partition("=")
-    limited: Any = hv.Disk(image, **{key: value if key == "bandwidth" else float(value)})  # type: ignore[arg-type]
+    limit: dict[str, Any] = {key: value if key == "bandwidth" else float(value)}
+    limited: Any = hv.Disk(image, **limit)
     with pytest.raises(hv.ConfigError, match=f"{what}: {key}: diskettes and CDs have no limits"):
         hv.MachineConfig(**{what: limited})
