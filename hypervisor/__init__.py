@@ -9,6 +9,8 @@ import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from hypervisor.garbage import uncollected
+
 if TYPE_CHECKING:
     from hypervisor._face import Host as Host
     from hypervisor._face import boot as boot
@@ -148,7 +150,8 @@ def __getattr__(name: str) -> Any:
     module = _HOME.get(name)
     if module is None:
         raise AttributeError(f"module 'hypervisor' has no attribute {name!r}")
-    value = getattr(import_module(module), name)
+    with uncollected():
+        value = getattr(import_module(module), name)
     globals()[name] = value
     return value
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from hypervisor.backends.image_source import ImageLike
 from hypervisor.errors import ConfigError
+from hypervisor.run.threads.short_turns import short_turns
 from hypervisor.vm.config import DEFAULT, MachineConfig
 from hypervisor.vm.saved.magic import is_saved
 
@@ -35,6 +36,7 @@ def described(
         options = {each.name: getattr(config, each.name) for each in fields(config)}
         options = {name: value for name, value in options.items() if value != getattr(DEFAULT, name)}
     given = {name: value for name, value in options.items() if name != "image"}
+    opened.enter_context(short_turns())  # for those who read its pages while the machine is built
     saved = opened.enter_context(SavedMachine(str(config.image), moment))
     if saved.of_world:
         raise ConfigError(

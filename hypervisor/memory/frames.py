@@ -229,6 +229,13 @@ class HostMemory:
         free = table[w.CLEAN >> 3] + table[w.DIRTY >> 3] << PAGE_SHIFT
         return table[w.FRESH >> 3] - w.FIRST - free
 
+    def next_frames(self, size: int) -> range:
+        """Addresses of frames that nobody has had, and that come next when VMs need frames of ``size`` bytes."""
+        table = self._table
+        free = table[w.CLEAN >> 3] + table[w.DIRTY >> 3] << PAGE_SHIFT
+        first = table[w.FRESH >> 3]
+        return range(self.address + first, self.address + min(first + max(size - free, 0), table[w.END >> 3]))
+
     def kept_of(self, ram: int) -> int:
         """Of so many bytes of RAM those that a VM has for sure. Where all are there, nothing need be kept."""
         return 0 if self.overcommit == 1 else int(FOR_SURE * ram / self.overcommit) & -PAGE_SIZE

@@ -74,6 +74,9 @@ class FileReader:
 
     def content(self, stream: str) -> bytes:
         """All bytes of a stream, which the caller knows to be few."""
+        size = self.streams[stream]
+        if size <= CHUNK:  # here, and not behind all that is read ahead
+            return self._chunk(self._firsts[stream], size, stream) if size else b""
         return b"".join(self.pieces(stream))
 
     def check(self) -> None:

@@ -83,6 +83,12 @@ class SavedMachine:
             self._memory = self.records.pages.memory(RAM, config.size)  # which is read while the machine is built
         return config
 
+    @property
+    def ram_pages(self) -> int:
+        """How many pages of its RAM hold something."""
+        counts = self.records.pages.counts.get(RAM)
+        return 0 if counts is None else counts.pages + counts.same
+
     def check_prepared(self, prepared: bool) -> None:
         """Raise `ConfigError` if the machine had handlers that it would go on without."""
         if self.handlers and not prepared:
