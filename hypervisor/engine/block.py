@@ -154,6 +154,7 @@ ABORTED = _word("aborted")  # Unicorn called abort, see kernels.stopping.emergen
 BEYOND = _word("beyond")  # 1: it did because RIP has to be cut to 32 bits
 FORGOTTEN = _word("forgotten")  # bytes of translated code that have been forgotten since what was freed went back
 NO_FRAME = _word("no_frame")  # 1: the host had no frame left for a store; `PAGE_LOST`
+CODE_ROOM = _word("code_room")  # bytes for translated code, from when it is emptied next
 CODE_FULL = _word("code_full")  # 1: there is little room left for translated code, see kernels.vmexit.translated
 REPEATED = _word("repeated")  # 1: the next block is one instruction of a block that has been counted
 

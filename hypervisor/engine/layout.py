@@ -154,6 +154,7 @@ TCG_EPILOGUE = 152  # the code that returns to the loop which executes blocks
 TCG_BUFFER, TCG_BUFFER_SIZE = 168, 176  # the mapping for generated code
 TCG_CODE_NEXT = 192  # where the next block goes
 TCG_CODE_LIMIT = 208  # a block that begins above it empties the buffer
+TCG_LAST = 16 << 10  # bytes at the end of the room in which no block is to begin: Unicorn's reserve, and a guard page
 
 # --- operations of TCG ------------------------------------------------------------------------------------------------
 OP_DISCARD, OP_SET_LABEL = 0, 1

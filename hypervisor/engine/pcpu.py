@@ -34,7 +34,9 @@ InPlace = Callable[[int], int]
 
 
 class PCpu:
-    """One physical CPU over the host's memory. ``code_cache`` is the room for translated code, in bytes."""
+    """One physical CPU over the host's memory. ``code_cache`` is the room for translated code of each
+    VM, in bytes.
+    """
 
     def __init__(self, memory: HostMemory, number: int = 0, code_cache: int = CODE_CACHE) -> None:
         self.number = number
@@ -46,7 +48,7 @@ class PCpu:
         self.words, self._at, self._call = instance.words, instance.at, instance.call
         self._run, self._save, self._load = self._call["run"], self._call["save"], self._call["load"]
         self.report = Report.from_buffer(instance.block)
-        self.memory = EngineMemory(instance)
+        self.memory = EngineMemory(instance, code_cache)
         """What it has of the guest's memory."""
         self.trapping = Trapping(instance, self.memory)
         """What the guest is left for."""
@@ -61,8 +63,10 @@ class PCpu:
 
     def bind(self, tables: GuestTables) -> None:
         """Use a VM's map and trap tables from now on."""
-        if tables is not self._nothing:
+        if tables is not self._nothing and tables not in self._guests:
             self._guests.add(tables)
+            self.memory.expect(len(self._guests))
+            self.memory.widen()
         for offset, value in tables.words().items():
             self.words[offset >> 3] = value
         self._instance.keep_apart(bool(self.words[b.EDGES >> 3]), bool(self.words[b.BLOCK_TABLE >> 3]))
@@ -72,6 +76,7 @@ class PCpu:
     def part(self, tables: GuestTables) -> None:
         """A VM is being closed, whether or not it has been here."""
         self._guests.discard(tables)
+        self.memory.expect(len(self._guests))
 
     def unbind(self) -> None:
         """Use no VM's tables any more. When none is left that has been here, what was translated, and the memory that

@@ -54,7 +54,8 @@ class CoreHost(Settled):
         swap_folder: str | os.PathLike[str] | None = None,
     ) -> None:
         """``memory`` in bytes or as text; ``cpus`` is the number of pCPUs. ``code_cache`` is the room that each has for
-        translated code, 1M to 1G: when it is full it is emptied, which costs time and is not seen by guests.
+        translated code of a VM, 1M to 1G; for those of several that have been there it is as much for each, of four at
+        most, and 1G for all. When that is full it is emptied, which costs time and is not seen by guests.
         ``scheduler`` chooses among VMs that wait for a pCPU: "credit", "edf", "round-robin", or one of your own;
         without one they get it in turn. ``overcommit`` times as much memory as there is is promised to VMs: each has
         its part of half of it for sure, the rest is anybody's; when that is used up a VM is stopped that wants more

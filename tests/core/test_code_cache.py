@@ -12,6 +12,7 @@ import pytest
 import hypervisor as hv
 from hypervisor.assembler import assemble
 from hypervisor.engine import block as b
+from hypervisor.engine.instance.room import SHARING
 
 _CODE = 0x10000
 _GUESTS = {
@@ -129,3 +130,48 @@ def test_the_least_room_and_an_odd_one() -> None:
     for room in ("1M", (1 << 20) + 1, (1 << 20) + 4097):
         with hv.Host("1M", 1, code_cache=room) as host, host.create_vm("hello", memory="1M") as vm:
             assert vm.run(timeout=20).reason is hv.Reason.POWERED_OFF
+
+
+_ROUNDS = """
+    mov edi, 0x40000; mov ecx, 1600; mov al, 0xc3; rep stosb
+    again: mov ebx, 0x40000
+    more: call ebx; inc ebx; cmp ebx, edi; jb more
+    jmp again"""
+"""Calls a RET at each of so many addresses, again and again: more than half of a MiB of translated code."""
+
+
+def _by_turns(host: hv.Host, count: int) -> tuple[int, int]:
+    """Let so many VMs run by turns on a host's pCPU: bytes that were translated, and how often all was thrown away."""
+    code, memory = assemble(_ROUNDS, origin=_CODE, mode=32).code, host.pcpus[0].memory
+    before = memory.translated_bytes
+    vms = [host.create_vm(code, memory="1M", format="flat", at=_CODE, mode=32) for _ in range(count)]
+    for _ in range(3):
+        for vm in vms:
+            assert vm.run(virtual_timeout=0.0001, timeout=60).reason is hv.Reason.VIRTUAL_TIMEOUT
+    emptied = sum(vm.host_events["code_cache_emptied"] for vm in vms)
+    translated = memory.translated_bytes - before
+    for vm in vms:
+        vm.close()
+    return translated, emptied
+
+
+def test_vms_that_share_a_pcpu_do_not_throw_away_each_others_code() -> None:
+    """There is as much room for the second, third and fourth one, and no more for one alone behind them."""
+    with hv.Host("8M", 1, code_cache="1M") as host:
+        alone, emptied = _by_turns(host, 1)
+        assert emptied == 0 and 0.5 < alone / (1 << 20) < 0.75
+        for count in (2, SHARING):
+            translated, emptied = _by_turns(host, count)
+            assert emptied == 0 and abs(translated / (count * alone) - 1) < 0.01
+        translated, emptied = _by_turns(host, SHARING + 3)
+        assert emptied > 0 and translated > 1.5 * (SHARING + 3) * alone
+    counts = []
+    for shared in (False, True):
+        with hv.Host("8M", 1, code_cache="1M") as host:
+            if shared:
+                _by_turns(host, SHARING)
+            code = assemble(_TIMER + _GUESTS["nops"], origin=_CODE, mode=32).code
+            with host.create_vm(code, memory="1M", format="flat", at=_CODE, mode=32) as vm:
+                _end(vm, 0.01)
+                counts.append(vm.host_events["code_cache_emptied"])
+    assert counts[0] == counts[1] > 2

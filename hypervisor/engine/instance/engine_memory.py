@@ -6,6 +6,7 @@ import ctypes
 
 from hypervisor.engine import block as b
 from hypervisor.engine import layout
+from hypervisor.engine.instance.room import room_for
 from hypervisor.engine.instance.unicorn_instance import UnicornInstance, peek
 from hypervisor.engine.interposition.native import native
 
@@ -13,10 +14,15 @@ _MUCH_CODE = 2 << 20  # bytes of translated code whose tables, freed, are worth 
 
 
 class EngineMemory:
-    """Of one instance. Only for the thread that drives it."""
+    """Of one instance, with room for ``code_cache`` bytes of each VM's translated code. Only for the thread that drives
+    it, unless it is said otherwise.
+    """
 
-    def __init__(self, instance: UnicornInstance) -> None:
+    def __init__(self, instance: UnicornInstance, code_cache: int) -> None:
         self._call, self._at, self._words = instance.call, instance.at, instance.words
+        self._code_cache = code_cache
+        self.expect(1)
+        self.forget_code()  # there is room for all that a pCPU can have until then
         self._trimmed = 0
         """What had been forgotten when the memory of that was given back last."""
 
@@ -49,6 +55,17 @@ class EngineMemory:
             self._words[b.DEADLINE >> 3] = 0
         else:
             self._call["forget_code"](self._at)
+
+    def expect(self, vms: int) -> None:
+        """So many VMs have code here, when all is forgotten next; from any thread."""
+        self._words[b.CODE_ROOM >> 3] = room_for(vms, self._code_cache)
+
+    def widen(self) -> None:
+        """Have so much room now, if that is more than there is."""
+        translator = peek(self._words[b.UC >> 3] + layout.UC_TCG_CONTEXT)
+        limit = peek(translator + layout.TCG_BUFFER) + self._words[b.CODE_ROOM >> 3] - layout.TCG_LAST
+        at = translator + layout.TCG_CODE_LIMIT
+        ctypes.c_uint64.from_address(at).value = max(limit, peek(at))
 
     def retranslate(self, addresses: ctypes.Array[ctypes.c_int64]) -> None:
         """Forget the blocks that instructions at these linear addresses lie in. One that runs is gone on with."""

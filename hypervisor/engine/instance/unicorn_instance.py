@@ -11,7 +11,7 @@ from hypervisor.engine.compiling.compiler import code
 from hypervisor.engine.instance import guest_mode
 from hypervisor.engine.instance.device_window import map_device_window
 from hypervisor.engine.instance.first_words import put_first_words
-from hypervisor.engine.instance.room import check_room
+from hypervisor.engine.instance.room import SHARING, check_room, room_for
 from hypervisor.engine.interposition.interpose import guard
 from hypervisor.engine.interposition.native import native
 from hypervisor.engine.tables import GuestTables
@@ -22,14 +22,15 @@ _FEATURES_OFF = ((1, 1 << 30 | 1 << 3), (2, 1 << 18))  # (word, bits): RDRAND an
 
 
 class UnicornInstance:
-    """An instance over the host's memory with ``code_cache`` bytes of room for translated code. ``nothing`` are the
-    tables of no VM, which it has at first.
+    """An instance over the host's memory with ``code_cache`` bytes of room for translated code of each VM. ``nothing``
+    are the tables of no VM, which it has at first.
 
     Kernels get the address of the block, `at`, as their first argument: ``call[name](at, ...)``.
     """
 
     def __init__(self, memory: HostMemory, nothing: GuestTables, code_cache: int) -> None:
-        check_room(code_cache)
+        reserved = room_for(SHARING, code_cache)
+        check_room(reserved)
         self._native = native()
         self._kernels = code()
         self.call: dict[str, Any] = self._kernels.call
@@ -42,7 +43,7 @@ class UnicornInstance:
         unicorn = self._native.unicorn
         self._uc: Any = unicorn.Uc(unicorn.UC_ARCH_X86, unicorn.UC_MODE_64)
         self._uc.ctl_set_cpu_model(unicorn.x86_const.UC_CPU_X86_EPYC)
-        self._uc.ctl_set_tcg_buffer_size(code_cache)
+        self._uc.ctl_set_tcg_buffer_size(reserved)
         self._uc.mem_map_ptr(0, memory.end, unicorn.UC_PROT_ALL, memory.address)
         self._control = guest_mode.control_pages(self._uc)
         self.env = self._find_the_cpu()

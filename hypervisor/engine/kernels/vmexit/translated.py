@@ -25,6 +25,7 @@ _PC, _SIZE, _CFLAGS, _GONE, _TRAPS, _TRAP_COUNT = (
 )
 _T_BLOCKS, _T_SIZE = b_.GUARD_BLOCKS, b_.GUARD_SIZE
 _TCG, _NEXT, _BUFFER, _BUFFER_SIZE = l_.UC_TCG_CONTEXT, l_.TCG_CODE_NEXT, l_.TCG_BUFFER, l_.TCG_BUFFER_SIZE
+_LIMIT, _LAST, _CODE_ROOM = l_.TCG_CODE_LIMIT, l_.TCG_LAST, b_.CODE_ROOM
 _FORGOTTEN, _DONTNEED = b_.FORGOTTEN, 4
 _HUGE = 2 << 20  # the buffer has pages of this size: the first one is kept, as the next guest needs it
 
@@ -57,12 +58,15 @@ def repeats(table, cpu):  # type: ignore[no-untyped-def]
 
 @kernel
 def forget_code(b):  # type: ignore[no-untyped-def]
-    """Forget all translated code, between two starts; the memory that it lay in goes back to the host."""
+    """Forget all translated code, between two starts; the memory that it lay in goes back to the host. There is so
+    much room from now on as was meant last.
+    """
     st64(b + _CODE_FULL, 0)
     tcg = ld64(ld64(b + _UC) + _TCG)
     buffer = ld64(tcg + _BUFFER)
     st64(b + _FORGOTTEN, ld64(b + _FORGOTTEN) + ld64(tcg + _NEXT) - buffer)
     call1(ld64(b + _F_TB_FLUSH), ld64(b + _CPU))
+    st64(tcg + _LIMIT, buffer + ld64(b + _CODE_ROOM) - _LAST)
     start = (ld64(tcg + _NEXT) + _HUGE - 1) & ~(_HUGE - 1)
     end = buffer + ld64(tcg + _BUFFER_SIZE)
     if start < end:
