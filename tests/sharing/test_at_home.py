@@ -21,7 +21,7 @@ def _run(vms: int, pcpus: int, seed: int, at_home: bool = True) -> Schedule:
     rng = random.Random(seed)
     some = [busy(f"{n}", begin=rng.random() * 0.1) for n in range(vms)]
     waking = SimulatedVm("wakes", Waking(0.02, 0.002, seed))
-    with mock.patch.object(homes, "first", homes.first if at_home else lambda waiting, free, slice_s: waiting):
+    with mock.patch.object(homes, "first", homes.first if at_home else lambda waiting, free: waiting):
         return Simulation("round-robin", [*some, waking], pcpus).run(SECONDS)
 
 
@@ -45,7 +45,7 @@ def _spread(schedule: Schedule) -> float:
 @pytest.mark.parametrize(("vms", "pcpus"), [(4, 2), (6, 2), (6, 3), (8, 4)])
 def test_few_move_where_the_vms_go_round_evenly(vms: int, pcpus: int) -> None:
     moves = [[_moves(_run(vms, pcpus, seed, at_home)) for seed in range(4)] for at_home in (True, False)]
-    assert sum(moves[0]) < 0.4 * sum(moves[1]), moves
+    assert sum(moves[0]) < 0.05 * sum(moves[1]), moves
 
 
 @pytest.mark.parametrize(("vms", "pcpus"), [(2, 1), (3, 2), (4, 2), (5, 2), (7, 2), (4, 3), (7, 3), (9, 4)])

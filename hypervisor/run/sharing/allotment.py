@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from hypervisor.run.sharing import at_home
-from hypervisor.run.sharing import scheduler as scheduling
 from hypervisor.run.sharing.affinity import Affinity
 from hypervisor.run.sharing.hold import NEVER, Hold
 from hypervisor.run.sharing.policy import Policy
@@ -39,8 +38,6 @@ class Allotment:
         """``refused`` is called with a task that ends because of a mistake of the scheduler's."""
         self._pcpus, self._refused, self._clock = list(pcpus), refused, clock
         self._affinity = Affinity(pcpus)
-        self._slice_s = scheduling.SLICE_S
-        """How long the last slice was, in seconds."""
         self.holds: list[Hold] = []
         self.policy = Policy(scheduler, refused, len(self._pcpus), clock, self._had)
 
@@ -161,8 +158,7 @@ class Allotment:
                 for hold in self._affinity.in_the_way(waiting, running, free):
                     hold.firm, hold.seconds = True, 0.0
                 break
-            hold, seconds = self.policy.next(at_home.first(able, free, self._slice_s))
-            self._slice_s = seconds
+            hold, seconds = self.policy.next(at_home.first(able, free))
             pcpu = self._affinity.best(hold, free, [other for other in waiting if other is not hold])
             free.remove(pcpu)
             busy.add(hold.vm)
