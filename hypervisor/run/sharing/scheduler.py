@@ -109,7 +109,7 @@ class Watching(Protocol):
         ...
 
 
-LONGEST, ROUND, CALM = 4, 12, 20
+LONGEST, ROUND, CALM = 4, 24, 20
 """Where all compute a slice is so many `SLICE_S` at most, and a round of all that wait; there have been so many slices
 before in which nobody woke.
 """
