@@ -34,9 +34,7 @@ InPlace = Callable[[int], int]
 
 
 class PCpu:
-    """One physical CPU over the host's memory. ``code_cache`` is the room for translated code of each
-    VM, in bytes.
-    """
+    """One physical CPU over the host's memory. ``code_cache`` is the room for translated code of each VM, in bytes."""
 
     def __init__(self, memory: HostMemory, number: int = 0, code_cache: int = CODE_CACHE) -> None:
         self.number = number

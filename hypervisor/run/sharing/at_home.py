@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from hypervisor.run.sharing.hold import Customer, Hold
 
 AHEAD_S = 0.08
-"""By how many host seconds it may have had more than those before which it goes. A Linux that boots and moves has 7 MiB
-of code translated again, which takes longer than that: to even out less is not worth a move.
+"""By how many host seconds it may have had more than those before which it goes. A Linux that boots and moves has
+2 to 8 MB of code translated again, which takes up to 0.1 s: to even out less is not worth a move.
 """
 
 

@@ -4,8 +4,8 @@ The pCPU's thread ends a slice where the guest is left and its CPU clock has com
 host's watch kicks, which on a busy host may come late: it needs a processor and the interpreter, too, and a slice of
 2 ms has taken 25. So the guest is left by itself a little behind that place. It goes on from there as behind a kick.
 
-To see it at each of a guest's turns would take a fortieth of the time of one that computes, whose turns are of 0.7 ms.
-So it is seen again when the guest is half of the way there: with twice the speed it gets no further until then.
+To look for it at each of a guest's turns took 1.4% of the time of one that computes, whose turns are of 0.7 ms. So
+it is looked for again when the guest is half of the way there: one that has become half as fast has just had its slice then.
 """
 
 from __future__ import annotations
