@@ -12,6 +12,7 @@ from typing import Any
 
 import hypervisor as hv
 from tests.core.bare import bare
+from tests.core.smp import long_mode
 
 COUNTS = "mov ecx, 1000; work: loop work; inc rbx; jmp 0x10000"
 """RBX counts thousands of rounds."""
@@ -49,6 +50,21 @@ def neighbour(host: hv.Host, kind: str) -> Iterator[hv.VM]:
         vm.start()
         yield vm
         vm.stop()
+
+
+@contextmanager
+def waking(host: hv.Host, sleep_s: Callable[[], float]) -> Iterator[hv.VM]:
+    """One that wakes by the wall clock, and has little to do then. ``sleep_s()`` is asked each time for how long it
+    sleeps.
+    """
+    with long_mode(["sti; again: hlt; jmp again"], host, clock="wall") as vm:
+
+        def wake() -> None:
+            vm.clock.call_at(vm.clock.now_ns + int(sleep_s() * 1e9), wake)
+
+        vm.input_open = True
+        wake()
+        yield vm
 
 
 def computed(vms: Sequence[hv.VM]) -> float:
@@ -108,4 +124,14 @@ def threads_of_pcpus() -> dict[str, tuple[float, float]]:
     return found
 
 
-__all__ = ["Got", "computed", "counting", "measure", "neighbour", "threads_of_pcpus", "until_computed"]
+__all__ = [
+    "Got",
+    "at_once",
+    "computed",
+    "counting",
+    "measure",
+    "neighbour",
+    "threads_of_pcpus",
+    "until_computed",
+    "waking",
+]

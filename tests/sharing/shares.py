@@ -12,8 +12,7 @@ from collections.abc import Sequence
 
 import hypervisor as hv
 from hypervisor.run.sharing import scheduler
-from tests.core.smp import long_mode
-from tests.sharing.guests import computed, counting, measure, neighbour, threads_of_pcpus, until_computed
+from tests.sharing.guests import computed, counting, measure, neighbour, threads_of_pcpus, until_computed, waking
 
 WEIGHTS: tuple[tuple[Sequence[float], int, Sequence[float]], ...] = (
     ((1, 1), 1, (0.5, 0.5)),
@@ -118,24 +117,16 @@ def wakes(seconds: float) -> int:
     compute.
     """
     with hv.Host("16M", 1, scheduler="credit") as host, counting(host, [hv.Share()] * 4) as hogs:
-        with long_mode(["sti; again: hlt; jmp again"], host, clock="wall") as vm:
-            woken = 0
-
-            def wake() -> None:
-                nonlocal woken
-                woken += 1
-                vm.clock.call_at(vm.clock.now_ns + 10_000_000, wake)
-
-            vm.input_open = True
-            wake()
+        sleeps: list[float] = []
+        with waking(host, lambda: sleeps.append(0.01) or sleeps[-1]) as vm:  # type: ignore[func-returns-value]
             for one in (*hogs, vm):
                 one.start()
             longest, end = 0.0, time.monotonic() + seconds
             while time.monotonic() < end:
-                before = woken, vm.usage.ready_s
+                before = len(sleeps), vm.usage.ready_s
                 time.sleep(0.1)
-                longest = max(longest, (vm.usage.ready_s - before[1]) / max(woken - before[0], 1))
-            ready, vm_woken = vm.usage.ready_s, woken
+                longest = max(longest, (vm.usage.ready_s - before[1]) / max(len(sleeps) - before[0], 1))
+            ready, vm_woken = vm.usage.ready_s, len(sleeps)
             for one in (*hogs, vm):
                 one.stop()
     bad = ready / vm_woken > scheduler.SLICE_S

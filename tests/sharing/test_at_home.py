@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import itertools
 import random
+from collections import defaultdict
+from typing import Any
 from unittest import mock
 
 import pytest
 
+import hypervisor as hv
 from hypervisor.run.sharing import at_home as homes
+from hypervisor.run.sharing import scheduler
+from hypervisor.run.sharing.affinity import Affinity
 from hypervisor.testing.simulation import SimulatedVm, Simulation, Waking
 from hypervisor.testing.simulation.schedule import Schedule
+from tests.sharing.guests import at_once, counting, until_computed, waking
 from tests.sharing.scenes import busy
 
 SECONDS = 5.0
@@ -52,3 +58,35 @@ def test_few_move_where_the_vms_go_round_evenly(vms: int, pcpus: int) -> None:
 def test_nobody_gets_less_for_it(vms: int, pcpus: int) -> None:
     for seed in range(4):
         assert _spread(_run(vms, pcpus, seed)) < max(_spread(_run(vms, pcpus, seed, at_home=False)), 0.15)
+
+
+def _moved_on_a_host(at_home: bool) -> int:
+    """How often one of 12 that compute begins a slice on the other one of two pCPUs of this machine. One more wakes now
+    and then: else all come round in one order, and nobody has to move.
+    """
+    where: dict[Any, list[Any]] = defaultdict(list)
+    best, rng = Affinity.best, random.Random(1)
+
+    def seen(self: Affinity, hold: Any, free: Any, others: Any) -> Any:
+        where[hold.vm].append(best(self, hold, free, others))
+        return where[hold.vm][-1]
+
+    def sleep_s() -> float:
+        return 0.001 + rng.random() * 0.008
+
+    with mock.patch.object(Affinity, "best", seen), mock.patch.object(scheduler, "SLICE_S", 0.002):
+        with mock.patch.object(homes, "first", homes.first if at_home else lambda waiting, free, slice_s: waiting):
+            with hv.Host("32M", 2) as host, counting(host, [hv.Share()] * 12) as vms, waking(host, sleep_s) as other:
+                at_once([*vms, other], hv.VM.start)
+                until_computed(vms, 0.4, 60)
+                at_once([*vms, other], hv.VM.request_stop)
+                for vm in (*vms, other):
+                    vm.wait()
+    del where[other.place]
+    assert len(where) == 12
+    return sum(one is not two for row in where.values() for one, two in itertools.pairwise(row))
+
+
+def test_vms_stay_at_home_on_a_host() -> None:
+    without = _moved_on_a_host(at_home=False)
+    assert _moved_on_a_host(at_home=True) < 0.6 * without, without
