@@ -17,9 +17,10 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 from unittest import mock
@@ -91,8 +92,18 @@ class Course:
         self._expected: Outcome = {}
         self._files: list[tuple[int, Job]] = []
 
-    def endings(self, moments: int) -> Iterator[Ending]:
-        """How all of them ended, for each moment."""
+    @property
+    def jobs(self) -> list[Job]:
+        """The files of its moments, for another process."""
+        return [job for _, job in self._files]
+
+    def elsewhere(self, ends: list[Outcome]) -> Iterator[Ending]:
+        """How `jobs` ended there."""
+        for (moment, _), came in zip(self._files, ends, strict=True):
+            yield self._ending(moment, "a file in another process", came)
+
+    def here(self, moments: int) -> Iterator[Ending]:
+        """How those ended that went on in this process, for each moment."""
         with hv.Host(self._config.size, 2) as host:
             with host.create_vm(self._config) as vm:
                 self._guest.person(vm)
@@ -109,9 +120,6 @@ class Course:
                         yield self._ending(moment, who, came)
                 census(host.memory, [])
                 assert not host.memory.promises
-        jobs = [job for _, job in self._files]
-        for (moment, _), came in zip(self._files, in_another_process(jobs, self._folder, self._seed), strict=True):
-            yield self._ending(moment, "a file in another process", came)
 
     def _ending(self, moment: int, who: str, end: Outcome) -> Ending:
         return Ending(self._name, moment, who, differences(self._expected, _comparable(end)))
@@ -149,9 +157,16 @@ ENDINGS = 5 + len(WAYS) + 1
 """How many there are for each moment."""
 
 
-def endings(name: str, guest: Guest, folder: Path, moments: int, seed: int) -> Iterator[Ending]:
-    """How those ended that went on from each moment of a guest; files are put into ``folder``."""
-    yield from Course(name, guest, folder, seed).endings(moments)
+def endings(guests: Mapping[str, Guest], folder: Path, moments: int, seed: int) -> Iterator[Ending]:
+    """How those ended that went on from each moment of these guests; files are put into ``folder``."""
+    courses = []
+    for name, guest in guests.items():
+        (folder / name).mkdir()
+        courses.append(Course(name, guest, folder / name, seed))
+        yield from courses[-1].here(moments)
+    ends = iter(in_another_process([job for course in courses for job in course.jobs], folder, seed))
+    for course in courses:
+        yield from course.elsewhere(list(islice(ends, len(course.jobs))))
 
 
 def guests(firmware: bool, linux: bool) -> dict[str, Make]:
@@ -170,7 +185,7 @@ def _compared(name: str, make: Make, moments: int, seed: int) -> int:
             print(f"{name}: skipped, as {problem}", flush=True)
             return 0
         seen = bad = 0
-        for ending in endings(name, guest, Path(folder), moments, seed):
+        for ending in endings({name: guest}, Path(folder), moments, seed):
             seen += 1
             if ending.differences:
                 bad += 1
