@@ -34,6 +34,11 @@ def test_shares_are_the_weights_by_the_guests_own_counters(
     assert shares.off(got.used, parts) < 0.25 and shares.off(got.counted, parts) < 0.25, got
 
 
+def test_a_reservation_is_kept_of_what_the_thread_got() -> None:
+    got, wanted, _ = shares.reserved(0.5)
+    assert wanted > 0.5 and abs(got.counted[0] / wanted - 1) < 0.25, (got, wanted)
+
+
 def test_a_cap_holds_though_nobody_waits() -> None:
     """At most: less if others have the processors."""
     with hv.Host("16M", 1) as host, counting(host, [hv.Share(cap=0.2)]) as (vm,):
