@@ -79,10 +79,11 @@ class Hold:
         """What it said when the slice began."""
         self.begun = False
         """Whether the guest has run."""
-        self.cpu_end = NEVER
-        """Where on the CPU clock of that thread the slice ends."""
-        self.cpu_left = NEVER
-        """Where the guest was left behind that; what follows is the way to another one."""
+        self.guest_knows = 0.0
+        """Of which length of the slice the guest knows where it is to be left: `NEVER` if it runs without an end, 0
+        before it runs."""
+        self.cpu_left = self.left_at = NEVER
+        """Where the guest was left behind that, and when (of time.monotonic); what follows is the way to another."""
         self.before = 0.0
         """Host seconds for which it had held up its pCPU when the slice began, which it slept before."""
         self.slept = self.slept_before = 0.0
@@ -115,20 +116,28 @@ class Hold:
 
     def begin(self) -> None:
         """Its slice begins."""
-        self.over = False
+        self.over, self.guest_knows = False, 0.0
         if self.meter is None:
             self.since = time.monotonic()
         else:
             self.began, self.begun = self.meter.glance(self.got), True
-            self.cpu_end = self.began.cpu + self.seconds
+
+    def goes(self) -> None:
+        """Its guest is about to run, as far as the slice goes."""
+        self.guest_knows = self.seconds if self.wanted else NEVER
+
+    @property
+    def cpu_end(self) -> float:
+        """Where on the CPU clock of that thread the slice ends."""
+        return self.began.cpu + self.seconds if self.begun else NEVER
 
     @property
     def spent(self) -> bool:
         """Whether it is to leave its pCPU. On the thread that executes it, between two blocks of the guest."""
         if not self.over and not (self.wanted and time.thread_time() >= self.cpu_end):
-            self.cpu_left = NEVER
+            self.cpu_left = self.left_at = NEVER
             return False
-        self.cpu_left = time.thread_time()
+        self.cpu_left, self.left_at = time.thread_time(), time.monotonic()
         return True
 
     def left(self, now: float) -> float:
@@ -148,7 +157,7 @@ class Hold:
         if not self.begun:
             return 0.0
         if self.cpu_left < now.cpu:
-            now = now._replace(cpu=max(self.cpu_left, self.began.cpu))
+            now = now._replace(cpu=max(self.cpu_left, self.began.cpu), wall=min(now.wall, self.left_at))
         return self.before + held_up(self.began, now, self.slept - self.slept_before)
 
     def so_far(self) -> float:
@@ -162,7 +171,6 @@ class Hold:
         if self.meter is not None:
             self.before = self.held_up(now := self.meter.read())
             self.began, self.slept_before = now, self.slept
-            self.cpu_end = now.cpu + self.seconds
 
     def slept_until(self, now: float) -> float:
         """For how long it has slept on its pCPU until now."""

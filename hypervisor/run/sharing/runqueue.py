@@ -200,6 +200,7 @@ class RunQueue:
             hold.begin()
             if self.contended or hold.firm:
                 self._press()
+            hold.goes()
         self._read_notes()
 
     def rest(self, hold: Hold, rouse: Callable[[], None]) -> bool:
@@ -442,8 +443,7 @@ class RunQueue:
 
     def _press(self) -> None:
         """Have those leave whose slice is over, and look again when the next one may be."""
-        again = self._allotment.press()
-        if again < NEVER:
+        if (again := self._allotment.press()) < NEVER:
             self._slices.set(max(again, time.monotonic() + PATIENCE_S))
 
 

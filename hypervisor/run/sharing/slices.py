@@ -43,6 +43,9 @@ def press(holds: Sequence[Hold], now: float, allows: Callable[[Hold], Sequence[P
         target.wanted = True
         if left[target] > NOTHING_S:
             again = min(again, left[target])
+            if target.guest_knows > target.seconds and target.pcpu is not None:
+                target.guest_knows = target.seconds
+                target.pcpu.kick()  # it goes on at once, up to where the slice ends now
             continue
         target.over = True
         if target.rouse:
