@@ -199,7 +199,9 @@ def held_up(since: Reading, now: Reading, slept: float = 0.0) -> float:
 
 FORGIVEN_S = 0.005
 """Host seconds of each slice for which a thread may wait for the interpreter at the cost of nobody: CPython's switch
-interval, which is how long it takes to get it from a thread that computes in Python."""
+interval, which is how long it takes to get it from a thread that computes in Python. (Where that one loses its
+processor it takes longer, and costs the VM: to the kernel it is a sleep, as a handler's is.)
+"""
 
 
 __all__ = ["FORGIVEN_S", "NEVER", "Customer", "Hold", "held_up"]
