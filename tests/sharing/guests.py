@@ -91,6 +91,10 @@ class Got:
     """How long pCPUs have computed for all."""
     host_s: float
     """How long that took, by the host's clock."""
+    ready_s: float
+    """How long they waited for pCPUs, together."""
+    stolen_s: float
+    """How long pCPUs' threads wanted processors of the host's, and others had them."""
 
 
 def at_once(vms: Sequence[hv.VM], what: Callable[[hv.VM], object]) -> None:
@@ -110,8 +114,16 @@ def measure(vms: Sequence[hv.VM], seconds: float) -> Got:
     for vm in vms:
         result = vm.wait()
         assert result is not None and result.reason is hv.Reason.STOPPED, result
-    rounds, used = [vm.vcpu.rbx for vm in vms], [vm.usage.run_s for vm in vms]
-    return Got([count / sum(rounds) for count in rounds], [one / sum(used) for one in used], sum(used), host_s)
+    rounds, usages = [vm.vcpu.rbx for vm in vms], [vm.usage for vm in vms]
+    run_s = sum(one.run_s for one in usages)
+    return Got(
+        counted=[count / sum(rounds) for count in rounds],
+        used=[one.run_s / run_s for one in usages],
+        run_s=run_s,
+        host_s=host_s,
+        ready_s=sum(one.ready_s for one in usages),
+        stolen_s=sum(one.stolen_s for one in usages),
+    )
 
 
 def threads_of_pcpus() -> dict[str, tuple[float, float]]:
