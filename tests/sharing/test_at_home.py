@@ -27,7 +27,7 @@ def _run(vms: int, pcpus: int, seed: int, at_home: bool = True) -> Schedule:
     rng = random.Random(seed)
     some = [busy(f"{n}", begin=rng.random() * 0.1) for n in range(vms)]
     waking = SimulatedVm("wakes", Waking(0.02, 0.002, seed))
-    with mock.patch.object(homes, "first", homes.first if at_home else lambda waiting, free: waiting):
+    with mock.patch.object(homes, "first", homes.first if at_home else lambda waiting, *_: waiting):
         return Simulation("round-robin", [*some, waking], pcpus).run(SECONDS)
 
 
@@ -75,7 +75,7 @@ def _moved_on_a_host(at_home: bool) -> int:
         return 0.001 + rng.random() * 0.008
 
     with mock.patch.object(Affinity, "best", seen), mock.patch.object(scheduler, "SLICE_S", 0.002):
-        with mock.patch.object(homes, "first", homes.first if at_home else lambda waiting, free, slice_s: waiting):
+        with mock.patch.object(homes, "first", homes.first if at_home else lambda waiting, *_: waiting):
             with hv.Host("32M", 2) as host, counting(host, [hv.Share()] * 12) as vms, waking(host, sleep_s) as other:
                 at_once([*vms, other], hv.VM.start)
                 until_computed(vms, 0.4, 60)
