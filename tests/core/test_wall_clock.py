@@ -11,6 +11,7 @@ import hypervisor as hv
 from hypervisor.assembler import assemble
 from hypervisor.run.threads.alarms import PATIENCE_S, WallAlarm
 from hypervisor.run.threads.watch import Alarm
+from hypervisor.run.vm_clock import VmClock
 from hypervisor.units import FOREVER_NS
 from tests.core.bare import bare
 from tests.core.smp import long_mode
@@ -95,7 +96,15 @@ THEN = {
 
 
 @pytest.mark.parametrize("then", THEN)
-def test_a_stalled_host_loses_no_ticks_and_makes_up_for_it(then: str) -> None:
+def test_a_stalled_host_loses_no_ticks_and_makes_up_for_it(then: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    made_up, move = 0, VmClock._move
+
+    def seen(clock: VmClock, back_ns: int, pcpu: Any) -> None:
+        nonlocal made_up
+        made_up -= min(back_ns, 0)
+        move(clock, back_ns, pcpu)
+
+    monkeypatch.setattr(VmClock, "_move", seen)
     with hv.boot(assemble(TICKS.format(then=THEN[then]), origin=0x7C00, mode=16).code, "4M", clock="wall") as vm:
         ends: list[tuple[int, int, int]] = []
 
@@ -117,7 +126,7 @@ def test_a_stalled_host_loses_no_ticks_and_makes_up_for_it(then: str) -> None:
         passed = (now - begun) // TICK_NS
         assert passed - 2 * STALLS <= ticks <= passed + 1  # each stall may cost the tick that it began in
         assert lag > STALLS * STALL_S * 1e9 / 2
-        assert vm.clock.lag_ns < lag  # it sleeps less than it would
+        assert made_up > 20_000_000  # it sleeps less than it would, though a busy host may hold it up again meanwhile
 
 
 FAST = f"""
