@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from hypervisor.backends.disk_geometry import FLOPPY_LIMIT, SECTOR, disk_geometry, floppy_geometry
+from hypervisor.backends.disk_geometry import FLOPPIES, FLOPPY_LIMIT, SECTOR, disk_geometry, floppy_geometry
 from hypervisor.backends.image_source import BytesSource, ImageLike, Source, open_source
 from hypervisor.backends.overlay import Overlay
 from hypervisor.backends.shared_source import SharedSource
@@ -126,6 +126,11 @@ def cdrom(image: ImageLike) -> ImageMedium:
 def no_cd() -> ImageMedium:
     """What is in an empty CD drive: a medium without sectors."""
     return ImageMedium(BytesSource(b""), 0, Geometry(0, 1, 1), sector_size=CD_SECTOR, writable=False)
+
+
+def no_diskette() -> ImageMedium:
+    """What is in an empty floppy drive: a medium without sectors. The drive takes diskettes up to 2.88 MB."""
+    return ImageMedium(BytesSource(b""), 0, FLOPPIES[FLOPPY_LIMIT], writable=False)
 
 
 def cdrom_of(source: Source) -> ImageMedium:

@@ -19,6 +19,7 @@ from hypervisor.devices import fw_cfg
 from hypervisor.devices import mc146818 as rtc
 from hypervisor.devices.debug_ports import DebugConsole
 from hypervisor.devices.fw_cfg import FwCfg
+from hypervisor.devices.ide import AtaDisk, IdeChannel
 from hypervisor.devices.mc146818 import Mc146818
 from hypervisor.devices.pci import PciBus
 from hypervisor.devices.pci.i440fx import I440Fx
@@ -124,7 +125,7 @@ def install(
     _attach(vm, FwCfg(vm.dma, _items(vm), files), range(FW_CFG_PORT, FW_CFG_PORT + fw_cfg.SIZE))
     _attach(vm, DebugConsole(log.write, "firmware-log"), range(LOG_PORT, LOG_PORT + 1))
     if clock is not None:
-        clock.preset(_cmos(vm))
+        clock.preset(_cmos(vm, parts))
     vm.firmware = Firmware(name, log)
 
 
@@ -151,12 +152,14 @@ def _items(vm: VM) -> dict[int, bytes]:
     }
 
 
-def _cmos(vm: VM) -> dict[int, int]:
+def _cmos(vm: VM, parts: Parts) -> dict[int, int]:
     """What firmware finds in CMOS: in which order to boot, the translation of disks, and how many processors wait."""
     order = [BOOT_CODES[letter] for letter in vm.media.order] + [0, 0]
     translation = 0
-    for number, disk in enumerate(vm.media.ide):
-        if disk is not None and disk is not vm.media.cd and disk.sectors > PLAIN_SECTORS:
+    channels = [parts.get(name, IdeChannel) for name in ("ide0", "ide1")]
+    drives = [drive for channel in channels for drive in (channel.drives if channel is not None else (None, None))]
+    for number, drive in enumerate(drives):
+        if isinstance(drive, AtaDisk) and drive.medium.sectors > PLAIN_SECTORS:
             translation |= LBA_ASSISTED << 2 * number
     return {
         rtc.BOOT_2: order[2] << 4,

@@ -17,6 +17,7 @@ from hypervisor.firmware.bios.start import start
 from hypervisor.garbage import uncollected
 from hypervisor.machine import acpi, apic, cpuid_answers, drive_contents, pci_setup
 from hypervisor.machine.described import described
+from hypervisor.machine.drives import floppies
 from hypervisor.machine.images import Subject, contents, look_at
 from hypervisor.machine.isa_pc import PC
 from hypervisor.memory.backing import backed
@@ -341,7 +342,7 @@ def _has_bios(vm: VM, made_of: MadeOf) -> bool:
 
 def _start_bios(vm: VM, made_of: MadeOf, *, power: bool = True) -> Bios:
     media = vm.media
-    drives = lambda: Drives(media.floppies, media.disks, media.cd)  # noqa: E731
+    drives = lambda: Drives(floppies(vm), media.disks, media.cd)  # noqa: E731
     return start(vm, drives, media.order, made_of.spec.memory_map, power=power)
 
 

@@ -44,7 +44,7 @@ def _debugcon(vm: VM) -> Stream:
 def _rtc(vm: VM, parts: Parts) -> Mc146818:
     low = min(vm.memory.size, PCI_HOLE)
     rtc = Mc146818(hpet_part.legacy_line(parts, 8), vm.clock, low, above_4g=vm.memory.size - low)
-    rtc.preset(drives.cmos(vm.media))
+    rtc.preset(drives.cmos(vm.media.floppies))
     return rtc
 
 

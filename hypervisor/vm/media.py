@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from hypervisor.backends.disk_image import ImageMedium
@@ -27,17 +28,19 @@ class Media:
     def __bool__(self) -> bool:
         return bool(self.floppies or self.disks or self.cd)
 
-    @property
-    def ide(self) -> list[ImageMedium | None]:
-        """The drives of the IDE controller: primary master and slave, secondary master (a CD, if there is one) and
-        slave.
+    def ide(self, disks: Sequence[int] = (), cd: int = 2) -> list[ImageMedium | None]:
+        """What is in the drives of the IDE controller: primary master and slave, secondary master and slave.
+
+        ``disks`` are the places of the first hard disks; others are where there is room, in order. ``cd`` is that of
+        the CD, if there is one.
         """
+        taken = {*disks, cd} if self.cd is not None else {*disks}
+        order = [*disks, *(place for place in range(4) if place not in taken)]
         places: list[ImageMedium | None] = [None] * 4
-        free = [0, 1, 3] if self.cd is not None else [0, 1, 2, 3]
-        for place, medium in zip(free, self.disks, strict=False):
+        for place, medium in zip(order, self.disks, strict=False):
             places[place] = medium
         if self.cd is not None:
-            places[2] = self.cd
+            places[cd] = self.cd
         return places
 
     def by_drive(self) -> dict[str, ImageMedium]:

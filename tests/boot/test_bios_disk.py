@@ -168,6 +168,22 @@ def test_floppies(size: int, kind: int, sectors: int) -> None:
     assert (machine.carry, machine.vcpu.ah) == (True, 1)
 
 
+def test_an_empty_floppy_drive() -> None:
+    """What SeaBIOS says of QEMU's, which `tests/qemu_command/test_rows.py` asks."""
+    machine = Machine(drives=Drives([media.no_diskette()]))
+    assert machine.memory.unpack("H", 0x410)[0] & 0xC1 == 1
+    machine.interrupt(0x13, ax=0x0800, dx=0)
+    assert (machine.carry, machine.vcpu.bl, machine.vcpu.cx, machine.vcpu.dx) == (False, 5, 0x4F24, 0x0101)
+    table = machine.vcpu.es.base + machine.vcpu.di
+    assert machine.memory.read(table + 4, 1)[0] == 18
+    packet(machine, 1, 0)
+    for ax, status in ((0x0201, 0x20), (0x0301, 0x20), (0x0401, 0x20), (0x1600, 0x06), (0x4200, 0x20)):
+        machine.interrupt(0x13, ax=ax, cx=1, dx=0, ds=0x600, si=0)
+        assert (machine.carry, machine.vcpu.ah) == (True, status), hex(ax)
+    machine.interrupt(0x13, ax=0x0000, dx=0)
+    assert not machine.carry
+
+
 def test_what_the_host_cannot_do_is_a_status() -> None:
     class Broken(ImageMedium):
         def read(self, first: int, count: int) -> bytes:

@@ -128,6 +128,27 @@ def test_seeks() -> None:
     assert one.ask(0x08) == bytes((0x71, 0))
 
 
+@pytest.mark.parametrize("there", [True, False], ids=["diskette", "empty"])
+def test_the_change_line_falls_at_a_step_with_a_diskette(there: bool) -> None:
+    one = Driver(diskette() if there else disk_image.no_diskette())
+    one.seek(0)
+    assert one.fdc.read(r.DIR, 1) == r.CHANGED  # the head was there: no step
+    one.seek(3)
+    assert one.fdc.read(r.DIR, 1) == (0 if there else r.CHANGED)
+    one.seek(0)
+    assert one.fdc.read(r.DIR, 1) == (0 if there else r.CHANGED)
+
+
+def test_an_empty_drive() -> None:
+    one = Driver(disk_image.no_diskette())
+    assert one.ask(0x04, 0) == bytes((r.ST3_PROTECTED | r.ST3_READY | r.ST3_TRACK_0 | r.ST3_TWO_SIDES,))
+    for code in (0x06, 0x05, 0x0D):
+        one.send(code | MFM, *(0, 0, 0, 1, 2, 18, 0x1B, 0xFF)[: 5 if code == 0x0D else 8])
+        one.wait()
+        assert one.results()[:2] == bytes((r.ST0_ABNORMAL, r.ST1_NO_ADDRESS))
+    assert one.ask(0x4A, 0)[:2] == bytes((r.ST0_ABNORMAL, r.ST1_NO_ADDRESS))
+
+
 @pytest.mark.parametrize(
     ("cylinder", "head", "sector", "count"), [(0, 0, 1, 1), (3, 1, 5, 10), (79, 1, 18, 1), (7, 0, 1, 18)]
 )

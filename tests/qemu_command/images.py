@@ -14,7 +14,7 @@ RESET = "mov al, 0xfe; out 0x64, al; hlt"
 TRIPLE_FAULT = "lidt [nothing]; int 3; nothing: .word 0; .long 0"
 DISK_SIZE = 1 << 20
 
-_START = r"""
+START = r"""
 __asm__(".section .multiboot, \"a\"\n.balign 4\n.long 0x1badb002, 3, -(0x1badb002 + 3)\n"
         ".text\n.globl start\nstart: mov $stack + 4096, %esp\npush %ebx\ncall kmain\n"
         "1: hlt\njmp 1b\n.comm stack, 4096, 16\n");
@@ -33,7 +33,7 @@ static void out(unsigned short port, unsigned char value)
 
 """
 KERNEL = (
-    _START
+    START
     + r"""
 static int at;
 
@@ -64,7 +64,7 @@ void kmain(const unsigned *info)
 """
 )
 SHELL = (
-    _START
+    START
     + r"""
 static void print(const char *text)
 {
@@ -96,7 +96,7 @@ void kmain(const unsigned *info)
 """
 )
 DRIVES = (
-    _START
+    START
     + r"""
 static unsigned short word(unsigned short port)
 {

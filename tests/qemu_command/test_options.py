@@ -13,7 +13,6 @@ from hypervisor.cli.qemu.as_config import configuration, ends
 from hypervisor.cli.qemu.command import Command
 from hypervisor.cli.qemu.ends.host_ends import Socket
 from hypervisor.errors import ConfigError, HypervisorError
-from hypervisor.machine.isa_pc import pc
 from hypervisor.vm.config import Disk
 
 
@@ -181,7 +180,28 @@ def test_the_board_has_what_is_asked_for(tmp_path: Path) -> None:
 def test_a_cd_drive_without_a_cd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str, there: bool) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a").write_bytes(bytes(512))
-    assert (config_of(line).board.part("ide1") != pc().part("ide1")) == there
+    assert config_of(line).board.part("ide1").make.keywords.get("cd_drive", False) == there
+
+
+@pytest.mark.parametrize(
+    ("line", "disks", "cd"),
+    [
+        ("-hda a", (0,), 2),
+        ("-hdb a -hdd b", (1, 3), 2),
+        ("-drive file=c,media=cdrom,index=0 -hdc a -drive file=b", (1, 2), 0),
+        ("-device ide-hd,drive=x,bus=ide.1,unit=1", (3,), 2),
+    ],
+)
+def test_drives_have_their_places(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str, disks: tuple[int, ...], cd: int
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in "abc":
+        (tmp_path / name).write_bytes(bytes(512))
+    line = f"-drive if=none,id=x,file=a,format=raw {line}" if "drive=x" in line else line
+    for number in range(2):
+        places = config_of(line).board.part(f"ide{number}").make.keywords
+        assert (places["disks"], places["cd"]) == (disks, cd)
 
 
 @pytest.mark.parametrize(
@@ -199,6 +219,7 @@ def test_a_cd_drive_without_a_cd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         ("-drive file=fat:rw:d", "mtools"),
         ("-drive format=raw", "file= is missing"),
         ("-hda x -hda y", "another index"),
+        ("-drive file=x,index=4,format=raw", "places 0 to 3"),
         ("-device virtio-net-pci", "no virtio"),
         ("-device e1000,netdev=n", "no network card"),
         ("-device nosuch", "docs/machine.md"),

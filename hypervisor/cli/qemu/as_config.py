@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hypervisor.cli.qemu.drive_options import placed
+from hypervisor.cli.qemu.drive_options import ide_places, placed
 from hypervisor.cli.qemu.ends.host_ends import ABSENT, MUX, STDIO, WINDOW, shared
 from hypervisor.errors import ConfigError
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 FOLDERS = ("/usr/share/seabios", "/usr/share/ovmf", "/usr/share/OVMF", "/usr/share/qemu")
 """Where QEMU's firmware is on Debian and its relatives."""
-CD_PLACE = 2
 ELF32 = 1
 """Class of a 32-bit ELF file."""
 KERNELS = ("multiboot1", "multiboot2")
@@ -102,20 +101,12 @@ def _module(text: str) -> tuple[str, str]:
 
 
 def _media(command: Command) -> dict[str, Any]:
-    ide = placed(command.drives, "ide")
+    disks, cds = ide_places(command)
     floppies = placed(command.drives, "floppy")
-    cds = {place: one for place, one in ide.items() if one.cdrom}
-    disks = {place: one for place, one in ide.items() if not one.cdrom}
     if len(cds) > 1:
         raise ConfigError(f"{cds[max(cds)].file}: there is one CD drive; leave one of the CDs out.")
     if len(floppies) > 1 or (floppies and 0 not in floppies):
         raise ConfigError("There is one diskette drive, at index 0; leave the other diskette out.")
-    for place in cds:
-        if place != CD_PLACE:
-            command.note(f"{cds[place].file}: the CD is at index {CD_PLACE}, as -cdrom has it.")
-    free = [place for place in range(4) if not (cds and place == CD_PLACE)]
-    if disks and list(disks) != free[: len(disks)]:
-        command.note(f"disks are at indexes {', '.join(map(str, free[: len(disks)]))}, in order.")
     values: dict[str, Any] = {"disks": tuple(_disk(command, one) for one in disks.values())}
     for one in cds.values():
         values["cdrom"] = _path(one.file)

@@ -21,6 +21,7 @@ _ELSEWHERE = {
     "xen": "this is no Xen; use if=ide",
 }
 _KEYS = frozenset(("file", "format", "driver", "if", "index", "bus", "unit", "media", "snapshot", "readonly", "id"))
+IDE_PLACES = 4
 _NOT_FILES = ("fat:", "nbd:", "nbd+", "http:", "https:", "ftp:", "ssh:", "json:", "iscsi:", "rbd:", "blkdebug:")
 
 
@@ -107,3 +108,13 @@ def placed(drives: list[Drive], interface: str) -> dict[int, Drive]:
             free = next(n for n in range(len(mine) + len(places) + 1) if n not in places)
             places[free] = one
     return dict(sorted(places.items()))
+
+
+def ide_places(command: Command) -> tuple[dict[int, Drive], dict[int, Drive]]:
+    """The hard disks and the CDs by their places on the two IDE channels. Raises `ConfigError`."""
+    ide = placed(command.drives, "ide")
+    for place, one in ide.items():
+        if not 0 <= place < IDE_PLACES:
+            raise ConfigError(f"{one.file}: index {place}: the IDE controller has places 0 to {IDE_PLACES - 1}.")
+    cds = {place: one for place, one in ide.items() if one.cdrom}
+    return {place: one for place, one in ide.items() if not one.cdrom}, cds

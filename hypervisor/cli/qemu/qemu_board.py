@@ -6,6 +6,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from hypervisor.cli.qemu.drive_options import ide_places
 from hypervisor.cli.qemu.ends.host_ends import ABSENT
 from hypervisor.errors import ConfigError
 
@@ -15,18 +16,23 @@ if TYPE_CHECKING:
     from hypervisor.vm.board import Board, Part
 
 MAX_SERIAL = 4
+CD_PLACE = 2
+"""Where ``-cdrom`` puts the CD: the master of the second IDE channel."""
 
 
 def board(command: Command, serials: list[End]) -> Board:
-    """The PC with these serial ports, with debug console and debug exit only where they are asked for, and a CD drive.
-    Raises `ConfigError`.
+    """The PC with these serial ports, with debug console and debug exit only where they are asked for, and with drives
+    where QEMU has them, empty ones included. Raises `ConfigError`.
     """
-    from hypervisor.machine.drives import with_cd_drive
+    from hypervisor.machine.drives import with_cd_drive, with_drives_at, with_floppy_drive
     from hypervisor.machine.isa_pc import pc
 
-    made = pc()
+    disks, cds = ide_places(command)
+    made = with_drives_at(pc(), tuple(disks), min(cds, default=CD_PLACE))
     if command.defaults if command.cd_drive is None else command.cd_drive:
         made = with_cd_drive(made)
+    if command.defaults:
+        made = with_floppy_drive(made)
     for number in range(MAX_SERIAL):
         if number >= len(serials) or serials[number] == ABSENT:
             made = made.without(f"uart{number}")

@@ -50,7 +50,8 @@ class I82077State:
 
 
 class I82077(ByteDevice, InRecord[I82077State]):
-    """The controller with up to two drives, each with a diskette or None.
+    """The controller with up to two drives: what is in each, or None where there is no drive. A medium without sectors
+    is no diskette in a drive.
 
     ``irq`` is its interrupt (6), ``dma`` its channel (2).
     """
@@ -131,7 +132,7 @@ class I82077(ByteDevice, InRecord[I82077State]):
 
     def _read_dir(self) -> int:
         s = self.s
-        return r.CHANGED if s.changed >> (s.dor & 3) & 1 or self.drives[s.dor & 3] is None else 0
+        return r.CHANGED if s.changed >> (s.dor & 3) & 1 or self.diskette(s.dor & 3) is None else 0
 
     def _write_tdr(self, value: int) -> None:
         self.s.tdr = value & 3
@@ -245,6 +246,11 @@ class I82077(ByteDevice, InRecord[I82077State]):
     def _show(self) -> None:
         self.irq.set(self.s.irq and self.s.dor & (r.GATE | r.NOT_RESET) == r.GATE | r.NOT_RESET)
 
+    def diskette(self, drive: int) -> Medium | None:
+        """The diskette in a drive, or None."""
+        medium = self.drives[drive]
+        return medium if medium is not None and medium.sectors else None
+
     # ---- commands
 
     def finish(self, result: bytes) -> None:
@@ -308,11 +314,11 @@ class I82077(ByteDevice, InRecord[I82077State]):
         s = self.s
         drive = select & 3
         s.seeking |= 1 << drive
-        s.cylinders[drive] = cylinder
+        stepped, s.cylinders[drive] = s.cylinders[drive] != cylinder, cylinder
         status = r.ST0_SEEK_END | select
         if self.drives[drive] is None:
             status |= r.ST0_ABNORMAL | r.ST0_EQUIPMENT
-        else:
+        elif stepped and self.diskette(drive) is not None:
             s.changed &= ~(1 << drive)
         s.interrupts = [*s.interrupts[-6:], status, cylinder]
         self.finish(b"")
@@ -322,7 +328,7 @@ class I82077(ByteDevice, InRecord[I82077State]):
         """READ ID: the first sector that comes by."""
         s = self.s
         drive, head = s.command[1] & 3, s.command[1] >> 2 & 1
-        medium, cylinder = self.drives[drive], s.cylinders[drive]
+        medium, cylinder = self.diskette(drive), s.cylinders[drive]
         good = medium is not None and medium.geometry.lba(cylinder, head, 1) is not None
         progress = Progress(cylinder, head, 1)
         self._transfer.end(progress, 0 if good else r.ST0_ABNORMAL, 0 if good else r.ST1_NO_ADDRESS)

@@ -59,7 +59,7 @@ class Transfer:
 
     @property
     def _medium(self) -> Medium | None:
-        return self._c.drives[self._c.s.command[1] & 3]
+        return self._c.diskette(self._c.s.command[1] & 3)
 
     @property
     def _progress(self) -> Progress:

@@ -94,6 +94,8 @@ class Boot:
         drive = self._drives.find(number)
         if drive is None:
             raise el_torito.NotBootableError("there is none")
+        if not drive.medium.sectors:
+            raise el_torito.NotBootableError("there is no diskette in it")
         sector = drive.medium.read(0, 1)
         if sector[-2:] != SIGNATURE:
             raise el_torito.NotBootableError(f"its first sector ends in {sector[-2:].hex(' ')}, not in 55 aa")

@@ -26,7 +26,9 @@ from hypervisor.firmware.bios.service import service
 BAD_COMMAND = 0x01
 WRITE_PROTECTED = 0x03
 SECTOR_NOT_FOUND = 0x04
+DISKETTE_CHANGED = 0x06
 READ_ERROR = 0x10
+NO_DISKETTE = 0x20
 NOT_REMOVABLE = 0xB2
 WRITE_FAULT = 0xCC
 TRANSFER_SECTORS = 10
@@ -97,9 +99,10 @@ class Disk:
         floppies, disks = len(self.drives.floppies), len(self.drives.disks)
         self.area.set_byte(bda.DISK_COUNT, disks)
         equipment = self.area.word(bda.EQUIPMENT) & ~(bda.EQUIPMENT_FLOPPY | bda.EQUIPMENT_FLOPPIES)
-        if floppies:
+        if floppies and self.drives.floppies[0].sectors:
             sectors = self.drives.floppies[0].geometry.sectors
             self.area.set_byte((SEGMENT << 4) + DISKETTE_TABLE + LAST_SECTOR, sectors)
+        if floppies:
             equipment |= bda.EQUIPMENT_FLOPPY | floppies - 1 << 6
         self.area.set_word(bda.EQUIPMENT, equipment)
 
@@ -114,12 +117,16 @@ class Disk:
     @service(0x13, 0x10, "is the drive ready?")
     @service(0x13, 0x11, "recalibrate")
     @service(0x13, 0x14, "diagnose")
-    @service(0x13, 0x16, "was the diskette changed? (it never is)")
     @service(0x13, 0x47, "extended seek")
     @service(0x13, 0x49, "was the medium changed? (it never is)")
     @_on_drive(*ALL)
     def _succeed(self, call: Call, drive: Drive) -> Outcome:
         return self._finish(call)
+
+    @service(0x13, 0x16, "was the diskette changed? (it never is, unless the drive is empty)")
+    @_on_drive(*ALL)
+    def _changed(self, call: Call, drive: Drive) -> Outcome:
+        return self._finish(call) if drive.medium.sectors else self.fail(call, DISKETTE_CHANGED)
 
     def _finish(self, call: Call) -> Outcome:
         self.area.set_byte(bda.DISK_STATUS, 0)
@@ -170,6 +177,8 @@ class Disk:
         regs.al = 0
         if not 1 <= count <= MAX_SECTORS:
             return self.fail(call, BAD_COMMAND)
+        if not drive.medium.sectors:
+            return self.fail(call, NO_DISKETTE)
         if first is None or first + count > drive.medium.sectors:
             return self.fail(call, SECTOR_NOT_FOUND)
         error = _move(call, Transfer(drive, first, count, Call.linear(regs.es, regs.bx)), move, self.meter)
@@ -186,8 +195,12 @@ class Disk:
         address = (segment << 4) + offset
         if size >= 24 and segment << 16 | offset == FLAT_BUFFER:
             (address,) = struct.unpack("<Q", call.read(regs.ds, regs.si + 16, 8))
-        on_disk = first + count <= drive.medium.sectors
-        error = _move(call, Transfer(drive, first, count, address), move, self.meter) if on_disk else SECTOR_NOT_FOUND
+        if not drive.medium.sectors:
+            error = NO_DISKETTE
+        elif first + count > drive.medium.sectors:
+            error = SECTOR_NOT_FOUND
+        else:
+            error = _move(call, Transfer(drive, first, count, address), move, self.meter)
         if error:
             call.write(regs.ds, regs.si + 2, bytes(2))  # no sector was moved
             return self.fail(call, error)
