@@ -19,7 +19,7 @@ KERNELS := hypervisor/engine/compiling/x86-64-v2.kernels
 # only unpacked (tests/debian.py), never installed.
 TEST_PROGRAMS := dpkg-deb:dpkg cpio:cpio qemu-system-x86_64:qemu-system-x86 gdb:gdb nasm:nasm gcc:gcc ld:binutils iasl:acpica-tools \
  tar:tar grub-mkrescue:grub-common xorriso:xorriso mformat:mtools syslinux:syslinux \
- tshark:tshark
+ tshark:tshark genhtml:lcov
 BENCH_PROGRAMS := $(TEST_PROGRAMS)
 PROGRAMS := $(TEST_PROGRAMS)
 

@@ -11,6 +11,6 @@ from hypervisor.elf.frame_rules import Row
 from hypervisor.elf.line_programs import Lines
 from hypervisor.elf.reader import ElfError
 from hypervisor.elf.sections import MAGIC, Sections
-from hypervisor.elf.symbol_sections import symbols
+from hypervisor.elf.symbol_sections import functions, symbols
 
-__all__ = ["MAGIC", "CallFrames", "ElfError", "Lines", "Row", "Sections", "symbols"]
+__all__ = ["MAGIC", "CallFrames", "ElfError", "Lines", "Row", "Sections", "functions", "symbols"]

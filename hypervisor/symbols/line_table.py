@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from hypervisor.elf import Lines
+from hypervisor.elf import Lines, functions
 from hypervisor.symbols.once import Once
 
 
@@ -16,6 +16,7 @@ class LineTable:
 
     def __init__(self, read: Callable[[], bytes], base: int = 0) -> None:
         self._lines = Once(lambda: Lines(read()))
+        self._functions = Once(lambda: functions(read()))
         self._base = base
 
     def line(self, address: int) -> tuple[str, int] | None:
@@ -27,3 +28,7 @@ class LineTable:
         """See `hypervisor.elf.Lines.all_lines`."""
         lines = self._lines.get()
         return set() if lines is None else lines.all_lines()
+
+    def functions(self) -> dict[int, str]:
+        """See `hypervisor.elf.functions`."""
+        return {address + self._base: name for address, name in (self._functions.get() or {}).items()}

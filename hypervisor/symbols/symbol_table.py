@@ -101,6 +101,13 @@ class SymbolTable(Mapping[str, int]):
         """
         return set().union(*(table.all_lines() for table in self._lines))
 
+    def functions(self) -> dict[int, str]:
+        """Where functions begin, and their names, of the ELF files that `line` asks."""
+        found: dict[int, str] = {}
+        for table in reversed(self._lines):
+            found |= table.functions()
+        return found
+
     def caller(self, registers: Registers, instruction: int, word: ReadWord, bits: int) -> Registers | None:
         """The registers as they were in the caller of the code around ``instruction``, or None where no file tells."""
         found = (table.caller(registers, instruction, word, bits) for table in self._frames)

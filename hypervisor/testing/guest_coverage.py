@@ -27,7 +27,8 @@ class GuestCoverage:
     def ends(self, guest: Guest) -> None:
         """Add what it has executed; nothing if its test has ended its coverage."""
         if guest.vm.coverage.running:
-            self.counts.add(guest.vm.coverage.lines())
+            coverage = guest.vm.coverage
+            self.counts.add(coverage.lines(), coverage.functions())
 
 
 class CoverageWriter:
@@ -43,7 +44,7 @@ class CoverageWriter:
         """A worker has ended, in good order if there is no ``error``."""
         sent = getattr(node, "workeroutput", {}).get(SENT)
         if sent is not None:
-            self.counts.add_counts(sent)
+            self.counts.add_counts(*sent)
         elif error:
             self._lost.append(node.gateway.id)
 
@@ -61,6 +62,8 @@ class CoverageWriter:
         terminalreporter.write_sep("-", "coverage of guests")
         if all_lines:
             part = f"{executed} of {all_lines} lines ({100 * executed / all_lines:.0f} %)"
+            entered, functions = self.counts.function_totals()
+            part += f", {entered} of {functions} functions" if functions else ""
         else:
             part = "no guest has lines: compile its kernel with -g"
         terminalreporter.write_line(f"{self._path}: {part}")

@@ -75,10 +75,10 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     mine = None if begun is None else begun.coverage
     if hasattr(config, "workeroutput"):
         if mine is not None:
-            config.workeroutput[SENT] = mine.counts.files
+            config.workeroutput[SENT] = mine.counts.files, mine.counts.functions
     elif (writer := config.pluginmanager.get_plugin(WRITER)) is not None:
         if mine is not None:
-            writer.counts.add_counts(mine.counts.files)
+            writer.counts.add_counts(mine.counts.files, mine.counts.functions)
         writer.write()
 
 

@@ -185,6 +185,9 @@ def test_lines_of_blocks_that_were_executed() -> None:
         def all_lines(self) -> set[tuple[str, int]]:
             return {("a.c", 1), ("b.c", 7), ("c.c", 3), ("c.c", 0)}
 
+        def functions(self) -> dict[int, str]:
+            return {CODE + 7: "main", CODE + 2: "main.cold", CODE + 99: "without a line"}
+
     with bare(PROGRAMS["a loop"][0]) as vm:
         vm.coverage.start()
         vm.run()
@@ -193,7 +196,7 @@ def test_lines_of_blocks_that_were_executed() -> None:
             vm.coverage.lcov("kernel.elf")  # type: ignore[arg-type]
     assert text.split("end_of_record\n") == [
         "TN:\nSF:a.c\nDA:1,1\nLF:1\nLH:1\n",
-        "TN:\nSF:b.c\nDA:1,1\nDA:7,0\nLF:2\nLH:1\n",
+        "TN:\nSF:b.c\nFN:1,main\nFNDA:1,main\nFNF:1\nFNH:1\nDA:1,1\nDA:7,0\nLF:2\nLH:1\n",
         "TN:\nSF:c.c\nDA:3,0\nLF:1\nLH:0\n",
         "",
     ]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from elftools.elf.elffile import ELFFile
 
-from hypervisor.elf import CallFrames, Lines, symbols
+from hypervisor.elf import CallFrames, Lines, functions, symbols
 from tests.elf.programs import built
 
 KINDS = [
@@ -63,6 +63,17 @@ def test_symbols(program: bytes) -> None:
                 if kind["bind"] == bind and symbol.name:
                     expected.setdefault(symbol.name, symbol["st_value"])
     assert len(expected) > 60 and symbols(program) == expected
+
+
+def test_functions(program: bytes) -> None:
+    table = open_elf(program).get_section_by_name(".symtab")
+    expected: dict[int, set[str]] = {}
+    for symbol in table.iter_symbols():
+        if symbol["st_info"]["type"] == "STT_FUNC" and symbol["st_shndx"] != "SHN_UNDEF":
+            expected.setdefault(symbol["st_value"], set()).add(symbol.name)
+    found = functions(program)
+    assert len(found) > 60 and list(found) == sorted(expected)
+    assert all(name in expected[address] for address, name in found.items())
 
 
 def test_frames(program: bytes) -> None:

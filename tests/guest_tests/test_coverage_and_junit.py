@@ -15,10 +15,10 @@ import pytest
 
 import hypervisor as hv
 from hypervisor.testing.guest_coverage import SENT, CoverageWriter
-from hypervisor.vm.watching.line_counts import LineCounts
+from hypervisor.vm.watching.line_counts import Function, LineCounts
 from tests.guest_tests.kernels import CRASH, HALT, OPTIONS, kernel, write
 from tests.plugins.inner_pytest import begin, finished
-from tests.programs import program
+from tests.programs import program, run
 
 LINES = """static void put(char c) {
   __asm__ volatile("outb %0, %1" : : "a"(c), "d"((short)0x3f8));
@@ -86,6 +86,23 @@ def counted(path: Path) -> dict[int, int]:
     return lines
 
 
+def functions_of(path: Path) -> dict[str, tuple[int, int]]:
+    """Line and count of each function that a report has, read by the book."""
+    text = path.read_text()
+    lines = dict((name, int(line)) for line, name in re.findall(r"^FN:(\d+),(.*)$", text, re.M))
+    counts = dict((name, int(count)) for count, name in re.findall(r"^FNDA:(\d+),(.*)$", text, re.M))
+    assert f"\nFNF:{len(lines)}\nFNH:{sum(map(bool, counts.values()))}\n" in text and set(lines) == set(counts)
+    return {name: (lines[name], counts[name]) for name in lines}
+
+
+def by_binutils(image: Path) -> dict[str, int]:
+    """Functions and their lines, as nm and addr2line tell them."""
+    found = (line.split() for line in run("nm", image).splitlines())
+    places = {name: address for address, kind, name in found if kind in "tT"}
+    told = run("addr2line", "-e", image, *places.values()).splitlines()
+    return {name: int(line.rpartition(":")[2]) for name, line in zip(places, told, strict=True)}
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_lines_of_all_guests_are_counted_together(folder: Path, tmp_path: Path, workers: int) -> None:
     (folder / "test_it.py").write_text(TESTS.replace("NUMBERS", "[0, 0, 1]"))
@@ -95,7 +112,11 @@ def test_lines_of_all_guests_are_counted_together(folder: Path, tmp_path: Path, 
     lines = counted(to)
     assert (lines[6], lines[9]) == (2, 4)  # one() for each 1, two() for each 0
     assert lines[16] == 6 <= lines[2] and not set(lines) - set(range(1, 18))
-    assert re.search(rf"^{re.escape(str(to))}: {len(lines)} of {len(lines)} lines \(100 %\)$", text, re.M), text
+    told = rf"^{re.escape(str(to))}: {len(lines)} of {len(lines)} lines \(100 %\), 4 of 4 functions$"
+    assert re.search(told, text, re.M), text
+    functions = functions_of(to)
+    assert {name: count for name, (_, count) in functions.items()} == {"_start": 6, "one": 2, "two": 4, "put": 6}
+    assert {name: line for name, (line, _) in functions.items()} == by_binutils(folder / "k.elf")
 
 
 def test_a_line_that_no_guest_executes(folder: Path, tmp_path: Path) -> None:
@@ -104,6 +125,22 @@ def test_a_line_that_no_guest_executes(folder: Path, tmp_path: Path) -> None:
     lines = counted(tmp_path / "c.lcov")
     assert lines[6] == 0 and lines[13] == 0 and lines[9] == 2
     assert f"{sum(map(bool, lines.values()))} of {len(lines)} lines (" in text and "(100 %)" not in text
+    assert functions_of(tmp_path / "c.lcov")["one"] == (5, 0) and ", 3 of 4 functions" in text
+
+
+def test_genhtml_shows_lines_and_functions(folder: Path, tmp_path: Path) -> None:
+    with hv.boot(str(folder / "k.elf"), memory="8M") as vm:
+        vm.coverage.start()
+        vm.run(timeout=60).check()
+        (tmp_path / "c.lcov").write_text(vm.coverage.lcov())
+    lines = counted(tmp_path / "c.lcov")
+    (tmp_path / "k.c").write_text(LINES)
+    said = run("genhtml", "--function-coverage", "-o", "report", "c.lcov", cwd=tmp_path)
+    assert re.search(rf"lines\.*: .*\({sum(map(bool, lines.values()))} of {len(lines)} lines\)", said), said
+    assert re.search(r"functions\.*: 75\.0% \(3 of 4 functions\)", said), said
+    page = next((tmp_path / "report").rglob("k.c.func.html")).read_text()
+    shown = re.findall(r'">(\w+)</a></td>\s*<td class="coverFn(?:Lo|Hi)">(\d+)<', page)
+    assert dict(shown) == {"_start": "1", "one": "0", "two": "1", "put": "1"}
 
 
 def test_the_plugin_writes_the_same(folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -136,14 +173,18 @@ def test_counts_add_up() -> None:
     other.add_counts(counts.files)
     other.add_counts({"a.c": {9: 3}})
     assert other.files == {"a.c": {9: 3}, "b.c": {1: 0, 2: 2}} and other.totals() == (2, 3)
+    other.add({}, {Function("a.c", 9, "f"): True, Function("b.c", 1, "f"): False})
+    other.add_counts({}, [("a.c", 9, "f", 2), ("a.c", 3, "f", 1)])
+    assert other.function_totals() == (2, 3)
     assert other.lcov() == (
-        "TN:\nSF:a.c\nDA:9,3\nLF:1\nLH:1\nend_of_record\nTN:\nSF:b.c\nDA:1,0\nDA:2,2\nLF:2\nLH:1\nend_of_record\n"
+        "TN:\nSF:a.c\nFN:3,f\nFNDA:4,f\nFNF:1\nFNH:1\nDA:9,3\nLF:1\nLH:1\nend_of_record\n"
+        "TN:\nSF:b.c\nFN:1,f\nFNDA:0,f\nFNF:1\nFNH:0\nDA:1,0\nDA:2,2\nLF:2\nLH:1\nend_of_record\n"
     )
 
 
 def test_a_worker_that_ends_badly_is_named(tmp_path: Path) -> None:
     writer, said = CoverageWriter(tmp_path / "c.lcov"), list[str]()
-    for number, sent in enumerate(({SENT: {"a.c": {1: 1, 2: 0}}}, {}, {SENT: {"a.c": {1: 1}}})):
+    for number, sent in enumerate(({SENT: ({"a.c": {1: 1, 2: 0}}, [])}, {}, {SENT: ({"a.c": {1: 1}}, [])})):
         node = SimpleNamespace(gateway=SimpleNamespace(id=f"gw{number}"), workeroutput=sent)
         writer.pytest_testnodedown(node, None if sent else "crashed")
     reporter: Any = SimpleNamespace(write_sep=lambda *_: None, write_line=said.append)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 
 from hypervisor.engine.coverage_memory import CoverageMemory
@@ -10,8 +11,10 @@ from hypervisor.engine.tables import GuestTables
 from hypervisor.errors import ConfigError
 from hypervisor.symbols.symbol_table import SymbolTable
 from hypervisor.vcpu.processor import Processor
-from hypervisor.vm.watching.line_counts import LineCounts
+from hypervisor.vm.watching.line_counts import Function, LineCounts
 
+_COLD = re.compile(r"\.cold(\.\d+)?$")
+"""What GCC calls a part of a function, which nobody calls (``-freorder-blocks-and-partition``)."""
 _NOTHING = CoverageMemory(noted=False)
 
 
@@ -91,20 +94,39 @@ class Coverage:
         """Each source line, as file and number, that ``symbols`` (by default the VM's) have code for, and whether it
         was executed: whether a block has some of its code. Raises `ConfigError` for what is no table of symbols.
         """
-        table = self._symbols if symbols is None else symbols
-        if not (hasattr(table, "line") and hasattr(table, "all_lines")):
-            raise ConfigError(f"{symbols!r} is no table of symbols: give one such as vm.symbols, or nothing.")
-        executed = {
-            table.line(address) for start, size in self.blocks.items() for address in range(start, start + size)
-        }
+        table = self._table(symbols)
+        executed = {table.line(address) for address in self._addresses()}
         every = {line for line in executed if line is not None} | table.all_lines()
         return {line: line in executed for line in sorted(every) if line[1]}  # else the code has no line
 
+    def functions(self, symbols: SymbolTable | None = None) -> dict[Function, bool]:
+        """Each function whose first instruction has a source line, and whether that instruction was executed. What the
+        compiler has put apart as seldom executed is no function. Raises as `lines`.
+        """
+        table, executed, found = self._table(symbols), set(self._addresses()), dict[Function, bool]()
+        for address, name in table.functions().items():
+            line = None if _COLD.search(name) else table.line(address)
+            if line is not None and line[1]:
+                function = Function(line[0], line[1], name)
+                found[function] = found.get(function, False) or address in executed
+        return dict(sorted(found.items()))
+
     def lcov(self, symbols: SymbolTable | None = None) -> str:
-        """A report for ``genhtml`` and editors: `lines`, executed once or not at all. Raises as `lines`."""
+        """A report for ``genhtml`` and editors: `lines` and `functions`, executed once or not at all. Raises as
+        `lines`.
+        """
         counts = LineCounts()
-        counts.add(self.lines(symbols))
+        counts.add(self.lines(symbols), self.functions(symbols))
         return counts.lcov()
+
+    def _addresses(self) -> Iterator[int]:
+        return (address for start, size in self.blocks.items() for address in range(start, start + size))
+
+    def _table(self, symbols: SymbolTable | None) -> SymbolTable:
+        table = self._symbols if symbols is None else symbols
+        if not all(hasattr(table, name) for name in ("line", "all_lines", "functions")):
+            raise ConfigError(f"{symbols!r} is no table of symbols: give one such as vm.symbols, or nothing.")
+        return table
 
 
 __all__ = ["Coverage"]
