@@ -6,29 +6,14 @@ The short form is `tests/test_wheel.py`.
 
 from __future__ import annotations
 
-import sys
-from itertools import chain
 from pathlib import Path
 
 import pytest
 
 from tests import from_nothing
 from tests.empty_cache import empty_cache
+from tests.pythons import pythons
 from tests.test_wheel import FIRST_START, ROOT, build, run
-
-PLACES = (Path.home() / ".pyenv" / "versions").glob("*/bin"), (Path("/usr/local/bin"), Path("/usr/bin"))
-
-
-def pythons() -> dict[str, Path]:
-    """One interpreter of each version that the package is for: this one's, pyenv's, the system's."""
-    this = f"3.{sys.version_info[1]}"
-    found = {this: Path(sys.executable).resolve()}
-    for folder in chain(*PLACES):
-        for path in folder.glob("python3.[0-9][0-9]"):
-            if path.name >= "python3.11":
-                found.setdefault(path.name.removeprefix("python"), path)
-    return found
-
 
 PYTHONS = pythons()
 
@@ -39,7 +24,7 @@ def distribution(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
 
 
 @pytest.mark.stress
-@pytest.mark.parametrize("version", sorted(PYTHONS))
+@pytest.mark.parametrize("version", list(PYTHONS))
 def test_an_empty_environment(version: str, distribution: Path, tmp_path: Path) -> None:
     place, home = tmp_path / "environment", tmp_path / "home"
     home.mkdir()
@@ -57,7 +42,7 @@ def test_an_empty_environment(version: str, distribution: Path, tmp_path: Path) 
 
 
 @pytest.mark.stress
-@pytest.mark.parametrize("version", sorted(PYTHONS))
+@pytest.mark.parametrize("version", list(PYTHONS))
 def test_from_nothing_to_tests_of_ones_own(version: str, tmp_path: Path) -> None:
     """A guest, kernels and a plugin, each by one command; `python -m tests.from_nothing` prints how long they take."""
     place = tmp_path / "nothing"
