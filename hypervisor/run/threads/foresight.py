@@ -5,7 +5,8 @@ host's watch kicks, which on a busy host may come late: it needs a processor and
 2 ms has taken 25. So the guest is left by itself a little behind that place. It goes on from there as behind a kick.
 
 To look for it at each of a guest's turns took 1.4% of the time of one that computes, whose turns are of 0.7 ms. So
-it is looked for again when the guest is half of the way there: one that has become half as fast has just had its slice then.
+it is looked for again when the guest is half of the way there: one that has become half as fast has just had its slice
+then.
 """
 
 from __future__ import annotations
