@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TextIO
 from hypervisor.cli import stats
 from hypervisor.cli.messages import say
 from hypervisor.cli.playing import keys, play, read_script
+from hypervisor.cli.progress_bar import progress_bar
 from hypervisor.cli.run_options import RunOptions, parse_log
 from hypervisor.cli.status import ExitStatus, exit_status, sentence
 from hypervisor.cli.tty.display import Display
@@ -102,7 +103,8 @@ def _run_booted(
     if missed:
         say(f"--until: the run ended, and the guest has not written {options.until!r}.")
     if options.save is not None and not missed:
-        vm.save(options.save, embed=options.embed)
+        with progress_bar("saving") as progress:
+            vm.save(options.save, embed=options.embed, progress=progress)
         say(f"the machine is saved in {options.save}; `hypervisor run {options.save}` goes on.")
     if output.failure and output.failure != result.message:
         say(f"{output.failure}.")

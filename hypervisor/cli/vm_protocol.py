@@ -219,7 +219,7 @@ class Guest(Protocol):
         """Write a line for each event of these categories to a file, or to stderr."""
         ...
 
-    def save(self, path: str, *, embed: bool) -> None:
+    def save(self, path: str, *, embed: bool, progress: Callable[[int, int], object] | None = None) -> None:
         """Write the machine into a file."""
         ...
 

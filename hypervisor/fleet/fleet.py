@@ -11,6 +11,7 @@ from hypervisor.fleet.fleet_config import FleetConfig, MemberConfig
 from hypervisor.outcome.result import Reason, RunResult
 from hypervisor.run.observing.host_events import HostEvents
 from hypervisor.vm.figures import HostFigures
+from hypervisor.vm.saved.save_progress import Progress
 from hypervisor.vm.vm import VM
 from hypervisor.world.world import World
 
@@ -126,11 +127,13 @@ class Fleet:
         self._held.add(name)
         return self[name].stop()
 
-    def save(self, name: str, path: str | os.PathLike[str]) -> None:
-        """Write a machine into a file, from which `hypervisor run` goes on; it stands still for as long."""
+    def save(self, name: str, path: str | os.PathLike[str], *, progress: Progress | None = None) -> None:
+        """Write a machine into a file, from which `hypervisor run` goes on; it stands still for as long. ``progress``
+        is that of `hypervisor.VM.save`.
+        """
         vm = self[name]
         with vm.paused():
-            vm.save(path)
+            vm.save(path, progress=progress)
 
     # --- the end ------------------------------------------------------------------------------------------------------
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from hypervisor.vm.config import MachineConfig
     from hypervisor.vm.repeating.cases import Case, CaseEnd, Input
     from hypervisor.vm.saved.page_streams import Sparse
+    from hypervisor.vm.saved.save_progress import Progress
     from hypervisor.vm.saved.saving import Moment
     from hypervisor.vm.vm import VM
 
@@ -162,9 +163,16 @@ class Snapshot:
         for area in self.areas:
             yield from self.memory.stored_pages(area.first >> 9, area.pages)
 
-    def save(self, path: str | os.PathLike[str], *, compress: bool = True, embed: bool = False) -> None:
+    def save(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        compress: bool = True,
+        embed: bool = False,
+        progress: Progress | None = None,
+    ) -> None:
         """Write it into a file, as `VM.save` does; its machine may run meanwhile."""
-        save_together(path, {"": self}, compress=compress, embed=embed)
+        save_together(path, {"": self}, compress=compress, embed=embed, progress=progress)
 
     def moment(self) -> Moment:
         """It as it is saved: its pages are good until this is closed."""
@@ -220,7 +228,12 @@ class Snapshot:
 
 
 def save_together(
-    path: str | os.PathLike[str], snapshots: Mapping[str, Snapshot], *, compress: bool = True, embed: bool = False
+    path: str | os.PathLike[str],
+    snapshots: Mapping[str, Snapshot],
+    *,
+    compress: bool = True,
+    embed: bool = False,
+    progress: Progress | None = None,
 ) -> None:
     """Write snapshots into one file, by names that `hypervisor.boot` finds them by (``moment=``; the first without).
 
@@ -231,7 +244,9 @@ def save_together(
 
     if not snapshots:
         raise ConfigError("There is nothing to save: give snapshots by their names.")
-    save(path, {name: one.moment() for name, one in snapshots.items()}, compress=compress, embed=embed)
+    save(
+        path, {name: one.moment() for name, one in snapshots.items()}, compress=compress, embed=embed, progress=progress
+    )
 
 
 def areas_of(vm: VM) -> list[Area]:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from hypervisor.run.pausing import DebugServer
     from hypervisor.vm.figures import VmFigures
     from hypervisor.vm.machine_state import MachineState
+    from hypervisor.vm.saved.save_progress import Progress
     from hypervisor.vm.snapshot import Snapshot
     from hypervisor.vm.watching.log import Destination, Log
 
@@ -316,10 +317,18 @@ class VM(Runs, Furnished):
         if self.runner is not None:
             self.runner.went_back()
 
-    def save(self, path: str | os.PathLike[str], *, compress: bool = True, embed: bool = False) -> None:
+    def save(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        compress: bool = True,
+        embed: bool = False,
+        progress: Progress | None = None,
+    ) -> None:
         """Write the machine into a file, from which `hypervisor.boot` makes one that goes on here.
 
         Files that it was made from are named in it, with what tells them from others; ``embed`` puts them into it.
+        ``progress`` is called with the bytes of memory that it has gone through, and of how many, each 4 MiB.
         Between runs, or while a run is paused. Raises `ConfigError` where it cannot be written, and what `state`
         raises.
         """
@@ -329,7 +338,7 @@ class VM(Runs, Furnished):
         with self._standing_still(), self.place.standing():
             handlers = [handler.name for handler in self.traps.by_hand()]
             moment = Moment(self.config, taken(self).parts, self.clock.now_ns, handlers)
-            save(path, {"": moment}, compress=compress, embed=embed)
+            save(path, {"": moment}, compress=compress, embed=embed, progress=progress)
 
     def close(self) -> None:
         """End a run in the background, detach plugins and give memory back. Closing twice is harmless. Raises

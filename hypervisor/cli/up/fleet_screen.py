@@ -7,6 +7,7 @@ import termios
 import time
 from collections import deque
 
+from hypervisor.cli.progress_bar import each_second
 from hypervisor.cli.tty import ansi
 from hypervisor.cli.tty.live import COLUMNS, ROWS
 from hypervisor.cli.tty.terminal import Terminal
@@ -174,7 +175,7 @@ class FleetScreen:
 
     def _save(self, name: str) -> str:
         path = f"{name}-{time.strftime('%Y%m%d-%H%M%S')}.machine"
-        self._fleet.save(name, path)
+        self._fleet.save(name, path, progress=each_second(lambda part: self._notes.append(f"{name}: {part:.0%} saved")))
         return f"{name} is saved in {path}; `hypervisor run {path}` goes on from there"
 
     def _leave_visit(self) -> None:

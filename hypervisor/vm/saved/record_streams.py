@@ -14,6 +14,7 @@ from hypervisor.state import cbor, is_record, plain
 from hypervisor.units import MIB
 from hypervisor.vm.saved.file_writer import FileWriter
 from hypervisor.vm.saved.page_streams import PageReader, PageWriter, Sparse, Streams
+from hypervisor.vm.saved.save_progress import SaveProgress
 
 RECORDS = "records"
 MOST_RECORDS = 16 * MIB
@@ -26,8 +27,8 @@ MOST_LARGE = 512 * MIB
 class RecordWriter:
     """Writes the records of one machine, or of ``several``, into a file."""
 
-    def __init__(self, writer: FileWriter, *, several: bool) -> None:
-        self._writer, self._pages = writer, PageWriter(writer, several=several)
+    def __init__(self, writer: FileWriter, *, several: bool, told: SaveProgress | None = None) -> None:
+        self._writer, self._pages, self._told = writer, PageWriter(writer, several=several), told
 
     def write(self, prefix: str, parts: Mapping[str, Any]) -> dict[str, Any]:
         """Write records, or what is `Sparse`, by the parts' names, into streams whose names begin with ``prefix``;
@@ -41,7 +42,7 @@ class RecordWriter:
         for name, state in parts.items():
             found = Sparse.of(state)
             if found is not None:
-                sparse[name] = self._pages.write(prefix, name, found)
+                sparse[name] = self._pages.write(prefix, name, self._told.through(found) if self._told else found)
                 continue
             if not is_record(type(state)):
                 raise DeviceError(

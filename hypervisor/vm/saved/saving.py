@@ -10,7 +10,9 @@ from hypervisor.vm.config import MachineConfig
 from hypervisor.vm.saved.chunk_codec import digest
 from hypervisor.vm.saved.config_data import plain_config
 from hypervisor.vm.saved.file_writer import FileWriter
+from hypervisor.vm.saved.page_streams import Sparse
 from hypervisor.vm.saved.record_streams import RecordWriter
+from hypervisor.vm.saved.save_progress import Progress, SaveProgress
 
 
 class Moment(NamedTuple):
@@ -42,16 +44,18 @@ def save(
     compress: bool = True,
     embed: bool = False,
     world: Between | None = None,
+    progress: Progress | None = None,
 ) -> None:
     """Write machines into a file, by the names that they have there; one alone may be called "". ``world`` is what is
-    between them, if they are one.
+    between them, if they are one; ``progress`` is told how far it has come.
 
     The file is there when it is whole; until then one that was there before stays. Raises `ConfigError` where it cannot
     be written, `ImageError` for an image of the configuration that cannot be read, and `DeviceError` for a part whose
     state is no record.
     """
     with FileWriter(path, compressed=compress) as writer:
-        records, images = RecordWriter(writer, several=len(moments) > 1), ImageWriter(writer)
+        told = None if progress is None else SaveProgress(progress, _memory_of(moments))
+        records, images = RecordWriter(writer, several=len(moments) > 1, told=told), ImageWriter(writer)
         about = {
             name: {
                 "config": plain_config(moment.config, images.put, embed=embed),
@@ -65,6 +69,12 @@ def save(
         if world is not None:
             whole["world"] = {**world.about, "records": records.write(BETWEEN, world.records)}
         writer.finish(whole)
+
+
+def _memory_of(moments: Mapping[str, Moment]) -> int:
+    """Bytes of all that is sparse in them."""
+    parts = (Sparse.of(part) for moment in moments.values() for part in moment.parts.values())
+    return sum(part.size for part in parts if part is not None)
 
 
 class ImageWriter:
