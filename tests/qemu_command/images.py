@@ -251,9 +251,9 @@ def said(text: str) -> str:
     return "mov dx, 0x3f8\n" + "\n".join(f"mov al, {byte}; out dx, al" for byte in text.encode())
 
 
-def disk(path: Path, text: str, ending: str) -> Path:
-    """A hard disk that boots, says the text and ends."""
-    path.write_bytes(boot_sector(f"{said(f'GUEST {text}')}\n{ending}").ljust(DISK_SIZE, b"\0"))
+def disk(path: Path, text: str, ending: str, first: str = "") -> Path:
+    """A hard disk that boots, does something ``first``, says the text and ends."""
+    path.write_bytes(boot_sector(f"{first}\n{said(f'GUEST {text}')}\n{ending}").ljust(DISK_SIZE, b"\0"))
     return path
 
 
@@ -262,25 +262,28 @@ def exits(port: int, value: int) -> str:
     return f"mov dx, {port}; mov al, {value}; out dx, al; hlt"
 
 
-READS_SECOND = f"""
+CHANGES_SECOND = """
     mov ax, 0x0201             # INT 13h: read one sector of the second disk
     mov bx, 0x8000
     mov cx, 1
     mov dx, 0x0081
     int 0x13
+    mov ax, 0x0301             # and write it back, changed
+    xchg dh, [bx]
+    mov byte ptr [bx], 'W'
+    push dx
+    mov dh, 0
+    int 0x13
+    pop dx
+    mov [0x8000], dh
+    cli                        # SeaBIOS writes the end of its own line to COM1 when it is called, or by its timer
+"""
+SAYS_SECOND = f"""
     mov cx, 16
     mov si, 0x8000
-    mov dx, 0x3f8
 next: lodsb
     out dx, al
     loop next
-    mov ax, 0x0301             # and write it back, changed
-    mov byte ptr [0x8000], 'W'
-    mov bx, 0x8000
-    mov cx, 1
-    mov dx, 0x0081
-    int 0x13
-    mov dx, 0x3f8
     mov al, '~'
     out dx, al
     {HALT}

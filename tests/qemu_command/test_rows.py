@@ -187,7 +187,7 @@ def test_xv6(tmp_path: Path) -> None:
     """Two disks, the second named first; what the guest writes is in the file."""
 
     def words(folder: Path) -> list[str | Path]:
-        images.disk(folder / "xv6.img", "reads ", images.READS_SECOND)
+        images.disk(folder / "xv6.img", "reads ", images.SAYS_SECOND, images.CHANGES_SECOND)
         (folder / "fs.img").write_bytes(b"the second disk!".ljust(500 * 1024, b"\0"))
         return [
             *("-nographic", "-drive", "file=fs.img,index=1,media=disk,format=raw"),
