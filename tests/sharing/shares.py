@@ -144,7 +144,12 @@ def wakes(seconds: float) -> int:
     """
     with hv.Host("16M", 1, scheduler="credit") as host, counting(host, [hv.Share()] * 4) as hogs:
         sleeps: list[float] = []
-        with waking(host, lambda: sleeps.append(0.01) or sleeps[-1]) as vm:  # type: ignore[func-returns-value]
+
+        def sleep_s() -> float:
+            sleeps.append(0.01)
+            return 0.01
+
+        with waking(host, sleep_s) as vm:
             for one in (*hogs, vm):
                 one.start()
             longest, end = 0.0, time.monotonic() + seconds

@@ -5,7 +5,7 @@ is none of the guest's business: what that counts of its interrupts, instruction
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -41,24 +41,32 @@ later:
 """RBX and R9 count rounds, R10 those in which the time went back; R8 its interrupts."""
 
 
+class Heard(Vectors):
+    """Vectors, with ``taken`` called before each is delivered."""
+
+    def __init__(self, vcpu: hv.Vcpu, taken: Callable[[], None]) -> None:
+        super().__init__(vcpu)
+        self._taken = taken
+
+    def acknowledge(self) -> int:
+        self._taken()
+        return super().acknowledge()
+
+
 class Ticks:
     """A timer that asks for one interrupt after the other, at random times of the guest's clock: seldom enough that few
     slices end where the guest is left for one.
     """
 
     def __init__(self, vm: hv.VM, seed: int) -> None:
-        self._clock, self._rng, self._vectors = vm.clock, random.Random(seed), Vectors(vm.vcpu)
+        self._clock, self._rng, self._vectors = vm.clock, random.Random(seed), Heard(vm.vcpu, self._taken)
         self._due = self._asked_for = 0
         self.asked = self.too_early = 0
         self.over = False
-        acknowledge = self._vectors.acknowledge
-
-        def acknowledged() -> int:
-            self.too_early += vm.clock.now_ns < self._asked_for
-            return acknowledge()
-
-        self._vectors.acknowledge = acknowledged  # type: ignore[method-assign]
         self._again()
+
+    def _taken(self) -> None:
+        self.too_early += self._clock.now_ns < self._asked_for
 
     def _again(self) -> None:
         self._due = self._clock.now_ns + self._rng.randrange(8_000_000)

@@ -6,6 +6,7 @@ import os
 import sys
 import termios
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -24,19 +25,23 @@ def _filled() -> hv.VM:
     return vm
 
 
+def _note(told: list[tuple[int, int]], done: int, whole: int) -> None:
+    told.append((done, whole))
+
+
 def test_it_is_told_in_order_up_to_the_end_and_the_file_is_the_same(tmp_path: Path) -> None:
     with _filled() as vm, vm.snapshot() as snapshot:
         vm.save(tmp_path / "plain")
         for name, one in (("vm", vm), ("snapshot", snapshot)):
             told: list[tuple[int, int]] = []
-            one.save(tmp_path / name, progress=lambda done, whole, told=told: told.append((done, whole)))  # type: ignore[misc]
+            one.save(tmp_path / name, progress=partial(_note, told))
             assert (tmp_path / name).read_bytes() == (tmp_path / "plain").read_bytes()
             wholes, dones = {whole for _, whole in told}, [done for done, _ in told]
             assert len(wholes) == 1 and dones[-1] == wholes.pop() > 64 * MIB
             assert dones == sorted(dones) and all(done <= dones[-1] for done in dones)
             assert 64 * MIB // STEP - 2 <= len(told) <= 64 * MIB // STEP + 8
         both: list[tuple[int, int]] = []
-        hv.save_together(tmp_path / "both", {"a": snapshot, "b": snapshot}, progress=lambda *at: both.append(at))
+        hv.save_together(tmp_path / "both", {"a": snapshot, "b": snapshot}, progress=partial(_note, both))
         assert both[-1] == (2 * dones[-1], 2 * dones[-1])
 
 
