@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import random
 import threading
 import time
 from typing import Any
@@ -13,6 +14,7 @@ import hypervisor as hv
 from hypervisor.assembler import assemble
 from hypervisor.engine import block as b
 from hypervisor.engine.instance.room import SHARING
+from tests.meanwhile import again_and_again, kick
 
 _CODE = 0x10000
 _GUESTS = {
@@ -175,3 +177,30 @@ def test_vms_that_share_a_pcpu_do_not_throw_away_each_others_code() -> None:
                 _end(vm, 0.01)
                 counts.append(vm.host_events["code_cache_emptied"])
     assert counts[0] == counts[1] > 2
+
+
+_COUNTED, _CALLS = 1600, 60
+_COUNTS = f"""
+    mov edi, 0x40000; mov ecx, {_COUNTED}; mov ax, 0xc346; rep stosw
+    mov edx, {_CALLS}; xor esi, esi
+    again: mov ebx, 0x40000
+    more: call ebx; add ebx, 2; cmp ebx, edi; jb more
+    dec edx; jnz again; cli; hlt"""
+"""Calls so many pieces of code that add one to ESI, so many times each, and halts."""
+
+
+@pytest.mark.parametrize("clock", ["virtual", "wall"])
+def test_room_that_is_widened_and_emptied_beside_neighbours_loses_no_code(clock: str) -> None:
+    """All at once on one pCPU that is kicked: each piece is executed as often as alone, and none of another's is."""
+    code = assemble(_COUNTS, origin=_CODE, mode=32).code
+    options: dict[str, Any] = {"memory": "1M", "format": "flat", "at": _CODE, "mode": 32, "clock": clock}
+    with hv.Host("16M", 1, code_cache="1M", scheduler=hv.RoundRobin()) as host:
+        vms = [host.create_vm(code, **options) for _ in range(SHARING + 3)]
+        with again_and_again(lambda: kick(vms[0]), 0.001, random.Random(5)):
+            for vm in vms:
+                vm.start()
+            for vm in vms:
+                assert vm.wait(timeout=60).reason is hv.Reason.HALTED
+        assert [vm.vcpu.esi for vm in vms] == [_COUNTED * _CALLS] * len(vms)
+        assert clock == "wall" or len({vm.clock.now_ns for vm in vms}) == 1
+        assert sum(vm.host_events["code_cache_emptied"] for vm in vms) > 0, "there was room for all"
