@@ -14,7 +14,7 @@ from collections.abc import Callable
 from hypervisor.bus import Clock, Line, TimedRegister
 from hypervisor.devices.parts.common import Register
 from hypervisor.devices.parts.device_state import adopt
-from hypervisor.state import copied, deadline, flag, number, record, u8
+from hypervisor.state import InRecord, deadline, flag, number, record, u8
 
 PM_SIZE = 0x40
 """Ports of a PIIX4 at PMBA; those above bh (throttling, devices, general-purpose pins) read as zero here."""
@@ -59,7 +59,7 @@ class AcpiPmState:
     due: int = deadline()
 
 
-class AcpiPm:
+class AcpiPm(InRecord[AcpiPmState]):
     """The registers behind FADT's PM1a_EVT, PM1a_CNT, PM_TMR and SMI_CMD.
 
     ``sci`` is the system control interrupt's wire; ``power_off()`` is called when the guest enters S5. The board shows
@@ -110,9 +110,8 @@ class AcpiPm:
         self._s = AcpiPmState(halves=self._halves())
         self._update()
 
-    def state(self) -> AcpiPmState:
-        """A copy of all mutable state."""
-        s = copied(self._s)
+    def _up_to_date(self) -> AcpiPmState:
+        s = self._s
         s.sci, s.due = self.sci.level, self._alarm.due
         return s
 

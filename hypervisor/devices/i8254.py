@@ -115,6 +115,13 @@ class I8254(ByteDevice):
             self._see_reads(number)
         return copied(I8254State(self._c, self.line.level, self._alarm.due))
 
+    def is_still(self, state: I8254State) -> bool:
+        """See `hypervisor.state.InRecord`."""
+        for number in range(3):
+            self._see_reads(number)
+        levels = self.line.level, self._alarm.due
+        return levels == (state.out0, state.rise_at) and self._c == state.counters
+
     def restore(self, state: I8254State) -> None:
         """Take over ``state``; raises `DeviceError` if it is not one of this device."""
         mine = adopt(self.name, I8254State, state)

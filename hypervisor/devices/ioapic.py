@@ -148,6 +148,10 @@ class IoApic:
             s.levels = 0
         return s
 
+    def is_still(self, state: IoApicState) -> bool:
+        """See `hypervisor.state.InRecord`."""
+        return self._s == state if _any_unmasked(self._s) else self.state() == state
+
     def restore(self, state: IoApicState) -> None:
         """Take over ``state``; raises `DeviceError` if it is not one of this device."""
         new = adopt(self.name, IoApicState, state)

@@ -21,7 +21,7 @@ from hypervisor.devices.parts.common import ByteDevice, Register, RegisterTable,
 from hypervisor.devices.parts.device_state import adopt
 from hypervisor.devices.parts.rtc_time import B_24H, CENTURY, B
 from hypervisor.errors import DeviceError
-from hypervisor.state import copied, data, deadline, number, record, time_ns
+from hypervisor.state import InRecord, data, deadline, number, record, time_ns
 from hypervisor.units import KIB, MIB, NS_PER_S
 
 SIZE = 2
@@ -116,7 +116,7 @@ def _power_on(start: datetime, memory_size: int, above_4g: int) -> bytes:
     return bytes(m)
 
 
-class Mc146818(ByteDevice):
+class Mc146818(ByteDevice, InRecord[Mc146818State]):
     """The RTC at ports 70h-71h; ``line`` is its interrupt (IRQ 8).
 
     ``memory_size`` (below 4 GiB) and ``above_4g``, in bytes, are what firmware would have left in CMOS about the
@@ -168,11 +168,9 @@ class Mc146818(ByteDevice):
         self._s = self._power_on()
         self._show()
 
-    def state(self) -> Mc146818State:
-        """A copy of all mutable state."""
-        s = copied(self._s)
-        s.due = self._alarm.due
-        return s
+    def _up_to_date(self) -> Mc146818State:
+        self._s.due = self._alarm.due
+        return self._s
 
     def restore(self, state: Mc146818State) -> None:
         """Take over ``state``; raises `DeviceError` if it is not one of this device."""

@@ -14,11 +14,12 @@ from hypervisor.arch.flags import RFLAGS_FIXED, RFLAGS_LOADABLE
 from hypervisor.engine import block
 from hypervisor.engine.block import BLOOM_BITS
 from hypervisor.engine.state import SEGMENTS, WHOLE, State
+from hypervisor.engine.vcpu_state import Image, VcpuState
 from hypervisor.engine.vcpu_tlb import ENTRY, PLACES, VcpuTlb
 from hypervisor.state import blob, flag, number, numbers, parts, record, words
 
 _MASK64 = (1 << 64) - 1
-_AGE, _FIRST_AGE = "guest_tlb_age", 1
+_AGE, _FIRST_AGE, _LAST_AGE = "guest_tlb_age", 1, 1 << 30
 _OF_ENGINE = frozenset(("number", "dirty", _AGE, "previous"))
 """Words that say which vCPU it is, what has been derived from the rest, how often its TLB has been flushed, which may
 be once for several reasons, and what only the host's coverage knows.
@@ -136,9 +137,16 @@ def put_back(state: State, tlb: VcpuTlb, record: CpuState) -> None:
     state.dirty, state.flushes = True, False
 
 
-def put_back_again(state: State, tlb: VcpuTlb, record: CpuState) -> None:
-    """The same where the vCPU's memory is what `put_back` has made of it once (`VcpuState.image`)."""
-    tlb.put_back(_FIRST_AGE, record.tlb, record.tlb_large)
+def put_back_again(vcpu: VcpuState, image: Image, record: CpuState) -> None:
+    """The same for a vCPU whose memory was this when `put_back` had made it so."""
+    state, tlb = vcpu.registers, vcpu.tlb
+    age = state.word(_AGE) + 1
+    vcpu.put_image(image)
+    if age < _LAST_AGE:
+        state.set_word(_AGE, age)
+        tlb.put_over(age, record.tlb, record.tlb_large)
+    else:
+        tlb.put_back(_FIRST_AGE, record.tlb, record.tlb_large)
     state.dirty, state.flushes = True, False
 
 

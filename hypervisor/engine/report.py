@@ -21,8 +21,10 @@ OUT_OF_FRAMES, LOST_PAGES = b.OUT_OF_FRAMES, b.LOST_PAGES
 """`Report.info_0` of an exit of kind ``FAILED`` when the host had no frame left."""
 _MASK64 = (1 << 64) - 1
 _HOST_EVENTS = {
-    "tlb_fill": b.C_FILLS, "code_state_change": b.C_FLIPS, "engine_stop": b.C_STOPS, "code_cache_emptied": b.C_EMPTIED,
+    "tlb_fill": b.C_FILLS >> 3, "code_state_change": b.C_FLIPS >> 3, "engine_stop": b.C_STOPS >> 3,
+    "code_cache_emptied": b.C_EMPTIED >> 3,
 }  # fmt: skip
+"""Their words."""
 
 
 def _fields() -> list[tuple[str, Any]]:
@@ -143,7 +145,8 @@ class Report(ctypes.Structure):
     def take_counts(self) -> tuple[list[tuple[int, int]], list[tuple[str, int]]]:
         """Exits by kind, and what the host caused by name, those that are not 0; they count from 0 again."""
         exits = self.exit_counts()
-        events = [(name, count) for name, at in _HOST_EVENTS.items() if (count := self._word(at))]
+        words = self._all
+        events = [(name, count) for name, at in _HOST_EVENTS.items() if (count := words[at])]
         self.forget_counts()
         return exits, events
 
@@ -151,7 +154,7 @@ class Report(ctypes.Structure):
         """Count from 0."""
         self._words(b.COUNTS, _KINDS)[:] = _NO_COUNTS
         for at in _HOST_EVENTS.values():
-            self._words(at, 1)[0] = 0
+            self._all[at] = 0
 
     def keep_events(self) -> bytes:
         """The ring of events: words that say how many there were, and the entries in use."""

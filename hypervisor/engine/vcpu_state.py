@@ -15,9 +15,10 @@ from hypervisor.memory.frames import mapping
 
 
 class Image(NamedTuple):
-    """A vCPU's registers, and the block's words for it."""
+    """A vCPU's registers, the block's words for it, and its own."""
 
     registers: bytes
+    extra: bytes
     words: bytes
 
 
@@ -46,12 +47,13 @@ class VcpuState:
 
     def image(self) -> Image:
         """Its memory, while it is on no pCPU: for itself alone, as there may be addresses of the host in it."""
-        return Image(bytes(self.memory), bytes(self.extra))
+        return Image(bytes(self.memory), bytes(self.extra), bytes(self.words))
 
     def put_image(self, image: Image) -> None:
         """Have the memory that `image` gave."""
         ctypes.memmove(self.memory, image.registers, len(image.registers))
-        ctypes.memmove(self.extra, image.words, len(image.words))
+        ctypes.memmove(self.extra, image.extra, len(image.extra))
+        ctypes.memmove(ctypes.addressof(self.words), image.words, len(image.words))
 
     def serve_apic(self, page: ApicPage) -> None:
         """Let the engine serve this local APIC, which is the vCPU's interrupt controller. Before it runs."""

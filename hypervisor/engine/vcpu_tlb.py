@@ -28,6 +28,9 @@ class VcpuTlb:
         self._at = address_of(room) + b.GUEST_TLB_AT
         self._words = memoryview(room)[b.GUEST_TLB_AT : b.GUEST_TLB_AT + b.GUEST_TLB_SIZE].cast("Q")
         self._packed: tuple[int, bytes, list[int]] | None = None
+        """What the entries are; then none is valid in the memory, where some of other ages may be."""
+        self._taken = False
+        """Whether memory has been taken for entries, and not been given back."""
         self._changing = threading.RLock()  # another VM's thread sets aside what this one's looks at
 
     @property
@@ -56,9 +59,19 @@ class VcpuTlb:
     def put_back(self, age: int, entries: bytes, large: list[int]) -> None:
         """Have these entries of this age, and no others."""
         with self._changing:
+            self._give_back()
+            self._packed = (age, entries, large.copy())
+
+    def put_over(self, age: int, entries: bytes, large: list[int]) -> None:
+        """The same for an age that none has had: what is there is not valid, and so can stay."""
+        with self._changing:
+            self._packed = (age, entries, large.copy())
+
+    def _give_back(self) -> None:
+        if self._taken:
             size = b.GUEST_TLB_SIZE + mmap.PAGESIZE - 1 & -mmap.PAGESIZE
             self._room.madvise(mmap.MADV_DONTNEED, b.GUEST_TLB_AT, size)
-            self._packed = (age, entries, large.copy())
+            self._taken = False
 
     def set_aside(self, age: int) -> None:
         """Give back the memory of entries that nobody needs soon. While the vCPU is on no pCPU, and cannot come to one;
@@ -66,19 +79,22 @@ class VcpuTlb:
         """
         with self._changing:
             if self._packed is None:
-                self.put_back(age, self.entries(age), self.large())
+                self._packed = (age, self.entries(age), self.large())
+            self._give_back()
 
     def unpack(self) -> None:
         """Let the engine see what was put back."""
+        self._taken = True
         if self._packed is None:
             return
         with self._changing:
             (age, entries, large), self._packed = self._packed, None
             packed = ctypes.cast(ctypes.c_char_p(entries), ctypes.c_void_p).value
             code().call["unpack_tlb"](self._at, age, packed, len(entries) // ENTRY)
-            for n, word in enumerate(large):
-                if word:
-                    self._words[_LARGE_AT + n] = word
+            words = self._words
+            for at, word in enumerate(large, _LARGE_AT):
+                if words[at] != word:
+                    words[at] = word
 
 
 __all__ = ["ENTRY", "PLACES", "VcpuTlb"]

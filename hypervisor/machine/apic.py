@@ -83,6 +83,12 @@ class LocalApics:
         """A copy of all mutable state."""
         return LocalApicsState([apic.state() for apic in self.apics])
 
+    def is_still(self, state: LocalApicsState) -> bool:
+        """See `hypervisor.state.InRecord`."""
+        return len(state.apics) == len(self.apics) and all(
+            apic.is_still(one) for apic, one in zip(self.apics, state.apics, strict=True)
+        )
+
     def restore(self, state: LocalApicsState) -> None:
         """Take over ``state``; raises `DeviceError` if it is not one of this device."""
         if not isinstance(state, LocalApicsState) or len(state.apics) != len(self.apics):

@@ -271,6 +271,12 @@ class Inbox:
         waiting += [Message(NOT_YET, *one) for one in list(self.arrived)]
         return InboxState([MessageState(*message) for message in waiting])
 
+    def is_still(self, state: InboxState) -> bool:
+        """See `hypervisor.state.InRecord`."""
+        if self._entered or self.points or self.arrived:
+            return self.state() == state
+        return not state.messages
+
     def restore(self, state: InboxState) -> None:
         """These wait, and no others. Raises `ConfigError` for one whose receiver the machine has not."""
         strangers = {message.to for message in state.messages} - self._receivers.keys() - self._asked

@@ -7,7 +7,6 @@ protocol here, and what a board puts into it is added above.
 from __future__ import annotations
 
 import logging
-import random
 import threading
 from abc import ABC, abstractmethod
 from collections import Counter
@@ -25,6 +24,7 @@ from hypervisor.outcome.crash_record import Crash
 from hypervisor.outcome.result import Fault, Reason, RunResult
 from hypervisor.run import outside
 from hypervisor.run.inbox import Inbox
+from hypervisor.run.machine_random import MachineRandom
 from hypervisor.run.settled import Settled
 from hypervisor.run.sharing.placing import Place
 from hypervisor.run.sharing.sharer import Sharer
@@ -75,7 +75,7 @@ class Machine(Settled, Sharer, ABC):
         self.name = name
         self.strict = strict
         self.seed = seed
-        self.random = random.Random(seed)
+        self.random = MachineRandom(seed)
         self._init_run()
         ram = ram_ranges(size)
         pages = max(sum(ram[-1]), 4 * GIB) // PAGE_SIZE

@@ -63,6 +63,11 @@ class MachineOwn:
 
     def restore(self, state: MachineOwnState) -> None:
         """Go on from ``state``. Raises `ConfigError` if it is not one of a machine."""
+        self._vm.random.at = None
+        self.restore_again(state)
+
+    def restore_again(self, state: MachineOwnState) -> None:
+        """As `restore`, of a state that nobody changes, as a snapshot's is: its random numbers are known again."""
         vm = self._vm
         events = memoryview(state.events if len(state.events) % 8 == 0 else b"").cast("q")
         if not events or events[0] < 0 or len(events) != 1 + RING_WORDS * min(events[0], MAX_EVENTS):
@@ -74,7 +79,9 @@ class MachineOwn:
         vm.set_a20(state.a20)
         if vm.clock.wall:
             vm.clock.go_on_at(state.now)
-        vm.random.setstate((_RANDOM_VERSION, tuple(state.random), None))
+        if vm.random.at is not state.random:
+            vm.random.setstate((_RANDOM_VERSION, tuple(state.random), None))
+            vm.random.at = state.random
         for counter, values in ((vm.stats, state.exits), (vm.unclaimed, state.unclaimed)):
             counter.clear()
             dict.update(counter, values)  # as `Counter.update` does when it is empty, but not before it has asked

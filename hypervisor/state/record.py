@@ -90,13 +90,17 @@ class InRecord(Generic[T]):
 
     _s: T
 
+    def _up_to_date(self) -> T:
+        """The record, with those of its fields that are kept elsewhere meanwhile (a level, when a timer is due)."""
+        return self._s
+
     def state(self) -> T:
         """A copy of all mutable state."""
-        return copied(self._s)
+        return copied(self._up_to_date())
 
     def is_still(self, state: T) -> bool:
         """Whether `state` would give just this."""
-        return self._s == state
+        return self._up_to_date() == state
 
 
 class _Thread(threading.local):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from hypervisor.arch.msr import MSRS
 from hypervisor.engine import cpu_record
@@ -45,9 +45,7 @@ class ProcessorState:
 
 
 _MSRS = {f"{number:#x}": number for number in MSRS}
-_PLAIN = (
-    "nmi_pending", "halted", "waiting", "position", "event_at", "looked_at", "spinning", "skipped", "init_pending",
-)  # fmt: skip
+_PLAIN = ("nmi_pending", "halted", "waiting", "position", "event_at", "looked_at", "spinning", "skipped")
 
 
 class ProcessorPart:
@@ -55,10 +53,7 @@ class ProcessorPart:
 
     def __init__(self, vcpu: Processor) -> None:
         self._vcpu = vcpu
-        self._last: tuple[ProcessorState, Image | None] | None = None
-        """The state that was put back last, and what the vCPU's memory is then: known from the second time on, as most
-        forks never go back.
-        """
+        self._last: _Last | None = None
 
     def state(self) -> ProcessorState:
         """All that the vCPU remembers."""
@@ -70,6 +65,7 @@ class ProcessorPart:
             started=[] if vcpu.started is None else [vcpu.started[0], *vcpu.started[1]],
             task_gate=list(vcpu.task_gate or ()),
             startup=NONE if vcpu.startup_vector is None else vcpu.startup_vector,
+            init_pending=vcpu.init_pending,
             **{name: getattr(vcpu, name) for name in _PLAIN},
         )
 
@@ -86,30 +82,49 @@ class ProcessorPart:
         if problem:
             raise ConfigError(f"vCPU {vcpu.number}: this state cannot be restored: {problem}.")
         cpu_record.put_back(vcpu.registers, vcpu.state.tlb, state.cpu)
-        self._put_beside(state)
+        self._put_words(state)
+        self._put_beside(state, _msrs_of(state))
 
     def restore_again(self, state: ProcessorState) -> None:
         """As `restore`, of a state that nobody changes: one that is put back again and again, as a snapshot's is, is
         looked at once.
         """
         vcpu, last = self._vcpu, self._last
-        again = last is not None and last[0] is state
-        if last is not None and again and last[1] is not None:
-            vcpu.state.put_image(last[1])
-            cpu_record.put_back_again(vcpu.registers, vcpu.state.tlb, state.cpu)
-            self._put_beside(state)
+        if last is None or last.state is not state or last.image is None:
+            again = last is not None and last.state is state
+            self.restore(state)
+            self._last = _Last(state, _msrs_of(state), vcpu.state.image() if again else None)
             return
-        self.restore(state)
-        self._last = state, vcpu.state.image() if again else None
+        cpu_record.put_back_again(vcpu.state, last.image, state.cpu)
+        self._put_beside(state, last.msrs)
 
-    def _put_beside(self, state: ProcessorState) -> None:
-        """What is not in the engine's memory for the vCPU."""
+    def _put_words(self, state: ProcessorState) -> None:
+        """Its own words (`hypervisor.engine.shared_words`)."""
         vcpu = self._vcpu
-        vcpu.msr.put_back({_MSRS[name]: value for name, value in state.msrs.items()})
         for name in _PLAIN:
             setattr(vcpu, name, getattr(state, name))
+        vcpu.intr.take(state.intr)
+
+    def _put_beside(self, state: ProcessorState, msrs: dict[int, int]) -> None:
+        """What is not in the engine's memory for the vCPU."""
+        vcpu = self._vcpu
+        vcpu.msr.put_back(msrs)
+        vcpu.init_pending = state.init_pending
         vcpu.started = (state.started[0], bytes(state.started[1:])) if state.started else None
         gate = state.task_gate
         vcpu.task_gate = (gate[0], gate[1], gate[2]) if gate else None
         vcpu.startup_vector = None if state.startup == NONE else state.startup
-        vcpu.intr.take(state.intr)
+
+
+class _Last(NamedTuple):
+    """What was put back last, and the vCPU's memory behind that: known from the second time on, as most forks never go
+    back.
+    """
+
+    state: ProcessorState
+    msrs: dict[int, int]
+    image: Image | None
+
+
+def _msrs_of(state: ProcessorState) -> dict[int, int]:
+    return {_MSRS[name]: value for name, value in state.msrs.items()}

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from hypervisor.console.screen import Screen
     from hypervisor.console.speaker import Speaker
     from hypervisor.console.streams import Stream
+    from hypervisor.vm.machine_state import SmallParts
     from hypervisor.vm.stateful import Firmware
     from hypervisor.vm.watching.coverage import Coverage
 
@@ -54,7 +55,7 @@ class Furnished(Machine):
         """What is in the machine's drives; the board's disk controllers are built around it."""
         self.firmware: Firmware | None = None
         """What ran before the guest, of the room above; None without."""
-        self.small_parts: dict[str, Any] | None = None
+        self.small_parts: SmallParts | None = None
         """See `hypervisor.vm.machine_state.small_parts_of`."""
         self.on_cast: list[Callable[[], None]] = []
         """Called when the parts were copied from those of another machine: the engine is told where they are."""

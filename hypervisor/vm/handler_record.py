@@ -35,13 +35,26 @@ class HandlersPart:
 
     def __init__(self, traps: TrapRegistry) -> None:
         self._traps = traps
+        self._known: tuple[int, list[tuple[str, memoryview]]] = -1, []
+        """The handlers' words, and which revision of the registry they are of."""
 
     def _words(self) -> list[tuple[str, memoryview]]:
-        return [(one.name, one.compiled.state) for one in self._traps.compiled() if one.compiled is not None]
+        if self._known[0] != self._traps.revision:
+            compiled = [(one.name, one.compiled) for one in self._traps.compiled()]
+            self._known = self._traps.revision, [(name, one.state) for name, one in compiled if one is not None]
+        return self._known[1]
 
     def state(self) -> HandlersState:
         """Their words."""
         return HandlersState([HandlerState(name, words.tolist()) for name, words in self._words()])
+
+    def is_still(self, state: HandlersState) -> bool:
+        """See `hypervisor.state.InRecord`."""
+        here = self._words()
+        return len(here) == len(state.handlers) and all(
+            name == one.name and words.tolist() == one.words
+            for (name, words), one in zip(here, state.handlers, strict=True)
+        )
 
     def restore(self, state: HandlersState) -> None:
         """Go on from ``state``. Raises `ConfigError` for a state of other handlers."""

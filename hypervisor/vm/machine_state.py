@@ -6,10 +6,10 @@ user's), what it was made from (`hypervisor.MachineConfig`) and the files behind
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hypervisor.backends.overlay import Overlay
 from hypervisor.errors import ConfigError, DeviceError
@@ -175,11 +175,56 @@ CHANGED_BY_RUNS = (ProcessorPart, MachineOwn)
 """Parts that are others after whatever a machine has done: it is not worth asking them."""
 
 
-def small_parts_of(vm: Furnished) -> dict[str, Stateful]:
+class SmallParts:
+    """The parts of a machine whose states are small, and how each is put back."""
+
+    def __init__(self, vm: Furnished) -> None:
+        self.parts = parts_of(vm, large=False)
+        self._ways = [self._way(name, part) for name, part in self.parts.items()]
+        self._fitting: dict[str, Any] | None = None
+        """The records that were put back last, whose names are these."""
+
+    @staticmethod
+    def _way(name: str, part: Stateful) -> _Way:
+        if isinstance(part, CHANGED_BY_RUNS):
+            return _Way(name, None, part.restore_again)
+        asked: Callable[[Any], bool] | None = getattr(part, "is_still", None)
+        return _Way(name, asked or (lambda record: part.state() == record), part.restore, of_itself=asked is not None)
+
+    def put_back(self, records: dict[str, Any], *, by_changes: bool) -> None:
+        """See `small_parts_put_back`."""
+        for name, is_still, restore, of_itself in self._ways:
+            record = records[name]
+            if is_still is None or not (of_itself or by_changes) or not is_still(record):
+                restore(record)
+
+    def check(self, vm: Furnished, records: dict[str, Any]) -> None:
+        """Raise `ConfigError` for records of other parts."""
+        if records is self._fitting:
+            return
+        try:
+            check_names(records, self.parts)
+        except ValueError as error:
+            raise ConfigError(f"This state cannot be put into the machine {vm.name}: {error}.") from error
+        self._fitting = records
+
+
+class _Way(NamedTuple):
+    """How a part becomes what its record says: ``is_still`` tells whether it is that already, None if it never is, and
+    does so without a copy of the state if the part knows it ``of_itself``.
+    """
+
+    name: str
+    is_still: Callable[[Any], bool] | None
+    restore: Callable[[Any], object]
+    of_itself: bool = True
+
+
+def small_parts_of(vm: Furnished) -> SmallParts:
     """The parts whose states are small. They stay the same ones when a machine has run: no device comes after that."""
     found = vm.small_parts
     if found is None:
-        found = parts_of(vm, large=False)
+        found = SmallParts(vm)
         if vm.has_run:
             vm.small_parts = found
     return found
@@ -187,7 +232,7 @@ def small_parts_of(vm: Furnished) -> dict[str, Stateful]:
 
 def small_parts_taken(vm: Furnished) -> dict[str, Any]:
     """The records of these, of a machine that is set down."""
-    return {name: part.state() for name, part in small_parts_of(vm).items()}
+    return {name: part.state() for name, part in small_parts_of(vm).parts.items()}
 
 
 @contextmanager
@@ -197,26 +242,10 @@ def small_parts_put_back(vm: Furnished, records: dict[str, Any], *, by_changes: 
     of them (``by_changes``) others, too. Raises `ConfigError` and `DeviceError`.
     """
     parts = small_parts_of(vm)
-    try:
-        check_names(records, parts)
-    except ValueError as error:
-        raise ConfigError(f"This state cannot be put into the machine {vm.name}: {error}.") from error
+    parts.check(vm, records)
     with _unheard(vm):
         with vm.memory.changing():
-            for name, part in parts.items():
-                record = records[name]
-                is_still = getattr(part, "is_still", None)  # many know it without a copy of their state
-                if is_still is None:
-                    ask = by_changes and not isinstance(part, CHANGED_BY_RUNS)
-                    same = ask and part.state() == record
-                else:
-                    same = is_still(record)
-                if same:
-                    continue
-                if isinstance(part, ProcessorPart):
-                    part.restore_again(record)
-                else:
-                    part.restore(record)
+            parts.put_back(records, by_changes=by_changes)
         yield
 
 
@@ -251,6 +280,6 @@ def _unheard(vm: Furnished) -> Iterator[None]:
 
 
 __all__ = [
-    "MachineState", "check_names", "parts_of", "processors_put_back", "put_back", "small_parts_of",
+    "MachineState", "SmallParts", "check_names", "parts_of", "processors_put_back", "put_back", "small_parts_of",
     "small_parts_put_back", "small_parts_taken", "taken",
 ]  # fmt: skip

@@ -83,6 +83,10 @@ def is_put_back(
         now = twin.state()
         wrong = [other for other, _ in fields(state) if get(now, other) != get(state, other)]
         assert now == state, f"{wrong} was not put back"
+        is_still = getattr(twin, "is_still", None)
+        if is_still is not None:
+            theirs = part.state()
+            assert is_still(now) and is_still(theirs) is (theirs == now), f"{path} is not asked for"
         return True
     return False
 
