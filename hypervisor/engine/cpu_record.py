@@ -19,7 +19,7 @@ from hypervisor.engine.vcpu_tlb import ENTRY, PLACES, VcpuTlb
 from hypervisor.state import blob, flag, number, numbers, parts, record, words
 
 _MASK64 = (1 << 64) - 1
-_AGE, _FIRST_AGE, _LAST_AGE = "guest_tlb_age", 1, 1 << 30
+_AGE, _FIRST_AGE, LAST_AGE = "guest_tlb_age", 1, 1 << 30
 _OF_ENGINE = frozenset(("number", "dirty", _AGE, "previous"))
 """Words that say which vCPU it is, what has been derived from the rest, how often its TLB has been flushed, which may
 be once for several reasons, and what only the host's coverage knows.
@@ -142,7 +142,7 @@ def put_back_again(vcpu: VcpuState, image: Image, record: CpuState) -> None:
     state, tlb = vcpu.registers, vcpu.tlb
     age = state.word(_AGE) + 1
     vcpu.put_image(image)
-    if age < _LAST_AGE:
+    if age < LAST_AGE:
         state.set_word(_AGE, age)
         tlb.put_over(age, record.tlb, record.tlb_large)
     else:
