@@ -33,14 +33,19 @@ LONG, LONGEST = 25_000, 400_000
 """By how much longer than Python its guest must run, on the average of some exits, for a pCPU to need the lock briefly;
 and what one exit counts at most.
 """
-TURN = 25_000_000
-"""After which the owner lets another one have it that exits as often, too."""
+TURN = 50_000_000
+"""After which the owner lets another one have it that exits as often, too: some 20 ms, as each turn begins with cold
+caches.
+"""
 SPIN = 75_000
 """For how long to wait in a loop before a sleep."""
 LOOK, LOOK_NS = 8_000, 500
 """A thread whose CPU time grows by less than so many nanoseconds in `LOOK` waits for something, or for a processor."""
-NAP_US, LONGEST_NAP_US = 20, 500
-"""Sleeps, in microseconds: each is twice as long as the one before, but where it is soon over."""
+NAP_US, LONGEST_NAP_US, PER_US = 20, 5000, 2_500
+"""Sleeps, in microseconds: each is twice as long as the one before, up to the end of the owner's turn, but where it is
+soon over. Who wakes up more often takes the time of who works, where both have a core together. And cycles of one, more
+or less.
+"""
 
 
 @kernel
@@ -126,7 +131,8 @@ def _wait(b, token, brief):  # type: ignore[no-untyped-def]
                 compare64(token + _NEXT, 0, wish)
             if not spinning:
                 call1(ld64(b + _F_USLEEP), nap)
-                nap = NAP_US if soon else min(2 * nap, LONGEST_NAP_US)
+                left = ld64(token + _TAKEN_AT) + TURN - cycles()
+                nap = NAP_US if soon else max(min(2 * nap, LONGEST_NAP_US, left // PER_US), NAP_US)
                 began = cycles()
 
 
