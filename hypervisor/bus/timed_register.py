@@ -1,4 +1,4 @@
-"""A register that only time changes, as data: whoever has its words and the clock knows what a read gives.
+"""A register that only time changes, or nothing, as data: whoever has its words and the clock knows what a read gives.
 
 A device that has such registers (a counter, say) keeps their words up to date as it is written to, and says where they
 are (`TimedRegisters`). The engine then serves reads of them in the middle of the guest's instruction, and the device is
@@ -22,7 +22,8 @@ MAX_HZ = 4_000_000_000
 
 
 class TimedRegister(ctypes.Structure):
-    """One register of ``width`` bytes. While it is not `active`, the device is asked.
+    """One register of ``width`` bytes. While it is not `active`, the device is asked; and when ``reads`` has come down
+    to 0, as it does by one with each read that is answered, unless it is -1.
 
     If ``hz`` is 0 it holds ``start``. Else, at ``now``, it has counted t = floor((now - since_ns) * hz / 10^9) - first
     ticks, and holds ``before`` while t is negative, and then (start + step * (t mod period)) & mask; without the
@@ -43,23 +44,24 @@ class TimedRegister(ctypes.Structure):
     shift: int
     in_turn: bool
     high: bool
+    reads: int
 
     _fields_ = [
         ("since_ns", _WORD), ("hz", _WORD), ("first", _WORD), ("before", _WORD), ("start", _WORD), ("step", _WORD),
         ("period", _WORD), ("mask", _WORD), ("width", _WORD), ("shift", _BYTE), ("active", _FLAG), ("in_turn", _FLAG),
-        ("high", _FLAG),
+        ("high", _FLAG), ("reads", _WORD),
     ]  # fmt: skip
 
     def __init__(self, width: int) -> None:
         """``width`` is how many bytes it takes among the device's offsets: 1, 2, 4 or 8."""
-        super().__init__(width=width)
+        super().__init__(width=width, reads=-1)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return TimedRegister.from_buffer_copy, (bytes(self),)
 
-    def holds(self, value: int) -> None:
-        """It has this value until it is told another."""
-        self.hz, self.start = 0, value
+    def holds(self, value: int, reads: int = -1) -> None:
+        """It has this value until it is told another, or for so many reads."""
+        self.hz, self.start, self.reads = 0, value, reads
         self.active = True
 
     def counts(
@@ -71,7 +73,12 @@ class TimedRegister(ctypes.Structure):
             raise ValueError(f"counts(hz={hz}): 0 to {MAX_HZ} ticks a second can be counted.")
         start -= start >> 63 << 64  # as a signed word
         _COUNT.pack_into(self, 0, since_ns, hz, first, before, start, step, period, mask)
-        self.active = True
+        self.active, self.reads = True, -1
+
+    @property
+    def answers(self) -> bool:
+        """Whether the device need not be asked."""
+        return self.active and self.reads != 0
 
     def value(self, now_ns: int) -> int:
         """What it holds at this time, as an unsigned number."""
@@ -85,6 +92,8 @@ class TimedRegister(ctypes.Structure):
     def read(self, now_ns: int, offset: int, size: int) -> int:
         """What a read of ``size`` bytes gives that begins ``offset`` bytes behind its start."""
         shift = 8 * offset + self.shift
+        if self.reads > 0:
+            self.reads -= 1
         if self.in_turn:
             shift += 8 * self.high
             self.high = not self.high

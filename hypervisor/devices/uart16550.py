@@ -22,7 +22,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cached_property
 
-from hypervisor.bus import Clock, Line
+from hypervisor.bus import Clock, Line, TimedRegister
 from hypervisor.devices.parts import uart_registers as r
 from hypervisor.devices.parts.common import ByteDevice, RegisterTable, nothing
 from hypervisor.devices.parts.device_state import adopt
@@ -92,6 +92,10 @@ class Uart16550(ByteDevice, InRecord[Uart16550State]):
         self._arrival = clock.timer(name, "arrival", self._arrive)
         self._timeout = clock.timer(name, "timeout", self._time_out)
         self._s = Uart16550State()
+        self._idle = TimedRegister(1)
+        self.timed_registers = {r.LSR: self._idle}
+        """LSR is read once for each character that is sent. It is known while nothing is received."""
+        self._show_lsr()
 
     @cached_property
     def _tables(self) -> tuple[RegisterTable, RegisterTable]:
@@ -136,6 +140,10 @@ class Uart16550(ByteDevice, InRecord[Uart16550State]):
 
     # ---- device contract
 
+    def _up_to_date(self) -> Uart16550State:
+        self._s.polls = self._polls
+        return self._s
+
     def reset(self) -> None:
         """Master reset; host input that still waits is dropped."""
         self._take(Uart16550State())
@@ -148,6 +156,7 @@ class Uart16550(ByteDevice, InRecord[Uart16550State]):
 
     def _take(self, state: Uart16550State) -> None:
         self._s = state
+        self._idle.active = False
         self._switch_registers()
         self._arrival.clear()
         self._timeout.clear()
@@ -155,7 +164,25 @@ class Uart16550(ByteDevice, InRecord[Uart16550State]):
             self._arrival.set(state.arrives_at)
         if state.timeout_at:
             self._timeout.set(state.timeout_at)
+        self._show_lsr()
         self._update()
+
+    # ---- LSR without us
+
+    @property
+    def _polls(self) -> int:
+        """How often LSR has been read in vain, by those also who did not ask us."""
+        idle = self._idle
+        return POLLS_TO_LISTEN - 1 - idle.reads if idle.active and idle.reads >= 0 else self._s.polls
+
+    def _show_lsr(self) -> None:
+        """Say what reads of LSR give from now on, where that is simple, and until one of them is to be noticed."""
+        s = self._s
+        polls = s.polls = self._polls
+        if s.lsr == r.LSR_IDLE and not s.receiving:
+            self._idle.holds(r.LSR_IDLE, POLLS_TO_LISTEN - 1 - polls if polls < POLLS_TO_LISTEN else -1)
+        else:
+            self._idle.active = False
 
     # ---- receiver
 
@@ -167,6 +194,7 @@ class Uart16550(ByteDevice, InRecord[Uart16550State]):
         s.receiving = True
         s.arrives_at = self.clock.now_ns + self.character_ns
         self._arrival.set(s.arrives_at)
+        self._show_lsr()
 
     def _listen(self) -> None:
         """The guest waits for input."""
@@ -201,6 +229,7 @@ class Uart16550(ByteDevice, InRecord[Uart16550State]):
             self._arrival.set(s.arrives_at)
         else:
             self._arrival.clear()
+        self._show_lsr()
         self._update()
 
     def _push(self, byte: int, errors: int) -> None:
@@ -211,6 +240,7 @@ class Uart16550(ByteDevice, InRecord[Uart16550State]):
             if not s.fcr & r.FCR_ENABLE:  # the buffer register itself is overwritten
                 s.fifo[0] = byte | errors << 8
                 s.lsr |= errors
+            self._show_lsr()
             return
         s.fifo.append(byte | errors << 8)
         if len(s.fifo) == 1:
@@ -219,6 +249,7 @@ class Uart16550(ByteDevice, InRecord[Uart16550State]):
             if errors:
                 s.lsr |= r.LSR_FIFO_ERROR
             self._restart_timeout()
+        self._show_lsr()
 
     def _restart_timeout(self) -> None:
         """Four character times without a new character or a read raise the timeout (data sheet 8.6)."""
@@ -241,6 +272,7 @@ class Uart16550(ByteDevice, InRecord[Uart16550State]):
         s = self._s
         s.fifo.clear()
         s.lsr &= ~(r.LSR_DR | r.LSR_FIFO_ERROR)
+        self._show_lsr()
         self._stop_timeout()
 
     # ---- interrupts
@@ -283,6 +315,7 @@ class Uart16550(ByteDevice, InRecord[Uart16550State]):
             self._stop_timeout()
         if s.lsr & r.LSR_FIFO_ERROR and not any(character >> 8 for character in s.fifo):
             s.lsr &= ~r.LSR_FIFO_ERROR
+        self._show_lsr()
         if s.backlog:
             self._resume()
         self._update()
@@ -291,6 +324,8 @@ class Uart16550(ByteDevice, InRecord[Uart16550State]):
     def _write_thr(self, value: int) -> None:
         s = self._s
         s.polls = 0
+        if self._idle.active:
+            self._idle.reads = POLLS_TO_LISTEN - 1
         if s.mcr & r.MCR_LOOP:
             self._push(value & (0xFF >> (3 - (s.lcr & 3))), 0)
             self._update()
@@ -367,7 +402,8 @@ class Uart16550(ByteDevice, InRecord[Uart16550State]):
         s = self._s
         if s.receiving:
             self._arrive()
-        value = s.lsr
+        value, s.polls = s.lsr, self._polls
+        self._idle.active = False
         if s.polls < POLLS_TO_LISTEN:
             s.polls = 0 if value & r.LSR_DR else s.polls + 1
             if s.polls == POLLS_TO_LISTEN:
@@ -375,6 +411,7 @@ class Uart16550(ByteDevice, InRecord[Uart16550State]):
         if value & r.LSR_ERRORS:
             s.lsr = value & ~r.LSR_ERRORS
             self._update()
+        self._show_lsr()
         return value
 
     def _read_msr(self) -> int:

@@ -15,6 +15,7 @@ from hypervisor.devices.hpet import Hpet
 from hypervisor.devices.i8254 import I8254
 from hypervisor.devices.parts import hpet_registers as h
 from hypervisor.devices.parts.pit_counter import RW_BOTH
+from hypervisor.devices.uart16550 import POLLS_TO_LISTEN, Uart16550
 
 Operate = Callable[[Any, random.Random], None]
 
@@ -67,10 +68,44 @@ def operate_pm(device: AcpiPm, rng: random.Random) -> None:
     device.write(rng.choice((0, 2, 0x40)), 1, rng.randrange(256))
 
 
+def uart(clock: ManualClock) -> Uart16550:
+    device = Uart16550(Line(), clock, lambda sent: None, hold_when_full=False)
+    device.source = lambda: b"typed" if clock.now_ns % 97 == 0 else b""
+    return device
+
+
+def operate_uart(device: Uart16550, rng: random.Random) -> None:
+    match rng.randrange(12):
+        case 0 | 1 | 2 | 3:
+            device.write(0, 1, rng.randrange(256))
+        case 4:
+            device.receive(bytes(rng.randrange(4)))
+        case 5:
+            device.receive_break()
+        case 6:
+            device.write(rng.choice((1, 2, 4)), 1, rng.randrange(256))
+        case 7 | 8 | 9:
+            device.write(4, 1, 0)
+            for _ in range(20):
+                device.read(0, 1)
+                device.read(5, 1)
+        case 10:
+            device.write(3, 1, rng.choice((0x83, 3)))
+        case 11:
+            device.write(2, 1, rng.choice((0, 7)))
+            for _ in range(rng.randrange(2 * POLLS_TO_LISTEN)):
+                device.read(5, 1)
+
+
 @pytest.mark.parametrize(
     "make, operate, farthest",
-    [(pit, operate_pit, 10**5), (hpet, operate_hpet, 10**5), (acpi_pm, operate_pm, 10**12)],
-    ids=["pit", "hpet", "pm"],
+    [
+        (pit, operate_pit, 10**5),
+        (hpet, operate_hpet, 10**5),
+        (acpi_pm, operate_pm, 10**12),
+        (uart, operate_uart, 10**6),
+    ],
+    ids=["pit", "hpet", "pm", "uart"],
 )
 def test_what_is_said_without_the_device_is_what_it_says(
     clock: ManualClock, make: Callable[[ManualClock], Any], operate: Operate, farthest: int
@@ -84,7 +119,7 @@ def test_what_is_said_without_the_device_is_what_it_says(
         at, register = rng.choice(list(device.timed_registers.items()))
         size = rng.choice([size for size in (1, 2, 4, 8) if size <= register.width])
         offset = rng.randrange(register.width - size + 1)
-        if not register.active:
+        if not register.answers:
             continue
         said += 1
         without = copy(register)
@@ -96,8 +131,36 @@ def test_what_is_said_without_the_device_is_what_it_says(
         if make is pit and before.counters[at].control >> 4 == RW_BOTH:
             assert after.counters[at].read_high is not before.counters[at].read_high
             after.counters[at].read_high = before.counters[at].read_high
+        if make is uart and before.polls < POLLS_TO_LISTEN:
+            assert after.polls == before.polls + 1 < POLLS_TO_LISTEN
+            after.polls = before.polls
         assert after == before
     assert said > 1000
+
+
+def test_whoever_reads_the_status_of_a_line_is_counted(clock: ManualClock) -> None:
+    """By the engine, which does not ask, and by the device, in any order: one of `POLLS_TO_LISTEN` is the last."""
+    rng, seen = random.Random(11), set()
+    for _ in range(400):
+        with_engine, without, asked = uart(clock), uart(clock), 0
+        for device in (with_engine, without):
+            device.source = lambda: b""
+        for _ in range(rng.randrange(3 * POLLS_TO_LISTEN)):
+            if rng.random() < 0.02:
+                with_engine.write(0, 1, 65)
+                without.write(0, 1, 65)
+            register = with_engine.timed_registers[5]
+            if register.answers and rng.random() < 0.9:
+                assert register.read(clock.now_ns, 0, 1) == without.read(5, 1)
+            else:
+                asked += 1
+                assert with_engine.read(5, 1) == without.read(5, 1)
+            if rng.random() < 0.05:
+                with_engine.restore(with_engine.state())
+            assert with_engine.is_still(without.state())
+        assert with_engine.state() == without.state()
+        seen.add((without.state().listens, without.state().polls == POLLS_TO_LISTEN, asked > 0))
+    assert len(seen) >= 4, seen
 
 
 @pytest.mark.parametrize("make", [pit, hpet], ids=["pit", "hpet"])

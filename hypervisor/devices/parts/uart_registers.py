@@ -6,6 +6,8 @@ from hypervisor.devices.parts.common import Register
 
 SIZE = 8
 """Bytes of the register window."""
+LSR = 5
+"""The offset of the line status register."""
 
 REGISTERS = (
     Register(0, "RBR", "rc", "receiver buffer, the oldest character (DLAB=0)"),

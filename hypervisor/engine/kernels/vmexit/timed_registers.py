@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from hypervisor.bus.timed_register import word
 from hypervisor.engine import block as b_
-from hypervisor.engine.jit import kernel, ld8, ld64, s64, st8
+from hypervisor.engine.jit import kernel, ld8, ld64, s64, st8, st64
 from hypervisor.engine.kernels.vmexit.time_stamp import clock
 from hypervisor.units import NS_PER_S
 
-_SINCE, _HZ, _FIRST, _BEFORE, _START, _STEP, _PERIOD, _MASK, _SHIFT, _ACTIVE, _IN_TURN, _HIGH = (
+_SINCE, _HZ, _FIRST, _BEFORE, _START, _STEP, _PERIOD, _MASK, _SHIFT, _ACTIVE, _IN_TURN, _HIGH, _READS = (
     word(name)
     for name in (
         "since_ns", "hz", "first", "before", "start", "step", "period", "mask", "shift", "active", "in_turn", "high",
+        "reads",
     )
 )  # fmt: skip
 _ROW_SIZE, _REGISTER = 8 * b_.TIMED_ROW, 16
@@ -26,7 +27,8 @@ def timed_row(table, address, size):  # type: ignore[no-untyped-def]
     row = table + 8
     for _ in range(ld64(table)):
         if address >= ld64(row) and address + size <= ld64(row + 8):
-            return row if ld8(ld64(row + _REGISTER) + _ACTIVE) else 0
+            at = ld64(row + _REGISTER)
+            return row if ld8(at + _ACTIVE) and ld64(at + _READS) else 0
         row += _ROW_SIZE
     return 0
 
@@ -45,6 +47,8 @@ def read_timed(b, row, address, size):  # type: ignore[no-untyped-def]
         if period:
             ticks %= period
         value = s64(ld64(at + _START) + ld64(at + _STEP) * ticks) & ld64(at + _MASK)
+    if ld64(at + _READS) > 0:
+        st64(at + _READS, ld64(at + _READS) - 1)
     shift = 8 * (address - ld64(row)) + ld8(at + _SHIFT)
     if ld8(at + _IN_TURN):
         high = ld8(at + _HIGH)
