@@ -21,6 +21,7 @@ from typing import Any, NamedTuple, Protocol
 
 from hypervisor.errors import ConfigError
 from hypervisor.memory import map_words as w
+from hypervisor.memory.balloons import Balloons
 from hypervisor.memory.swap_file import SwapFile
 from hypervisor.units import GIB, MIB, PAGE_SHIFT, PAGE_SIZE, Hpa, page_up
 
@@ -107,6 +108,8 @@ class HostMemory:
         self.kernels = kernels
         self.overcommit = overcommit
         self._swap_size = 0 if swap_file is None else swap_file.size
+        self.balloons = Balloons(self.size >> PAGE_SHIFT)
+        """Guests that are asked for memory when there is little."""
         self.map, beside = self._reserve()
         self.promised_size = page_up(int(self.size * overcommit))
         """Bytes of RAM that VMs may be promised."""
@@ -286,14 +289,20 @@ class HostMemory:
     def low(self, frames: int) -> None:
         self._table[w.LOW >> 3] = frames
 
+    @property
+    def runs_short(self) -> bool:
+        """Whether anything is to be done where little is left: pages go to a file, or guests are asked for some."""
+        return self._room is not None or self.balloons.there
+
     def few(self, frames: int) -> bool:
         """Whether there are fewer than so many that anybody may take."""
         return self.unreserved >> PAGE_SHIFT < frames
 
     def make_room(self, frames: int = 0, memory: Any = None, pcpu: Any = None) -> None:
         """Let there be so many frames that anybody may take, and not too few, if that can be, where there is a swap
-        file. ``memory`` is of the VM that the caller has, on ``pcpu``.
+        file. ``memory`` is of the VM that the caller has, on ``pcpu``. Before that guests with balloons are asked.
         """
+        self.balloons.look(self.unreserved >> PAGE_SHIFT)
         if self._room is None:
             return
         if not self.few(self._least):

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, cast
 from hypervisor.engine.interposition.interpose import guard
 from hypervisor.errors import ConfigError
 from hypervisor.memory import map_words as w
+from hypervisor.memory.balloons import step_of
 from hypervisor.memory.swap_file import SwapFile
 from hypervisor.memory.swapper import Picks, Swapper
 from hypervisor.units import PAGE_SHIFT
@@ -25,9 +26,6 @@ if TYPE_CHECKING:
     from hypervisor.memory.page_map import PageMap
     from hypervisor.run.frame_sharing import Housing, Mergeable
 
-LEAST_FRAMES, MOST_FRAMES = 64, 4096
-"""Room is made when there are fewer frames left than a part of all, within these bounds; then for twice as many."""
-PART = 16
 PATIENCE_S = 0.2
 """How long a VM is waited for that is on a pCPU."""
 ROUNDS = 3
@@ -41,8 +39,8 @@ class FrameSwapping:
         self._host = weakref.ref(host)
         self._file = file
         self._memory = memory = host.memory
-        self.low = min(max((memory.size >> PAGE_SHIFT) // PART, LEAST_FRAMES), MOST_FRAMES)
-        """Fewer frames than this are few."""
+        self.low = step_of(memory.size >> PAGE_SHIFT)
+        """Room is made when there are fewer frames left than this; then for twice as many."""
         self._swapper = Swapper(memory, file)
         self._hand = 0
         signals = guard().signals

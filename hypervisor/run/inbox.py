@@ -96,6 +96,8 @@ class Inbox:
         """When what has come may enter, of a machine that stands at this time; others may rely on that it sleeps."""
         self.recording: list[Message] | None = None
         """Where messages are noted as they are delivered, if somebody wants that."""
+        self.repeats = False
+        """Whether the machine was told a recording: nothing else comes to it by the host's own doing."""
 
     def connect(self, name: str, receiver: Callable[[bytes], object]) -> None:
         """Let messages for ``name`` go there."""
@@ -136,6 +138,7 @@ class Inbox:
                     f"A message for {message.to} at {message.at} ns cannot be delivered: it is {self._clock.now_ns} ns "
                     f"now, and there are {', '.join(self._receivers) or 'no receivers'}."
                 )
+        self.repeats = True
         self._expect(messages)
 
     def _expect(self, messages: Iterable[Message]) -> None:
@@ -282,7 +285,7 @@ class Inbox:
         strangers = {message.to for message in state.messages} - self._receivers.keys() - self._asked
         if strangers:
             raise ConfigError(f"the inbox: this machine has nothing that is called {', '.join(sorted(strangers))}.")
-        self._entered, self.points = deque(), deque()
+        self._entered, self.points, self.repeats = deque(), deque(), False
         self._expect(Message(*astuple(one)) for one in state.messages if one.at != NOT_YET)
         self.arrived = deque((one.to, one.content) for one in state.messages if one.at == NOT_YET)
 

@@ -226,11 +226,12 @@ class Runner(Task):
         by_engine = by_engine and not (until is not None and until.looks_at_guest)
         report.kick = 0
         vm.host.queue.begin(hold)
-        swaps, room = vm.host.swapping is not None, vm.host.memory
-        if swaps:
+        room = vm.host.memory
+        scarce = room.runs_short
+        if scarce:
             room.expect_room()
         while True:
-            if swaps:
+            if scarce:
                 self._look_at_memory(pcpu)
             while points and self._arrive(early=True):
                 pass

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class MemoryFigures:
-    """Of a VM, in bytes. All but ``ballooned`` together are what the guest has been given as RAM."""
+    """Of a VM, in bytes. ``own``, ``shared``, ``zero`` and ``swapped`` together are what it has been given as RAM."""
 
     own: int = 0
     """In frames that nobody else shows."""
@@ -30,9 +30,11 @@ class MemoryFigures:
     zero: int = 0
     """Never stored to, or given back: it takes no memory of the host."""
     ballooned: int = 0
-    """Given back by the guest so far, through a balloon."""
+    """Given back by the guest through a balloon, and not in use again, as far as it has said so."""
     swapped: int = 0
     """In the swap file, until somebody stores there."""
+    asked: int = 0
+    """What its balloon is asked for, by hand and by a host that has little memory left."""
 
 
 @dataclass(frozen=True)
@@ -128,13 +130,14 @@ def figures_of(vm: Furnished) -> VmFigures:
     """See `VM.figures`."""
     media = {id(medium): medium for medium in vm.media.by_drive().values()}.values()
     own, shared, zero, swapped = vm.memory.counts
+    ballooned, asked = _by_balloons(vm)
     return VmFigures(
         name=vm.name,
         state=_state(vm),
         time_s=time.monotonic(),
         virtual_s=vm.clock.now_ns / NS_PER_S,
         cpu=vm.usage,
-        memory=MemoryFigures(own, shared, zero, _ballooned(vm), swapped),
+        memory=MemoryFigures(own, shared, zero, ballooned, swapped, asked),
         exits=vm.place.exits(),
         io=IoFigures(
             reads=sum(medium.reads for medium in media),
@@ -160,8 +163,10 @@ def figures_of_host(host: CoreHost, vms: Iterable[Furnished]) -> HostFigures:
     )
 
 
-def _ballooned(vm: Furnished) -> int:
-    return sum(plugin.given for _, plugin in vm.plugins if isinstance(plugin, Balloon)) << PAGE_SHIFT
+def _by_balloons(vm: Furnished) -> tuple[int, int]:
+    """Bytes that balloons hold, and that they are asked for."""
+    found = [plugin for _, plugin in vm.plugins if isinstance(plugin, Balloon)]
+    return sum(one.held for one in found) << PAGE_SHIFT, sum(one.wanted for one in found) << PAGE_SHIFT
 
 
 def _state(vm: Furnished) -> str:

@@ -55,7 +55,7 @@ def test_events_and_figures_come_as_lines(tmp_path: Path) -> None:
     figures = found[-1]["figures"]
     assert {name: vm["state"] for name, vm in figures["vms"].items()} == {"a": "powered-off", "b": "halted"}
     assert figures["memory"]["size"] == 8 << 20 and len(figures["pcpus"]) == 2
-    assert set(figures["vms"]["a"]["memory"]) == {"own", "shared", "zero", "ballooned", "swapped"}
+    assert set(figures["vms"]["a"]["memory"]) == {"own", "shared", "zero", "ballooned", "asked", "swapped"}
 
 
 def test_figures_come_at_intervals_while_guests_run(tmp_path: Path) -> None:

@@ -48,6 +48,7 @@ COLUMNS = (
     Column("ZERO", 100, lambda one, rates: amount(one.memory.zero)),
     Column("SWAPPED", 160, lambda one, rates: amount(one.memory.swapped)),
     Column("BALLOON", 150, lambda one, rates: amount(one.memory.ballooned)),
+    Column("ASKED", 170, lambda one, rates: amount(one.memory.asked)),
     Column("READ", 130, lambda one, rates: amount(one.io.read_bytes)),
     Column("WRITTEN", 130, lambda one, rates: amount(one.io.written_bytes)),
 )

@@ -31,6 +31,8 @@ class What(Enum):
     """It is over, in any way but the next one; the reason says in which."""
     CRASHED = "crashed"
     """It is over, and the guest has brought its processor down."""
+    ASKED = "asked"
+    """Its host has little memory left and asks its balloon for pages, or has enough again; the message says which."""
 
 
 @dataclass(frozen=True)

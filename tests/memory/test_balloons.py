@@ -1,0 +1,228 @@
+"""A host with little memory left asks guests with balloons before it swaps: who, for how much, and what they keep."""
+
+from __future__ import annotations
+
+import itertools
+import random
+import time
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+
+import hypervisor as hv
+from hypervisor.memory.balloons import LOOK_S, parts
+from hypervisor.units import MIB, PAGE_SHIFT, PAGE_SIZE
+from hypervisor.vm.balloon import BY_HOST, GIVE, USE, WANTED
+from tests.memory.giving import CACHE_PAGES, GIVEN, ROUND, balloon_of, giving, rounds_more, word
+from tests.memory.maps import census
+
+MANY = 40
+"""Looks after which whoever answers has given what is wanted: each leaves a part of what is missing."""
+
+
+@pytest.fixture
+def host() -> Iterator[hv.Host]:
+    with closing(hv.Host("16M", 2, overcommit=4, swap="24M")) as host:
+        yield host
+        for vm in list(host.vms):
+            vm.close()
+        host.sharing.forget_unused()
+        census(host.memory, [], host.sharing.frames)
+        assert host.memory.swapped == 0 and host.memory.unreserved == host.memory.limit
+
+
+def left(host: hv.Host) -> int:
+    """Frames that whoever comes first may take."""
+    return host.memory.unreserved >> PAGE_SHIFT
+
+
+def count(host: hv.Host) -> None:
+    census(host.memory, [vm.memory.pages for vm in host.vms], host.sharing.frames)
+
+
+def look(vms: list[hv.VM], times: int = 1) -> None:
+    """Let guests run until the host has looked so often who has given what, and all have heard of it."""
+    for _ in range(times):
+        time.sleep(LOOK_S)
+        rounds_more(vms, 2)
+
+
+def idle(host: hv.Host, name: str) -> hv.VM:
+    """A VM of 8 MiB without a balloon, that has run: its pages may be merged and swapped."""
+    vm = host.create_vm(b"\xeb\xfe", memory="8M", format="flat", mode=32, at=0x10000, name=name)
+    vm.run(virtual_timeout=1e-5)
+    return vm
+
+
+class Growing:
+    """VMs without balloons that come to have more and more pages, which are like no others."""
+
+    def __init__(self, host: hv.Host, count: int) -> None:
+        self._vms = [idle(host, f"grows {n}") for n in range(count)]
+        self._rng = random.Random(count)
+        self._pages = 0
+
+    def grow(self, pages: int) -> None:
+        """By so many."""
+        for _ in range(pages):
+            at, which = divmod(self._pages, len(self._vms))
+            self._vms[which].memory.write(MIB + at * PAGE_SIZE, self._rng.randbytes(PAGE_SIZE))
+            self._pages += 1
+
+    def check(self) -> None:
+        """Each page is as it was stored, wherever it is now."""
+        rng = random.Random(len(self._vms))
+        for page in range(self._pages):
+            at, which = divmod(page, len(self._vms))
+            assert self._vms[which].memory.read(MIB + at * PAGE_SIZE, PAGE_SIZE) == rng.randbytes(PAGE_SIZE)
+
+
+def test_the_order_in_which_frames_come_back(host: hv.Host) -> None:
+    memory, balloons = host.memory, host.memory.balloons
+    gives, other, growing = giving(host, 1), idle(host, "other"), Growing(host, 2)
+    for content in (b"z", bytes(1)):  # pages of zeros that take frames
+        other.memory.write(MIB, content * MIB)
+    other.memory.write(2 * MIB, b"y" * MIB)
+    found = []
+
+    def note() -> None:
+        counts = host.sharing.counts
+        found.append([counts.zeroed > 0, counts.replaced > 0, balloons_lent() > 0, memory.swapped > 0])
+        count(host)
+
+    def balloons_lent() -> int:
+        return balloon_of(gives).lent
+
+    look([gives])
+    growing.grow(left(host) - balloons.plenty)
+    note()
+    host.sharing.scan(1)
+    note()
+    host.sharing.scan(2)
+    note()
+    assert host.sharing.counts.zeroed >= 256 and host.sharing.counts.replaced >= 255
+    growing.grow(left(host) - balloons.plenty)
+    for step in range(40):
+        growing.grow(64)
+        look([gives])
+        note()
+        if memory.swapped:
+            break
+        assert left(host) >= balloons.few or word(gives, GIVEN) == CACHE_PAGES, "it has not given what it could"
+    assert step > 10 and word(gives, GIVEN) == CACHE_PAGES, "swapped before the guest had given all that it could"
+    assert found[0] == [False] * 4 and found[-1] == [True] * 4
+    assert all(one <= other for one, other in itertools.pairwise(found)), found
+    growing.check()
+
+
+def test_who_does_not_answer_delays_nobody(host: hv.Host) -> None:
+    silent, gives, growing = giving(host, 1, answers=False), giving(host, 2), Growing(host, 2)
+    rounds_more([silent, gives])
+    silent.start()  # so it is asked, too
+    growing.grow(left(host) - host.memory.balloons.few + 1)
+    for _ in range(MANY):
+        look([gives])
+        if left(host) >= host.memory.balloons.enough:
+            break
+    missing = host.memory.balloons.enough - host.memory.balloons.few
+    assert balloon_of(gives).lent >= missing > balloon_of(silent).lent == 0, "one has given all"
+    assert host.memory.swapped == 0 and left(host) >= host.memory.balloons.enough
+    rounds_more_of_silent = word(silent, ROUND)
+    silent.stop()
+    assert balloon_of(silent).s.asked >= 0 and rounds_more_of_silent > 1, "and the other went on"
+    count(host)
+
+
+def test_one_that_gives_and_takes_back_keeps_every_byte(host: hv.Host) -> None:
+    """The guest itself compares all bytes in each round."""
+    gives = [giving(host, n, name=f"gives {n}") for n in range(2)]
+    rounds_more(gives)
+    with host.events() as events:
+        for _ in range(2):
+            with host.create_vm(memory="8M") as other:
+                other.memory.write(MIB, b"x" * (left(host) - 300 << PAGE_SHIFT))
+                look(gives, 3)
+                given = [word(vm, GIVEN) for vm in gives]
+                assert min(given) > 50 and [balloon_of(vm).held for vm in gives] == given
+                figures = gives[0].figures().memory
+                assert figures.ballooned == given[0] * PAGE_SIZE and figures.asked >= figures.ballooned
+                count(host)
+            for _ in range(MANY):
+                look(gives)
+                if not any(word(vm, GIVEN) for vm in gives):
+                    break
+            assert [balloon_of(vm).held for vm in gives] == [balloon_of(vm).wanted for vm in gives] == [0, 0]
+            count(host)
+        heard = [event for _ in range(1000) if (event := events.next(0.0)) is not None]
+    asked = [event.message for event in heard if event.what is hv.What.ASKED and event.vm == "gives 0"]
+    assert len(asked) == 4 and all("little memory left" in one for one in asked[::2]), asked
+    assert all("for nothing any more" in one for one in asked[1::2]), asked
+
+
+def test_one_that_refuses_is_not_asked_and_its_pages_go_to_the_swap_file(host: hv.Host) -> None:
+    refuses, growing = giving(host, 1, most=0), Growing(host, 3)
+    rounds_more([refuses])
+    growing.grow(left(host) - 300)
+    look([refuses], 3)
+    growing.grow(600)
+    look([refuses])
+    assert host.memory.swapped > 0 and host.memory.balloons.asked == balloon_of(refuses).wanted == 0
+    growing.check()
+    balloon_of(refuses).want(20)
+    rounds_more([refuses], 2)
+    assert word(refuses, GIVEN) == 20, "what is wanted by hand is another thing"
+
+
+def test_at_most_so_much_is_asked_and_beside_what_is_wanted_by_hand(host: hv.Host) -> None:
+    gives, growing = giving(host, 1, most=30), Growing(host, 2)
+    balloon_of(gives).want(10)
+    rounds_more([gives], 2)
+    growing.grow(left(host) - 300)
+    look([gives], 4)
+    assert (balloon_of(gives).wanted, balloon_of(gives).lent, word(gives, GIVEN)) == (40, 30, 40)
+
+
+def test_a_recording_repeats_what_the_host_has_asked(host: hv.Host) -> None:
+    gives, growing = giving(host, 1), Growing(host, 2)
+    rounds_more([gives])
+    with gives.snapshot() as moment:
+        gives.inbox.recording = []
+        growing.grow(left(host) - 300)
+        look([gives], 3)
+        recording, gives.inbox.recording = gives.inbox.recording, None
+        assert {one.to for one in recording} == {BY_HOST} and word(gives, GIVEN) > 50
+        with moment.fork(prepare=lambda vm: None) as again:
+            again.inbox.replay(recording)
+            again.run(virtual_timeout=(gives.clock.now_ns - again.clock.now_ns) / 1e9, timeout=60)
+            assert (again.clock.now_ns, again.digest()) == (gives.clock.now_ns, gives.digest())
+            growing.grow(100)
+            look([again])
+            assert balloon_of(again).wanted == balloon_of(gives).wanted, "it hears what the first one heard, no more"
+
+
+def test_what_each_is_asked_for_is_in_proportion() -> None:
+    rng = random.Random(5)
+    for _ in range(500):
+        have = [rng.randrange(-3, 10 ** rng.randrange(1, 6)) for _ in range(rng.randrange(6))]
+        pages = rng.randrange(10**5)
+        found = [part for _, part in parts(have, pages, lambda one: one)]  # type: ignore[type-var]
+        whole = sum(max(one, 0) for one in have)
+        assert min(pages, whole) <= sum(found) <= min(pages + len(have), whole)
+        for one, part in zip(have, found, strict=True):
+            assert 0 <= part <= max(one, 0) and (not whole or part - 1 <= pages * max(one, 0) / whole <= max(part, one))
+
+
+@pytest.mark.parametrize(("number", "count", "answer"), [(USE, 3, 1), (USE, 513, 0), (USE, 0, 0), (GIVE, 1, 1)])
+def test_what_a_guest_says_is_counted_within_bounds(number: int, count: int, answer: int) -> None:
+    """One page is given before."""
+    found: list[hv.Balloon] = []
+
+    def setup(vm: hv.VM) -> None:
+        found.append(hv.Balloon())
+        found[0].attach(vm)
+
+    code = f"vmmcall; mov eax, {number}; mov ecx, {count}; vmmcall; mov rbp, rax; mov eax, {WANTED}; vmmcall; hlt"
+    result = hv.run_asm(code, regs={"rax": GIVE, "rbx": 0x80000, "rcx": 1}, setup=setup)
+    assert (result.rbp, result.rax) == (answer, 0)
+    assert found[0].held == (2 if number == GIVE else 1 - answer) and found[0].given == 1 + (number == GIVE)
