@@ -3,7 +3,8 @@
 
 Each guest has pages that are the same in all of them, pages of its own that are others in each round, and pages that
 are zeros in every other round; together that is more than the host has, unless they share. In each round it stores to
-the last two kinds and compares all bytes of all three. Meanwhile their frames are merged, clones of them come and go,
+the last two kinds and compares all bytes of all three. It has others that it gives to its balloon when the host asks,
+and fills again when it may. Meanwhile their frames are merged, clones of them come and go,
 they are put back, and closed and made again, on two pCPUs; with ``--swap`` their pages go to a swap file. A guest may
 be stopped because the host's memory is used up; it may find no wrong byte, and when all is over every frame is counted.
 With ``--memtest`` so many memtest86+ test their memory beside them, on a host that is larger by half of theirs.
@@ -21,26 +22,47 @@ from contextlib import closing
 
 import hypervisor as hv
 from hypervisor.assembler import assemble
+from hypervisor.units import PAGE_SHIFT
 from tests.debian import debian_path
 from tests.meanwhile import again_and_again
+from tests.memory.giving import ANSWERS, GIVEN, NUMBER, ROUND, balloon_of, balloon_source
 from tests.memory.maps import census
 from tests.real.test_memtest import BIT_FADE, OPTIONS
 from tests.snapshots.sharing import for_a_moment
 
 PATIENCE_S = 120.0
 """It takes some twenty times as long as the guest's time, and the host may be busy."""
-GUESTS, HOST_MIB, SMALL_HOST_MIB, MEMORY = 4, 12, 6, "6M"
+GUESTS, HOST_MIB, SMALL_HOST_MIB, MEMORY = 4, 14, 6, "6M"
 MEMTEST_MIB = 8
-AT, NUMBER, ROUND = 0x10000, 0x20000, 0x20004
+AT = 0x10000
 COMMON, OWN, CHANGING, END = 0x100000, 0x400000, 0x440000, 0x480000
+GIVES, GIVES_PAGES = 0x500000, 128
 SOURCE = f"""
     mov edi, {COMMON}
 make:
     call fill_common
     cmp edi, {OWN}
     jb make
+    mov edi, {GIVES}
+make_gives:
+    call fill_common
+    cmp edi, {GIVES + (GIVES_PAGES << PAGE_SHIFT)}
+    jb make_gives
 again:
     inc dword ptr [{ROUND}]
+    call balloon
+    mov edx, [{GIVEN}]           # those that are not given are what they were
+    shl edx, 12
+    lea edi, [edx + {GIVES}]
+kept:
+    cmp edi, {GIVES + (GIVES_PAGES << PAGE_SHIFT)}
+    jae all_kept
+    call value
+    mov ecx, 1024
+    repe scasd
+    jne wrong
+    jmp kept
+all_kept:
     mov edi, {OWN}
 store:
     call value
@@ -69,10 +91,12 @@ value:                          # what the page at EDI is full of
     imul eax, eax, 0x01000193
     cmp edi, {OWN}
     jb known
-    xor eax, [{ROUND}]
     mov ebx, [{NUMBER}]
     shl ebx, 24
     xor eax, ebx
+    cmp edi, {GIVES}
+    jae known
+    xor eax, [{ROUND}]
     cmp edi, {CHANGING}
     jb known
     test dword ptr [{ROUND}], 1
@@ -80,7 +104,7 @@ value:                          # what the page at EDI is full of
     xor eax, eax
 known:
     ret
-"""
+""" + balloon_source(GIVES, GIVES_PAGES)
 CODE = assemble(SOURCE, origin=AT, mode=32).code
 
 
@@ -101,10 +125,18 @@ class Tenants:
         """A guest that has made its pages, of which others have most."""
         clock = "wall" if number & 1 else "virtual"
         vm = self.host.create_vm(
-            CODE, memory=MEMORY, format="flat", mode=32, at=AT, name=f"guest {number}", clock=clock
+            CODE,
+            memory=MEMORY,
+            format="flat",
+            mode=32,
+            at=AT,
+            name=f"guest {number}",
+            clock=clock,
+            plugins=[hv.Balloon],
         )
         vm.vcpu.esp = AT
         vm.memory.write(NUMBER, bytes([number]))
+        vm.memory.write(ANSWERS, b"\1")
         return vm
 
     def first_round(self, vm: hv.VM) -> None:
@@ -187,6 +219,7 @@ class Tenants:
     def _end(self, vm: hv.VM) -> None:
         if not vm.closed:
             self.done["rounds"] += rounds(vm)
+            self.done["pages given"] += balloon_of(vm).given
             vm.close()
 
     def _clone(self, vm: hv.VM, rng: random.Random) -> None:
