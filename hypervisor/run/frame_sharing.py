@@ -31,7 +31,12 @@ PATIENCE_S = 0.5
 MIN_ROUND_S = 0.2
 """A round takes at least so long: pages that are used meanwhile are in use."""
 STOP_S = 10.0
+TELL_S = 0.1
+"""How often it is told how far a scan has come."""
 STAND_STILL_S = 2 * PATIENCE_S
+
+
+Progress = Callable[[int, int], object]
 
 
 class Placed(Protocol):
@@ -120,23 +125,32 @@ class FrameSharing:
 
     # --- rounds -------------------------------------------------------------------------------------------------------
 
-    def scan(self, rounds: int = 1) -> MergeCounts:
+    def scan(self, rounds: int = 1, progress: Progress | None = None) -> MergeCounts:
         """Look at each page of each VM so many times; what came of it. The first round finds which pages are in use,
-        the second which are alike, and the third has all of these.
+        the second which are alike, and the third has all of these. ``progress`` is called with how many pages have been
+        looked at, and of how many, each `TELL_S`; what it raises ends the scan.
 
         It is done in a thread of its own, where no KeyboardInterrupt comes.
         """
         ends, before = Gate(), self.counts
+        zones, whole = 0, rounds * self._zones_there()
 
         def work() -> None:
+            nonlocal zones
             for _ in range(rounds):
                 for _ in self.zones(lambda: ends.is_open):
-                    pass
+                    zones += 1
 
         thread = threading.Thread(target=work, name="hypervisor-scan", daemon=True)
         thread.start()
         try:
+            while progress is not None and thread.is_alive():
+                thread.join(TELL_S)
+                if thread.is_alive():
+                    progress(min(zones, whole) * w.LEAF_PAGES, whole * w.LEAF_PAGES)
             thread.join()
+            if progress is not None:
+                progress(whole * w.LEAF_PAGES, whole * w.LEAF_PAGES)
         finally:
             ends.open()
         return MergeCounts(*(now - then for now, then in zip(self.counts, before, strict=True)))
@@ -214,6 +228,12 @@ class FrameSharing:
                 if not goes_on:
                     break
                 yield
+
+    def _zones_there(self) -> int:
+        """How many zones a round meets, of the VMs that there are now."""
+        host = self._host()
+        vms = [] if host is None else [cast(Mergeable, vm) for vm in host.vms]
+        return sum(sum(map(bool, vm.memory.pages.base)) for vm in vms if vm.shares_frames)
 
     def _merge_in(self, host: Housing, index: FrameIndex, vm: Mergeable, zone: int) -> bool:
         """Merge pages of a zone, unless others work with the VM's memory; whether the VM can be looked at."""

@@ -109,6 +109,32 @@ class Snapshot:
             seed = int.from_bytes(digest[:7], "little")
         return self._go_on(name, prepare, replace(self.config, name=name, seed=seed, identity=digest[-4:].hex()))
 
+    def clones(
+        self,
+        names: int | Iterable[str],
+        *,
+        prepare: Callable[[VM], object] | None = None,
+        progress: Callable[[int, int], object] | None = None,
+    ) -> list[VM]:
+        """Many clones, by names or so many with names of their own: all, or none where one cannot be made.
+
+        ``progress`` is called behind each with how many there are, and are to be; what it raises ends it, too. Raises
+        what `clone` does, and `ConfigError` for names that are not different.
+        """
+        if isinstance(names, str) or (isinstance(names, int) and names < 0):
+            raise ConfigError(f"{names!r}: give the names of the clones, or how many there are to be.")
+        wanted: list[str | None] = [None] * names if isinstance(names, int) else list(names)
+        if not isinstance(names, int) and len(set(wanted)) < len(wanted):
+            raise ConfigError("Two clones would have one name, and with it one seed: give each its own.")
+        with ExitStack() as stack:
+            made = []
+            for count, name in enumerate(wanted, start=1):
+                made.append(stack.enter_context(self.clone(name, prepare=prepare)))
+                if progress is not None:
+                    progress(count, len(wanted))
+            stack.pop_all()
+            return made
+
     def _go_on(
         self, name: str | None, prepare: Callable[[VM], object] | None, identity: MachineConfig | None = None
     ) -> VM:

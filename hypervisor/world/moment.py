@@ -16,6 +16,7 @@ from hypervisor.world.cabling import interfaces, plugged
 from hypervisor.world.member import MemberState
 
 if TYPE_CHECKING:
+    from hypervisor.vm.saved.save_progress import Progress
     from hypervisor.world.world import World
 
 
@@ -68,14 +69,22 @@ class WorldSnapshot:
             raise
         return made
 
-    def save(self, path: str | os.PathLike[str], *, compress: bool = True, embed: bool = False) -> None:
+    def save(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        compress: bool = True,
+        embed: bool = False,
+        progress: Progress | None = None,
+    ) -> None:
         """Write the world into a file, from which `World.open` makes one that goes on here. Files that its machines
         were made from are named in it; ``embed`` puts them into it. Pages that machines have alike at the same place
-        are in it once. Raises `ConfigError` where it cannot be written, and what `VM.save` raises.
+        are in it once. ``progress`` is called as `VM.save` calls it, with the memory of all machines together. Raises
+        `ConfigError` where it cannot be written, and what `VM.save` raises.
         """
         from hypervisor.world.saved_world import save
 
-        save(self, path, compress=compress, embed=embed)
+        save(self, path, compress=compress, embed=embed, progress=progress)
 
     def go_back(self, world: World) -> None:
         """Make a world what this one was at that moment; see `World.revert`."""

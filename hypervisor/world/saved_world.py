@@ -26,6 +26,7 @@ from hypervisor.world.member import FINAL, MAX_INTERFACES, MemberState, Socket
 from hypervisor.world.moment import WorldSnapshot, put_between
 
 if TYPE_CHECKING:
+    from hypervisor.vm.saved.save_progress import Progress
     from hypervisor.world.world import Prepare, World
 
 _ENDED = ("message", "status", "wall_s", "virtual_s", "exits", "hint", "registers", "until")
@@ -33,7 +34,9 @@ _ENDED = ("message", "status", "wall_s", "virtual_s", "exits", "hint", "register
 MOST_NETWORKS = 256
 
 
-def save(snapshot: WorldSnapshot, path: str | os.PathLike[str], *, compress: bool, embed: bool) -> None:
+def save(
+    snapshot: WorldSnapshot, path: str | os.PathLike[str], *, compress: bool, embed: bool, progress: Progress | None
+) -> None:
     """See `WorldSnapshot.save`."""
     if not snapshot.machines:
         raise ConfigError("This world has no machines: there is nothing to save.")
@@ -49,7 +52,8 @@ def save(snapshot: WorldSnapshot, path: str | os.PathLike[str], *, compress: boo
         },
     }
     moments = {name: one.moment() for name, one in snapshot.machines.items()}
-    save_moments(path, moments, compress=compress, embed=embed, world=Between(about, networks | members))
+    between = Between(about, networks | members)
+    save_moments(path, moments, compress=compress, embed=embed, world=between, progress=progress)
 
 
 def _told(value: Any) -> Any:

@@ -22,6 +22,7 @@ from hypervisor.world.lan import Lan
 from hypervisor.world.member import Member
 
 if TYPE_CHECKING:
+    from hypervisor.vm.saved.save_progress import Progress
     from hypervisor.world.cabling import Interface
     from hypervisor.world.moment import WorldSnapshot
 
@@ -208,10 +209,17 @@ class World:
         """
         snapshot.go_back(self)
 
-    def save(self, path: str | os.PathLike[str], *, compress: bool = True, embed: bool = False) -> None:
+    def save(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        compress: bool = True,
+        embed: bool = False,
+        progress: Progress | None = None,
+    ) -> None:
         """Write the world into a file, as `WorldSnapshot.save` does."""
         with self.snapshot() as snapshot:
-            snapshot.save(path, compress=compress, embed=embed)
+            snapshot.save(path, compress=compress, embed=embed, progress=progress)
 
     @classmethod
     def open(

@@ -196,3 +196,23 @@ def test_scanning_ends_with_its_host() -> None:
     host.close()
     assert "hypervisor-sharing" not in {thread.name for thread in threading.enumerate()}
     assert host.memory.used == PAGE_SIZE and vm.closed and not sum(host.sharing.scan())
+
+
+def test_it_is_told_how_far_a_scan_has_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hypervisor.run.frame_sharing.TELL_S", 0.0005)
+    told: list[tuple[int, int]] = []
+
+    def enough(done: int, whole: int) -> None:
+        raise KeyboardInterrupt
+
+    with closing(hv.Host("256M")) as host:
+        for _ in range(2):
+            vm = host.create_vm("hello", memory="64M")
+            vm.run(virtual_timeout=0.0001)
+            vm.memory.write(MIB, b"x" * (32 * MIB))
+        counts = host.sharing.scan(3, lambda done, whole: told.append((done, whole)))
+        zones = {whole for _, whole in told}
+        assert zones == {told[-1][0]} and told[-1][0] >= 3 * 2 * 33 * MIB // PAGE_SIZE
+        assert told == sorted(told) and len(told) > 2 and counts.replaced > 2 * 8000
+        with pytest.raises(KeyboardInterrupt):
+            host.sharing.scan(1000, enough)

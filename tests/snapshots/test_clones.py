@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 import hypervisor as hv
 from hypervisor.devices.ide.disk import AtaDisk
 from tests.memory.maps import census
@@ -76,3 +78,33 @@ def test_a_clone_keeps_its_identity_in_files_and_gives_it_to_its_forks(tmp_path:
         with hv.boot(tmp_path / "heir.hvs") as again:
             assert serials(again) == serials(heir) and again.seed == heir.seed and again.name == "heir"
             assert again.state() == heir.state()
+
+
+def test_many_clones_are_made_or_none(tmp_path: Path) -> None:
+    told: list[tuple[int, int]] = []
+
+    def enough(done: int, whole: int) -> None:
+        if done == 3:
+            raise KeyboardInterrupt
+
+    with hv.Host("8M") as host, host.create_vm("hello", memory="4M", name="first") as vm:
+        vm.run(virtual_timeout=0.0001)
+        with vm.snapshot() as moment:
+            made = moment.clones(["one", "two"], progress=lambda done, whole: told.append((done, whole)))
+            made += moment.clones(20)
+            assert told == [(1, 2), (2, 2)] and [one.name for one in made[:2]] == ["one", "two"]
+            assert len({one.name for one in made}) == len({one.seed for one in made}) == 22
+            assert moment.clones(0) == moment.clones([]) == []
+            with moment.clone("one") as alone:
+                assert alone.seed == made[0].seed, "as one that is made alone"
+            before = list(host.vms)
+            with pytest.raises(KeyboardInterrupt):
+                moment.clones(5, progress=enough)
+            for wrong, text in ((["x", "y", "x"], "one name"), ("xyz", "names of the clones"), (-1, "how many")):
+                with pytest.raises(hv.ConfigError, match=text):
+                    moment.clones(wrong)
+            assert host.vms == before
+            census(host.memory, [one.memory.pages for one in host.vms])
+            for one in made:
+                one.close()
+        census(host.memory, [vm.memory.pages])

@@ -160,3 +160,20 @@ def test_a_file_that_says_nonsense_starts_nothing(change: str, tmp_path: Path, m
         with pytest.raises(HypervisorError) as told:
             hv.World.open(tmp_path / "net.hvs", host=host)
         assert str(told.value).endswith(".") and not host.vms
+
+
+def test_it_is_told_how_far_the_save_of_a_world_has_come(tmp_path: Path) -> None:
+    told: list[tuple[int, int]] = []
+
+    def enough(done: int, whole: int) -> None:
+        raise KeyboardInterrupt
+
+    with hv.Host(memory="64M", cpus=1) as host, made(host, tmp_path / "x.pcap") as world:
+        world.save(tmp_path / "plain")
+        world.save(tmp_path / "told", progress=lambda done, whole: told.append((done, whole)))
+        assert (tmp_path / "told").read_bytes() == (tmp_path / "plain").read_bytes()
+        memory = sum(vm.memory.size for vm in world.vms.values())
+        assert len(told) >= len(world.vms) and told == sorted(told) and told[-1][0] == told[-1][1] >= memory
+        with world.snapshot() as moment, pytest.raises(KeyboardInterrupt):
+            moment.save(tmp_path / "none", progress=enough)
+        assert not (tmp_path / "none").exists()
