@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
 import hypervisor as hv
 from hypervisor.assembler import assemble
+from hypervisor.cli.up.fleet_table import of_event
+from tests.memory.giving import CODE
 
 FLAT = 'format = "flat"\nat = 0x8000\nmode = 16\nmemory = "4M"\n'
 PINGS = """
@@ -126,3 +129,40 @@ def test_one_that_fails_on_a_network_does_not_let_the_others_wait_for_ever(tmp_p
         results = fleet.wait(60)
         assert results["a"].reason is hv.Reason.HOST_ERROR
         assert results["b"].reason is hv.Reason.STOPPED and "as a has stopped" in results["b"].message
+
+
+def test_a_set_on_a_host_with_little_memory_asks_its_balloons(tmp_path: Path) -> None:
+    """One gives, one grows and then waits; who watches the set sees both."""
+    (tmp_path / "gives").write_bytes(CODE)
+    grows = "mov edi, 0x100000; more: mov [edi], edi; add edi, 4096; mov ecx, 4000; slow: loop slow"
+    grows = assemble(f"{grows}; cmp edi, {13 << 20}; jb more; stays: inc ebx; jmp stays", origin=0x10000, mode=32).code
+    (tmp_path / "grows").write_bytes(grows)
+    form = 'format = "flat"\nat = 0x10000\nmode = 32\n'
+    text = f"""
+[host]
+memory = "16M"
+cpus = 2
+overcommit = 4
+swap = "16M"
+[vm.gives]
+image = "{tmp_path / "gives"}"
+memory = "8M"
+plugins = ["hypervisor:Balloon,most=300"]
+{form}
+[vm.grows]
+image = "{tmp_path / "grows"}"
+memory = "16M"
+{form}"""
+    with hv.Fleet(hv.FleetConfig.from_toml(text)) as fleet, fleet.events() as events:
+        fleet.vms["gives"].run(virtual_timeout=0.001)
+        fleet.start(timeout=60)
+        given: list[int] = []
+        while max(given, default=0) == 0 and len(fleet.running) == 2:
+            time.sleep(0.005)
+            given.append(fleet.figures().vm("gives").memory.ballooned)
+        assert 0 < given[-1] <= 300 * 4096
+        fleet.stop_all()
+        heard = [event for _ in range(20) if (event := events.next(0.0)) is not None]
+        asked = [event for event in heard if event.what is hv.What.ASKED]
+        assert {event.vm for event in asked} == {"gives"} and "little memory left" in of_event(asked[0])
+        assert {result.reason for result in fleet.results.values()} == {hv.Reason.STOPPED}, "no byte was wrong"

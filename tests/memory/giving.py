@@ -11,8 +11,8 @@ from hypervisor.assembler import assemble
 from hypervisor.units import MIB, PAGE_SHIFT
 from hypervisor.vm.balloon import GIVE, USE, WANTED, Balloon
 
-AT, NUMBER, ROUND, GIVEN, ANSWERS = 0x10000, 0x20000, 0x20004, 0x20008, 0x2000C
-"""Where its code is, and words: who it is, rounds that it has begun, pages that it has given, and whether it gives."""
+AT, NUMBER, ROUND, GIVEN, SILENT = 0x10000, 0x20000, 0x20004, 0x20008, 0x2000C
+"""Where its code is, and words: who it is, rounds that it has begun, pages that it has given, whether it gives none."""
 FIRST, CACHE, END = MIB, 2 * MIB, 4 * MIB
 """What it needs, and what it can give, from the first page on."""
 CACHE_PAGES = END - CACHE >> PAGE_SHIFT
@@ -21,8 +21,8 @@ _BALLOON = Template("""
 balloon:                        # what the host wants
     mov eax, $wanted
     vmmcall
-    cmp dword ptr [$answers], 0
-    je balloon_done
+    cmp dword ptr [$silent], 0
+    jne balloon_done
     mov esi, eax
     cmp esi, $pages
     jbe give
@@ -72,12 +72,13 @@ def balloon_source(cache: int, pages: int) -> str:
     something is; ``value`` says what the page at EDI is full of, in EAX. All registers but ESP are used.
     """
     return _BALLOON.substitute(
-        wanted=WANTED, give_=GIVE, use_=USE, answers=ANSWERS, given=GIVEN, cache=cache, pages=pages
+        wanted=WANTED, give_=GIVE, use_=USE, silent=SILENT, given=GIVEN, cache=cache, pages=pages
     )
 
 
 CODE = assemble(
     f"""
+    mov esp, {AT}
     mov edi, {FIRST}
 fill:
     call value
@@ -130,8 +131,7 @@ def giving(host: hv.Host, number: int, *, answers: bool = True, most: int | None
     """A VM of 8 MiB with this guest, which has 3 MiB of data and may be asked for 2 MiB of them."""
     balloon = hv.Balloon if most is None else (hv.Balloon, {"most": most})
     vm = host.create_vm(CODE, memory="8M", format="flat", at=AT, mode=32, plugins=[balloon], **options)
-    vm.vcpu.esp = AT
-    for at, value in ((NUMBER, number << 24), (ANSWERS, int(answers))):
+    for at, value in ((NUMBER, number << 24), (SILENT, int(not answers))):
         vm.memory.write(at, value.to_bytes(4, "little"))
     return vm
 

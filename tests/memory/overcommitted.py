@@ -25,7 +25,7 @@ from hypervisor.assembler import assemble
 from hypervisor.units import PAGE_SHIFT
 from tests.debian import debian_path
 from tests.meanwhile import again_and_again
-from tests.memory.giving import ANSWERS, GIVEN, NUMBER, ROUND, balloon_of, balloon_source
+from tests.memory.giving import GIVEN, NUMBER, ROUND, balloon_of, balloon_source
 from tests.memory.maps import census
 from tests.real.test_memtest import BIT_FADE, OPTIONS
 from tests.snapshots.sharing import for_a_moment
@@ -136,7 +136,6 @@ class Tenants:
         )
         vm.vcpu.esp = AT
         vm.memory.write(NUMBER, bytes([number]))
-        vm.memory.write(ANSWERS, b"\1")
         return vm
 
     def first_round(self, vm: hv.VM) -> None:
