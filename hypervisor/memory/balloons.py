@@ -65,6 +65,8 @@ class Balloons:
         step = step_of(frames)
         self.few, self.enough, self.plenty = FEW * step, ENOUGH * step, PLENTY * step
         """In frames that whoever comes first may take."""
+        self.there = False
+        """Whether a guest has ever been heard of: asked at each exit."""
         self._givers: weakref.WeakSet[Giver] = weakref.WeakSet()
         self._changing = threading.Lock()
         self._looking = threading.Lock()
@@ -77,11 +79,7 @@ class Balloons:
         if giver not in self._givers:
             with self._changing:
                 self._givers.add(giver)
-
-    @property
-    def there(self) -> bool:
-        """Whether there are any."""
-        return bool(self._givers)
+            self.there = True
 
     @property
     def _all(self) -> list[Giver]:
@@ -102,7 +100,7 @@ class Balloons:
         """So many frames are left for whoever comes first: ask for some if these are few, and for less if these are
         plenty. Nobody is waited for.
         """
-        if not self._givers or (self.few <= left <= self.plenty and not self._asks):
+        if self.few <= left <= self.plenty and not self._asks:
             return
         now = time.monotonic()
         if now < self._again or not self._looking.acquire(blocking=False):

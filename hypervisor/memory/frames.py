@@ -302,7 +302,8 @@ class HostMemory:
         """Let there be so many frames that anybody may take, and not too few, if that can be, where there is a swap
         file. ``memory`` is of the VM that the caller has, on ``pcpu``. Before that guests with balloons are asked.
         """
-        self.balloons.look(self.unreserved >> PAGE_SHIFT)
+        if self.balloons.there:
+            self.balloons.look(self.unreserved >> PAGE_SHIFT)
         if self._room is None:
             return
         if not self.few(self._least):

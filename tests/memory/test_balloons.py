@@ -138,21 +138,35 @@ def test_the_order_in_which_frames_come_back(host: hv.Host) -> None:
 
 
 def test_who_does_not_answer_delays_nobody(host: hv.Host) -> None:
-    silent, gives, growing = giving(host, 1, answers=False), giving(host, 2), Growing(host, 2)
+    silent, gives, growing = giving(host, 1, answers=False, name="silent"), giving(host, 2), Growing(host, 2)
     rounds_more([silent, gives])
-    silent.start()  # so it is asked, too
-    growing.leave(host.memory.balloons.few - 1)
-    for _ in range(MANY):
-        look([gives])
-        if left(host) >= host.memory.balloons.enough:
-            break
-    missing = host.memory.balloons.enough - host.memory.balloons.few
-    assert balloon_of(gives).lent >= missing > balloon_of(silent).lent == 0, "one has given all"
-    assert host.memory.swapped == 0 and left(host) >= host.memory.balloons.enough
-    rounds_more_of_silent = word(silent, ROUND)
-    silent.stop()
-    assert balloon_of(silent).s.asked >= 0 and rounds_more_of_silent > 1, "and the other went on"
+    with host.events() as events:
+        silent.start(timeout=60)  # so it is asked, too
+        growing.leave(host.memory.balloons.few - 1)
+        for _ in range(MANY):
+            look([gives])
+            if left(host) >= host.memory.balloons.enough:
+                break
+        missing = host.memory.balloons.enough - host.memory.balloons.few
+        assert balloon_of(gives).lent >= missing > balloon_of(silent).lent == 0, "one has given all"
+        assert host.memory.swapped == 0 and left(host) >= host.memory.balloons.enough
+        while silent.runner is not None and balloon_of(silent).asked:  # no more, as there is enough
+            time.sleep(0.001)
+        assert silent.stop() is not None and word(silent, ROUND) > 1, "it went on"
+        heard = [event for _ in range(100) if (event := events.next(0.0)) is not None]
+    messages = [event.message for event in heard if (event.vm, event.what) == ("silent", ASKED)]
+    assert len(messages) >= 2 and "little memory left" in messages[0] and "for nothing" in messages[-1]
     count(host)
+
+
+def test_what_was_promised_for_sure_is_not_asked_for() -> None:
+    with closing(hv.Host("16M", 1, overcommit=2, swap="8M")) as host:
+        gives, growing = giving(host, 1), Growing(host, 3)
+        growing.leave(300)
+        look([gives], 3)
+        pages = gives.memory.pages
+        assert pages.alone == pages.kept == 2 * MIB and balloon_of(gives).lent > 200
+        count(host)
 
 
 def test_what_is_given_and_taken_back_keeps_every_byte(host: hv.Host) -> None:
