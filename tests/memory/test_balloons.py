@@ -249,6 +249,19 @@ def test_a_recording_repeats_what_the_host_has_asked(host: hv.Host, tmp_path: Pa
     roomy.close()
 
 
+def test_one_that_goes_on_where_there_is_plenty_gets_its_memory_back(host: hv.Host, tmp_path: Path) -> None:
+    gives, growing = giving(host, 1), Growing(host, 2)
+    rounds_more([gives])
+    growing.leave(300)
+    look([gives], 3)
+    gives.save(tmp_path / "lent")
+    with closing(hv.Host("64M", 1)) as roomy, roomy.create_vm(tmp_path / "lent", plugins=[hv.Balloon]) as again:
+        assert balloon_of(again).held > 50
+        look([again], 3)
+        rounds_more([again])
+        assert (balloon_of(again).held, balloon_of(again).wanted, word(again, GIVEN)) == (0, 0, 0)
+
+
 def test_what_each_is_asked_for_is_in_proportion() -> None:
     rng = random.Random(5)
     for _ in range(500):
