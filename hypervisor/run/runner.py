@@ -24,7 +24,7 @@ from hypervisor.run.machine import NOBODY
 from hypervisor.run.rest import Rest
 from hypervisor.run.serving.exit_server import ExitServer
 from hypervisor.run.serving.raised import busy_in
-from hypervisor.run.sharing.hold import Hold
+from hypervisor.run.sharing.hold import NEVER, Hold
 from hypervisor.run.sharing.task import Task
 from hypervisor.run.threads.foresight import Foresight
 from hypervisor.run.threads.interrupting import Overdue
@@ -309,7 +309,7 @@ class Runner(Task):
             if pace is not None and self._cut_at(pcpu, pace.horizon_ns):
                 rest.short = True
             turns.look_at = horizon if virtual else turns.time + LOOK_NS
-            if hold.wanted:
+            if hold.wanted or hold.look_at < NEVER:
                 self._end_before_long(hold, pcpu)
             turns.in_engine = by_engine and between
             turns.inside = inbox.early = True
@@ -375,8 +375,13 @@ class Runner(Task):
         return True
 
     def _end_before_long(self, hold: Hold, pcpu: PCpu) -> None:
-        """Leave the guest where its slice is over, about: of several vCPUs at the end of a turn."""
-        leave_at = self._foresight.leave_at(hold.began.cpu, hold.cpu_end, pcpu.report.now)
+        """Leave the guest where its slice is over, or somebody may want its pCPU, about: of several vCPUs at the end of
+        a turn.
+        """
+        if time.monotonic() >= hold.look_at:
+            self.vm.host.queue.look(hold)  # it is kicked then, if it is to leave
+        end = hold.cpu_end if hold.wanted else NEVER
+        leave_at = self._foresight.leave_at(hold.began.cpu, end, hold.look_at, pcpu.report.now)
         if not self.vm.turns.several:
             self._cut_at(pcpu, leave_at)
         elif leave_at < self.vm.turns.look_at:

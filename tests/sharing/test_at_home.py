@@ -11,9 +11,9 @@ from unittest import mock
 import pytest
 
 import hypervisor as hv
-from hypervisor.run.sharing import at_home as homes
 from hypervisor.run.sharing import scheduler
 from hypervisor.run.sharing.affinity import Affinity
+from hypervisor.run.sharing.policies import at_home as homes
 from hypervisor.testing.simulation import SimulatedVm, Simulation, Waking
 from hypervisor.testing.simulation.schedule import Schedule
 from tests.sharing.guests import at_once, counting, until_computed, waking

@@ -103,9 +103,9 @@ def by_foresight_alone(monkeypatch: pytest.MonkeyPatch) -> tuple[list[float], li
             too_long.append(hold.cpu_left - hold.cpu_end)
         return leaves(self, hold)
 
-    def asked(self: Foresight, began: float, end: float, now_ns: int) -> int:
+    def asked(self: Foresight, *where: Any) -> int:
         told.append(None)
-        return leave_at(self, began, end, now_ns)
+        return leave_at(self, *where)
 
     monkeypatch.setattr(scheduler, "SLICE_S", SLICE_S)
     monkeypatch.setattr(scheduler, "LONGEST", 1)

@@ -38,10 +38,10 @@ class Accounts:
     def __init__(self, pcpus: Sequence[PCpu]) -> None:
         self._accounts = {pcpu: _Account() for pcpu in pcpus}
 
-    def wakes(self, task: Task) -> None:
+    def wakes(self, task: Task, now: float) -> None:
         """A task wants a pCPU that did not before."""
         if task.idle_since is not None:
-            task.place.usage.blocked_s += time.monotonic() - task.idle_since
+            task.place.usage.blocked_s += now - task.idle_since
             task.idle_since = None
 
     def arrives(self, hold: Hold, pcpu: PCpu) -> None:
@@ -59,7 +59,7 @@ class Accounts:
         """
         assert hold.pcpu is not None and hold.meter is not None
         account, now = self._accounts[hold.pcpu], hold.meter.read()
-        account.cut = now
+        account.cut, hold.until = now, now.wall
         account.slices += 1
         for usage in (account.total, hold.vm.usage):
             usage.add_held(hold.got, now, hold.slept)

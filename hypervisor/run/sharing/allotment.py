@@ -10,9 +10,9 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from hypervisor.run.sharing import at_home
 from hypervisor.run.sharing.affinity import Affinity
 from hypervisor.run.sharing.hold import NEVER, Hold
+from hypervisor.run.sharing.policies import at_home
 from hypervisor.run.sharing.policy import Policy
 from hypervisor.run.sharing.scheduler import Candidate, Scheduler
 from hypervisor.run.sharing.share import DRIVES_SLICE_S
@@ -48,9 +48,9 @@ class Allotment:
 
     # --- tasks --------------------------------------------------------------------------------------------------------
 
-    def enqueue(self, task: Task) -> None:
+    def enqueue(self, task: Task, now: float) -> None:
         """A task wants a pCPU that did not before."""
-        hold = self._hold(task)
+        hold = self._hold(task, now)
         at_home.wakes(task.place, [other.vm for other in self.holds if other.task is not None])
         self.holds.append(hold)
         if not hold.not_before:
@@ -65,7 +65,7 @@ class Allotment:
         if hold.capped:
             task.place.allowance.charge(whole)
         known = hold.chosen_by is self.policy.scheduler
-        following = self._hold(task) if goes_on else None
+        following = self._hold(task, hold.until) if goes_on else None
         if following is not None and not following.not_before:
             if known:
                 self.policy.used(task, seconds, whole)
@@ -105,8 +105,8 @@ class Allotment:
             if limited or hold.pcpu not in self._affinity.allows(hold):
                 hold.firm, hold.seconds = True, 0.0
 
-    def _hold(self, task: Task) -> Hold:
-        hold = Hold(task.place, task, asked=self._clock())
+    def _hold(self, task: Task, asked: float) -> Hold:
+        hold = Hold(task.place, task, asked=asked)
         hold.not_before = self._opens(task)
         return hold
 
@@ -135,8 +135,10 @@ class Allotment:
 
     # --- pCPUs --------------------------------------------------------------------------------------------------------
 
-    def hand_out(self) -> None:
-        """Give free pCPUs to those who are next."""
+    def hand_out(self, since: float | None = None) -> None:
+        """Give free pCPUs to those who are next. One of them has been free ``since`` then: its thread may have lost its
+        processor between that and this.
+        """
         waiting = [hold for hold in self.holds if hold.pcpu is None]
         if not waiting:
             return
@@ -162,7 +164,7 @@ class Allotment:
             pcpu = self._affinity.best(hold, free, [other for other in waiting if other is not hold])
             free.remove(pcpu)
             busy.add(hold.vm)
-            hold.since, hold.seconds = now, seconds
+            hold.since, hold.seconds = now if since is None else max(since, hold.asked), seconds
             if hold.task is not None:
                 hold.chosen_by = self.policy.scheduler
                 share = hold.task.candidate.share

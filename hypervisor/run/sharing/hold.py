@@ -28,7 +28,7 @@ class Customer(Protocol):
     used_s: float
     """Host seconds for which its tasks have held up pCPUs: what a scheduler is told."""
     had_s: float
-    """The same, to be compared among those that want pCPUs (`hypervisor.run.sharing.at_home`)."""
+    """The same, to be compared among those that want pCPUs (`hypervisor.run.sharing.policies.at_home`)."""
     usage: Usage
     """Where its time has gone."""
     allowance: Allowance
@@ -61,6 +61,8 @@ class Hold:
         """Whether the slice is over, and somebody waits."""
         self.since = 0.0
         """When it got its pCPU, of time.monotonic."""
+        self.until = 0.0
+        """When it gave it back: what the accounts say of the VM, and of the next one, begins there."""
         self.seconds = 0.0
         """How long the slice is, in host seconds."""
         self.firm = False
@@ -82,6 +84,8 @@ class Hold:
         self.guest_knows = 0.0
         """Of which length of the slice the guest knows where it is to be left: `NEVER` if it runs without an end, 0
         before it runs."""
+        self.look_at = NEVER
+        """When, of time.monotonic, its thread is to have the queue look for who may want its pCPU."""
         self.cpu_left = self.left_at = NEVER
         """Where the guest was left behind that, and when (of time.monotonic); what follows is the way to another."""
         self.before = 0.0
@@ -122,8 +126,9 @@ class Hold:
         else:
             self.began, self.begun = self.meter.glance(self.got), True
 
-    def goes(self) -> None:
+    def goes(self, look_at: float) -> None:
         """Its guest is about to run, as far as the slice goes."""
+        self.look_at = look_at
         self.guest_knows = self.seconds if self.wanted else NEVER
 
     @property

@@ -64,7 +64,7 @@ class Place:
         self.used_s = 0.0
         """Host seconds for which runs and steps have held up a pCPU."""
         self.had_s = 0.0
-        """The same, to be compared among those that want pCPUs (`hypervisor.run.sharing.at_home`)."""
+        """The same, to be compared among those that want pCPUs (`hypervisor.run.sharing.policies.at_home`)."""
         self.usage = Usage()
         """Where the time of runs and steps has gone, up to the last slice's end."""
         self.allowance = Allowance()

@@ -25,6 +25,7 @@ from hypervisor.run.sharing import hope
 from hypervisor.run.sharing.accounts import Accounts
 from hypervisor.run.sharing.allotment import Allotment
 from hypervisor.run.sharing.hold import Customer, Hold
+from hypervisor.run.sharing.resting import Resting
 from hypervisor.run.sharing.scheduler import RoundRobin, Scheduler
 from hypervisor.run.sharing.slices import PATIENCE_S
 from hypervisor.run.sharing.task import Next, Task, going
@@ -52,8 +53,8 @@ class RunQueue:
         self._pcpus = list(pcpus)
         self._scheduler = policy or RoundRobin()
         self._watch = watch or Watch()
-        self._slices = self._watch.alarm(self._end_slices)
-        self._wakings = self._watch.alarm(self._wake_due)
+        self._slices = self._watch.alarm(self.look)
+        self._wakings = self._watch.alarm(self.look)
         self._closed = ""
         self.patience = Patience()
         """Of those who wait for tasks."""
@@ -68,7 +69,7 @@ class RunQueue:
         self._allotment = Allotment(self._pcpus, self._scheduler, lambda task: self._notes.append(task.place))
         self._holds = self._allotment.holds
         self._accounts = Accounts(self._pcpus)
-        self._resting: list[Task] = []
+        self._resting = Resting(self._wakings)
         self._apart: list[Task] = []
         """Those for which a thread of their own has yet to begin."""
         self._others: list[threading.Thread] = []
@@ -200,7 +201,15 @@ class RunQueue:
             hold.begin()
             if self.contended or hold.firm:
                 self._press()
-            hold.goes()
+            hold.goes(self._resting.next_at)
+        self._read_notes()
+
+    def look(self, hold: Hold | None = None) -> None:
+        """One that rested, or was held back, may want a pCPU by now; ``hold`` looks again when the next one may."""
+        with self._lock:
+            self._hand_out()
+            if hold is not None:
+                hold.look_at = self._resting.next_at
         self._read_notes()
 
     def rest(self, hold: Hold, rouse: Callable[[], None]) -> bool:
@@ -278,25 +287,23 @@ class RunQueue:
             goes_on = following is Next.READY and not task.called_off
             self._allotment.leaves(hold, task, seconds, whole, goes_on=goes_on)
             if not goes_on:
-                self._go_on(task, following)
-            self._hand_out()
+                self._go_on(task, following, hold.until)
+            self._hand_out(hold.until)
         self._read_notes()
         if following is Next.OVER:
             task.ends()
 
-    def _go_on(self, task: Task, following: Next) -> None:
+    def _go_on(self, task: Task, following: Next, since: float) -> None:
         """Put a task where it wants to be, with the lock."""
         if following is Next.OVER:
             return
-        task.idle_since = time.monotonic()
+        task.idle_since = since
         if following is Next.APART or task.called_off:
             self._put_apart(task)
         elif task.woken and not task.stands:
             self._enqueue(task)
         else:
-            self._resting.append(task)
-            if task.wake_at is not None and task.wake_at < self._wakings.when:
-                self._wakings.set(task.wake_at)
+            self._resting.add(task)
 
     def _put_apart(self, task: Task) -> None:
         task.wants_apart = True
@@ -322,26 +329,13 @@ class RunQueue:
             if goes_on and not task.called_off:
                 self._enqueue(task)
             else:
-                self._accounts.wakes(task)  # up to here
-                self._go_on(task, following)
+                now = time.monotonic()
+                self._accounts.wakes(task, now)  # up to here
+                self._go_on(task, following, now)
             self._hand_out()
         self._read_notes()
         if following is Next.OVER:
             task.ends()
-
-    # --- the watch ----------------------------------------------------------------------------------------------------
-
-    def _end_slices(self) -> None:
-        self.change(lambda allotment: None)  # one that was held back may want a pCPU by now
-
-    def _wake_due(self) -> None:
-        now = time.monotonic()
-        with self._lock:
-            for task in [one for one in self._resting if one.wake_at is not None and one.wake_at <= now]:
-                self._unrest(task)
-            self._hand_out()
-            self._wakings.set(min((one.wake_at for one in self._resting if one.wake_at is not None), default=NEVER))
-        self._read_notes()
 
     # --- under the lock -----------------------------------------------------------------------------------------------
 
@@ -375,8 +369,7 @@ class RunQueue:
     def _leave_other_places(self, task: Task | None, here: Hold | None = None) -> None:
         """A task is about to be executed: an interrupt may have come while it had its new place and the old one."""
         self._holds[:] = [hold for hold in self._holds if hold.task is not task or hold is here]
-        if task in self._resting:
-            self._resting.remove(task)
+        self._resting.remove(task)
 
     def _unrest(self, task: Task) -> None:
         if task.called_off:
@@ -387,8 +380,9 @@ class RunQueue:
 
     def _enqueue(self, task: Task) -> None:
         """A task wants a pCPU that did not before."""
-        self._accounts.wakes(task)
-        self._allotment.enqueue(task)
+        now = time.monotonic()
+        self._accounts.wakes(task, now)
+        self._allotment.enqueue(task, now)
 
     def _wait(self, hold: Hold) -> None:
         with self._lock:
@@ -426,9 +420,15 @@ class RunQueue:
             hold.ended = True
         self._read_notes()
 
-    def _hand_out(self) -> None:
-        """Give free pCPUs to those who are next, and see that somebody looks after the slices."""
-        self._allotment.hand_out()
+    def _hand_out(self, since: float | None = None) -> None:
+        """Wake who is due, give free pCPUs to those who are next, and see that somebody looks after the slices. One
+        pCPU has been free ``since`` then (of time.monotonic).
+        """
+        now = time.monotonic()
+        for task in self._resting.due(now):
+            self._unrest(task)
+        self._resting.look_again(now)
+        self._allotment.hand_out(since)
         for hold in self._holds:
             if hold.pcpu is not None and not hold.arrived:
                 if hold.task is None:

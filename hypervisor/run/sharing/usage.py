@@ -36,11 +36,16 @@ class Usage:
         return self.held_s + self.ready_s + self.blocked_s
 
     def add_held(self, since: Reading, now: Reading, slept_s: float) -> None:
-        """It had a pCPU between these readings of that one's thread, and slept there for ``slept_s``."""
-        run, stolen = now.cpu - since.cpu, now.stolen - since.stolen
+        """It had a pCPU between these readings of that one's thread, and slept there for ``slept_s``. (A thread that
+        loses its processor while it is read has more stolen from it than time passed until then: it is what passed
+        that is told.)
+        """
+        run = now.cpu - since.cpu
+        idle = max(now.wall - since.wall - slept_s - run, 0.0)
+        stolen = min(now.stolen - since.stolen, idle)
         self.run_s += run
         self.stolen_s += stolen
-        self.waiting_s += max(now.wall - since.wall - slept_s - run - stolen, 0.0)
+        self.waiting_s += idle - stolen
         self.blocked_s += slept_s
 
     def add_waited(self, seconds: float, *, capped: bool = False) -> None:

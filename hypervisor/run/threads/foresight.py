@@ -25,6 +25,12 @@ LEAST_SPEED = 0.2e9
 one is left later, and not so often that it comes no further.
 """
 
+FAR_S = 1.0
+"""Nobody looks further than that, in host seconds."""
+
+NOWHERE = -1.0, -1.0
+"""Instead of the ends of a slice: nobody has looked for them."""
+
 
 class Foresight:
     """Of one run, whose guest comes so many nanoseconds of its own time further in a second of the CPU clock."""
@@ -32,12 +38,13 @@ class Foresight:
     def __init__(self) -> None:
         self._speed = LEAST_SPEED
         self._began_ns = 0
-        self._end, self._leave_at, self._again_ns = -1.0, 0, 0
+        self._known = NOWHERE
+        self._leave_at = self._again_ns = 0
 
     def begin(self, now_ns: int) -> None:
         """A slice begins."""
         self._began_ns = now_ns
-        self._end = -1.0
+        self._known = NOWHERE
 
     def look(self, began: float, now_ns: int) -> float:
         """See how fast the guest is, which has come to here in this slice, that began there on the CPU clock; what that
@@ -48,11 +55,14 @@ class Foresight:
             self._speed = max((now_ns - self._began_ns) / (now - began), LEAST_SPEED)
         return now
 
-    def leave_at(self, began: float, end: float, now_ns: int) -> int:
-        """Where the guest, which is here now, is to be left in a slice that ends there on the CPU clock."""
-        if end != self._end or now_ns >= self._again_ns:
-            left = max(end - self.look(began, now_ns), 0.0)
-            self._end, self._leave_at = end, now_ns + int((left + LATE_S) * self._speed)
+    def leave_at(self, began: float, end: float, look_at: float, now_ns: int) -> int:
+        """Where the guest, which is here now, is to be left in a slice that ends there on the CPU clock, or where the
+        queue is to be asked at this time of time.monotonic, at the latest.
+        """
+        if (end, look_at) != self._known or now_ns >= self._again_ns:
+            self._known = end, look_at
+            left = min(end - self.look(began, now_ns), look_at - time.monotonic())
+            self._leave_at = now_ns + int(min(max(left, 0.0) + LATE_S, FAR_S) * self._speed)
             self._again_ns = (now_ns + self._leave_at) // 2
         return self._leave_at
 

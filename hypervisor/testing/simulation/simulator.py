@@ -163,7 +163,7 @@ class Simulation:
         work.left.append((amount, NEVER if job.deadline == FOREVER_S else round(job.deadline * SECOND_NS)))
         if asleep:
             work.row.becomes(self._now, READY)
-            self._allotment.enqueue(work)
+            self._allotment.enqueue(work, self._now / SECOND_NS)
         self._expect(work)
 
     def _settle(self) -> int:
@@ -224,7 +224,7 @@ class Simulation:
         hold, work.hold, work.leaves_at = work.hold, None, NEVER
         if hold is None:
             raise InternalError("nobody's leaving")
-        work.vm.last = hold.pcpu
+        work.vm.last, hold.until = hold.pcpu, self._now / SECOND_NS
         self._allotment.holds.remove(hold)
         work.row.becomes(self._now, READY if goes_on else ASLEEP)
         seconds = work.cpu / SECOND_NS - hold.got.cpu
