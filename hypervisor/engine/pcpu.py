@@ -212,7 +212,8 @@ class PCpu:
         """Set what is called in place for ports and device memory. It must not raise."""
         function = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)(callback)
         self._in_place = function
-        self.words[b.F_PYTHON >> 3] = ctypes.cast(function, ctypes.c_void_p).value or 0
+        # each slice comes here, and `ctypes.cast` makes a circle of references, which the collector has to come for
+        self.words[b.F_PYTHON >> 3] = ctypes.c_void_p.from_buffer(function).value or 0
 
     # --- what is carried out in the processor's place -----------------------------------------------------------------
 

@@ -157,8 +157,8 @@ def wakes(seconds: float) -> int:
         wrong += bad
         print(
             f"one that wakes beside 4 that compute, {policy}: woken {len(found)} times, behind {_ms(computed)} ms of "
-            f"what its pCPU's thread computed; by the host's clock {_ms([one.waited for one in found])} ms, of which it "
-            f"was noticed behind {_ms([one.noticed for one in found])} ms" + (" TOO LONG" if bad else "")
+            f"what its pCPU's thread computed; by the host's clock {_ms([one.waited for one in found])} ms, noticed "
+            f"behind {_ms([one.noticed for one in found])} ms of them" + (" TOO LONG" if bad else "")
         )
     return wrong
 

@@ -157,9 +157,9 @@ def test_no_pcpu_is_free_while_a_vm_waits_for_it(short: None, monkeypatch: pytes
         queue, idled, looked = host.queue, list[str](), 0
         hand_out = queue._hand_out
 
-        def checked() -> None:
+        def checked(since: float | None = None) -> None:
             nonlocal looked
-            hand_out()
+            hand_out(since)
             looked += 1
             free = {*host.pcpus} - {hold.pcpu for hold in queue._holds}
             waiting = [hold.vm.name for hold in queue._holds if hold.waits]

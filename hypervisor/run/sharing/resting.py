@@ -36,10 +36,9 @@ class Resting:
         if task.wake_at is not None:
             self._expect(task.wake_at)
 
-    def remove(self, task: Task) -> None:
+    def remove(self, task: Task | None) -> None:
         """It does no longer, if it did."""
-        if task in self._tasks:
-            self._tasks.remove(task)
+        self._tasks[:] = [one for one in self._tasks if one is not task]
 
     def due(self, now: float) -> list[Task]:
         """Those whose time has come."""
