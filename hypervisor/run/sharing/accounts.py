@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from hypervisor.run.sharing.hold import Customer, Hold, held_up
+from hypervisor.run.sharing.hold import Customer, Hold
 from hypervisor.run.sharing.usage import PCpuUsage, Usage
 from hypervisor.run.threads.thread_meter import Reading, ThreadMeter
 
@@ -55,7 +55,7 @@ class Accounts:
 
     def leaves(self, hold: Hold) -> tuple[float, float]:
         """A task has left its pCPU, whose thread calls this: for how many seconds its guest has held that up, and for
-        how many the way there, too.
+        how many with the ways to its guest and back.
         """
         assert hold.pcpu is not None and hold.meter is not None
         account, now = self._accounts[hold.pcpu], hold.meter.read()
@@ -63,7 +63,8 @@ class Accounts:
         account.slices += 1
         for usage in (account.total, hold.vm.usage):
             usage.add_held(hold.got, now, hold.slept)
-        return hold.held_up(now), held_up(hold.got, now, hold.slept)
+        guests = hold.held_up(now)
+        return guests, guests + hold.ways(now)
 
     def returns(self, hold: Hold) -> None:
         """A visit is over."""

@@ -81,6 +81,8 @@ class Hold:
         """What it said when the slice began."""
         self.begun = False
         """Whether the guest has run."""
+        self.reached = 0.0
+        """Where on the CPU clock of that thread it did first."""
         self.guest_knows = 0.0
         """Of which length of the slice the guest knows where it is to be left: `NEVER` if it runs without an end, 0
         before it runs."""
@@ -124,7 +126,9 @@ class Hold:
         if self.meter is None:
             self.since = time.monotonic()
         else:
-            self.began, self.begun = self.meter.glance(self.got), True
+            self.began = self.meter.glance(self.got)
+            if not self.begun:
+                self.reached, self.begun = self.began.cpu, True
 
     def goes(self, look_at: float) -> None:
         """Its guest is about to run, as far as the slice goes."""
@@ -164,6 +168,14 @@ class Hold:
         if self.cpu_left < now.cpu:
             now = now._replace(cpu=max(self.cpu_left, self.began.cpu), wall=min(now.wall, self.left_at))
         return self.before + held_up(self.began, now, self.slept - self.slept_before)
+
+    def ways(self, now: Reading) -> float:
+        """How long its pCPU's thread computed to get to the guest and away from it. What it waited there for the
+        interpreter, or for the queue, is nobody's: it is others who had that, or a processor of the host's.
+        """
+        if not self.begun:
+            return now.cpu - self.got.cpu
+        return self.reached - self.got.cpu + max(now.cpu - self.cpu_left, 0.0)
 
     def so_far(self) -> float:
         """The same up to now, from any thread: what it will be charged with, as far as that is known."""
