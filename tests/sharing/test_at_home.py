@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import random
 from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest import mock
 
@@ -22,13 +24,23 @@ from tests.sharing.scenes import busy
 SECONDS = 5.0
 
 
-def _run(vms: int, pcpus: int, seed: int, at_home: bool = True) -> Schedule:
+@contextmanager
+def _anywhere(at_home: bool) -> Iterator[None]:
+    """Unless they are to be at home, whoever is next goes to any pCPU that is free."""
+    with ExitStack() as stack:
+        if not at_home:
+            stack.enter_context(mock.patch.object(homes, "first", lambda waiting, *_: waiting))
+            stack.enter_context(mock.patch.object(homes, "stays", lambda *_: True))
+        yield
+
+
+def _run(policy: str, vms: int, pcpus: int, seed: int, at_home: bool = True) -> Schedule:
     """VMs that compute from some moment on, and one that wakes now and then, so that slices end at any time."""
     rng = random.Random(seed)
     some = [busy(f"{n}", begin=rng.random() * 0.1) for n in range(vms)]
     waking = SimulatedVm("wakes", Waking(0.02, 0.002, seed))
-    with mock.patch.object(homes, "first", homes.first if at_home else lambda waiting, *_: waiting):
-        return Simulation("round-robin", [*some, waking], pcpus).run(SECONDS)
+    with _anywhere(at_home):
+        return Simulation(policy, [*some, waking], pcpus).run(SECONDS)
 
 
 def _moves(schedule: Schedule) -> int:
@@ -48,19 +60,28 @@ def _spread(schedule: Schedule) -> float:
     return max(ran) - min(ran)
 
 
+@pytest.mark.parametrize("policy", ["round-robin", "credit"])
 @pytest.mark.parametrize(("vms", "pcpus"), [(4, 2), (6, 2), (6, 3), (8, 4)])
-def test_few_move_where_the_vms_go_round_evenly(vms: int, pcpus: int) -> None:
-    moves = [[_moves(_run(vms, pcpus, seed, at_home)) for seed in range(4)] for at_home in (True, False)]
+def test_few_move_where_the_vms_go_round_evenly(vms: int, pcpus: int, policy: str) -> None:
+    moves = [[_moves(_run(policy, vms, pcpus, seed, at_home)) for seed in range(2)] for at_home in (True, False)]
     assert sum(moves[0]) < 0.05 * sum(moves[1]), moves
 
 
+@pytest.mark.parametrize("policy", ["round-robin", "credit"])
 @pytest.mark.parametrize(("vms", "pcpus"), [(2, 1), (3, 2), (4, 2), (5, 2), (7, 2), (4, 3), (7, 3), (9, 4)])
-def test_nobody_gets_less_for_it(vms: int, pcpus: int) -> None:
-    for seed in range(4):
-        assert _spread(_run(vms, pcpus, seed)) < max(_spread(_run(vms, pcpus, seed, at_home=False)), 0.15)
+def test_nobody_gets_less_for_it(vms: int, pcpus: int, policy: str) -> None:
+    for seed in range(2):
+        without = _spread(_run(policy, vms, pcpus, seed, at_home=False))
+        assert _spread(_run(policy, vms, pcpus, seed)) < max(without, 0.15)
 
 
-def _moved_on_a_host(at_home: bool) -> int:
+def test_who_wakes_does_not_wait_for_its_home() -> None:
+    for vms, pcpus in ((4, 2), (5, 2), (7, 3)):
+        schedule = _run("credit", vms, pcpus, 1)
+        assert schedule.rows["wakes"].longest(schedule.end) < 0.005
+
+
+def _moved_on_a_host(policy: str, at_home: bool) -> int:
     """How often one of 12 that compute begins a slice on the other one of two pCPUs of this machine. One more wakes now
     and then: else all come round in one order, and nobody has to move.
     """
@@ -75,8 +96,12 @@ def _moved_on_a_host(at_home: bool) -> int:
         return 0.001 + rng.random() * 0.008
 
     with mock.patch.object(Affinity, "best", seen), mock.patch.object(scheduler, "SLICE_S", 0.002):
-        with mock.patch.object(homes, "first", homes.first if at_home else lambda waiting, *_: waiting):
-            with hv.Host("32M", 2) as host, counting(host, [hv.Share()] * 12) as vms, waking(host, sleep_s) as other:
+        with _anywhere(at_home):
+            with (
+                hv.Host("32M", 2, scheduler=policy) as host,
+                counting(host, [hv.Share()] * 12) as vms,
+                waking(host, sleep_s) as other,
+            ):
                 at_once([*vms, other], hv.VM.start)
                 until_computed(vms, 0.4, 60)
                 at_once([*vms, other], hv.VM.request_stop)
@@ -87,6 +112,7 @@ def _moved_on_a_host(at_home: bool) -> int:
     return sum(one is not two for row in where.values() for one, two in itertools.pairwise(row))
 
 
-def test_vms_stay_at_home_on_a_host() -> None:
-    without = _moved_on_a_host(at_home=False)
-    assert _moved_on_a_host(at_home=True) < 0.6 * without, without
+@pytest.mark.parametrize("policy", ["round-robin", "credit"])
+def test_vms_stay_at_home_on_a_host(policy: str) -> None:
+    without = _moved_on_a_host(policy, at_home=False)
+    assert _moved_on_a_host(policy, at_home=True) < 0.6 * without, without

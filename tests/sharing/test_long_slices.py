@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+import hypervisor as hv
 from hypervisor.run.sharing.scheduler import CALM, LONGEST, ROUND, SLICE_S
 from hypervisor.testing.simulation import SimulatedVm, Simulation, Waking
 from hypervisor.testing.simulation.schedule import Schedule
@@ -30,6 +31,23 @@ def test_they_are_as_long_as_a_round_may_be(vms: int, pcpus: int) -> None:
     ran = [schedule.ran(name) for name in NAMES[:vms]]
     assert max(ran) - min(ran) <= 2 * long + SLICE_S
     assert schedule.idle() < 1e-6
+
+
+@pytest.mark.parametrize("policy", ["credit", "edf"])
+@pytest.mark.parametrize(("weights", "pcpus", "long_ms"), [
+    ((1, 1), 1, 50), ((3, 1), 1, 16.7), ((1, 2, 5), 1, 7.5), ((1, 1, 1, 1), 2, 50), ((1,) * 8, 1, 20),
+    ((1, 1, 1), 2, 80),
+])  # fmt: skip
+def test_by_weights_they_are_as_long_as_shares_are_kept_within_10_s(
+    weights: tuple[float, ...], pcpus: int, long_ms: float, policy: str
+) -> None:
+    vms = [busy(name, hv.Share(weight=weight)) for name, weight in zip(NAMES, weights, strict=False)]
+    schedule = Simulation(policy, vms, pcpus).run(10.0)
+    late = [seconds for vm in vms for begin, seconds in _slices(schedule, vm.name) if begin > 2 * CALM * SLICE_S]
+    shortest = min(late)
+    assert shortest == pytest.approx(long_ms / 1e3, abs=0.001)
+    for vm, weight in zip(vms, weights, strict=True):
+        assert schedule.ran(vm.name) / 10 / pcpus == pytest.approx(weight / sum(weights), rel=0.01)
 
 
 def test_who_wakes_waits_no_longer_than_a_short_one() -> None:

@@ -39,7 +39,9 @@ class Allotment:
         self._pcpus, self._refused, self._clock = list(pcpus), refused, clock
         self._affinity = Affinity(pcpus)
         self.holds: list[Hold] = []
-        self.policy = Policy(scheduler, refused, len(self._pcpus), clock, self._had)
+        self._free: list[PCpu] = []
+        """The pCPUs that are handed out."""
+        self.policy = Policy(scheduler, refused, len(self._pcpus), clock, self._had, self._stays)
 
     @property
     def contended(self) -> bool:
@@ -86,7 +88,7 @@ class Allotment:
 
     def switch(self, scheduler: Scheduler) -> None:
         """Another one chooses from now on. Who runs leaves soon, and is new to it."""
-        self.policy = Policy(scheduler, self._refused, len(self._pcpus), self._clock, self._had)
+        self.policy = Policy(scheduler, self._refused, len(self._pcpus), self._clock, self._had, self._stays)
         for hold in self.holds:
             if hold.task is None:
                 continue
@@ -120,6 +122,13 @@ class Allotment:
                 return hold.so_far()
         return 0.0
 
+    def _stays(self, vm: Candidate) -> bool:
+        """Whether a VM that is given one of the free pCPUs has not been on another one before."""
+        for hold in self.holds:
+            if hold.task is not None and hold.task.candidate is vm and hold.pcpu is None:
+                return at_home.stays(hold, self._free)
+        return False
+
     def _wakes(self, task: Task) -> None:
         running = [hold for hold in self.holds if hold.pcpu is not None]
         if not running:
@@ -152,7 +161,7 @@ class Allotment:
                     self._wakes(hold.task)
         running = [hold for hold in self.holds if hold.pcpu is not None]
         taken, busy = {hold.pcpu for hold in running}, {hold.vm for hold in running}
-        free = [pcpu for pcpu in self._pcpus if pcpu not in taken]
+        self._free = free = [pcpu for pcpu in self._pcpus if pcpu not in taken]
         while free:
             waiting = [hold for hold in self.holds if hold.waits and hold.vm not in busy]
             able = [hold for hold in waiting if any(pcpu in free for pcpu in self._affinity.allows(hold))]

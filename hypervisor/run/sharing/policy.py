@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from hypervisor.run.sharing import scheduler as policies
 from hypervisor.run.sharing.hold import Hold
-from hypervisor.run.sharing.scheduler import Candidate, Charging, Hosted, Scheduler, Slice, Watching
+from hypervisor.run.sharing.scheduler import Candidate, Charging, Hosted, Placing, Scheduler, Slice, Watching
 from hypervisor.run.sharing.task import Task
 
 LEAST_SLICE_S = 1e-6
@@ -27,6 +27,7 @@ class Policy:
         pcpus: int,
         clock: Callable[[], float],
         had: Callable[[Candidate], float],
+        stays: Callable[[Candidate], bool],
     ) -> None:
         self.scheduler = scheduler
         self._refused = refused
@@ -35,6 +36,8 @@ class Policy:
             scheduler.begin(pcpus, clock)
         if isinstance(scheduler, Watching):
             scheduler.watch(had)
+        if isinstance(scheduler, Placing):
+            scheduler.place(stays)
 
     def next(self, waiting: Sequence[Hold]) -> tuple[Hold, float]:
         """Who of those that wait gets the next pCPU, and for how many seconds: a visit when it has waited longest."""

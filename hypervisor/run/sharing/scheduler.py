@@ -109,6 +109,15 @@ class Watching(Protocol):
         ...
 
 
+@runtime_checkable
+class Placing(Protocol):
+    """A scheduler that wants VMs to stay where they were: another pCPU translates all their code anew."""
+
+    def place(self, stays: Callable[[Candidate], bool]) -> None:
+        """Before all else: what says, within `Scheduler.choose`, whether a VM that waits would stay there."""
+        ...
+
+
 LONGEST, ROUND, CALM = 4, 24, 20
 """Where all compute a slice is so many `SLICE_S` at most, and a round of all that wait; there have been so many slices
 before in which nobody woke.
@@ -153,4 +162,15 @@ class RoundRobin:
         """It is forgotten."""
 
 
-__all__ = ["SLICE_S", "Candidate", "Charging", "Hosted", "Promising", "RoundRobin", "Scheduler", "Slice", "Watching"]
+__all__ = [
+    "SLICE_S",
+    "Candidate",
+    "Charging",
+    "Hosted",
+    "Placing",
+    "Promising",
+    "RoundRobin",
+    "Scheduler",
+    "Slice",
+    "Watching",
+]

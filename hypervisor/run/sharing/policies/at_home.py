@@ -26,6 +26,11 @@ def wakes(vm: Customer, others: Iterable[Customer]) -> None:
     vm.had_s = max(vm.had_s, least)
 
 
+def stays(hold: Hold, free: Collection[PCpu]) -> bool:
+    """Whether this is at home on one of the free pCPUs, or nowhere."""
+    return hold.vm.last is None or hold.vm.last in free
+
+
 def first(waiting: list[Hold], free: Collection[PCpu]) -> list[Hold]:
     """Those that wait in the order in which they came, but for the one that goes before others. (It is not the last of
     them, which has only just come, and nobody goes before a visit.)
@@ -35,10 +40,10 @@ def first(waiting: list[Hold], free: Collection[PCpu]) -> list[Hold]:
         if hold.task is None:
             break
         had = hold.vm.had_s
-        if (hold.vm.last is None or hold.vm.last in free) and had <= most + AHEAD_S:
+        if stays(hold, free) and had <= most + AHEAD_S:
             return [hold, *waiting[:n], *waiting[n + 1 :]]
         most = min(most, had)
     return waiting
 
 
-__all__ = ["first", "wakes"]
+__all__ = ["first", "stays", "wakes"]

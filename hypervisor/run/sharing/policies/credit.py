@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from weakref import WeakKeyDictionary
 
@@ -10,6 +11,15 @@ from hypervisor.run.sharing.scheduler import Candidate, Slice
 
 LEAST_SLICE_S = 0.001
 """Shortest slice, in host seconds: leaving a guest for another costs some ten microseconds, and a cold cache."""
+
+OWED_S = 0.04
+"""By how much less than its share a VM may have had that waits on for another one, which need not move to another pCPU.
+"""
+
+EVEN_S = 0.05
+"""Who has had most of VMs that compute may be so much ahead, if they share one pCPU evenly: half a percent of what they
+have in 10 s.
+"""
 
 BEHIND = 4
 """By how many of the longest steps a VM may be behind the furthest one: what it has not claimed by then is lost."""
@@ -26,7 +36,8 @@ class Credit:
       others share the rest by theirs.
 
     Slices are equally long, as each begins with a cold TLB: by shorter ones a VM would get less done in its time. They
-    are shorter the more weights differ, so that whoever has the least comes by as often as among equals.
+    are shorter the more weights differ, so that whoever has the least comes by as often as among equals. Where nobody
+    has woken for some slices they are longer, as far as all have their share within 10 s all the same.
     """
 
     def __init__(self) -> None:
@@ -42,27 +53,39 @@ class Credit:
         """Who wants pCPUs, with the weights that they were known to have."""
         self._weights: dict[Candidate, float] = {}
         """What these count as; empty when it has to be found anew, with what follows from it:"""
-        self._slice = policies.SLICE_S
-        """How long slices are, in seconds;"""
+        self._slice = self._longer = policies.SLICE_S
+        """How long slices are, in seconds, and where all compute;"""
         self._step = 0.0
         """and how far one of them comes with one at most."""
+
+        self._stays: Callable[[Candidate], bool] = lambda vm: True
+        self._calm = 0
+        """How many slices there have been since one woke."""
+        self._woken: set[Candidate] = set()
+        """Who has not run since."""
 
     def begin(self, pcpus: int, clock: Callable[[], float]) -> None:
         """See `hypervisor.run.sharing.scheduler.Hosted`."""
         self._pcpus = pcpus
-        for known in (self._running, self._awake, self._weights):
+        for known in (self._running, self._awake, self._weights, self._woken):
             known.clear()
 
     def watch(self, had: Callable[[Candidate], float]) -> None:
         """See `hypervisor.run.sharing.scheduler.Watching`."""
         self._had = had
 
+    def place(self, stays: Callable[[Candidate], bool]) -> None:
+        """See `hypervisor.run.sharing.scheduler.Placing`."""
+        self._stays = stays
+
     # --- what a scheduler does ----------------------------------------------------------------------------------------
 
     def choose(self, ready: Sequence[Candidate]) -> Slice:
-        """The one that is furthest behind."""
+        """The one that is furthest behind, or nearly so if that one would have to move and this need not."""
         vm, seconds = self.next(ready)
         self._running.add(vm)
+        self._woken.discard(vm)
+        self._calm += 1
         return Slice(vm, seconds)
 
     def next(self, ready: Sequence[Candidate]) -> Slice:
@@ -71,12 +94,25 @@ class Credit:
             if vm not in self._awake:
                 self._wake(vm)
         self._follow()
-        return Slice(min(ready, key=self._spent.__getitem__), self._slice)
+        vm = min(ready, key=self._spent.__getitem__)
+        if vm not in self._woken and not self._stays(vm):
+            most = self._spent[vm] + OWED_S / self._weight(vm)
+            near = [one for one in ready if self._spent[one] <= most and self._stays(one)]
+            vm = min(near, key=self._spent.__getitem__, default=vm)
+        self._weight(vm)  # slices are as long as the weights are now
+        return Slice(vm, self._longer if self._calm >= policies.CALM else self._slice)
 
-    def wakes(self, vm: Candidate, running: Sequence[Candidate]) -> Candidate | None:
-        """It is a slice behind the others at most, and takes the place of who is furthest ahead of it."""
+    def wakes(self, vm: Candidate, running: Sequence[Candidate]) -> Candidate | Slice | None:
+        """It is a slice behind the others at most, and takes the place of who is furthest ahead of it; if nobody is, no
+        slice is long any more.
+        """
         self._wake(vm)
-        return self.furthest(running, self._spent[vm])
+        self._woken.add(vm)
+        long, self._calm = self._calm > policies.CALM, 0
+        aside = self.furthest(running, self._spent[vm])
+        if aside is None and long and running:
+            return Slice(running[0], self._slice)
+        return aside
 
     def used(self, vm: Candidate, seconds: float) -> None:
         """It has come so much further."""
@@ -90,6 +126,7 @@ class Credit:
         self.used(vm, seconds)
         self._rise()
         del self._awake[vm]
+        self._woken.discard(vm)
         self._weights.clear()
 
     def furthest(self, running: Sequence[Candidate], behind: float = float("-inf")) -> Candidate | None:
@@ -138,7 +175,10 @@ class Credit:
             least = min(self._weights.values())
             mean = sum(self._weights.values()) / len(self._weights)
             self._slice = max(policies.SLICE_S * least / mean, LEAST_SLICE_S)
-            self._step = self._slice / least
+            part = min(least * self._pcpus / sum(self._weights.values()), 1.0)
+            even = EVEN_S * part / (1 - part) if part < 1 else math.inf
+            self._longer = max(min(self._slice * policies.LONGEST, even), self._slice)
+            self._step = self._longer / least
         return self._weights[vm]
 
 

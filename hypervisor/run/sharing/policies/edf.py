@@ -104,6 +104,10 @@ class Edf:
         self._had = had
         self._rest.watch(had)
 
+    def place(self, stays: Callable[[Candidate], bool]) -> None:
+        """See `hypervisor.run.sharing.scheduler.Placing`."""
+        self._rest.place(stays)
+
     def admit(self, promised: Sequence[Share], share: Share, pcpus: int) -> None:
         """On one pCPU all may be promised. On several a VM that needs nearly a whole one may find all of them busy: the
         bound is that of J. Goossens, S. Funk and S. Baruah (Real-Time Systems 25, 2003) for deadlines in any order.
@@ -148,7 +152,7 @@ class Edf:
         vm, seconds = self._rest.choose(ready)
         return Slice(vm, min(seconds, self._next_period(now)))
 
-    def wakes(self, vm: Candidate, running: Sequence[Candidate]) -> Candidate | None:
+    def wakes(self, vm: Candidate, running: Sequence[Candidate]) -> Candidate | Slice | None:
         """It takes the place of who has no budget, or a later deadline."""
         now = self._clock()
         self._begin(vm, now)
