@@ -6,6 +6,7 @@ import pytest
 
 from hypervisor.run.threads import foresight
 from hypervisor.run.threads.foresight import LATE_S, Foresight
+from hypervisor.run.threads.watch import NEVER
 
 SLICE_S, TURN_NS = 0.08, 20_000_000
 
@@ -20,12 +21,16 @@ class _Guest:
         self.asked += 1
         return self.cpu
 
+    def monotonic(self) -> float:
+        return self.cpu
+
     def slice(self, seen: Foresight) -> tuple[float, int]:
         """Run for a slice, in turns as `Runner` makes them: how long it was, and in how many."""
         began, turns = self.cpu, 0
         seen.begin(self.now)
         while self.cpu < began + SLICE_S:
-            leave_at = min(seen.leave_at(began, began + SLICE_S, self.now), (self.now // TURN_NS + 1) * TURN_NS)
+            leave_at = seen.leave_at(began, began + SLICE_S, NEVER, self.now)
+            leave_at = min(leave_at, (self.now // TURN_NS + 1) * TURN_NS)
             self.cpu += (leave_at - self.now) / self.speed
             self.now, turns = leave_at, turns + 1
         seen.look(began, self.now)
