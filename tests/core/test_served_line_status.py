@@ -69,8 +69,8 @@ def outcome(seed: int, how: str) -> dict[str, Any]:
         result = vm.run(virtual_timeout=10, timeout=60)
         assert result.reason is hv.Reason.DEBUG_EXIT, result
         return {
-            "sum": vm.vcpu.esi, "time": vm.clock.now_ns, "console": vm.console.text, "uart": vm.devices["uart0"].state(),
-            "reads": vm.stats["port_in"],
+            "sum": vm.vcpu.esi, "time": vm.clock.now_ns, "console": vm.console.text,
+            "uart": vm.devices["uart0"].state(), "reads": vm.stats["port_in"],
         }  # fmt: skip
 
 
