@@ -34,7 +34,7 @@ from hypervisor.devices.parts.apic_state import (
     new_page,
     put,
     record_of,
-)
+)  # fmt: skip
 from hypervisor.devices.parts.apic_timer import ApicTimer
 from hypervisor.devices.parts.x2apic import X2Apic
 
@@ -72,7 +72,7 @@ class LocalApic:
         self._bus = bus
         self._own_id, self._bootstrap = apic_id, bootstrap
         self.page = self._s = new_page(apic_id, bootstrap)
-        self._likeness = Likeness()
+        self.likeness = Likeness()
         self._timer = ApicTimer(self.page, clock, name, self._timer_expired)
         self.msrs = X2Apic(self.page, self._register, lambda at, value: self._writers[at](value), self._send_self)
         """Its registers as RDMSR and WRMSR reach them."""
@@ -291,10 +291,6 @@ class LocalApic:
     def state(self) -> LocalApicState:
         """A copy of all mutable state."""
         return record_of(self._s)
-
-    def is_still(self, state: LocalApicState) -> bool:
-        """See `hypervisor.state.InRecord`."""
-        return self._likeness.holds(self._s, state)
 
     def restore(self, state: LocalApicState) -> None:
         """Take over ``state``; raises `DeviceError` if it is not one of this device."""

@@ -86,7 +86,7 @@ class LocalApics:
     def is_still(self, state: LocalApicsState) -> bool:
         """See `hypervisor.state.InRecord`."""
         return len(state.apics) == len(self.apics) and all(
-            apic.is_still(one) for apic, one in zip(self.apics, state.apics, strict=True)
+            apic.likeness.holds(apic.page, one) for apic, one in zip(self.apics, state.apics, strict=True)
         )
 
     def restore(self, state: LocalApicsState) -> None:

@@ -24,7 +24,6 @@ from hypervisor.outcome.crash_record import Crash
 from hypervisor.outcome.result import Fault, Reason, RunResult
 from hypervisor.run import outside
 from hypervisor.run.inbox import Inbox
-from hypervisor.run.machine_random import MachineRandom
 from hypervisor.run.settled import Settled
 from hypervisor.run.sharing.placing import Place
 from hypervisor.run.sharing.sharer import Sharer
@@ -32,6 +31,7 @@ from hypervisor.run.sharing.turns import Turns
 from hypervisor.run.vm_clock import VmClock
 from hypervisor.symbols.symbol_table import SymbolTable
 from hypervisor.traps import history
+from hypervisor.traps.builtin.random_numbers import MachineRandom
 from hypervisor.traps.plugins.plugin_set import PluginSet
 from hypervisor.traps.registry import TrapRegistry
 from hypervisor.units import GIB, PAGE_SIZE

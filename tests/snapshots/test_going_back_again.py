@@ -10,7 +10,7 @@ import pytest
 import hypervisor as hv
 from hypervisor.engine import cpu_record
 from hypervisor.machine.bare import PAGE_TABLES
-from hypervisor.run.machine_random import MachineRandom
+from hypervisor.traps.builtin.random_numbers import MachineRandom
 from tests.core.bare import bare
 
 FAR, TABLE, PAGES = 1 << 39, 0x9000, (0x80000, 0x81000)

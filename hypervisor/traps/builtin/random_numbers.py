@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hypervisor.traps.verdicts import HANDLED
 
@@ -12,6 +12,34 @@ if TYPE_CHECKING:
     from hypervisor.traps.verdicts import Verdict
     from hypervisor.vcpu.exit import Exit
     from hypervisor.vcpu.processor import Processor
+
+
+class MachineRandom(Random):
+    """As `random.Random`. ``at`` is what says where they are (a list of words in a record that nobody changes), until
+    one is drawn: to go back there where nothing was drawn costs nothing.
+    """
+
+    at: object = None
+
+    def random(self) -> float:
+        """The next number from 0 up to 1."""
+        self.at = None
+        return super().random()
+
+    def getrandbits(self, k: int, /) -> int:
+        """The next ``k`` bits."""
+        self.at = None
+        return super().getrandbits(k)
+
+    def seed(self, *given: Any, **named: Any) -> None:
+        """Begin anew."""
+        self.at = None
+        super().seed(*given, **named)
+
+    def setstate(self, state: Any) -> None:
+        """Go on from what `getstate` gave."""
+        self.at = None
+        super().setstate(state)
 
 
 def install(traps: TrapRegistry, random: Random) -> None:
