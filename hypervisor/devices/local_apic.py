@@ -23,18 +23,10 @@ from hypervisor.arch import apic_registers as r
 from hypervisor.arch.apic_registers import Mode, Shorthand
 from hypervisor.bus import Clock, InterruptController
 from hypervisor.devices.apic_bus import ApicBus, Message, from_byte
+from hypervisor.devices.parts import apic_state
 from hypervisor.devices.parts.apic_destination import is_meant
 from hypervisor.devices.parts.apic_pins import Pins
-from hypervisor.devices.parts.apic_state import (
-    LVT_FIELDS,
-    Likeness,
-    LocalApicState,
-    after_reset,
-    check,
-    new_page,
-    put,
-    record_of,
-)  # fmt: skip
+from hypervisor.devices.parts.apic_state import LVT_FIELDS, LocalApicState, after_reset, check, new_page, put, record_of
 from hypervisor.devices.parts.apic_timer import ApicTimer
 from hypervisor.devices.parts.x2apic import X2Apic
 
@@ -72,7 +64,7 @@ class LocalApic:
         self._bus = bus
         self._own_id, self._bootstrap = apic_id, bootstrap
         self.page = self._s = new_page(apic_id, bootstrap)
-        self.likeness = Likeness()
+        self.likeness = apic_state.Likeness()
         self._timer = ApicTimer(self.page, clock, name, self._timer_expired)
         self.msrs = X2Apic(self.page, self._register, lambda at, value: self._writers[at](value), self._send_self)
         """Its registers as RDMSR and WRMSR reach them."""
