@@ -46,7 +46,9 @@ def of_spin(vm: Machine) -> End | None:
     something is left to interrupt one.
     """
     vcpu = vm.current
-    if not spins(vcpu):  # as nearly always
+    if _something_comes(vm) and not _interrupts_off(vm):  # as nearly always; this looks at none of the guest's code
+        return None
+    if not spins(vcpu):
         return None
     others = (other for other in vm.vcpus if other is not vcpu)
     if not all(other.waiting or other.halted or spins(other) for other in others):
@@ -54,7 +56,7 @@ def of_spin(vm: Machine) -> End | None:
     jump = f"a jump to itself{{}} at RIP {vcpu.rip:#x}{{}}{_everywhere(vm, vcpu)}"
     if _interrupts_off(vm):
         return End(Reason.HALTED, jump.format(" with interrupts off", ""))
-    if not _something_comes(vm) and not any(other.intr.level for other in vm.vcpus):
+    if not any(other.intr.level for other in vm.vcpus):
         return End(Reason.IDLE, jump.format("", ", and nothing is left to interrupt it"))
     return None
 
