@@ -91,8 +91,8 @@ class Got:
     """How long pCPUs have computed for all."""
     host_s: float
     """How long that took, by the host's clock."""
-    ready_s: float
-    """How long they waited for pCPUs, together."""
+    waited_s: list[float]
+    """How long each waited for a pCPU."""
     stolen_s: float
     """How long pCPUs' threads wanted processors of the host's, and others had them."""
 
@@ -121,7 +121,7 @@ def measure(vms: Sequence[hv.VM], seconds: float) -> Got:
         used=[one.run_s / run_s for one in usages],
         run_s=run_s,
         host_s=host_s,
-        ready_s=sum(one.ready_s for one in usages),
+        waited_s=[one.ready_s for one in usages],
         stolen_s=sum(one.stolen_s for one in usages),
     )
 
