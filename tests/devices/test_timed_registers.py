@@ -75,26 +75,27 @@ def uart(clock: ManualClock) -> Uart16550:
 
 
 def operate_uart(device: Uart16550, rng: random.Random) -> None:
-    match rng.randrange(12):
-        case 0 | 1 | 2 | 3:
-            device.write(0, 1, rng.randrange(256))
-        case 4:
+    match rng.randrange(40):
+        case 0:
             device.receive(bytes(rng.randrange(4)))
-        case 5:
+        case 1:
             device.receive_break()
-        case 6:
+        case 2:
             device.write(rng.choice((1, 2, 4)), 1, rng.randrange(256))
-        case 7 | 8 | 9:
+        case 3:
+            device.write(2, 1, rng.choice((0, 7)))
+            for _ in range(rng.randrange(2 * POLLS_TO_LISTEN)):
+                device.read(5, 1)
+        case 4:
+            for at, value in ((3, 0x83), (0, rng.randrange(1, 4)), (1, 0), (3, 3)):
+                device.write(at, 1, value)
+        case n if n < 15:
             device.write(4, 1, 0)
             for _ in range(20):
                 device.read(0, 1)
                 device.read(5, 1)
-        case 10:
-            device.write(3, 1, rng.choice((0x83, 3)))
-        case 11:
-            device.write(2, 1, rng.choice((0, 7)))
-            for _ in range(rng.randrange(2 * POLLS_TO_LISTEN)):
-                device.read(5, 1)
+        case _:
+            device.write(0, 1, rng.randrange(256))
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import random
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -140,7 +141,8 @@ def test_the_translations_are_those_of_the_moment_again() -> None:
         with vm.snapshot() as ready, ready.fork() as other, vm.place.entered(lambda: False) as hold:
             assert hold.pcpu is not None
             areas = [Area(zone, ready.memory.leaf_at(zone), count) for zone, count in ready.zones]
-            point = StartingPoint(hold.pcpu, vm.vcpu.state, vm.turns, areas, [], None)
+            timed = [(ctypes.addressof(register), ctypes.sizeof(register)) for _, _, register in vm.ports.timed()]
+            point = StartingPoint(hold.pcpu, vm.vcpu.state, vm.turns, areas, timed, None)
             point.aim(Place([0], 0), None)
             point.limit(1_000_000, FOREVER_NS, range(0))
             known = _known(vm)

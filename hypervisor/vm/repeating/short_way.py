@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from hypervisor.arch.apic_page import ApicPage
 from hypervisor.arch.exits import ExitKind
 from hypervisor.devices.debug_ports import DebugExit
 from hypervisor.engine.repeating.series import IN_PYTHON, TIME, Series, ShortEnd
@@ -130,7 +131,8 @@ class ShortCases:
         if vm.tables.listen >> ExitKind.PORT_OUT & 1:
             return None
         if self.point is None:
-            self.point = StartingPoint(pcpu, vm.vcpu.state, vm.turns, self._areas, self._handlers(), vm.tables.coverage)
+            others = self._words_of_others()
+            self.point = StartingPoint(pcpu, vm.vcpu.state, vm.turns, self._areas, others, vm.tables.coverage)
             assert self._content is not None
             register = self._where.length if isinstance(self._where.length, str) else None
             self.point.aim(self._content, self._length or register)
@@ -138,10 +140,16 @@ class ShortCases:
             self.point.limit(self._limit_ns, FOREVER_NS if timer is None else timer, self._exit_ports())
         return Series(self.point, pcpu, cases)
 
-    def _handlers(self) -> list[tuple[int, int]]:
-        """Where the words of compiled handlers are, and whether they have raised."""
-        compiled = [one.compiled for one in self._vm.traps.compiled() if one.compiled is not None]
-        return [(ctypes.addressof(one.memory), ctypes.sizeof(one.memory)) for one in compiled]
+    def _words_of_others(self) -> list[tuple[int, int]]:
+        """Where what the engine changes without asking lies, and its sizes: the words of compiled handlers, and whether
+        they have raised; the local APIC; registers of devices that count who reads them.
+        """
+        vm = self._vm
+        served: list[Any] = [one.compiled.memory for one in vm.traps.compiled() if one.compiled is not None]
+        served += {id(register): register for _, _, register in (*vm.ports.timed(), *vm.mmio.timed())}.values()
+        found = [(ctypes.addressof(one), ctypes.sizeof(one)) for one in served]
+        apic = vm.vcpu.words.apic_at
+        return [*found, (apic, ctypes.sizeof(ApicPage))] if apic else found
 
     def _exit_ports(self) -> range:
         device = self._vm.devices.get("debugexit")
