@@ -57,7 +57,7 @@ def debug() -> Debug:
 
         def listen() -> None:
             said.append(gdb.communicate()[0])
-            if "Remote debugging using" not in said[0]:
+            if "could not connect" in said[0] or ": Connection " in said[0]:
                 vm.request_stop("gdb has gone without having come")
 
         listener = threading.Thread(target=listen)
