@@ -12,7 +12,9 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable
-from typing import Protocol
+from typing import Protocol, TypeVar
+
+G = TypeVar("G")
 
 LEAST_FRAMES, MOST_FRAMES, PART = 64, 4096, 16
 """A step is a sixteenth of a host's frames, within these bounds: pages are swapped when fewer than one is left."""
@@ -126,7 +128,7 @@ class Balloons:
                 giver.ask(min(giver.asked, giver.lent))
 
 
-def parts(givers: Iterable[Giver], pages: int, of: Callable[[Giver], int]) -> list[tuple[Giver, int]]:
+def parts(givers: Iterable[G], pages: int, of: Callable[[G], int]) -> list[tuple[G, int]]:
     """What each has of so many pages, in proportion to ``of`` it, and at most that: together no fewer pages."""
     have = [(giver, max(of(giver), 0)) for giver in givers]
     whole = max(sum(each for _, each in have), 1)

@@ -17,7 +17,7 @@ from hypervisor.memory.balloons import LOOK_S, parts
 from hypervisor.units import MIB, PAGE_SHIFT, PAGE_SIZE
 from hypervisor.vm.balloon import BY_HOST, GIVE, USE, WANTED
 from tests.memory.giving import CACHE_PAGES, GIVEN, ROUND, balloon_of, giving, rounds_more, word
-from tests.memory.maps import census
+from tests.memory.scarce import count, scarce
 
 ASKED = hv.What.ASKED
 MANY = 40
@@ -26,22 +26,13 @@ MANY = 40
 
 @pytest.fixture
 def host() -> Iterator[hv.Host]:
-    with closing(hv.Host("16M", 2, overcommit=4, swap="24M")) as host:
+    with scarce("16M", 2) as host:
         yield host
-        for vm in list(host.vms):
-            vm.close()
-        host.sharing.forget_unused()
-        census(host.memory, [], host.sharing.frames)
-        assert host.memory.swapped == 0 and host.memory.unreserved == host.memory.limit
 
 
 def left(host: hv.Host) -> int:
     """Frames that whoever comes first may take."""
     return host.memory.unreserved >> PAGE_SHIFT
-
-
-def count(host: hv.Host) -> None:
-    census(host.memory, [vm.memory.pages for vm in host.vms], host.sharing.frames)
 
 
 def look(vms: list[hv.VM], times: int = 1) -> None:
@@ -267,7 +258,7 @@ def test_what_each_is_asked_for_is_in_proportion() -> None:
     for _ in range(500):
         have = [rng.randrange(-3, 10 ** rng.randrange(1, 6)) for _ in range(rng.randrange(6))]
         pages = rng.randrange(10**5)
-        found = [part for _, part in parts(have, pages, lambda one: one)]  # type: ignore[type-var]
+        found = [part for _, part in parts(have, pages, lambda one: one)]
         whole = sum(max(one, 0) for one in have)
         assert min(pages, whole) <= sum(found) <= min(pages + len(have), whole)
         for one, part in zip(have, found, strict=True):

@@ -20,7 +20,7 @@ import hypervisor as hv
 from hypervisor.assembler import assemble
 from hypervisor.memory.swap_file import SwapFile
 from hypervisor.units import MIB
-from tests.memory.maps import census
+from tests.memory.scarce import count, scarce
 from tests.memory.test_overcommit import touching
 
 AT, FIRST, END, ROUNDS = 0x10000, MIB, 6 * MIB, 6
@@ -87,19 +87,10 @@ def seen(vm: hv.VM) -> tuple[object, ...]:
     return vm.result.message, vm.clock.now_ns, vm.figures().exits, text, memory, vm.vcpu.rip, vm.vcpu.eax
 
 
-def count(host: hv.Host) -> None:
-    census(host.memory, [vm.memory.pages for vm in host.vms], host.sharing.frames)
-
-
 @pytest.fixture
 def host() -> Iterator[hv.Host]:
-    with closing(hv.Host("8M", 1, overcommit=4, swap="24M")) as host:
+    with scarce("8M", 1) as host:
         yield host
-        for vm in list(host.vms):
-            vm.close()
-        host.sharing.forget_unused()
-        census(host.memory, [], host.sharing.frames)
-        assert host.memory.swapped == 0 and host.memory.unreserved == host.memory.limit
 
 
 @pytest.mark.parametrize("pcpus", [1, 2])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 
 import pytest
 
@@ -88,12 +89,11 @@ def test_a_case_leaves_nothing_of_it_behind(served: str, monkeypatch: pytest.Mon
     rng = random.Random(5)
     cases = [bytes((rng.randrange(256), 0, 0, 0)) for _ in range(120)]
     code = assemble(GUEST.format(served=served), origin=AT, mode=32).code
-    options = {"virtual_timeout": 0.001, "input": hv.Input(0x500, 4)}
     told: list[int] = []
     real = short_way.ShortCases.ends
 
-    def ends(self: short_way.ShortCases, cases: object) -> object:
-        found = real(self, cases)  # type: ignore[arg-type]
+    def ends(self: short_way.ShortCases, cases: Sequence[bytes]) -> list[short_way.Found]:
+        found = real(self, cases)
         told.append(sum(one is not short_way.NOT_SHORT for one in found))
         return found
 
@@ -106,7 +106,8 @@ def test_a_case_leaves_nothing_of_it_behind(served: str, monkeypatch: pytest.Mon
                     fork.memory.write(0x500, case)
                     alone.append(fork.run(virtual_timeout=0.001, timeout=20).status)
             monkeypatch.setattr(short_way.ShortCases, "ends", ends)
-            together = [end.status for _, end in ready.map(cases, **options)]  # type: ignore[arg-type]
+            given = ready.map(cases, virtual_timeout=0.001, input=hv.Input(0x500, 4))
+            together = [end.status for _, end in given]
             assert together == alone and None not in alone
             assert sum(told) > len(cases) // 2, "they were not run by the engine alone, so this shows nothing"
             assert len(set(alone)) > 1 or "status" in served
