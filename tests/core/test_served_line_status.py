@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import random
+import threading
 from typing import Any
 
 import pytest
 
 import hypervisor as hv
+from hypervisor.devices.uart16550 import POLLS_TO_LISTEN
+from tests.meanwhile import alongside
 from tests.sectors import boot_sector
 
 ROUNDS = 400
@@ -94,3 +97,39 @@ def test_the_device_is_not_asked_for_each_character() -> None:
         device._switch_registers()
         assert vm.run(timeout=60).reason is hv.Reason.DEBUG_EXIT
         assert vm.stats["port_in"] > 1000 and len(asked) <= 1
+
+
+COUNTED = """
+    mov ecx, {reads}
+    mov dx, 0x3fd
+again:
+    in al, dx
+    dec ecx
+    jnz again
+    mov dx, 0xf4
+    out dx, al
+    hlt
+"""
+
+
+@pytest.mark.parametrize("clock", ["virtual", "wall"])
+def test_each_read_is_counted_once_beside_a_neighbour_and_kicked(clock: str) -> None:
+    rng, over = random.Random(3), threading.Event()
+    with hv.Host("16M", 1) as host, host.create_vm(boot_sector("again: inc eax; jmp again"), memory="2M") as other:
+        other.start()
+
+        def kicks() -> None:
+            while not over.wait(rng.random() / 3000):
+                host.pcpus[0].kick()
+
+        with alongside(kicks, over.set):
+            for reads in (1, POLLS_TO_LISTEN - 1, POLLS_TO_LISTEN, *(rng.randrange(1, 130) for _ in range(30))):
+                image = boot_sector(COUNTED.format(reads=reads))
+                with host.create_vm(image, memory="2M", clock=clock) as vm:
+                    before = vm.devices["uart0"].state().polls
+                    assert vm.run(timeout=60).reason is hv.Reason.DEBUG_EXIT
+                    uart = vm.devices["uart0"].state()
+                    assert uart.polls == min(before + reads, POLLS_TO_LISTEN)
+                    assert uart.listens is (before + reads >= POLLS_TO_LISTEN)
+                    assert vm.stats["port_in"] == reads
+        other.stop()

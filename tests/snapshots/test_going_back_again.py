@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import struct
+import threading
+from collections import Counter
 from random import Random
 
 import pytest
@@ -10,8 +12,10 @@ import pytest
 import hypervisor as hv
 from hypervisor.engine import cpu_record
 from hypervisor.machine.bare import PAGE_TABLES
+from hypervisor.run.sharing import left
 from hypervisor.traps.builtin.random_numbers import MachineRandom
 from tests.core.bare import bare
+from tests.meanwhile import alongside
 
 FAR, TABLE, PAGES = 1 << 39, 0x9000, (0x80000, 0x81000)
 ROUNDS = 8
@@ -45,8 +49,9 @@ def on(vm: hv.VM) -> None:
     vm.vcpu.rip += 3
 
 
-def test_no_translation_of_a_time_that_was_taken_back_is_left() -> None:
-    with bare(LOOKS, r12=FAR) as vm, looking(vm).snapshot() as snapshot:
+@pytest.mark.parametrize("clock", ["virtual", "wall"])
+def test_no_translation_of_a_time_that_was_taken_back_is_left(clock: str) -> None:
+    with bare(LOOKS, clock=clock, r12=FAR) as vm, looking(vm).snapshot() as snapshot:
         for n in range(ROUNDS):
             to(vm, PAGES[n % 2])
             on(vm)
@@ -58,8 +63,9 @@ def test_no_translation_of_a_time_that_was_taken_back_is_left() -> None:
             vm.revert(snapshot)
 
 
-def test_translations_of_the_moment_are_there_again() -> None:
-    with bare(LOOKS, r12=FAR) as vm:
+@pytest.mark.parametrize("clock", ["virtual", "wall"])
+def test_translations_of_the_moment_are_there_again(clock: str) -> None:
+    with bare(LOOKS, clock=clock, r12=FAR) as vm:
         looking(vm)
         to(vm, PAGES[0])
         on(vm)
@@ -76,13 +82,42 @@ def test_translations_of_the_moment_are_there_again() -> None:
                     on(vm)
                     assert vm.vcpu.rax == PAGES[1]
                 vm.revert(snapshot)
-                assert vm.state() == before
+                assert vm.state().parts["vcpu 0"] == before.parts["vcpu 0"]
+                assert vm.state() == before or clock == "wall"
 
 
 def test_ages_of_translations_begin_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cpu_record, "LAST_AGE", 5)
-    test_no_translation_of_a_time_that_was_taken_back_is_left()
-    test_translations_of_the_moment_are_there_again()
+    test_no_translation_of_a_time_that_was_taken_back_is_left("virtual")
+    test_translations_of_the_moment_are_there_again("virtual")
+
+
+@pytest.mark.parametrize("clock", ["virtual", "wall"])
+def test_it_is_so_beside_neighbours_and_kicked(clock: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others have the pCPU in between, what lies there of this one is set aside, and it is kicked at random."""
+    monkeypatch.setattr(left, "COLD_S", 0.0)
+    rng, over, seen = Random(9), threading.Event(), Counter[bool]()
+    with hv.Host("16M", 1) as host, bare(LOOKS, host=host, clock=clock, r12=FAR) as vm:
+        with bare("again: inc rax; jmp again", host=host) as other, looking(vm).snapshot() as snapshot:
+
+            def kicks() -> None:
+                while not over.wait(rng.random() / 2000):
+                    host.pcpus[0].kick()
+
+            with alongside(kicks, over.set):
+                for _ in range(40):
+                    page = rng.choice(PAGES)
+                    to(vm, page)
+                    if rng.random() < 0.5:
+                        other.run(virtual_timeout=rng.random() / 10_000, timeout=60)
+                    on(vm)
+                    assert vm.vcpu.rax == page
+                    seen[vm.vcpu.state.tlb.packed] += 1
+                    if rng.random() < 0.5:
+                        other.run(virtual_timeout=rng.random() / 10_000, timeout=60)
+                    seen[vm.vcpu.state.tlb.packed] += 1
+                    vm.revert(snapshot)
+    assert seen[True] and seen[False], "it was never set aside, or always"
 
 
 def test_random_numbers_come_again() -> None:
