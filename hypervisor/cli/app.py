@@ -49,7 +49,12 @@ def _run_command(arguments: Sequence[str] | None) -> int:
         return 130
     except MemoryError:
         say(f"{_NO_MEMORY}.")
-    except SystemExit:
+    except SystemExit as exit_:
+        if isinstance(
+            exit_.__context__, BrokenPipeError
+        ):  # (typer has caught that one, and ends the process by itself)
+            say(f"standard output failed: {exit_.__context__.strerror}.")
+            return ExitStatus.ERROR
         traceback.print_exc()
         say("a plugin called sys.exit() (see above); its handlers end a run by returning hypervisor.stop(reason).")
     except Exception as error:

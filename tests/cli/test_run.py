@@ -219,6 +219,18 @@ def test_a_reader_that_goes_away_ends_the_run() -> None:
         assert b"standard output failed: Broken pipe" in process.stderr.read()
 
 
+@pytest.mark.parametrize("asked", ["guests", "--help", "--version"])
+def test_what_is_told_to_a_reader_that_has_gone_ends_with_a_sentence(asked: str) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "wb") as output:
+        done = subprocess.run(
+            [sys.executable, "-m", "hypervisor", asked], stdout=output, stderr=subprocess.PIPE, timeout=60, check=False
+        )
+    assert done.returncode == 125
+    assert done.stderr == b"hypervisor: standard output failed: Broken pipe.\n"
+
+
 @pytest.mark.parametrize(
     ("closed", "status"), [("2>&-", 122), ("2>/dev/full", 122), (">&-", 125), ("<&- >&- 2>&-", 125)]
 )
