@@ -83,6 +83,8 @@ class Report(ctypes.Structure):
     """By the wall clock: the latest time to be shown before the timer that is due has fired."""
     shown: int
     """By the wall clock: the latest time that the guest has read."""
+    timer: int
+    """By the wall clock: when the guest is left for the next timer."""
     wall_base: int
     """The host's monotonic clock when the wall clock was 0."""
     info_0: int

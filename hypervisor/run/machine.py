@@ -377,6 +377,7 @@ class Machine(Settled, Sharer, ABC):
             return
         if self.clock.wall:
             self.clock.due_changed(pcpu)
+            pcpu.report.deadline = 0  # the engine looks for it
             if self.runner is not None:
                 self.runner.alarm_changed()
             return

@@ -12,7 +12,7 @@ from hypervisor.engine.shared_words.scheduling import LOOK_NS
 from hypervisor.run.ending import ends
 from hypervisor.run.ending.idling import idles
 from hypervisor.run.pace import Pace, Sleep
-from hypervisor.run.threads.alarms import LOOK_IN_S, WallAlarm
+from hypervisor.run.threads.alarms import LOOK_IN_S, PATIENCE_NS, WallAlarm
 from hypervisor.run.threads.sleeping import Bell
 from hypervisor.units import FOREVER_NS
 
@@ -49,8 +49,9 @@ class Rest:
         if self._alarm is not None:
             self._alarm.entered()
 
-    def follow_timers(self) -> None:
+    def follow_timers(self, pcpu: PCpu, now_ns: int) -> None:
         """The guest is about to run by the wall clock, and another timer may be the next one."""
+        self._vm.clock.due_changed(pcpu, now_ns + PATIENCE_NS)
         if self._alarm is not None:
             self._alarm.follow()
 

@@ -257,9 +257,8 @@ class Runner(Task):
                     ending.finish(Reason.UNTIL, until.text)
                 if between and (self._exact or self._announced):
                     self._announced = False
-                    if (
-                        inbox.arrived and inbox.enter()
-                    ):  # behind the condition, which may be a script that sends something
+                    # Behind the condition, which may be a script that sends something
+                    if inbox.arrived and inbox.enter():
                         if virtual and report.now == vm.clock.now_ns:
                             rest.look_at_spin(report.now)  # as where it is known before, and is a turn's end
                         continue
@@ -285,8 +284,7 @@ class Runner(Task):
                     horizon = earliest
                 turns.leave_at = limit if until is None else min(limit, until.deadline_ns)
             else:
-                vm.clock.due_changed(pcpu)
-                rest.follow_timers()
+                rest.follow_timers(pcpu, now)
             vcpu = turns.choose(horizon) if between else exits.vcpu
             if vcpu is None:
                 self._exact = self._came = True
@@ -311,6 +309,8 @@ class Runner(Task):
             turns.look_at = horizon if virtual else turns.time + LOOK_NS
             if hold.wanted or hold.look_at < NEVER:
                 self._end_before_long(hold, pcpu)
+            if not virtual:
+                report.deadline = 0  # the engine looks for timers by the host's clock
             turns.in_engine = by_engine and between
             turns.inside = inbox.early = True
             stood = -1 if self._came else report.now  # a look at it takes a fortieth of an exit

@@ -79,10 +79,16 @@ class VmClock:
         """The wall clock for who does not tell the guest, so that it can still be held back."""
         return time.monotonic_ns() - self.base_ns if self._stopped_ns is None else self._stopped_ns
 
-    def due_changed(self, pcpu: PCpu) -> None:
-        """Let the engine know the latest time of the wall clock to be shown before the timer that is due has fired."""
-        due = self.timers.earliest_ns
-        pcpu.report.due = FOREVER_NS if due is None else due + LATE_NS
+    def due_changed(self, pcpu: PCpu, not_before_ns: int = 0) -> None:
+        """Let the engine know when a timer of the wall clock is due, for which it leaves the guest, though not before
+        it is ``not_before_ns``; and the latest time to be shown before that timer has fired.
+        """
+        due, report = self.timers.earliest_ns, pcpu.report
+        if due is None:
+            report.due = report.timer = FOREVER_NS
+        else:
+            report.due = due + LATE_NS
+            report.timer = due if due > not_before_ns else not_before_ns
 
     def hold_back(self, pcpu: PCpu) -> int:
         """The wall clock's time, as `now_ns`. If a timer was due and the guest did not run, because the host was busy,

@@ -75,7 +75,7 @@ class Strings:
         if vcpu.mode != 64:
             linear = vcpu.registers.segment("es" if writes else "ds").base + index & 0xFFFFFFFF
         room = min(PAGE_SIZE - (linear & PAGE_MASK), mask + 1 - index)
-        time = report.deadline - report.now
+        time = 0 if report.armed else report.next - report.now
         count = min(count, room // size, time // (PORT_NS + length)) - 1
         if count <= 0 or not (writes or _PREFIXES.issuperset(vcpu.read(vcpu.linear_rip, length - 1))):
             return 0, 0

@@ -1,4 +1,7 @@
-"""The alarm of a run by the wall clock: it has the guest stopped when a timer is due, or the run's own time is over."""
+"""The alarm of a run by the wall clock: it has the guest stopped when the run's own time is over, or a timer is due and
+the engine, which looks for that itself, has not seen it: in an instruction that takes long, or code that has become
+slow.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +16,13 @@ if TYPE_CHECKING:
 LOOK_IN_S = 0.05
 """Longest sleep in host seconds before the run looks at timeouts and signals."""
 
-AGAIN_S = 0.0003
-"""How soon the alarm looks again whether a timer that was due has been served, in host seconds."""
+LATE_S = 0.001
+"""How much later than a timer it rings, in host seconds: the engine comes first as a rule, and the watch is not woken
+for each timer then.
+"""
 
-
-PATIENCE_S = 0.00003
-"""How long the guest may run before it is left for another timer, in host seconds: else it gets nothing done where
+PATIENCE_NS = 30_000
+"""How long the guest may run before it is left for another timer, in host nanoseconds: else it gets nothing done where
 timers are due faster than the host serves them.
 """
 
@@ -50,20 +54,20 @@ class WallAlarm:
     def wake(self) -> None:
         """Deadlines have changed."""
         if not self._silent:
-            self._set(0.0)
+            self._set()
 
     def follow(self) -> None:
         """The guest is about to run, and another timer may be the next one."""
         if self._vm.clock.timers.earliest_ns != self._known:
-            self._set(PATIENCE_S)
+            self._set()
 
     def close(self) -> None:
         """The run is over."""
         self._alarm.close()
 
-    def _set(self, patience_s: float) -> None:
+    def _set(self) -> None:
         self._known = self._vm.clock.timers.earliest_ns
-        self._alarm.set(min(time.monotonic() + max(self._seconds_left(), patience_s), self._look_at))
+        self._alarm.set(min(time.monotonic() + max(self._seconds_left(), 0.0) + LATE_S, self._look_at))
 
     def _seconds_left(self) -> float:
         """Host seconds until a timer is due, or the run over."""
@@ -80,10 +84,10 @@ class WallAlarm:
         if left <= 0 or now >= self._look_at:
             pcpu.kick()
             self._look_at = now + LOOK_IN_S
-            left = AGAIN_S
-        self._alarm.set(now + min(max(left, AGAIN_S), LOOK_IN_S))
+            left = 0.0
+        self._alarm.set(now + min(left + LATE_S, LOOK_IN_S))
         if self._vm.clock.timers.earliest_ns != deadline:  # its alarm may have been overwritten
             self.wake()
 
 
-__all__ = ["LOOK_IN_S", "WallAlarm"]
+__all__ = ["LOOK_IN_S", "PATIENCE_NS", "WallAlarm"]

@@ -22,6 +22,7 @@ from hypervisor.engine.kernels.stopping.rest_of_block import (
     passed,
     rest_begins,
 )
+from hypervisor.engine.kernels.stopping.wall_timer import first_look, look_at_clock
 from hypervisor.engine.kernels.tlb.fill import REPEAT
 from hypervisor.engine.kernels.vmexit.raising import complete, raise_exception
 from hypervisor.engine.kernels.vmexit.translated import forget_code
@@ -34,7 +35,7 @@ _FAULT, _FAULT_ERROR, _FAULT_ADDRESS = b_.FAULT, b_.FAULT_ERROR, b_.FAULT_ADDRES
 _NOW, _DEADLINE, _NEXT, _BLOCK_END, _KICK, _STEP, _SKIP = (
     b_.NOW, b_.DEADLINE, b_.NEXT, b_.BLOCK_END, b_.KICK, b_.STEP, b_.SKIP,
 )  # fmt: skip
-_INTR, _ARMED, _F_EMU_START, _C_STOPS = b_.INTR, b_.ARMED, b_.F_EMU_START, b_.C_STOPS
+_INTR, _ARMED, _F_EMU_START, _C_STOPS, _WALL = b_.INTR, b_.ARMED, b_.F_EMU_START, b_.C_STOPS, b_.WALL
 _REQUEST, _VIRQ = l_.CPU_INTERRUPT_REQUEST, l_.CPU_INTERRUPT_VIRQ
 _COMPLETE, _EXECUTES, _EXECUTES_AT = b_.COMPLETE, b_.EXECUTES, b_.EXECUTES_AT
 _DEADLINE_KIND, _STEPPED, _FAILED, _EXECUTE, _MEMORY = (
@@ -86,6 +87,8 @@ def on_block(b, address, size):  # type: ignore[no-untyped-def]
             entered(b, address, size)
         stop(b, _STEPPED, 0)
         return STOP
+    if ld64(b + _WALL):
+        look_at_clock(b, now)
     if now >= ld64(b + _NEXT) or (ld64(b + _KICK) and repeated == 0):
         stop(b, _DEADLINE_KIND, 0)
         return STOP
@@ -245,7 +248,7 @@ def run(b):  # type: ignore[no-untyped-def]
             st32(cpu + _CFLAGS, -1)
         if single:
             st64(b + _STEP, 0)
-            st64(b + _DEADLINE, ld64(b + _NEXT))
+            st64(b + _DEADLINE, first_look(b))
             if kind == _STEPPED:
                 st64(b + _X_KIND, 0)
                 continue

@@ -6,11 +6,12 @@ from hypervisor.arch.exits import ExitKind as K
 from hypervisor.engine import block as b_
 from hypervisor.engine import costs
 from hypervisor.engine import layout as l_
-from hypervisor.engine.jit import call2, kernel, ld64, st64
+from hypervisor.engine.jit import kernel, ld64, st64
 from hypervisor.engine.kernels.stopping.reporting import count, stop
+from hypervisor.engine.kernels.stopping.wall_timer import monotonic
 
 _ENV, _RAX, _RCX, _RDX, _TSC_AUX, _TSC_OFFSET = b_.ENV, l_.RAX, l_.RCX, l_.RDX, l_.TSC_AUX, b_.TSC_OFFSET
-_WALL, _F_CLOCK, _WALL_BASE, _SHOWN, _SCRATCH = b_.WALL, b_.F_CLOCK, b_.WALL_BASE, b_.SHOWN, b_.SCRATCH
+_WALL, _WALL_BASE, _SHOWN = b_.WALL, b_.WALL_BASE, b_.SHOWN
 _NOW, _FLOOR, _DUE, _KICK, _KICKED, _X_KIND = b_.NOW, b_.FLOOR, b_.DUE, b_.KICK, b_.KICKED, b_.X_KIND
 _SPINS, _SPINS_LEFT, _SPUN_AT, _WORKED, _SPIN_NS = b_.SPINS, b_.SPINS_LEFT, b_.SPUN_AT, b_.WORKED, costs.SPIN_NS
 _RDTSCP, _SPINNING = int(K.RDTSCP), int(K.SPINNING)
@@ -20,8 +21,7 @@ _RDTSCP, _SPINNING = int(K.RDTSCP), int(K.SPINNING)
 def clock(b):  # type: ignore[no-untyped-def]
     """The VM's time in nanoseconds, which is also the TSC before its offset."""
     if ld64(b + _WALL):
-        call2(ld64(b + _F_CLOCK), 1, b + _SCRATCH)  # CLOCK_MONOTONIC
-        now = ld64(b + _SCRATCH) * 1000000000 + ld64(b + _SCRATCH + 8) - ld64(b + _WALL_BASE)
+        now = monotonic(b) - ld64(b + _WALL_BASE)
         if now > ld64(b + _DUE):  # the host has kept the guest from running: see `VmClock.hold_back`
             now = max(ld64(b + _SHOWN), ld64(b + _DUE))
             st64(b + _KICK, _KICKED)

@@ -15,6 +15,7 @@ from hypervisor.engine.jit import kernel, ld8, ld64, st8, st64
 from hypervisor.engine.kernels.memory.access import flush_tlb, sync_hflags
 from hypervisor.engine.kernels.memory.guest_tlb import flush_all
 from hypervisor.engine.kernels.stopping.rest_of_block import in_block
+from hypervisor.engine.kernels.stopping.wall_timer import first_look
 from hypervisor.engine.kernels.vmexit.switch import load, save
 from hypervisor.engine.shared_words.scheduling import (
     IDLE_NS,
@@ -173,7 +174,7 @@ def _begin(b, turns, row):  # type: ignore[no-untyped-def]
     """As `Turns.begin`."""
     next_stop = min(ld64(turns + _END), ld64(turns + _LEAVE_AT))
     st64(b + _NEXT, next_stop)
-    st64(b + _DEADLINE, next_stop)
+    st64(b + _DEADLINE, first_look(b))
     if ld8(turns + _NEW):
         st8(turns + _NEW, 0)
         spins = SPINS_AGAIN if ld8(row + _SPINNING) else SPINS
