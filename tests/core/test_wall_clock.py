@@ -12,6 +12,7 @@ import pytest
 
 import hypervisor as hv
 from hypervisor.assembler import assemble
+from hypervisor.engine.shared_words.scheduling import LOOK_NS
 from hypervisor.run.threads.alarms import LATE_S, WallAlarm
 from hypervisor.run.threads.watch import Alarm
 from hypervisor.run.vm_clock import VmClock
@@ -171,7 +172,7 @@ def test_the_alarm_follows_a_timer_that_sets_itself_again(monkeypatch: pytest.Mo
         alarm.entered()
         vm.clock.stop()  # the host's time alone passes from here on
         now = vm.clock.now_ns
-        tick = vm.clock.timer("test", "tick", lambda: tick.set(now + 40_000_000))
+        tick = vm.clock.timer("test", "tick", lambda: tick.set(now + 5_000_000))
         tick.set(now)
         alarm.follow()
         vm.clock.timers.run_due(now)
@@ -181,7 +182,7 @@ def test_the_alarm_follows_a_timer_that_sets_itself_again(monkeypatch: pytest.Mo
         alarm.follow()
         due = [when - began for when in told]
         assert len(due) == 1
-        assert due[0] >= 0.04
+        assert due[0] >= 0.005
         tick.set(now)  # due: the guest gets some time nevertheless
         began = time.monotonic()
         alarm.follow()
@@ -239,8 +240,8 @@ def test_the_engine_looks_for_timers_by_itself(work: str, kicked: bool, monkeypa
             stack.enter_context(again_and_again(lambda: kick(vm), 0.0005, random.Random(27)))
         result = vm.run(timeout=60)
         assert result.reason is hv.Reason.HALTED, result.message
-        assert vm.vcpu.rsi == ticks
-        assert ticks - 1 <= (came[0] - begun) / COUNTED_NS
+        assert vm.vcpu.rsi >= ticks  # (another one may come before CLI)
+        assert vm.vcpu.rsi - 1 <= (came[0] - begun) / COUNTED_NS
 
 
 def test_the_engine_looks_for_timers_whoever_has_a_turn(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -265,6 +266,9 @@ def test_the_engine_looks_for_timers_whoever_has_a_turn(monkeypatch: pytest.Monk
             assert len(fired) == 100
             assert all(later - one >= 500_000 for one, later in pairwise(fired))
             assert all(vcpu.rbx for vcpu in vm.vcpus)
+            # Else it would have been when Python looks in, which a guest that computes for half a millisecond does not
+            # come to.
+            assert 5 * vm.vcpus[0].rbx < 50 * LOOK_NS
 
 
 @pytest.mark.parametrize("cpus", [1, 2])
