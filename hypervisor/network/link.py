@@ -10,6 +10,7 @@ import hashlib
 import heapq
 import struct
 from dataclasses import dataclass
+from functools import cached_property
 
 from hypervisor.errors import ConfigError
 from hypervisor.network.ethernet import OVERHEAD
@@ -63,9 +64,9 @@ class Link:
         if self.hold is not None and not (_is_number(self.hold) and 0 < nanoseconds(self.hold) <= MOST_LATENCY_NS):
             raise ConfigError(f"hold={self.hold!r}: give seconds, up to {MOST_LATENCY_NS // NS_PER_S}.")
 
-    @property
+    @cached_property
     def latency_ns(self) -> int:
-        """`latency` in nanoseconds."""
+        """`latency` in nanoseconds. (It is asked for a dozen times for each frame.)"""
         return nanoseconds(self.latency)
 
     @property
