@@ -7,7 +7,6 @@ and of the exception's own traceback, unless ``HYPERVISOR_TRACEBACK=full`` asks 
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from traceback import StackSummary, TracebackException, format_exception, walk_tb
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from hypervisor.errors import HypervisorError, InternalError
 from hypervisor.run.ending.conditions import Predicate
+from hypervisor.run.threads.thread_frames import frame_of
 from hypervisor.traps.handlers import Handler
 from hypervisor.traps.plugins.strangers import describe
 
@@ -97,7 +97,7 @@ def busy_in(vm: Machine, thread: int) -> str:
     if vm.runner is None:
         return ""
     frames: list[FrameType] = []
-    at = sys._current_frames().get(thread)
+    at = frame_of(thread)
     while at is not None and at.f_locals.get("self") is not vm.runner:
         frames.append(at)
         at = at.f_back

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import ctypes
-import sys
 import threading
 from collections.abc import Callable
 from types import TracebackType
+
+from hypervisor.run.threads.thread_frames import frame_of
 
 GRACE_S = 1.0
 """How long a handler may go on when its run was to end, in host seconds."""
@@ -75,7 +76,7 @@ def starts_a_thread(thread: int) -> bool:
     """Whether a thread is about to start another one. To CPython that has the number of the first for a moment: an
     exception would hit the new one before it says that it has started, for which the first would wait for ever.
     """
-    frame = sys._current_frames().get(thread)
+    frame = frame_of(thread)
     while frame is not None:
         if frame.f_code is threading.Thread.start.__code__:
             return True
