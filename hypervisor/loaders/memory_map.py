@@ -28,8 +28,15 @@ EBDA, where Linux puts its trampolines. An image that occupies it moves the load
 """
 
 
+ROM_AT_THE_END = (4 * GIB - 256 * KIB, 256 * KIB, RESERVED)
+"""Where the BIOS shows below 4 GiB, as much as SeaBIOS says (ACPI 6.4, section 15.2: what the firmware occupies "at the
+end of the 4-GB address space" is reserved, too). Kernels map as far as the map reaches, and find the APICs by that.
+"""
+
+
 def default_memory_map(size: int) -> list[MemoryRange]:
-    """The map of a plain PC with ``size`` bytes of memory: 640 KiB less the EBDA, the BIOS, and the rest from 1 MiB.
+    """The map of a plain PC with ``size`` bytes of memory: 640 KiB less the EBDA, the BIOS, the rest from 1 MiB, and
+    the BIOS again.
 
     Memory beyond 3 GiB continues at 4 GiB, below which a PC keeps its devices.
     """
@@ -38,6 +45,7 @@ def default_memory_map(size: int) -> list[MemoryRange]:
     ranges = [(0, EBDA, USABLE), (EBDA, 0xA0000 - EBDA, RESERVED), (0xF0000, 0x10000, RESERVED)]
     if size > MIB:
         ranges.append((MIB, min(size, 3 * GIB) - MIB, USABLE))
+    ranges.append(ROM_AT_THE_END)
     if size > 3 * GIB:
         ranges.append((4 * GIB, size - 3 * GIB, USABLE))
     return ranges

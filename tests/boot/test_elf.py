@@ -68,7 +68,7 @@ def test_a_pvh_note_is_honoured(bits: int) -> None:
     magic, version, _, count, modules, line, rsdp, memory_map, ranges, _ = memory.unpack(
         "IIIIQQQQII", entry.regs["rbx"]
     )
-    assert (magic, version, count, rsdp, ranges) == (0x336EC578, 1, 2, 0, 4)
+    assert (magic, version, count, rsdp, ranges) == (0x336EC578, 1, 2, 0, 5)
     assert memory.string(line) == "quiet"
     start, size, text, _ = memory.unpack("4Q", modules)
     assert (memory.read(start, size), memory.string(text)) == (b"INITRD", "initrd")

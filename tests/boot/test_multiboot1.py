@@ -52,7 +52,7 @@ def test_the_information_block() -> None:
     start2, end2, text2, _ = memory.unpack("IIII", modules + 16)
     assert start2 >= end and (start2 % 4096, end2 - start2, memory.string(text2)) == (0, 1, "two")
     length, map_at = memory.unpack("II", info + 44)
-    assert length == 4 * 24
+    assert length == 5 * 24
     assert memory.unpack("IQQI", map_at) == (20, 0, 0x9FC00, 1)
     assert memory.unpack("IQQI", map_at + 72) == (20, 0x100000, 15 << 20, 1)
     assert memory.string(memory.unpack("I", info + 64)[0]) == "rootmode"

@@ -1,5 +1,6 @@
 ; The memory map, as loaders ask for it: entry by entry, until EBX is 0. What lies below 1 MiB is shown in full; above,
-; firmware keeps some for itself, so the usable memory there is counted in MiB, rounded up.
+; firmware keeps some for itself, so the usable memory there is counted in MiB, rounded up, and what is reserved says
+; only whether it is the firmware at the end of the 4 GiB.
 %include "real.inc"
         bits 16
         org 0x7c00
@@ -32,7 +33,15 @@ next:   mov di, entry
         say 10
         jmp more
 above:  cmp byte [entry + 16], 1
+        je memory
+        cmp dword [entry + 4], 0
         jne more
+        mov eax, [entry]
+        add eax, [entry + 8]
+        jnz more
+        say "to 4 GiB", 10
+        jmp more
+memory:
         mov eax, [entry + 8]
         add [usable], eax
 more:   test ebx, ebx
