@@ -50,9 +50,11 @@ KERNELS = {
         "qemu-system-i386 -cdrom basekernel.iso -hda disk.img",
         "a u t o m o u n t ret still l i s t spc slash b i n ret",
     ),
+    "bootos": Kernel("qemu-system-i386 -fda os.img", "f o r m a t ret still d i r ret"),
     "jamesm": Kernel("qemu-system-i386 -kernel kernel -initrd initialRamDisk.img"),
     "lk": Kernel("qemu-system-i386 -machine pc -cpu max -m 512 -kernel lk.elf -nographic"),
     "mkeykernel": Kernel("qemu-system-i386 -kernel kernel", "h e l l o"),
+    "mikeos": Kernel("qemu-system-i386 -fda mikeos.flp", "ret still ret"),
     "os-tutorial": Kernel("qemu-system-i386 -fda os-image.bin", "p a g e ret"),
     "pritamzope-idt": Kernel("qemu-system-x86_64 -cdrom Interrupt_Descriptor_Table_OS.iso", "ret"),
     "pritamzope-tic-tac-toe": Kernel("qemu-system-x86_64 -cdrom TicTacToe.iso", "ret still down right ret"),
@@ -171,9 +173,9 @@ def _settled(qmp: Qmp, said: Path) -> list[str]:
 
 def _of_the_kernel(seen: Seen) -> Seen:
     rows, said = seen.text, seen.output.split("\n")
-    for number, row in enumerate(rows):
+    for number, row in enumerate(seen.text):
         if row.startswith(FIRMWARE_ENDS):
-            rows = rows[number + 1 :]
+            rows = seen.text[number + 1 :]
     rows = "\n".join(rows).strip("\n").split("\n")
     said = [line for line in said if not line.startswith(("hypervisor-qemu:", "qemu-system-"))]
     return seen._replace(text=rows, output="\n".join(said))
