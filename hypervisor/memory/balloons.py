@@ -49,8 +49,8 @@ class Giver(Protocol):
         """What the host has asked it for, in all."""
         ...
 
-    def ask(self, pages: int) -> None:
-        """Ask it for so many in all, from any thread."""
+    def ask(self, pages: int) -> bool:
+        """Ask it for so many in all, from any thread; False if it cannot be asked before it has heard of the last."""
         ...
 
 
@@ -124,8 +124,8 @@ class Balloons:
             for giver, part in parts(givers, left - self.enough, lambda one: one.lent):
                 giver.ask(min(giver.asked, giver.lent - part))
         elif asked:  # there is enough: whoever has not given need not do so any more
-            for giver in givers:
-                giver.ask(min(giver.asked, giver.lent))
+            heard = [giver.ask(min(giver.asked, giver.lent)) for giver in givers]
+            self._asks = not all(heard)  # else one that is still to hear of more would never hear of this
 
 
 def parts(givers: Iterable[G], pages: int, of: Callable[[G], int]) -> list[tuple[G, int]]:

@@ -109,15 +109,20 @@ class Balloon:
         coming = self._coming
         return self.s.asked if coming is None else coming
 
-    def ask(self, pages: int) -> None:
-        """Have the host ask for so many, beside what is wanted by hand. From any thread, one at a time."""
+    def ask(self, pages: int) -> bool:
+        """Have the host ask for so many, beside what is wanted by hand; False while something else that it has asked
+        for waits. From any thread, one at a time.
+        """
         before, pages = self.asked, min(max(pages, 0), self._most)
-        if pages == before or self._coming is not None:
-            return
+        if pages == before:
+            return True
+        if self._coming is not None:
+            return False
         self._coming = pages
         self._vm.inbox.put(BY_HOST, _content(pages))
         if not (before and pages):
             self._tell(SHORT.format(pages) if pages else RELIEVED)
+        return True
 
     def _tell(self, text: str) -> None:
         self._vm.host.telling.tell(What.ASKED, self._vm.name, self._vm.clock.now_ns, message=text)

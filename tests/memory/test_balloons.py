@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import hypervisor as hv
-from hypervisor.memory.balloons import LOOK_S, parts
+from hypervisor.memory.balloons import LOOK_S, Balloons, parts
 from hypervisor.units import MIB, PAGE_SHIFT, PAGE_SIZE
 from hypervisor.vm.balloon import BY_HOST, GIVE, USE, WANTED
 from tests.memory.giving import CACHE_PAGES, GIVEN, ROUND, balloon_of, giving, rounds_more, word
@@ -144,10 +144,55 @@ def test_who_does_not_answer_delays_nobody(host: hv.Host) -> None:
         while silent.runner is not None and balloon_of(silent).asked:  # no more, as there is enough
             time.sleep(0.001)
         assert silent.stop() is not None and word(silent, ROUND) > 1, "it went on"
-        heard = [event for _ in range(100) if (event := events.next(0.0)) is not None]
+        heard = list(iter(lambda: events.next(0.0), None))
     messages = [event.message for event in heard if (event.vm, event.what) == ("silent", ASKED)]
     assert len(messages) >= 2 and "little memory left" in messages[0] and "for nothing" in messages[-1]
     count(host)
+
+
+class Slow:
+    """A giver that hears of what it is asked for when it likes."""
+
+    listens, spare, lent, asked = True, 500, 0, 0
+
+    def __init__(self) -> None:
+        self.coming: int | None = None
+
+    def ask(self, pages: int) -> bool:
+        if pages == self.asked:
+            return True
+        if self.coming is not None:
+            return False
+        self.coming = self.asked = pages
+        return True
+
+
+def test_who_has_not_heard_of_the_last_is_told_again_that_there_is_enough() -> None:
+    balloons, slow = Balloons(4096), Slow()
+    balloons.join(slow)
+    balloons.look(balloons.few - 1)
+    assert slow.coming is not None and slow.coming > 0
+    for heard in (False, False, True):
+        if heard:
+            slow.coming = None
+        time.sleep(LOOK_S)
+        balloons.look(balloons.enough)
+        assert (slow.asked == 0) is heard
+    slow.coming = None
+    time.sleep(LOOK_S)
+    balloons.look(balloons.enough)
+    assert slow.coming is None, "once is enough"
+
+
+def test_one_thing_is_asked_for_at_a_time(host: hv.Host) -> None:
+    gives = giving(host, 1)
+    balloon = balloon_of(gives)  # the guest stands, so what it is asked for waits
+    assert [balloon.ask(5), balloon.ask(5), balloon.ask(0), balloon.asked] == [True, True, False, 5]
+    for _ in range(MANY):
+        look([gives])
+        if balloon.asked == 0:  # there is enough
+            break
+    assert balloon.asked == 0
 
 
 def test_what_was_promised_for_sure_is_not_asked_for() -> None:
