@@ -21,6 +21,18 @@ from tests.core.bare import bare
 from tests.core.smp import long_mode
 from tests.meanwhile import again_and_again, kick
 
+TICK = """
+tick:
+    push ax
+    inc esi
+    mov al, 0x20
+    out 0x20, al
+    pop ax
+    iret
+    .org 0x7dfe
+    .byte 0x55, 0xaa
+"""
+"""What counts the ticks in ESI, and the end of a boot sector."""
 STALL_PORT, END_PORT = 0x99, 0x9A
 STALLS, STALL_S = 12, 0.05
 PERIODIC = """
@@ -80,16 +92,7 @@ backwards:
     mov esi, 0xdead0000
     cli
     hlt
-tick:
-    push ax
-    inc esi
-    mov al, 0x20
-    out 0x20, al
-    pop ax
-    iret
-    .org 0x7dfe
-    .byte 0x55, 0xaa
-"""
+{TICK}"""
 TICK_NS = 4772 * 1_000_000_000 // 1_193_182
 
 
@@ -142,16 +145,7 @@ again:
     jb again
     cli
     hlt
-tick:
-    push ax
-    inc esi
-    mov al, 0x20
-    out 0x20, al
-    pop ax
-    iret
-    .org 0x7dfe
-    .byte 0x55, 0xaa
-"""
+{TICK}"""
 
 
 def test_a_timer_faster_than_the_host_lets_the_guest_get_on() -> None:
@@ -200,16 +194,7 @@ again:
     cli
     out {END_PORT:#x}, al
     hlt
-tick:
-    push ax
-    inc esi
-    mov al, 0x20
-    out 0x20, al
-    pop ax
-    iret
-    .org 0x7dfe
-    .byte 0x55, 0xaa
-"""
+{TICK}"""
 COUNTED_NS = 1193 * 1_000_000_000 // 1_193_182
 WORK = {
     "it counts": "inc ebx",
